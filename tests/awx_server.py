@@ -225,7 +225,7 @@ class Awx:
         self.server.shutdown()
         self.server.server_close()
 
-    # For tests: read existing objects, and add objects that exist before a run.
+    # For tests: look up objects, and add objects before a run.
 
     def names(self, kind: str) -> List[str]:
         return sorted(thing.get("name", "") for thing in self.objects[kind].values())

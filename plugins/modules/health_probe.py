@@ -209,7 +209,7 @@ options:
         default: 1.0
       lock_after:
         description: >-
-          Report a process that blocks all writes to the database for this number of seconds without a pause. The
+          Report a process that blocks all writes to the database for at least this many seconds without a pause. The
           maximum is V(10). With V(0), locks are not checked.
         type: float
         default: 2.0
@@ -233,8 +233,8 @@ options:
         description:
           - Report a file system that has reached this percentage of used space or used inodes, and that will be full
             within O(readiness.disk_hours).
-          - With V(0), this trend is not checked. A file system is always reported if V(99) % of its space or inodes are
-            used.
+          - With V(0), this trend is not checked. A file system is always reported if at least V(99) % of its space or
+            inodes are used.
         type: float
         default: 95.0
       disk_hours:
@@ -254,7 +254,7 @@ options:
         default: 3
       memory_pressure:
         description: >-
-          Report memory pressure if all processes waited for memory during at least this percentage of the last minute.
+          Report memory pressure if all processes waited for memory for at least this percentage of the last minute.
           With V(0), memory pressure is not checked.
         type: float
         default: 20.0

@@ -360,8 +360,8 @@ outage_seconds:
   type: float
 lasted:
   description:
-    - Duration of the outage in seconds, up to RV(mitigated_at). While that time is unknown, the duration up to now. If
-      somebody sets the host's clock back, the duration does not become shorter.
+    - Duration of the outage in seconds, up to RV(mitigated_at). While that time is unknown, the duration up to now.
+      Setting back the host's clock does not shorten the duration.
   returned: always
   type: float
   version_added: 0.2.0

@@ -83,7 +83,7 @@ show_text:
   type: bool
   sample: false
 differences:
-  description: The variables that were missing from the inventory or had another value before the file was written.
+  description: The variables that were missing from the inventory or had a different value before the file was written.
   returned: success
   type: list
   elements: dict

@@ -49,9 +49,9 @@ options:
     default: https://api.github.com
   labels:
     description:
-      - Labels of a new issue. The module searches for an existing issue first by the first label, then by the time of
-        the incident. The second search is needed because GitHub silently drops labels that the token is not allowed to
-        set.
+      - Labels of a new issue. To find an existing issue, the module searches by the first of these labels, then by the
+        time of the incident. The second search is needed because GitHub silently drops labels that the token is not
+        allowed to set.
     type: list
     elements: str
     default: []

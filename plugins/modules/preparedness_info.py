@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: preparedness_info
-short_description: Collect what a recovery of the service would need on this host
+short_description: Collect facts that show whether a recovery would work on this host
 version_added: 0.2.0
 description:
   - Collects the facts for the readiness report, in one round trip. M(itsm_nexus.runbook.preparedness_report) decides
@@ -127,7 +127,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Collect what a recovery would need
+- name: Collect facts about the readiness for a recovery
   itsm_nexus.runbook.preparedness_info:
     service: "{{ nexus_service }}"
     db_path: "{{ nexus_db_path }}"

@@ -95,7 +95,7 @@ options:
         type: str
         default: ""
   ok_statuses:
-    description: Values of C(status) in the answer that mean healthy.
+    description: Values of C(status) in the response that mean healthy.
     type: list
     elements: str
     default: [ok]
@@ -132,7 +132,7 @@ options:
     type: int
     default: 1073741824
   timeout:
-    description: Maximum time until the first healthy answer, in seconds.
+    description: Maximum time until the first healthy response, in seconds.
     type: float
     default: 120.0
   time_budget:

@@ -38,7 +38,7 @@ options:
     type: int
     default: 14
   keep_days:
-    description: Age in days from which a backup is removed. If V(0), the age does not matter.
+    description: Remove backups that are older than this number of days. If V(0), the age does not matter.
     type: float
     default: 0
   accept_fewer_rows:
@@ -49,7 +49,7 @@ options:
     description:
       - A command that copies the backup to another host, as a list. The first word is the absolute path of a program.
         The command is run without a shell.
-      - The backup is the standard input of the command. The words may contain V({path}), V({name}), V({sha256}),
+      - The command reads the backup from standard input. The words may contain V({path}), V({name}), V({sha256}),
         V({bytes}) and V({at}).
     type: list
     elements: str

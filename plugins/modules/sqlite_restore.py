@@ -270,7 +270,7 @@ data_loss:
   description:
     - V(none) means that no rows were lost.
     - V(known) means that the lost rows were counted. RV(statement) states whether more rows may have been lost.
-    - V(unknown) means that no lost rows were counted, but rows may have been lost.
+    - V(unknown) means that the available row counts show no loss, but rows may have been lost.
   returned: success
   type: str
   sample: known

@@ -552,7 +552,8 @@ rows_missing:
   version_added: 0.2.0
   sample: {"users": [102, 0]}
 rows_collapsed:
-  description: True if a table or more than half of all rows is missing, compared with the last good row counts.
+  description: True if a table is missing, or if more than half of all rows are missing, compared with the last good row
+    counts.
   returned: always
   type: bool
   version_added: 0.2.0

@@ -116,7 +116,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     ] == ["ITSM runbook failed"]
     workflow = awx.named("workflow_job_templates", "outage_workflow")
     assert [each["name"] for each in awx.linked(workflow, "notification_templates_approvals")] == [
-        "ITSM runbook waits for an approval"
+        "ITSM runbook is waiting for approval"
     ]
     # The links between the workflow nodes, as AWX stores them.
     nodes = {each["identifier"]: each for each in awx.objects["workflow_job_template_nodes"].values()}

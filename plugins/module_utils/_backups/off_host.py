@@ -32,7 +32,7 @@ _QUOTED = 200  # maximum length of an error text of the command
 class Command(NamedTuple):
     """A command that copies a backup. argv: may contain {path}, {name}, {sha256}, {bytes} and {at}.
 
-    user: the account that runs it. It need not be able to read the backup, because the backup is its standard input.
+    user: the account that runs it. It need not be able to read the file, because the command reads standard input.
     """
 
     argv: Sequence[str]

@@ -155,7 +155,7 @@ def _carry(line: str, kind: str, quote: str = "") -> Carry:
 
 
 def _before_name(line: str, start: int) -> Tuple[int, str]:
-    """Return the start of the name whose significant part begins at `start`, and the character before the name."""
+    """Return where a name begins, and the character before it. start: the position of its significant word."""
     first = start
     while first > 0 and start - first < 80 and (line[first - 1].isalnum() or line[first - 1] in "_.-$"):
         first -= 1

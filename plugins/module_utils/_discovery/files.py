@@ -159,7 +159,7 @@ def logs(place: Place, *, more: Sequence[str], theirs: Sequence[str] = ()) -> Li
 
 
 def _folders(place: Place, usual: Sequence[str], theirs: Sequence[str]) -> List[Tuple[str, bool]]:
-    """Return the absolute paths of folders, each with True if the service's user chose it."""
+    """Return pairs: the absolute path of a folder, and True if the service's user chose this folder."""
     found = {place.path(folder): True for folder in theirs}
     found.update({place.path(folder): False for folder in usual})
     return sorted(found.items())

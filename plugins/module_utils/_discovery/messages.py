@@ -80,7 +80,7 @@ ENGLISH: Dict[str, str] = {
     "discovery.question.no_service": "Is the service installed in {path}? No unit and no process runs it",
     "discovery.question.node_env": "Is NODE_ENV missing on purpose? Without NODE_ENV, knex uses the development section of the knexfile",
     "discovery.question.not_a_path": "Which file is the database? {name} is set, but its value is not a path. It is not shown, because it may contain a password",
-    "discovery.question.not_local": "Can the service listen on localhost? It does not do so on port {ports}, but the checks connect to localhost",
+    "discovery.question.not_local": "Can the service listen on localhost? The checks connect to localhost, but the service does not listen there on port {ports}",
     "discovery.question.open_databases": "Which of these files is the database? The running process has all of them open: {paths}",
     "discovery.question.others": "Is the inventory correct? These may also be the service: {names}",
     "discovery.question.port": "Which port does the service use? Its environment does not contain {name}, and the service is not running",
@@ -93,7 +93,7 @@ ENGLISH: Dict[str, str] = {
     "discovery.question.several_files": "Which of these files contains the secrets and the path of the database? {paths}",
     "discovery.question.several_ports": "Which of these ports do users connect to? {ports}",
     "discovery.question.silent_ports": "What is port {ports} for? The service listens there, but answers neither HTTPS nor HTTP",
-    "discovery.question.status": 'Does the status "{word}" mean healthy? The service returns it for the health request',
+    "discovery.question.status": 'Does the status "{word}" mean healthy? The service returns it in its health response',
     "discovery.question.stop_timeout": "How long may it take to stop the service? TimeoutStopSec of the unit is infinity",
     "discovery.question.unusable": "Which value is correct? The value is not shown, because it contains a template or control characters. Source: {source}",
     # What a person should know.

@@ -162,7 +162,7 @@ def _read(descriptor: int) -> Tuple[Optional[float], Optional[str]]:
 def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
     """Remove the answers to this run's earlier calls, and old answers to other runs.
 
-    If an earlier call of this run is still running, wait for its end, because two simultaneous steps would interfere
+    If an earlier call of this run is still running, wait until it ends, because two simultaneous steps would interfere
     with each other. Raises OSError and _CallError.
     """
     ours = name.partition(".")[0]

@@ -184,10 +184,10 @@ def current_start(config: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def summary(state_dir: str, unit: str, *, window: float, boot: str = "", now: Optional[float] = None) -> Dict[str, Any]:
-    """Return the ends of the last `window` seconds and the restarts by systemd, in the format of the modules' results.
+    """Return how the service's processes ended in the last `window` seconds, and how often systemd restarted it.
 
-    Keys: window, ends (newest last), restarts (number of automatic restarts by systemd) and after (how the process
-    ended before these restarts, with the number of each).
+    The format is that of the modules' results. Keys: window, ends (newest last), restarts (number of automatic restarts
+    by systemd) and after (how the process ended before these restarts, with the number of each).
     """
     now = time.time() if now is None else now
     ends = read(state_dir, unit, since=now - window, boot=boot)

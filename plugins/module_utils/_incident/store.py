@@ -62,8 +62,9 @@ EMPTY: Dict[str, Any] = {
     "runs": [],
     # When the incident was opened, in seconds since boot, and the ID of that boot. This clock cannot be set.
     "opened_boot": None,
-    # When a run found the service down after it was only degraded. The outage began at about this time, and opened_boot
-    # is the time of that run. None if the service was down when the incident was opened, or was never down.
+    # Time of the run that found the service down, after earlier runs had found it only degraded. The outage began at
+    # about this time, and opened_boot is the time of that run. None if the service was down when the incident was
+    # opened, or was never down.
     "down_at": None,
     "boot_id": None,
     # Number of times that the record was written. Of two copies, the one with the higher number is newer.

@@ -127,7 +127,7 @@ class _Count:
         self.sources[source] = number_here
 
     def counted(self) -> Counted:
-        """Return the requests of all places. A request in several places is counted once."""
+        """Return the number of requests in all places. A request that is logged in several places is counted once."""
         together: List[int] = []
         for codes in self._places.values():
             together = _merged(together, sorted(codes))

@@ -83,7 +83,10 @@ def guard_of(place: str) -> str:
 
 
 def is_guard_target(path: str) -> bool:
-    """Return True if path (with links resolved) is a guard's target, which means that a replacement was interrupted."""
+    """Return True if path is the target of a guard link. If it is, a replacement was interrupted.
+
+    path: a path with all links resolved.
+    """
     folder, name = os.path.split(path)
     return path == guard_of(os.path.join(os.path.dirname(os.path.dirname(folder)), name))
 

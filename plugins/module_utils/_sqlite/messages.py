@@ -100,7 +100,7 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.does_not_fit": "{needed} bytes do not fit there",
     "reason.sqlite.folder_locked": "Cannot copy to {path}: another process has locked it",
     "reason.sqlite.files_in_use": "Refusing to copy the files of {path}: it is open in {holders}, so the copies would not be consistent",
-    "reason.sqlite.no_files": "There are no files of {path} to copy",
+    "reason.sqlite.no_files": "Cannot copy the files of {path}: there are none",
     "reason.sqlite.copy_not_a_file": "Cannot copy {path}: it is {kind}",
     "reason.sqlite.used_meanwhile": "The files of {path} were opened or written to while they were being copied. First stop the processes that use them",
     # Checkpoint.
@@ -140,7 +140,7 @@ ENGLISH: Dict[str, str] = {
     "reason.restore.method": "{method}: {why:;}",
     "reason.restore.unproved": "it could not be checked completely ({checks}); increase time_budget (variable database_recovery_check_budget)",
     "reason.restore.sound": "it is sound",
-    "reason.restore.sound_with_wal": "it is sound; {frames} frames of its WAL are copied into it",
+    "reason.restore.sound_with_wal": "it is sound; a checkpoint copies {frames} frames of its WAL into it",
     "reason.restore.wal_unread": "its WAL could not be read to the end: {why:;}",
     "reason.restore.open_in": "the database is open in {holders}",
     "reason.restore.nothing_there": "there is neither a database nor a WAL to salvage",

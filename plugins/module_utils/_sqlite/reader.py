@@ -18,8 +18,8 @@ How the database is opened depends on its files and on the processes that have i
   connection is used, which holds a lock while it reads.
 - copy: there is a hot rollback journal. SQLite must write to the database to undo the unfinished transaction, so it
   works on a private copy. SQLite runs as the journal's writer, because a journal may name another file, which SQLite
-  then removes. See https://www.sqlite.org/fileformat2.html#the_rollback_journal. A copy is also used if the reading
-  user cannot read one of the files, for example a file that is owned by root.
+  then removes. See https://www.sqlite.org/fileformat2.html#the_rollback_journal. A copy is also used if the user
+  that reads the database cannot read one of its files, for example because root owns this file.
 """
 
 from __future__ import annotations

@@ -171,7 +171,7 @@ def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
 
 
 def _statements(lines: Iterator[str]) -> Iterator[str]:
-    """Join lines into complete statements, without the shell's own commands."""
+    """Join lines into complete statements. Dot-commands of the sqlite3 shell are skipped."""
     statement = ""
     for line in lines:
         if not statement and (line.startswith(".") or not line.strip()):

@@ -59,7 +59,7 @@ _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": 
 
 def database(question: Question) -> Dict[str, Any]:
     """Quickly check the database that the service uses, and count its rows."""
-    # The check gets slightly less time than this part. If the part itself times out, its whole result is lost.
+    # The check gets only 90 % of the time that is left, because a part that times out loses its whole result.
     budget = question.left * 0.9
     owner = None
     with contextlib.suppress(KeyError):

@@ -77,9 +77,10 @@ def _place(question: Question) -> collect.Place:
 def with_schema(
     facts: Mapping[str, Any], tables: Optional[Mapping[str, Any]], version: Optional[str]
 ) -> Dict[str, Any]:
-    """Return the facts with the changes of the schema, which another part has read, and the version of Node.
+    """Return the facts, completed with the schema changes and the version of Node.
 
-    tables: names and schema as in knex_tables.Tables, or None if the database could not be read.
+    Other parts have read the schema and the version. tables: names and schema as in knex_tables.Tables, or None if the
+    database could not be read.
     """
     if not facts.get("since"):
         return {"since": None, "changes": [], **({"error": facts["error"]} if facts.get("error") else {})}

@@ -10,7 +10,7 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "doc.changes": "What changed before the failure",
-    "doc.changes.since": "Compared with the last healthy run on {at}; the most likely cause is first",
+    "doc.changes.since": "Changes since the last healthy run on {at}, most likely cause first",
     "doc.changes.none": "No change was found since the last healthy run on {at}",
     "doc.changes.unknown": "Unknown, because the host was not compared with an earlier healthy run.",
     "doc.changes.more": "{number} further changes are not listed",

@@ -11,8 +11,8 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "reason.no_cause": "No cause was found",
-    "reason.loop.fell": "This playbook started the service in the last {minutes} minutes, and the service failed again during the stability check: another restart does not help",
-    "reason.loop.started": "This playbook started the service {times} times within {minutes} minutes before this rung, and the service failed again: another restart does not help",
+    "reason.loop.fell": "This playbook started the service in the last {minutes} minutes, and the service failed again during the stability check: another restart will not help",
+    "reason.loop.started": "This playbook started the service {times} times within {minutes} minutes before this rung, and the service failed again: another restart will not help",
     "reason.only_notifies": "this run only notifies, because outage_recover_act_on is empty",
     "reason.not_acted_on": "{severity} is not in outage_recover_act_on ({act_on}): nothing was tried",
     "reason.degraded": "The service answers, so it is not restarted",

@@ -30,7 +30,7 @@ SENTENCES: Dict[str, str] = {
     "ready.column.verdict": "Verdict",
     "ready.column.told": "Result",
     "ready.column.remedy": "What to do",
-    "ready.versions_compared": "The dates of the end of support were last compared with the release schedules on {day}",
+    "ready.versions_compared": "The end-of-support dates were last checked against the release schedules on {day}",
     "ready.written": "Written by itsm_nexus.runbook. The check changed nothing on the hosts",
     "ready.screen.do": "do: {remedy}",
     "ready.screen.more": "{number} more lines are in the report",
@@ -69,7 +69,7 @@ SENTENCES: Dict[str, str] = {
     "ready.no_answer": "no answer",
     "ready.malformed": "the host returned an unexpected value",
     # The checks of the host.
-    "ready.connection.ok": "the host answered (connection and start of the check: {seconds} s)",
+    "ready.connection.ok": "the host answered in {seconds} s (connecting and starting the check)",
     "ready.connection.unreachable": "{why}",
     "ready.connection.unreachable.do": "Check the network, the SSH key and sudo of the account in the inventory",
     "ready.connection.failed": "the check could not run on the host: {why}",

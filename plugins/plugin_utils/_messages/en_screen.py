@@ -70,7 +70,7 @@ SENTENCES: Dict[str, str] = {
     "screen.would_release": "WOULD RELEASE (check mode, nothing changed): {subject}, incident {incident}",
     "screen.accepts": "accepts",
     "screen.accepts_nothing": "the rows as they are now; no damage was found",
-    "screen.accepts_unknown": "no damage, because the database could not be checked",
+    "screen.accepts_unknown": "nothing, because the database could not be checked",
     "screen.start_it": "If the next run finds other damage, it holds the service again. To start the service with the database as it is now:",
     "screen.unfinished": "the run ended before its verdict",
     "screen.changed": "changed: {what}",

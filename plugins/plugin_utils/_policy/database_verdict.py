@@ -97,7 +97,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _tried(seen: Mapping[str, Any], recovery: Mapping[str, Any], *, serves: bool, why: Reason) -> Dict[str, Any]:
-    """Return the recovery in the same form as a rung that was tried. why: the error, or an empty reason."""
+    """Return the database recovery as an entry for the list of rungs tried. why: the error, or an empty reason."""
     held = bool(seen.get("held"))
     return {
         "rung": f"database_recovery by {recovery.get('method') or 'no method'}",

@@ -11,7 +11,7 @@ from typing import Any, Mapping, Optional, Sequence, Type, TypeVar
 
 _Part = TypeVar("_Part", bound="Part")
 
-# The default value of a fact that is a mapping.
+# Default value for facts that are mappings.
 NOTHING: Mapping[str, Any] = {}
 
 

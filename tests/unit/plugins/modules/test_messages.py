@@ -129,7 +129,7 @@ def without_values(told):
 
 
 def require_japanese(told):
-    """Fail if messages only quote English text, or if their Japanese text contains an English sentence."""
+    """Fail if a message only quotes English text, or if the Japanese text contains an English sentence."""
     assert told
     assert not any(each["id"] == "quoted" for each in told), told
     require_no_latin_sentence(JA.message([without_values(each) for each in told]))

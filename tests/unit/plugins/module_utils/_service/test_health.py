@@ -271,7 +271,7 @@ def test_nothing_is_waited_for_on_a_database_in_doubt(unit_service):
 
 
 def test_the_database_is_checked_closely_while_a_process_is_young_but_only_once(unit_service, running, monkeypatch):
-    """A process that does not listen yet may not have opened its database yet either."""
+    """A process that is not listening yet may not have opened its database either."""
     monkeypatch.setattr(service_health, "_YOUNG_INTERVAL", 0.01)
     asked = []
 

@@ -460,7 +460,7 @@ def test_a_folder_that_cannot_be_read_does_not_stop_the_recovery(path: str, tmp_
 
 
 def test_only_backup_folders_may_contain_similar_names(path: str, tmp_path: Path) -> None:
-    """Next to the database, a file with a similar name may be the database of another program."""
+    """A file with a similar name next to the database may be the database of another program."""
     assert restore_ways.usual_names("/a/itsm.db", beside=True) == ["itsm.db.backup_*", "itsm.db.bak*"]
     assert restore_ways.usual_names("/a/[x].db", beside=False) == [
         *("[[]x].db.backup_*", "[[]x].db.bak*", "[[]x].db", "[[]x]_*.db", "[[]x]-*.db")

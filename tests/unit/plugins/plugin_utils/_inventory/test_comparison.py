@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A discovery is compared with the inventory and the defaults. A host can only set known variables, to plain values."""
+"""A discovery is compared with the inventory and the defaults.
+
+A host can set only known variables, and only to plain values.
+"""
 
 from __future__ import annotations
 

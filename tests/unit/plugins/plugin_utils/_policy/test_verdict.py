@@ -218,7 +218,7 @@ RUNG_CASES = [
         "restart",
         True,
         "This playbook started the service 4 times within 10 minutes before this rung, and the service failed again: "
-        "another restart does not help.",
+        "another restart will not help.",
     ),
     (
         "it fell while it was watched",
@@ -226,7 +226,7 @@ RUNG_CASES = [
         "restart",
         True,
         "This playbook started the service in the last 10 minutes, and the service failed again during the stability "
-        "check: another restart does not help.",
+        "check: another restart will not help.",
     ),
     (
         "a loop stops only the restart",

@@ -52,7 +52,7 @@ def section(words, found):
 
 def test_the_changes_are_in_a_table_in_their_order():
     assert section(EN, incident(LOCK, LIMIT, omitted=3)) == (
-        "Compared with the last healthy run on 2026-03-02 00:30:00 UTC; the most likely cause is first. "
+        "Changes since the last healthy run on 2026-03-02 00:30:00 UTC, most likely cause first. "
         "3 further changes are not listed.\n\n"
         "| UTC | Time to the failure | Changed | Change | Relation |\n"
         "| --- | --- | --- | --- | --- |\n"

@@ -308,7 +308,7 @@ def test_memory_and_disk_are_judged_by_the_free_amount():
         "/var/log/itsm/server.log had a size of 2.0 KiB)"
     )
     assert why["Consider more memory or disk"] == (
-        "memory and disk were sufficient (1.5 GiB of 4.0 GiB of memory was free; 1.0 GiB of 8.0 GiB was free on /srv)"
+        "memory and disk were sufficient (1.5 GiB of 4.0 GiB memory was free; 1.0 GiB of 8.0 GiB was free on /srv)"
     )
 
 
