@@ -39,12 +39,12 @@ THOROUGH_TESTS := tests/integration/test_changes.py tests/integration/test_ready
 # Drills that only make nightly runs. Some of them take several minutes. The others resemble another drill, and test
 # code that rarely changes.
 LONG_DRILLS := controller_timer crowded database_recover discover escalation_rises heap_oom migration_pending \
-  modules_native oom_kill other_service port_conflict_own ready restore_drill start_guard tls_key_unreadable \
-  two_faults useless_rungs what_changed
+  modules_native oom_kill other_service port_conflict_own ready restore_drill tls_key_unreadable two_faults \
+  useless_rungs what_changed
 # Drills that have more rounds in make nightly.
-THOROUGH_DRILLS := connection_cut controller_killed database_in_doubt dead_man degraded systemd_restarts_first
+THOROUGH_DRILLS := connection_cut controller_killed database_in_doubt dead_man degraded start_guard systemd_restarts_first
 # The longest drills start first, so that no long drill runs alone at the end.
-FIRST_DRILLS := degraded database_in_doubt connection_cut rung_fails controller_killed crash_loop
+FIRST_DRILLS := degraded database_in_doubt start_guard connection_cut rung_fails controller_killed crash_loop
 OTHER_DRILLS = $(filter-out $(FIRST_DRILLS) $(LONG_DRILLS),$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 DRILLS = $(FIRST_DRILLS) $(OTHER_DRILLS)
 

@@ -5,7 +5,7 @@
 """The start guard and the restart recorder, on a host with the real unit's settings.
 
 No playbook runs during the rounds: only systemd restarts the service. With DRILL_THOROUGH (make nightly), there are 100
-rounds with the guard, 100 without, and 100 recorded ends.
+rounds with the guard and 100 without, with the times of the real unit, and 100 ends are recorded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,13 +26,15 @@ THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 ROUNDS = 100 if THOROUGH else 6
 ENDS = 100 if THOROUGH else 14
 PAIRS = 15 if THOROUGH else 5
-# Only the times are shorter than in the real unit, so that 100 rounds do not take an hour.
-SHORTER = "[Service]\nRestartSec=1\nExecStartPre=\n"
+# With the real times, each round takes 13 seconds.
+SHORTER = "" if THOROUGH else "[Service]\nRestartSec=1\nExecStartPre=\n"
 TEST_UNIT = """[Service]
 User={user}
 ExecStart=/bin/sh /run/ends-test
 StandardOutput=append:{log}
 """
+CRASH_LOOP = "[Unit]\nStartLimitIntervalSec=60\nStartLimitBurst=4\n[Service]\nRestart=always\nRestartSec=100ms\n"
+BOUND_MEMORY = Path(__file__).resolve().parents[2] / "shared" / "bound-memory"
 
 
 def guard(drill: Drill, state: str, name: str, *arguments: str) -> int:
@@ -39,6 +43,13 @@ def guard(drill: Drill, state: str, name: str, *arguments: str) -> int:
 
 def output(drill: Drill, command: str) -> Any:
     return json.loads(drill.host.check_output(command))
+
+
+def measured(drill: Drill, name: str, command: str) -> Any:
+    """Run a command that measures something. Save its figures as NAME.json in the drill's files, and return them."""
+    figures = output(drill, command)
+    (drill.output / f"{name}.json").write_text(json.dumps(figures), encoding="utf-8")
+    return figures
 
 
 def ends(drill: Drill, unit: str) -> list[dict[str, Any]]:
@@ -88,15 +99,13 @@ def test_a_second_installation_changes_nothing(drill: Drill, installed: str) -> 
 
 
 def test_no_row_is_lost_and_no_sound_database_is_refused(drill: Drill, installed: str) -> None:
-    counts = output(drill, f"/opt/drill/bin/guard-rounds {ROUNDS} 1")
-    print("with the guard:", counts)
+    counts = measured(drill, "rounds-with-guard", f"/opt/drill/bin/guard-rounds {ROUNDS} 1")
     assert counts["wrong"] == []
     assert [counts[name] for name in ("lost", "started_doubtful", "refused_sound", "changed_files")] == [0, 0, 0, 0]
     assert counts["rounds"] == ROUNDS
     dropin = f"/etc/systemd/system/{drill.service.unit}.service.d/50-itsm-nexus-start-guard.conf"
     drill.host.check_output(f"mv {dropin} /root/ && systemctl daemon-reload")
-    without = output(drill, f"/opt/drill/bin/guard-rounds {ROUNDS} 1")
-    print("without the guard:", without)
+    without = measured(drill, "rounds-without-guard", f"/opt/drill/bin/guard-rounds {ROUNDS} 1")
     drill.host.check_output(f"mv /root/{dropin.rpartition('/')[2]} {dropin} && systemctl daemon-reload")
     assert without["refused"] == 0
     assert without["doubtful"] == 0 or without["started_doubtful"] > 0
@@ -174,13 +183,43 @@ def test_each_end_is_recorded_once(drill: Drill, test_unit: str) -> None:
     assert shown == "700 root"
 
 
+def test_each_end_until_the_start_limit_is_recorded(drill: Drill, test_unit: str) -> None:
+    known = {each["invocation"] for each in ends(drill, test_unit)}
+    folder = f"/run/systemd/system/{test_unit}.service.d"
+    drill.host.check_output(f"mkdir -p {folder} && printf '{CRASH_LOOP}' > {folder}/loop.conf")
+    drill.host.check_output("echo 'exit 7' > /run/ends-test && systemctl daemon-reload")
+    try:
+        drill.host.check_output(f"systemctl reset-failed {test_unit}; systemctl start {test_unit}")
+        shown = f"systemctl show --property=Result --value {test_unit}"
+        runs.wait_for(lambda: drill.host.check_output(shown) == "start-limit-hit", "systemd gives up")
+        new = [each for each in ends(drill, test_unit) if each["invocation"] not in known]
+        assert sorted((each["result"], each["status"]) for each in new) == [("exit-code", 7)] * 4
+    finally:
+        drill.host.check_output(f"rm -r {folder}; systemctl daemon-reload; systemctl reset-failed {test_unit}")
+
+
+def test_a_kill_by_the_kernel_is_recorded(drill: Drill, installed: str) -> None:
+    service = drill.service
+    drill.host.check_output(f"echo NEXUS_DEMO_FAULTS=on >> {service.environment}")
+    try:
+        drill.host.check_output(f"systemctl reset-failed {service.unit}; systemctl restart {service.unit}")
+        running = drill.host.check_output(f"systemctl show --property=InvocationID --value {service.unit}")
+        leak = ["podman", "exec", drill.container, "/opt/drill/bin/leak"]
+        subprocess.run([BOUND_MEMORY, drill.container, *leak], check=True)
+        runs.wait_for(lambda: running in {each["invocation"] for each in ends(drill, service.unit)}, "the end is saved")
+        (told,) = [each for each in ends(drill, service.unit) if each["invocation"] == running]
+        # systemd knows the reason only if it has limited the memory itself.
+        assert told["signal"] == "SIGKILL" and told["result"] in ("oom-kill", "signal"), told
+    finally:
+        drill.host.check_output(f"sed -i /^NEXUS_DEMO_FAULTS/d {service.environment}")
+        drill.host.check_output(f"systemctl reset-failed {service.unit}; systemctl restart {service.unit}")
+
+
 def test_a_restart_takes_hardly_longer(drill: Drill, test_unit: str) -> None:
-    cost = output(drill, f"/opt/drill/bin/end-kinds cost {PAIRS * 3}")
-    print("CPU time in milliseconds, median:", cost)
+    cost = measured(drill, "cpu-milliseconds", f"/opt/drill/bin/end-kinds cost {PAIRS * 3}")
     assert cost["recorder"] <= 50 and cost["guard"] <= 60, cost
-    pairs = output(drill, f"/opt/drill/bin/end-kinds pairs {PAIRS}")
+    pairs = measured(drill, "restart-milliseconds", f"/opt/drill/bin/end-kinds pairs {PAIRS}")
     added = {name: statistics.median(pair[name] - pair["without"] for pair in pairs) for name in ("recorder", "guard")}
-    print("added milliseconds, median of pairs:", {name: round(value, 1) for name, value in added.items()})
     # On a machine that is busy with other drills, everything takes longer, and only the CPU time can be compared.
     if os.getloadavg()[0] < len(os.sched_getaffinity(0)) * 0.75:
         assert added["recorder"] <= 50 and added["guard"] <= 60, pairs
