@@ -56,7 +56,12 @@ options:
     type: path
     required: true
   backup_dirs:
-    description: Folders in which to search for backups, in addition to the database's folder.
+    description:
+      - Folders in which to search for backups, in addition to the database's folder.
+      - The verified backups that M(itsm_nexus.runbook.scheduled_backup) has listed in O(state_dir) are also examined, in
+        any folder.
+      - If the first migration of a backup was applied at another time than that of the last sound database, it is a
+        backup of another database and is not used.
     type: list
     elements: path
     default: []
@@ -344,8 +349,10 @@ from typing import Callable, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import listing
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
@@ -393,7 +400,14 @@ def main() -> None:
 
             # Record the loss before the replacement, because the check after the replacement may fail or be killed.
             # Later runs see only the remaining rows.
-            result = sqlite_restore.restore(**parameters, act=act, check_mode=module.check_mode, on_replace=note)
+            result = sqlite_restore.restore(
+                **parameters,
+                recorded=listing.recorded(lease["state_dir"]),
+                created_at=last_good.last_good_rows(lease["state_dir"], path=parameters["path"]).created_at,
+                act=act,
+                check_mode=module.check_mode,
+                on_replace=note,
+            )
     except SqliteError as error:
         module.fail_json(**failure(error))
     module.exit_json(**sanitize.data(result))

@@ -38,12 +38,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import release as service_release
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates, start_safety
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import owner as sqlite_owner
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore as sqlite_restore
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import start_safety
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import run as triage_run
 
@@ -186,7 +186,9 @@ def _sqlite_cases() -> List[Case]:
         return [*told, off_host.answer(last, offset=0, **asked)]
 
     def choose(theirs: Path, ours: Path) -> Any:
-        search = choice.Search(_path(theirs), "", [str(theirs / "backend")], [], USER, set(), [], 10.0)
+        search = choice.Search(
+            _path(theirs), "", [str(theirs / "backend")], [], USER, candidates.Known(), ([], []), 10.0
+        )
         named = search._replace(named=f"{_path(theirs)}.backup_1")
         return [choice.newest(each, deadline=time.monotonic() + 10.0) for each in (search, named)]
 

@@ -18,7 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import listing as backup_list
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._preparedness import backups
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 
 HOUR = 3600.0
@@ -265,27 +267,27 @@ def sound_with_its_wal(site: Site) -> None:
 
 
 PLANTED: list[tuple[Callable[[Site], None], str, str]] = [
-    (truncated, backups.DAMAGED, "reason.sqlite."),
-    (truncated_by_one_page, backups.DAMAGED, "reason.sqlite."),
-    (empty, backups.DAMAGED, "reason.sqlite."),
-    (garbage, backups.DAMAGED, "reason.sqlite."),
-    (garbage_after_the_header, backups.DAMAGED, "reason.sqlite."),
-    (zeros, backups.DAMAGED, "reason.sqlite."),
-    (damaged_page, backups.DAMAGED, "reason.sqlite."),
-    (damaged_index, backups.DAMAGED, "reason.sqlite."),
-    (compressed, backups.DAMAGED, "reason.sqlite."),
-    (text_dump, backups.DAMAGED, "reason.sqlite."),
-    (no_tables, backups.DAMAGED, "reason.sqlite.no_tables"),
-    (other_service_with_knex, backups.OTHER_SERVICE, "ready.backup.created"),
-    (other_service_without_knex, backups.OTHER_SERVICE, "ready.backup.no_migrations"),
+    (truncated, candidates.DAMAGED, "reason.sqlite."),
+    (truncated_by_one_page, candidates.DAMAGED, "reason.sqlite."),
+    (empty, candidates.DAMAGED, "reason.sqlite."),
+    (garbage, candidates.DAMAGED, "reason.sqlite."),
+    (garbage_after_the_header, candidates.DAMAGED, "reason.sqlite."),
+    (zeros, candidates.DAMAGED, "reason.sqlite."),
+    (damaged_page, candidates.DAMAGED, "reason.sqlite."),
+    (damaged_index, candidates.DAMAGED, "reason.sqlite."),
+    (compressed, candidates.DAMAGED, "reason.sqlite."),
+    (text_dump, candidates.DAMAGED, "reason.sqlite."),
+    (no_tables, candidates.DAMAGED, "reason.sqlite.no_tables"),
+    (other_service_with_knex, candidates.OTHER_SERVICE, "reason.restore.other_database"),
+    (other_service_without_knex, candidates.OTHER_SERVICE, "reason.restore.no_migrations"),
     (without_its_wal, backups.WITHOUT_WAL, "ready.backup.without_wal"),
-    (without_its_wal_from_the_start, backups.DAMAGED, "reason.sqlite."),
-    (damaged_wal, backups.DAMAGED, "reason.sqlite."),
-    (with_the_wal_of_another_database, backups.OTHER_SERVICE, "ready.backup.no_migrations"),
+    (without_its_wal_from_the_start, candidates.DAMAGED, "reason.sqlite."),
+    (damaged_wal, candidates.DAMAGED, "reason.sqlite."),
+    (with_the_wal_of_another_database, candidates.OTHER_SERVICE, "reason.restore.no_migrations"),
     (older_schema, backups.OLDER_SCHEMA, "ready.backup.older_schema"),
-    (sound_but_old, backups.SOUND, ""),
-    (sound, backups.SOUND, ""),
-    (sound_with_its_wal, backups.SOUND, ""),
+    (sound_but_old, candidates.SOUND, ""),
+    (sound, candidates.SOUND, ""),
+    (sound_with_its_wal, candidates.SOUND, ""),
 ]
 
 
@@ -324,7 +326,7 @@ def test_older_backups_are_examined_until_one_is_sound(site: Site) -> None:
     site.backup = site.folder / "itsm.db.backup_3"
     garbage(site)
     found = site.survey()
-    assert [each["kind"] for each in found["found"]] == [backups.DAMAGED, backups.SOUND]
+    assert [each["kind"] for each in found["found"]] == [candidates.DAMAGED, candidates.SOUND]
     assert found["number"] == 3
 
 
@@ -333,14 +335,16 @@ def test_a_backup_that_cannot_be_checked_in_time_is_not_sound(site: Site) -> Non
     found = backups.survey(
         site.known(), dirs=[str(site.folder)], patterns=[], user=None, budget=30, deadline=time.monotonic() - 1
     )
-    assert [each["kind"] for each in found["found"]] == [backups.NOT_CHECKED]
+    assert [each["kind"] for each in found["found"]] == [candidates.NOT_CHECKED]
 
 
 def made(site: Site, path: Path, *, hours: float = 1.0, size: int | None = None) -> dict[str, object]:
-    """Return the entry that this collection writes to backups.json for a verified backup."""
+    """Survey the backups with a list that contains this verified backup."""
     at = datetime.datetime.fromtimestamp(NOW - hours * HOUR, tz=datetime.timezone.utc)
     size = path.stat().st_size if size is None else size
-    entry = {"at": f"{at:%Y-%m-%dT%H:%M:%S}.000Z", "path": str(path), "bytes": size, "rows": {}, "verified": True}
+    entry = backup_list.Entry(f"{at:%Y-%m-%dT%H:%M:%S}.000Z", str(path), size, verified=True)
+    state = str(site.folder.parent / "state")
+    backup_list.write(state, [entry, entry._replace(verified=False, path="/x"), entry._replace(at="never", path="/y")])
     return backups.survey(
         site.known(),
         dirs=[],
@@ -348,7 +352,7 @@ def made(site: Site, path: Path, *, hours: float = 1.0, size: int | None = None)
         user=None,
         budget=30,
         deadline=time.monotonic() + 60,
-        made=backups.recorded([entry, {**entry, "verified": False, "path": "/x"}, {"path": 3}, 7]),
+        recorded=backup_list.recorded(state),
     )
 
 
@@ -356,22 +360,31 @@ def test_a_recorded_backup_is_found_in_any_folder_under_any_name(site: Site) -> 
     site.backup = site.folder / "of-this-collection.sqlite"
     site.sound()
     found = made(site, site.backup)["found"]
-    assert [(each["path"], each["kind"]) for each in found] == [(str(site.backup), backups.SOUND)]
+    assert [(each["path"], each["kind"]) for each in found] == [(str(site.backup), candidates.SOUND)]
 
 
 def test_a_recorded_backup_that_is_gone_or_changed_is_not_restorable(site: Site) -> None:
     gone = made(site, site.folder / "gone.db", size=4096)["found"]
-    assert [(each["kind"], each["why"]["id"]) for each in gone] == [(backups.DAMAGED, "ready.backup.gone")]
+    assert [(each["kind"], each["why"]["id"]) for each in gone] == [(candidates.DAMAGED, "reason.restore.gone")]
     site.sound()
     changed = made(site, site.backup, size=4096)["found"]
-    assert [(each["kind"], each["why"]["id"]) for each in changed] == [(backups.DAMAGED, "ready.backup.changed")]
+    assert [(each["kind"], each["why"]["id"]) for each in changed] == [(candidates.DAMAGED, "reason.restore.changed")]
 
 
-@pytest.mark.parametrize(
-    "content", [None, {}, 3, "x", [None], [{"verified": True}], [{"verified": True, "path": "/x"}]]
-)
-def test_a_damaged_list_of_backups_is_ignored(content: object) -> None:
-    assert backups.recorded(content) == []
+def test_a_damaged_list_of_backups_is_reported(site: Site) -> None:
+    state = site.folder.parent / "state"
+    state.mkdir()
+    (state / backup_list.NAME).write_text("[null]")
+    found = backups.survey(
+        site.known(),
+        dirs=[],
+        patterns=[],
+        user=None,
+        budget=30,
+        deadline=time.monotonic() + 60,
+        recorded=backup_list.recorded(str(state)),
+    )
+    assert [each["id"] for each in found["unread"]] == ["reason.restore.list_unread"]
 
 
 def test_times_in_other_formats(site: Site) -> None:

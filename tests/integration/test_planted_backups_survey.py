@@ -17,12 +17,13 @@ import pytest
 from sqlite_samples import closed, crashed, fill, flip, frame_offset, new_salts, patch, schema
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import choice
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.listing import Entry
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore as sqlite_restore
 
 ROWS = 200
+KNOWN = candidates.Known({"incidents", "users"})
 Make = Callable[[str], None]
 
 
@@ -171,8 +172,8 @@ def survey(place: str, folder: Path) -> Dict[str, Any]:
 
 
 def search(place: str, folder: Path, **more: Any) -> choice.Search:
-    known = {"named": "", "dirs": [str(folder)], "patterns": [], "user": None, "known": {"incidents", "users"}}
-    return choice.Search(**{"place": place, **known, "listed": [], "time_budget": 30.0, **more})
+    known = {"named": "", "dirs": [str(folder)], "patterns": [], "user": None, "known": KNOWN}
+    return choice.Search(**{"place": place, **known, "recorded": ([], []), "time_budget": 30.0, **more})
 
 
 def test_there_are_at_least_twenty() -> None:
@@ -219,7 +220,7 @@ def test_links_are_no_backups(place: str, tmp_path: Path) -> None:
     closed(str(folder / "elsewhere"))
     (folder / "itsm.db.backup_1").symlink_to(folder / "elsewhere")
     chosen, problems = choice.newest(search(place, folder), deadline=time.monotonic() + 30)
-    assert chosen is None and [each.id for each in problems] == ["reason.restore.no_backup"]
+    assert chosen is None and [each.id for each in problems] == ["reason.restore.no_backup_in"]
 
 
 def test_a_named_backup_is_the_only_candidate(place: str, tmp_path: Path) -> None:
@@ -248,10 +249,12 @@ def test_the_age_of_a_listed_backup_is_when_it_was_begun(place: str, tmp_path: P
     folder.mkdir()
     path = str(folder / "itsm.db.backup_1")
     closed(path)
-    begun = timestamps.iso(time.time() - 30)
-    listed = [Entry(begun, path, verified=True)]
-    chosen, _problems = choice.newest(search(place, folder, listed=listed), deadline=time.monotonic() + 30)
-    assert chosen is not None and chosen.at == begun
+    begun = time.time() - 30
+    recorded = ([candidates.Recorded(path, begun, os.path.getsize(path))], [])
+    for named in ("", path):
+        asked = search(place, folder, recorded=recorded, named=named)
+        chosen, _problems = choice.newest(asked, deadline=time.monotonic() + 30)
+        assert chosen is not None and chosen.at == timestamps.iso(begun)
 
 
 def test_new_salts_make_the_frames_foreign(place: str, tmp_path: Path) -> None:

@@ -431,7 +431,7 @@ def test_a_broken_newest_backup_is_reported_and_the_next_one_is_used(host: Host)
 
 def test_without_a_backup_the_drill_fails(host: Host) -> None:
     result = host.drill()
-    assert not result["ok"] and host.ids(result) == ["reason.restore.no_backup"]
+    assert not result["ok"] and host.ids(result) == ["reason.restore.no_backup_in"]
     assert (result["backup"], result["rpo_seconds"], result["rto_seconds"]) == (None, None, None)
     assert host.systemd.process is None
     assert json.loads(Path(host.state_dir, "restore_drill.json").read_text())["ok"] is False

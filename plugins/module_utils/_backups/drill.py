@@ -48,11 +48,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import en
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, probe_plan
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates, row_counts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import row_counts
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import printable
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError, printable
 
 RESULT = "restore_drill.json"
 _UNIT_PROPERTIES = (
@@ -152,15 +152,14 @@ def drill(order: Order, *, check_mode: bool = False, run: commands.Runner = comm
     began, at = time.monotonic(), timestamps.now()
     done = _Done()
     with listing.locked(order.state_dir) if not check_mode else contextlib.nullcontext():
-        known = _tables(order)
         search = choice.Search(
             place=order.database,
             named=order.backup,
             dirs=order.dirs,
             patterns=order.patterns,
             user=order.user,
-            known=known,
-            listed=listing.read(order.state_dir),
+            known=_known(order),
+            recorded=listing.recorded(order.state_dir),
             time_budget=order.time_budget,
         )
         asked = time.time()
@@ -205,12 +204,21 @@ def _check(order: Order) -> None:
     probe_plan.check(order.targets, probe_plan.Plan(mode="await", ok_statuses=order.ok_statuses), login=order.login)
 
 
-def _tables(order: Order) -> Any:
-    """Return the tables of the service: of the last good count, or of the newest sound backup that is listed."""
-    known = last_good.last_good_rows(order.state_dir, path=order.database).rows
-    if known:
-        return set(known)
-    return next((set(entry.rows) for entry in listing.read(order.state_dir) if entry.sound), set())
+def _known(order: Order) -> candidates.Known:
+    """Return what identifies the service's database: its state at the last good check, or its present state.
+
+    If both are unknown, the tables of the newest sound backup that is listed are used.
+    """
+    counted = last_good.last_good_rows(order.state_dir, path=order.database)
+    if not counted.created_at:
+        # A drill does not need the live database.
+        with contextlib.suppress(SqliteError):
+            look = sqlite_check.check(path=order.database, checks=[], user=order.user, time_budget=order.time_budget)
+            now = last_good.Counted.of(look)
+            counted = now._replace(rows=counted.rows or now.rows)
+    listed = [] if counted.rows else listing.read(order.state_dir)
+    tables = counted.rows or next((entry.rows for entry in listed if entry.sound), {})
+    return candidates.Known(set(tables), counted.created_at)
 
 
 def _candidates(
@@ -230,7 +238,7 @@ def _candidates(
             found.append(choice.Chosen(replica.name, written, {}, replica))
     newest, problems = choice.newest(search, deadline=deadline)
     # Without a backup, the replica is enough.
-    done.problems += [each for each in problems if not found or each.id != "reason.restore.no_backup"]
+    done.problems += [each for each in problems if not found or each.id != "reason.restore.no_backup_in"]
     return [*found, newest] if newest is not None else found
 
 
@@ -407,9 +415,10 @@ def _source(order: Order, done: _Done, search: choice.Search, scratch: _Scratch,
         return chosen.path if chosen is not None else ""
     target = f"{scratch.folder}/replica.db"
     litestream.restore(chosen.replica, target, timeout=order.time_budget, run=run)
-    _rows, why = choice.examine(target, search, time_budget=order.time_budget)
+    restored = candidates.Candidate(time.time(), target)
+    why = choice.examine(restored, search, time_budget=order.time_budget).why
     if why is not None:
-        raise BackupError(message("reason.restore.backup_unusable", path=chosen.path, why=why))
+        raise BackupError(candidates.refusal(restored._replace(path=chosen.path), why))
     return target
 
 

@@ -14,11 +14,12 @@ import contextlib
 import fcntl
 import json
 import os
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.candidates import Recorded
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import printable
 
 NAME = "backups.json"
@@ -106,6 +107,21 @@ def read(state_dir: str) -> List[Entry]:
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _cannot("read", path, error) from error
+
+
+def recorded(state_dir: str) -> Tuple[List[Recorded], List[Message]]:
+    """Return the verified backups, newest first, and why the list cannot be read."""
+    try:
+        entries = read(state_dir)
+    except BackupError as error:
+        # The recovery knows only the messages of its own package.
+        return [], [message("reason.restore.list_unread", **error.told.values)]
+    found: List[Recorded] = []
+    for entry in entries:
+        if entry.verified and os.path.isabs(entry.path) and "\0" not in entry.path:
+            with contextlib.suppress(ValueError):  # a time that is none
+                found.append(Recorded(entry.path, timestamps.epoch(entry.at), entry.bytes))
+    return found, []
 
 
 def write(state_dir: str, entries: Sequence[Entry]) -> None:

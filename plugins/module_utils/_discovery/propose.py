@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery impo
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.facts import Facts, Proposal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names, open_files
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore_ways
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates
 
 _LOG_PATTERN = "backend/logs/*.log"
 _REQUIRED = ("NODE_ENV", "JWT_SECRET")
@@ -402,11 +402,11 @@ def _backups(facts: Facts, found: Proposal) -> None:
 
 def _backup_names(database: str, there: Sequence[Mapping[str, Any]], found: Proposal) -> None:
     """Propose patterns if the newest backup in a folder has none of the usual names."""
-    usual = restore_ways.usual_names(database, beside=False)
+    usual = candidates.usual_names(database, beside=False)
     unusual: List[str] = []
     for each in there:
         name = each["names"][0]
-        if not restore_ways.has_name(name, usual):
+        if not candidates.has_name(name, usual):
             stem, ending = os.path.splitext(name)
             letters = re.match(r"\D*", stem)
             unusual.append(f"{glob.escape(letters.group() if letters else '')}*{glob.escape(ending)}")

@@ -22,6 +22,7 @@ import tempfile
 import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import drill, listing
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
     atomic_files,
     commands,
@@ -38,6 +39,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import (
     systemd,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as service_hold
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._preparedness import backups, secrets
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
@@ -67,7 +69,6 @@ _PROGRAMS = "/usr/local/lib/itsm-nexus-runbook"
 _DROPIN = "50-itsm-nexus-start-guard.conf"
 _GUARD, _RECORDER = "start_guard", "restart_recorder"
 _SHARED_PROGRAMS = ("run.py", "guard_common.py")
-_DRILL, _BACKUPS = "restore_drill.json", "backups.json"
 # Folder for the trial build. Unlike /tmp, it is never in memory.
 _SCRATCH = "/var/tmp"  # noqa: S108 - used with mkdtemp
 _PREFIX = "itsm-nexus-ready-"
@@ -268,7 +269,7 @@ def _json(path: str) -> Dict[str, Any]:
 
 
 def _drill(state_dir: str) -> Dict[str, Any]:
-    return _json(os.path.join(state_dir, _DRILL))
+    return _json(os.path.join(state_dir, drill.RESULT))
 
 
 def _incident(config: Config) -> Dict[str, Any]:
@@ -384,15 +385,16 @@ def _databases(settings: Settings, question: Question) -> Dict[str, Any]:
     budget = settings.database_timeout * _LIVE_SHARE
     check = sqlite_check.check(path=path, checks=["quick"], owner=user, time_budget=budget)
     problems = [each for each in check["problems"] if each["level"] == "error"]
-    known = backups.live(check, path=path, user=user, timeout=budget)
+    state_dir = question.service.state_dir
+    last = last_good.last_good_rows(state_dir, path=path)
     found = backups.survey(
-        known,
+        backups.live(check, path=path, user=user, timeout=budget, last=last),
         dirs=settings.backup_dirs,
         patterns=settings.backup_patterns,
         user=user,
         budget=budget,
         deadline=deadline,
-        made=_made(question.service.state_dir),
+        recorded=listing.recorded(state_dir),
     )
     return {
         "database": {
@@ -404,14 +406,6 @@ def _databases(settings: Settings, question: Question) -> Dict[str, Any]:
         },
         "backups": found,
     }
-
-
-def _made(state_dir: str) -> List[backups.Recorded]:
-    """Return the backups that this collection made. A list that cannot be read is ignored."""
-    with contextlib.suppress(OSError, ValueError):
-        data = atomic_files.read_plain(os.path.join(state_dir, _BACKUPS), limit=_LARGEST)
-        return backups.recorded(json.loads(data.decode("utf-8")))
-    return []
 
 
 @contextlib.contextmanager

@@ -16,14 +16,8 @@ from typing import Dict
 
 ENGLISH: Dict[str, str] = {
     # Why a backup cannot be restored, or is older than its file.
-    "ready.backup.no_time": "there was no time to check it",
-    "ready.backup.created": "it belongs to another database, created on {created} instead of {expected}",
-    "ready.backup.no_migrations": "it belongs to another database, because it has no table of knex migrations",
-    "ready.backup.tables": "it belongs to another database: {shared} of its {tables} tables are among the {expected} tables of this service",
     "ready.backup.older_schema": "it lacks {number} migrations, the first is {first}",
     "ready.backup.without_wal": "it was copied without its -wal file: it ends on {last}, but at the time of the copy the database had a write from {newest}",
-    "ready.backup.gone": "it was recorded as a verified backup, but it cannot be found: {why}",
-    "ready.backup.changed": "it had {size} bytes when it was verified, but has {now} bytes now",
     # Why a fact was not collected.
     "ready.part.late": "no answer within {seconds} s",
     "ready.part.settings": "the settings of the service are invalid",

@@ -32,15 +32,16 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, plain
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import (
+    candidates,
     restore_survey,
     restore_swap,
     restore_ways,
     salvage_image,
 )
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import salvage as sqlite_salvage
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError, printable
 
@@ -75,6 +76,8 @@ def restore(
     confirm_empty: bool = False,
     backup_dirs: Sequence[str] = (),
     backup_patterns: Sequence[str] = (),
+    recorded: Tuple[Sequence[candidates.Recorded], Sequence[Message]] = ((), ()),
+    created_at: str = "",
     expected: Optional[Mapping[str, int]] = None,
     last_good: Optional[Mapping[str, int]] = None,
     replaced: bool = False,
@@ -88,7 +91,9 @@ def restore(
     """Find methods that yield a sound database, apply one of them if `act` is True, and return the module's result.
 
     replaced: True if a new database has already replaced the original database, and the earlier rows are missing. In
-    this case, the `auto` method considers neither checkpoint nor salvage. on_replace: a function that is called right
+    this case, the `auto` method considers neither checkpoint nor salvage. recorded: see
+    candidates.find. created_at: the time of the first migration of the last sound database, or "" if it is unknown.
+    on_replace: a function that is called right
     before the database is changed. Its arguments are the data loss ("none", "known" or "unknown") and the known row
     counts before and after the change. It returns a function that is called if the change failed and the old database
     was put back.
@@ -110,6 +115,7 @@ def restore(
             expected=expected or {},
             last_good=last_good or {},
             replaced=replaced,
+            created_at=created_at,
             owner=owner,
             time_budget=time_budget,
             deadline=started + timeout,
@@ -123,8 +129,10 @@ def restore(
             scratch=space.scratch,
             shell=shell,
             confirm_empty=confirm_empty,
-            backups=restore_ways.backups(space.place, dirs=backup_dirs, patterns=backup_patterns, rights=rights),
-            no_backup=restore_ways.not_found(space.place, dirs=backup_dirs, patterns=backup_patterns),
+            backups=candidates.find(
+                space.place, dirs=backup_dirs, patterns=backup_patterns, rights=rights, recorded=recorded
+            ),
+            no_backup=candidates.not_found(space.place, dirs=backup_dirs, patterns=backup_patterns),
             time_budget=time_budget,
         )
         chosen, why = _choose(ways, method=method)

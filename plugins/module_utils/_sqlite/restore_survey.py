@@ -92,6 +92,7 @@ def examine(
     expected: Mapping[str, int],
     last_good: Mapping[str, int],
     replaced: bool,
+    created_at: str,
     owner: Optional[str],
     time_budget: float,
     deadline: float,
@@ -102,7 +103,7 @@ def examine(
 
     expected: numbers of rows that the database had at least. last_good: numbers of rows at the last good count. Users
     delete rows, so these numbers are used only if the rows cannot be counted now, or if the database is new or has lost
-    most of its rows.
+    most of its rows. created_at: the time of the first migration of the last sound database, or "" if it is unknown.
     """
     begun = time.monotonic()
     check = sqlite_check.check(
@@ -139,6 +140,8 @@ def examine(
         begun=begun,
         deadline=deadline,
         rights=rights,
+        # A new database has another time than its backups.
+        created_at=created_at or ("" if lacking else check["database"]["first_migration_at"] or ""),
     )
     if not (check["healthy"] and check["checks"].get("row_counts") == "ok"):
         _count(case, scratch)

@@ -6,31 +6,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fnmatch
-import glob
 import os
-import stat
 import time
-from typing import Any, Collection, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, of
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import plain as message_plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates, messages, salvage_image
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import messages, salvage_image
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import salvage as sqlite_salvage
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
 MARGIN = 8 << 20  # number of bytes to leave free
-_MOST_BACKUPS = 20  # maximum number of backups to examine, newest first
 _MOST_NAMED = 5  # maximum number of tables that a message names
-# Tables that a migration tool or SQLite itself creates have the same names in the databases of all services.
-_OF_EVERY_SERVICE = ("knex_migrations", "sqlite_")
 _MOST_COMPARED = 5  # maximum number of sound backups to compare, because checking a large backup takes many seconds
 
 
@@ -97,6 +90,8 @@ class Case:
     begun: float
     deadline: float
     rights: safe_open.Rights
+    # The time of the first migration of the original database, or "" if it is unknown. It identifies its backups.
+    created_at: str = ""
 
     @property
     def all_counted(self) -> bool:
@@ -124,13 +119,13 @@ def ways(
     scratch: str,
     shell: str,
     confirm_empty: bool,
-    backups: Tuple[Sequence[Tuple[float, str]], Sequence[Message]],
+    backups: Tuple[Sequence[candidates.Candidate], Sequence[Message]],
     no_backup: Message,
     time_budget: float,
 ) -> List[Way]:
     """Examine the given methods in order until a method can be chosen. If every is True, examine all of them.
 
-    backups: the result of backups(). no_backup: the reason if there is none, see not_found().
+    backups: the result of candidates.find(). no_backup: the reason if there is none, see candidates.not_found().
     """
     ways: List[Way] = []
     enough = False
@@ -234,87 +229,6 @@ def checked(path: str, *, user: Optional[str], time_budget: float) -> List[Messa
     return errors
 
 
-def backups(
-    place: str, *, dirs: Sequence[str], patterns: Sequence[str], rights: safe_open.Rights
-) -> Tuple[List[Tuple[float, str]], List[Message]]:
-    """Find the backups in the database's folder and in dirs. Return (time of the last write, path), newest first.
-
-    Also return why folders could not be read. Backups are recognized by their names. patterns: file name patterns, or
-    empty for the usual names. Times are in seconds since the epoch. Each folder is read as the account that
-    safe_open.rights_on returns for it. Raises SqliteError if dirs contains a relative path.
-    """
-    found: Dict[str, float] = {}
-    unread: List[Message] = []
-    beside = os.path.dirname(place)
-    for folder in dict.fromkeys([beside, *dirs]):
-        if not os.path.isabs(folder):
-            raise SqliteError(f"backup_dirs must be absolute paths, not {folder!r}")
-        names = patterns or usual_names(place, beside=folder == beside)
-        try:
-            with sqlite_files.clear_errors("look_for_backups", path=printable(folder)), contextlib.suppress(
-                FileNotFoundError
-            ):
-                there = safe_open.rights_on(folder, user=rights)
-                with safe_open.acting(there):
-                    found.update(_backups_in(folder, place=place, patterns=names))
-        except SqliteError as error:
-            unread.append(error.told)
-    return sorted(((changed, path) for path, changed in found.items()), reverse=True), unread
-
-
-def not_found(place: str, *, dirs: Sequence[str], patterns: Sequence[str]) -> Message:
-    """Return the reason if there is no backup, with the folders and the file names that backups() searches."""
-    beside = os.path.dirname(place)
-    elsewhere = [printable(each) for each in dict.fromkeys(dirs) if each != beside]
-    # Texts instead of messages, because the timeline does not record messages of this depth.
-    searched = [
-        f"{', '.join(folders)} ({', '.join(patterns or usual_names(place, beside=own))})"
-        for folders, own in (([printable(beside)], True), (elsewhere, False))
-        if folders
-    ]
-    return message("reason.restore.no_backup_in", places=searched)
-
-
-def usual_names(place: str, *, beside: bool) -> List[str]:
-    """Return the file name patterns of backups: the database's name with an ending, and with a date before its ending.
-
-    beside: True for the database's own folder. There, a database with a similar name may be in use by another program.
-    """
-    name = glob.escape(os.path.basename(place))
-    stem, ending = os.path.splitext(name)
-    own = [f"{name}.backup_*", f"{name}.bak*"]
-    return own if beside else [*own, name, f"{stem}_*{ending}", f"{stem}-*{ending}"]
-
-
-def has_name(name: str, patterns: Sequence[str]) -> bool:
-    """Return True if a file's name matches one of the patterns."""
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _backups_in(folder: str, *, place: str, patterns: Sequence[str]) -> Iterator[Tuple[str, float]]:
-    """Yield path and time of the last write of each regular file whose name matches a pattern. Raises OSError.
-
-    A backup may have its own WAL, which can be newer than the backup itself.
-    """
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        path = f"{folder.rstrip('/')}/{name}"
-        if path == place or name.endswith(("-wal", "-shm", "-journal")):
-            continue
-        if has_name(name, patterns):
-            with contextlib.suppress(FileNotFoundError):  # it may be rotated away at this moment
-                status = os.lstat(path)
-                if stat.S_ISREG(status.st_mode):
-                    yield path, max(status.st_mtime, _written_at(f"{path}-wal"))
-
-
-def _written_at(path: str) -> float:
-    """Return when a regular file was last changed, in seconds since the epoch, or 0 if there is none."""
-    with contextlib.suppress(OSError):
-        status = os.lstat(path)
-        return status.st_mtime if stat.S_ISREG(status.st_mode) and status.st_size else 0.0
-    return 0.0
-
-
 class _Backup(NamedTuple):
     """A sound backup: the time of its last write in seconds since the epoch, its path, and the rows of each table."""
 
@@ -345,10 +259,10 @@ class _Backups:
             told.update(reason=messages.english(older), messages=message_plain(reason=older))
         self._tell(backup.made, backup.path, usable=True, **told)
 
-    def refuse(self, made: float, path: str, why: Message, *, refusal: Message) -> None:
-        """Add a backup that cannot be used. refusal: the reason, with the path of the backup."""
-        self.refused.append(refusal)
-        self._tell(made, path, usable=False, reason=messages.english(why), messages=message_plain(reason=why))
+    def refuse(self, each: candidates.Candidate, why: Message) -> None:
+        """Add a backup that cannot be used."""
+        self.refused.append(candidates.refusal(each, why))
+        self._tell(each.at, each.path, usable=False, reason=messages.english(why), messages=message_plain(reason=why))
 
     def _tell(self, made: float, path: str, **told: Any) -> None:
         empty: Dict[str, Any] = {"rows": {}, "lost": {}, "reason": "", "messages": {}}
@@ -357,7 +271,7 @@ class _Backups:
 
 def _by_backup(
     case: Case,
-    backups: Tuple[Sequence[Tuple[float, str]], Sequence[Message]],
+    backups: Tuple[Sequence[candidates.Candidate], Sequence[Message]],
     *,
     no_backup: Message,
     time_budget: float,
@@ -387,58 +301,28 @@ def _by_backup(
     return way
 
 
-def _examined(case: Case, backups: Sequence[Tuple[float, str]], *, time_budget: float) -> _Backups:
+def _examined(case: Case, backups: Sequence[candidates.Candidate], *, time_budget: float) -> _Backups:
     """Examine the backups, newest first. Stop at a backup that loses nothing."""
     done = _Backups()
-    for number, (made, path) in enumerate(backups[:_MOST_BACKUPS], 1):
+    known = candidates.Known(_tables_of(case), case.created_at)
+    for number, each in enumerate(backups[: candidates.MOST], 1):
         left = case.deadline - time.monotonic()
         # If there is a sound backup, keep half of the time for the recovery itself.
         if left <= 0 or (done.sound and left < (case.deadline - case.begun) / 2):
             done.refused.append(message("reason.restore.no_time"))
             break
-        try:
-            check = sqlite_check.check(
-                path=path, checks=["quick", "integrity"], user=case.user, time_budget=min(time_budget, left)
-            )
-        except SqliteError as error:
-            done.refuse(made, path, error.told, refusal=error.told)
+        found = candidates.examine(each, known, user=case.user, time_budget=min(time_budget, left))
+        if found.why is not None:
+            done.refuse(each, found.why)
             continue
-        why = why_unusable(check) or why_foreign(_tables_of(case), check["row_counts"])
-        if why is None:
-            done.add(case, _Backup(made, path, dict(check["row_counts"])))
-            if case.all_counted and not lost(case.rows, done.sound[-1].rows):
-                break
-            if len(done.sound) >= _MOST_COMPARED:
-                if number < len(backups):
-                    done.refused.append(message("reason.restore.not_compared", number=len(backups) - number))
-                break
-            continue
-        refusal = message("reason.restore.backup_unusable", path=printable(path), why=why)
-        done.refuse(made, path, why, refusal=refusal)
+        done.add(case, _Backup(each.at, each.path, dict(found.rows)))
+        if case.all_counted and not lost(case.rows, done.sound[-1].rows):
+            break
+        if len(done.sound) >= _MOST_COMPARED:
+            if number < len(backups):
+                done.refused.append(message("reason.restore.not_compared", number=len(backups) - number))
+            break
     return done
-
-
-def why_unusable(check: Mapping[str, Any]) -> Optional[Message]:
-    """Return why a backup is not sound, from the result of a complete check, or None if it is sound."""
-    checks = check["checks"]
-    if check["healthy"] and all(checks.get(name) == "ok" for name in ("quick", "integrity", "row_counts")):
-        return None
-    whole = message("reason.restore.checks", checks=str(checks))
-    return of(check["problems"][0], "message") if check["problems"] else whole
-
-
-def why_foreign(known: Collection[str], rows: Mapping[str, int]) -> Optional[Message]:
-    """Return why a sound database is not a backup of this service, or None if it may be one.
-
-    known: the tables of the service, or empty if they are unknown. A backup from before a migration has only some of
-    them. Tables such as users exist in the databases of other services too, so one common table is not enough.
-    """
-    ours, found = (
-        {name for name in names if not name.startswith(_OF_EVERY_SERVICE)} for names in (set(known), set(rows))
-    )
-    if not ours or not found or len(ours & found) * 2 > min(len(ours), len(found)):
-        return None
-    return message("reason.restore.other_service", tables=sorted(found - ours)[:_MOST_NAMED])
 
 
 def _tables_of(case: Case) -> Set[str]:

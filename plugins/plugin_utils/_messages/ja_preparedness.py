@@ -11,14 +11,8 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     # ホストで集めた事実。
-    "ready.backup.no_time": "時間が足りず、確認できませんでした",
-    "ready.backup.created": "別のデータベースのバックアップです（作成日時 {created}、本来は {expected}）",
-    "ready.backup.no_migrations": "knex のマイグレーションの表がないため、別のデータベースのバックアップです",
-    "ready.backup.tables": "別のデータベースのバックアップです：{tables} 個の表のうち、このサービスの {expected} 個の表と一致するのは {shared} 個だけです",
     "ready.backup.older_schema": "マイグレーションが {number} 件適用されていません（最初の 1 件は {first}）",
     "ready.backup.without_wal": "-wal ファイルなしでコピーされています：内容は {last} で終わっていますが、コピーした時点のデータベースには {newest} の書き込みがありました",
-    "ready.backup.gone": "検証済みのバックアップとして記録されていますが、見つかりません：{why}",
-    "ready.backup.changed": "検証時は {size} バイトでしたが、現在は {now} バイトです",
     "ready.part.late": "{seconds} 秒以内に応答がありませんでした",
     "ready.part.settings": "サービスの設定が無効です",
     "ready.part.process": "サービスは systemd で管理されていません",

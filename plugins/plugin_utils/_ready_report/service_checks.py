@@ -11,6 +11,7 @@ from typing import Any, List, Mapping, Optional
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._preparedness import backups as known_backups
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report.facts import (
     NOT_READY,
     READY,
@@ -89,11 +90,11 @@ def backup(facts: Facts) -> Judged:
     found = facts.of("backups")
     known = [each for each in found.get("found") or [] if isinstance(each, Mapping)]
     unread = [each for each in map(known_message, found.get("unread") or []) if each is not None]
-    bad = [_unusable(each) for each in known if each.get("kind") != known_backups.SOUND]
+    bad = [_unusable(each) for each in known if each.get("kind") != candidates.SOUND]
     good = [each for each in known if each.get("kind") in known_backups.RESTORABLE and each.get("written_at")]
     limit = f"{facts.limits.rpo_hours:g}"
     if not good:
-        if any(each.get("kind") == known_backups.NOT_CHECKED for each in known):
+        if any(each.get("kind") == candidates.NOT_CHECKED for each in known):
             raise NotCheckedError(message("ready.backup.none_checked", backups=bad[:_MOST_LISTED]))
         if bad or unread:
             why = [*bad, *unread][:_MOST_LISTED]

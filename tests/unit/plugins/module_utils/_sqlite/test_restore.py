@@ -22,13 +22,14 @@ import sqlite_samples
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import (
+    candidates,
     file_survey,
     restore_survey,
     restore_swap,
     restore_ways,
 )
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore as sqlite_restore
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
@@ -461,8 +462,8 @@ def test_a_folder_that_cannot_be_read_does_not_stop_the_recovery(path: str, tmp_
 
 def test_only_backup_folders_may_contain_similar_names(path: str, tmp_path: Path) -> None:
     """A file with a similar name next to the database may be the database of another program."""
-    assert restore_ways.usual_names("/a/itsm.db", beside=True) == ["itsm.db.backup_*", "itsm.db.bak*"]
-    assert restore_ways.usual_names("/a/[x].db", beside=False) == [
+    assert candidates.usual_names("/a/itsm.db", beside=True) == ["itsm.db.backup_*", "itsm.db.bak*"]
+    assert candidates.usual_names("/a/[x].db", beside=False) == [
         *("[[]x].db.backup_*", "[[]x].db.bak*", "[[]x].db", "[[]x]_*.db", "[[]x]-*.db")
     ]
 
@@ -476,7 +477,7 @@ def test_without_a_backup_the_searched_folders_and_names_are_reported(path: str)
     assert way(plan, "backup")["reason"] == (
         f"no backup was found in {folder} ({own}); /none ({own}, {stem}{ending}, {stem}_*{ending}, {stem}-*{ending})"
     )
-    found = restore_ways.not_found("/a/x.db", dirs=[], patterns=["nightly*"])
+    found = candidates.not_found("/a/x.db", dirs=[], patterns=["nightly*"])
     assert restore_ways.messages.english(found) == "no backup was found in /a (nightly*)"
 
 

@@ -150,7 +150,7 @@ def verdicts(told: dict[str, Any]) -> dict[str, str]:
     return {check.id: check.verdict for check in host(told).checks if check.verdict != READY}
 
 
-def backup(kind: str, hours: float, why: str = "ready.backup.no_time", **values: Any) -> dict[str, Any]:
+def backup(kind: str, hours: float, why: str = "reason.restore.not_checked", **values: Any) -> dict[str, Any]:
     told = {"id": why, "values": values} if kind != "sound" else None
     written = ago(hours * 3600) if kind in ("sound", "older_schema", "without_wal") else None
     return {"path": f"/b/{kind}.db", "at": ago(hours * 3600), "kind": kind, "written_at": written, "why": told}
