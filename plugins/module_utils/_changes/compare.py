@@ -7,16 +7,24 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import entries, unit_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import entries
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes.entries import Entry, Manifest, Stamp
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold, start_guard
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import unit_dropin
 
 CHANGED, ADDED, REMOVED, ACCESS = "changed", "added", "removed", "access"
 # A kind whose entries describe something of the host, or a folder. If it is not there now, its state is unknown.
 _ALWAYS_THERE = ("kernel", "host", "python", "timezone", "release", "schema", "packages")
 # Kinds whose entries describe the files of a folder.
 _FOLDERS = ("code", "migrations")
+# The names of the drop-ins of this collection: holds, limits and the start guard.
+_OURS = lazy(
+    rf"(?:{re.escape(hold.PREFIX)}|{re.escape(unit_dropin.PREFIX)}-).*\.conf|{re.escape(start_guard.DROPIN)}",
+)
 # Number of named parts of one entry that are listed one by one.
 _MOST_PARTS = 10
 
@@ -77,7 +85,7 @@ def differences(known: Manifest, seen: Mapping[str, Entry], *, now: float) -> Li
 
 def _change(entry: Entry, what: str, times: _Times, at: Optional[float], **more: Any) -> Change:
     name = entry.parts.get(entries.PATH, "") or entry.name
-    ours = entry.kind == "unit" and unit_files.OURS.fullmatch(os.path.basename(entry.name)) is not None
+    ours = entry.kind == "unit" and _OURS.fullmatch(os.path.basename(entry.name)) is not None
     known: Dict[str, Any] = {"kind": entry.kind, "name": name, "what": what, "at": at, "ours": ours, **more}
     return Change(earliest=times.earliest, latest=times.latest, **known)
 

@@ -27,8 +27,6 @@ FOLDERS = (
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 )
-# The drop-ins of this collection: holds (_incident/hold.py) and limits (_service/unit_dropin.py).
-OURS = lazy(r"(?:zz-held-|90-itsm-nexus-).*\.conf")
 # The settings whose values contain no secret. The values of all other settings are not stored.
 _SHOWN = lazy(
     r"(?:Limit|Memory|CPU|IO|Tasks|Restart|Timeout|StartLimit|Kill|Protect|Private|Restrict|Read|Inaccessible|NoExec"

@@ -35,7 +35,8 @@ NAME = "hold.json"
 # The persistent folder for drop-ins, and the in-memory folder that is used if the persistent folder is not writable.
 FOLDER = "/etc/systemd/system"
 RUNTIME_FOLDER = "/run/systemd/system"
-_PREFIX = "zz-held-"
+# The beginning of the names of the drop-ins that hold a unit.
+PREFIX = "zz-held-"
 _INCIDENT = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _TIMEOUT = 60.0
 _LARGEST = 1 << 16
@@ -80,7 +81,7 @@ class Place(NamedTuple):
             return []
         found: List[str] = []
         for folder in (self.folder, self.runtime_folder):
-            found += sorted(glob.glob(f"{glob.escape(f'{folder}/{self.service}.d')}/{_PREFIX}*.conf"))
+            found += sorted(glob.glob(f"{glob.escape(f'{folder}/{self.service}.d')}/{PREFIX}*.conf"))
         return found
 
     def records(self) -> List[str]:
@@ -119,7 +120,7 @@ def read(where: Place) -> Optional[Dict[str, Any]]:
 
 def dropin(where: Place, *, incident: str, reason: str, folder: str = "") -> Tuple[str, str]:
     """Return the path and the text of the drop-in that holds the unit."""
-    path = f"{folder or where.folder}/{where.service}.d/{_PREFIX}{incident or 'unknown'}.conf"
+    path = f"{folder or where.folder}/{where.service}.d/{PREFIX}{incident or 'unknown'}.conf"
     return path, _DROPIN.format(incident=_plain(incident or "unknown"), reason=_plain(reason), path=path)
 
 

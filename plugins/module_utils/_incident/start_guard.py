@@ -26,7 +26,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 )
 
 CONFIG_FOLDER = "/etc/itsm-nexus-runbook"
-PROGRAM = "/usr/local/lib/itsm-nexus-runbook/run.py"
+# The files that the role installs, see its vars/main.yml. The unit starts GUARD and RECORDER through RUN.
+PROGRAMS = "/usr/local/lib/itsm-nexus-runbook"
+DROPIN = "50-itsm-nexus-start-guard.conf"
+RUN, COMMON, GUARD, RECORDER, KEEPER = (
+    *("run.py", "guard_common.py", "start_guard.py", "restart_recorder.py"),
+    "guard_keeper.py",
+)
+PROGRAM = f"{PROGRAMS}/{RUN}"
 # Who detected an incident that begins with a refusal, and the source of its first sign.
 NAME = "start guard"
 # The cause of a hold that is only a refusal of the guard.

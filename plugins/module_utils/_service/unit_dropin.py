@@ -28,7 +28,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messag
 FOLDER = "/etc/systemd/system"
 # The name of the drop-in that turns HTTPS off for a limited time.
 HTTPS = "https"
-_PREFIX = "90-itsm-nexus"
+# The beginning of the names of the drop-ins that set limits and variables.
+PREFIX = "90-itsm-nexus"
 _TIMER_PREFIX = "itsm-nexus-expiry"
 _PROPERTIES = ("LoadState", "ExecStart", "MemoryMax", "Environment", "EnvironmentFiles")
 _TIMEOUT = 60.0
@@ -70,7 +71,7 @@ class _Paths:
     """The files of a drop-in."""
 
     def __init__(self, dropin: Dropin, *, folder: str) -> None:
-        own = f"{folder}/{dropin.service}.d/{_PREFIX}-{dropin.name}"
+        own = f"{folder}/{dropin.service}.d/{PREFIX}-{dropin.name}"
         timer = f"{_TIMER_PREFIX}-{dropin.service[: -len('.service')].replace('@', '-')}-{dropin.name}"
         self.conf, self.variables = f"{own}.conf", f"{own}.env"
         self.timer_name = f"{timer}.timer"

@@ -267,3 +267,19 @@ def test_a_schema_is_known_until_the_database_was_written_to(gate, earliest):
     before, after = (each._replace(since=OLD, gate=gate) for each in TABLES)
     (change,) = differ([before], [after])
     assert change.earliest == earliest
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("zz-held-INC-20260302T010203Z-1f3a.conf", True),
+        ("90-itsm-nexus-memory.conf", True),
+        ("50-itsm-nexus-start-guard.conf", True),
+        ("50-itsm-nexus-start-guard.conf.bak", False),
+        ("90-itsm-nexusmemory.conf", False),
+        ("override.conf", False),
+    ],
+)
+def test_the_drop_ins_of_this_collection_are_ours(name: str, ours: bool) -> None:
+    added = entry("unit", f"/etc/systemd/system/itsm.service.d/{name}", at=NEW)
+    assert [each.ours for each in differ([], [added])] == [ours]

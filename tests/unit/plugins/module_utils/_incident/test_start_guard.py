@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 import sqlite_samples as samples
+import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import quoted
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as service_hold
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (
@@ -74,6 +76,16 @@ def installed(state, tmp_path, monkeypatch):
     }
     (tmp_path / "etc" / "itsm.json").write_text(json.dumps(config))
     return database
+
+
+def test_the_role_installs_the_files_that_the_code_expects():
+    values = yaml.safe_load((FILES.parent / "vars" / "main.yml").read_text())
+    assert values["_start_guard_programs"] == start_guard.PROGRAMS
+    assert os.path.dirname(values["_start_guard_config"]) == start_guard.CONFIG_FOLDER
+    assert os.path.basename(values["_start_guard_dropin"]) == start_guard.DROPIN
+    assert os.path.dirname(values["_start_guard_dropins"]) == service_hold.FOLDER
+    names = {start_guard.RUN, start_guard.COMMON, start_guard.GUARD, start_guard.RECORDER, start_guard.KEEPER}
+    assert set(values["_start_guard_files"]) == names == {path.name for path in FILES.glob("*.py")}
 
 
 def refuse(state, **values):
