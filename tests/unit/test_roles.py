@@ -327,3 +327,17 @@ def test_a_degraded_service_that_fails_is_a_higher_level(
     told = [{**each, "ok": True} for each in planned(before, [])]
     assert told
     assert {each["level"] for each in planned(now, told)} == {level}
+
+
+def test_the_timers_start_only_if_the_role_is_asked_to_start_them() -> None:
+    """With controller_timer_state=present, only the units are installed. In check mode, they may not exist yet."""
+    tasks = yaml.safe_load((ROOT / "roles" / "controller_timer" / "tasks" / "present.yml").read_text(encoding="utf-8"))
+    starting = [task for task in tasks if "ansible.builtin.systemd_service" in task]
+    assert [task["ansible.builtin.systemd_service"]["name"].split("}}-")[1] for task in starting] == [
+        "detect.timer",
+        "{{ item.name }}.timer",
+    ]
+    for task in starting:
+        started, checked = task["when"]
+        assert started == "controller_timer_state == 'started'"
+        assert re.fullmatch(r"not \(ansible_check_mode and controller_timer_placed\w* is changed\)", checked)
