@@ -2,16 +2,56 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The state of the start guard and the recorded ends, for a person."""
+"""Which parts of the start guard are installed, and its state and the recorded ends for a person."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional
+import os
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import service_ends, start_guard
 
 _SHOWN = 10
+_LARGEST = 1 << 20  # maximum size of a drop-in in bytes
+
+
+class Parts(NamedTuple):
+    """The parts of a unit's start guard. dropin: the path of its drop-in.
+
+    installed: True if the unit has the drop-in or the configuration. The programs may belong to another unit. guard,
+    recorder: True if everything that the start guard or the restart recorder needs exists.
+    """
+
+    dropin: str
+    installed: bool
+    guard: bool
+    recorder: bool
+
+
+def parts(unit: str) -> Parts:
+    """Return which parts of a unit's start guard are installed."""
+    service = f"{start_guard.service_name(unit)}.service"
+    dropin = f"{unit_hold.FOLDER}/{service}.d/{start_guard.DROPIN}"
+    try:
+        lines = atomic_files.read_plain(dropin, limit=_LARGEST).decode("utf-8", "replace").splitlines()
+    except (OSError, ValueError):
+        lines = []
+    configured = start_guard.config(unit) is not None
+
+    def works(option: str, program: str) -> bool:
+        word = f"{start_guard.PROGRAMS}/{start_guard.RUN} {program[: -len('.py')]} "
+        needed = (start_guard.RUN, start_guard.COMMON, program)
+        there = all(os.path.isfile(f"{start_guard.PROGRAMS}/{name}") for name in needed)
+        return configured and there and any(line.startswith(f"{option}=") and word in line for line in lines)
+
+    return Parts(
+        dropin=dropin,
+        installed=configured or os.path.lexists(dropin),
+        guard=works("ExecCondition", start_guard.GUARD),
+        recorder=works("ExecStopPost", start_guard.RECORDER),
+    )
 
 
 def report(
@@ -19,7 +59,7 @@ def report(
 ) -> Dict[str, Any]:
     """Return the result of the start_guard_info module."""
     systemd = manager == "systemd"
-    installed = systemd and start_guard.config(unit) is not None
+    installed = systemd and parts(unit).installed
     answer = start_guard.ask(unit, run=run) if installed else None
     refusals = [each for each in start_guard.refusals(state_dir) if systemd]
     found = service_ends.of_service({"manager": manager, "unit": unit}, state_dir=state_dir, window=window)

@@ -39,7 +39,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import (
     systemd,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as service_hold
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, start_guard_report
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._preparedness import backups, secrets
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
@@ -64,11 +64,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 Part = Callable[[], Any]
 
-# The files of the start guard and the restart recorder. Both programs are started through run.py.
-_PROGRAMS = "/usr/local/lib/itsm-nexus-runbook"
-_DROPIN = "50-itsm-nexus-start-guard.conf"
-_GUARD, _RECORDER = "start_guard", "restart_recorder"
-_SHARED_PROGRAMS = ("run.py", "guard_common.py")
 # Folder for the trial build. Unlike /tmp, it is never in memory.
 _SCRATCH = "/var/tmp"  # noqa: S108 - used with mkdtemp
 _PREFIX = "itsm-nexus-ready-"
@@ -296,25 +291,7 @@ def _unit(question: Question) -> Dict[str, Any]:
 
 def _guard(config: Config) -> Dict[str, Any]:
     """Return which parts of the start guard and the restart recorder are installed."""
-    unit = service_hold.Place(manager=config.manager, unit=config.unit, state_dir=config.state_dir).service
-    path = f"{service_hold.FOLDER}/{unit}.d/{_DROPIN}"
-    try:
-        lines = atomic_files.read_plain(path, limit=_LARGEST).decode("utf-8", "replace").splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        lines = []
-    programs = {"ExecCondition": _GUARD, "ExecStopPost": _RECORDER}
-    named = {
-        option: any(line.startswith(f"{option}=") and f"{_PROGRAMS}/run.py {program} " in line for line in lines)
-        for option, program in programs.items()
-    }
-    shared = all(os.path.isfile(f"{_PROGRAMS}/{name}") for name in _SHARED_PROGRAMS)
-    there = {option: os.path.isfile(f"{_PROGRAMS}/{program}.py") for option, program in programs.items()}
-    return {
-        "dropin": path,
-        "installed": bool(lines) or any(there.values()),
-        "guard": shared and named["ExecCondition"] and there["ExecCondition"],
-        "recorder": shared and named["ExecStopPost"] and there["ExecStopPost"],
-    }
+    return start_guard_report.parts(config.unit)._asdict()
 
 
 def _process(question: Question) -> Dict[str, Any]:

@@ -18,6 +18,7 @@ import jinja2
 import pytest
 import sqlite_samples
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import start_guard, start_guard_report
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._preparedness import collect
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.preflight_findings import Config
 
@@ -160,7 +161,10 @@ def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     dropin = folder / "50-itsm-nexus-start-guard.conf"
     dropin.write_text(text, encoding="utf-8")
-    monkeypatch.setattr(collect, "_PROGRAMS", str(programs))
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "itsm-system.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(start_guard, "PROGRAMS", str(programs))
+    monkeypatch.setattr(start_guard, "CONFIG_FOLDER", str(tmp_path / "etc"))
     monkeypatch.setattr(collect.service_hold, "FOLDER", str(tmp_path))
     return dropin
 
@@ -177,6 +181,17 @@ def test_an_installed_start_guard_is_found(app: Path, guarded: Path) -> None:
     assert guard_of(app) == {"installed": True, "guard": True, "recorder": False}
     guarded.unlink()
     assert guard_of(app) == {"installed": True, "guard": False, "recorder": False}
+    # The programs belong to another unit now.
+    Path(start_guard.CONFIG_FOLDER, "itsm-system.json").unlink()
+    assert guard_of(app) == {"installed": False, "guard": False, "recorder": False}
+
+
+def test_a_start_guard_without_its_configuration_does_not_work(app: Path, guarded: Path) -> None:
+    del guarded
+    Path(start_guard.CONFIG_FOLDER, "itsm-system.json").unlink()
+    assert guard_of(app) == {"installed": True, "guard": False, "recorder": False}
+    report = start_guard_report.report(manager="systemd", unit="itsm-system", state_dir=str(app), window=60.0)
+    assert report["installed"] is True and "does not answer" in report["text"][0]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +207,7 @@ def test_a_missing_program_of_the_start_guard_is_found(
     app: Path, guarded: Path, missing: str, parts: dict[str, bool]
 ) -> None:
     del guarded
-    Path(collect._PROGRAMS, missing).unlink()
+    Path(start_guard.PROGRAMS, missing).unlink()
     assert guard_of(app) == {"installed": True, **parts}
 
 
