@@ -245,7 +245,7 @@ def test_a_database_that_is_not_mounted_is_refused_without_a_doubt_about_its_row
     assert judged(config) == "folder_missing"
     (tmp_path / "fstab").write_text(f"# comment\n/dev/x {folder} ext4 defaults 0 2\n")
     assert guard._away(config.database, str(tmp_path / "fstab")).code == "not_mounted"
-    assert not {"not_mounted", "folder_missing"} & set(keeper.OF_DATA)
+    assert not any(common.KINDS[code].of_data for code in ("not_mounted", "folder_missing"))
 
 
 def test_a_deleted_database_is_remembered_also_after_the_next_end(config):
@@ -1110,7 +1110,7 @@ def test_a_rollback_journal_that_is_needed_must_not_disappear(config, mode):
     # Another program undoes the transaction.
     by_sqlite(config.database, "SELECT count(*) FROM t")
     assert judged(config) is None
-    assert "journal_missing" in keeper.OF_DATA
+    assert common.KINDS["journal_missing"].of_data
 
 
 @pytest.mark.parametrize("mode", ["DELETE", "TRUNCATE", "PERSIST"])

@@ -42,9 +42,6 @@ CAUSE = "start_guard"
 REFUSED = 77
 _TIMEOUT = 5.0
 _LARGEST = 1 << 18
-# Refusals that say nothing about the data: a hold of another incident, a file that the user cannot access, and a
-# database that is on a file system that is not mounted.
-_NOT_OF_DATA = ("held", "no_access", "not_mounted", "folder_missing")
 _INCIDENT = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 # The code of a problem in an answer of the guard, and the code for an answer with another one.
 _CODE = re.compile(r"[a-z_]{1,40}\Z")
@@ -114,7 +111,8 @@ def verdict(unit: str, *, run: commands.Runner = commands.run) -> Optional[Refus
     """Return why the guard would refuse a start now because of the data, or None."""
     answer = ask(unit, run=run) or {}
     code = answer.get("code")
-    if not code or code in _NOT_OF_DATA:
+    # The codes of doubts are in guard_common.py of the role. Without a clear answer, rows could be lost.
+    if not code or answer.get("of_data") is False:
         return None
     return Refusal(code, answer["reason"], of_data=True)
 

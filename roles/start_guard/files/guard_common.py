@@ -44,6 +44,42 @@ _LARGEST_CONFIG = 1 << 16
 _LARGEST_KNOWN = 1 << 18
 
 
+class Kind(namedtuple("Kind", "of_data released")):
+    """What a code of a doubt means.
+
+    of_data: True if rows could be lost, so a run must check the database before the service may start. released: True
+    if a person can release a service with these files.
+    """
+
+    __slots__ = ()
+
+
+# All codes of doubts. A person can release a service with a damaged database, but not one that its user cannot access.
+KINDS: Dict[str, Kind] = {
+    "missing": Kind(of_data=True, released=True),
+    "empty": Kind(of_data=True, released=True),
+    "empty_beside_wal": Kind(of_data=True, released=True),
+    "not_a_file": Kind(of_data=True, released=True),
+    "not_a_database": Kind(of_data=True, released=True),
+    "truncated": Kind(of_data=True, released=True),
+    "wal_damaged": Kind(of_data=True, released=True),
+    "wal_foreign": Kind(of_data=True, released=True),
+    "wal_missing": Kind(of_data=True, released=True),
+    "wal_short": Kind(of_data=True, released=True),
+    "journal_missing": Kind(of_data=True, released=True),
+    "unreadable": Kind(of_data=True, released=False),
+    "no_access": Kind(of_data=False, released=False),
+    "not_mounted": Kind(of_data=False, released=False),
+    "folder_missing": Kind(of_data=False, released=False),
+    "held": Kind(of_data=False, released=False),
+}
+
+
+def kind_of(code: Optional[str]) -> Kind:
+    """Return what a code means. Of an unknown code, nothing is known to be harmless."""
+    return KINDS.get(code or "", Kind(of_data=True, released=False))
+
+
 class Config(namedtuple("Config", "unit database user state_dir known socket logs")):
     """The configuration file that the role start_guard writes.
 

@@ -54,11 +54,6 @@ _PROPERTIES = (
 # The beginnings of systemd's SubStates in which the main process of the unit has ended.
 _ENDED = ("stop-post", "final", "auto-restart", "failed", "dead")
 _CODES = {"1": "exited", "2": "killed", "3": "dumped"}
-# Refusals after which a run must check the database before the service may start.
-OF_DATA = (
-    *("missing", "empty", "empty_beside_wal", "not_a_file", "not_a_database", "unreadable", "truncated"),
-    *("wal_damaged", "wal_foreign", "wal_missing", "wal_short", "journal_missing"),
-)
 
 
 def boot_id() -> str:
@@ -361,7 +356,8 @@ class Keeper:
         if code is None or reason is None or not _WORD.match(code) or not self._is_starting(message):
             return False
         at = common.now()
-        refusal = {"at": at, "unit": self.config.unit, "code": code, "reason": reason, "of_data": code in OF_DATA}
+        of_data = common.kind_of(code).of_data
+        refusal = {"at": at, "unit": self.config.unit, "code": code, "reason": reason, "of_data": of_data}
         if code == "held":
             return True  # the incident that holds the unit is open already
         try:

@@ -32,8 +32,6 @@ _MOST_EVIDENCE = 8 << 20
 _ATTEMPTS = 5
 _HELD = "zz-held-"
 _DROPIN_FOLDERS = ("/etc/systemd/system", "/run/systemd/system")
-# A person can release a service with a damaged database, but not one that its user cannot access.
-_NOT_RELEASED = ("no_access", "unreadable", "held", "not_mounted", "folder_missing")
 _NEXT = {
     "held": "outage_release.yml, or database_recover.yml, which checks the database",
     "no_access": "outage_recover.yml, or correct the owner and the mode",
@@ -274,7 +272,7 @@ def is_released(doubt: Doubt, state: Mapping[str, Any], known: Mapping[str, Any]
 
     A code that a person has accepted says nothing about later damage, even if it has the same code.
     """
-    if doubt.code in _NOT_RELEASED:
+    if not common.kind_of(doubt.code).released:
         return False
     released = (known.get("released") or {}).get("stamps")
     if not isinstance(released, dict):
@@ -385,6 +383,7 @@ def main(arguments: List[str]) -> int:
             "invocation": os.environ.get("INVOCATION_ID", ""),
             "code": doubt.code if doubt else None,
             "reason": doubt.text if doubt else None,
+            "of_data": doubt is not None and common.kind_of(doubt.code).of_data,
             "state": common.summary(state),
             "milliseconds": round((time.monotonic() - begun) * 1000, 1),
         }

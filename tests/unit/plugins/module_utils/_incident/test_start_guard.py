@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -86,6 +89,41 @@ def test_the_role_installs_the_files_that_the_code_expects():
     assert os.path.dirname(values["_start_guard_dropins"]) == service_hold.FOLDER
     names = {start_guard.RUN, start_guard.COMMON, start_guard.GUARD, start_guard.RECORDER, start_guard.KEEPER}
     assert set(values["_start_guard_files"]) == names == {path.name for path in FILES.glob("*.py")}
+
+
+def test_every_code_of_a_doubt_is_in_the_table_and_in_the_documentation():
+    """A code is the first argument of Doubt, or the first element of a problem that guard_common finds."""
+    codes = set()
+    for path in (FILES / start_guard.GUARD, FILES / start_guard.COMMON):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Doubt":
+                found = node.args[0]
+            elif isinstance(node, ast.List) and len(node.elts) == 2:
+                found = node.elts[0]
+            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "code":
+                found = node.value
+            else:
+                continue
+            if isinstance(found, ast.Starred):
+                continue
+            codes |= {each.value for each in ast.walk(found) if isinstance(each, ast.Constant)} - {None}
+    codes = {code for code in codes if isinstance(code, str) and re.fullmatch(r"[a-z_]+", code)}
+    spec = importlib.util.spec_from_file_location("guard_common", FILES / start_guard.COMMON)
+    common = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(common)
+    assert codes == set(common.KINDS)
+    page = (FILES.parents[2] / "docs" / "start-guard.md").read_text()
+    table = page[page.index("## What the guard refuses") :].split("\n\n")[1]
+    assert set(re.findall(r"`([a-z_]+)`", table)) == codes
+
+
+@pytest.mark.parametrize(("code", "of_data"), [("no_access", False), ("held", False), ("unreadable", True)])
+def test_the_guard_says_whether_a_refusal_concerns_the_data(installed, code, of_data):
+    def run(argv, **_options):
+        answer = {"code": code, "reason": "x", "of_data": of_data, "state": {}}
+        return commands.Completed(argv=argv, rc=77, stdout=json.dumps(answer), stderr="", duration=0.0)
+
+    assert (start_guard.verdict("itsm", run=run) is not None) is of_data
 
 
 def refuse(state, **values):
