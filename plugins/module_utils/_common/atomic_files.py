@@ -102,8 +102,8 @@ def read_plain(path: str, *, limit: int) -> bytes:
     return data
 
 
-def write_atomically(path: str, data: bytes, *, mode: int = 0o600) -> None:
-    """Write data to a file with the given mode (permissions). Raises OSError.
+def write_atomically(path: str, data: bytes, *, mode: int = 0o600, group: Optional[int] = None) -> None:
+    """Write data to a file with the given mode (permissions) and, if given, the ID of its group. Raises OSError.
 
     The data is written and flushed to a temporary file in the same folder, which then replaces the target.
     """
@@ -111,6 +111,8 @@ def write_atomically(path: str, data: bytes, *, mode: int = 0o600) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=folder)
     try:
         with os.fdopen(descriptor, "wb") as stream:
+            if group is not None:
+                os.fchown(stream.fileno(), -1, group)
             os.fchmod(stream.fileno(), mode)
             stream.write(data)
             stream.flush()

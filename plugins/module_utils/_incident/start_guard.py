@@ -257,6 +257,8 @@ def _stamp(found: Any) -> Optional[List[int]]:
 
 def _write_known(path: str, known: Mapping[str, Any], *, user: str) -> None:
     """Write the last known state, which the service's user may read. Raises OSError."""
-    atomic_files.write_atomically(path, json.dumps(known, indent=1, sort_keys=True).encode() + b"\n", mode=0o640)
+    group = None
     with contextlib.suppress(KeyError):
-        os.chown(path, -1, pwd.getpwnam(user).pw_gid)
+        group = pwd.getpwnam(user).pw_gid
+    data = json.dumps(known, indent=1, sort_keys=True).encode() + b"\n"
+    atomic_files.write_atomically(path, data, mode=0o640, group=group)

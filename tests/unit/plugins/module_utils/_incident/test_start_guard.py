@@ -10,8 +10,10 @@ import ast
 import importlib.util
 import json
 import os
+import pwd
 import re
 import shutil
+import stat
 import sys
 import time
 from pathlib import Path
@@ -418,3 +420,24 @@ def test_a_release_uses_the_rights_of_the_user(installed, monkeypatch):
     config.write_text(json.dumps({**json.loads(config.read_text()), "user": "nobody"}))
     assert start_guard.release("itsm", run=run) is None
     assert seen == ["nobody"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the group of a file")
+def test_the_user_can_read_the_released_files_as_soon_as_they_are_in_place(installed, monkeypatch):
+    """A run that is killed after the replacement must not leave a file that the guard cannot read."""
+    samples.closed(str(installed))
+    config = Path(start_guard.CONFIG_FOLDER) / "itsm.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "user": "nobody"}))
+    replace, seen = os.replace, []
+
+    def replaced(source, target):
+        found = os.stat(source)
+        seen.append((target, found.st_gid, stat.S_IMODE(found.st_mode)))
+        replace(source, target)
+
+    def run(argv, **options):
+        return commands.run(argv, **{**options, "user": None})
+
+    monkeypatch.setattr(os, "replace", replaced)
+    assert start_guard.release("itsm", run=run) is None
+    assert seen == [(str(installed.parent / "known.json"), pwd.getpwnam("nobody").pw_gid, 0o640)]
