@@ -11,16 +11,14 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import callback_loader
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, numbers, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notification_action
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report import (
     document,
     notified,
     screen,
     seen,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report.facts import Limits
 
 _CALLBACK = "itsm_nexus.runbook.postmortem"
 _NAME = "readiness"
@@ -47,19 +45,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "timezone": {"type": "str", "default": ""},
                 "notice_language": {"type": "str", "default": "en", "choices": list(catalogue.LANGUAGES)},
                 "notifications": {"type": "dict", "default": {}},
-                **{name: {"type": "float", "default": value} for name, value in Limits()._asdict().items()},
             }
         )
-        numbers.require_finite(options, fail=notification_action.fail)
-        for name in Limits._fields:
-            if options[name] <= 0:
-                raise AnsibleActionFail(f"{name} is {options[name]:g}: must be more than 0")
         at = options["at"] or timestamps.now()
         try:
             now = timestamps.epoch(at)
         except ValueError:
             raise AnsibleActionFail(f"at is {at!r}: must be a time such as 2026-03-02T01:02:03.456Z") from None
-        hosts = _hosts(options, now=now)
+        try:
+            hosts = _hosts(options, now=now)
+        except ValueError as error:
+            raise AnsibleActionFail(str(error)) from error
         folder = options["dir"] or _configured("dir")
         words = catalogue.of(
             options["language"] or _configured("language"), options["timezone"] or _configured("timezone")
@@ -129,9 +125,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
 
 def _hosts(options: Mapping[str, Any], *, now: float) -> List[document.Host]:
-    limits = Limits(**{name: options[name] for name in Limits._fields})
     known = {str(each.get("host")): each for each in options["seen"]}
-    return [seen.host(name, known.get(name, {}), limits=limits, now=now) for name in options["hosts"]]
+    return [seen.host(name, known.get(name, {}), now=now) for name in options["hosts"]]
 
 
 def _planned(

@@ -81,6 +81,28 @@ options:
       error:
         description: Why there is no result.
         type: str
+      limits:
+        description: The limits of the host. They may differ between hosts.
+        type: dict
+        suboptions:
+          rpo_hours:
+            description: Recovery point objective. The maximum age of the newest backup that can be restored, in hours.
+            type: float
+            default: 24
+          drill_days:
+            description: A restore drill that is older than this number of days is a warning.
+            type: float
+            default: 35
+          certificate_days:
+            description: A certificate that expires within this number of days is a warning.
+            type: float
+            default: 7
+          open_files_percent:
+            description:
+              - The host is not ready if the service has opened this percentage of its maximum number of files.
+              - V(0) switches this check off.
+            type: float
+            default: 90
   at:
     description: Time of the report. Defaults to the current time.
     type: str
@@ -106,22 +128,6 @@ options:
     description: The notifications that were sent about each host, each with C(contact), C(channel), C(ok) and C(error).
     type: dict
     default: {}
-  rpo_hours:
-    description: Recovery point objective. The maximum age of the newest backup that can be restored, in hours.
-    type: float
-    default: 24
-  certificate_days:
-    description: A certificate that expires within this number of days is a warning.
-    type: float
-    default: 7
-  drill_days:
-    description: A restore drill that is older than this number of days is a warning.
-    type: float
-    default: 35
-  open_files_percent:
-    description: The host is not ready if the service has opened this percentage of its maximum number of files.
-    type: float
-    default: 90
 """
 
 EXAMPLES = r"""

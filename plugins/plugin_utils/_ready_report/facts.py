@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
@@ -14,6 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
     message,
     quoted,
 )
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import limits as readiness_limits
 
 # The verdicts, from the best to the worst.
 READY, WARNING, NOT_CHECKED, NOT_READY = "ready", "warning", "not_checked", "not_ready"
@@ -37,12 +39,33 @@ class Judged(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """The limits of the checks. See the module preparedness_report."""
+    """The limits of the checks of a host. See the module preparedness_report. open_files_percent: 0 for no limit."""
 
     rpo_hours: float = 24.0
-    certificate_days: float = 7.0
     drill_days: float = 35.0
-    open_files_percent: float = 90.0
+    certificate_days: float = readiness_limits.Limits().certificate_days
+    open_files_percent: float = readiness_limits.Limits().open_files_percent
+
+
+# The limits that must be more than 0. The others are those of the readiness checks of a running service.
+_POSITIVE = ("rpo_hours", "drill_days")
+
+
+def limits_of(host: str, given: Mapping[str, Any]) -> Limits:
+    """Return the limits of a host. A missing limit has its default. Raises ValueError if a limit is invalid."""
+    found = Limits()
+    for name, value in given.items():
+        if name not in Limits._fields:
+            raise ValueError(f"seen: limits.{name} of {host} is unknown: must be one of {', '.join(Limits._fields)}")
+        try:
+            limit = float(value)
+        except (TypeError, ValueError):
+            limit = math.nan
+        if not (math.isfinite(limit) and limit >= 0 and (limit or name not in _POSITIVE)):
+            allowed = "a number above 0" if name in _POSITIVE else "0 or a number above 0"
+            raise ValueError(f"seen: limits.{name} of {host} is {value!r}: must be {allowed}")
+        found = found._replace(**{name: limit})
+    return found
 
 
 class Channel(NamedTuple):

@@ -146,7 +146,8 @@ def limits(facts: Facts) -> Judged:
         return Judged(NOT_READY, message("ready.limits.low", limit=int(most), least=_LEAST_FILES))
     for each in processes:
         used, limit = each.get("open_files"), each.get("open_files_max")
-        if used and limit and used >= limit * facts.limits.open_files_percent / 100:
+        percent = facts.limits.open_files_percent
+        if used and limit and percent and used >= limit * percent / 100:
             return Judged(NOT_READY, message("ready.limits.files", used=int(used), limit=int(limit)))
     memory, used_memory = unit.get("memory_max"), sum(each.get("rss") or 0 for each in processes)
     if memory and used_memory >= memory * _MEMORY_PERCENT / 100:

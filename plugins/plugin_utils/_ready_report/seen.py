@@ -17,12 +17,16 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report.f
     Facts,
     Limits,
     known_message,
+    limits_of,
 )
 
 
-def host(name: str, seen: Mapping[str, Any], *, limits: Limits, now: float) -> Host:
-    """Return a host with its checks. seen: see the option `seen` of the module preparedness_report."""
-    facts = _facts(seen, limits=limits, now=now)
+def host(name: str, seen: Mapping[str, Any], *, now: float) -> Host:
+    """Return a host with its checks. seen: see the option `seen` of the module preparedness_report.
+
+    Raises ValueError if a limit of the host is invalid.
+    """
+    facts = _facts(seen, limits=limits_of(name, _mapping(seen.get("limits"))), now=now)
     return Host(host=name, service=str(seen.get("service") or "the service"), checks=checks.evaluate(facts))
 
 

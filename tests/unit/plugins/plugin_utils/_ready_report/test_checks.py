@@ -33,7 +33,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report.f
     NOT_READY,
     READY,
     WARNING,
-    Limits,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen_layout
 
@@ -142,7 +141,7 @@ def looked(changes: dict[str, Any] | None = None, *, missing: str = "", **more: 
 
 
 def host(told: dict[str, Any]) -> document.Host:
-    return seen.host("web", told, limits=Limits(), now=NOW)
+    return seen.host("web", told, now=NOW)
 
 
 def verdicts(told: dict[str, Any]) -> dict[str, str]:
@@ -313,7 +312,7 @@ def test_an_unreachable_host_is_not_ready_and_nothing_else_is_claimed() -> None:
 
 
 def test_a_host_without_any_result_is_not_ready() -> None:
-    found = seen.host("web", {}, limits=Limits(), now=NOW)
+    found = seen.host("web", {}, now=NOW)
     assert found.checks[0].verdict == NOT_READY
     assert not found.ready
 
@@ -365,7 +364,7 @@ def test_the_screen_has_the_verdict_first_and_fits(language: str, told: dict[str
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_the_documents_contain_each_check_once(language: str) -> None:
     words = catalogue.of(language, "Asia/Tokyo")
-    hosts = [host(looked({"unit.restart": "no"})), seen.host("other", looked(), limits=Limits(), now=NOW)]
+    hosts = [host(looked({"unit.restart": "no"})), seen.host("other", looked(), now=NOW)]
     page, text = (write(words, hosts, at=ago(0)) for write in (document.as_html, document.as_markdown))
     told = json.loads(document.as_json(words, hosts, at=ago(0)))
     assert told["schema"] == 1
@@ -407,3 +406,27 @@ def test_a_damaged_memory_of_notifications_is_ignored(tmp_path: Any, content: st
     assert notified.before(notified.read(str(tmp_path)), "web", ["backup"], now=NOW) is None
     notified.write(str(tmp_path), {"web": ["backup"]}, ready=[], now=NOW)
     assert notified.before(notified.read(str(tmp_path)), "web", ["backup"], now=NOW + 1) == ago(0)
+
+
+def test_each_host_is_judged_by_its_own_limits() -> None:
+    changes = {"certificate.not_after": timestamps.iso(NOW + 20 * DAY), "process.processes.0.open_files": 40000}
+    assert verdicts(looked(changes)) == {}
+    own = {"certificate_days": "30", "open_files_percent": 50, "rpo_hours": 0.5, "drill_days": 1}
+    expected = {"certificate": WARNING, "limits": NOT_READY, "backup": NOT_READY, "drill": WARNING}
+    assert verdicts(looked(changes, limits=own)) == expected
+    assert verdicts(looked(changes, limits={"open_files_percent": 0, "certificate_days": 0})) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("rpo_hours", 0, "a number above 0"),
+        ("drill_days", "soon", "a number above 0"),
+        ("certificate_days", -1, "0 or a number above 0"),
+        ("open_files_percent", float("nan"), "0 or a number above 0"),
+        ("rpo", 1, "one of rpo_hours"),
+    ],
+)
+def test_an_invalid_limit_is_named(name: str, value: Any, allowed: str) -> None:
+    with pytest.raises(ValueError, match=rf"limits\.{name} of web is .*must be {allowed}"):
+        host(looked(limits={name: value}))
