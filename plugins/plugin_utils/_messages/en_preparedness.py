@@ -15,7 +15,6 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     # The report.
-    "ready.title": "Readiness report",
     "ready.page": "Readiness report of {at}",
     "ready.host": "{service} on {host}",
     "ready.yes": "READY",

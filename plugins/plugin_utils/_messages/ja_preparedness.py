@@ -19,7 +19,6 @@ SENTENCES: Dict[str, str] = {
     "ready.part.failed": "{why}",
     "ready.part.switched_off": "この確認は無効に設定されています",
     # レポート。
-    "ready.title": "復旧準備レポート",
     "ready.page": "復旧準備レポート（{at}）",
     "ready.host": "{host} の {service}",
     "ready.yes": "準備完了",

@@ -114,20 +114,32 @@ def test_the_catalogues_have_the_same_keys():
 
 def test_every_message_is_used():
     source = "\n".join(path.read_text(encoding="utf-8") for path in SPEAKING)
-    families = {"quoted", "module", *MESSAGES}  # the code builds these keys from variables
+    # Modules use these keys, or the code builds them from variables.
+    families = {"and", "quoted", "module", *MESSAGES}
     families |= set(re.findall(r'words\.name\(\s*"(\w+)"', source)) | set(
         re.findall(r'words\.knows\(\s*"(\w+)"', source)
     )
-    said = set(re.findall(r'"([a-z_]+(?:\.[a-z_]+)*)"', source))
+    said = set(re.findall(r"[\"']([a-z_]+(?:\.[a-z_]+)*)[\"']", source))
+    # A key that begins with a variable would match every key, so its family must be in `families`.
     patterns = [
         re.compile(re.sub(r"\\\{.*?\\\}", r"\\w+", re.escape(each)) + r"\Z")
-        for each in re.findall(r'f"([a-z_.]*\{[^"]*)"', source)
+        for each in re.findall(r'f"([a-z_]+\.[a-z_.]*\{[^"]*)"', source)
     ]
+    unused = []
     for key in {*EN.sentences, *JA.sentences}:
         # A singular form and a remedy have the key of their text, with an ending.
-        plain = re.sub(r"\.(?:one|do)\Z", "", key)
-        used = plain in said or key.split(".")[0] in families or any(each.match(plain) for each in patterns)
-        assert used, f"{key} is in a catalogue, but nothing uses it"
+        names = {key, re.sub(r"\.(?:one|do)\Z", "", key)}
+        matched = any(each.match(name) for each in patterns for name in names)
+        if not (names & said or key.split(".")[0] in families or matched):
+            unused.append((files("en").get(key) or files("ja")[key], key))
+    assert unused == [], lines(unused, "has", after=", but nothing uses it")
+
+
+def test_english_takes_each_catalogue_once():
+    """A catalogue that is merged twice can hide a sentence of another one."""
+    merged = re.findall(r"^    \*\*(\w+\.\w+),$", (CATALOGUES / "en.py").read_text("utf-8"), re.MULTILINE)
+    assert len(merged) > 10
+    assert sorted(merged) == sorted(set(merged))
 
 
 def test_japanese_has_words_for_every_cause():
