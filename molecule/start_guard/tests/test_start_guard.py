@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import statistics
 import subprocess
 import time
@@ -34,6 +35,8 @@ ExecStart=/bin/sh /run/ends-test
 StandardOutput=append:{log}
 """
 CRASH_LOOP = "[Unit]\nStartLimitIntervalSec=60\nStartLimitBurst=4\n[Service]\nRestart=always\nRestartSec=100ms\n"
+# A file that only root can read.
+CANARY = "/etc/drill-canary"
 BOUND_MEMORY = Path(__file__).resolve().parents[2] / "shared" / "bound-memory"
 
 
@@ -278,31 +281,33 @@ def test_the_environment_file_of_the_user_gives_no_rights(drill: Drill, installe
     "attack",
     [
         "rm {db} {db}-wal {db}-shm; mkfifo {db}",
-        "rm {db} {db}-wal {db}-shm; ln -s /etc/shadow {db}",
-        "rm {db}-wal; ln -s /etc/shadow {db}-wal",
+        "rm {db} {db}-wal {db}-shm; ln -s {canary} {db}",
+        "rm {db}-wal; ln -s {canary} {db}-wal",
         "truncate --size=200G {db}-wal",
         "rm -rf {app}/backend/logs; mkfifo {app}/backend/logs; true",
-        "mkdir -p {app}/backend/logs; ln -sf /etc/shadow {app}/backend/logs/zz.log",
+        "mkdir -p {app}/backend/logs; ln -sf {canary} {app}/backend/logs/zz.log",
     ],
 )
 def test_a_hostile_user_gains_nothing(drill: Drill, installed: str, attack: str) -> None:
     service = drill.service
     drill.host.check_output(f"systemctl stop {service.unit}; cp -a {service.app}/backend /root/kept")
-    before = drill.host.check_output("sha256sum /etc/shadow")
-    command = attack.format(db=service.database, app=service.app)
+    secret = secrets.token_hex(8)
+    drill.host.check_output(f"echo canary {secret} > {CANARY} && chmod 600 {CANARY}")
+    before = drill.host.check_output(f"sha256sum {CANARY}; stat -c '%a %U %Y' {CANARY}")
+    command = attack.format(db=service.database, app=service.app, canary=CANARY)
     drill.host.check_output(f"runuser -u {service.user} -- sh -c '{command}'")
     try:
         began = time.monotonic()
         drill.host.run(f"timeout 60 systemctl start {service.unit}")
         assert time.monotonic() - began < 20
         drill.host.run(f"systemctl stop {service.unit}")
-        assert drill.host.check_output("sha256sum /etc/shadow") == before
-        secret = drill.host.check_output("sed -n 's/^root:\\([^:]*\\):.*/\\1/p' /etc/shadow")
-        if len(secret) > 3:
-            assert drill.host.run(f"grep -rF '{secret}' {STATE_DIR} /var/lib/itsm-nexus-guard").rc != 0
+        assert drill.host.check_output(f"sha256sum {CANARY}; stat -c '%a %U %Y' {CANARY}") == before
+        # The search finds the canary itself, so it can find a copy.
+        assert drill.host.check_output(f"grep -rFl {secret} {CANARY} {STATE_DIR} /var/lib/itsm-nexus-guard") == CANARY
     finally:
         drill.host.check_output(
-            f"systemctl stop {service.unit}; rm -rf {service.app}/backend && mv /root/kept {service.app}/backend"
+            f"systemctl stop {service.unit}; rm -rf {CANARY} {service.app}/backend"
+            f" && mv /root/kept {service.app}/backend"
             f" && systemctl reset-failed {service.unit}; systemctl start {service.unit}"
         )
 

@@ -11,9 +11,10 @@ import os
 import socket
 import subprocess
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -147,5 +148,11 @@ def test_without_root_nothing_is_confined(tmp_path: Path) -> None:
     assert parallel.ask({"x": work}, timeout=10)["x"].value is False
 
 
-def test_the_state_of_the_clock_is_known_or_unknown() -> None:
-    assert clock.synchronized() in (True, False, None)
+@pytest.mark.parametrize(("state", "expected"), [(0, True), (1, True), (5, False), (-1, None), (None, None)])
+def test_the_state_of_the_clock(
+    monkeypatch: pytest.MonkeyPatch, state: Optional[int], expected: Optional[bool]
+) -> None:
+    """adjtimex(2) returns 5 (TIME_ERROR) for a clock that is not synchronized. A system may lack the function."""
+    functions = {} if state is None else {"adjtimex": lambda _buffer: state}
+    monkeypatch.setattr(clock.ctypes, "CDLL", lambda _name: types.SimpleNamespace(**functions))
+    assert clock.synchronized() is expected

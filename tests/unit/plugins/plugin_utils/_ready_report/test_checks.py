@@ -333,7 +333,11 @@ def test_each_table_of_versions_is_sorted_by_release_and_has_valid_days() -> Non
     assert end_of_life.end_of_life("python", "3.12.1") == datetime.date(2028, 10, 31)
     assert end_of_life.end_of_life("node", "v24.1.0") == datetime.date(2028, 4, 30)
     assert end_of_life.end_of_life("node", "") is None
-    datetime.date.fromisoformat(end_of_life.COMPARED)
+    compared = datetime.date.fromisoformat(end_of_life.COMPARED)
+    for table, _pattern in end_of_life._RELEASES.values():
+        releases = [tuple(map(int, release.split("."))) for release in table]
+        assert releases == sorted(set(releases))
+        assert max(map(datetime.date.fromisoformat, table.values())) > compared
 
 
 ALL_LACKING = {
