@@ -74,7 +74,7 @@ def make(
         )
         listed = listing.read(order.state_dir)
         would = retention.surplus([Entry("", "", verified=True), *listed], order.limits, now=time.time())
-        return _result(None, [], would, changed=True, began=began, room=room["room_needed"])
+        return _result(None, [], would, began=began, room=room["room_needed"])
     with listing.locked(order.state_dir):
         entry, made = _back_up(order, proc_root=proc_root)
         problems: List[Message] = []
@@ -89,7 +89,7 @@ def make(
             where, problem = off_host.send(entry, order.command, rights=rights, run=run)
             problems += [problem] if problem else []
             entry = listing.note_copy(order.state_dir, entry.path, where) if where else entry
-    return _result(entry, problems, removed, changed=True, began=began, room=made["room_needed"])
+    return _result(entry, problems, removed, began=began, room=made["room_needed"])
 
 
 def _check(order: Order) -> None:
@@ -163,13 +163,12 @@ def _result(
     problems: Sequence[Message],
     removed: Sequence[Entry],
     *,
-    changed: bool,
     began: float,
     room: int,
 ) -> Dict[str, Any]:
     paths = [printable(each.path) for each in removed]
     return {
-        "changed": changed,
+        "changed": True,
         "backup": entry.as_dict() if entry is not None else None,
         "removed": paths,
         "room_needed": room,

@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 # Time limit in seconds. A manifest that is not collected in time is not saved.
 _TIMEOUT = 3.0
 
-# What the options `manifest` and `changes` of the modules describe.
+# The suboptions of the option `manifest` of health_probe.
 ARGUMENTS: Dict[str, Any] = {
     "database_path": {"type": "str", "default": ""},
     "tls_cert_path": {"type": "str", "default": ""},

@@ -5,7 +5,7 @@
 """The kinds of changes: when a change takes effect, and which causes of an outage it can explain.
 
 To watch a new kind of change, add a row to KINDS, and collect its entry in collect.py. Then add its name to the
-catalogues (change.kind.* in en_changes.py and ja_changes.py in plugin_utils/_messages).
+catalogues (change_kind.* in en_changes.py and ja_changes.py in plugin_utils/_messages).
 """
 
 from __future__ import annotations

@@ -65,11 +65,6 @@ class End(NamedTuple):
             return "stopped" if self.stopped_by else "exit 0" if self.code == "exited" else self.signal or "stopped"
         return self.signal or (f"exit {self.status}" if self.status is not None else self.result)
 
-    @property
-    def is_failure(self) -> bool:
-        """True unless a person stopped the service or it ended without an error."""
-        return self.result != "success"
-
 
 def folder_of(state_dir: str, unit: str) -> str:
     return os.path.join(state_dir, "ends", start_guard.service_name(unit))

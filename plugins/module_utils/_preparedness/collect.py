@@ -271,7 +271,7 @@ def _incident(config: Config) -> Dict[str, Any]:
     """Return the hold of the service and the ID of the open incident."""
     where = service_hold.place(manager=config.manager, unit=config.unit, state_dir=config.state_dir)
     record = incident_store.current(config.state_dir) or {}
-    return {"hold": service_hold.read(where), "open": record.get("id"), "opened_at": record.get("opened_at")}
+    return {"hold": service_hold.read(where), "open": record.get("id")}
 
 
 def _unit(question: Question) -> Dict[str, Any]:
@@ -296,7 +296,7 @@ def _guard(config: Config) -> Dict[str, Any]:
 
 def _process(question: Question) -> Dict[str, Any]:
     """Return the resources that the service's processes use. A command line may contain secrets and is left out."""
-    names = ("pid", "exe", "rss", "rss_peak", "open_files", "open_files_max")
+    names = ("rss", "open_files", "open_files_max")
     facts = _of_triage(collect_process.process, question)
     return {**facts, "processes": [{name: each[name] for name in names} for each in facts["processes"]]}
 
@@ -413,7 +413,7 @@ def _modules(settings: Settings, question: Question, folder: str) -> Dict[str, A
     os.nice(_NICE)
     begun = time.monotonic()
     confined = confine.confine(folder)
-    result: Dict[str, Any] = {"ok": True, "why": None, "confined": confined}
+    result: Dict[str, Any] = {"ok": True, "why": None}
     try:
         application = npm_application.Application(app_dir=question.service.app_dir, user=question.service.user or None)
         work = os.path.join(folder, "work")

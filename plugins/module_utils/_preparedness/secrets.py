@@ -30,7 +30,7 @@ def examine(question: Question) -> Dict[str, Any]:
     required = question.service.required_environment
     weak = [name for name in required if _SECRET.search(name) and values.get(name) and _is_weak(values[name])]
     missing = question.known.environment.get("required_missing")
-    return {"missing": missing, "weak": weak, "exposed": _exposed(question), "known": bool(values)}
+    return {"missing": missing, "weak": weak, "exposed": _exposed(question)}
 
 
 def _values(question: Question) -> Dict[str, str]:

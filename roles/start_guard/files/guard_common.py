@@ -390,7 +390,7 @@ class _Frames:
 
     def facts(self) -> Dict[str, Any]:
         """Return the facts for the keeper."""
-        names = ("header_valid", "page_size", "salts", "committed", "pages", "foreign", "needed")
+        names = ("header_valid", "salts", "committed", "pages", "needed")
         return {name: getattr(self, name) for name in names}
 
 

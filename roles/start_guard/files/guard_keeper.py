@@ -12,7 +12,7 @@ systemd confirms replaces one that it did not confirm, because the user may have
 
 Files in STATE_DIR/ends/UNIT/: end-TIME-INVOCATION.json (how a process ended) and refused-TIME/ (the evidence for a
 refusal). STATE_DIR/refusal-UNIT.json: a refusal that is not in the record of an incident yet (see
-plugins/module_utils/_incident/start_refusal.py). The `known` file of the configuration can be read by the service's
+plugins/module_utils/_incident/start_guard.py). The `known` file of the configuration can be read by the service's
 user. It contains no secrets: the size, the inode and the salts of the database's files, and the database's header.
 """
 
@@ -175,7 +175,7 @@ def _sent_since_boot(message: Mapping[str, Any]) -> int:
 
 
 class Keeper:
-    """The files of one unit. clock: returns the current time (UTC, see guard_common.now)."""
+    """The files of one unit. properties: of the unit, see properties_of. boot: the ID of this boot."""
 
     def __init__(self, config: common.Config, *, properties: Mapping[str, str], boot: str) -> None:
         self.config = config

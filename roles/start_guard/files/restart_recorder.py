@@ -176,7 +176,6 @@ def main(arguments: List[str]) -> int:
 def _record(arguments: List[str]) -> None:
     # The default action of this signal ends the process.
     signal.setitimer(signal.ITIMER_REAL, _DEADLINE)
-    begun = time.monotonic()
     ended = ending(os.environ)
     if ended["result"] == "exec-condition":
         return  # the start was skipped, so no process has ended
@@ -198,5 +197,4 @@ def _record(arguments: List[str]) -> None:
         "state": common.summary(state),
         "lacking": common.lacking(state, since_ns=began),
     }
-    message["milliseconds"] = round((time.monotonic() - begun) * 1000, 1)
     common.tell(config, message, wait=0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, Mapping, NamedTuple, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.certificate import Certificate
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.changes import Changes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.database import (
     Database,
     Migrations,
@@ -58,7 +57,6 @@ class Facts(NamedTuple):
     environment: Environment
     start: Start
     hold: Hold
-    changes: Changes
     paths: Sequence[Mapping[str, Any]]
     settings: Sequence[Mapping[str, Any]]
     readiness: Sequence[Mapping[str, Any]]
@@ -91,7 +89,6 @@ class Facts(NamedTuple):
             environment=Environment.of(facts.get("environment")),
             start=Start.of(facts.get("start")),
             hold=Hold.of(facts.get("hold")),
-            changes=Changes.of(facts.get("changes")),
             paths=entries(facts.get("paths")),
             settings=entries(facts.get("settings")),
             readiness=entries(facts.get("readiness")),

@@ -89,7 +89,7 @@ def test_every_fact_is_collected_and_no_value_of_a_variable(app: Path) -> None:
         "modules": "ready.part.switched_off",
     }
     facts = result["facts"]
-    assert facts["secrets"] == {"missing": [], "weak": [], "exposed": [], "known": True}
+    assert facts["secrets"] == {"missing": [], "weak": [], "exposed": []}
     assert facts["database"]["healthy"]
     assert facts["backups"] == {"found": [], "number": 0, "unread": []}
     assert facts["drill"] == {"missing": True}

@@ -53,7 +53,7 @@ GOOD: dict[str, Any] = {
     "privileges": {"user": "root", "enough": True},
     "clock": {"synchronized": True, "at": ago(1)},
     "drill": {"at": ago(5 * DAY), "ok": True, "rto_seconds": 12.0, "rpo_seconds": 3600, "problems": []},
-    "incident": {"hold": None, "open": None, "opened_at": None},
+    "incident": {"hold": None, "open": None},
     "unit": {
         "name": "itsm-system",
         "restart": "always",
@@ -67,7 +67,7 @@ GOOD: dict[str, Any] = {
     },
     "guard": {"dropin": "/etc/x.conf", "installed": True, "guard": True, "recorder": True},
     "versions": {"python": "3.13.5", "node": "22.21.0"},
-    "process": {"processes": [{"pid": 7, "rss": 100 * MIB, "open_files": 40, "open_files_max": 65536}]},
+    "process": {"processes": [{"rss": 100 * MIB, "open_files": 40, "open_files_max": 65536}]},
     "log": {
         "path": "/var/log/itsm/server.log",
         "exists": True,
@@ -96,14 +96,14 @@ GOOD: dict[str, Any] = {
         "readable_by_service": True,
         "key": {"path": "/etc/x.key", "error": None, "matches": True, "readable": True},
     },
-    "secrets": {"missing": [], "weak": [], "exposed": [], "known": True},
+    "secrets": {"missing": [], "weak": [], "exposed": []},
     "database": {"path": "/srv/itsm.db", "healthy": True, "conclusive": True, "problems": [], "rows": 200},
     "backups": {
         "found": [{"path": "/b/new.db", "at": ago(3600), "kind": "sound", "written_at": ago(3600), "why": None}],
         "number": 1,
         "unread": [],
     },
-    "modules": {"ok": True, "why": None, "packages": 120, "seconds": 9.4, "confined": True},
+    "modules": {"ok": True, "why": None, "packages": 120, "seconds": 9.4},
 }
 CONTACTS = {
     "contacts": ["project_leader", "dba"],
