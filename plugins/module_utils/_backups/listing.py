@@ -87,10 +87,11 @@ def locked(state_dir: str) -> Iterator[None]:
     except OSError as error:
         raise _cannot("write", path, error) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BackupError(message("reason.backup.running", path=printable(path))) from None
         yield
-    except BlockingIOError:
-        raise BackupError(message("reason.backup.running", path=printable(path))) from None
     finally:
         os.close(descriptor)
 

@@ -280,6 +280,15 @@ def test_two_backups_do_not_run_at_the_same_time(host: Host) -> None:
         host.make()
 
 
+def test_an_error_during_a_backup_is_not_reported_as_another_backup(host: Host) -> None:
+    """A pipe or a lock of another file can raise the same exception as the lock of the backups."""
+    with pytest.raises(BlockingIOError, match="of the caller"), listing.locked(host.state_dir):
+        raise BlockingIOError(11, "of the caller")
+    # The lock is released.
+    with listing.locked(host.state_dir):
+        pass
+
+
 def test_a_backup_waits_for_no_recovery(host: Host, tmp_path: Path) -> None:
     seat = host_lease.Seat(state_dir=host.state_dir, memory=str(tmp_path / "memory"))
     seat.prepare()
