@@ -481,6 +481,18 @@ def test_a_drill_that_could_do_harm_is_not_made(host: Host, more: Dict[str, Any]
     assert host.systemd.process is None
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"database": "itsm.db"}, "path must be an absolute path, not 'itsm.db'"),
+        ({"folder": "scratch"}, "scratch_dir must be an absolute path, not 'scratch'"),
+    ],
+)
+def test_an_invalid_path_names_its_option(host: Host, more: Dict[str, Any], told: str) -> None:
+    with pytest.raises(BackupError, match=told):
+        host.drill(**more)
+
+
 @pytest.mark.parametrize("lacking", ["network", "file system"])
 def test_nothing_is_started_if_systemd_ignores_a_setting(host: Host, lacking: str) -> None:
     """In some containers, systemd ignores PrivateNetwork=. The service would then take the ports of the running one."""

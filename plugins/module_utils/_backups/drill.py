@@ -191,7 +191,7 @@ def drill(order: Order, *, check_mode: bool = False, run: commands.Runner = comm
 
 
 def _check(order: Order) -> None:
-    for name, value in (("database", order.database), ("folder", order.folder), ("app_dir", order.app_dir)):
+    for name, value in (("path", order.database), ("scratch_dir", order.folder), ("app_dir", order.app_dir)):
         if not os.path.isabs(value) or "\0" in value:
             raise BackupError(f"{name} must be an absolute path, not {printable(value)!r}")
     for name, seconds in (("timeout", order.timeout), ("time_budget", order.time_budget)):

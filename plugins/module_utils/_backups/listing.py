@@ -138,10 +138,11 @@ def write(state_dir: str, entries: Sequence[Entry]) -> None:
 
 def listed(state_dir: str, path: str) -> Entry:
     """Return the entry of a backup. Raises BackupError if the backup is not listed or was not verified."""
-    for entry in read(state_dir):
-        if entry.path == path and entry.verified:
+    found = [entry for entry in read(state_dir) if entry.path == path]
+    for entry in found:
+        if entry.verified:
             return entry
-    raise BackupError(message("reason.backup.not_listed", path=printable(path)))
+    raise BackupError(message(f"reason.backup.not_{'verified' if found else 'listed'}", path=printable(path)))
 
 
 def note_copy(state_dir: str, path: str, where: str) -> Entry:

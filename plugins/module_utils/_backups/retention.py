@@ -67,27 +67,28 @@ def _seconds(at: str) -> float:
 
 def remove(
     entries: Sequence[Entry], *, folder: str, prefix: str, rights: safe_open.Rights
-) -> Tuple[List[Entry], List[Entry]]:
-    """Remove backups. Return the entries without a file, and the entries whose file could not be removed.
+) -> Tuple[List[Entry], List[Tuple[Entry, str]]]:
+    """Remove backups. Return the entries without a file, and those whose file could not be removed, with the reason.
 
     rights: the account for the folder. A file with another name, or that is no regular file, is not removed.
     """
-    gone, left = [], []
+    gone: List[Entry] = []
+    left: List[Tuple[Entry, str]] = []
     with safe_open.acting(rights):
         for entry in entries:
             if not has_our_name(entry.path, folder=folder, prefix=prefix):
-                left.append(entry)
+                left.append((entry, "its name is not that of a backup in this folder"))
                 continue
             try:
                 if stat.S_ISREG(os.lstat(entry.path).st_mode):
                     os.unlink(entry.path)
                     gone.append(entry)
                 else:
-                    left.append(entry)
+                    left.append((entry, "it is not a regular file"))
             except FileNotFoundError:
                 gone.append(entry)
-            except OSError:
-                left.append(entry)
+            except OSError as error:
+                left.append((entry, str(error.strerror)))
         if gone:
             with contextlib.suppress(OSError):
                 atomic_files.fsync_folder(folder)

@@ -84,7 +84,7 @@ def make(
             problems.append(message("reason.backup.fewer", path=printable(entry.path), tables=fewer))
         else:
             removed, left = _prune(order, rights=rights)
-            problems += [message("reason.backup.not_removed", path=printable(each.path)) for each in left]
+            problems += [message("reason.backup.not_removed", path=printable(each.path), why=why) for each, why in left]
         if order.command is not None:
             where, problem = off_host.send(entry, order.command, rights=rights, run=run)
             problems += [problem] if problem else []

@@ -211,11 +211,11 @@ def release(unit: str, *, accepted: Sequence[str] = (), run: commands.Runner = c
         return None
     answer = ask(unit, run=run)
     if answer is None:
-        return f"The start guard of {unit} does not answer, so it may refuse the next start"
+        return f"The start guard of {unit} does not answer. {_refused_next(unit)}"
     try:
         stamps = _stamps(answer.get("state"))
     except ValueError:
-        return f"The start guard of {unit} gave an invalid answer, so it may refuse the next start"
+        return f"The start guard of {unit} gave an invalid answer. {_refused_next(unit)}"
     released = {
         "at": timestamps.now(),
         "accepted": sorted(accepted),
@@ -228,9 +228,19 @@ def release(unit: str, *, accepted: Sequence[str] = (), run: commands.Runner = c
             if before.get("start"):
                 about["start"] = before["start"]
             _write_known(str(known["known"]), about, user=str(known.get("user")))
-    except (OSError, KeyError) as error:
-        return f"The start guard of {unit} may refuse the next start: {error}"
+    except KeyError as error:
+        return f"The configuration {_config_path(unit)} of the start guard lacks {error}. {_refused_next(unit)}"
+    except OSError as error:
+        return (
+            f"The start guard of {unit} cannot be released: {error.filename}: {error.strerror}. {_refused_next(unit)}"
+        )
     return None
+
+
+def _refused_next(unit: str) -> str:
+    """Return what to do if a release failed."""
+    again = "run outage_guard.yml with -e outage_guard_state=present, and then outage_release.yml"
+    return f"If it refuses the next start of {unit}, {again}"
 
 
 def _stamps(state: Any) -> Dict[str, Optional[List[int]]]:

@@ -274,6 +274,22 @@ def test_an_unreadable_list_stops_the_backup(host: Host) -> None:
     assert host.files() == files
 
 
+def test_an_old_backup_that_cannot_be_removed_is_reported_with_the_reason(host: Host) -> None:
+    closed(host.database)
+    made = [host.make()["backup"]["path"] for _number in range(3)]
+    os.unlink(made[0])
+    os.mkdir(made[0])
+    (problem,) = host.make()["problems"]
+    assert problem == f"Cannot remove the old backup {made[0]}: it is not a regular file"
+
+
+def test_a_listed_backup_that_was_not_verified_is_reported_as_such(host: Host) -> None:
+    listing.write(host.state_dir, [Entry("2026-03-02T01:02:03.000Z", "/b/x")])
+    for path, told in (("/b/x", "is in the list of backups, but it was not verified"), ("/b/y", "is not in the list")):
+        with pytest.raises(BackupError, match=f"{path} {told}"):
+            listing.listed(host.state_dir, path)
+
+
 def test_two_backups_do_not_run_at_the_same_time(host: Host) -> None:
     closed(host.database)
     with listing.locked(host.state_dir), pytest.raises(BackupError, match="Another backup or restore drill is running"):

@@ -240,6 +240,24 @@ def test_an_invalid_answer_of_the_guard_releases_nothing(installed, answer):
     assert not (installed.parent / "known.json").exists()
 
 
+def test_a_release_that_fails_says_why_and_what_to_do(installed, monkeypatch):
+    samples.closed(str(installed))
+    config = Path(start_guard.CONFIG_FOLDER) / "itsm.json"
+    known = json.loads(config.read_text())
+    answer = {"code": None, "state": {"database": None, "wal": None}}
+
+    def run(argv, **_options):
+        return commands.Completed(argv=argv, rc=0, stdout=json.dumps(answer), stderr="", duration=0.0)
+
+    config.write_text(json.dumps({**known, "known": "/nonexistent/known.json"}))
+    told = start_guard.release("itsm", run=run)
+    assert "/nonexistent" in told and "No such file or directory" in told and "outage_release.yml" in told
+    del known["known"]
+    config.write_text(json.dumps(known))
+    told = start_guard.release("itsm", run=run)
+    assert told.startswith(f"The configuration {config} of the start guard lacks 'known'. If it refuses")
+
+
 @pytest.mark.parametrize("code", ["x" * 100, "a b", "\x1b[31m", 7, ["x"], {"a": 1}])
 def test_a_reason_of_the_guard_is_limited_and_has_no_control_characters(installed, code):
     samples.closed(str(installed))
