@@ -252,7 +252,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import drill, litestream, scheduled
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import drill, litestream
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure, message
@@ -327,13 +327,13 @@ def main() -> None:
         timeout=given["timeout"],
         time_budget=given["time_budget"],
         litestream_config=given["litestream_config"],
+        run=given["run"],
     )
     try:
         file_problems.find_user(given["user"], option="user")
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
             if given["manager"] != "systemd":
                 raise BackupError(message("reason.drill.no_systemd", manager=given["manager"]))
-            scheduled.refuse_other_run(given["state_dir"], run=given["run"])
             result = drill.drill(order, check_mode=module.check_mode)
     except (BackupError, SqliteError, probe_plan.HealthError) as error:
         module.fail_json(**failure(error))

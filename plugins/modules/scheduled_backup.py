@@ -216,12 +216,12 @@ def main() -> None:
         timeout=given["timeout"],
         accept_fewer=given["accept_fewer_rows"],
         command=command if given["command"] else None,
+        run=given["run"],
     )
     lease = {name: given[name] for name in host_lease.ARGUMENTS}
     try:
         file_problems.find_user(given["user"], option="user")
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
-            scheduled.refuse_other_run(given["state_dir"], run=given["run"])
             result = scheduled.make(order, check_mode=module.check_mode)
     except (SqliteError, BackupError) as error:
         module.fail_json(**failure(error))

@@ -365,7 +365,7 @@ def test_the_unit_removes_the_folder_of_a_killed_drill(host: Host) -> None:
     (folder / "data" / "link").symlink_to(host.top / "app")
     command = [sys.executable, *words[1:]]
     # As long as a drill is running, it needs the folder itself.
-    with listing.locked(host.state_dir):
+    with listing.locked(host.state_dir, run=""):
         assert subprocess.run(command, check=False, capture_output=True).stderr == b""
     assert folder.exists()
     subprocess.run(command, check=True)
@@ -637,7 +637,7 @@ def test_a_pipe_in_place_of_the_database_does_not_block_a_drill(host: Host) -> N
 
 
 def test_two_drills_do_not_run_at_the_same_time(host: Host) -> None:
-    with listing.locked(host.state_dir), pytest.raises(BackupError, match="Another backup or restore drill"):
+    with listing.locked(host.state_dir, run=""), pytest.raises(BackupError, match="Another backup or restore drill"):
         host.drill()
 
 

@@ -78,7 +78,7 @@ class Order(NamedTuple):
     newest one that can be restored. dirs, patterns: where backups are. writable: folders to which the service writes,
     besides its database. folder: the parent of the scratch folder. memory: in bytes. timeout: for the start, in
     seconds. time_budget: for one check of a database, in seconds. litestream_config: Litestream's configuration file,
-    or "" to ignore replicas.
+    or "" to ignore replicas. run: the ID of the run that makes the drill.
     """
 
     unit: str
@@ -100,6 +100,7 @@ class Order(NamedTuple):
     time_budget: float = 300.0
     litestream_config: str = ""
     litestream_program: str = "litestream"
+    run: str = ""
 
 
 class _Live(NamedTuple):
@@ -151,7 +152,9 @@ def drill(order: Order, *, check_mode: bool = False, run: commands.Runner = comm
     _check(order)
     began, at = time.monotonic(), timestamps.now()
     done = _Done()
-    with listing.locked(order.state_dir) if not check_mode else contextlib.nullcontext():
+    if check_mode:
+        listing.refuse_other_run(order.state_dir, run=order.run)
+    with listing.locked(order.state_dir, run=order.run) if not check_mode else contextlib.nullcontext():
         search = choice.Search(
             place=order.database,
             named=order.backup,

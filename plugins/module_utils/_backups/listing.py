@@ -19,6 +19,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.candidates import Recorded
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import printable
 
@@ -77,9 +78,23 @@ def lock_of(state_dir: str) -> str:
     return os.path.join(state_dir, _LOCK)
 
 
+def refuse_other_run(state_dir: str, *, run: str) -> None:
+    """Raise BackupError if a run of a recovery other than `run` is working on this host.
+
+    Such a run must not find the database open.
+    """
+    holder = host_lease.Seat(state_dir=state_dir).holder()
+    if holder is not None and holder["run"] != run:
+        raise BackupError(host_lease.refusal(holder, state_dir=state_dir))
+
+
 @contextlib.contextmanager
-def locked(state_dir: str) -> Iterator[None]:
-    """Run the block while no other backup or drill of this host is running. Raises BackupError."""
+def locked(state_dir: str, *, run: Optional[str]) -> Iterator[None]:
+    """Run the block while no other backup or drill of this host is running. Raises BackupError.
+
+    run: the ID of the run that calls this function. If another run is working on this host, it is refused. None if the
+    block does not open the database.
+    """
     path = lock_of(state_dir)
     try:
         atomic_files.private_folder(state_dir)
@@ -91,6 +106,8 @@ def locked(state_dir: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BackupError(message("reason.backup.running", path=printable(path))) from None
+        if run is not None:
+            refuse_other_run(state_dir, run=run)
         yield
     finally:
         os.close(descriptor)

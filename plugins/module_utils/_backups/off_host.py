@@ -112,7 +112,7 @@ def answer(
     told: Dict[str, Any] = {"changed": False, "size": entry.bytes, "sha256": entry.sha256}
     if where:
         if not check_mode and entry.off_host != where:
-            with listing.locked(state_dir):
+            with listing.locked(state_dir, run=None):
                 listing.note_copy(state_dir, path, where)
         return {**told, "changed": entry.off_host != where}
     if offset >= 0:

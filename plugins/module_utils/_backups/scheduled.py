@@ -18,7 +18,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.listin
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, plain
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import row_counts
@@ -31,7 +30,7 @@ class Order(NamedTuple):
     """A backup to make. path: the database. folder: the folder of the backups. user: the service's user, or None.
 
     timeout: for the copy and its verification, in seconds. accept_fewer: True if a person knows why rows are missing.
-    command: the command that sends the backup to another host, or None.
+    command: the command that sends the backup to another host, or None. run: the ID of the run that makes the backup.
     """
 
     path: str
@@ -43,18 +42,12 @@ class Order(NamedTuple):
     timeout: float = 600.0
     accept_fewer: bool = False
     command: Optional[off_host.Command] = None
+    run: str = ""
 
     @property
     def prefix(self) -> str:
         """The beginning of the names of the backups. A recovery finds backups by this name."""
         return f"{os.path.basename(self.path)}.backup_"
-
-
-def refuse_other_run(state_dir: str, *, run: str = "", memory: Optional[str] = None) -> None:
-    """Raise BackupError if a run of a recovery is working on this host. The run must not find the database open."""
-    holder = host_lease.Seat(state_dir=state_dir, memory=memory).holder()
-    if holder is not None and holder["run"] != run:
-        raise BackupError(host_lease.refusal(holder, state_dir=state_dir))
 
 
 def make(
@@ -69,13 +62,14 @@ def make(
     began = time.monotonic()
     rights = _rights(order)
     if check_mode:
+        listing.refuse_other_run(order.state_dir, run=order.run)
         room = sqlite_backup.backup(
             path=order.path, dest_dir=order.folder, user=order.user, room_only=True, timeout=order.timeout
         )
         listed = listing.read(order.state_dir)
         would = retention.surplus([Entry("", "", verified=True), *listed], order.limits, now=time.time())
         return _result(None, [], would, began=began, room=room["room_needed"])
-    with listing.locked(order.state_dir):
+    with listing.locked(order.state_dir, run=order.run):
         entry, made = _back_up(order, proc_root=proc_root)
         problems: List[Message] = []
         removed: List[Entry] = []

@@ -7,12 +7,13 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shutil
 import sqlite3
 import stat
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 import pytest
 from sqlite_samples import Process, closed, crashed, flip
@@ -75,6 +76,16 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
+
+
+@pytest.fixture
+def seat(host: Host) -> Iterator[host_lease.Seat]:
+    """Yield the lease of a recovery that is working on the host."""
+    seat = host_lease.Seat(state_dir=host.state_dir)
+    seat.prepare()
+    seat.take(run="a-recovery")
+    yield seat
+    shutil.rmtree(seat.folder, ignore_errors=True)
 
 
 def rows(path: str) -> int:
@@ -292,28 +303,38 @@ def test_a_listed_backup_that_was_not_verified_is_reported_as_such(host: Host) -
 
 def test_two_backups_do_not_run_at_the_same_time(host: Host) -> None:
     closed(host.database)
-    with listing.locked(host.state_dir), pytest.raises(BackupError, match="Another backup or restore drill is running"):
+    with listing.locked(host.state_dir, run=""), pytest.raises(
+        BackupError, match="Another backup or restore drill is running"
+    ):
         host.make()
 
 
 def test_an_error_during_a_backup_is_not_reported_as_another_backup(host: Host) -> None:
     """A pipe or a lock of another file can raise the same exception as the lock of the backups."""
-    with pytest.raises(BlockingIOError, match="of the caller"), listing.locked(host.state_dir):
+    with pytest.raises(BlockingIOError, match="of the caller"), listing.locked(host.state_dir, run=""):
         raise BlockingIOError(11, "of the caller")
     # The lock is released.
-    with listing.locked(host.state_dir):
+    with listing.locked(host.state_dir, run=""):
         pass
 
 
-def test_a_backup_waits_for_no_recovery(host: Host, tmp_path: Path) -> None:
-    seat = host_lease.Seat(state_dir=host.state_dir, memory=str(tmp_path / "memory"))
-    seat.prepare()
-    seat.take(run="a-recovery")
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_backup_waits_for_no_recovery(host: Host, seat: host_lease.Seat, check_mode: bool) -> None:
+    closed(host.database)
     with pytest.raises(BackupError, match="Another run is working on this host: a-recovery"):
-        scheduled.refuse_other_run(host.state_dir, memory=str(tmp_path / "memory"))
-    scheduled.refuse_other_run(host.state_dir, run="a-recovery", memory=str(tmp_path / "memory"))
+        host.make(check_mode=check_mode)
+    assert not os.path.exists(host.folder)
+    assert host.make(check_mode=check_mode, run="a-recovery")["changed"]
     seat.release(run="a-recovery")
-    scheduled.refuse_other_run(host.state_dir, memory=str(tmp_path / "memory"))
+    assert host.make(check_mode=check_mode)["changed"]
+
+
+@pytest.mark.usefixtures("seat")
+def test_a_copy_is_recorded_during_a_recovery(host: Host) -> None:
+    """This changes only the list, so no run is in the way."""
+    listing.write(host.state_dir, [Entry("2026-03-02T01:02:03.000Z", "/b/x", verified=True)])
+    off_host.answer("/b/x", offset=-1, where="there", user=None, state_dir=host.state_dir, check_mode=False)
+    assert listing.read(host.state_dir)[0].off_host == "there"
 
 
 def command(program: str, *more: str, timeout: float = 30.0) -> off_host.Command:
