@@ -20,6 +20,7 @@ description:
     may take over a restart that systemd has scheduled.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
+  - itsm_nexus.runbook.endpoints
   - itsm_nexus.runbook.lease
   - itsm_nexus.runbook.service
 author:
@@ -27,32 +28,6 @@ author:
 options:
   endpoints:
     description: The endpoints to probe. The service is healthy if every required endpoint is healthy.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: A short name, which is used in messages and results.
-        type: str
-        required: true
-      url:
-        description: The URL. It must begin with V(http://) or V(https://) and must not contain a user name or a
-          password.
-        type: str
-        required: true
-      required:
-        description: If true, a failed probe of this endpoint makes the service unhealthy.
-        type: bool
-        default: true
-      validate_certs:
-        description: If true, the probe fails if the certificate is untrusted or expired, or was issued for another
-          name.
-        type: bool
-        default: false
-      ca_path:
-        description: File with the certificates to trust. If empty, the host's trusted certificates are used.
-        type: path
-        default: ""
   mode:
     description:
       - V(watch) reports the service as healthy at the first healthy response. It reports the severity V(critical) after
@@ -68,11 +43,6 @@ options:
     type: str
     default: watch
     choices: [watch, await, hold]
-  ok_statuses:
-    description: Values of C(status) that mean healthy (case-insensitive).
-    type: list
-    elements: str
-    default: [ok]
   timeout:
     description: Time limit for a request, in seconds.
     type: float
@@ -104,28 +74,6 @@ options:
       - With O(mode=await) and O(mode=hold), the service is unhealthy if the login fails. With O(mode=watch), the login
         is allowed only together with O(readiness). If the login fails, the service is degraded.
       - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
-    type: dict
-    suboptions:
-      url:
-        description: The URL to which a JSON object with C(username) and C(password) is posted.
-        type: str
-        required: true
-      username:
-        description: The account to log in with.
-        type: str
-        required: true
-      password:
-        description: Password of the account.
-        type: str
-        required: true
-      validate_certs:
-        description: See O(endpoints[].validate_certs).
-        type: bool
-        default: false
-      ca_path:
-        description: See O(endpoints[].ca_path).
-        type: path
-        default: ""
   remember:
     description:
       - If true, O(mode=watch) and O(mode=hold) save in O(state_dir) the time when the service was last healthy.
@@ -579,10 +527,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness impo
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import detection, probe_plan
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 
-_PROOF = {"validate_certs": {"type": "bool", "default": False}, "ca_path": {"type": "path", "default": ""}}
 _PLAN = {
     "mode": {"type": "str", "default": "watch", "choices": ["watch", "await", "hold"]},
-    "ok_statuses": {"type": "list", "elements": "str", "default": ["ok"]},
     "timeout": {"type": "float", "default": 5.0},
     "interval": {"type": "float", "default": 1.0},
     "warning_after": {"type": "int", "default": 3},
@@ -596,18 +542,6 @@ _CHECKED = {
     "https_port": {"type": "raw", "required": True},
     "http_port": {"type": "raw", "required": True},
 }
-_ENDPOINT = {
-    "name": {"type": "str", "required": True},
-    "url": {"type": "str", "required": True},
-    "required": {"type": "bool", "default": True},
-    **_PROOF,
-}
-_LOGIN = {
-    "url": {"type": "str", "required": True},
-    "username": {"type": "str", "required": True},
-    "password": {"type": "str", "required": True, "no_log": True},
-    **_PROOF,
-}
 
 
 def main() -> None:
@@ -617,9 +551,8 @@ def main() -> None:
             **repeated_call.ARGUMENTS,
             **service_process.arguments(),
             **_PLAN,
+            **probe_plan.ARGUMENTS,
             "ports": {"type": "list", "elements": "int", "default": []},
-            "endpoints": {"type": "list", "elements": "dict", "required": True, "options": _ENDPOINT},
-            "login": {"type": "dict", "options": _LOGIN},
             "remember": {"type": "bool", "default": False},
             "open": {"type": "bool", "default": False},
             "maintenance_until": {"type": "str", "default": ""},

@@ -19,63 +19,15 @@ description:
   - A fact that cannot be collected in time does not fail the module. RV(parts) contains the reason.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
+  - itsm_nexus.runbook.backups
   - itsm_nexus.runbook.lease
+  - itsm_nexus.runbook.settings
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
-  service:
-    description: The service's process, as in M(itsm_nexus.runbook.node_process), but with values of any type.
-    type: dict
-    required: true
-    suboptions:
-      app_dir:
-        description: Absolute path of the service's folder.
-        type: str
-        required: true
-      user:
-        description: The user that the service runs as.
-        type: str
-        required: true
-      manager:
-        description: How the service is started and stopped (V(systemd) or V(process)).
-        type: str
-        required: true
-      unit:
-        description: The systemd unit.
-        type: str
-        default: ""
-      command:
-        description: The command that starts the service, as a list.
-        type: raw
-        required: true
-      environment_file:
-        description: File with C(KEY=VALUE) lines, or V("") if there is none. No value leaves the host.
-        type: str
-        default: ""
-      log_file:
-        description: Absolute path of the service's log file.
-        type: str
-        required: true
-      pid_file:
-        description: The pid file.
-        type: str
-        default: ""
-  db_path:
-    description: Path of the database, absolute or relative to O(service.app_dir).
+  state_dir:
+    description: Absolute path of the folder for the collection's state.
     type: str
-    required: true
-  db_path_variable:
-    description: Environment variable of the service that contains the path of its database, or V("").
-    type: str
-    default: DATABASE_PATH
-  https_port:
-    description: The HTTPS port, or V(0) if there is none.
-    type: raw
-    required: true
-  http_port:
-    description: The HTTP port, or V(0) if there is none.
-    type: raw
-    required: true
   log_patterns:
     description: More log files of the service, as path patterns.
     type: list
@@ -98,16 +50,6 @@ options:
     description: Folder of npm's cache. If empty, the cache in the home folder of the service's user is used.
     type: str
     default: ""
-  backup_dirs:
-    description: Folders with backups, in addition to the folder of the database. Absolute paths.
-    type: list
-    elements: str
-    default: []
-  backup_patterns:
-    description: File name patterns of backups. If empty, the usual names are used.
-    type: list
-    elements: str
-    default: []
   rebuild:
     description: Whether to rebuild the modules.
     type: bool
@@ -239,6 +181,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._preparedness import collect
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates
 
 _LONGEST = 86400
 
@@ -248,19 +191,13 @@ def main() -> None:
         argument_spec={
             **host_lease.ARGUMENTS,
             **repeated_call.ARGUMENTS,
-            "service": {"type": "dict", "required": True, "options": preflight_findings.SERVICE_OPTIONS},
-            "db_path": {"type": "str", "required": True},
-            "db_path_variable": {"type": "str", "default": "DATABASE_PATH"},
-            "state_dir": {"type": "str", "default": "/var/lib/itsm-runbook"},
-            "https_port": {"type": "raw", "required": True},
-            "http_port": {"type": "raw", "required": True},
+            **preflight_findings.ARGUMENTS,
+            **candidates.ARGUMENTS,
             "log_patterns": {"type": "list", "elements": "str", "default": []},
             "required_environment": {"type": "list", "elements": "str", "default": []},
             "tls_cert_path": {"type": "str", "default": ""},
             "tls_key_path": {"type": "str", "default": "", "no_log": False},
             "npm_cache": {"type": "str", "default": ""},
-            "backup_dirs": {"type": "list", "elements": "str", "default": []},
-            "backup_patterns": {"type": "list", "elements": "str", "default": []},
             "rebuild": {"type": "bool", "default": True},
             "rebuild_timeout": {"type": "float", "default": 300},
             "database_timeout": {"type": "float", "default": 120},

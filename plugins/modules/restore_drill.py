@@ -50,16 +50,6 @@ options:
     description: The backup to restore. If empty, the newest backup that can be restored is used.
     type: str
     default: ""
-  backup_dirs:
-    description: Folders in which to search for backups, in addition to the database's folder.
-    type: list
-    elements: path
-    default: []
-  backup_patterns:
-    description: File name patterns of backups. See O(itsm_nexus.runbook.sqlite_restore#module:backup_patterns).
-    type: list
-    elements: str
-    default: []
   litestream_config:
     description:
       - Litestream's configuration file. If it lists O(path), the replica counts as the newest backup, and is restored
@@ -69,52 +59,9 @@ options:
     type: str
     default: /etc/litestream.yml
   endpoints:
-    description: The service's endpoints, as for M(itsm_nexus.runbook.health_probe). The required ones must be healthy.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: Name of the endpoint in messages.
-        type: str
-        required: true
-      url:
-        description: URL of the health endpoint.
-        type: str
-        required: true
-      required:
-        description: Whether the service is healthy only if this endpoint is.
-        type: bool
-        default: true
-      validate_certs:
-        description: Whether to verify the certificate.
-        type: bool
-        default: false
-      ca_path:
-        description: File with the certificates to trust. If empty, the certificates of the system are trusted.
-        type: str
-        default: ""
-  ok_statuses:
-    description: Values of C(status) in the response that mean healthy.
-    type: list
-    elements: str
-    default: [ok]
+    description: The endpoints of the service. The required ones must be healthy.
   login:
-    description: The login that must succeed. If it is not set, no login is tried.
-    type: dict
-    suboptions:
-      url:
-        description: URL of the login.
-        type: str
-        required: true
-      username:
-        description: User name.
-        type: str
-        required: true
-      password:
-        description: Password.
-        type: str
-        required: true
+    description: The login that must succeed, in the network of the drill. If it is not set, no login is tried.
   writable:
     description: Absolute paths of other folders to which the service writes, such as the folder of its logs. During
       the drill, each of them is an empty temporary folder of at most 64 MiB.
@@ -154,6 +101,8 @@ attributes:
     details: The module changes nothing except C(restore_drill.json).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.backups
+  - itsm_nexus.runbook.endpoints
   - itsm_nexus.runbook.lease
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
@@ -259,21 +208,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import probe_plan
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_problems
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates, file_problems
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
-
-_ENDPOINT = {
-    "name": {"type": "str", "required": True},
-    "url": {"type": "str", "required": True},
-    "required": {"type": "bool", "default": True},
-    "validate_certs": {"type": "bool", "default": False},
-    "ca_path": {"type": "str", "default": ""},
-}
-_LOGIN = {
-    "url": {"type": "str", "required": True},
-    "username": {"type": "str", "required": True},
-    "password": {"type": "str", "required": True, "no_log": True},
-}
 
 
 def main() -> None:
@@ -288,12 +224,9 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "variable": {"type": "str", "default": "DATABASE_PATH"},
             "backup": {"type": "str", "default": ""},
-            "backup_dirs": {"type": "list", "elements": "path", "default": []},
-            "backup_patterns": {"type": "list", "elements": "str", "default": []},
+            **candidates.ARGUMENTS,
+            **probe_plan.ARGUMENTS,
             "litestream_config": {"type": "str", "default": litestream.CONFIG},
-            "endpoints": {"type": "list", "elements": "dict", "required": True, "options": _ENDPOINT},
-            "ok_statuses": {"type": "list", "elements": "str", "default": ["ok"]},
-            "login": {"type": "dict", "options": _LOGIN},
             "writable": {"type": "list", "elements": "path", "default": []},
             "scratch_dir": {"type": "path"},
             "memory": {"type": "int", "default": 1 << 30},
@@ -305,7 +238,6 @@ def main() -> None:
     numbers.require_finite(module.params, fail=module.fail_json)
     repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     given = module.params
-    login = given["login"]
     lease = {name: given[name] for name in host_lease.ARGUMENTS}
     order = drill.Order(
         unit=given["unit"],
@@ -317,8 +249,7 @@ def main() -> None:
         state_dir=given["state_dir"],
         folder=given["scratch_dir"] or os.path.dirname(given["state_dir"].rstrip("/")),
         ok_statuses=given["ok_statuses"],
-        login=login
-        and probe_plan.Login(probe_plan.Target("login", login["url"]), login["username"], login["password"]),
+        login=probe_plan.login_of(given["login"]),
         backup=given["backup"],
         dirs=given["backup_dirs"],
         patterns=given["backup_patterns"],

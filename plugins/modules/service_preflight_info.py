@@ -18,73 +18,14 @@ description:
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
+  - itsm_nexus.runbook.settings
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
-  service:
-    description: The service's process, as in M(itsm_nexus.runbook.node_process), but with values of any type.
-    type: dict
-    required: true
-    version_added: 0.2.0
-    suboptions:
-      app_dir:
-        description: Absolute path of the service's folder. The folder must exist.
-        type: str
-        required: true
-      user:
-        description: The user that the service runs as. The user must exist. If the module does not run as root, this
-          user must be the one that runs the module.
-        type: str
-        required: true
-      manager:
-        description: How the service is started and stopped (V(systemd) or V(process)).
-        type: str
-        required: true
-      unit:
-        description: The systemd unit. With O(service.manager=systemd), the unit must be loaded.
-        type: str
-        default: ""
-      command:
-        description: The command that starts the service, as a list. Its program and its script must exist.
-        type: raw
-        required: true
-      environment_file:
-        description: File with C(KEY=VALUE) lines, or V("") if there is none. The file must be readable. With
-          O(service.manager=process), neither group nor others may have permission to read or write it.
-        type: str
-        default: ""
-      log_file:
-        description: Absolute path of the service's log file. With O(service.manager=process), the folder of the file
-          must exist.
-        type: str
-        required: true
-      pid_file:
-        description: The pid file. With O(service.manager=process), the path must be absolute.
-        type: str
-        default: ""
-  db_path:
-    description: Path of the database, absolute or relative to O(service.app_dir). The path must not be a folder.
-    type: str
-    required: true
-  db_path_variable:
-    description:
-      - Environment variable of the service that contains the path of its database, or V("") if there is none. The path
-        in this variable has priority over O(db_path). The variable's name must consist of letters, digits and C(_).
-    type: str
-    default: DATABASE_PATH
-    version_added: 0.2.0
   state_dir:
     description: Absolute path of the folder for the collection's state. The module must be able to write to this folder
       or to create it.
     type: str
-  https_port:
-    description: The HTTPS port, or V(0) if there is none.
-    type: raw
-    required: true
-  http_port:
-    description: The HTTP port, or V(0) if there is none.
-    type: raw
-    required: true
 """
 
 EXAMPLES = r"""
@@ -214,12 +155,7 @@ def main() -> None:
         argument_spec={
             **host_lease.ARGUMENTS,
             **repeated_call.ARGUMENTS,
-            "service": {"type": "dict", "required": True, "options": preflight_findings.SERVICE_OPTIONS},
-            "db_path": {"type": "str", "required": True},
-            "db_path_variable": {"type": "str", "default": "DATABASE_PATH"},
-            "state_dir": {"type": "str", "default": "/var/lib/itsm-runbook"},
-            "https_port": {"type": "raw", "required": True},
-            "http_port": {"type": "raw", "required": True},
+            **preflight_findings.ARGUMENTS,
         },
         supports_check_mode=True,
     )

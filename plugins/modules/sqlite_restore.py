@@ -55,24 +55,6 @@ options:
         (mode 0700).
     type: path
     required: true
-  backup_dirs:
-    description:
-      - Folders in which to search for backups, in addition to the database's folder.
-      - The verified backups that M(itsm_nexus.runbook.scheduled_backup) has listed in O(state_dir) are also examined, in
-        any folder.
-      - If the first migration of a backup was applied at another time than that of the last sound database, it is a
-        backup of another database and is not used.
-    type: list
-    elements: path
-    default: []
-  backup_patterns:
-    description:
-      - File name patterns of backups. A backup may have its own WAL.
-      - If empty, these names are used for a database C(itsm.db). In the database's folder, V(itsm.db.backup_*) and
-        V(itsm.db.bak*). In O(backup_dirs), also V(itsm.db), V(itsm_*.db) and V(itsm-*.db).
-    type: list
-    elements: str
-    default: []
   expected:
     description: Known row counts from before the damage, by table.
     type: dict
@@ -125,6 +107,7 @@ attributes:
     details: With O(method=auto) or O(method=checkpoint), a sound database without a WAL is not changed.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.backups
   - itsm_nexus.runbook.lease
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
@@ -352,12 +335,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import listing
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates, file_problems
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_problems
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore as sqlite_restore
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
@@ -372,8 +354,7 @@ def main() -> None:
             "method": {"type": "str", "choices": ["auto", *sqlite_restore.METHODS], "default": "auto"},
             "confirm_empty": {"type": "bool", "default": False},
             "evidence_dir": {"type": "path", "required": True},
-            "backup_dirs": {"type": "list", "elements": "path", "default": []},
-            "backup_patterns": {"type": "list", "elements": "str", "default": []},
+            **candidates.ARGUMENTS,
             "expected": {"type": "dict", "default": {}},
             "last_good": {"type": "dict", "default": {}},
             "replaced": {"type": "bool", "default": False},

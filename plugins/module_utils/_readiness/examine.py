@@ -259,7 +259,7 @@ def of_detection(
     if not values["readiness"]:
         return None
     service, path = values["service"], detection.database_path_of(checked)
-    login = detection.login_of(values) if values["mode"] == "watch" else None
+    login = probe_plan.login_of(values["login"]) if values["mode"] == "watch" else None
     if login is not None:
         probe_plan.check_login(login)
     folders = {"application": service["app_dir"], "state": values["state_dir"]}

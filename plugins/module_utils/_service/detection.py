@@ -33,11 +33,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
     messages,
     preflight_findings,
+    probe_plan,
     serving_since,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Login, Plan, Target
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Plan, Target
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import start_safety
 
 Values = Mapping[str, Any]
@@ -101,7 +102,7 @@ def ask_health(values: Values, checked: Optional[Dict[str, Any]]) -> Dict[str, A
         targets,
         Plan(**plan, sole_starter=bool(values["run"])),
         # In watch mode, the login is one of the readiness checks.
-        login=None if values["mode"] == "watch" and values["readiness"] else login_of(values),
+        login=None if values["mode"] == "watch" and values["readiness"] else probe_plan.login_of(values["login"]),
         endpoints_needed=not refused,
         doubt=_doubt_of(values, checked),
         busy=lambda: _is_busy(values),
@@ -137,16 +138,6 @@ def targets_of(endpoints: List[Dict[str, Any]], checked: Optional[Dict[str, Any]
         return targets
     plain = [target for target in targets if not target.url.startswith("https://")]
     return [target._replace(required=True) for target in plain] or targets
-
-
-def login_of(values: Values) -> Optional[Login]:
-    """Return the login that must succeed, or None."""
-    given = values["login"]
-    if not given:
-        return None
-    proof = {name: given[name] for name in ("validate_certs", "ca_path")}
-    target = Target(name="login", url=given["url"], **proof)
-    return Login(target=target, username=given["username"], password=given["password"])
 
 
 def database_path_of(checked: Optional[Dict[str, Any]]) -> str:

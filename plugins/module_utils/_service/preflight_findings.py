@@ -22,8 +22,8 @@ SILENT = message("reason.setting.silent", seconds=f"{_DISK_TIMEOUT:g}")
 _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")
 
 
-# The suboptions of the "service" documentation fragment. They accept any value, because an invalid value is reported as
-# a result, not as an error.
+# The suboptions of the option "service" in the "settings" documentation fragment. They accept any value, because an
+# invalid value is reported as a result, not as an error.
 SERVICE_OPTIONS: Dict[str, Dict[str, Any]] = {
     "app_dir": {"type": "str", "required": True},
     "user": {"type": "str", "required": True},
@@ -33,6 +33,15 @@ SERVICE_OPTIONS: Dict[str, Dict[str, Any]] = {
     "environment_file": {"type": "str", "default": ""},
     "log_file": {"type": "str", "required": True},
     "pid_file": {"type": "str", "default": ""},
+}
+# The options of the "settings" documentation fragment.
+ARGUMENTS: Dict[str, Dict[str, Any]] = {
+    "service": {"type": "dict", "required": True, "options": SERVICE_OPTIONS},
+    "db_path": {"type": "str", "required": True},
+    "db_path_variable": {"type": "str", "default": "DATABASE_PATH"},
+    "state_dir": {"type": "str", "default": "/var/lib/itsm-runbook"},
+    "https_port": {"type": "raw", "required": True},
+    "http_port": {"type": "raw", "required": True},
 }
 
 

@@ -10,9 +10,32 @@ import dataclasses
 import ipaddress
 import os
 import urllib.parse
-from typing import NamedTuple, Optional, Sequence
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError
+
+_PROOF: Dict[str, Any] = {
+    "validate_certs": {"type": "bool", "default": False},
+    "ca_path": {"type": "path", "default": ""},
+}
+_ENDPOINT: Dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "url": {"type": "str", "required": True},
+    "required": {"type": "bool", "default": True},
+    **_PROOF,
+}
+_LOGIN: Dict[str, Any] = {
+    "url": {"type": "str", "required": True},
+    "username": {"type": "str", "required": True},
+    "password": {"type": "str", "required": True, "no_log": True},
+    **_PROOF,
+}
+# The options of the "endpoints" documentation fragment.
+ARGUMENTS: Dict[str, Dict[str, Any]] = {
+    "endpoints": {"type": "list", "elements": "dict", "required": True, "options": _ENDPOINT},
+    "ok_statuses": {"type": "list", "elements": "str", "default": ["ok"]},
+    "login": {"type": "dict", "options": _LOGIN},
+}
 
 
 class HealthError(ServiceError):
@@ -38,6 +61,14 @@ class Login(NamedTuple):
     target: Target
     username: str
     password: str
+
+
+def login_of(given: Optional[Mapping[str, Any]]) -> Optional[Login]:
+    """Return the login from the option `login`, or None if it is not set."""
+    if not given:
+        return None
+    target = Target("login", given["url"], validate_certs=given["validate_certs"], ca_path=given["ca_path"])
+    return Login(target=target, username=given["username"], password=given["password"])
 
 
 @dataclasses.dataclass(frozen=True)

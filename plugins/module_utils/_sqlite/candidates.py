@@ -22,6 +22,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError, printable
 
+# The options of the "backups" documentation fragment.
+ARGUMENTS: Dict[str, Dict[str, Any]] = {
+    "backup_dirs": {"type": "list", "elements": "path", "default": []},
+    "backup_patterns": {"type": "list", "elements": "str", "default": []},
+}
 MOST = 20  # maximum number of backups to examine, newest first
 # The results of examine().
 SOUND, DAMAGED, OTHER_SERVICE, UNREADABLE, NOT_CHECKED = (

@@ -12,9 +12,11 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ansible_collections.itsm_nexus.runbook.plugins.doc_fragments import backups, endpoints, settings
 from ansible_collections.itsm_nexus.runbook.plugins.doc_fragments import service as fragment
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings, probe_plan
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates
 
 ROOT = Path(__file__).parents[4]
 SERVICE = {"app_dir": "/srv/app", "command": ["node"], "manager": "process"}
@@ -26,6 +28,43 @@ def test_the_documentation_is_that_of_the_argument_spec():
     for option in documented.values():
         assert option.pop("description")
     assert documented == service_process.arguments()["service"]["options"]
+
+
+def specified(options):
+    """Return documented options in the form of an argument spec."""
+    return {
+        name: {
+            "options" if key == "suboptions" else key: specified(value) if key == "suboptions" else value
+            for key, value in option.items()
+            if key not in ("description", "version_added")
+        }
+        for name, option in options.items()
+    }
+
+
+def without_no_log(options):
+    return {
+        name: {
+            key: without_no_log(value) if key == "options" else value
+            for key, value in option.items()
+            if key != "no_log"
+        }
+        for name, option in options.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("documented", "arguments"),
+    [
+        (backups, candidates.ARGUMENTS),
+        (endpoints, probe_plan.ARGUMENTS),
+        # The option state_dir is in the fragment of the lease.
+        (settings, {name: each for name, each in preflight_findings.ARGUMENTS.items() if name != "state_dir"}),
+    ],
+)
+def test_a_fragment_documents_its_arguments(documented, arguments):
+    options = yaml.safe_load(documented.ModuleDocFragment.DOCUMENTATION)["options"]
+    assert specified(options) == without_no_log(arguments)
 
 
 def test_role_and_preflight_have_the_same_suboptions():

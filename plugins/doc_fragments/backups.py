@@ -1,0 +1,33 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Documentation of the options backup_dirs and backup_patterns, shared by the modules that search for backups."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """The options of candidates.ARGUMENTS."""
+
+    DOCUMENTATION = r"""
+options:
+  backup_dirs:
+    description:
+      - Folders in which to search for backups, in addition to the database's folder.
+      - The verified backups that M(itsm_nexus.runbook.scheduled_backup) has listed in O(state_dir) are also examined,
+        in any folder.
+      - If the first migration of a backup was applied at another time than that of the last sound database, it is a
+        backup of another database and is not used.
+    type: list
+    elements: path
+    default: []
+  backup_patterns:
+    description:
+      - File name patterns of backups. A backup may have its own WAL.
+      - If empty, these names are used for a database C(itsm.db). In the database's folder, V(itsm.db.backup_*) and
+        V(itsm.db.bak*). In O(backup_dirs), also V(itsm.db), V(itsm_*.db) and V(itsm-*.db).
+    type: list
+    elements: str
+    default: []
+"""
