@@ -11,6 +11,7 @@ import datetime
 import html
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -323,10 +324,22 @@ def test_an_accepted_test_message_is_told() -> None:
     assert "accepted a test message" in line.told
 
 
-def test_the_playbook_looks_for_backups_where_the_recovery_finds_them() -> None:
-    role = yaml.safe_load((ROOT / "roles/database_recovery/defaults/main.yml").read_text(encoding="utf-8"))
-    playbook = yaml.safe_load((ROOT / "playbooks/vars/outage_ready.yml").read_text(encoding="utf-8"))
-    assert playbook["_outage_ready_usual_dirs"] == role["database_recovery_backup_dirs"]
+def searched(node: Any) -> Iterator[str]:
+    """Yield the values of the option backup_dirs in a YAML file."""
+    if isinstance(node, dict):
+        yield from (value for name, value in node.items() if name == "backup_dirs")
+    for each in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from searched(each)
+
+
+def test_the_report_and_the_drill_look_for_backups_where_the_recovery_finds_them() -> None:
+    def load(path: str) -> Any:
+        return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+
+    recovery = list(searched(load("roles/database_recovery/tasks/database.yml")))
+    assert len(recovery) == 2
+    assert {*recovery, *searched(load("playbooks/outage_ready.yml"))} == {"{{ nexus_all_backup_dirs }}"}
+    assert load("roles/restore_drill/defaults/main.yml")["restore_drill_backup_dirs"] == "{{ nexus_all_backup_dirs }}"
 
 
 def test_each_table_of_versions_is_sorted_by_release_and_has_valid_days() -> None:
