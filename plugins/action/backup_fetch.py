@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import off_host
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import backup_copy
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 
@@ -54,9 +55,9 @@ class ActionModule(unreachable.OnHost):
                 dest,
                 size=size,
                 sha256=sha256,
-                limit=int(given.get("limit", 10 << 30)),
+                limit=int(given.get("limit", off_host.LIMIT)),
                 part=lambda offset: str(call(offset=offset).get("data")),
             )
         noted = call(where=f"controller, {dest}")
-        removed = backup_copy.prune(dest, keep=int(given.get("keep", 14)))
+        removed = backup_copy.prune(dest, keep=int(given.get("keep", off_host.KEEP)))
         return {**result, "changed": bool(not there or noted["changed"] or removed), "removed": removed}

@@ -24,6 +24,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 
 # The part that is read at once, in bytes. Each part is compressed and sent as base64 text.
 PART = 8 << 20
+# Defaults of the module backup_fetch: number of copies on the controller, and maximum size of a copy in bytes.
+KEEP, LIMIT = 14, 10 << 30
 PLACEHOLDERS = ("path", "name", "sha256", "bytes", "at")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _QUOTED = 200  # maximum length of an error text of the command

@@ -20,6 +20,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.listin
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open, timestamps
 
 _DAY = 86400.0
+# The name of a backup: the database's name with BEFORE_TIME is its prefix, and the time of the backup follows.
+BEFORE_TIME = ".backup_"
+_TIME = r"\d{8}T\d{6}Z(?:-\d+)?\Z"
+NAME = re.compile(rf"(?P<prefix>[^/]+{re.escape(BEFORE_TIME)}){_TIME}")
 
 
 class Limits(NamedTuple):
@@ -31,8 +35,8 @@ class Limits(NamedTuple):
 
 def has_our_name(path: str, *, folder: str, prefix: str) -> bool:
     """Return True if a path is that of a scheduled backup in this folder."""
-    name = re.compile(re.escape(prefix) + r"\d{8}T\d{6}Z(?:-\d+)?\Z")
-    return os.path.dirname(path) == folder and name.match(os.path.basename(path)) is not None
+    name = NAME.match(os.path.basename(path))
+    return os.path.dirname(path) == folder and name is not None and name["prefix"] == prefix
 
 
 def surplus(entries: Sequence[Entry], limits: Limits, *, now: float) -> List[Entry]:

@@ -47,7 +47,7 @@ class Order(NamedTuple):
     @property
     def prefix(self) -> str:
         """The beginning of the names of the backups. A recovery finds backups by this name."""
-        return f"{os.path.basename(self.path)}.backup_"
+        return f"{os.path.basename(self.path)}{retention.BEFORE_TIME}"
 
 
 def make(

@@ -15,16 +15,15 @@ import binascii
 import contextlib
 import hashlib
 import os
-import re
 import tempfile
 import time
 import zlib
 from typing import Callable, List
 
-# A scheduled backup: the name of the database, and the time.
-_NAME = re.compile(r"(?P<prefix>[^/]+\.backup_)\d{8}T\d{6}Z(?:-\d+)?\Z")
-# The largest part that a host may send, in bytes, and the free space to leave on the controller.
-_LARGEST_PART = 8 << 20
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import off_host, retention
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files
+
+# The free space to leave on the controller, in bytes.
 _MARGIN = 64 << 20
 # Files that a killed run left behind are removed after a day, because another run may be writing a newer one.
 _PARTIAL, _OLD = ".fetch-", 86400.0
@@ -41,7 +40,7 @@ def destination(folder: str, *, host: str, path: str) -> str:
     if "/" in host or host.startswith(".") or not host:
         raise CopyError(f"the name of the host cannot be the name of a folder: {host!r}")
     name = os.path.basename(path)
-    if not _NAME.match(name) or name.startswith("."):
+    if not retention.NAME.match(name) or name.startswith("."):
         raise CopyError(f"{path!r} does not have the name of a scheduled backup")
     return os.path.join(folder, host, name)
 
@@ -84,7 +83,7 @@ def copy(dest: str, *, size: int, sha256: str, limit: int, part: Callable[[int],
                 digest = hashlib.sha256()
                 written = 0
                 while written < size:
-                    data = _decoded(part(written), at_most=min(_LARGEST_PART, size - written))
+                    data = _decoded(part(written), at_most=min(off_host.PART, size - written))
                     digest.update(data)
                     stream.write(data)
                     written += len(data)
@@ -96,7 +95,7 @@ def copy(dest: str, *, size: int, sha256: str, limit: int, part: Callable[[int],
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
-        _flush(folder)
+        atomic_files.fsync_folder(folder)
     except OSError as error:
         raise CopyError(f"cannot write {dest}: {error.strerror}") from error
 
@@ -123,23 +122,15 @@ def _clear(folder: str) -> None:
                 os.unlink(path)
 
 
-def _flush(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def prune(dest: str, *, keep: int) -> List[str]:
     """Remove the oldest copies of the same host and database, and return their paths. The new copy is always kept."""
-    named = _NAME.match(os.path.basename(dest))
+    named = retention.NAME.match(os.path.basename(dest))
     if keep <= 0 or named is None:
         return []
     folder, removed = os.path.dirname(dest), []
     copies = []
     for name in os.listdir(folder):
-        match = _NAME.match(name)
+        match = retention.NAME.match(name)
         if match and match["prefix"] == named["prefix"] and name != os.path.basename(dest):
             copies.append(name)
     for name in sorted(copies)[: max(len(copies) - (keep - 1), 0)]:
