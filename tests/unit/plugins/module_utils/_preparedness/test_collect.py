@@ -18,6 +18,7 @@ import jinja2
 import pytest
 import sqlite_samples
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import listing
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import start_guard, start_guard_report
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._preparedness import collect
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.preflight_findings import Config
@@ -135,6 +136,22 @@ def test_pipes_and_links_of_the_user_do_not_stop_the_check(app: Path) -> None:
     assert not (result["facts"].get("database") or {}).get("healthy")
     assert (result["facts"].get("backups") or {"found": []})["found"] == []
     assert "drill" not in result["facts"]
+
+
+def test_a_large_list_of_backups_is_read(app: Path) -> None:
+    """A list of a thousand backups of a database with many tables has several MiB."""
+    elsewhere, state = app.parent / "elsewhere", str(app.parent / "state")
+    elsewhere.mkdir()
+    backup = elsewhere / "any name"
+    shutil.copy(app / "backend" / "itsm.db", backup)
+    rows = {f"table_{number}": number for number in range(100)}
+    gone = [listing.Entry("2026-03-02T01:02:03.000Z", f"/b/{number}", 1, rows, verified=True) for number in range(999)]
+    made = listing.Entry("2026-03-03T01:02:03.000Z", str(backup), backup.stat().st_size, rows, verified=True)
+    listing.write(state, [made, *gone])
+    assert Path(state, listing.NAME).stat().st_size > 1 << 20
+    found = collect.collect(settings(app))["facts"]["backups"]
+    assert [each["path"] for each in found["found"]] == [str(backup)]
+    assert found["found"][0]["kind"] == "sound" and found["unread"] == []
 
 
 @pytest.mark.parametrize("content", ["", "[]", "3", '"x"', "{", "\x00"])
