@@ -10,17 +10,13 @@ import os
 import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import entries
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import entries, kinds
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes.entries import Entry, Manifest, Stamp
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold, start_guard
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import unit_dropin
 
 CHANGED, ADDED, REMOVED, ACCESS = "changed", "added", "removed", "access"
-# A kind whose entries describe something of the host, or a folder. If it is not there now, its state is unknown.
-_ALWAYS_THERE = ("kernel", "host", "python", "timezone", "release", "schema", "packages")
-# Kinds whose entries describe the files of a folder.
-_FOLDERS = ("code", "migrations")
 # The names of the drop-ins of this collection: holds, limits and the start guard.
 _OURS = lazy(
     rf"(?:{re.escape(hold.PREFIX)}|{re.escape(unit_dropin.PREFIX)}-).*\.conf|{re.escape(start_guard.DROPIN)}",
@@ -91,14 +87,14 @@ def _change(entry: Entry, what: str, times: _Times, at: Optional[float], **more:
 
 
 def _appeared(after: Entry, times: _Times, *, now: float) -> List[Change]:
-    if after.kind in _ALWAYS_THERE:
+    if kinds.of(after.kind).always_there:
         return []  # it was unknown before, for example because an older version of this collection saved the manifest
     at = times.at(after.stamp.at, after.since) if after.stamp else None
     return [_change(after, ADDED, _Times(times.earliest, now), at)]
 
 
 def _vanished(before: Entry, times: _Times) -> List[Change]:
-    if before.kind in _ALWAYS_THERE:
+    if kinds.of(before.kind).always_there:
         return []
     path = before.name if before.name.startswith("/") else ""
     at = times.at(_changed_at(os.path.dirname(path))) if path else None
@@ -115,11 +111,11 @@ def _changed_at(folder: str) -> float:
 
 def _changed(before: Entry, after: Entry, times: _Times, *, now: float) -> List[Change]:
     at = _time(before.stamp, after, times, now=now)
-    found = _files(before, after, times, now=now) if after.kind in _FOLDERS else _parts(before, after, times, at)
+    found = _files(before, after, times, now=now) if kinds.of(after.kind).files else _parts(before, after, times, at)
     content = before.value != after.value and before.value and after.value
     stamps = before.stamp is not None and after.stamp is not None
     if content and not found:
-        values = {} if _is_digest(after) else {"before": before.value, "after": after.value}
+        values = {} if kinds.of(after.kind).digest else {"before": before.value, "after": after.value}
         if entries.UNTIL in after.parts:
             values = {"before": before.parts.get(entries.UNTIL, ""), "after": after.parts[entries.UNTIL]}
         found.append(_change(after, CHANGED, times, at, **values))
@@ -131,13 +127,9 @@ def _changed(before: Entry, after: Entry, times: _Times, *, now: float) -> List[
     return found
 
 
-def _is_digest(entry: Entry) -> bool:
-    return entry.kind in ("lock_file", "package_json", "modules", "certificate", "network", "code", "migrations")
-
-
 def _is_same_content(before: Entry, after: Entry) -> bool:
     """Return True if the content is the same. If its digest is known, the file's times do not matter."""
-    if before.value and after.value and _is_digest(after):
+    if before.value and after.value and kinds.of(after.kind).digest:
         return before.value == after.value
     if before.stamp is None or after.stamp is None:
         return True
@@ -185,7 +177,7 @@ def _parts(before: Entry, after: Entry, times: _Times, at: Optional[float]) -> L
     names = sorted({*before.parts, *after.parts})
     if entries.MANY in names:
         return []
-    inside = after.name if after.kind in ("environment", "unit", "modules") else ""
+    inside = after.name if kinds.of(after.kind).named else ""
     for name in names:
         old, new = before.parts.get(name), after.parts.get(name)
         if old == new or (name == entries.PATH and old is None) or name == entries.UNTIL:

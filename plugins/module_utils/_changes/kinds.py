@@ -24,7 +24,10 @@ class Kind(NamedTuple):
     typical: the causes that usually have a reason of this kind. explains: other causes that such a change can have.
     near: False for a change that rarely affects the service. at_start: True if a running service does not notice the
     change before its next start. additive: True if something new of this kind rarely affects the service, because
-    nothing uses it yet.
+    nothing uses it yet. always_there: True if an entry that is missing has not been read, so it was neither added nor
+    removed. digest: True if the value of an entry is a digest, which is not shown. files: True if an entry describes
+    the files of a folder. named: True if a change of a part is shown with the name of its entry. of_host: True if only
+    the complete name of a change counts, because a part of it, such as a version, may appear in any text.
     """
 
     typical: Tuple[str, ...] = ()
@@ -32,38 +35,54 @@ class Kind(NamedTuple):
     near: bool = True
     at_start: bool = True
     additive: bool = False
+    always_there: bool = False
+    digest: bool = False
+    files: bool = False
+    named: bool = False
+    of_host: bool = False
 
 
 KINDS: Dict[str, Kind] = {
-    "release": Kind((), ("syntax_error", "modules_broken", "migration_pending", *_FALLS, "slow", "db_locked")),
-    "code": Kind(("syntax_error",), (*_FALLS, "slow", "db_locked", "heap_oom"), additive=True),
-    "lock_file": Kind(("modules_broken",), ("unhandled_exception", "crash_loop")),
-    "package_json": Kind(("modules_broken",), ("syntax_error", "unhandled_exception", "crash_loop")),
-    "modules": Kind(("modules_broken",), ("unhandled_exception", "crash_loop"), additive=True),
+    "release": Kind(
+        (), ("syntax_error", "modules_broken", "migration_pending", *_FALLS, "slow", "db_locked"), always_there=True
+    ),
+    "code": Kind(("syntax_error",), (*_FALLS, "slow", "db_locked", "heap_oom"), additive=True, digest=True, files=True),
+    "lock_file": Kind(("modules_broken",), ("unhandled_exception", "crash_loop"), digest=True),
+    "package_json": Kind(("modules_broken",), ("syntax_error", "unhandled_exception", "crash_loop"), digest=True),
+    "modules": Kind(("modules_broken",), ("unhandled_exception", "crash_loop"), additive=True, digest=True, named=True),
     "knexfile": Kind((), ("migration_pending", "config_mismatch", "db_corrupt", "syntax_error", *_FALLS)),
-    "migrations": Kind(("migration_pending",), ("unhandled_exception", "crash_loop", "syntax_error")),
+    "migrations": Kind(
+        ("migration_pending",), ("unhandled_exception", "crash_loop", "syntax_error"), digest=True, files=True
+    ),
     "schema": Kind(
-        ("migration_pending",), ("unhandled_exception", "crash_loop", "db_corrupt", "not_ready", "hung"), additive=True
+        ("migration_pending",),
+        ("unhandled_exception", "crash_loop", "db_corrupt", "not_ready", "hung"),
+        additive=True,
+        always_there=True,
     ),
     "environment": Kind(
         ("environment_missing", "config_mismatch"),
         ("port_conflict", "tls_expired", "login_refused", "db_corrupt", "migration_pending", *_MEMORY, *_FALLS),
         additive=True,
+        named=True,
     ),
     "unit": Kind(
         ("unit_invalid", "unit_masked", "exec_failed", "too_many_files", *_MEMORY),
         ("environment_missing", "config_mismatch", "database_owner", "port_conflict", "disk_read_only", *_FALLS),
+        named=True,
     ),
-    "certificate": Kind(("tls_expired", "tls_expiring"), ("config_mismatch",)),
+    "certificate": Kind(("tls_expired", "tls_expiring"), ("config_mismatch",), digest=True),
     "key": Kind(("tls_expired",), ("config_mismatch",)),
     "node": Kind((), ("exec_failed", "modules_broken", "syntax_error", "config_mismatch", *_MEMORY, *_FALLS)),
     "database": Kind(_DATABASE, ("migration_pending", "config_mismatch", *_FALLS), at_start=False),
-    "host": Kind((), ("killed", "stopped", "clock_jump"), at_start=False),
-    "kernel": Kind(near=False, at_start=False),
-    "packages": Kind((), ("exec_failed", "port_conflict"), near=False, additive=True),
-    "network": Kind((), ("port_conflict", "not_ready", "slow"), near=False, at_start=False, additive=True),
-    "python": Kind(near=False, at_start=False),
-    "timezone": Kind((), ("clock_jump",), near=False),
+    "host": Kind((), ("killed", "stopped", "clock_jump"), at_start=False, always_there=True, of_host=True),
+    "kernel": Kind(near=False, at_start=False, always_there=True, of_host=True),
+    "packages": Kind((), ("exec_failed", "port_conflict"), near=False, additive=True, always_there=True, of_host=True),
+    "network": Kind(
+        (), ("port_conflict", "not_ready", "slow"), near=False, at_start=False, additive=True, digest=True, of_host=True
+    ),
+    "python": Kind(near=False, at_start=False, always_there=True, of_host=True),
+    "timezone": Kind((), ("clock_jump",), near=False, always_there=True, of_host=True),
 }
 
 

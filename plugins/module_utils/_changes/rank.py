@@ -132,7 +132,7 @@ def _rated(change: Change, found: Sequence[Finding], failed_at: float) -> Ranked
 def _is_named(change: Change, text: str) -> bool:
     """Return True if a finding names the change: its variable, file, package, table or setting."""
     names = {change.name, os.path.basename(change.name), change.name.rpartition(" ")[2]}
-    if change.kind in ("packages", "host", "kernel", "python", "network", "timezone"):
+    if kinds.of(change.kind).of_host:
         names = {change.name}
     usable = [name for name in names if len(name) >= _SHORTEST_NAME]
     return any(re.search(_NAME.format(re.escape(name)), text) for name in usable)
