@@ -24,7 +24,10 @@ _LARGEST = 1 << 17
 # may have invented. The recorder keeps 200 of each.
 MOST, MOST_UNCONFIRMED = 50, 20
 _UNCONFIRMED = ".unconfirmed.json"
-HOST_DOWN = "host-down"
+# The ends that have a word of their own. For each, the catalogues have a text ended_how.*. OOM_KILL, WATCHDOG and
+# TIMEOUT are results of systemd.
+OOM_KILL, HOST_DOWN, WATCHDOG, TIMEOUT, STOPPED = "oom-kill", "host-down", "watchdog", "timeout", "stopped"
+WORDS = (OOM_KILL, HOST_DOWN, WATCHDOG, TIMEOUT, STOPPED)
 # The period in seconds for which a run reports the ends.
 WINDOW = 3600.0
 
@@ -59,10 +62,10 @@ class End(NamedTuple):
     @property
     def how(self) -> str:
         """Return the end in one word: the signal, oom-kill, host-down, stopped, "exit 1", or systemd's result."""
-        if self.result in ("oom-kill", HOST_DOWN, "watchdog", "timeout"):
+        if self.result in (OOM_KILL, HOST_DOWN, WATCHDOG, TIMEOUT):
             return self.result
         if self.result == "success" and (self.stopped_by or self.code in (None, "exited", "killed")):
-            return "stopped" if self.stopped_by else "exit 0" if self.code == "exited" else self.signal or "stopped"
+            return STOPPED if self.stopped_by else "exit 0" if self.code == "exited" else self.signal or STOPPED
         return self.signal or (f"exit {self.status}" if self.status is not None else self.result)
 
 

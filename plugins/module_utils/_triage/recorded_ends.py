@@ -22,7 +22,7 @@ def _by_person(end: End) -> bool:
 
 
 def _by_signal(end: End) -> bool:
-    return bool(end["signal"]) and not _by_person(end) and end["how"] != "oom-kill"
+    return bool(end["signal"]) and not _by_person(end) and end["how"] != service_ends.OOM_KILL
 
 
 def _failed(end: End) -> bool:
@@ -36,7 +36,7 @@ _EVIDENCE: Dict[str, Callable[[End], bool]] = {
     "host_restarted": lambda end: end["how"] == service_ends.HOST_DOWN,
     "killed": _by_signal,
     "modules_broken": _failed,
-    "oom_kill": lambda end: end["how"] == "oom-kill",
+    "oom_kill": lambda end: end["how"] == service_ends.OOM_KILL,
     "stopped": _by_person,
     "unhandled_exception": _failed,
     "unknown": _failed,

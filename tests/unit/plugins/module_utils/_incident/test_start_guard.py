@@ -386,6 +386,12 @@ def test_an_end_in_one_word(state, values, how):
     assert [each.how for each in service_ends.read(str(state), "itsm", since=0)] == [how]
 
 
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_the_catalogues_have_a_text_for_each_end_with_a_word_of_its_own(language):
+    told = {key.partition(".")[2] for key in catalogue.of(language).sentences if key.startswith("ended_how.")}
+    assert told == set(service_ends.WORDS)
+
+
 def finding(cause):
     told = quoted("x")
     return Finding(confidence=0.9, summary=told, evidence=[], remedy=told, prevention=told, cause=cause)
