@@ -15,8 +15,10 @@ description:
   - Lists the backup in C(backups.json) in O(state_dir).
   - Then removes surplus backups. Only a listed backup with the usual name is removed, and only after the new backup was
     verified. The newest verified backup and the newest backup without missing rows are always kept.
-  - If most rows of the previous backup are missing, the new backup is kept, RV(problems) names the tables, and no
-    backup is removed. So a service that has filled a lost database with demo data does not replace the good backups.
+  - The new backup is compared with the newest verified backup without missing rows. If a table no longer exists, or if
+    more than half of all rows are missing, the new backup is kept, RV(problems) names the tables, and no backup is
+    removed. So a service that has filled a lost database with demo data does not replace the good backups. A table may
+    disappear if a migration was applied in the meantime.
   - If O(command) is set, the module then runs this command, which copies the backup to another host.
   - The module fails if no verified backup was made. Nothing is removed in this case. A backup that was made, but not
     copied, is a result with RV(problems).
@@ -50,7 +52,7 @@ options:
       - A command that copies the backup to another host, as a list. The first word is the absolute path of a program.
         The command is run without a shell.
       - The command reads the backup from standard input. The words may contain V({path}), V({name}), V({sha256}),
-        V({bytes}) and V({at}).
+        V({bytes}) and V({at}). Any other name in braces is an error.
     type: list
     elements: str
     default: []
@@ -139,7 +141,7 @@ backup:
       type: str
       sample: 5b8991a5f9ee33367057d676263f0f53e52fa128f1c4c9f1b8d8d887045fde9b
     fewer:
-      description: If most rows of the previous backup are missing, C([rows before, rows now]) of each such table.
+      description: If too many rows are missing, C([rows before, rows now]) of each table that has lost rows.
       type: dict
       sample: {}
 removed:

@@ -492,6 +492,19 @@ def test_a_clean_start_stops_nothing_if_a_foreign_process_has_the_database_open(
     assert "The service was not changed" in run.screen
 
 
+def test_a_clean_start_during_a_backup_starts_the_service_in_its_previous_state(service: Service) -> None:
+    """The backup began before the run. docs/backups.md describes this case."""
+    with contextlib.closing(sqlite3.connect(service.database)) as backup:
+        backup.execute("SELECT count(*) FROM incidents").fetchone()
+        service.kill()
+        run = service.play("playbooks/outage_clean_start.yml")
+    assert service.healthy()
+    (document,) = run.documents(".json")
+    (tried,) = json.loads(document.read_text(encoding="utf-8"))["rungs_tried"]
+    assert (tried["rung"], tried["held"]) == ("clean_start_recovery", False)
+    assert "stop this program first" in tried["reason"]
+
+
 def test_a_dry_run_on_a_damaged_copy_uses_the_copy_and_says_so(service: Service) -> None:
     copy = service.database.with_name("rehearsal.db")
     with contextlib.closing(sqlite3.connect(service.database)) as connection:
