@@ -56,7 +56,7 @@ demo: $(VENV)/demo.stamp ## Break and recover the demo service on this machine
 
 # Targets that use only one core run in parallel. All packages are installed before that, because two apt processes
 # cannot run at the same time.
-test: $(VENV)/test.stamp ## Run all tests
+test: $(VENV)/test.stamp ## Run the tests for every change, as root; make nightly adds the long tests and drills
 	$(MAKE) --jobs=2 --output-sync=target lint torture flip TORTURE='--rounds 30 --backups 10' FLIP='--sample 500 --seed 1'
 	$(MAKE) unit integration molecule
 
@@ -91,7 +91,7 @@ integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Test playbooks and rulebook
 	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(LONG_TESTS:%=--deselect=%) tests/integration
 
-molecule: $(VENV)/test.stamp ## Run drills on real systemd hosts; minutes; SCENARIO=name for one
+molecule: $(VENV)/test.stamp ## Run the drills except LONG_DRILLS on real systemd hosts; minutes; SCENARIO='name ...' for some
 	molecule/hosts/install
 	$(WITH_PATH) molecule/run $(or $(SCENARIO),$(DRILLS))
 
@@ -124,7 +124,7 @@ audit: $(VENV)/test.stamp $(VENV)/publish.stamp ## Check the tools and the demo 
 	$(BIN)/pip-audit --strict --local --progress-spinner off
 	npm --prefix demo/service audit --package-lock-only --audit-level=high
 
-matrix: $(VENV)/test.stamp ## Write the results of make molecule to docs/drills.md
+matrix: $(VENV)/test.stamp ## Write the results of all drills that name a cause to docs/drills.md
 	$(BIN)/python docs/drills.py
 
 torture: ## Kill writers and recoveries, and count lost rows; minutes

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write docs/drills.md from the drill results. Run `make matrix` after `make molecule`.
+"""Write docs/drills.md from the drill results. Run `make matrix` after the drills.
 
 With --check, only check that the page lists the same drills as the scenarios. A difference is an error.
 """
@@ -68,7 +68,8 @@ def main() -> int:
         named = set(re.findall(r"^\| `\w+` \| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
         for name in sorted(named ^ set(drills)):
             what = "is not a drill" if name in named else "is missing"
-            print(f"{PAGE.relative_to(ROOT)}: {name} {what}: make molecule matrix")
+            first = "" if name in named else f"make molecule SCENARIO={name}, then "
+            print(f"{PAGE.relative_to(ROOT)}: {name} {what}: {first}make matrix")
         return int(named != set(drills))
     results = {path.parent.name: json.loads(path.read_text()) for path in ROOT.glob(".molecule/*/result.json")}
     bad = [name for name in drills if not results.get(name, {}).get("passed")]
