@@ -35,7 +35,7 @@ service. If a drill has two runs, the duration also includes the time until the 
 
 
 def with_cause() -> dict[str, str]:
-    """Return a dict that maps the name of each drill whose tests name a cause to the drill's description."""
+    """Return a dict from drill name to description. It contains only the drills whose tests name a cause."""
     found = {}
     for test in sorted(ROOT.glob("molecule/*/tests/test_*.py")):
         text = test.read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write every role's README.md from its argument specification: make docs.
+"""Write every role's README.md from its argument specification. Run `make docs`.
 
 The source is meta/argument_specs.yml. With --check, nothing is written, and outdated files are an error.
 """

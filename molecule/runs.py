@@ -21,7 +21,7 @@ from typing import Any
 
 from drills import STATE_DIR, Drill
 
-# Timeout in seconds. A healthy run reaches every task earlier, even on a busy machine.
+# Timeout in seconds. A healthy run reaches every task within this time, even on a busy machine.
 PATIENCE = 180.0
 
 

@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 
 class _Failed(Exception):
-    """A call of the module failed. `result` is its result."""
+    """A call to the module failed. `result` is the module's result."""
 
     def __init__(self, result: Dict[str, Any]) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class ActionModule(unreachable.OnHost):
             return {"failed": True, "msg": told, "invocation": {}}
 
     def _copy(self, given: Dict[str, Any], call: Any, *, host: str) -> Dict[str, Any]:
-        """Copy the backup. Raises _Failed, CopyError."""
+        """Copy the backup. Raises _Failed or CopyError."""
         known = call()
         size, sha256 = int(known["size"]), str(known["sha256"])
         dest = backup_copy.destination(str(given["dest_dir"]), host=host, path=str(given["path"]))

@@ -18,8 +18,8 @@ class ActionModule(unreachable.OnHost):
     """Runs the module of the same name, unless the health probe has already opened the incident.
 
     If the task is delegated to the controller, the module always runs in a process of this account, with Ansible's own
-    Python. Otherwise, a connection or become setting given with -e would also apply to the controller, because it has
-    priority over the settings of the task. The incident of an unreachable host could then not be opened.
+    Python. Otherwise, a connection or become setting given with -e would also apply to the controller, because such a
+    setting takes precedence over the settings of the task. Then, no incident could be opened for an unreachable host.
     """
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:

@@ -49,7 +49,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     _requires_connection = False
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Compare, write the file if necessary, and return the module's result."""
+        """Compare the host with the inventory, write the file if necessary, and return the module's result."""
         result: Dict[str, Any] = super().run(tmp, task_vars)
         _spec, options = self.validate_argument_spec(
             argument_spec={
@@ -169,7 +169,7 @@ def _read(path: str) -> Optional[str]:
 
 
 def _hidden(before: str, *, path: str, unsure: Mapping[str, Any]) -> List[str]:
-    """Return the variables in the file that the command line also sets. Their value in the inventory is unknown."""
+    """Return the variables that both the file and the command line set. Their values in the inventory are unknown."""
     names = [] if before.startswith(_VAULT) else host_file.names(before, path=path)
     return [name for name in names if name in unsure]
 

@@ -12,7 +12,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 
 class ActionModule(unreachable.OnHost):
-    """Runs the module of the same name, and adds times of the controller: for the clocks, and for the connection."""
+    """Runs the module of the same name, and adds two times from the controller.
+
+    answered_at: the controller's time, to compare the clocks. elapsed: the seconds of the call, to time the connection.
+    """
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Return the module's result. See OnHost.run."""

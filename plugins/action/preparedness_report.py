@@ -32,7 +32,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     _requires_connection = False
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Decide about all hosts, and write the report or the notifications."""
+        """Evaluate all hosts, and write the report or record the notifications."""
         result: Dict[str, Any] = super().run(tmp, task_vars)
         _spec, options = self.validate_argument_spec(
             argument_spec={
@@ -132,7 +132,7 @@ def _hosts(options: Mapping[str, Any], *, now: float) -> List[document.Host]:
 def _planned(
     words: catalogue.Words, host: document.Host, known: Mapping[str, Mapping[str, Any]], *, now: float
 ) -> Dict[str, Any]:
-    """Return the verdict about a host, and the lines of a notification."""
+    """Return the verdict on a host, and the lines of a notification."""
     lines = [each for each in document.lines(words, host) if each.blocks]
     return {
         "ready": host.ready,

@@ -256,7 +256,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         return self._known(task), self._watch.ended((host, str(task._uuid)), now)
 
     def _known(self, task: Any) -> task_result.Task:
-        """Return the data of a task that are the same on every host. Each use of a role has its own entry."""
+        """Return the part of a task's data that is the same on every host. Each use of a role has its own entry."""
         key = (str(task._uuid), id(task._parent))
         known = self._tasks.get(key)
         if known is None:

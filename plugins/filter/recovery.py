@@ -38,8 +38,8 @@ def whole(hosts: Any) -> Any:
 def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
     """Return the hosts of a play unchanged.
 
-    If wanted is true, --limit must be the name of one of these hosts. Otherwise, raise AnsibleFilterError. For example,
-    with the name of a group, the play would run on every host in the group.
+    If wanted is true, raise AnsibleFilterError unless --limit is the name of one of these hosts. If --limit were the
+    name of a group, for example, the play would run on every host in the group.
     """
     members = lookup_loader.get("ansible.builtin.inventory_hostnames").run([hosts], variables={"groups": groups})
     limit = context.CLIARGS.get("subset")

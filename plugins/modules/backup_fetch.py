@@ -10,13 +10,16 @@ module: backup_fetch
 short_description: Copy a listed backup from the host to the controller
 version_added: 0.2.0
 description:
-  - Copies a backup that M(itsm_nexus.runbook.scheduled_backup) has listed to a file on the controller. The backup is
-    transferred in compressed parts, so its size is not limited by the memory of the host or the controller.
-  - The file on the controller has mode 0600. It gets its name only if its SHA-256 is that of the verified backup.
-  - Then the list on the host is updated, and surplus copies in the same folder are removed.
+  - Copies a backup from the host to a file on the controller. Only a backup that
+    M(itsm_nexus.runbook.scheduled_backup) has listed can be copied. The backup is transferred in compressed parts, so
+    its size is not limited by the memory of the host or the controller.
+  - The file on the controller has mode 0600. The file gets its final name only if its SHA-256 matches that of the
+    verified backup.
+  - The module then records the copy in the list on the host, and removes surplus copies from the folder on the
+    controller.
 options:
   path:
-    description: Path of the backup on the host. The path must be in C(backups.json) in O(state_dir).
+    description: Path of the backup on the host. The backup must be listed in C(backups.json) in O(state_dir).
     type: path
     required: true
   dest_dir:
@@ -44,8 +47,8 @@ options:
     description: The user that the service runs as. See O(itsm_nexus.runbook.sqlite_backup#module:user).
     type: str
 notes:
-  - Set C(no_log) on the task. Otherwise, Ansible prints the output of the module with C(-vvv), and the output contains
-    the rows of the database.
+  - Set C(no_log) on the task. Otherwise, if Ansible runs with C(-vvv), it prints the output of the module, which
+    contains the rows of the database.
 attributes:
   check_mode:
     support: full
@@ -77,7 +80,7 @@ dest:
   type: str
   sample: /srv/backups/itsm/host1/itsm.db.backup_20260302T010203Z
 sha256:
-  description: The SHA-256 of the file, which is that of the verified backup.
+  description: The SHA-256 of the file. The verified backup on the host has the same SHA-256.
   returned: success
   type: str
   sample: 5b8991a5f9ee33367057d676263f0f53e52fa128f1c4c9f1b8d8d887045fde9b
@@ -111,7 +114,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 
 
 def main() -> None:
-    """Return one part of the backup, or record the place of the copy. The action plugin of this name makes the copy."""
+    """Return one part of the backup, or record where the copy is. The action plugin of the same name makes the copy."""
     module = AnsibleModule(
         argument_spec={
             **host_lease.ARGUMENTS,

@@ -61,14 +61,15 @@ options:
         description:
           - An absolute path with wildcards. C(*), C(?) and C([...]) match characters within one name, but not a leading
             dot. C(**) matches any number of folders.
-          - A pattern must begin with the name of a folder. It must not match system files (below V(/etc), V(/usr) and
-            similar folders) or every folder in a shared folder (V(/home), V(/var), V(/var/lib) and similar).
+          - The first folder in a pattern must be a name without wildcards. The pattern must not match system files
+            (below V(/etc), V(/usr) and similar folders) or every folder in a shared folder (V(/home), V(/var),
+            V(/var/lib) and similar).
         type: str
         required: true
       keep:
         description:
-          - Number of files to keep in each series, the newest first. The module also keeps this number of the newest
-            complete copies of a database, but at least one copy.
+          - Number of files to keep in each series, the newest first. The module also keeps this number of complete
+            copies of a database, the newest first, and always at least one copy.
         type: int
         default: 0
   protect:
@@ -79,7 +80,7 @@ options:
     elements: path
     default: []
   keep_databases:
-    description: Whether to keep every copy of a database, for example while the database may be damaged.
+    description: Whether to keep every copy of a database, for example if the database may be damaged.
     type: bool
     default: false
 author:
@@ -89,7 +90,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Ensure that 100 MiB are free on the log's file system
+- name: Ensure that 100 MiB is free on the log's file system
   itsm_nexus.runbook.disk_reclaim:
     targets:
       - path: /var/log/itsm

@@ -14,7 +14,7 @@ description:
     the service is unhealthy, the module does not fail, but returns RV(healthy=false).
   - An endpoint is healthy if it answers with status 200 and a JSON body whose C(status) is one of O(ok_statuses). An
     answer with status 429 (rate limit) also counts as healthy, because it shows that the service works. Each request is
-    aborted after O(timeout), even if the server sends nothing or only a few bytes at a time. Proxy settings in the
+    aborted after O(timeout), even if the server is still sending a few bytes at a time. Proxy settings in the
     environment are ignored.
   - The module is not named C(health_info), because it can change the host. With O(open=true), it opens the incident and
     may take over a restart that systemd has scheduled.
@@ -80,8 +80,8 @@ options:
         M(itsm_nexus.runbook.incident) uses this time as the last sign of health before an outage. If the time cannot be
         saved, the module does not report an error.
       - If the service is down and no incident is open, O(mode=watch) with O(open=false) saves the time of the first
-        failed probe. If an incident is opened within an hour after the last failed probe, the saved time is used to
-        find the start of the outage. A healthy probe removes the saved time.
+        failed probe. If an incident is opened within an hour of the last failed probe, the saved time is used to find
+        the start of the outage. A healthy probe removes the saved time.
       - In check mode, nothing is saved.
     type: bool
     default: false
@@ -144,7 +144,8 @@ options:
         description:
           - Path of the endpoint that reports whether the service is ready. The service is not ready if the endpoint
             returns a status of 500 or higher, or does not answer. If the body is a JSON object with C(checks), the
-            names of the failed checks are reported. A status from 300 to 499, such as 404, counts as not checked.
+            names of the failed checks are reported. If the status is from 300 to 499, such as 404, readiness counts as
+            not checked.
           - If empty, no request is sent.
         type: str
         default: ""
@@ -208,13 +209,13 @@ options:
         default: 20.0
   manifest:
     description:
-      - If this option is set, O(remember=true) and the service is healthy, O(mode=watch) and O(mode=hold) also save a
-        manifest in O(state_dir). It describes what can change on the host, such as the release, the lock file, the
-        unit, the names of environment variables, the certificate, the packages and the schema of the database.
-        M(itsm_nexus.runbook.triage_info) compares it with the host during an outage. See
+      - If this option is set, O(remember) is true and the service is healthy, O(mode=watch) and O(mode=hold) also save
+        a manifest in O(state_dir). The manifest describes what can change on the host, such as the release, the lock
+        file, the unit, the names of environment variables, the certificate, the packages and the schema of the
+        database. During an outage, M(itsm_nexus.runbook.triage_info) compares the manifest with the host. See
         RV(itsm_nexus.runbook.triage_info#module:facts).
-      - The manifest contains no values of secrets and no hashes of them. If it cannot be saved, the module does not
-        report an error.
+      - The manifest contains neither secrets nor hashes of secrets. If it cannot be saved, the module does not report
+        an error.
     type: dict
     version_added: 0.2.0
     suboptions:
@@ -312,7 +313,7 @@ readiness:
   description:
     - Whether a service that answers is also ready. V(null) if O(readiness) is not set or the service does not answer.
     - C(problems) lists the problems. C(cause) is a cause as in RV(itsm_nexus.runbook.triage_info#module:findings).
-      C(source) is the place where the problem was seen.
+      C(source) is the place where the problem was found.
     - C(unchecked) lists the checks that could not be done, with the reason.
     - C(reported) is the ID of the open incident in which a run has already reported all of these problems, or V(null).
     - C(seconds) is the duration of the checks.
@@ -341,9 +342,9 @@ max_consecutive_failures:
   sample: 1
 process:
   description:
-    - The service's process. C(state) is V(running), V(gone), or V(unknown) if the module's user may not see the
-      process. C(restarts) is the number of automatic restarts that systemd has counted, or V(null) if systemd does not
-      manage the service.
+    - The service's process. C(state) is V(running), V(gone), or V(unknown) if the module's user is not allowed to see
+      the process. C(restarts) is the number of automatic restarts that systemd has counted, or V(null) if systemd does
+      not manage the service.
   returned: success
   type: dict
   sample: {"state": "running", "pids": [812], "started_at": "2026-03-02T01:02:03.450Z", "restarts": 0}
@@ -466,13 +467,14 @@ preflight:
   version_added: 0.2.0
 ends:
   description:
-    - How the service's processes ended in the last C(window) seconds, as the restart recorder of the
-      P(itsm_nexus.runbook.start_guard#role) role saved it. V(null) if the recorder is not installed.
-    - C(restarts) is the number of automatic restarts by systemd. C(after) counts how the process ended before them.
+    - How the service's processes ended in the last C(window) seconds, as recorded by the restart recorder of the
+      P(itsm_nexus.runbook.start_guard#role) role. V(null) if the recorder is not installed.
+    - C(restarts) is the number of automatic restarts by systemd. C(after) is the number of these restarts for each way
+      in which the previous process had ended.
     - Each of C(ends) has C(at), C(how) (for example V(SIGSEGV), V(oom-kill), V(exit 1), V(host-down)), C(result),
-      C(status), C(signal), C(automatic) (whether systemd had restarted this process), C(invocation), C(confirmed)
-      (whether systemd confirmed the invocation; otherwise, the service's user may have invented the end), and
-      C(stopped_by) (the C(uid) and C(login_uid) of the account that requested the stop, or V(null)).
+      C(status), C(signal), C(automatic) (whether this process had been started by an automatic restart), C(invocation),
+      C(confirmed) (whether systemd confirmed the invocation; if it did not, the service's user may have forged this
+      entry), and C(stopped_by) (the C(uid) and C(login_uid) of the account that requested the stop, or V(null)).
   returned: success
   type: dict
   version_added: 0.2.0

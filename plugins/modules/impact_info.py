@@ -10,8 +10,8 @@ module: impact_info
 short_description: Count the users and requests that an outage affected
 version_added: 0.2.0
 description:
-  - Runs one query on the database, in a read-only process with a time limit. Also counts the requests from the time of
-    the outage in the journal and in log files. Rotated and compressed files (C(.gz)) are included.
+  - Runs one read-only query on the database, in a separate process with a time limit. Also counts the requests that
+    were logged in the journal and in log files during the outage. Rotated and compressed files (C(.gz)) are included.
   - A request that is logged in several places is counted once. Entries belong to the same request if they have the same
     method, path and status, and nearly the same time.
   - If a number is unknown, the module returns null and the reason. The module fails only if its parameters are invalid.
@@ -37,14 +37,14 @@ options:
     version_added: 0.2.0
   access_log:
     description:
-      - A log with the time and the status of each request on one line, such as the access log of a web server or a
-        proxy. A proxy's log also contains requests that never reached the service.
+      - A log with one line per request, which contains the time and the status, such as the access log of a web server
+        or a proxy. A proxy's log also contains requests that never reached the service.
       - If empty, only the logs in O(access_log_patterns) and the journal are read.
     type: str
     default: ""
   access_log_patterns:
     description:
-      - Path patterns of additional request logs, for example of logs that get a new name every day. A pattern is
+      - Path patterns of additional request logs, for example for logs that get a new name every day. A pattern is
         absolute or relative to O(app_dir).
     type: list
     elements: str
@@ -103,7 +103,7 @@ users_unknown:
   type: str
   sample: "the query failed: no such table: user_activity"
 requests:
-  description: Number of requests in the logs during the outage.
+  description: Number of requests that were logged during the outage.
   returned: always
   type: int
   sample: 340
@@ -114,8 +114,8 @@ requests_failed:
   sample: 17
 requests_from:
   description:
-    - The logs that contain these requests, separated by commas. At most five logs are listed. A journal is named by the
-      command that shows it.
+    - The logs that contain these requests, separated by commas. At most five logs are listed. For the journal, the list
+      contains the command that shows it.
   returned: always
   type: str
   sample: "journalctl -u itsm-system, /mnt/LinuxHDD/ITSM-System/backend/logs/app-2026-03-02.log"

@@ -70,7 +70,7 @@ options:
     default: ""
   step:
     description:
-      - Current step of the run. If another run must wait or is refused, it reports this step. Defaults to the rung that
+      - Current step of the run. Another run that must wait or is refused reports this step. Defaults to the rung that
         the run has begun. If the run has not begun a rung, the default is O(state).
     type: str
     default: ""
@@ -416,8 +416,8 @@ outcome:
   type: str
 last_exit:
   description:
-    - The exit of the process before the module took over the unit from systemd, or V(null) if the module did not take
-      over the unit. The keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
+    - How the service's process ended before the module took over the unit from systemd, or V(null) if the module did
+      not take over the unit. The keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
   returned: always
   type: dict
   version_added: 0.2.0
@@ -431,14 +431,15 @@ data:
   description:
     - The state of the service's data, or V(null) if nothing is known.
     - C(state) is V(in_doubt), V(sound), V(accepted) or V(not_found). C(rows) contains the last good row counts by
-      table. C(created_at) is the time of the first migration in the database with these row counts. C(accepted) lists
-      the kinds of damage that a person has accepted, C(accepted_at) is the time of this decision, and
-      C(accepted_reason) the reason that the person gave. C(reasons) lists the reasons for the state, and C(checked_at)
-      is the time of the last check.
+      table. C(created_at) is the time of the first migration in the database in which these rows were counted.
+      C(accepted) lists the kinds of damage that a person has accepted, C(accepted_at) is the time of this decision, and
+      C(accepted_reason) is the reason that the person gave. C(reasons) lists the reasons for the state, and
+      C(checked_at) is the time of the last check.
     - C(unseen) is true if a triage could not count the rows, because the database was not found or was damaged. C(loss)
       shows whether a database recovery lost rows (V(none), V(known) or V(unknown)), and C(rows_lost) is the number of
-      lost rows, as far as they were counted. C(rows_first) contains the row counts before the first database recovery,
-      and C(lost_again) is true if several recoveries may have lost rows. A key that does not apply is missing.
+      lost rows in the tables that were counted. C(rows_first) contains the row counts before the first database
+      recovery, and C(lost_again) is true if several recoveries may have lost rows. A key that does not apply is
+      missing.
   returned: always
   type: dict
   version_added: 0.2.0
@@ -471,7 +472,7 @@ notified:
   type: list
   elements: dict
 restarts_in_window:
-  description: Number of starts of the service by runs within O(window), including runs on earlier incidents.
+  description: Number of times that runs started the service within O(window), including runs on earlier incidents.
   returned: always
   type: int
 blind_restarts_left:
@@ -481,8 +482,9 @@ blind_restarts_left:
   type: int
 crash_loop:
   description:
-    - C(looping) is true if another start would not help. This is the case if the service was started at least C(limit)
-      times within C(window) seconds (C(restarts)), or failed again during the stability check after a start (C(fell)).
+    - C(looping) is true if another start would not help. This is the case if C(restarts), the number of starts within
+      C(window) seconds, has reached C(limit). It is also the case if C(fell) is true, because the service failed again
+      during the stability check after a start.
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}

@@ -124,7 +124,7 @@ mitigated_estimated:
 record_in_memory:
   description:
     - The in-memory folder that contains the record if the module cannot write to O(state_dir). The content of this
-      folder is lost at a reboot. V(null) if the record is in O(state_dir) or was not written.
+      folder is lost on reboot. V(null) if the record is in O(state_dir) or was not written.
   returned: always
   type: str
   sample: null
@@ -187,8 +187,9 @@ blind_restarts_left:
   type: int
 crash_loop:
   description:
-    - C(looping) is true if another start would not help. This is the case if the service was started at least C(limit)
-      times within C(window) seconds (C(restarts)), or failed again during the stability check after a start (C(fell)).
+    - C(looping) is true if another start would not help. This is the case if C(restarts), the number of starts within
+      C(window) seconds, is at least C(limit), or if C(fell) is true. C(fell) is true if the service failed again during
+      the stability check after a start.
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}

@@ -14,9 +14,10 @@ author:
 description:
   - Compares the result of M(itsm_nexus.runbook.service_discovery_info) with the variables of the host in the inventory
     and with the defaults of the roles. Writes a YAML file with the variables that are missing from the inventory or
-    have another value there. A comment names the source of each value. Unknown values are questions in comments.
-  - An existing file is changed only if O(update) is true. In this case, variables that differ from the host are changed
-    or added. All other lines and comments stay as they are.
+    have another value there. A comment names the source of each value. For each unknown value, a comment contains a
+    question.
+  - An existing file is changed only if O(update) is true. In this case, the module changes the variables whose values
+    differ from those on the host, and adds the missing variables. All other lines and comments stay as they are.
   - Runs on the controller.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -36,12 +37,12 @@ options:
     description:
       - The file to write, relative to the folder of the inventory, or absolute. Its folder must exist.
       - If empty, the file is C(host_vars/<host>.yml) next to the inventory. The folder C(host_vars) is created if it is
-        missing. If the host already has a folder there, the file is C(discovered.yml) in this folder. Without an
+        missing. If the folder C(host_vars/<host>) exists, the file is C(discovered.yml) in this folder. If there is no
         inventory file, nothing is written.
     type: str
     default: ""
   update:
-    description: If true, variables that differ from the host are changed in the existing file.
+    description: If true, an existing file is changed so that its variables match the host.
     type: bool
     default: false
   language:
@@ -77,8 +78,8 @@ text:
   returned: success
   type: str
 show_text:
-  description: True if nobody can read the file after the run. In AWX, the file is deleted, and in check mode, it is not
-    written.
+  description: True if there is no file to read after the run. AWX deletes the file when the job ends. In check mode, a
+    new file is not written.
   returned: success
   type: bool
   sample: false

@@ -50,7 +50,7 @@ options:
     default: []
   db_path:
     description:
-      - The SQLite database of the service, absolute or relative to O(service.app_dir).
+      - Path of the service's SQLite database, absolute or relative to O(service.app_dir).
       - If the database is missing or empty and its C(-wal) file is not empty, the module does not start the service. A
         start would delete the C(-wal) file.
     type: str
@@ -136,7 +136,7 @@ stopped:
 foreign:
   description:
     - Other processes that listen on the service's ports. C(command) is the program and the script, without further
-      arguments. C(pid) is V(null) if the module's user may not see the process.
+      arguments. C(pid) is V(null) if the module's user is not allowed to see the process.
   returned: success
   type: list
   elements: dict
@@ -228,7 +228,7 @@ def main() -> None:
                 record(one_starter.started, unit=unit)
     except process_unit.StartSkippedError as error:
         if error.refusal and lease["run"]:
-            # Nobody may start the service on this database, also if the guard is removed.
+            # Nobody may start the service on this database, even if the guard is removed.
             incident = str((incident_store.current(lease["state_dir"]) or {}).get("id") or "")
             about = {"incident": incident, "cause": "db_corrupt", "reason": error.refusal}
             one_starter.hold(manager=service.manager, unit=unit, **lease, **about, warn=module.warn)

@@ -57,7 +57,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Notify with an alarm program
+- name: Send a notification with an alarm program
   itsm_nexus.runbook.notify_command:
     argv:
       - /usr/local/bin/ring

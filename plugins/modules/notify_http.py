@@ -17,7 +17,7 @@ description:
   - The module runs on the controller, in the process of ansible-playbook. It ignores the connection, the interpreter
     and the privilege escalation that the inventory sets for the host.
   - If the message is not accepted, the module does not fail, but returns RV(ok=false). Set C(no_log=true) for the task,
-    because its arguments are secrets. The result never contains a secret.
+    because its arguments contain secrets. The result never contains a secret.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -32,7 +32,8 @@ attributes:
 options:
   url:
     description:
-      - The URL to post to. It must begin with C(https://). C(http://) is allowed only if the host is this machine.
+      - The URL to post to. It must begin with C(https://). C(http://) is allowed only if the host name in the URL is
+        V(localhost), V(127.0.0.1) or V(::1).
       - A webhook URL is a secret. The module shows only its host name.
     type: str
     required: true

@@ -14,11 +14,11 @@ author:
 description:
   - Sends a plain-text email in UTF-8. With TLS, the module verifies the server's certificate and host name, unlike
     M(community.general.mail). Line breaks are removed from the headers.
-  - The password is sent only over TLS. If the server is this machine, TLS is not required.
+  - The password is sent only over TLS, unless O(host) is V(localhost) or a loopback address.
   - The module runs on the controller, in the process of ansible-playbook. It ignores the connection, the interpreter
     and the privilege escalation that the inventory sets for the host.
   - If the message is not accepted, the module does not fail, but returns RV(ok=false). Set C(no_log=true) for the task,
-    because its arguments are secrets. The result never contains a secret.
+    because its arguments contain secrets. The result never contains a secret.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:

@@ -13,8 +13,8 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Checks all channels at the same time. For a mail channel, connects to the mail server and logs in. For a channel
-    with a URL, connects to the server or to the proxy and verifies the certificate. For a command, looks for the
-    program.
+    with a URL, connects to the server or to the proxy and verifies the certificate. For a command channel, checks that
+    the program exists.
   - Runs on the controller. A channel that cannot be reached does not fail the module.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -53,7 +53,7 @@ options:
     type: str
     default: ""
   ca_path:
-    description: File or folder with the certificates of trusted CAs. Defaults to those of the system.
+    description: File or folder with the certificates of trusted CAs. Defaults to the trusted CAs of the system.
     type: path
   timeout:
     description: Time limit for each channel, in seconds.

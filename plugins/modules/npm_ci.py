@@ -16,7 +16,7 @@ description:
     folder below O(app_dir), loads the native modules from there, and then renames the new tree into place. If any of
     these steps fails, the old tree stays in place.
   - The replaced tree is kept as C(node_modules.previous). Only the last replaced tree is kept.
-  - After a killed run, the next run puts the old tree back if necessary, and removes temporary files.
+  - If a run was killed, the next run puts the old tree back if necessary, and removes temporary files.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
@@ -37,7 +37,7 @@ options:
     required: true
   user:
     description:
-      - Account that runs npm, the install scripts of packages, and node. If the module does not run as root, this
+      - Account that runs npm, node and the install scripts of packages. If the module does not run as root, this
         account must be the one that runs the module.
       - Defaults to the owner of O(app_dir) if the module runs as root, otherwise to the account that runs the module.
     type: str
@@ -156,7 +156,8 @@ previous:
   type: str
   sample: /mnt/LinuxHDD/ITSM-System/node_modules.previous
 restored:
-  description: Repairs after an earlier, killed run. In check mode, the repairs that a run would make.
+  description: Repairs that were needed because an earlier run was killed. In check mode, the repairs that a run would
+    make.
   returned: success
   type: list
   elements: str

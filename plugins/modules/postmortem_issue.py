@@ -19,7 +19,7 @@ description:
     never passed to another process and never written to a file or a result. Redirects are not followed, and
     certificates are always verified.
   - If the postmortem cannot be published, the module shows a warning and returns RV(reason). The module does not fail
-    in this case, because a missing report must not fail a recovery. It fails only if the document cannot be read.
+    in this case, because a missing report must not make a recovery fail. It fails only if the document cannot be read.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -44,7 +44,7 @@ options:
   api_url:
     description:
       - URL of the REST API. For GitHub Enterprise Server, use V(https://HOST/api/v3). Plain HTTP is allowed only if the
-        host is this machine.
+        host name in the URL is V(localhost), V(127.0.0.1) or V(::1).
     type: str
     default: https://api.github.com
   labels:

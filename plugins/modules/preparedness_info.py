@@ -12,11 +12,11 @@ version_added: 0.2.0
 description:
   - Collects the facts for the readiness report, in one round trip. M(itsm_nexus.runbook.preparedness_report) decides
     what they mean.
-  - Changes nothing on the host. The modules are rebuilt in a folder below C(/var/tmp), which is removed afterwards. As
-    root, the module builds them in a private mount namespace in which everything else is read-only, and without a
-    network.
-  - Files in folders of the service's user are read with the rights of this user.
-  - A fact that cannot be collected in time does not fail the module. RV(parts) contains the reason.
+  - Changes nothing on the host. The service's Node.js modules are rebuilt in a folder below C(/var/tmp), which is
+    removed afterwards. If run as root, this module rebuilds them without network access, in a private mount namespace
+    in which everything else is read-only.
+  - Files in folders of the service's user are read with the permissions of this user.
+  - If a fact cannot be collected in time, the module does not fail. RV(parts) contains the reason.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.backups
@@ -51,7 +51,7 @@ options:
     type: str
     default: ""
   rebuild:
-    description: Whether to rebuild the modules.
+    description: Whether to rebuild the service's Node.js modules.
     type: bool
     default: true
   rebuild_timeout:
@@ -63,7 +63,8 @@ options:
     type: float
     default: 120
   timeout:
-    description: Time limit for all other facts, in seconds. It applies to each of the three groups of facts.
+    description: Time limit for other facts, in seconds. The module collects these facts in three groups, one after the
+      other. The limit applies to each group.
     type: float
     default: 20
 """
@@ -81,22 +82,22 @@ EXAMPLES = r"""
 
 RETURN = r"""
 facts:
-  description: The facts, one key for each part. A part whose fact is missing has no key.
+  description: The facts, with one key for each part. If a fact could not be collected, its key is missing.
   returned: success
   type: dict
   contains:
     backups:
       description:
-        - C(found) has the examined backups, newest first. Their C(kind) is V(sound), V(older_schema), V(without_wal),
-          V(damaged), V(other_service), V(unreadable) or V(not_checked). C(written_at) is the time of the newest write,
-          and C(why) a translatable message.
-        - C(number) is the number of all backups, and C(unread) has the reasons for folders that cannot be read.
+        - C(found) lists the examined backups, newest first. Their C(kind) is V(sound), V(older_schema), V(without_wal),
+          V(damaged), V(other_service), V(unreadable) or V(not_checked). C(written_at) is the time of the newest write.
+          C(why) is the reason for the C(kind), as a translatable message.
+        - C(number) is the number of all backups. C(unread) lists the reasons why folders cannot be read.
       type: dict
     certificate:
       description: The certificate and its key, as in RV(itsm_nexus.runbook.triage_info#module:facts).
       type: dict
     clock:
-      description: C(synchronized), or V(null) if it is unknown, and the time of the host (C(at)).
+      description: C(synchronized), which is V(null) if unknown, and C(at), which is the time of the host.
       type: dict
     database:
       description: The state of the service's database.
@@ -111,26 +112,27 @@ facts:
       description: Which parts of the start guard and of the restart recorder are installed.
       type: dict
     incident:
-      description: The hold of the service, and the ID of the open incident.
+      description: The hold that blocks the start of the service, and the ID of the open incident.
       type: dict
     log:
       description: The size of the log files, and which configuration rotates the log file.
       type: dict
     modules:
-      description: Whether the modules could be rebuilt offline and loaded, and otherwise the reason (C(why)).
+      description: Whether the Node.js modules could be rebuilt offline and loaded. If not, C(why) is the reason.
       type: dict
     privileges:
-      description: The account that ran this module, and whether its rights are enough for a recovery.
+      description: The account that ran this module, and whether it has sufficient permissions for a recovery.
       type: dict
     process:
       description: The resources that the service's processes use.
       type: dict
     room:
-      description: The file systems that a recovery writes to, with the available and the needed space.
+      description: The file systems that a recovery writes to, each with the available space and the required space.
       type: list
       elements: dict
     secrets:
-      description: The names of missing and of weak variables, and files that every account can read.
+      description: The names of required variables that are missing or whose secret is weak. Also the environment files
+        and the private key, if every account can read them.
       type: dict
     settings:
       description: The result of M(itsm_nexus.runbook.service_preflight_info).
@@ -143,7 +145,7 @@ facts:
       type: dict
       sample: {"python": "3.13.5", "node": "20.19.2"}
 parts:
-  description: For each part, its duration in seconds or, as a translatable message, the reason why its fact is missing.
+  description: For each part, its duration in seconds or, if its fact is missing, the reason as a translatable message.
   returned: success
   type: dict
   sample: {"settings": 0.093, "modules": {"id": "ready.part.late", "values": {"seconds": "390"}}}
@@ -153,13 +155,13 @@ duration:
   type: float
   sample: 14.2
 elapsed:
-  description: Time in seconds from the start of the task to the result. The difference to RV(duration) is the time for
-    the connection and the start of the module.
+  description: Time in seconds from the start of the task to the result. The difference between this time and
+    RV(duration) is the time that was needed to connect and to start the module.
   returned: success
   type: float
   sample: 15.1
 answered_at:
-  description: Time of the controller when it received the result.
+  description: Time at which the controller received the result, by the controller's clock.
   returned: success
   type: str
   sample: "2026-03-02T01:02:03.456Z"
@@ -206,7 +208,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     numbers.require_finite(module.params, fail=module.fail_json)
-    # A repeated call does the work again, because the file with the answer of a call would be a change on the host.
+    # A repeated call does the work again, because saving the first call's answer in a file would change the host.
     repeated_call.once(module.params, check_mode=True, fail=module.fail_json)
     values = {name: value for name, value in module.params.items() if name != "run"}
     for name in ("rebuild_timeout", "database_timeout", "timeout"):

@@ -13,7 +13,7 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Turns the results of M(itsm_nexus.runbook.preparedness_info) and M(itsm_nexus.runbook.notify_probe) into one
-    verdict per check, and one verdict per host. A check that could not be made is never ready.
+    verdict per check, and one verdict per host. A check that could not be run is never reported as ready.
   - Writes the report of all hosts as C(readiness.html), C(readiness.md) and C(readiness.json) on the controller, next
     to the postmortems. The files of the previous run are replaced.
   - Runs on the controller.
@@ -30,7 +30,7 @@ attributes:
 options:
   state:
     description:
-      - V(written) decides, writes the report and returns which notifications to send.
+      - V(written) decides whether each host is ready, writes the report, and returns which notifications to send.
       - V(notified) records the notifications that were sent, and returns the lines for the screen.
     type: str
     choices: [written, notified]
@@ -54,7 +54,7 @@ options:
         description: The name of the service.
         type: str
       result:
-        description: The result of M(itsm_nexus.runbook.preparedness_info), even if it failed.
+        description: The result of M(itsm_nexus.runbook.preparedness_info), even if the module failed.
         type: dict
       contacts:
         description: The result of M(itsm_nexus.runbook.notify_probe).
@@ -86,15 +86,16 @@ options:
         type: dict
         suboptions:
           rpo_hours:
-            description: Recovery point objective. The maximum age of the newest backup that can be restored, in hours.
+            description: Recovery point objective, in hours. The host is not ready if the newest backup that can be
+              restored is older than this.
             type: float
             default: 24
           drill_days:
-            description: A restore drill that is older than this number of days is a warning.
+            description: If the last restore drill is older than this number of days, the verdict is a warning.
             type: float
             default: 35
           certificate_days:
-            description: A certificate that expires within this number of days is a warning.
+            description: If the certificate expires within this number of days, the verdict is a warning.
             type: float
             default: 7
           open_files_percent:
@@ -125,7 +126,8 @@ options:
     choices: [en, ja]
     default: en
   notifications:
-    description: The notifications that were sent about each host, each with C(contact), C(channel), C(ok) and C(error).
+    description: The notifications that were sent, as a list for each host name. Each notification has C(contact),
+      C(channel), C(ok) and C(error).
     type: dict
     default: {}
 """
@@ -150,7 +152,7 @@ ready:
   returned: if O(state=written)
   type: bool
 hosts:
-  description: The verdict about each host, by its name.
+  description: The verdict on each host, keyed by host name.
   returned: if O(state=written)
   type: dict
   contains:
@@ -158,12 +160,12 @@ hosts:
       description: True if a recovery would work on the host.
       type: bool
     not_ready:
-      description: The checks because of which the host is not ready.
+      description: The checks that prevent the host from being ready.
       type: list
       elements: str
     notify:
-      description: True if a notification must be sent. False if one was sent within the last day and nothing else is
-        not ready.
+      description: True if a notification must be sent. False if the host is ready, or if a notification that covers all
+        checks in C(not_ready) was sent within the last day.
       type: bool
     notice:
       description: The lines of the notification.
@@ -178,15 +180,15 @@ hosts:
         - "backup: There is no backup."
         - "do: Make a backup every night, and name its folder in database_recovery_backup_dirs."
 report:
-  description: The content of the JSON document. C(schema) is its version.
+  description: The content of the JSON document. C(schema) is the version of the document's format.
   returned: if O(state=written)
   type: dict
 documents:
-  description: The paths of the documents, by C(html), C(md) and C(json). Empty in check mode.
+  description: The paths of the documents, keyed by their format (C(html), C(md) and C(json)). Empty in check mode.
   returned: if O(state=written)
   type: dict
 error:
-  description: Why the documents or the notifications could not be written, or an empty string.
+  description: Why the module could not write the documents or record the notifications, or an empty string.
   returned: success
   type: str
 at:
@@ -194,7 +196,7 @@ at:
   returned: if O(state=written)
   type: str
 screen:
-  description: The lines for the screen, by the name of the host.
+  description: The lines for the screen, keyed by host name.
   returned: if O(state=notified)
   type: dict
 """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: process_stop
-short_description: Stop processes that block the service and that belong to the application or match the policy
+short_description: Stop processes that block the service, if they belong to the application or match the policy
 version_added: 0.2.0
 description:
   - Stops processes that listen on a port of the service or lock its database. Each process is identified by its process
@@ -15,9 +15,9 @@ description:
   - A process is stopped only if it verifiably belongs to this application, or if it matches an item of O(policy). A
     process belongs to the application if it runs the executable of O(service.command) in O(service.app_dir) as
     O(service.user).
-  - A process that has released the port or the lock in the meantime is not stopped either. Processes that systemd or
-    the pid file identifies as the running service are never stopped. The same applies to the processes that make up
-    this run's connection.
+  - A process that has since released the port or the lock is not stopped. Processes that systemd or the pid file
+    identifies as the running service are never stopped. The same applies to the processes that make up this run's
+    connection.
   - The module sends C(SIGTERM) to a process, and also C(SIGCONT) in case the process is suspended. If the process has
     not ended after O(timeout), the module sends C(SIGKILL).
 extends_documentation_fragment:
@@ -53,7 +53,7 @@ options:
     description: Absolute path of the database that the processes lock. If empty, the lock is not checked.
     type: path
   policy:
-    description: Processes of other applications that the module may stop.
+    description: Processes that the module may stop although they belong to other applications.
     type: list
     elements: dict
     default: []
@@ -76,7 +76,7 @@ options:
     elements: int
     default: []
   timeout:
-    description: Time in seconds to wait for a process to end after C(SIGTERM) before C(SIGKILL) is sent.
+    description: Time in seconds that a process has to end after C(SIGTERM). After this time, C(SIGKILL) is sent.
     type: float
     default: 10.0
 author:

@@ -12,9 +12,9 @@ version_added: 0.2.0
 description:
   - Switches to the release before the current one. If O(release) is set, the module switches to that release, which can
     also be a later one.
-  - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders, and the link is replaced by a
-    single rename. With O(strategy=git), O(app_dir) is a git repository, and the tag before the current commit is
-    checked out.
+  - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders, and the module replaces the link
+    with a single rename operation. With O(strategy=git), O(app_dir) is a git repository, and the module checks out the
+    last tag before the current commit.
   - If the database has migrations that the other release does not contain, the module changes nothing and returns the
     reason in RV(refused). The same applies if the database or a file in O(protect) is part of a release, or if a person
     has changed files in the repository.
@@ -76,7 +76,8 @@ options:
   timeout:
     description:
       - Time limit for each git command, in seconds.
-      - If this limit is below 30, it also applies to reading the applied migrations from the database.
+      - The time limit for reading the applied migrations from the database is 30 seconds, or O(timeout) if that is
+        shorter.
     type: float
     default: 60.0
 author:

@@ -7,26 +7,29 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: restore_drill
-short_description: Restore the newest backup aside, start the service on it, and measure RPO and RTO
+short_description: Restore the newest backup to a scratch folder, start the service on it, and measure RPO and RTO
 version_added: 0.2.0
 description:
   - Searches for backups as M(itsm_nexus.runbook.sqlite_restore) does, and chooses the newest one that is sound and
-    belongs to this service. Newer backups that cannot be restored are in RV(problems).
-  - Restores the backup to a scratch folder, and starts the command of O(unit) on it, with the user, the working
-    directory and the environment of the unit. Only the variable O(variable) has another value.
+    belongs to this service. Newer backups that cannot be restored are listed in RV(problems).
+  - Restores the backup to a scratch folder, and starts the command of O(unit) with the user, the working directory and
+    the environment of the unit. Only the environment variable named in O(variable) differs, so that the service uses
+    the restored database.
   - The service runs in a transient systemd unit with a private network, in which all ports are free. The file system
-    is read-only, except for the restored database. O(writable) are empty temporary folders. The live database is
-    hidden, and the service cannot reach other processes. If systemd cannot isolate it, nothing is started.
-  - Sends the health request and, if O(login) is set, the login in this network. Then stops the service, checks the
-    restored database, compares its rows, and removes everything.
-  - Writes the result to C(restore_drill.json) in O(state_dir). A drill that failed is a result with RV(ok=false).
+    is read-only, except for the restored database. In place of each folder in O(writable), the service sees an empty
+    temporary folder. The live database is hidden, and the service cannot reach other processes. If systemd cannot
+    isolate the service, nothing is started.
+  - In this network, sends the health request and, if O(login) is set, the login request. Then stops the service, checks
+    the restored database, compares its rows, and removes everything.
+  - Writes the result to C(restore_drill.json) in O(state_dir). If the drill fails, the module does not fail, but
+    returns RV(ok=false).
 options:
   unit:
     description: The service's systemd unit.
     type: str
     required: true
   manager:
-    description: What manages the service. A drill is only possible with V(systemd).
+    description: What manages the service. A drill is possible only with V(systemd).
     type: str
     choices: [systemd, process]
     default: systemd
@@ -70,12 +73,13 @@ options:
     default: []
   scratch_dir:
     description:
-      - Folder in which the backup is restored. Only root may be able to change it, and O(user) must be able to enter
-        it.
+      - Folder in which the module creates the scratch folder. Users other than root must not be able to change this
+        folder, but O(user) must be able to enter it.
       - Defaults to the parent of O(state_dir).
     type: path
   memory:
-    description: Memory limit for the service during the drill, in bytes. The host must have as much free memory.
+    description: Memory limit for the service during the drill, in bytes. The host must have at least this much free
+      memory.
     type: int
     default: 1073741824
   timeout:
@@ -88,8 +92,8 @@ options:
     default: 300.0
 notes:
   - The command in C(ExecStart) is split at blanks. C(ExecStartPre) is not run.
-  - A service that reads the path of its database only from a file cannot be tested. The drill then fails, and names
-    O(variable). The service cannot open the live database.
+  - A service that reads the path of its database only from a file cannot be tested. For such a service, the drill fails
+    with a message that names O(variable). Even then, the service cannot open the live database.
 attributes:
   check_mode:
     support: full
@@ -137,8 +141,8 @@ at:
   type: str
   sample: "2026-03-02T01:02:03.000Z"
 backup:
-  description: The backup that was restored, or null if no backup can be restored. A replica is named V(litestream:) and
-    the path of the database.
+  description: The backup that was restored, or null if no backup can be restored. For a replica, V(litestream:)
+    followed by the path of the database.
   returned: success
   type: str
   sample: /var/lib/itsm-runbook/backups/itsm.db.backup_20260302T010203Z
@@ -148,13 +152,13 @@ backup_at:
   type: str
   sample: "2026-03-02T01:02:03.000Z"
 rpo_seconds:
-  description: Age of the backup at the beginning of the drill, in seconds. So many seconds of writes would be lost.
-    Null if the age is unknown.
+  description: Age of the backup at the beginning of the drill, in seconds. A recovery would lose the writes from this
+    period. Null if the age is unknown.
   returned: success
   type: float
   sample: 3600.0
 rto_seconds:
-  description: Time from the beginning of the restore to the first healthy answer, in seconds. Null if the service was
+  description: Time from the beginning of the restore to the first healthy response, in seconds. Null if the service was
     not healthy.
   returned: success
   type: float

@@ -13,15 +13,16 @@ description:
   - Makes a backup with M(itsm_nexus.runbook.sqlite_backup). The service keeps running, and its writes are not blocked.
     The backup is opened again, checked and compared with the database.
   - Lists the backup in C(backups.json) in O(state_dir).
-  - Then removes surplus backups. Only a listed backup with the usual name is removed, and only after the new backup was
-    verified. The newest verified backup and the newest backup without missing rows are always kept.
+  - After the new backup has been verified, removes surplus backups. A backup is removed only if it is listed and its
+    name has the form C(itsm.db.backup_20260302T010203Z). The newest verified backup and the newest backup without
+    missing rows are always kept.
   - The new backup is compared with the newest verified backup without missing rows. If a table no longer exists, or if
     more than half of all rows are missing, the new backup is kept, RV(problems) names the tables, and no backup is
     removed. So a service that has filled a lost database with demo data does not replace the good backups. A table may
     disappear if a migration was applied in the meantime.
   - If O(command) is set, the module then runs this command, which copies the backup to another host.
-  - The module fails if no verified backup was made. Nothing is removed in this case. A backup that was made, but not
-    copied, is a result with RV(problems).
+  - The module fails if no verified backup was made. Nothing is removed in this case. If a backup was made but not
+    copied, the module succeeds and reports the reason in RV(problems).
 options:
   path:
     description: Absolute path of the database file.
@@ -73,7 +74,7 @@ options:
     type: float
     default: 600.0
 notes:
-  - The module fails if a run of a recovery is working on the host, because that run must not find the database open.
+  - The module fails if a recovery run is working on the host, because that run must not find the database open.
   - In WAL mode, the service can write during a backup. Until the copy is complete, the WAL cannot be emptied, so it may
     grow. A database with a rollback journal cannot be written to while it is copied.
 attributes:
@@ -113,15 +114,15 @@ backup:
   type: dict
   contains:
     at:
-      description: When the backup was begun.
+      description: Time when the backup began.
       type: str
       sample: "2026-03-02T01:02:03.000Z"
     path:
-      description: Its path.
+      description: Path of the backup.
       type: str
       sample: /var/lib/itsm-runbook/backups/itsm.db.backup_20260302T010203Z
     bytes:
-      description: Its size.
+      description: Size of the backup in bytes.
       type: int
       sample: 1048576
     rows:
@@ -133,11 +134,11 @@ backup:
       type: bool
       sample: true
     off_host:
-      description: Where its copy is, or null if there is no copy on another host.
+      description: Location of the copy on another host, or null if there is no such copy.
       type: str
       sample: null
     sha256:
-      description: The SHA-256 of its content.
+      description: SHA-256 of the backup.
       type: str
       sample: 5b8991a5f9ee33367057d676263f0f53e52fa128f1c4c9f1b8d8d887045fde9b
     fewer:

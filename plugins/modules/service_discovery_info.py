@@ -33,13 +33,13 @@ options:
     type: str
     default: ""
   app_dir:
-    description: The service's folder. It is used only to choose between several units or processes, or if there is no
-      unit and no process.
+    description: The service's folder. It is used only if the module finds several units or no unit. If there is no unit
+      and this folder exists, only processes in this folder are considered.
     type: str
     default: ""
   environment_file:
-    description: The environment file in the inventory. If the host has no such file, and no fact proves another file,
-      the module returns a question.
+    description: The environment file that the inventory names. If the host has no such file, and no fact proves another
+      file, the module returns a question.
     type: str
     default: ""
 """

@@ -10,13 +10,13 @@ module: service_hold
 short_description: Hold a service so that it is not started by accident, or release the hold
 version_added: 0.2.0
 description:
-  - Under systemd, a hold is a drop-in for the unit. While the hold exists, systemd refuses automatic restarts, starts
-    at boot and C(systemctl start), and C(systemctl status) shows the incident's id. The hold survives a reboot.
+  - Under systemd, a hold is a drop-in for the unit. While the hold exists, systemd refuses C(systemctl start),
+    automatic restarts and starts at boot. C(systemctl status) shows the incident's id. The hold survives a reboot.
   - If the service is a plain process, only this collection respects the hold, and the module shows a warning.
   - O(state=held) records in the open incident that the data are in doubt. The incident can be closed only after
     O(state=released) with O(statement=sound) or O(statement=accepted).
   - If the start guard (P(itsm_nexus.runbook.start_guard#role) role) is installed, O(state=released) makes the guard
-    accept the current files of the database. A refusal of the guard counts as a hold, with the cause V(start_guard).
+    accept the current files of the database. A refusal by the guard counts as a hold, with the cause V(start_guard).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -43,7 +43,8 @@ options:
     type: str
     required: true
   reason:
-    description: Reason for the hold. The reason is recorded, and C(systemctl cat) shows it.
+    description: Reason why the service is held or released. The reason is recorded. C(systemctl cat) shows the reason
+      for a hold.
     type: str
     required: true
   cause:

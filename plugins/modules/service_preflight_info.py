@@ -70,8 +70,8 @@ problems:
           values: {variable: nexus_app_dir, value: "'ITSM-System'", why: {id: reason.setting.absolute, values: {}}}
 mismatches:
   description:
-    - Settings in the inventory that differ from the value that the service uses (C(found)). For example, the variable
-      O(db_path_variable) in the service's environment may contain another database path.
+    - Settings in the inventory that differ from the value that the service uses (C(found)). For example, the service's
+      environment may contain another database path in the variable that O(db_path_variable) names.
   returned: success
   type: list
   elements: dict

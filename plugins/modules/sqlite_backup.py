@@ -14,8 +14,8 @@ description:
   - Copies the database with SQLite's backup API, as one snapshot that includes the content of the WAL. The module then
     syncs the copy to disk, opens it again, checks it (C(integrity_check)), compares its row counts with those of the
     snapshot, and renames it to its final name. An existing file is never replaced.
-  - The database itself is only read, by a process that cannot write to the database. The module leaves no file next to
-    the database.
+  - The module does not change the database itself. The process that reads the database cannot write to it. The module
+    leaves no file next to the database.
   - With O(evidence=true), the database, its WAL, its WAL index and its journal are copied byte for byte instead,
     regardless of their state. If a process has one of these files open, the module fails, because the copies would be
     inconsistent.

@@ -11,10 +11,10 @@ short_description: Check whether a SQLite database is sound and complete, withou
 version_added: 0.1.0
 description:
   - Reads the database and its companion files first as plain bytes, then with SQLite in a read-only process. The module
-    does not create files in the database's folder, does not open these files for writing, and does not keep a lock
-    after the check.
-  - A file that is missing, empty or not a database is never opened with SQLite. If an empty file has a WAL, SQLite
-    would delete that WAL.
+    does not create files in the database's folder, does not open the database or its companion files for writing, and
+    does not keep a lock after the check.
+  - A file that is missing, empty or not a database is never opened with SQLite. If SQLite opened an empty file that has
+    a WAL, it would delete the WAL.
   - After a crash, the module reads the database together with its WAL. If the database is in use, the module reads it
     like any other SQLite reader.
   - Problems are returned in RV(problems). If any of them is an error, RV(healthy) is false. The module fails only if
@@ -48,15 +48,15 @@ options:
     type: dict
   seeded:
     description:
-      - Whether to report the rows in tables that are empty or missing in O(baseline). Many services fill empty tables
-        when they start. To find these rows, use this option with the row counts from before the start.
+      - Whether to report tables that have rows now but are empty or missing in O(baseline). Many services fill empty
+        tables when they start. To find these rows, use this option with the row counts from before the start.
     type: bool
     default: false
     version_added: 0.2.0
   owner:
     description:
-      - The user that the service runs as. If this user cannot write to any of the files or to their folder, the problem
-        V(ownership) is reported as a warning. Access control lists are not evaluated.
+      - The user that the service runs as. If this user has no write permission for a file of the database or for the
+        database's folder, the problem V(ownership) is reported as a warning. Access control lists are not evaluated.
     type: str
   user:
     description:
@@ -116,8 +116,9 @@ healthy:
   sample: true
 conclusive:
   description:
-    - True if the verdict is complete. A verdict is complete if the check found an error, or if it covered the whole WAL
-      and all requested pages and row counts. Otherwise, RV(healthy) refers only to the part that was checked.
+    - True if the verdict is complete. A verdict is complete if the module found an error, or if it read the whole WAL
+      and completed the requested page checks and row counts. Otherwise, RV(healthy) refers only to the part that was
+      checked.
   returned: success
   type: bool
   sample: true
@@ -135,12 +136,12 @@ problems:
         - V(folder_missing) means that the database's folder does not exist. V(not_mounted) means that the database's
           file system is in C(/etc/fstab) but is not mounted. In both cases, the database cannot be checked, and
           RV(conclusive) and RV(data_loss_suspected) are false.
-        - Problems with the WAL are V(wal_torn) (a warning, which is normal after a kill), V(wal_damaged),
-          V(wal_foreign).
-        - Problems with the content are V(corrupt), V(schema_too_new), V(foreign_keys) (a warning), V(row_loss),
+        - Problems with the WAL are V(wal_torn) (a warning, which is normal if the service was killed), V(wal_damaged)
+          and V(wal_foreign).
+        - Problems with the content are V(corrupt), V(schema_too_new), V(foreign_keys) (a warning), V(row_loss) and
           V(no_such_table).
         - Problems caused by other processes or users are V(locked), V(open_deleted), V(changing), V(hot_journal) (a
-          warning), V(ownership) (a warning).
+          warning) and V(ownership) (a warning).
       type: str
       sample: wal_damaged
     message:
@@ -348,7 +349,7 @@ holders:
       sample: node backend/server.js
     role:
       description: V(writer), V(checkpointer), V(recovering), V(reader), or V(open) if the process has the database open
-        but does not use it at the moment.
+        but is not using it at the moment.
       type: str
       sample: open
     files:

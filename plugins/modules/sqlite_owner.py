@@ -12,8 +12,8 @@ version_added: 0.2.0
 description:
   - Changes the owner of a database, its C(-wal) file and its C(-shm) file from root to O(user), and their group to the
     primary group of O(user). Nothing else is changed.
-  - Fails without changing anything if any of these files is a link, has more than one hard link, denies its owner
-    access, or does not have the header of a SQLite file.
+  - Fails without changing anything if any of these files is a symbolic link, has more than one hard link, denies its
+    owner access, or does not have the header of a SQLite file.
   - Also fails if an account other than root or O(user) owns one of these files, or if an account other than O(user)
     owns the folder or anything else in it.
 options:

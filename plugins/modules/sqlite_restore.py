@@ -10,11 +10,11 @@ module: sqlite_restore
 short_description: Report the rows that each recovery method would lose, and replace a damaged database with a sound one
 version_added: 0.1.0
 description:
-  - Checks four methods in this order. V(checkpoint) lets SQLite write the WAL of a sound database into the database.
-    V(salvage) creates a new database from all readable rows of the damaged database. V(salvage) uses C(.recover) of the
-    sqlite3 shell. If the shell is missing or restores no rows, V(salvage) uses a dump that skips the damaged parts.
-    V(backup) uses the latest sound backup. V(empty) creates a database without tables, in which the migrations then
-    create the tables. V(empty) requires O(confirm_empty=true).
+  - Checks the following four methods, in this order. V(checkpoint) lets SQLite write the WAL of a sound database into
+    the database. V(salvage) creates a new database from all readable rows of the damaged database. V(salvage) uses
+    C(.recover) of the sqlite3 shell. If the shell is missing or restores no rows, V(salvage) uses a dump that skips the
+    damaged parts. V(backup) uses the latest sound backup. V(empty) creates a database without tables, in which the
+    migrations then create the tables. V(empty) requires O(confirm_empty=true).
   - O(method=auto) uses the first applicable method, but prefers V(backup) to V(salvage) if the backup has more
     rows than can be salvaged.
   - With O(state=planned) and in check mode, nothing is changed. The module salvages rows into a temporary folder to
@@ -71,7 +71,7 @@ options:
     description:
       - Whether the database is a new one that does not have the rows of an earlier database. See
         RV(itsm_nexus.runbook.triage_info#module:database_replaced).
-      - In this case, O(method=auto) uses neither V(checkpoint) nor V(salvage).
+      - If true, O(method=auto) uses neither V(checkpoint) nor V(salvage).
     type: bool
     default: false
     version_added: 0.2.0
@@ -213,8 +213,9 @@ plan:
       description:
         - For V(backup), the backups that were examined, newest first. The examination stops at a backup that loses no
           counted row. Each backup has C(path), C(at) (the time of the backup), C(usable), C(rows), C(lost), C(reason)
-          (why it cannot be used, or that its schema is older), and C(messages) with C(reason). C(rows) and C(lost) have
-          the format of RV(plan[].rows) and RV(plan[].lost).
+          and C(messages). C(rows) and C(lost) have the format of RV(plan[].rows) and RV(plan[].lost). C(reason) states
+          why the backup cannot be used, or that its schema is older. C(messages) contains C(reason) as a translatable
+          message.
       type: list
       elements: dict
       sample: []
@@ -301,7 +302,7 @@ problems_after:
   sample: []
 put_back:
   description: >-
-    True if an earlier run was killed after it moved the files, so the module put them back before it continued.
+    True if an earlier run was killed after it had moved the original files, and this run put them back.
   returned: success
   type: bool
   sample: false

@@ -38,8 +38,8 @@ options:
     type: float
     default: 5.0
   time_budget:
-    description: Time limit, in seconds. It applies to each check separately, and to the total time until the checkpoint
-      ends.
+    description: Time limit for each check, in seconds. The total time until the end of the checkpoint has the same
+      limit.
     type: float
     default: 120.0
 attributes:

@@ -12,7 +12,7 @@ version_added: 0.2.0
 description:
   - Returns whether the start guard and the restart recorder are installed, what the guard would decide about a start
     now, which starts it refused, and how the service's processes ended.
-  - To install or remove them, use the P(itsm_nexus.runbook.start_guard#role) role.
+  - To install or remove the start guard and the restart recorder, use the P(itsm_nexus.runbook.start_guard#role) role.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
@@ -30,7 +30,7 @@ options:
     type: str
     required: true
   window:
-    description: Period up to now, in seconds, for which RV(ends) is returned.
+    description: RV(ends) covers this number of seconds up to now.
     type: float
     default: 86400.0
 seealso:
@@ -52,7 +52,7 @@ installed:
   type: bool
 allowed:
   description: True if the guard would allow a start now, false if it would refuse it, and V(null) if this is unknown or
-    the guard is not installed. While the service runs, its files change, so that the answer says little.
+    the guard is not installed. While the service runs, its files change, so this value is of little use.
   returned: success
   type: bool
 reason:
@@ -61,22 +61,23 @@ reason:
   type: str
   sample: /srv/itsm.db is missing, and its WAL has 3184792 bytes
 milliseconds:
-  description: Time that the guard took for its decision, without the start of Python.
+  description: Time that the guard took to decide, in milliseconds, excluding the startup of Python.
   returned: success
   type: float
 refusals:
   description:
-    - The refused starts that no incident contains yet, each with C(incident), C(first_at), C(at), C(times), C(code),
-      C(reason) and C(evidence) (the folder with the evidence). The next run adds them to its incident.
+    - The refused starts that are not yet recorded in an incident, each with C(incident), C(first_at), C(at), C(times),
+      C(code), C(reason) and C(evidence) (the folder with the evidence). The next run adds them to its incident.
   returned: success
   type: list
   elements: dict
 ends:
-  description: How the service's processes ended, as RV(itsm_nexus.runbook.health_probe#module:ends), or V(null).
+  description: How the service's processes ended, in the format of RV(itsm_nexus.runbook.health_probe#module:ends), or
+    V(null).
   returned: success
   type: dict
 text:
-  description: The same in a few English lines.
+  description: A summary of the result in a few lines of English.
   returned: success
   type: list
   elements: str

@@ -33,8 +33,9 @@ options:
     required: true
   key_path:
     description:
-      - Path of the private key file (PEM). Defaults to the file of the same name in the certificate's folder
-        (C(server.key) for C(server.crt)). If that file does not exist, no key is checked.
+      - Path of the private key file (PEM). Defaults to the file in the certificate's folder that has the certificate's
+        name and the extension C(.key), such as C(server.key) for C(server.crt). If that file does not exist, no key is
+        checked.
     type: path
     default: ""
   user:

@@ -65,9 +65,9 @@ options:
   health_path:
     description:
       - Path of the health request. If empty, no request is sent.
-      - The path is probably wrong if the service rejects the request or answers with an HTML page, and everything else
-        is healthy. The finding is then V(config_mismatch), and no rung is tried.
-      - A request is rejected if the status is between 300 and 499, except 408 and 429.
+      - If the service rejects the request or answers with an HTML page, but everything else is healthy, the path is
+        probably wrong. The finding is then V(config_mismatch), and no rung is tried.
+      - A request counts as rejected if the status is between 300 and 499, except 408 and 429.
     type: str
     default: ""
     version_added: 0.2.0
@@ -108,12 +108,13 @@ options:
     type: str
     default: ""
   evidence_limit:
-    description: Maximum size of the evidence of one incident in bytes. The limit applies to all triage runs together.
+    description: Maximum size of the evidence of one incident, in bytes. The limit applies to all triage runs of the
+      incident together.
     type: int
     default: 20971520
   evidence_keep:
     description:
-      - Number of newest incidents whose evidence is kept. V(0) means no limit.
+      - Number of incidents whose evidence is kept, starting with the newest. V(0) means no limit.
       - The evidence of O(incident) and of the open incident is never removed. Files that the module did not create are
         also kept.
     type: int
@@ -139,8 +140,8 @@ options:
     type: float
     default: 300.0
   window:
-    description: Length of the triage window, in seconds. The window ends when the unit ended. If the unit has not
-      ended, the window ends now. Log lines from before the window are not read.
+    description: Length of the triage window, in seconds. If the unit has stopped or failed, the window ends at that
+      time. Otherwise, it ends now. Log lines from before the window are not read.
     type: int
     default: 600
   log_lines:
@@ -170,9 +171,9 @@ options:
     version_added: 0.2.0
   readiness:
     description:
-      - The problems that M(itsm_nexus.runbook.health_probe) found in a service that answers, as in C(problems) of
-        RV(itsm_nexus.runbook.health_probe#module:readiness). If the module does not find the cause of a problem itself,
-        it reports the problem as a finding.
+      - The problems that M(itsm_nexus.runbook.health_probe) found in a service that answers, in the format of
+        C(problems) in RV(itsm_nexus.runbook.health_probe#module:readiness). If triage itself does not find the cause of
+        a problem, it reports the problem as a finding.
     type: list
     elements: dict
     default: []
@@ -272,14 +273,14 @@ findings:
           V(unhandled_exception), V(syntax_error), V(crash_loop): C(falls) (the number of failures since the service
           last served requests) and C(exception) (the text of the exception). V(unhandled_exception) and V(syntax_error)
           also have C(file) and C(line), or V(null) if the log does not name them.
-        - "V(unit_masked), V(unit_invalid): the C(variable) that names the unit, and its C(load_state)."
+        - "V(unit_masked), V(unit_invalid): the C(variable) that names the unit, and the unit's C(load_state)."
         - "V(environment_missing): the C(variable) that names the environment file, and the C(paths) that do not exist."
         - >-
-          V(exec_failed): C(status) (an exit code of systemd.exec(5)), the unit's C(program), and the C(reason).
+          V(exec_failed): C(status) (an exit code from systemd.exec(5)), the unit's C(program), and the C(reason).
         - >-
-          V(database_owner): the C(user) of the service, the C(database), C(files) (the files of the database that
-          another user owns), C(denied) (paths that the service's user may not use), and C(others) (the folder, or other
-          entries in the folder, that another user owns).
+          V(database_owner): the C(user) of the service, the C(database), C(files) (the database files that another user
+          owns), C(denied) (paths that the service's user is not allowed to use), and C(others) (the folder and the
+          other entries in the folder, if another user owns them).
         - "V(config_mismatch): C(items), each with C(what), C(configured), C(effective)."
         - >-
           V(stopped): C(by_operator) (true if a person stopped the service, V(null) if this is unknown), and C(at).
@@ -295,7 +296,7 @@ findings:
   sample:
     - cause: killed
       confidence: 0.9
-      summary: The process was ended by signal KILL.
+      summary: The process was terminated by signal KILL.
       evidence:
         - source: systemctl show itsm-system
           text: failed (failed), Result=signal, main process killed, status KILL
@@ -342,9 +343,10 @@ facts:
         C(exit_status), C(main_pid), C(last_pid), C(restarts), C(restart), C(restart_delay), C(start_limit_burst),
         C(start_limit_interval), C(stop_timeout), C(memory_max), C(memory_high), C(memory_peak), C(tasks_max),
         C(open_files_max), C(control_group), C(working_directory), C(file), C(drop_ins), C(user), C(group),
-        C(more_groups) (true if the unit adds groups), C(confined) (true if the unit has its own root folder or its own
-        user), C(needed_folder), C(environment_files) (the files that the unit needs to start), C(load_error), and the
-        times C(active_enter_at), C(active_exit_at), C(inactive_enter_at), C(started_at), C(exited_at).
+        C(more_groups) (true if the unit sets supplementary groups), C(confined) (true if the unit has its own root
+        folder or its own user), C(needed_folder), C(environment_files) (the environment files without which the unit
+        cannot start), C(load_error), and the times C(active_enter_at), C(active_exit_at), C(inactive_enter_at),
+        C(started_at), C(exited_at).
       type: dict
     ports:
       description: >-
@@ -385,11 +387,11 @@ facts:
       type: dict
     log:
       description: >-
-        The log files C(paths). C(path), C(size) and C(written_at) describe the newest one. C(lines) (only the last
-        O(log_lines) lines), C(exceptions), C(signatures) by name (each with C(count), C(text), C(at)) and
-        C(last_success_at). C(exceptions) and C(signatures) may also come from earlier lines. An exception has
-        C(message), C(stack), C(fatal), C(last), C(at) (time of its line or of the line before), C(logged_by) (the
-        latest time at which it can have been logged), C(place) (C(file), C(line)), C(compiling) (true if Node was
+        C(paths) lists the log files. C(path), C(size) and C(written_at) describe the newest one. The other keys are
+        C(lines) (only the last O(log_lines) lines), C(exceptions), C(signatures) by name (each with C(count), C(text),
+        C(at)) and C(last_success_at). C(exceptions) and C(signatures) may also come from earlier lines. An exception
+        has C(message), C(stack), C(fatal), C(last), C(at) (time of its line or of the line before), C(logged_by) (the
+        latest time at which it could have been logged), C(place) (C(file), C(line)), C(compiling) (true if Node was
         parsing a file), C(times) (number of occurrences in the log), C(changed_at) (when its file was last changed)
         and C(parses) (true if Node can parse that file now).
       type: dict
@@ -404,16 +406,17 @@ facts:
       description: >-
         The certificate file with C(path), C(source) (of the path), C(exists), C(readable_by_service), C(error),
         C(subject), C(issuer), C(names), C(not_before), C(not_after), C(expired), C(not_yet_valid), C(fingerprint)
-        (SHA-256), and C(key) with C(path), C(source), C(exists), C(readable) (by the service's user), C(matches) (the
-        certificate), C(error).
+        (SHA-256), and C(key) with C(path), C(source), C(exists), C(readable) (by the service's user), C(matches) (true
+        if the key matches the certificate), C(error).
       type: dict
     database:
       description: >-
         The result of M(itsm_nexus.runbook.sqlite_info) for the database in use, plus C(path), C(source) (where the
         module found this path, for example C(open in the running process)) and C(configured) (the path in O(db_path)).
         Each item of C(holders) has C(pid), C(start_ticks), C(role), C(command), C(exe), C(user), C(age) (in seconds),
-        C(ours) and C(files). An item that is not the service also has C(blocks_for). This is the number of seconds for
-        which it blocked all writes during the check, or V(null) if it released its lock.
+        C(ours) and C(files). If the process does not belong to the service, the item also has C(blocks_for). This is
+        the number of seconds for which the process blocked all writes during the check, or V(null) if it released its
+        lock.
       type: dict
     migrations:
       description: >-
@@ -440,18 +443,18 @@ facts:
       type: dict
     start:
       description: >-
-        The current state of everything that the service needs to start. C(environment_files) lists files with C(path)
-        and C(exists). C(program) and C(folder) are the program and the working folder of the unit. C(program_fault),
-        C(folder_fault), C(user_fault) and C(group_fault) are the reasons why the program, folder, user or group cannot
-        be used. C(messages) contains these four reasons as translatable messages. C(changed_at) is the time when the
-        unit, its program or its environment files were last changed.
+        The current state of everything without which the service cannot start. C(environment_files) lists files with
+        C(path) and C(exists). C(program) and C(folder) are the program and the working folder of the unit.
+        C(program_fault), C(folder_fault), C(user_fault) and C(group_fault) are the reasons why the program, folder,
+        user or group cannot be used. C(messages) contains these four reasons as translatable messages. C(changed_at) is
+        the time when the unit, its program or its environment files were last changed.
       type: dict
     ownership:
       description: >-
         The owners of the C(database), its C(-wal) and C(-shm) files, and their C(folder). C(denied) lists paths that
-        the C(user) of the service may not use, each with C(path), C(owner), C(group) and C(mode). C(foreign) lists the
-        database files that another user owns, and C(others) the other entries in the folder that another user owns.
-        C(read_only) is true if the file system is read-only.
+        the C(user) of the service is not allowed to use, each with C(path), C(owner), C(group) and C(mode). C(foreign)
+        lists the database files that another user owns. C(others) lists the other entries in the folder that another
+        user owns. C(read_only) is true if the file system is read-only.
       type: dict
     settings:
       description: The variables in O(settings), each with C(variable), C(value), C(message), C(messages).
@@ -472,8 +475,8 @@ facts:
       description: >-
         C(held) (the current hold with C(incident), C(cause), C(reason), C(at)), C(kept_by) (the reason why the hold
         cannot be released, also in C(messages)), C(rows_missing), C(rows_collapsed), C(replaced) (see
-        RV(database_replaced)), C(may_be_another) (true if the database was not found at first, and the current database
-        was not recognized), C(created_at).
+        RV(database_replaced)), C(may_be_another) (true if the database was not found at first, and the module did not
+        recognize the current database as the same one), C(created_at).
       type: dict
     changes:
       description: >-
@@ -482,10 +485,10 @@ facts:
         cause first, and C(omitted) is the number of further changes. A change has C(kind) (such as V(lock_file),
         V(unit), V(environment)), C(name), C(inside) (the file or folder that contains it), C(what) (V(changed),
         V(added), V(removed), or V(access) for the owner and the permissions), C(before) and C(after) (empty if they are
-        unknown or may be secret), C(at) (V(null) if only C(earliest) and C(latest) are known), C(seconds_before) (the
-        failure), C(cause) (the finding that the change is related to), and C(relation). The relation is V(named) (the
-        finding names the change), V(explains) (such a change can have this cause), V(possible), V(unlikely),
-        V(after) (the failure), or V(ours) (made by this collection).
+        unknown or may be secret), C(at) (V(null) if only C(earliest) and C(latest) are known), C(seconds_before)
+        (seconds from the change to the failure), C(cause) (the finding that the change is related to), and C(relation).
+        The relation is V(named) (the finding names the change), V(explains) (such a change can lead to this finding),
+        V(possible), V(unlikely), V(after) (made after the failure), or V(ours) (made by this collection).
       type: dict
     cores:
       description: Core dumps within O(window), each with C(path), C(size), C(at), C(pid), C(signal), C(exe), C(source).
@@ -498,8 +501,8 @@ facts:
       type: dict
     ends:
       description: >-
-        How the service's processes ended, as RV(itsm_nexus.runbook.health_probe#module:ends). The process that
-        requested a stop also has C(pid) and C(command).
+        How the service's processes ended, in the format of RV(itsm_nexus.runbook.health_probe#module:ends).
+        C(stopped_by) also contains the C(pid) and C(command) of the process that requested the stop.
       type: dict
     window:
       description: >-
@@ -545,8 +548,8 @@ rows_before:
   type: dict
   version_added: 0.2.0
 rows_missing:
-  description: Tables that have fewer rows than the last good row counts, each with the earlier and the current number
-    of rows.
+  description: Tables that have fewer rows than in the last good row counts, each with the earlier and the current
+    number of rows.
   returned: always
   type: dict
   version_added: 0.2.0
@@ -559,8 +562,8 @@ rows_collapsed:
   version_added: 0.2.0
 created_before:
   description:
-    - The time when the database with RV(rows_before) was created, which is the time of the first migration by knex.
-      Empty if this time is unknown.
+    - The time when the database whose rows were counted in RV(rows_before) was created. This is the time of the first
+      migration by knex. Empty if this time is unknown.
   returned: always
   type: str
   version_added: 0.2.0

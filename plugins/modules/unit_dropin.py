@@ -35,7 +35,7 @@ options:
     type: str
     required: true
   state:
-    description: Whether the drop-in must exist.
+    description: Whether the drop-in should exist.
     type: str
     choices: [present, absent]
     default: present
@@ -50,7 +50,8 @@ options:
     type: int
     default: 0
   environment:
-    description: Environment variables for the service, without secrets. These variables override those of the unit.
+    description: Environment variables for the service. They override those of the unit. Do not use this option for
+      secrets.
     type: dict
     default: {}
   until:

@@ -4,9 +4,9 @@
 
 """Compare this checkout with earlier commits: make bench AGAINST="commit ...".
 
-Only our own contender of each measurement runs. The checkout and the commits take turns on the same machine, so that a
-change of the machine affects all of them. Each turn gives one ratio per figure. If a median ratio is above the limit,
-more turns follow, because a few turns cannot separate a change of this size from noise.
+Only our own contender in each measurement runs. The checkout and the commits take turns on the same machine, so that a
+change in the machine's speed affects all of them. Each turn gives one ratio per figure. If a median ratio is above the
+limit, more turns follow, because a few turns cannot separate a change of this size from noise.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Install a newer ansible-core in a virtual environment in the user's cache, to measure with it."""
+"""Install a newer ansible-core in a virtual environment in the user's cache, for use in measurements."""
 
 from __future__ import annotations
 

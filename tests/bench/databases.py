@@ -19,8 +19,8 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "itsm-nexus-runbook" / "bench"
 
-# An ITSM system after some years. The indexes are created before the rows, so that their pages are scattered over the
-# file, as in a database that has grown.
+# An ITSM system after some years of use. The indexes are created before the rows, so that the pages of the indexes are
+# scattered over the file, as in a database that has grown.
 SCHEMA = """
 CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT NOT NULL UNIQUE, email TEXT NOT NULL UNIQUE, role TEXT);
 CREATE TABLE assets (id INTEGER PRIMARY KEY, tag TEXT NOT NULL UNIQUE, owner_id INTEGER REFERENCES users (id));

@@ -124,7 +124,7 @@ class Run:
         raise harness.BenchError(f"its timeline has no task {task!r}")
 
     def profile(self, *, until: float) -> list[tuple[float, float, str]]:
-        """Return the steps that began before `until`: start, duration and name. A longer gap appears as a step too."""
+        """Return the steps that began before `until`: start, duration and name. Gaps of at least _GAP are steps too."""
         steps, over = [], self.started
         for event in self.events:
             if event["kind"] == "run_start":

@@ -126,7 +126,7 @@ def _damaged(folder: Path, *, mark: bytes = b"") -> None:
 
 
 def _cut_off(folder: Path, *, mark: bytes = b"") -> None:
-    """Create the files of a killed recovery that has moved the old database away, but has not moved the new one yet."""
+    """Create the files of a recovery that was killed between moving the old database away and moving the new one in."""
     _lay_database(folder, mark=mark, damaged=True)
     backend = folder / "backend"
     work = backend / ".itsm.db.restore"

@@ -116,7 +116,7 @@ from ansible.cli.playbook import PlaybookCLI
 def names(tree):
     modules, given = set(), set()
     for node in ast.walk(tree):
-        # Of a callback: the attributes of the events' arguments, and those of its base class.
+        # In a callback, also check the attributes of its methods' arguments, and the attributes that it inherits.
         if isinstance(node, ast.ClassDef) and node.name == "CallbackModule":
             methods = [each for each in node.body if isinstance(each, ast.FunctionDef)]
             given |= {each.arg for method in methods for each in method.args.args} - {"self"}

@@ -56,7 +56,7 @@ def other_database_folder(service: Service) -> None:
 
 
 def failed_update(service: Service) -> None:
-    """npm ci with a new lock file ended early."""
+    """A run of npm ci for a new lock file ended early."""
     lock = service.app / "package-lock.json"
     told = json.loads(lock.read_text(encoding="utf-8"))
     told["packages"]["node_modules/express"]["version"] = "99.0.0"
@@ -106,7 +106,7 @@ def failing_knexfile(service: Service) -> None:
     edit(service.app / "knexfile.js", "process.env.DATABASE_PATH ||", "process.env.DATABASE_PATH.path.file ||")
 
 
-# Each change that breaks the service, with the kinds in which it is listed.
+# Each change that breaks the service, with the kinds under which it is listed.
 BREAKING: dict[Callable[[Service], None], tuple[str, ...]] = {
     without_variable: ("environment",),
     other_database_folder: ("environment",),
@@ -166,7 +166,7 @@ def document(run: Run) -> dict[str, Any]:
 
 
 def start(service: Service) -> None:
-    """Start the service, as a person does after a change. It ends, or serves no HTTPS."""
+    """Start the service, as a person does after a change. The service then exits, or does not serve HTTPS."""
     with service.log.open("ab") as log, contextlib.suppress(subprocess.TimeoutExpired):
         environment = {**service.environment(), "PATH": os.environ["PATH"]}
         subprocess.Popen(
@@ -180,7 +180,7 @@ def start(service: Service) -> None:
 
 
 def outage(service: Service, breaking: Callable[[Service], None], innocent: list[Callable[[Service], None]]) -> Run:
-    """Break the service by a change, with one innocent change before it and two after it, and run the playbook."""
+    """Break the service with a change, with one innocent change before it and two after it, and run the playbook."""
     assert service.play("playbooks/outage_detect.yml").rc == 0
     assert (service.state / "manifest.json").stat().st_mode & 0o777 == 0o600
     for change in (innocent[0], breaking, *innocent[1:]):
@@ -192,7 +192,7 @@ def outage(service: Service, breaking: Callable[[Service], None], innocent: list
 
 
 def recover(service: Service, **changes: Any) -> Run:
-    """Run the playbook, which corrects nothing, so that the outage lasts."""
+    """Run the playbook without remedies, so that the outage continues."""
     short = {"outage_recover_rungs": ["restart"], "verification_deadline": 3.0, "remediation_allowed": []}
     return service.play("playbooks/outage_recover.yml", **short, **changes)
 
@@ -202,7 +202,8 @@ def test_the_change_that_broke_the_service_is_listed_first(
     service: Service, breaking: Callable[[Service], None]
 ) -> None:
     kinds = BREAKING[breaking]
-    # The kind identifies the true change, so the innocent changes have other kinds. Take the next three.
+    # The test recognizes the breaking change by its kind, so the innocent changes must have other kinds. Use three of
+    # them, starting with a different one for each breaking change.
     position = list(BREAKING).index(breaking)
     names = [each for each, kind in INNOCENT.items() if kind not in kinds]
     innocent = [names[(position + step) % len(names)] for step in range(3)]

@@ -28,7 +28,7 @@ PATIENCE = 180.0
 
 
 def commands(chapter: int) -> list[str]:
-    """Return the command blocks of a section that the reader can run without a separate host or server."""
+    """Return those command blocks of a section that need no separate host or server."""
     (text,) = re.findall(rf"^## {chapter}\. .*?(?=^## )", PAGE, re.MULTILINE | re.DOTALL)
     blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [block for block in blocks if "◇" not in block]
@@ -43,7 +43,7 @@ def wait_for(condition: Callable[[], bool], screen: Path) -> None:
 
 @dataclasses.dataclass
 class Reader:
-    """A reader with a checkout, a home and terminals."""
+    """A reader with a checkout, a home folder and terminals."""
 
     folder: Path
     # A port on the page -> the free port on this machine that replaces it.

@@ -140,7 +140,7 @@ def test_a_host_full_of_templates_is_recovered_without_evaluating_one(service: S
     assert (run.rc, service.healthy()) == (0, True)
     proved(run, owned)
     assert CANARY not in listener.read_text(encoding="utf-8")
-    # The run's own secrets also do not appear on the screen or in files on the host.
+    # The run's own secrets do not appear on the screen or in files on the host either.
     own = [value for name, value in service.environment().items() if name.endswith(("_SECRET", "_PASSWORD"))]
     kept = [path.read_text("utf-8", "replace") for path in service.state.rglob("*") if path.is_file()]
     assert len(own) > 1 and len(kept) > 3

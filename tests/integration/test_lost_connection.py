@@ -73,7 +73,7 @@ def test_a_lost_answer_does_not_count_as_a_failed_step(
     # The module that starts the service did its work only once, even if the module was called twice.
     assert starts(service) == 1
     assert run.recap()["failed"] == 0
-    # The loss is on the screen and in the document.
+    # The lost connection is reported on the screen and in the document.
     assert "was lost during node_process" in " ".join(run.screen.split())
     (markdown,) = run.documents(".md")
     assert "the connection was lost for" in markdown.read_text(encoding="utf-8")

@@ -28,7 +28,7 @@ def test_only_the_owner_can_read_written_files(service: Service) -> None:
         assert (
             service.play(
                 "playbooks/outage_recover.yml",
-                # On the command line, a list is also a string.
+                # With -e NAME=VALUE, even a list is passed as a string.
                 "-e",
                 "outage_recover_rungs=\"['clean_start_recovery']\"",
                 clean_start_recovery_modules="auto",

@@ -87,7 +87,7 @@ class Site:
         self.backup = self.folder / "itsm.db.backup_20261129"
 
     def sound(self, *, hours: float = 1.0) -> None:
-        """Make a sound backup that was finished `hours` ago."""
+        """Make a sound backup that was finished `hours` hours ago."""
         with contextlib.closing(sqlite3.connect(":memory:")) as memory:
             with contextlib.closing(sqlite3.connect(self.database)) as live:
                 live.backup(memory)

@@ -117,7 +117,10 @@ def test_an_index_links_to_its_pages(browser, tmp_path):
     ],
 )
 def test_the_browser_detects_violations(browser, tmp_path, markup, asked):
-    """The browser reports content that violates the page's Content-Security-Policy, so the tests above would fail."""
+    """The browser reports content that violates the page's Content-Security-Policy.
+
+    Therefore, the tests above fail if a page has such content.
+    """
     page = tmp_path / "page.html"
     page.write_text(recorded.page("hang", "en").replace("</main>", markup + "</main>"), encoding="utf-8")
     browser.open(page)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""outage_ready.yml finds each planted lack, says READY about a good host, and changes nothing on it."""
+"""outage_ready.yml finds each planted defect, reports READY for a good host, and changes nothing on it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Prepared:
         }
 
     def check(self, *arguments: str, **more: Any) -> tuple[int, dict[str, Any], str]:
-        """Run the playbook. Return its exit code, the JSON report of the host, and the screen."""
+        """Run the playbook. Return its exit code, the JSON report of the host, and the screen output."""
         run = self.service.play(PLAYBOOK, *arguments, **{**self.variables(), **more})
         report = json.loads((self.service.postmortems / "readiness.json").read_text(encoding="utf-8"))
         return run.rc, report["hosts"][0], run.screen
@@ -72,7 +72,7 @@ class Prepared:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a filled cache of npm, which belongs to the service."""
+    """Return a filled npm cache that belongs to the service."""
     built = subprocess.run([ROOT / "demo" / "build"], check=True, capture_output=True, text=True, timeout=300)
     target = tmp_path_factory.mktemp("npm") / "cache"
     shutil.copytree(Path(built.stdout.strip()) / "npm-cache", target)
@@ -93,7 +93,7 @@ def prepared(service: Service, cache: Path, receiver: Receiver) -> Prepared:
 
 
 def listing(*folders: Path) -> dict[str, tuple[Any, ...]]:
-    """Return type, mode, owner, size and time of the last change of every entry."""
+    """Return the type, mode, owner, size and time of the last change of every entry."""
     found = {}
     for folder in folders:
         for path in [folder, *folder.rglob("*")]:
@@ -257,7 +257,7 @@ def notify_names_nobody(site: Prepared) -> None:
     site.changes["outage_ready_notify"] = ["manager"]
 
 
-# A lack, the check that finds it, and a part of its text.
+# A planted defect, the check that finds it, and a part of the check's text.
 PLANTED: list[tuple[Callable[[Prepared], None], str, str]] = [
     (no_user, "settings", "nexus_user"),
     (no_folder, "settings", "nexus_app_dir"),

@@ -178,7 +178,7 @@ def test_space_is_freed_on_a_full_disk(laid: Service) -> None:
         _run, result = remedy(laid, "disk_full", mounts=[{**mount, "wanted": 99 << 20}])
         entry = only(result)
         assert (entry["changed"], entry["failed"]) == (True, True)
-        # The log itself is never touched. The error names it, so that a person can decide about it.
+        # The log itself is never touched. The error names it, so that a person can decide what to do with it.
         size = laid.log.stat().st_size
         assert f"There is still not enough space on {laid.log.parent}" in entry["detail"][-1]
         assert f"{laid.log} ({size} bytes)" in entry["detail"][-1]

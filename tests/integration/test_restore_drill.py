@@ -42,7 +42,7 @@ def can_isolate() -> bool:
 
 pytestmark = pytest.mark.skipif(not can_isolate(), reason="needs root, unshare, ip and the right to make namespaces")
 
-# The service's user need not be able to run the Python of these tests.
+# The service's user may be unable to run the Python interpreter of these tests, so the service uses this one.
 PYTHON = "/usr/bin/python3"
 NOBODY = pwd.getpwnam("nobody")
 SERVICE = """
@@ -121,7 +121,7 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Answer).serve_for
 
 
 class Systemd:
-    """Answers systemctl and systemd-run. A unit runs in its own network and mount namespace, as root at first."""
+    """Simulates systemctl and systemd-run. A unit runs in its own network and mount namespace, as root at first."""
 
     def __init__(self, top: Path, environment: Dict[str, str]) -> None:
         self.environment = environment
@@ -243,7 +243,7 @@ def host() -> Iterator[Host]:
 
 @contextlib.contextmanager
 def live_service(port: int) -> Iterator[List[str]]:
-    """Serve on the port of the service outside, and collect the requests."""
+    """Simulate the live service, on the same port but outside the drill's network, and collect its requests."""
     asked: List[str] = []
 
     class Answer(http.server.BaseHTTPRequestHandler):
@@ -299,7 +299,7 @@ def test_no_secret_is_on_a_command_line_or_in_a_file(host: Host) -> None:
 
 
 def what_was_said(host: Host, **more: Any) -> str:
-    """Make a drill, which must succeed. Return what the service has printed."""
+    """Run a drill, which must succeed. Return what the service has printed."""
     said: List[str] = []
     answer = host.systemd.run
 
@@ -364,7 +364,7 @@ def test_the_unit_removes_the_folder_of_a_killed_drill(host: Host) -> None:
     (folder / "data").mkdir(parents=True)
     (folder / "data" / "link").symlink_to(host.top / "app")
     command = [sys.executable, *words[1:]]
-    # As long as a drill is running, it needs the folder itself.
+    # While a drill is running, the command does not remove the folder, because the drill needs it.
     with listing.locked(host.state_dir, run=""):
         assert subprocess.run(command, check=False, capture_output=True).stderr == b""
     assert folder.exists()
@@ -448,7 +448,7 @@ def test_a_change_of_the_running_service_is_reported(host: Host) -> None:
 
     result = drill.drill(host.order(), run=restarts)
     assert not result["ok"] and host.ids(result) == ["reason.drill.live_changed"]
-    assert "its process 4711 became 4712" in result["problems"][0]
+    assert "its process ID changed from 4711 to 4712" in result["problems"][0]
 
 
 def test_check_mode_starts_nothing(host: Host) -> None:
@@ -495,7 +495,7 @@ def test_an_invalid_path_names_its_option(host: Host, more: Dict[str, Any], told
 
 @pytest.mark.parametrize("lacking", ["network", "file system"])
 def test_nothing_is_started_if_systemd_ignores_a_setting(host: Host, lacking: str) -> None:
-    """In some containers, systemd ignores PrivateNetwork=. The service would then take the ports of the running one."""
+    """In some containers, systemd ignores PrivateNetwork=. The drill would then use the live service's ports."""
     host.backup("1")
     if lacking == "network":
         host.systemd.namespaces = ["--mount"]
@@ -543,7 +543,7 @@ esac
 
 @pytest.fixture
 def replica(host: Host) -> Dict[str, str]:
-    """Lay a stand-in for Litestream with a replica of 45 rows. Return the arguments of the order."""
+    """Create a stand-in for Litestream with a replica of 45 rows. Return its arguments for drill.Order."""
     (host.top / "bin").mkdir()
     program, config = host.top / "bin" / "litestream", host.top / "litestream.yml"
     program.write_text(LITESTREAM)
@@ -610,7 +610,7 @@ def test_a_replica_of_another_database_is_ignored(host: Host, replica: Dict[str,
 
 
 def test_links_of_the_user_lead_root_nowhere(host: Host) -> None:
-    """The user has replaced the log folder and the live database with links to files of root."""
+    """The user has replaced the log folder and the live database with links to root's files."""
     roots = host.top / "roots"
     roots.mkdir(mode=0o700)
     (roots / "itsm.db").write_text("of root")
@@ -621,7 +621,7 @@ def test_links_of_the_user_lead_root_nowhere(host: Host) -> None:
     host.backup("1")
     before = host.seen()
     result = host.drill()
-    # The service cannot write its log, because its user may not enter the folder.
+    # The service cannot write its log, because its user is not allowed to enter the folder.
     assert (
         not result["ok"] and host.ids(result) == ["reason.drill.ended"] and "PermissionError" in result["problems"][0]
     )

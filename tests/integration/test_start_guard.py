@@ -66,7 +66,7 @@ def judged(config):
 
 
 def keep(config, kind, *, invocation=FIRST, boot="boot-1", parts=None, **values):
-    """Let the keeper save a message, as if systemd confirmed its invocation. Return True if it was saved."""
+    """Let the keeper save a message as if systemd had confirmed the invocation. Return True if it saved the message."""
     state = common.examine(config.database, compare=kind == "end")
     message = {"kind": kind, "invocation": invocation, "state": common.summary(state), **values}
     sub_state = values.pop("sub_state", "stop-post" if kind == "end" else "condition")
@@ -170,7 +170,7 @@ def by_sqlite(db, statement):
 
 
 def restored(db):
-    """Restore the database as a person does: replace it and delete its WAL."""
+    """Restore the database as a person would: replace it and delete its WAL."""
     samples.closed(f"{db}.backup", rows=50)
     os.replace(f"{db}.backup", db)
     os.unlink(f"{db}-wal")
@@ -226,7 +226,7 @@ def test_a_database_whose_pages_are_all_in_the_wal_may_be_cut(config, size):
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert connection.execute("SELECT count(*) FROM incidents").fetchone() == (50,)
     connection.close()
-    # Without one of its transactions, it is in doubt.
+    # If one of the transactions is missing from the WAL, the database is in doubt.
     cut(f"{config.database}-wal", os.path.getsize(f"{config.database}-wal") - 100)
     assert judged(config) == "wal_short"
 
@@ -400,7 +400,7 @@ def test_a_writer_that_is_killed_at_any_moment_leaves_a_state_that_is_not_refuse
 
 
 def test_a_checkpoint_that_was_interrupted_is_not_refused(config):
-    """The checkpoint has copied some of the pages, page 1 first or last."""
+    """The checkpoint was interrupted after it copied some of the pages. It copies page 1 either first or last."""
     samples.crashed(config.database, in_database=20, in_wal=300)
     frames = common.examine(config.database)["frames"]
     wal = Path(f"{config.database}-wal").read_bytes()
@@ -892,7 +892,8 @@ def test_a_checkpoint_of_another_program_that_was_killed_is_not_refused(config, 
     assert judged(config) is None
 
 
-# A file system may give the number of the old WAL to the new WAL, but not that of the old database to the new one.
+# A file system may reuse the inode number of the old WAL for the new WAL, but it does not reuse that of the old
+# database for the new database.
 @pytest.mark.parametrize("how", ["moved", "new files", "in place", "database is new", "wal is new"])
 @pytest.mark.parametrize("damage", [None, 0, 60, 4096 * 3])
 def test_files_that_were_put_back_together_are_not_refused(config, tmp_path, how, damage):
@@ -1151,7 +1152,7 @@ def test_a_new_header_before_frames_without_a_commit_is_not_refused(config):
     header[24:32] = struct.pack(">II", *common.checksum(bytes(header)))
     samples.patch(str(wal), 0, bytes(header))
     assert judged(config) is None
-    # A commit mark behind this header belongs to a transaction that SQLite would ignore.
+    # A commit mark after this header belongs to a transaction that SQLite would ignore.
     samples.patch(str(wal), 32 + 4120 * 2 + 4, struct.pack(">I", 50))
     assert judged(config) == "wal_foreign"
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The names of a drill's service are only in its profile, and a deployed service is set up by discovery only."""
+"""Only profiles contain the names of a drill's service. The variables of a deployed service come from discovery."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ FOUND_BY_NAME = {
     "molecule/conftest.py": "pytest",
     "tests/integration/conftest.py": "pytest",
 }
-# Files that a program finds by folder or file name, and the program.
+# Patterns of files that a program finds by folder or file name. The comments name the program.
 FOUND_BY_FOLDER = (
     r"\.ci/|\.github/",  # continuous integration
     r"changelogs/fragments/",  # antsibull-changelog

@@ -41,7 +41,7 @@ def test_no_row_is_lost(torture: ModuleType, tmp_path: Path) -> None:
 
 
 def test_a_deleted_wal_is_detected(torture: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the runbook's clean start does, delete the WAL instead of running a checkpoint."""
+    """Instead of running a checkpoint, delete the WAL, as the runbook's clean start does."""
 
     def remove(*, path: str) -> None:
         os.unlink(f"{path}-wal")

@@ -33,7 +33,7 @@ ROUNDS = [
 ]
 # The round in which the host has no network, and the duration in seconds.
 AWAY_ROUND, AWAY = ("outage_recover", 0), 15.0
-# Kill both sshd processes of each of the account's sessions. The pattern begins with ^, so that it does not match the
+# In each session of the account, kill both sshd processes. The pattern begins with ^, so that it does not match the
 # shell that runs this command.
 CUT = "pkill --signal KILL --full '^sshd[a-z-]*: itsm-runbook'"
 # Ten times a second, print which process listens on the service's port. The script runs on the host, because the

@@ -44,7 +44,7 @@ def room(drill: Drill) -> None:
 
 
 def start(drill: Drill) -> None:
-    """Start the service as a person does, and wait until it answers."""
+    """Start the service as a person would, and wait until it answers."""
     drill.host.check_output(f"systemctl reset-failed {RUNBOOK.unit}; systemctl restart {RUNBOOK.unit}")
     runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")
 

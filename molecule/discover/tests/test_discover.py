@@ -27,7 +27,7 @@ EXPECTED = {
     "nexus_tls_key_path": f"{APP_DIR}/backend/ssl/server.key",
     "nexus_log_file": "",
 }
-# The default is correct, and the inventory of the drills does not set it.
+# The default of this variable is correct, and the inventory of the drills does not set the variable.
 DEFAULTS = ("nexus_manager",)
 RUNS = ("discover", "detect", "triage", "unchanged", "down", "recover")
 
@@ -49,7 +49,7 @@ def test_each_value_has_its_source(drill: Drill) -> None:
         "# Source: open in the running process\nnexus_db_path: backend/itsm_nexus.db",
         f"#   nexus_stop_timeout: 30  (TimeoutStopSec of the unit {DEPLOYED.unit})",
         "Restart=always, RestartSec=10s",
-        "nginx may be in front of the service: /etc/nginx/conf.d/itsm.conf, line 3 names port 6443",
+        "nginx may be in front of the service: line 3 of /etc/nginx/conf.d/itsm.conf names port 6443",
         "#   Backups are in backend/backups/daily, backend/backups/monthly, backend/backups/weekly",
     ):
         assert line in text
@@ -67,7 +67,8 @@ def test_the_playbooks_work_with_the_inventory(drill: Drill) -> None:
 def test_a_service_that_is_down_is_described_by_its_files(drill: Drill) -> None:
     text = (drill.output / "discover-down.yml").read_text(encoding="utf-8")
     assert "QUESTION: The service is not running." in text
-    # The knexfile computes the path, so it is not known. The only database is proposed with a question.
+    # The knexfile computes the database's path, so discovery cannot know this path. It proposes the only database that
+    # it found, together with a question.
     assert "# QUESTION: Which file is the database?" in text
     assert "# Source: the only SQLite database in the application's folder\nnexus_db_path: " in text
     assert "not running" in drill.screen("down")

@@ -82,7 +82,7 @@ def test_detection_continues(drill: Drill, codes: dict[str, int]) -> None:
 
 def test_playbook_ends_the_window(drill: Drill, codes: dict[str, int]) -> None:
     assert codes["end"] == 0
-    assert "MAINTENANCE ENDED: maintenance, outages are recovered again" in closing(drill, "end")
+    assert "MAINTENANCE ENDED: maintenance, recovery is enabled again" in closing(drill, "end")
     assert FILE not in drill.observation("end-after")["files"]
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""outage_ready.yml says READY about a good host, finds what systemd lacks, and changes nothing on the host."""
+"""outage_ready.yml reports a good host as READY, finds missing systemd settings, and changes nothing on the host."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Backups of a service under load, and a restore drill that starts the service on a backup, next to the running one."""
+"""Backups of a service under load, and a restore drill: a second service starts on a backup while the first runs."""
 
 from __future__ import annotations
 
@@ -205,14 +205,14 @@ def test_a_broken_newest_backup_is_reported_and_the_next_one_is_used(drill: Dril
     assert told["ok"] and told["backup"] == good
     assert [each["id"] for each in told["problems"]] == ["reason.restore.backup_unusable"]
     assert broken in drill.screen("next")
-    # If this backup is named, there is no other one.
+    # If the run names this backup, no other backup is used instead.
     named = practise(drill, "named", f"--extra-vars=restore_drill_backup={broken}", rc=2)
     assert not named["ok"] and named["backup"] is None and named["rto_seconds"] is None
 
 
 @pytest.mark.parametrize("ignored", [False, True])
 def test_a_service_that_cannot_use_the_backup_is_reported(drill: Drill, ignored: bool) -> None:
-    """The service fails at its start, or it ignores the variable and tries to open the live database."""
+    """The service fails to start, or it ignores the variable and tries to open the live database."""
     more = ["--extra-vars=nexus_db_path_variable=SOME_OTHER_VARIABLE"] if ignored else []
     if not ignored:
         runs.break_start(drill)

@@ -25,7 +25,8 @@ from profile_names import NAMES
 # If the service has release folders, the database is outside them.
 SHARED_DATABASE = os.path.join(os.path.dirname(NAMES["app"]), "shared", os.path.basename(NAMES["database"]))
 DATABASE = SHARED_DATABASE if os.path.exists(SHARED_DATABASE) else NAMES["database"]
-# The environment file and the log may be below the application's folder, or the output goes to the journal.
+# The environment file and the log may be below the application's folder. If the output goes to the journal, there is
+# no log file.
 FOLDERS = [os.path.dirname(NAMES[name]) for name in ("environment", "log") if NAMES[name]]
 OUTSIDE = [folder for folder in FOLDERS if not folder.startswith(NAMES["app"])]
 WATCHED = (NAMES["app"], *OUTSIDE, "/etc/systemd/system", "/var/lib")

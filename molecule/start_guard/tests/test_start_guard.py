@@ -4,8 +4,8 @@
 
 """The start guard and the restart recorder, on a host with the real unit's settings.
 
-No playbook runs during the rounds: only systemd restarts the service. With DRILL_THOROUGH (make nightly), there are 100
-rounds with the guard and 100 without, with the times of the real unit, and 100 ends are recorded.
+No playbook runs during the rounds: only systemd restarts the service. With DRILL_THOROUGH (make nightly), the drill
+uses the delays of the real unit, runs 100 rounds with the guard and 100 without, and records 100 ends.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 ROUNDS = 100 if THOROUGH else 6
 ENDS = 100 if THOROUGH else 14
 PAIRS = 15 if THOROUGH else 5
-# With the real times, each round takes 13 seconds.
+# With the real delays, each round takes 13 seconds.
 SHORTER = "" if THOROUGH else "[Service]\nRestartSec=1\nExecStartPre=\n"
 TEST_UNIT = """[Service]
 User={user}
@@ -121,7 +121,7 @@ def test_a_refusal_is_no_restart_loop_and_the_next_run_finds_its_incident(drill:
     drill.host.check_output(f"mkdir /root/kept-files && cp -a {database} {database}-wal /root/kept-files/")
     drill.host.check_output(f"systemctl kill --kill-whom=main --signal=SIGKILL {unit}; rm {database}-wal")
     runs.wait_for(lambda: refused(drill) >= 1, "the guard refuses the start")
-    # Refused starts do not count in the start limit, which is 3.
+    # Refused starts do not count towards the start limit, which is 3.
     for number in range(2, 6):
         time.sleep(1)
         drill.host.run(f"systemctl start {unit}")
@@ -141,7 +141,7 @@ def test_a_refusal_is_no_restart_loop_and_the_next_run_finds_its_incident(drill:
     record = runs.open_incident(drill)
     assert record and record["detected_by"] == "start guard"
     assert "The start guard refused the start" in record["data"]["reasons"][0]
-    # A person accepts the state of the database. The guard must not refuse it any more.
+    # A person accepts the state of the database. The guard must no longer refuse the start.
     release = ["-e", "outage_release_reason=CHG-4711"]
     assert runs.run(drill, "release", *release, playbook="outage_release") == 0, drill.screen("release")
     # The service answers, and the damage that was accepted is still reported.
@@ -162,7 +162,7 @@ def test_unit(drill: Drill, installed: str) -> str:
     log = "/tmp/ends-test.log"
     text = TEST_UNIT.format(user=drill.service.user, log=log)
     drill.host.check_output(f"printf '{text}' > /etc/systemd/system/ends-test.service && systemctl daemon-reload")
-    # It has its own database, which does not exist.
+    # This unit has its own database path, at which no file exists.
     own = {"nexus_unit": "ends-test", "nexus_log_file": log, "nexus_database": "/run/ends-test.db"}
     variables = ["-e", json.dumps(own)]
     assert guard(drill, "present", "install-test", *variables) == 0, drill.screen("install-test")
@@ -233,7 +233,7 @@ def test_a_reboot_is_recorded(drill: Drill, installed: str, how: str) -> None:
     unit = drill.service.unit
     running = drill.host.check_output(f"systemctl show --property=InvocationID --value {unit}")
     assert running and running not in {each["invocation"] for each in ends(drill, unit)}
-    # A container has the boot ID of its machine. So the last start gets the ID of an earlier boot.
+    # A restarted container still has the boot ID of its machine, so give the last start the ID of an earlier boot.
     known = f"/var/lib/itsm-nexus-guard/{unit}.json"
     drill.host.check_output(f"""sed -i 's/"boot": "[^"]*"/"boot": "earlier"/' {known}""")
     if how == "shutdown":
@@ -255,16 +255,16 @@ def test_a_reboot_is_recorded(drill: Drill, installed: str, how: str) -> None:
 
 
 def test_the_environment_file_of_the_user_gives_no_rights(drill: Drill, installed: str) -> None:
-    """The service's user owns the environment file, so its variables must not reach a process of root.
+    """The service's user owns the environment file, so its variables must not reach a process that runs as root.
 
-    With these variables, the dynamic linker of every process writes a file with the rights of that process. LD_PRELOAD
-    would run code with these rights.
+    With these variables, the dynamic linker of every process writes a file with the privileges of that process.
+    LD_PRELOAD would run code with the same privileges.
     """
     service = drill.service
     trace = f"{service.app}/trace"
     drill.host.check_output(f"printf 'LD_DEBUG=files\\nLD_DEBUG_OUTPUT={trace}\\n' >> {service.environment}")
     try:
-        # A person tries to start it, it starts, it is killed, and systemd restarts it.
+        # A person restarts the service, the service is killed, and systemd restarts it.
         drill.host.check_output(f"systemctl restart {service.unit}; sleep 1")
         drill.host.check_output(f"systemctl kill --kill-whom=main --signal=SIGKILL {service.unit}; sleep 4")
         drill.host.check_output(f"systemctl reset-failed {service.unit}; systemctl restart {service.unit}")

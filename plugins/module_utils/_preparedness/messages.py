@@ -16,8 +16,8 @@ from typing import Dict
 
 ENGLISH: Dict[str, str] = {
     # Why a backup cannot be restored, or is older than its file.
-    "ready.backup.older_schema": "it lacks {number} migrations, the first is {first}",
-    "ready.backup.without_wal": "it was copied without its -wal file: it ends on {last}, but at the time of the copy the database had a write from {newest}",
+    "ready.backup.older_schema": "it lacks {number} migrations, starting with {first}",
+    "ready.backup.without_wal": "it was copied without its -wal file: its newest data is from {last}, but when it was copied, the database already had data from {newest}",
     # Why a fact was not collected.
     "ready.part.late": "no answer within {seconds} s",
     "ready.part.settings": "the settings of the service are invalid",

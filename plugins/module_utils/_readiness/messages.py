@@ -21,14 +21,14 @@ ENGLISH: Dict[str, str] = {
     # Problems.
     "finding.db_corrupt.in_use": "The database {path} is not sound: {why}",
     "finding.db_locked.blocks_all": "Process {pid} ({command}, user {user}, age {age}) has blocked all writes to the database for at least {seconds} s",
-    "finding.db_locked.by_service": "The service itself (process {pid}) has kept one write transaction open, and so blocked all other writes, for at least {seconds} s",
+    "finding.db_locked.by_service": "The service itself (process {pid}) has kept a write transaction open for at least {seconds} s, which blocks all other writes",
     "finding.db_locked.unseen": "A process that is not visible on this host has blocked all writes to the database for at least {seconds} s",
     "finding.wal_growing": "The -wal file of the database {path} is {mib} MiB in size and keeps growing, because no checkpoint empties it",
     "finding.disk_full.percent": "Almost no space is left on {mount} ({percent} % used)",
-    "finding.disk_full.no_inodes": "Almost no inodes are left on {mount}, so that no file can be created",
+    "finding.disk_full.no_inodes": "Almost no inodes are left on {mount}, so creating files may fail",
     "finding.disk_filling.space": "{mount} is {percent} % full. At the current rate, no space will be left in {minutes} minutes",
     "finding.disk_filling.inodes": "{percent} % of the inodes on {mount} are in use. At the current rate, none will be left in {minutes} minutes",
-    "finding.too_many_files.near": "Process {pid} has {open_files} of at most {limit} files and connections open",
+    "finding.too_many_files.near": "Process {pid} has {open_files} files and connections open (limit: {limit})",
     "finding.tls_expired.served": "The TLS certificate expired on {at}",
     "finding.tls_expiring": "The TLS certificate expires on {at} (in {days} days)",
     "finding.frequent_restarts": "systemd has restarted the service {times} times in the last hour",
@@ -40,9 +40,9 @@ ENGLISH: Dict[str, str] = {
     "finding.not_ready.checks": "The readiness endpoint {path} reports that the service is not ready: {checks}",
     "finding.not_ready.silent": "The readiness endpoint {path} does not answer: {why}",
     "finding.login_refused": "The login fails: {why}",
-    # Damage of a database, and a person who released the service.
+    # Damage to the database of a service that a person has released.
     "finding.accepted": "{summary}. Accepted by a person on {at}: {reason}",
-    "finding.not_accepted": "{summary}. A person who released the service on {at} ({reason}) did not accept this damage",
+    "finding.not_accepted": "{summary}. The person who released the service on {at} ({reason}) did not accept this damage",
     "remedy.accepted": "Agree on a time to repair or restore the database, then run database_recover.yml. To see what each method would lose, run it with --check first",
     "finding.unconfirmed": "The problem of the open incident could not be checked again: {why}",
     # Why a check was not done.
@@ -51,7 +51,7 @@ ENGLISH: Dict[str, str] = {
     "reason.unready.path": "the path of the database is unknown",
     "reason.unready.process": "the process is not visible to this user",
     "reason.unready.error": "{why}",
-    # Damage of a database.
+    # Damage to a database.
     "reason.database.missing": "the file does not exist",
     "reason.database.empty": "the file has 0 bytes",
     "reason.database.empty_beside_wal": "the file is empty, but a WAL exists",

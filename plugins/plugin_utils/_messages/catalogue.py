@@ -108,7 +108,7 @@ class Words:
         return " ".join(told.splitlines())
 
     def quoted(self, text: object) -> str:
-        """Return text in quotation marks because it has no message, such as text from a host or an old timeline."""
+        """Return text that has no message, such as text from a host or an old timeline, in quotation marks."""
         whole = " ".join(str(text or "").split()).rstrip(" .;")
         return self.say("quoted", text=whole) if whole else ""
 
@@ -163,7 +163,7 @@ class Words:
         return self.say("sentence", text=whole[:1].upper() + whole[1:])
 
     def lines(self, text: str) -> List[str]:
-        """Return text as a sentence, and the command at its end if it has one.
+        """Return text as a sentence, followed by the command if the text ends with one.
 
         The command is the part after the line break. It is a separate element of the list (Command).
         """

@@ -51,7 +51,7 @@ def deed(words: Words, item: _Item) -> str:
 
 
 def values(words: Words, item: _Item) -> str:
-    """Return the action, with the values before and after, as far as they are known and not secret."""
+    """Return the action, with the values before and after, if they are known and not secret."""
     before, after = item.get("before"), item.get("after")
     if not before and not after:
         return deed(words, item)

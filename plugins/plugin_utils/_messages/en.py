@@ -123,7 +123,7 @@ SENTENCES: Dict[str, str] = {
     "rows.before_only": "{before} in {tables} before, not counted after",
     "rows.after_grown": "{after} after ({grown})",
     "rows.after_only": "not counted before, {after} in {tables} after",
-    "rows.seeded": "{rows}; not part of the recovered data. Remove them only when these tables have other rows: the service fills an empty table again when it starts. Check the rows, then run on the host while the service runs:",
+    "rows.seeded": "{rows}; not part of the recovered data. Remove them only if these tables also contain other rows, because the service fills empty tables again when it starts. Check the rows, then run this command on the host while the service is running:",
     "rows.after_seeded": "{after}, plus rows seeded at startup: {seeded}",
     "rows.after_stale": "{after}, counted before the last start",
     "rows.none_fewer": "{before} in {tables} before, {after}; no table has fewer rows",
@@ -145,7 +145,7 @@ SENTENCES: Dict[str, str] = {
     "uncounted.not_before": "the rows were not counted before the recovery",
     "uncounted.not_after": "the rows were not counted after the recovery",
     "uncounted.started_since": "the rows have not been counted since the last start of the service",
-    "uncounted.fewer_since": "there are fewer rows than after the last verified run; users may have deleted them in normal work",
+    "uncounted.fewer_since": "there are fewer rows than after the last verified run; users may have deleted rows during normal work",
     "uncounted.written_since": "no table has fewer rows than after the last verified run; a loss of newer rows would not be noticed",
     # Notifications.
     "notified.undecided": "undecided, because the run ended before escalation",
@@ -185,7 +185,7 @@ SENTENCES: Dict[str, str] = {
     "message.database_from_backup": "database restored from a backup",
     "message.database_salvaged": "database salvaged",
     "message.resolved": "resolved",
-    "message.resolved_lost": "resolved, with the data loss",
+    "message.resolved_lost": "resolved, with data loss",
     "message.acknowledged": "acknowledged",
     # The ladder.
     "ladder.none": "none tried",
@@ -280,7 +280,7 @@ SENTENCES: Dict[str, str] = {
     "came.pending": "{number} migrations pending",
     "came.pending.one": "{number} migration pending",
     "came.none_pending": "no migrations pending",
-    "came.migration_locked": "the migration lock is set by a running or an interrupted migration",
+    "came.migration_locked": "the migration lock was set by a running or interrupted migration",
     "came.incident": "incident {id}",
     # The next step.
     "next.login_failed": "Check that people can log in. Check the values of nexus_login_username and nexus_login_password. Then "
@@ -319,8 +319,8 @@ SENTENCES: Dict[str, str] = {
     "action.resources.unknown": "triage recorded no findings, and the memory or disk usage is unknown",
     "action.resources.fine": "memory and disk were sufficient",
     "action.seen.disk": "{available} of {size} was free on {mount}",
-    "action.seen.log": "{path} had a size of {size}",
-    "action.seen.memory": "{available} of {total} memory was free",
+    "action.seen.log": "the size of {path} was {size}",
+    "action.seen.memory": "free memory: {available} of {total}",
     "action.not_needed": "{title} (not needed)",
     "resource.memory": "memory",
     "resource.disk": "disk",

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 
-"""English for the documents: headings, labels, the chart and the page."""
+"""English texts for the documents: headings, labels, the chart and the page."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ SENTENCES: Dict[str, str] = {
     "doc.all_steps": "All {number} steps",
     "doc.no_evidence": "No evidence was saved.",
     "doc.on_host": "{name} on the host",
-    "doc.in_evidence": "{name}, in the folder of the evidence",
+    "doc.in_evidence": "{name}, in the evidence folder",
     "doc.timeline_of_run": "Timeline of the run",
     # The chart and the page.
     "page.picture": "Timeline",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""English for the ends of the service's processes that the restart recorder saved."""
+"""English texts for the ends of the service's processes that the restart recorder saved."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ SENTENCES: Dict[str, str] = {
     "ended_how.host-down": "a reboot or a power failure",
     "ended_how.timeout": "a timeout",
     "ended_how.watchdog": "a watchdog timeout",
-    "ended_how.stopped": "a stop by a person",
+    "ended_how.stopped": "a manual stop",
     "screen.restarts": "restarts",
 }

@@ -6,7 +6,7 @@
 
 """Japanese, in the words of the runbook. For the format of a catalogue, see catalogue.py.
 
-A text without an id (evidence, an error message of a program, a text of an older version) stays in English, as a
+Text without an id (evidence, an error message from a program, text from an older version) stays in English, as a
 quotation.
 """
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501, RUF001 - a sentence is one line, and full-width punctuation is how Japanese is written.
 
-"""Japanese for decisions of a run, under the ids of en_decisions.py."""
+"""Japanese messages about the decisions of a run. The ids are those of en_decisions.py."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501, RUF001 - a sentence is one line, and full-width punctuation is how Japanese is written.
 
-"""Japanese for remedies, under the ids of en_remedies.py."""
+"""Japanese texts for remedies, with the ids of en_remedies.py."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catal
 
 
 def text(words: Words, ends: Optional[Mapping[str, Any]]) -> str:
-    """Return, for example, "3 restarts by systemd in the last hour, 2 after SIGSEGV", or an empty string for none.
+    """Return a text such as "3 restarts by systemd in the last hour, 2 after SIGSEGV", or "" if there are none.
 
     ends: the value `ends` of health_probe, or None.
     """

@@ -6,7 +6,8 @@
 
 The start guard and the restart recorder use this code. They run as the service's user, who owns the files, so they need
 no other rights. They must not have other rights either, because the environment file of the unit may belong to this
-user. systemd passes its variables to every process of the unit, and LD_PRELOAD in it would run the user's code there.
+user. systemd passes the file's variables to every process of the unit, and LD_PRELOAD in the file would run the user's
+code there.
 
 Standard library only, Python 3.8. Only modules that are fast to import are used.
 
@@ -144,7 +145,7 @@ def stamp(found: Optional[Mapping[str, Any]]) -> Optional[List[int]]:
 def is_same_stamp(one: Any, other: Any) -> bool:
     """Return True if two stamps belong to the same file with the same content, or both are None.
 
-    The number of a device may change at a reboot, so it does not count.
+    The device number may change at a reboot, so it is not compared.
     """
     return bool(one[1:] == other[1:] if isinstance(one, list) and isinstance(other, list) else one is other is None)
 
@@ -157,8 +158,8 @@ def since_boot() -> int:
 def examine(database: str, *, compare: bool = False, scan: bool = True) -> Dict[str, Any]:
     """Return the state of a database's files.
 
-    compare: also compare the WAL's pages with the database. scan: read the frames of the WAL, which takes long if the
-    WAL is large.
+    compare: also compare the WAL's pages with the database. scan: read the frames of the WAL, which takes a long time
+    if the WAL is large.
 
     Keys: path (links resolved), database, wal, shm and journal (None, or facts about the file), header, frames (the
     content of the WAL), index (the content of the -shm file), problem (code and text, or None), complete. Nothing is
@@ -248,7 +249,7 @@ def _read(state: Dict[str, Any], opened: Mapping[str, int], *, compare: bool, sc
 def _header(data: bytes) -> Optional[Dict[str, Any]]:
     """Return the fields of a database header that matter here, or None if it is not a SQLite database.
 
-    bytes: the whole header in hexadecimal notation. If the file ends in the header, the page size is 0. SQLite then
+    bytes: the whole header in hexadecimal notation. If the file ends within the header, the page size is 0. SQLite then
     reads the whole first page from the WAL.
     """
     if len(data) < _DATABASE_HEADER:
@@ -292,7 +293,7 @@ def checksum(data: bytes) -> Tuple[int, int]:
 
 
 class _Frames:
-    """The frames of a WAL, as far as their salts show them. Their checksums are not verified.
+    """The frames of a WAL, recognized by their salts. Their checksums are not verified.
 
     committed: number of frames up to the last commit. pages: size of the database after that commit. last: the last
     committed frame of each page. first_changes, last_changes: the change counter in the first and in the last committed
@@ -399,7 +400,8 @@ def _needed(
 ) -> Optional[bool]:
     """Return True if a committed page in the WAL differs from the database, or None if this is unknown.
 
-    index: of the last process. It shows how many frames a checkpoint has copied. These frames are compared last.
+    index: the WAL index of the last process. It shows how many frames a checkpoint has copied. These frames are
+    compared last.
     """
     if not frames.last:
         return False
@@ -407,7 +409,7 @@ def _needed(
         return True
     known = index if index and frames.header_valid and index["salts"] == frames.salts else None
     copied = known["backfilled"] if known else 0
-    # The index knows the number of frames even if not all of them were read here.
+    # The index contains the number of frames, even if not all frames were read here.
     complete = frames.complete or bool(known and copied >= known["last_frame"])
     stride, compared = FRAME_HEADER + page_size, 0
     for number, page in sorted(((number, page) for page, number in frames.last.items()), reverse=True):
@@ -457,7 +459,7 @@ def summary(state: Mapping[str, Any]) -> Dict[str, Any]:
 def lacking(state: Mapping[str, Any], *, since_ns: int) -> int:
     """Return the number of committed frames that the index of the last process has but the WAL lacks.
 
-    since_ns: start of the process. If the index is older, that process did not use it. 0 if unknown.
+    since_ns: start of the process, or 0 if unknown. If the index is older, that process did not use it.
     """
     index, frames, shm = state["index"], state["frames"], state["shm"]
     if not index or not since_ns or shm["mtime_ns"] < since_ns or not index["commits"]:
@@ -469,7 +471,7 @@ def lacking(state: Mapping[str, Any], *, since_ns: int) -> int:
 
 
 def write_out(data: bytes) -> None:
-    """Write to the standard output. If nobody reads it, do nothing."""
+    """Write to standard output. If nobody reads it, do nothing."""
     try:
         while data:
             data = data[os.write(1, data) :]
@@ -478,7 +480,7 @@ def write_out(data: bytes) -> None:
 
 
 def say(text: str, *, priority: int = 4) -> None:
-    """Write a line to the journal of the unit. priority: of syslog, 3 is an error and 4 a warning."""
+    """Write a line to the journal of the unit. priority: the syslog priority, 3 for an error or 4 for a warning."""
     # A path may contain any bytes.
     line = text.encode("utf-8", "backslashreplace")
     if "JOURNAL_STREAM" in os.environ:

@@ -8,12 +8,13 @@ systemd starts this program for each connection to the keeper's socket, with the
 environment that the service's user cannot change. Only this user and root can connect. The program opens no path in a
 folder of this user. It trusts nothing in a message: it keeps only known fields with a limited length, accepts one end
 for each invocation of the unit, records whether systemd confirmed the end, and limits the number of files. An end that
-systemd confirms replaces one that it did not confirm, because the user may have invented that one.
+systemd confirms replaces an unconfirmed end, because the user may have forged the unconfirmed one.
 
 Files in STATE_DIR/ends/UNIT/: end-TIME-INVOCATION.json (how a process ended) and refused-TIME/ (the evidence for a
 refusal). STATE_DIR/refusal-UNIT.json: a refusal that is not in the record of an incident yet (see
-plugins/module_utils/_incident/start_guard.py). The `known` file of the configuration can be read by the service's
-user. It contains no secrets: the size, the inode and the salts of the database's files, and the database's header.
+plugins/module_utils/_incident/start_guard.py). The service's user can read the file that the configuration names
+as `known`. This file contains no secrets, only the size, the inode and the salts of the database's files, and the
+database's header.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _RECEIVING, _SAVING = 4.0, 8.0
 _LARGEST_HEAD = 1 << 17
 _LARGEST_PART = 9 << 20
 _PARTS = ("database", "wal", "shm")
-# The newest ends that systemd has confirmed, and the same number of those that it has not confirmed.
+# Keep at most this many ends that systemd has confirmed, and at most this many that it has not confirmed.
 MOST_ENDS = 200
 _UNCONFIRMED = ".unconfirmed.json"
 # A report is saved at most this long after it was sent, in nanoseconds.
@@ -93,7 +94,7 @@ def receive(stream: BinaryIO) -> Tuple[Dict[str, Any], Dict[str, bytes]]:
 
 
 def text(value: Any, limit: int = _LONGEST) -> Optional[str]:
-    """Return a text of limited length without control characters, or None if the value is not a text."""
+    """Return the value, shortened and without control characters, or None if the value is not a string."""
     if not isinstance(value, str):
         return None
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in value[:limit])
@@ -155,13 +156,13 @@ def _files(state: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _sent(message: Mapping[str, Any]) -> int:
-    """Return when the report was sent, in nanoseconds. A time that cannot be true is replaced with the current time."""
+    """Return when the report was sent, in nanoseconds. An impossible time is replaced with the current time."""
     ns, now = number(message.get("ns")) or 0, time.time_ns()
     return ns if now - _LATEST <= ns <= now else now
 
 
 class Late(BaseException):
-    """A deadline has passed. It is no error that a caller may ignore."""
+    """A deadline has passed. This is not an Exception, because callers must not ignore it like other errors."""
 
 
 def _give_up(*_signal: Any) -> None:
@@ -202,7 +203,7 @@ class Keeper:
             os.close(lock)
 
     def _clean_up(self) -> None:
-        """Remove the temporary files of keepers that were killed. Nobody else has the lock."""
+        """Remove the temporary files of keepers that were killed. No other keeper holds the lock."""
         beginnings = [(self.folder, ".")]
         beginnings += [
             (os.path.dirname(path), f".{os.path.basename(path)}.") for path in (self.refusal, self.config.known)
@@ -233,7 +234,7 @@ class Keeper:
         return bool(self.properties) and (ended or not self._is_current(message))
 
     def _is_later(self, saved: Mapping[str, Any], since_boot: int) -> bool:
-        """Return True if a saved start or end is later than the one that was sent at this time since the boot."""
+        """Return True if the saved start or end was sent during this boot, and later than `since_boot`."""
         return saved.get("boot") == self.boot and since_boot < int(saved.get("since_boot") or 0) <= common.since_boot()
 
     def _start(self, message: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
@@ -274,7 +275,7 @@ class Keeper:
     def _end(self, message: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
         started = self.known.get("start") or {}
         mine = started.get("invocation") == message["invocation"]
-        # Reports are saved in parallel to the next start, so systemd may have forgotten this invocation already.
+        # Reports are saved in parallel with the next start, so systemd may have forgotten this invocation already.
         known = self._is_current(message) or (mine and bool(started.get("confirmed")))
         confirmed = known and self._has_ended(message)
         saved = self._end_of(message["invocation"])
@@ -320,7 +321,7 @@ class Keeper:
         return True
 
     def _ending(self, message: Mapping[str, Any]) -> Dict[str, Any]:
-        """Return how the process ended. systemd's own values replace those in the message while it still has them."""
+        """Return how the process ended. While systemd still has its own values, they replace those in the message."""
         told = {name: text(message.get(name), 40) for name in ("result", "code", "signal")}
         status = number(message.get("status"))
         if self._is_current(message) and self.properties.get("SubState") != "running":
@@ -398,7 +399,7 @@ class Keeper:
         return folder
 
     def _forget_release(self, state: Mapping[str, Any]) -> None:
-        """Forget a release of other files. The service has changed the files that were released."""
+        """Forget the release if the service has changed the files that were released."""
         stamps = (self.known.get("released") or {}).get("stamps")
         known = stamps if isinstance(stamps, dict) else {}
         names = ("database", "wal")
@@ -436,7 +437,7 @@ class Keeper:
 
 
 def return_start(unit: str, *, patience: float = 3.0) -> None:
-    """Do not count the refused start in the start limit of the unit.
+    """Exclude the refused start from the start limit of the unit.
 
     Otherwise, systemd would refuse a later start, after the files have been repaired. The counter can only be reset
     together with the unit's result, so wait until the unit is inactive. Before that, the result prevents a restart.
@@ -454,7 +455,7 @@ def return_start(unit: str, *, patience: float = 3.0) -> None:
 
 
 def _is_recent(ns: int) -> bool:
-    """Return True if a time is less than a minute ago. A time in the future is that of another clock."""
+    """Return True if a time is less than a minute ago. A time in the future (the clock was set back) does not count."""
     return 0 <= time.time_ns() - ns < _EVIDENCE_INTERVAL * 10**9
 
 
@@ -480,7 +481,7 @@ def _log(told: Any) -> Dict[str, Any]:
 
 
 def _remove(folder: str) -> None:
-    """Remove a folder of this program and its files."""
+    """Remove a folder that this program created, with the files in it."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
             os.unlink(os.path.join(folder, name))
@@ -522,9 +523,9 @@ def main(arguments: List[str]) -> int:
 
 
 def _keep(config: common.Config) -> Tuple[Dict[str, Any], bool]:
-    """Receive a message, save it and answer. Return it, and True unless it was ignored.
+    """Receive a message, save it and answer. Return the message, and True unless it was ignored.
 
-    A slow sender does not take the time that saving needs. Raises Late, ValueError, OSError.
+    Saving has its own deadline, so a slow sender does not take time from it. Raises Late, ValueError, OSError.
     """
     signal.setitimer(signal.ITIMER_REAL, _RECEIVING)
     # The connection is read and answered through the same descriptor.

@@ -4,9 +4,9 @@
 
 """Usage: run.py restart_recorder CONFIG. Records how a unit's process ended. Runs as the service's user.
 
-systemd runs this program after each end (ExecStopPost=), with the result in the environment. The program collects what
-only exists now and sends it to the keeper, which saves it. It always exits with 0, and no file of the service is
-changed.
+systemd runs this program each time the process has ended (ExecStopPost=), with the result in the environment. The
+program collects data that exists only at this time, and sends the data to the keeper, which saves it. The program
+always exits with 0 and changes no file of the service.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _DEADLINE = 2.0
 _LINES = 20
 _LONGEST_LINE = 500
 _TAIL = 1 << 16
-# Limits for the search of log files and for the processes that are examined.
+# Maximum numbers of folder entries to examine when searching for log files, and of processes to examine.
 _MOST_ENTRIES = 5000
 _MOST_PROCESSES = 5000
 _VERBS = ("stop", "restart", "try-restart", "reload-or-restart", "kill", "isolate", "disable", "mask", "condrestart")
 
 
 def newest(patterns: List[str]) -> Optional[str]:
-    """Return the regular file that matches one of the patterns and was changed last, or None.
+    """Return the most recently changed regular file that matches one of the patterns, or None.
 
     The last component of a pattern may contain asterisks.
     """
@@ -81,7 +81,7 @@ def _entries(folder: str, *, most: int) -> Iterator[os.DirEntry[str]]:
 
 
 def _text(path: str, *, limit: int = 4096) -> str:
-    """Return the beginning of a file of the kernel, or an empty string if it cannot be read."""
+    """Return the beginning of a file in /proc or /sys, or an empty string if the file cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
             return stream.read(limit)
@@ -120,7 +120,7 @@ def memory(cgroup_root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") 
 
 
 def stopped_by(unit: str, proc: str = "/proc") -> Optional[Dict[str, Any]]:
-    """Return the systemctl process that asked for the stop and waits for it, or None.
+    """Return the systemctl process that requested the stop and is waiting for it, or None.
 
     Keys: pid, uid, login_uid (None if nobody logged in), command.
     """
@@ -158,7 +158,8 @@ def ending(environment: Mapping[str, str]) -> Dict[str, Any]:
 def start_of(started: Mapping[str, Any]) -> int:
     """Return when this invocation was started, in nanoseconds since 1970, or 0 if unknown.
 
-    If the clock was set back since then, the time of the start is in the future. The time since the boot is not.
+    If the clock has been set back since then, the recorded time of the start may be in the future. In this case, the
+    start is calculated from the time since boot, which does not depend on the clock.
     """
     ns, since_boot = int(started.get("ns") or 0), int(started.get("since_boot") or 0)
     passed = common.since_boot() - since_boot

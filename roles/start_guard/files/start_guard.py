@@ -5,9 +5,9 @@
 """Usage: run.py start_guard CONFIG [--show]. Decides whether a unit may start on its database.
 
 systemd runs this program before each start of the unit (ExecCondition=), as the service's user. It exits with REFUSED
-(77) if the state of the database is in doubt, and then the unit is not started. Any other exit code starts the unit. So
-a failure of this program prevents a start only if there is a doubt already, and then it never allows one. No file of
-the service is changed. With --show, the decision is printed as JSON and nothing is recorded.
+(77) if the state of the database is in doubt, and then the unit is not started. Any other exit code starts the unit. If
+this program fails before it finds a doubt, the unit is started. If it fails afterwards, the unit is not started. No
+file of the service is changed. With --show, the decision is printed as JSON and nothing is recorded.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _MOST_PAGES = 1 << 18
 
 
 class Doubt(namedtuple("Doubt", "code text")):
-    """The reason for a refusal. code: the code of the problem, as sqlite_info reports it if it knows the problem."""
+    """The reason for a refusal. code: the code that sqlite_info uses for the same problem, if it has one."""
 
     __slots__ = ()
 
@@ -64,10 +64,10 @@ def judge(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]
 
 
 def judge_files(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:
-    """Return why the unit must not start, as far as this does not depend on the content of the WAL, or None."""
+    """Return a reason not to start the unit that does not depend on the content of the WAL, or None."""
     if state["problem"]:
         return Doubt(*state["problem"])
-    # If the database ends in its header, the first page may be in the WAL.
+    # If the database ends within its header, the first page may be in the WAL.
     cut = (state["header"] or {"page_size": 1})["page_size"] == 0 and state["database"]["size"] > 1
     return None if cut else _lost_database(state, known)
 
@@ -104,7 +104,7 @@ def _lost_database(state: Mapping[str, Any], known: Mapping[str, Any]) -> Option
 def _away(path: str, fstab: str = "/etc/fstab") -> Optional[Doubt]:
     """Return a doubt if a missing database is on a file system that is not mounted, or if its folder is missing.
 
-    Then nothing is known about its rows.
+    In both cases, nothing is known about the rows of the database.
     """
     try:
         with open(fstab, encoding="utf-8", errors="replace") as stream:
@@ -120,7 +120,7 @@ def _away(path: str, fstab: str = "/etc/fstab") -> Optional[Doubt]:
 
 
 def _foreign_wal(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911 - one return for each rule
-    """Return a doubt if SQLite would ignore a WAL that may be needed, or accept one of another database."""
+    """Return a doubt if SQLite would ignore a WAL that may be needed, or accept the WAL of another database."""
     frames, path = state["frames"], state["path"]
     if frames is None or state["header"] is None:
         return None
@@ -145,11 +145,12 @@ def _foreign_wal(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional
 
 
 def _replaced(state: Mapping[str, Any], ended: Mapping[str, Any]) -> Optional[Doubt]:
-    """Return a doubt if the database was replaced since the last end, but not its WAL.
+    """Return a doubt if the database has been replaced since the service last ended, but its WAL has not.
 
     As long as a WAL keeps its salts, only a checkpoint changes the database. A checkpoint copies committed frames into
-    the same file. If the WAL is another file too, a person has put both back. The new WAL may have the inode number of
-    the old one. But then it was written after the end, it is complete, and the database has the header that it had.
+    the same file. If the WAL is a different file too, a person has restored both files. The new WAL may have the inode
+    number of the old one. But in this case, it was written after the service ended, it is complete, and the header of
+    the database is unchanged.
     """
     frames, header, path = state["frames"], state["header"], state["path"]
     now, before, then = common.stamp(state["database"]), ended.get("database"), ended.get("header") or {}
@@ -177,7 +178,7 @@ def _replaced(state: Mapping[str, Any], ended: Mapping[str, Any]) -> Optional[Do
 
 
 def _is_same(state: Mapping[str, Any], ended: Mapping[str, Any]) -> bool:
-    """Return True if the database is the one of the last end: unchanged, or only cut off.
+    """Return True if the database is the same as when the service last ended, or has only been cut off.
 
     If SQLite shortens a database, it also changes the header.
     """
@@ -201,7 +202,8 @@ def _lost_frames(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional
     if not before.get("committed"):
         return None
     there = frames is not None and frames.header_valid and frames.committed and frames.salts == before.get("salts")
-    # After a complete checkpoint, the WAL may be missing. But the beginning of it would replace newer pages.
+    # After a complete checkpoint, the WAL may be missing. But if only its beginning is left, the old pages in it would
+    # replace newer ones.
     if before.get("needed") is False and not there:
         return None
     had = f"{before['committed']} frames of transactions {at}"
@@ -270,7 +272,7 @@ def hold_of(unit: str, folders: Any = _DROPIN_FOLDERS) -> Optional[Doubt]:
 def is_released(doubt: Doubt, state: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
     """Return True if a person or a check has released the service with exactly these files.
 
-    A code that a person has accepted says nothing about later damage, even if it has the same code.
+    If a person has accepted a problem, this does not cover later damage, even if the damage has the same code.
     """
     if not common.kind_of(doubt.code).released:
         return False
@@ -299,7 +301,7 @@ def _steady(
 ) -> Tuple[Dict[str, Any], Optional[Doubt]]:
     """Return the state and the doubt. scan: also judge the content of the WAL.
 
-    If another program, such as a backup, changes the files during the read, the facts may not fit together. So a doubt
+    If another program, such as a backup, changes the files during the read, the facts may be inconsistent. So a doubt
     counts only if the files did not change.
     """
     state, doubt = _judged(database, known, scan=scan)
@@ -347,7 +349,7 @@ def evidence(state: Mapping[str, Any]) -> Dict[str, bytes]:
 
 
 class Alarm:
-    """The end of this program at its deadline, and the doubt that counts then."""
+    """Ends this program at its deadline. The latest doubt then decides whether the unit is started."""
 
     def __init__(self, *, show: bool) -> None:
         self.doubt: Optional[Doubt] = None
@@ -392,7 +394,7 @@ def main(arguments: List[str]) -> int:
         elif doubt is None:
             common.tell(config, about, wait=0)
         else:
-            # A report takes longer than the rest of the first deadline.
+            # Set a new deadline, because a report may take longer than the time left until the first deadline.
             signal.signal(signal.SIGALRM, lambda *_: os._exit(REFUSED))
             signal.setitimer(signal.ITIMER_REAL, _DEADLINE)
             common.say(f"NOT STARTED: {doubt.text}. Run {_NEXT.get(doubt.code, _NEXT[''])}", priority=3)
@@ -402,7 +404,7 @@ def main(arguments: List[str]) -> int:
             raise
         common.say(f"The refusal was not reported: {type(error).__name__}: {error}")
     finally:
-        # Nothing that happens after a doubt may start the unit, such as an output that nobody reads.
+        # After a doubt, nothing may start the unit, not even a failure such as an output that nobody reads.
         if alarm.doubt is not None:
             os._exit(REFUSED)
     return 0

@@ -209,7 +209,7 @@ def offline() -> Mapping[str, object]:
 
 
 def stale_by_hand(place: stand.Local, folder: Path) -> dict[str, float | None]:
-    """Crash the service, and recover it with the commands in chapter 4.1 of the runbook and the npm cache."""
+    """Crash the service, and recover it with the commands in chapter 4.1 of the runbook, using the npm cache."""
     return scripted("standard-by-hand", NPM_CACHE=npm_cache())(place, folder)
 
 

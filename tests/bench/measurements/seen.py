@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measure which outages are detected: by the playbook, by systemd's restart, and by monit with an HTTP check."""
+"""Measure which outages are detected by the playbook, by systemd's restart, and by monit with an HTTP check."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def package() -> Path:
 
 @functools.cache
 def host() -> hosts.Host:
-    """Return a host with the production unit's RestartSec, on which monit is installed but not running."""
+    """Return a host that has the production unit's RestartSec, and monit installed but not running."""
     place = hosts.Host.new("ssh", name="itsm-nexus-bench-seen", restart_after="10")
     hosts.run("podman", "cp", package(), f"{place.name}:/tmp/monit.deb")
     place.shell("dpkg --install --force-depends /tmp/monit.deb >/dev/null 2>&1; systemctl disable --now -q monit")

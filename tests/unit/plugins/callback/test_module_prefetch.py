@@ -19,7 +19,7 @@ PROBE, START = "itsm_nexus.runbook.health_probe", "itsm_nexus.runbook.node_proce
 
 
 class Packer:
-    """Records the calls of its methods. The method whose name is in `fails` raises an error."""
+    """Records the calls to its methods. The method whose name is in `fails` raises an error."""
 
     calls: list[tuple[Any, ...]]
     fails: str | None = None

@@ -185,7 +185,7 @@ def require_japanese_reason(result, identity):
     assert result["failed"]
     told = result["messages"]["msg"]
     assert told["id"] == identity
-    # A document writes an instant in its own way.
+    # The catalogue formats a time differently from the module.
     assert EN.message(told) == re.sub(r"(\d)T([\d:]+)[.]\d+Z", r"\1 \2 UTC", result["msg"].rstrip("."))
     require_japanese([told])
 

@@ -32,7 +32,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
 # A writer that commits as fast as it can, until its standard input is closed. It writes the duration of each commit to
-# a file. It must be another process: if this process closes a file of the database, it drops its own locks.
+# a file. It must be another process: a process that closes a file of the database drops all its own locks on that file.
 BUSY = """
 import select
 connection = sqlite3.connect(path, isolation_level=None, timeout=10)
@@ -196,7 +196,7 @@ def test_a_database_that_lost_its_rows_does_not_replace_the_good_backups(host: H
         assert "incidents had 200 rows and has 3" in result["problems"][0]
         assert result["messages"]["problems"][0]["id"] == "reason.backup.fewer"
     assert all(os.path.exists(path) for path in good)
-    # A person confirms the loss. Now the number of backups counts again.
+    # A person confirms the loss. Now the limit on the number of backups applies again.
     accepted = host.make(accept_fewer=True)
     assert accepted["problems"] == [] and len(host.files()) == 3
     assert host.make()["problems"] == []
@@ -233,10 +233,10 @@ def entry(days: float, *, verified: bool = True, lost: bool = False) -> Entry:
         # The newest verified backup stays, however old it is.
         ([entry(50)], retention.Limits(2, 8), []),
         ([entry(0, verified=False), entry(50)], retention.Limits(2, 8), []),
-        # The backups of killed runs take no place of a verified one. The first entry is the running backup.
+        # The backups of killed runs do not take the place of verified ones. The first entry is the running backup.
         ([entry(0), entry(1, verified=False), entry(2, verified=False), entry(3)], retention.Limits(2), [1, 2]),
         ([entry(0, verified=False), entry(1, verified=False), entry(2), entry(3)], retention.Limits(2), [1]),
-        # So does the newest one without missing rows.
+        # The newest verified backup without missing rows stays too.
         ([entry(0, lost=True), entry(1, lost=True), entry(50), entry(51)], retention.Limits(2, 8), [51]),
         # If the clock was set back, the order of the list counts.
         ([entry(9), entry(0), entry(1)], retention.Limits(2), [1]),
@@ -360,7 +360,7 @@ def test_a_command_gets_the_backup_on_its_standard_input(host: Host, tmp_path: P
             "ended with exit code 1: the store is",
         ),
         ("import sys; sys.exit(7)", 30, "ended with exit code 7: no output"),
-        ("import time; time.sleep(60)", 0.5, "did not end within 0.5 s and was killed"),
+        ("import time; time.sleep(60)", 0.5, "did not finish within 0.5 s and was killed"),
     ],
 )
 def test_a_failed_copy_is_a_problem_and_the_backup_stays(host: Host, program: str, timeout: float, told: str) -> None:

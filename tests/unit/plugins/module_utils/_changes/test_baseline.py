@@ -85,7 +85,7 @@ def test_a_degraded_service_never_replaces_the_manifest(values, severity, proble
         ready=lambda *_: None,
         see=lambda *_: lambda: None,
     )
-    # These are the results of the checks, which need a service.
+    # Set the results of the checks here, because the checks themselves need a service.
     call._result = {"severity": severity, "healthy": True, "last_success_at": timestamps.now()}
     call._result["readiness"] = {"problems": problems}
     call._save_seen = lambda: called.append(1)

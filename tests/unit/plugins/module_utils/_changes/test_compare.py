@@ -217,7 +217,7 @@ def test_a_waiting_change_keeps_the_time_when_it_was_first_seen():
     assert known.waiting == {AFTER.key: [GOOD, CHECK]}
     (change,) = compare.differences(known, {AFTER.key: AFTER}, now=NOW)
     assert (change.at, change.earliest, change.latest) == (GOOD + 50, GOOD, CHECK)
-    # The change was taken back.
+    # The change was undone.
     assert store.merged(known, {BEFORE.key: BEFORE}, started_at=GOOD - 1000, now=NOW).waiting == {}
     # The service was restarted, and works with the change.
     again = store.merged(known, {AFTER.key: AFTER}, started_at=GOOD + 200, now=NOW)

@@ -16,7 +16,7 @@ GOOD, FAILED = 1_000_000.0, 1_003_600.0
 
 
 def change(kind, name, before=60.0, **more):
-    """Return a change that many seconds before the failure, or at an unknown time."""
+    """Return a change that happened `before` seconds before the failure, or at an unknown time."""
     at = None if before is None else FAILED - before
     return Change(kind, name, "changed", at=at, earliest=GOOD, latest=FAILED + 100, **more)
 
@@ -38,7 +38,7 @@ CERTIFICATE, TABLE = change("certificate", "server.crt", 600), change("schema", 
 LATE = change("environment", "LATE", -30)
 OURS = change("unit", "/run/systemd/system/u.service.d/zz-held-INC.conf", 1, ours=True)
 
-# The findings, the changes, and the names in the wanted order.
+# The findings, the changes, and the names in the expected order.
 CASES = {
     "no finding: the nearest first": ([], [CERTIFICATE, LOCK, PORT], ["PORT", "package-lock.json", "server.crt"]),
     "a change that explains the finding": (

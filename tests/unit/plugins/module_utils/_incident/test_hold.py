@@ -258,7 +258,7 @@ def test_later_damage_puts_accepted_data_in_doubt_again(incident):
     data = incident_store.current(incident["state_dir"])["data"]
     assert (data["state"], data["reasons"]) == (incident_store.IN_DOUBT, ["a", "b", "c"])
     assert "accepted" not in data
-    # The release is still known, but it covers no damage any more.
+    # The release is still known, but it no longer covers any damage.
     about = incident_store.acceptance(data)
     assert (about.reason, about.codes, about.valid) == ("b", [], False)
     about = {"manager": "process", "unit": "x", "state": incident_store.SOUND, "reason": "restored"}

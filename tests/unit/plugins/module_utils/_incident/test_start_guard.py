@@ -317,7 +317,7 @@ def test_invented_ends_do_not_hide_confirmed_ones(state):
     found = service_ends.read(str(state), "itsm", since=0)
     confirmed = [each for each in found if each.confirmed]
     assert [each.invocation for each in confirmed] == [f"{number:032x}" for number in range(3)]
-    # The newest of the others, in the order of their times.
+    # Of the unconfirmed ends, only the newest ones are read, in chronological order.
     others = [each.invocation for each in found if not each.confirmed]
     assert others == [f"{number:032x}" for number in range(200 - service_ends.MOST_UNCONFIRMED, 200)]
     assert [each.at for each in found] == sorted(each.at for each in found)

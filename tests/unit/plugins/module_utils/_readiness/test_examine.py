@@ -19,7 +19,7 @@ URL = "http://localhost/health"
 
 @pytest.fixture
 def check(monkeypatch, tmp_path):
-    """Return a function that checks a service with this latency in milliseconds, each time ten minutes later."""
+    """Return a function that checks a service with a given latency in milliseconds. Each check is ten minutes later."""
     clock = {"now": NOW, "boot": "b1", "offset": 100.0}
     monkeypatch.setattr(measure, "clock", lambda: dict(clock))
 
@@ -77,7 +77,7 @@ def test_a_check_that_opens_no_incident_leaves_a_changed_clock_to_the_next_run(c
         (429, "", []),
         (429, "slow", []),
         (429, "not_ready", ["not_ready"]),
-        # The service has no such endpoint any longer.
+        # The service no longer has this endpoint.
         (404, "not_ready", []),
         (200, "not_ready", []),
         (503, "not_ready", ["not_ready"]),

@@ -51,7 +51,7 @@ def test_database(changes, cause, words):
     ("codes", "words"),
     [
         (["corrupt"], "pages are damaged. Accepted by a person on 10:00: CHG-4711"),
-        (["row_loss"], "A person who released the service on 10:00 (CHG-4711) did not accept this damage"),
+        (["row_loss"], "The person who released the service on 10:00 (CHG-4711) did not accept this damage"),
     ],
 )
 def test_damage_after_a_person_has_released_the_service(codes, words):

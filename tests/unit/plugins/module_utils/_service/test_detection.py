@@ -77,7 +77,7 @@ def test_a_healthy_service_has_no_first_failure(tmp_path):
 
 @pytest.mark.parametrize("severity", ["warning", "degraded"])
 def test_a_service_that_answers_with_a_problem_has_no_first_failure(tmp_path, monkeypatch, severity):
-    """The next outage begins later, even though no run has saved a time when the service was healthy."""
+    """The next outage does not begin at the earlier failure, even though no run has found the service healthy since."""
     detect(tmp_path, BAD, open=False)
     with monkeypatch.context() as patch:
         patch.setattr(detection, "mark_degraded", lambda _values, result: result.update(severity=severity))

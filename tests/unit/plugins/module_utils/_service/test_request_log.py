@@ -25,7 +25,7 @@ FORMS = {
     "json": '{{"time":"2026-03-02T{clock}.123Z","method":"GET","url":"{path}","status": {status}}}',
     "wrapped": '{{"level":"http","message":"GET {path} {status} 3 ms","timestamp":"2026-03-02T{clock}.123Z"}}',
 }
-# Two of these requests are before or after the outage.
+# The first of these requests is before the outage, and the last one is after it.
 OUTAGE = [("00:59:59", 500), ("01:00:01", 502), ("01:05:00", 200), ("01:09:57", 503), ("01:10:01", 500)]
 
 
@@ -202,7 +202,7 @@ def test_lines_of_quotation_marks_do_not_slow_down_the_count(tmp_path, line):
 def test_too_many_files_are_reported(tmp_path):
     for number in range(request_log._MOST_FILES + 1):
         lay(tmp_path / f"access.log.{number}", text(OUTAGE))
-    with pytest.raises(RequestLogError, match="52 log files were changed since the outage began, but at most 50"):
+    with pytest.raises(RequestLogError, match="52 log files have been changed since the outage began, but at most 50"):
         count(Places(log=str(tmp_path / "access.log")))
 
 

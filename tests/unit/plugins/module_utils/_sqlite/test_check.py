@@ -890,7 +890,7 @@ def test_a_folder_that_the_service_cannot_write_to(tmp_path: Path) -> None:
 
 
 def test_an_unknown_owner(tmp_path: Path) -> None:
-    with pytest.raises(SqliteError, match="owner must be a user on this host, not 'nobody-such'"):
+    with pytest.raises(SqliteError, match="owner is 'nobody-such', but this host has no such user"):
         check(str(tmp_path / "itsm.db"), owner="nobody-such")
 
 

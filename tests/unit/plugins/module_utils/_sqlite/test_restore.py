@@ -358,7 +358,7 @@ def test_backup_is_found_verified_and_its_age_and_loss_are_reported(path: str, t
 
 
 def unreadable(path: str, tmp_path: Path) -> Path:
-    """Create a database of which nothing can be read. Return an empty folder for its backups."""
+    """Create a database from which nothing can be read. Return an empty folder for its backups."""
     sqlite_samples.closed(path, rows=300)
     Path(path).write_bytes(b"\xa5" * os.path.getsize(path))
     folder = tmp_path / "backups"
@@ -391,7 +391,7 @@ def test_the_backup_that_loses_the_fewest_rows_is_used(path: str, tmp_path: Path
     # Damage can make the rows uncountable. The last good count is then used.
     counted = {**given, "expected": {}, "last_good": {"users": 2, "incidents": 295}}
     assert way(restore(path, act=False, **counted), "backup")["lost"] == {"incidents": 5}
-    # Without known numbers of rows, a backup with less than half of the rows of another backup counts as incomplete.
+    # Without known numbers of rows, a backup with fewer than half the rows of another backup counts as incomplete.
     assert way(restore(path, act=False, **{**given, "expected": {}}), "backup")["source"] == full
     # Of equal backups, the newest one is used, even if only its WAL is newer.
     with open(f"{old}-wal", "wb") as wal:
@@ -414,7 +414,7 @@ def test_the_rows_of_a_new_database_do_not_decide_which_backup_is_used(path: str
     assert way(plan, "backup")["lost"] == {}
     given = {"backup_dirs": [str(folder)], "patterns": [], "last_good": {"incidents": 295}}
     assert way(restore(path, act=False, replaced=True, **given), "backup")["lost"] == {"incidents": 5}
-    # Users may have deleted rows of a database whose rows can be counted.
+    # If the rows can be counted, users may have deleted the missing ones.
     assert way(restore(path, act=False, last_good={"incidents": 4}), "checkpoint")["lost"] == {}
     # Users do not delete almost all rows. A backup that was made after such a loss is no better than the database.
     plan = restore(path, act=False, **given)

@@ -541,7 +541,7 @@ CASES = [
     (
         "too_many_files",
         [SILENT, {"process": {"processes": [{**PROCESS_OPEN, "open_files": 1000}]}}],
-        "Process 100 has 1000 of at most 1024 files and connections open",
+        "Process 100 has 1000 files and connections open (limit: 1024)",
     ),
     ("too_many_files", [GONE, EXIT_1, signature("too_many_files", "EMFILE"), exception()], "could not open more"),
     ("disk_full", [FULL], "/var"),
@@ -1133,7 +1133,8 @@ def test_log_text_does_not_explain_an_external_stop(ending, cause, words):
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [
-        # The kernel sends SIGKILL, V8 and native code abort their own process, and systemd kills after a timeout.
+        # The kernel sends SIGKILL, V8 and native code abort their own process, and systemd kills a process after a
+        # timeout.
         ([BY_KILL, {"kernel": {"out_of_memory": [{**OTHER_NODE, "at": NOW}]}}], "oom_kill"),
         ([{"unit": {"result": "core-dump", "exit_code": "dumped", "exit_status": 6}}, HEAP_WORDS], "heap_oom"),
         (
@@ -1272,7 +1273,7 @@ def test_rows_only_in_the_wal_are_reported_but_are_not_the_cause():
     assert found.cause == "wal_pending"
     # The person on call must know that there is nothing to do, and that the file must stay.
     told = messages.english(found.summary)
-    assert told.endswith("only in the -wal file of the database: nothing to do, but do not delete this file")
+    assert told.endswith("only in the -wal file of the database: no action is needed, but do not delete this file")
 
 
 def test_a_host_on_which_nothing_could_be_collected():

@@ -578,7 +578,7 @@ def test_the_service_cannot_fake_messages_of_systemd(service):
 
 
 def daily_logs(service):
-    """Create the logs of an application that begins new files every day. Return the folder."""
+    """Create the logs of an application that starts new log files every day. Return the folder."""
     folder = pathlib.Path(service.described.app_dir) / "backend" / "logs"
     folder.mkdir(parents=True)
     now = time.time()
@@ -666,7 +666,7 @@ def test_a_log_without_times_counts_as_written_at_its_last_write():
 
 
 def test_a_crash_at_the_end_of_one_log_is_found_beside_a_newer_log(service):
-    """Node writes its last words without timestamps, after an old line. The application's own log has newer lines."""
+    """Node writes its last lines without timestamps, after an old line. The application's own log has newer lines."""
     now = time.time()
     service.described = service.described._replace(log_patterns=["backend/logs/*.log"])
     output = pathlib.Path(service.described.log_file)
@@ -769,7 +769,7 @@ def test_a_crash_soon_after_a_planned_restart_is_a_separate_sign():
 
 @pytest.mark.parametrize(("written", "expected"), [(907.0, 907.0), (899.997, 900.0)])
 def test_an_exception_without_a_time_is_dated_by_the_time_when_it_was_surely_logged(written, expected):
-    """Node writes an exception without a time. The line before it may be a request that was answered well."""
+    """Node writes an exception without a time. The line before it may be a request that was answered successfully."""
     crash = ["SyntaxError: bad", "    at wrap (/srv/x.js:1:1)", "", "Node.js v20.1.0"]
     lines = log_patterns.dated([f"{timestamps.iso(900)} INFO GET /api/tickets 200", *crash])
     log = log_patterns.analyse(lines, since=0, written_at=written)

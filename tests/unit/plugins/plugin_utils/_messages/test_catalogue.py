@@ -127,7 +127,7 @@ def test_every_message_is_used():
     ]
     unused = []
     for key in {*EN.sentences, *JA.sentences}:
-        # A singular form and a remedy have the key of their text, with an ending.
+        # The key of a singular form or of a remedy is the key of its text plus an ending.
         names = {key, re.sub(r"\.(?:one|do)\Z", "", key)}
         matched = any(each.match(name) for each in patterns for name in names)
         if not (names & said or key.split(".")[0] in families or matched):
@@ -194,7 +194,7 @@ def identities():
 
 
 def told_in(path):
-    """Return the quoted words and plain values in a YAML file, excluding comments. They can be message IDs."""
+    """Return the quoted words and plain values in a YAML file, which can be message IDs. Comments are excluded."""
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")]
     found = re.findall(r"'[a-z_.]+'|: [a-z_.]+$", "\n".join(lines), re.MULTILINE)
     return "\n".join(each for each in found if ".yml" not in each)

@@ -189,7 +189,7 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
         ),
         (
             {"event": "resolved", "rule": "repeated_restarts"},
-            "Find the root cause. A restart only helps until the next failure.",
+            "Find the root cause. A restart helps only until the next failure.",
             "根本原因を調査してください。再起動の効果は次の停止までの一時的なものです。",
         ),
         ({"rule": "our_own"}, "Find out what happened.", "状況を確認してください。"),

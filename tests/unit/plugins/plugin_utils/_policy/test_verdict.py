@@ -217,7 +217,7 @@ RUNG_CASES = [
         {"crash_loop": {"looping": True, "fell": False, "restarts": 4, "window": 600}},
         "restart",
         True,
-        "This playbook started the service 4 times within 10 minutes before this rung, and the service failed again: "
+        "This playbook started the service 4 times in the 10 minutes before this rung, and the service failed again: "
         "another restart will not help.",
     ),
     (

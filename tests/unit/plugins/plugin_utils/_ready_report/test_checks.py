@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each check finds its lack, and finds none on a good host. A check that could not be made is never ready."""
+"""Each check finds its problem, and none on a good host. A check that could not be done never counts as ready."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ BAD_BACKUP = backup("damaged", 1, "reason.sqlite.no_tables", path="/b/damaged.db
 REFUSED = {"contact": "dba", "channel": "slack hooks", "ok": False, "error": "answered 404 Not Found"}
 TAKEN = {**REFUSED, "ok": True, "error": ""}
 
-# A change of the good host, the check that finds it, its verdict, and a part of its text.
+# A change to the good host, the check that finds it, its verdict, and a part of its text.
 LACKS: list[tuple[Any, str, str, str]] = [
     ({"privileges.enough": False, "privileges.user": "deploy"}, "privileges", NOT_READY, "as deploy"),
     (
@@ -189,8 +189,8 @@ LACKS: list[tuple[Any, str, str, str]] = [
     ({"backups.found": [BAD_BACKUP]}, "backup", NOT_READY, "none of the 1 examined backups"),
     ({"backups.found": [backup("not_checked", 1)]}, "backup", NOT_CHECKED, "no backup could be checked"),
     ({"backups.found": [backup("sound", 90)]}, "backup", NOT_READY, "4 days old"),
-    ({"backups.found": [BAD_BACKUP, backup("sound", 90)]}, "backup", NOT_READY, "cannot be used as a whole"),
-    ({"backups.found": [BAD_BACKUP, backup("sound", 5)]}, "backup", WARNING, "newer backups cannot be used"),
+    ({"backups.found": [BAD_BACKUP, backup("sound", 90)]}, "backup", NOT_READY, "Newer backups have problems"),
+    ({"backups.found": [BAD_BACKUP, backup("sound", 5)]}, "backup", WARNING, "newer backups have problems"),
     (
         {"backups.found": [backup("older_schema", 5, "ready.backup.older_schema", number=2, first="003.js")]},
         "backup",
@@ -224,8 +224,8 @@ LACKS: list[tuple[Any, str, str, str]] = [
     ({"log.bytes": 6 << 30, "log.files": 70}, "logs", WARNING, "70 log files"),
     ({"process.processes": [{"open_files": 10, "open_files_max": 256}]}, "limits", NOT_READY, "only 256 files"),
     ({"unit.open_files_max": 256}, "limits", NOT_READY, "only 256 files"),
-    ({"process.processes": [{"open_files": 990, "open_files_max": 1024}]}, "limits", NOT_READY, "990 of at most 1024"),
-    ({"unit.memory_max": 105 * MIB}, "limits", WARNING, "100 of at most 105 MiB"),
+    ({"process.processes": [{"open_files": 990, "open_files_max": 1024}]}, "limits", NOT_READY, "open (limit: 1024)"),
+    ({"unit.memory_max": 105 * MIB}, "limits", WARNING, "100 MiB of memory (limit: 105 MiB)"),
     ({"process.processes": [], "unit.open_files_max": None}, "limits", NOT_CHECKED, "not running"),
     ({"secrets.missing": ["JWT_SECRET"]}, "secrets", NOT_READY, "JWT_SECRET"),
     ({"secrets.exposed": [{"path": "/e", "mode": "0644"}]}, "secrets", NOT_READY, "/e (mode 0644)"),
@@ -234,7 +234,7 @@ LACKS: list[tuple[Any, str, str, str]] = [
     ({"clock.at": ago(600)}, "clock", NOT_READY, "600 s"),
     ({"clock.at": ago(-20)}, "clock", WARNING, "20 s"),
     ({"clock.synchronized": False}, "clock", WARNING, "not synchronized"),
-    ({"versions.node": "18.20.4"}, "versions", WARNING, "support has ended: Node.js 18.20.4 is supported until 2025"),
+    ({"versions.node": "18.20.4"}, "versions", WARNING, "support has ended: Node.js 18.20.4 (end of support: 2025"),
     ({"versions.python": "3.8.20"}, "versions", WARNING, "Python 3.8.20"),
     ({"versions.node": "99.1.0"}, "versions", NOT_CHECKED, "99.1.0 is unknown"),
     ({"versions.node": None}, "versions", NOT_CHECKED, "the version of Node.js is unknown"),

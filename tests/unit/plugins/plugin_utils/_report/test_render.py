@@ -305,10 +305,10 @@ def test_memory_and_disk_are_judged_by_the_free_amount():
     why = {action.title: action.why for action in prose_actions.actions(EN, told)}
     assert why["Check log rotation"] == (
         "no full file system was found (1.0 GiB of 8.0 GiB was free on /srv; "
-        "/var/log/itsm/server.log had a size of 2.0 KiB)"
+        "the size of /var/log/itsm/server.log was 2.0 KiB)"
     )
     assert why["Consider more memory or disk"] == (
-        "memory and disk were sufficient (1.5 GiB of 4.0 GiB memory was free; 1.0 GiB of 8.0 GiB was free on /srv)"
+        "memory and disk were sufficient (free memory: 1.5 GiB of 4.0 GiB; 1.0 GiB of 8.0 GiB was free on /srv)"
     )
 
 
@@ -492,7 +492,7 @@ def test_that_no_table_has_fewer_rows_is_said_once(loss, why, told):
             ["notified    DBA by mail dba@x (unknown cause); Lead by mail lead@x, before this run"],
             id="notified by an earlier run",
         ),
-        pytest.param({}, screen_report.BAD, ["UNFINISHED", "the run ended before its verdict"], id="killed"),
+        pytest.param({}, screen_report.BAD, ["UNFINISHED", "the run ended before it reached a verdict"], id="killed"),
     ],
 )
 def test_summary(changes, tone, words):
@@ -923,7 +923,7 @@ CORRECT = (
     "  next step   Correct the inventory or the host: nexus_log_file. To see which values the host uses:",
     "              ansible-playbook --limit node1 playbooks/outage_discover.yml --check",
 )
-TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml --check shows what would be done"
+TRIAGE_IT = "  next step   outage_triage.yml finds the cause; outage_recover.yml --check shows what would be done"
 
 
 @pytest.mark.parametrize(
@@ -972,7 +972,7 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
                 "STOPPED: node1, another run is working on it; this run did not change the service",
                 "  other run   run-7, since 2026-03-02 01:02:03 UTC",
                 "  its step    restart, process 4711 is running",
-                "  next step   Wait until the other run ends. To let this playbook wait, run it again with -e",
+                "  next step   Wait until the other run ends. To make this playbook wait, run it again with -e",
                 "              outage_recover_wait=600. It waits up to 600 seconds and then starts. If the other run",
                 "              has crashed, its lock expires at 2026-03-02 01:04:00 UTC, or one minute after its last",
                 "              process ends.",
@@ -1141,7 +1141,7 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
         pytest.param(
             [event("incident", {"maintenance": None}, "nexus")],
             screen_report.GOOD,
-            ["MAINTENANCE ENDED: node1, outages are recovered again"],
+            ["MAINTENANCE ENDED: node1, recovery is enabled again"],
             id="maintenance ended",
         ),
         pytest.param(
@@ -1150,7 +1150,7 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             [
                 "DOWN: node1, emergency: https: connection refused; the process is gone; "
                 "this run did not change the service",
-                "  next step   Incident INC-1 holds the service (db_corrupt). Its postmortem names the evidence and",
+                "  next step   Incident INC-1 holds the service (db_corrupt). Its postmortem lists the evidence and",
                 "              the people who were notified.",
                 "              1. Do not start the service. Give the evidence to the DBA.",
                 "              2. See how many rows each method would lose:",
@@ -1166,7 +1166,7 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             [
                 "DOWN: node1, emergency: https: connection refused; the process is gone; "
                 "this run did not change the service",
-                "  next step   Incident INC-1 holds the service (db_unchecked). Its postmortem names the evidence and",
+                "  next step   Incident INC-1 holds the service (db_unchecked). Its postmortem lists the evidence and",
                 "              the people who were notified.",
                 "              Do not start the service. To see what must be done before the hold is released:",
                 "              ansible-playbook --limit node1 playbooks/outage_recover.yml --check",
@@ -1370,7 +1370,7 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
         '-e \'{"database_recovery_backup_dirs": ["/mnt/backup"], "database_recovery_backup_patterns": ["*.db"]}\'',
     ):
         assert text in shown
-    # The proposed backup is not the chosen one, and a shell can read the option.
+    # The option proposes a backup other than the chosen one. A shell must be able to parse this option.
     (option,) = [line for line in prose_methods.choices(JA, told) if "method=backup" in line]
     words = shlex.split(option[option.index("-e '") :])
     assert json.loads(words[1]) == {"database_recovery_backup_patterns": ["it's_2.db"]}
@@ -1780,7 +1780,7 @@ def test_a_host_cannot_add_a_command_to_a_next_step():
 def test_seeded_rows_are_removed_only_when_the_table_has_other_rows():
     seeded = incident(rows_before={"a": 3}, rows_seeded={"a": 4}, rows_seeded_removal=["sqlite3 /a.db 'DELETE'"])
     note, command = prose_data.seeded(EN, seeded)
-    assert "only when these tables have other rows" in note and command == "sqlite3 /a.db 'DELETE'"
+    assert "only if these tables also contain other rows" in note and command == "sqlite3 /a.db 'DELETE'"
     assert f"{' ' * 14}{command}" in screen_report.summary(EN, seeded, document="x")
     table = section(markdown_report.markdown(EN, seeded), "3.")
     assert "| `a` | 3 | 0 (+4 seeded) |" in table
@@ -1833,7 +1833,7 @@ def test_no_start_is_proposed_while_the_service_must_not_be_started(changes):
     titles = [each.title for each in prose_actions.actions(EN, doubt)]
     assert "Start the service" not in titles
     assert any(each.startswith("Only when the service may be started again: Restart the service.") for each in titles)
-    assert any(each.startswith("Free space on this file system") for each in titles)
+    assert any(each.startswith("Make room on this file system") for each in titles)
 
 
 def test_the_detection_names_the_problem_of_a_degraded_service():
@@ -1843,7 +1843,7 @@ def test_the_detection_names_the_problem_of_a_degraded_service():
     assert problem and line == "Health probe: severity degraded: the database is locked."
 
 
-@pytest.mark.parametrize(("loss", "words"), [("known", "resolved, with the data loss"), ("none", "resolved")])
+@pytest.mark.parametrize(("loss", "words"), [("known", "resolved, with data loss"), ("none", "resolved")])
 def test_the_message_about_the_end_names_the_data_loss(loss, words):
     escalation = {"to": [], "names": {"dba": "DBA"}, "notified": [sent("resolved", "dba")]}
     shown = incident(outcome="recovered", data_loss=loss, escalation=escalation)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The format of a timeline, and the hosts in a timeline that have an incident."""
+"""The format of a timeline, and the hosts that have an incident in a timeline."""
 
 from __future__ import annotations
 
