@@ -4,8 +4,8 @@
 
 """Restore the newest backup to a scratch folder, start the service on it, and measure how long this takes.
 
-The running service and its database are only read: see sandbox.py. The result is kept in restore_drill.json in the
-state folder.
+The drill does not change the running service or its database (see sandbox.py). The result is kept in
+restore_drill.json in the state folder.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _LIVE_PROPERTIES = ("ActiveState", "MainPID", "NRestarts", "ExecMainStartTimesta
 _COMMAND = re.compile(r"path=(.*?) ; argv\[\]=(.*?) ; ignore_errors=")
 _POLL = 0.1
 _PROBE = 5.0  # time limit of one request, in seconds
-# Time in seconds in which the service must have the restored database open after its first healthy answer.
+# Time limit in seconds, from the first healthy answer, for the service to open the restored database.
 _OPENED_WITHIN = 3.0
 _MARGIN = 64 << 20
 _LAST_LINE = 300
@@ -71,7 +71,7 @@ _FREE = re.compile(r"^MemAvailable:\s+(\d+) kB", re.MULTILINE)
 
 
 class Order(NamedTuple):
-    """A drill to make.
+    """A drill to run.
 
     unit: the service's unit. user: the service's user. app_dir: the application's folder. database: the live database.
     variable: the environment variable with the path of the database. backup: the backup to restore, or "" for the
@@ -120,7 +120,7 @@ class _Scratch(NamedTuple):
 
 
 class _Done:
-    """The result of a drill, so far."""
+    """The result of a drill so far."""
 
     def __init__(self) -> None:
         self.problems: List[Message] = []
@@ -133,7 +133,7 @@ class _Done:
         self.unchanged: Optional[bool] = None
         # True if the drill has reached its end: the service was healthy, and everything was checked.
         self.complete = False
-        # True if the backup was restored, so that the result is that of the service.
+        # True if the backup was restored. A later failure is the result of the drill, and no other backup is tried.
         self.restored = False
 
     def choose(self, chosen: choice.Chosen, *, asked: float) -> None:
@@ -144,7 +144,7 @@ class _Done:
 
 
 def drill(order: Order, *, check_mode: bool = False, run: commands.Runner = commands.run) -> Dict[str, Any]:
-    """Make a drill and return the result of the restore_drill module.
+    """Run a drill and return the result of the restore_drill module.
 
     A drill that failed is a result. Raises BackupError or SqliteError if a parameter is invalid or the drill cannot be
     made on this host.
@@ -176,7 +176,8 @@ def drill(order: Order, *, check_mode: bool = False, run: commands.Runner = comm
                 _restore_and_start(order, done, search, run=run)
             except (MessageError, OSError) as error:
                 done.problems.append(error.told if isinstance(error, MessageError) else quoted(error))
-                # If a replica cannot be restored, use the newest backup. A service that does not start is the result.
+                # If a replica cannot be restored, use the newest backup. After a backup has been restored, a failure
+                # is the result of the drill, and no other backup is tried.
                 if done.restored or number + 1 == len(chosen):
                     break
             else:
@@ -344,7 +345,7 @@ def _plan(
         **env_file.unit_environment(properties),
         order.variable: restored,
     }
-    # If the path is a link, SQLite puts the WAL next to the file to which it leads.
+    # If the path is a link, SQLite puts the WAL next to the link's target.
     with safe_open.acting((account.pw_uid, account.pw_gid)):
         live = list(dict.fromkeys((order.database, os.path.realpath(order.database))))
     return sandbox.Plan(
@@ -369,7 +370,7 @@ def _plan(
 def _scratch(order: Order, account: pwd.struct_passwd, done: _Done) -> Iterator[_Scratch]:
     """Make the folders of a drill, and remove them afterwards. Raises BackupError, OSError.
 
-    Only the folder `data` is in the zone of the service's user. It is removed without following links.
+    Only the folder `data` belongs to the service's user. It is removed without following links.
     """
     if account.pw_uid == 0:
         raise BackupError(message("reason.drill.as_root", unit=order.unit))
@@ -409,7 +410,7 @@ def _clear(parent: str, prefix: str) -> None:
 
 
 def _source(order: Order, done: _Done, search: choice.Search, scratch: _Scratch, *, run: commands.Runner) -> str:
-    """Return the path of the backup. A replica is first restored to a file in a folder of root, and checked.
+    """Return the path of the backup. A replica is first restored to a file in a root-owned folder, and checked.
 
     Raises BackupError.
     """
@@ -555,7 +556,7 @@ def _result(done: _Done, *, at: str, began: float) -> Dict[str, Any]:
 
 
 def _keep(state_dir: str, result: Mapping[str, Any]) -> None:
-    """Write the result to the state folder. Its problems are messages. Raises BackupError."""
+    """Write the result to the state folder, with its problems as messages. Raises BackupError."""
     kept = {name: value for name, value in result.items() if name not in ("changed", "messages")}
     kept["problems"] = result["messages"].get("problems", [])
     path = os.path.join(state_dir, RESULT)

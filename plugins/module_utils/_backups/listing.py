@@ -4,7 +4,7 @@
 
 """The list of the backups that this collection has made on a host, in backups.json in the state folder.
 
-A backup is listed before it is made, as not verified. So a killed run leaves an entry, and a file without an entry was
+A backup is listed as not verified before it is made. So a killed run leaves an entry, and a file without an entry was
 not made by this collection.
 """
 
@@ -58,7 +58,7 @@ class Entry(NamedTuple):
 
 
 def _entry(read: Any) -> Entry:
-    """Return an entry that was read from the file. Raises ValueError, TypeError or KeyError if it is none."""
+    """Return an entry that was read from the file. Raises ValueError, TypeError or KeyError if it is not valid."""
     if not isinstance(read, dict):
         raise ValueError("an entry is not an object")
     return Entry(
@@ -74,7 +74,7 @@ def _entry(read: Any) -> Entry:
 
 
 def lock_of(state_dir: str) -> str:
-    """Return the path of the lock of backups and drills."""
+    """Return the path of the lock for backups and drills."""
     return os.path.join(state_dir, _LOCK)
 
 

@@ -25,7 +25,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 CONFIG = "/etc/litestream.yml"
 # A path in the configuration file, on its own line or as the first key of a list item.
 _PATH = re.compile(r"^\s*(?:-\s+)?path:\s*(?P<quote>['\"]?)(?P<path>/.*?)(?P=quote)\s*(?:#.*)?$", re.MULTILINE)
-# The time in the last column of the lists of replicated changes: ltx since version 0.5, wal in earlier versions.
+# The commands that list the replicated changes: ltx since version 0.5, wal in earlier versions. The last column of
+# these lists is the time.
 _LISTS = ("ltx", "wal")
 _CREATED = re.compile(r"\b(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.\d+)?Z")
 _LIST_TIMEOUT = 30.0
@@ -104,7 +105,7 @@ def newest_change(replica: Replica, *, run: commands.Runner) -> Optional[float]:
 
 
 def restore(replica: Replica, target: str, *, timeout: float, run: commands.Runner) -> None:
-    """Restore the replica to a new file in a folder of root. Raises BackupError."""
+    """Restore the replica to a new file in one of root's folders. Raises BackupError."""
     began = time.monotonic()
     try:
         done = _call(replica, ["restore"], ["-o", target], timeout=timeout, run=run)

@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import printable
 
-# The part that is read at once, in bytes. Each part is compressed and sent as base64 text.
+# Size in bytes of one part of a backup. Each part is read at once, compressed, and sent as base64 text.
 PART = 8 << 20
 # Defaults of the module backup_fetch: number of copies on the controller, and maximum size of a copy in bytes.
 KEEP, LIMIT = 14, 10 << 30
@@ -34,7 +34,7 @@ _QUOTED = 200  # maximum length of an error text of the command
 class Command(NamedTuple):
     """A command that copies a backup. argv: may contain {path}, {name}, {sha256}, {bytes} and {at}.
 
-    user: the account that runs it. It need not be able to read the file, because the command reads standard input.
+    user: the account that runs it. The account need not be able to read the file: the command reads standard input.
     """
 
     argv: Sequence[str]
@@ -107,8 +107,8 @@ def answer(
 ) -> Dict[str, Any]:
     """Return the result of the backup_fetch module on the host. Only listed backups are read.
 
-    offset: where a part of the backup begins, or -1 for its size and SHA-256 only. where: if it is set, record that the
-    copy is there, and read nothing. Raises BackupError, SqliteError.
+    offset: where a part of the backup begins, or -1 for its size and SHA-256 only. where: the
+    place of a copy. If it is set, record the place, and read nothing. Raises BackupError, SqliteError.
     """
     entry = listing.listed(state_dir, path)
     told: Dict[str, Any] = {"changed": False, "size": entry.bytes, "sha256": entry.sha256}
@@ -129,7 +129,7 @@ def answer(
 def part(entry: Entry, *, offset: int, rights: safe_open.Rights, length: int = PART) -> Dict[str, Any]:
     """Return a part of a listed backup: data (base64 of zlib).
 
-    Raises BackupError if the file cannot be read or has changed its size since the backup was made.
+    Raises BackupError if the file cannot be read or its size has changed since the backup was made.
     """
     try:
         opened = sqlite_files.open_regular(entry.path, rights=rights)

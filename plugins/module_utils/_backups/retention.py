@@ -74,7 +74,7 @@ def remove(
 ) -> Tuple[List[Entry], List[Tuple[Entry, str]]]:
     """Remove backups. Return the entries without a file, and those whose file could not be removed, with the reason.
 
-    rights: the account for the folder. A file with another name, or that is no regular file, is not removed.
+    rights: the account for the folder. A file that has another name or is not a regular file is not removed.
     """
     gone: List[Entry] = []
     left: List[Tuple[Entry, str]] = []

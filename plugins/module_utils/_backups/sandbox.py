@@ -5,12 +5,13 @@
 """Run the service's own command in a transient unit that cannot reach or change the running service.
 
 systemd provides the private network, the read-only file system and the limits. A small program in this unit first
-checks that they are in effect, because systemd ignores some of these settings if it cannot apply them, for example in a
-container. Then it makes the two kinds of mounts that lie in folders of the service's user: it hides the live database,
-and it puts empty temporary file systems over the folders to which the service writes. It opens each of these paths as
-the service's user and mounts on the opened descriptor, so that a path that the user exchanges at this moment leads root
-nowhere else. Then it starts the command as the user in a private PID namespace with its own /proc: otherwise, the files
-of the running service could be changed through /proc, where the read-only file system does not apply.
+checks that the network is private and the file system is read-only, because systemd ignores some of these settings if
+it cannot apply them, for example in a container. Then the program makes two kinds of mounts in folders of the service's
+user: it hides the live database, and it puts empty temporary file systems over the folders to which the service writes.
+It opens each of these paths as the service's user and mounts on the opened descriptor, so root is not led elsewhere if
+the user replaces a path at this moment. Then it starts the command as the user in a private PID namespace with its own
+/proc: otherwise, the files of the running service could be changed through /proc, where the read-only file system does
+not apply.
 
 The first process of the unit stays. It stops the unit if the service writes too much to the disk.
 """
@@ -85,7 +86,8 @@ with open("/proc/self/mountinfo", "rb") as stream:
         if fields[3] == b"/" and fields[fields.index(b"-") + 1] == b"proc":
             proc.append(os.fsdecode(fields[4].decode("unicode_escape").encode("latin-1")))
 def too_much():
-    # The disk has other users. So look for the files of the service, with its rights, and only then at the free space.
+    # The free space alone is not enough, because the disk has other users. Also count the files of the service, with
+    # the rights of the service.
     found = os.statvfs(plan["data"])
     if found.f_bavail * found.f_frsize < plan["reserve"]:
         return True
@@ -151,9 +153,9 @@ os.chdir(plan["folder"])
 os.execve(plan["program"], plan["argv"], plan["environment"])
 """
 
-# The program that the unit runs last, with all rights of root. Arguments: the lock of the drills, the scratch folder,
-# and the folder in it that is a mount point in the unit. While the drill has the lock, it removes the scratch folder
-# itself. This program does it if the drill was killed.
+# The program that the unit runs last, with full root privileges. Arguments: the lock of the drills, the scratch folder,
+# and the folder in it that is a mount point in the unit. A drill that still has the lock removes its scratch folder
+# itself. If the drill was killed, this program removes the folder.
 _LEAVE = (
     "import ctypes, fcntl, os, shutil, sys; os.dup2(os.open('/dev/null', os.O_WRONLY), 2);"
     " lock = os.open(sys.argv[1], os.O_RDWR); fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB);"
@@ -164,9 +166,9 @@ _LEAVE = (
 class Plan(NamedTuple):
     """What the unit runs. hidden: files that are replaced with an unreadable file. writable: folders that are replaced
     with an empty temporary file system of at most `room` bytes. empty: the unreadable file. read_only: folders in which
-    the service must not be able to write. network: the inode of the network in which it must not run. data: the folder
-    that the service can write to. most, most_files: the number of bytes and of files there at which it is stopped.
-    reserve: the number of bytes that must stay free on the disk.
+    the service must not be able to write. network: the inode of the network in which the service must not run. data:
+    the folder that the service can write to. most, most_files: if `data` contains more bytes or files, the service is
+    stopped. reserve: the number of bytes that must stay free on the disk.
     """
 
     program: str
@@ -222,10 +224,11 @@ def properties(limits: Limits, *, output: str, data: str, folder: str, lock: str
         "ProtectKernelModules=yes",
         "ProtectKernelTunables=yes",
         "NoNewPrivileges=yes",
-        # The service runs as the user of the running one. An application may stop the process in its pid file.
+        # The unit runs as the same user as the running service. The application may try to stop the process that is
+        # named in its pid file.
         "SystemCallFilter=~kill pidfd_send_signal rt_sigqueueinfo rt_tgsigqueueinfo ptrace process_vm_writev",
         "SystemCallErrorNumber=EPERM",
-        # For the mounts and the change of the user. After the change, the process has no capabilities.
+        # For the mounts and for switching to the service's user. After the switch, the process has no capabilities.
         "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SETUID CAP_SETGID",
         f"ReadWritePaths={data}",
         f"StandardOutput=file:{output}",
@@ -286,8 +289,8 @@ def main_pid(unit: str, *, run: commands.Runner) -> Optional[int]:
 def in_network_of(pid: int, question: Callable[[], Any], *, timeout: float, proc_root: str = "/proc") -> Any:
     """Call a function in the private network of a process, in a child process, and return its value (JSON data).
 
-    Returns None if the process is not in a private network (yet): the running service would answer there. Raises
-    BackupError if the network cannot be entered.
+    Returns None if the process is not in a private network (yet), because the running service would answer in the
+    host's network. Raises BackupError if the network cannot be entered.
     """
 
     def enter() -> Any:

@@ -4,7 +4,7 @@
 
 """Make a verified backup, list it, remove surplus backups, and send the new one to another host.
 
-The steps are in the order that loses nothing: an old backup is removed only after the new one was verified.
+The order of the steps prevents data loss: an old backup is removed only after the new one has been verified.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Order(NamedTuple):
 
     @property
     def prefix(self) -> str:
-        """The beginning of the names of the backups. A recovery finds backups by this name."""
+        """The prefix of the backups' file names. A recovery finds backups by this prefix."""
         return f"{os.path.basename(self.path)}{retention.BEFORE_TIME}"
 
 
@@ -55,8 +55,9 @@ def make(
 ) -> Dict[str, Any]:
     """Make a backup and return the result of the scheduled_backup module.
 
-    A problem with a backup that was made (its rows, its copy on another host) is in the result. Raises SqliteError or
-    BackupError if no verified backup was made. The list of backups and all older backups are then unchanged.
+    If a backup was made but has a problem (with its rows or its copy on another host), the result contains the problem.
+    Raises SqliteError or BackupError if no verified backup was made. In this case, the list of backups and all older
+    backups are unchanged.
     """
     _check(order)
     began = time.monotonic()
@@ -99,7 +100,7 @@ def _check(order: Order) -> None:
 
 
 def _rights(order: Order) -> safe_open.Rights:
-    """Return the account that acts in the folder of the backups. Raises SqliteError."""
+    """Return the account whose rights are used in the folder of the backups. Raises SqliteError."""
     try:
         return safe_open.rights_on(order.folder, user=sqlite_files.rights_on(order.path, order.user))
     except OSError as error:

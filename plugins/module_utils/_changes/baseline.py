@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Collect and save the manifest in the round trip of the health probe, while its other checks run.
+"""Collect and save the manifest in the module call of the health probe, while the probe's other checks run.
 
 In each function, the `values` argument contains the parameters of the health_probe module.
 """
@@ -39,7 +39,7 @@ def of_detection(
 ) -> Callable[[], None]:
     """Run `meanwhile`, and collect the manifest at the same time. Return a function that saves it.
 
-    Nothing is collected or saved if the parameters do not ask for it, in check mode, or if the service is not healthy.
+    Nothing is collected or saved in check mode, if the parameters do not ask for it, or if the service is not healthy.
     See detection.See.
     """
     started_at = health["process"]["started_at"]

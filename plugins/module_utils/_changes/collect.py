@@ -42,7 +42,7 @@ _SMALL = 1 << 16
 _LARGEST_REFS = 1 << 22
 # Time limit in seconds for reading the schema.
 _DATABASE = 2.0
-# The schema of a database that is written to all the time is read again after this number of seconds.
+# If a database is written to all the time, its schema is read again after this number of seconds.
 _SCHEMA_EVERY = 300.0
 _MOST_TABLES = 5000
 
@@ -76,15 +76,15 @@ class Place(NamedTuple):
         return os.path.normpath(os.path.join(self.app_dir, path))
 
     def of_host(self, path: str) -> str:
-        """Return the path of a file of the host. For tests, its root can be another folder."""
+        """Return the path of a file of the host. In tests, the root can be another folder."""
         return os.path.join(self.root, path.lstrip("/"))
 
 
 def collect(place: Place, known: Optional[entries.Manifest], *, schema: bool = True) -> Entries:
     """Return all entries. known: the manifest, so that unchanged files are not read again.
 
-    schema: True to read the tables and the migrations of the database if its files have changed. This process then
-    belongs to the service's user for good.
+    schema: True to read the tables and the migrations of the database if its files have changed. Afterwards, this
+    process permanently runs as the service's user.
     """
     before = dict(known.entries) if known is not None else {}
     found: Entries = {}
@@ -150,7 +150,7 @@ def _environment_files(place: Place, known: Entries, found: Entries) -> None:
 
 
 def _application(place: Place, known: Entries, found: Entries) -> None:
-    """Add the entries of the application's folder. Links of root lead to the current release."""
+    """Add the entries of the application's folder. Links that root owns lead to the current release."""
     files.add(found, _release_link(place), _commit(place))
     names = [("package_json", "package.json"), *(("lock_file", name) for name in _LOCK_FILES)]
     names.append(("modules", "node_modules/.package-lock.json"))
@@ -228,7 +228,7 @@ def _certificate(place: Place, known: Entries, found: Entries) -> None:
 
 
 def _at(entry: Optional[Entry], path: str) -> Optional[Entry]:
-    """Return an entry whose path is a setting, so that another path is a change of the same entry."""
+    """Return the entry with its path as a part, so that a different path counts as a change of the same entry."""
     return entry and entry._replace(parts={**entry.parts, entries.PATH: path})
 
 
@@ -253,7 +253,10 @@ def _node(place: Place, known: Entries, found: Entries) -> None:
 
 
 def _database_file(place: Place) -> Optional[Entry]:
-    """Return the entry of the database's file. Its content changes all the time, so only an empty file counts."""
+    """Return the entry of the database's file.
+
+    Its content changes all the time, so the entry shows only whether the file is missing, is empty or contains data.
+    """
     entry = files.file("database", place.database, known={}, name="database")
     if entry is None or entry.stamp is None:
         return Entry("database", "database", "missing", parts={entries.PATH: place.database})

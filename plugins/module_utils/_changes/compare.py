@@ -57,7 +57,10 @@ class _Times(NamedTuple):
     latest: float
 
     def at(self, *times: float) -> Optional[float]:
-        """Return the first of these times that is possible, or None. File systems round times down."""
+        """Return the first of `times` that is between `earliest` and `latest`, or None.
+
+        The tolerance is 2 s, because file systems round times down.
+        """
         return next((each for each in times if each and self.earliest - 2 <= each <= self.latest + 2), None)
 
 
@@ -134,7 +137,8 @@ def _is_same_content(before: Entry, after: Entry) -> bool:
     if before.stamp is None or after.stamp is None:
         return True
     if after.kind == "modules" and entries.MANY not in after.parts:
-        # Programs create files such as caches in the folder. If the names are the same, only another folder counts.
+        # Programs create files such as caches in the folder. So if the named parts are the same, only a replaced folder
+        # (with another inode) counts as a change.
         return after.stamp.inode == before.stamp.inode
     # If the named parts are the same, a value that is not stored may have changed.
     return after.stamp.is_same_content(before.stamp)
@@ -145,7 +149,7 @@ def _access(stamp: Stamp) -> str:
 
 
 def _time(before: Optional[Stamp], after: Entry, times: _Times, *, now: float) -> Optional[float]:
-    """Return when an entry was changed, or None. A file that was moved there is older than its folder's change."""
+    """Return when an entry was changed, or None. A file that was moved may be older than its folder's change."""
     candidates = []
     if after.stamp is not None and (before is None or after.stamp.at != before.at):
         candidates.append(after.stamp.at)
@@ -156,7 +160,7 @@ def _time(before: Optional[Stamp], after: Entry, times: _Times, *, now: float) -
 
 
 def _files(before: Entry, after: Entry, times: _Times, *, now: float) -> List[Change]:
-    """Return the files of a folder with code that have changed since."""
+    """Return a change for each file that has changed in a folder with code."""
 
     def change(name: str, what: str, at: float) -> Change:
         path = os.path.join(after.name, name) if after.name != "." else name
@@ -172,7 +176,7 @@ def _files(before: Entry, after: Entry, times: _Times, *, now: float) -> List[Ch
 
 
 def _parts(before: Entry, after: Entry, times: _Times, at: Optional[float]) -> List[Change]:
-    """Return a change for each named part of an entry that differs."""
+    """Return a change for each named part that differs between the two entries."""
     found: List[Change] = []
     names = sorted({*before.parts, *after.parts})
     if entries.MANY in names:

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Something on the host that can change, and the manifest: all of these things, as they were when the service worked.
+"""An entry describes something on the host that can change. The manifest contains the entries of a healthy service.
 
-No value of a secret is stored, and no hash of such a value. A file that may contain a secret is described only by its
-stamp. See kinds.py.
+Neither the value of a secret nor a hash of this value is stored. A file that may contain a secret is described only by
+its stamp. See kinds.py.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 # Number of characters of a digest. The digest detects changes; it does not protect against forgery.
 DIGEST = 32
-# The part with the path, for an entry whose path is a setting.
+# The name of the part that contains the path. Only entries whose path is a setting have this part.
 PATH = "path"
-# The only part of an entry that has too many parts.
+# If an entry would have too many parts, this is the name of its only part.
 MANY = "too many to list"
-# The part with the end of the validity of a certificate.
+# The name of the part that contains a certificate's expiry date.
 UNTIL = "valid until"
 _MOST_TEXT = 300
 
@@ -53,9 +53,9 @@ class Entry(NamedTuple):
     name: the path or the name, as a person knows it. value: a version, a commit or a digest, which is compared; empty
     if only the stamp is known. stamp: the status of the file, or None. parts: named parts, such as the variables of an
     environment file. The text of a part is empty if it is unknown, or if it may be a secret. since: when the folder of
-    the file was last changed or, for a schema, when it was read, in seconds since the epoch. latest: files of a folder
-    that were changed last, with the times of their changes. gate: the status of the files of a database when its schema
-    was read. It is empty if the files have changed since, so that the schema may have changed too.
+    the file was last changed or, for a schema, when it was read, in seconds since the epoch. latest: the most recently
+    changed files of a folder, with the times of their changes. gate: the status of the files of a database when its
+    schema was read. It is empty if the files have changed since, because the schema may then have changed too.
     """
 
     kind: str
@@ -79,7 +79,7 @@ class Entry(NamedTuple):
 
     @property
     def _status(self) -> Optional[Sequence[int]]:
-        """The status without the time, because a change of the time alone changes nothing."""
+        """The status without the time, because a new time alone does not count as a change."""
         return None if self.stamp is None else tuple(int(each) for each in self.stamp[:6])
 
 
@@ -87,10 +87,10 @@ Entries = Dict[str, Entry]
 
 
 class Manifest(NamedTuple):
-    """The entries of the time when the service was last healthy.
+    """The entries from the last check that found the service healthy.
 
-    at: the time of that check, in seconds since the epoch. waiting: the entries that have changed since, although the
-    service has not loaded them yet, with the times (seconds) between which the change was first seen.
+    at: the time of that check, in seconds since the epoch. waiting: the entries that have changed but that the service
+    has not loaded yet, each with the times (seconds) of the last check before the change and the first check after it.
     """
 
     at: float
@@ -99,7 +99,7 @@ class Manifest(NamedTuple):
 
 
 def to_json(manifest: Manifest) -> bytes:
-    """Return the content of the manifest's file. Its time is the modification time of the file."""
+    """Return the content of the manifest's file. The modification time of the file stores the manifest's time."""
     waiting = {key: list(each) for key, each in manifest.waiting.items()}
     data = {"version": 1, "entries": plain(manifest.entries), "waiting": waiting}
     return json.dumps(data, sort_keys=True, separators=(",", ":")).encode() + b"\n"
@@ -126,7 +126,7 @@ def of_plain(known: Sequence[Mapping[str, Any]]) -> Entries:
 
 
 def text(value: object) -> str:
-    """Return a short text on one line. Long values only show that they are different."""
+    """Return a value as text on one line. A long value is truncated."""
     return " ".join(str(value).split())[:_MOST_TEXT]
 
 

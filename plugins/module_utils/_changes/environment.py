@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The names of environment variables, and the values of variables that are no secrets."""
+"""The names of environment variables, and the values of variables that are not secret."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names
 
-# Variables of Node applications whose values are no secrets.
+# Variables of Node applications whose values are not secret.
 _HARMLESS = ("NODE_ENV", "HOST", "PORT", "HTTP_PORT", "HTTPS_PORT", "ENABLE_HTTPS", "TZ", "LANG", "LC_ALL")
 _PATHS = ("DATABASE_PATH", "DB_PATH", "SQLITE_PATH")
-# The part of a line that is no variable.
+# The name that stands for a line that is not a variable.
 NO_NAME = "(not a name)"
 # The last line of a key in PEM format is BASE64=, so it looks like a variable. Ordinary names have underscores.
 _BASE64 = lazy(r"[A-Za-z0-9]{20,}|(?=\w*[a-z])(?=\w*[A-Z])(?=\w*[0-9])\w{20,}")
-# A short last line: only a multiple of four characters, with the padding, is base64.
+# A short last line of a key: it is base64 only if its length, with the padding, is a multiple of four.
 _SHORT_BASE64 = lazy(r"(?=\w*[a-z])(?=\w*[A-Z])(?=\w*[0-9])[A-Za-z0-9]{2,}={0,2}")
 # A value with other characters may be an address with a password.
 _PLAIN = lazy(r"[\w./:-]{0,200}")
 
 
 def shown(name: str, value: str) -> str:
-    """Return the value of a variable if it is certainly no secret, otherwise an empty text."""
+    """Return the value of a variable if it is certainly not secret, otherwise an empty text."""
     known = name in (*_HARMLESS, *_PATHS) or _is_path(name)
     return value if known and _PLAIN.fullmatch(value) and "://" not in value else ""
 
@@ -50,7 +50,7 @@ def read(data: bytes) -> Tuple[str, Mapping[str, str]]:
 
 
 def named(parts: Mapping[str, str]) -> Dict[str, str]:
-    """Return the paths of the certificate and of its key, as far as these parts of an entry name them."""
+    """Return the paths of the certificate and of its key, if these parts of an entry name them."""
     found: Dict[str, str] = {}
     for part, value in parts.items():
         # In a unit, the part of a variable is "Environment NAME".

@@ -22,13 +22,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 # A larger file is not read. A change is then found by the file's status alone.
 _LARGEST = 16 << 20
-# Limits of a folder with code.
+# Limits for a folder that contains code: number of files, depth of subfolders.
 _MOST_FILES, _DEEPEST = 3000, 12
 _CODE = (".js", ".cjs", ".mjs", ".ts", ".sql", ".node")
-# Folders without code of the service.
+# Folders that contain no code of the service.
 _SKIPPED = ("node_modules", "logs", "log", "backups", "backup", "uploads", "coverage", "test", "tests")
 _MOST_NAMES = 2000
-# The entries of a folder that were changed last.
+# Maximum number of most recently changed files that an entry lists.
 _MOST_LATEST = 20
 
 # Returns the value and the named parts of a file's content.
@@ -93,7 +93,7 @@ def folder(kind: str, path: str, *, known: Entries, name: str = "") -> Optional[
     there = status(path)
     if there is None or not stat.S_ISDIR(there.st_mode):
         return None
-    # The size of a folder depends on its file system, and says nothing more than its modification time.
+    # The size of a folder depends on its file system, and shows no change that the modification time does not show.
     stamp = stamp_of(there)._replace(size=0)
     entry = entry._replace(stamp=stamp, since=_folder_changed(path))
     if before is not None and before.stamp is not None and before.stamp[:6] == stamp[:6]:
@@ -134,7 +134,7 @@ def code(kind: str, path: str, *, name: str, skipped: Sequence[str] = ()) -> Opt
 
 
 def _walk(path: str, skipped: Sequence[str]) -> Iterator[Tuple[str, os.stat_result]]:
-    """Yield the relative path and the status of each file with code and of each folder. Links are not followed."""
+    """Yield the relative path and the status of each code file and of each folder. Links are not followed."""
     left: List[Tuple[str, int]] = [("", 0)]
     # The first folder may be a link to the current release.
     yield "", os.stat(path)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Dict, NamedTuple, Tuple
 
-# Causes that an error in the application, its modules or its configuration can have.
+# Causes of an outage that can result from an error in the application, its modules or its configuration.
 _FALLS = ("unhandled_exception", "crash_loop", "stopped", "killed", "unknown", "hung", "not_ready")
 _MEMORY = ("oom_kill", "heap_oom", "memory_pressure")
 _DATABASE = ("db_corrupt", "db_unchecked", "db_locked", "database_owner", "wal_growing")
@@ -21,7 +21,7 @@ _DATABASE = ("db_corrupt", "db_unchecked", "db_locked", "database_owner", "wal_g
 class Kind(NamedTuple):
     """A kind of change.
 
-    typical: the causes that usually have a reason of this kind. explains: other causes that such a change can have.
+    typical: the causes that usually result from such a change. explains: other causes that such a change can explain.
     near: False for a change that rarely affects the service. at_start: True if a running service does not notice the
     change before its next start. additive: True if something new of this kind rarely affects the service, because
     nothing uses it yet. always_there: True if an entry that is missing has not been read, so it was neither added nor

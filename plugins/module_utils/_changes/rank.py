@@ -7,13 +7,13 @@
 The order is a table of a few rules, so that a person can understand it:
 
 1. A change that a finding names, such as a variable in the text of an exception.
-2. A change whose kind can have the cause that was found.
+2. A change of a kind that can explain the cause in a finding.
 3. Any other change that affects the service.
 4. A change that rarely affects the service, such as a package.
 
-Within a rule, a kind that usually has this effect is first. New things that nothing uses yet are last, such as a new
-variable. Otherwise, the change that was nearest to the failure is first. Changes after the failure and changes by this
-collection are listed last, because they did not cause the outage.
+Within a rule, changes of a kind that usually has this effect are first. New things that nothing uses yet, such as a new
+variable, are last. Otherwise, the change that was nearest to the failure is first. Changes after the failure and
+changes by this collection are listed last, because they did not cause the outage.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ NAMED, EXPLAINS, POSSIBLE, UNLIKELY, AFTER, OURS = "named", "explains", "possibl
 _ORDER = (NAMED, EXPLAINS, POSSIBLE, UNLIKELY, AFTER, OURS)
 SUSPECTS = (NAMED, EXPLAINS, POSSIBLE)
 MOST = 40
-# A finding with less confidence is only a note.
+# A finding with a lower confidence than this is only a note.
 _LIKELY = 0.5
 # File systems and logs round times. A change up to this number of seconds after the failure counts as before it.
 _SLACK = 0.1
 # Causes that the application itself describes in its log.
 _LOGGED = ("unhandled_exception", "syntax_error", "crash_loop", "unknown")
-# A shorter name occurs in many texts by accident.
+# A shorter name occurs in many texts by chance.
 _SHORTEST_NAME = 3
 # A part of a text that is a name: a variable, a file, a package or a table.
 _NAME = r"(?<![\w-]){}(?![\w-])"

@@ -23,7 +23,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 NAME = "manifest.json"
 _LARGEST = 4 << 20
-# A service may write files itself while it starts. Number of seconds after the start for which they count as loaded.
+# A service may write files itself while it starts. Files that change within this number of seconds after the start
+# count as loaded.
 _START = 3.0
 
 
@@ -65,11 +66,12 @@ def _are_alike(known: Manifest, new: Manifest) -> bool:
 def merged(known: Optional[Manifest], seen: Entries, *, started_at: float, now: Optional[float] = None) -> Manifest:
     """Return the manifest after a check that found the service healthy.
 
-    known: the manifest before this check. seen: what is there now. started_at: when the process of the service was
-    started, in seconds since the epoch.
+    known: the manifest before this check. seen: the entries that exist now. started_at: when the process of the service
+    was started, in seconds since the epoch.
 
-    A running service has not loaded what was changed after its start. So its health says nothing about such a change:
-    the previous entry stays in the manifest until the service is healthy after its next start.
+    A running service has not loaded changes that were made after its start. Even if the service is healthy, such a
+    change may be harmful. Therefore, the previous entry stays in the manifest until the service is healthy after its
+    next start.
     """
     at = time.time() if now is None else now
     if known is None:
@@ -79,7 +81,7 @@ def merged(known: Optional[Manifest], seen: Entries, *, started_at: float, now: 
     for key in {**known.entries, **seen}:
         before, after = known.entries.get(key), seen.get(key)
         if before is not None and after is not None and after.is_like(before):
-            # A schema that was read again is as it was, but at a later time.
+            # A schema that was read again is unchanged, but its new entry has a later time.
             entries[key] = before if before.value else after._replace(latest=())
             continue
         first_seen = list(known.waiting.get(key) or (known.at, at))
@@ -94,9 +96,9 @@ def merged(known: Optional[Manifest], seen: Entries, *, started_at: float, now: 
 
 
 def _is_loaded(before: Optional[Entry], after: Optional[Entry], *, started_at: float, first_seen: List[float]) -> bool:
-    """Return True if the service was started after a change, so that it works with this change.
+    """Return True if the service was started after a change and has therefore loaded it.
 
-    first_seen: the times between which the change was first seen.
+    first_seen: the times of the last check before the change and of the first check after it.
     """
     entry = after or before
     if entry is None or not kinds.of(entry.kind).at_start:

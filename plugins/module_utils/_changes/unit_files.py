@@ -75,8 +75,8 @@ def _drop_in_folders(names: Sequence[str]) -> List[str]:
 def read(data: bytes) -> Tuple[str, Mapping[str, str]]:
     """Return the settings of a unit's file as parts. This is a Reader, see files.py.
 
-    The value of a setting that may contain a secret is empty. Of a program, only its path is kept. A name of an
-    environment variable is a part of its own.
+    The value of a setting that may contain a secret is empty. For a program, only its path is kept. The name of each
+    environment variable is a separate part.
     """
     parts: Dict[str, str] = {}
     for key, value in _settings(data.decode("utf-8", "replace")):

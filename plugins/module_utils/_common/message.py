@@ -110,7 +110,7 @@ def _english(value: Value, templates: Mapping[str, str]) -> List[str]:
 
 
 def with_stop(text: str) -> str:
-    """Return text on one line, with a full stop. There is none after a command (the part after a line break)."""
+    """Return text on one line, with a full stop unless it ends with a command (the part after a line break)."""
     if "\n" in text:
         return text.replace("\n", " ")
     return text if text.endswith((".", "!", "?")) else f"{text}."

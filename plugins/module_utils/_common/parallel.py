@@ -105,7 +105,7 @@ def _give_up(child: _Child) -> Answer:
 
 
 def _do_meanwhile(function: Callable[[], Any], children: Collection[_Child]) -> None:
-    """Call a function while child processes are running. If it raises an exception, end them."""
+    """Call a function while child processes are running. If the function raises an exception, end these processes."""
     try:
         function()
     except BaseException:

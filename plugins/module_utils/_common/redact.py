@@ -83,7 +83,7 @@ class _Rule(NamedTuple):
     words: Sequence[str]
     pattern: str
     replacement: Union[str, Callable[[Match[str]], str]]
-    # A line without any of these characters cannot match. If empty, every line can match.
+    # A line without any of these characters cannot match. If `signs` is empty, every line can match.
     signs: str = ""
 
 

@@ -108,7 +108,7 @@ class _Copy:
         while at >= 0:
             following = at + 1
             end = folded[at - 1 : at]
-            # A brace at the end of a line is only dropped together with a quote before it.
+            # A brace at the end of a line is dropped only together with a quote before it.
             if end in signs or (end in _LEFT_OUT and (end != "}" or folded[at - 2 : at - 1] == '"')):
                 before = _BEFORE_BREAK.search(text[max(last, at - 8) : at])
                 begin = at - len(before.group()) if before else at

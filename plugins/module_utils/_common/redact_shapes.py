@@ -121,12 +121,11 @@ class Words:
         groups: Dict[str, List[str]] = {}
         for word in words:
             groups.setdefault(word[:2], []).append(word)
-        # commonprefix compares characters instead of path components. This is right here, because the words are not
-        # paths.
+        # commonprefix compares characters instead of path components. This is correct, because the words are not paths.
         self._groups = [(os.path.commonprefix(group), group) for group in groups.values()]  # noqa: RUF071
 
     def found_in(self, text: str) -> Set[str]:
-        """Return the words that text contains. The case of letters matters."""
+        """Return the words that text contains. The search is case-sensitive."""
         return {word for beginning, group in self._groups if beginning in text for word in group if word in text}
 
 

@@ -74,7 +74,7 @@ def _running(found: units.Found, *, proc_root: str) -> _Running:
 
 
 def _app_dir(found: units.Found, running: _Running) -> str:
-    """Return the working directory of the service. It is named as in the unit, because it may be a link."""
+    """Return the working directory of the service. The unit's path is preferred, because it may be a link."""
     if found.unit is not None and found.unit.folder.startswith("/"):
         return os.path.normpath(found.unit.folder)
     if running.node is not None and running.node.cwd:
@@ -237,7 +237,7 @@ def discover(
     """Return the proposed variables, the questions and the information. Raises DiscoveryError.
 
     unit, app_dir, environment_file: the values in the inventory, or empty. root: the folder below which the
-    configuration of proxies is searched, "/" except in tests.
+    configuration of proxies is searched for, "/" except in tests.
     """
     found = units.find(unit, app_dir=app_dir, run=run, proc_root=proc_root)
     running = _running(found, proc_root=proc_root)

@@ -16,7 +16,7 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names
 
-# Usual files with the service's environment, relative to the application's folder.
+# Files that usually contain the service's environment, relative to the application's folder.
 USUAL_FILES = (
     "config/env/.env.production",
     ".env.production",
@@ -27,7 +27,8 @@ PROCESS, UNIT, FILE = "process", "unit", "file"
 
 _PORT = re.compile(r"[0-9]{1,5}\Z")
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,40}\Z")
-# A path has no blanks at its ends, no characters of a URL, and no equals sign or quotation mark.
+# A path has no blanks at its ends. It contains no quotation marks, equals signs, or special characters of URLs and
+# shells.
 _PATH = re.compile(r"(?!\s)[^\x00-\x1f\x7f\"'`=?&@{}<>|;$*\\]{1,400}(?<!\s)\Z")
 _PORTS = ("PORT", "HTTP_PORT", "HTTPS_PORT")
 _WORDS = ("NODE_ENV", "ENABLE_HTTPS")

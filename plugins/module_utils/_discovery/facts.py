@@ -55,9 +55,9 @@ class Facts(NamedTuple):
     ready: Optional[str]
     proxies: Sequence[Proxy]
     disk: Optional[Mapping[str, Any]]
-    # The folder in the inventory if this host does not have it, otherwise an empty string.
+    # The application's folder from the inventory if it does not exist on this host, otherwise an empty string.
     missing_folder: str = ""
-    # The environment file in the inventory if this host does not have it, otherwise an empty string.
+    # The environment file from the inventory if it does not exist on this host, otherwise an empty string.
     missing_environment_file: str = ""
 
     def relative(self, path: str) -> str:

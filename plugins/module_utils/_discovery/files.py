@@ -146,7 +146,7 @@ def databases(place: Place) -> List[str]:
 
 
 def logs(place: Place, *, more: Sequence[str], theirs: Sequence[str] = ()) -> List[Dict[str, Any]]:
-    """Return the folders that contain *.log files, with the number of these files and the newest time.
+    """Return the folders that contain *.log files, with the number of these files and the time of the newest one.
 
     theirs: folders from the service's environment.
     """
@@ -166,7 +166,7 @@ def _folders(place: Place, usual: Sequence[str], theirs: Sequence[str]) -> List[
 
 
 def backups(place: Place, *, more: Sequence[str], theirs: Sequence[str] = ()) -> List[Dict[str, Any]]:
-    """Return the folders that contain copies of a SQLite database: names, and the newest name and time.
+    """Return the folders that contain copies of a SQLite database, with the names and the newest time of the copies.
 
     The newest file must be a SQLite database, so that a folder with other files is not taken for a backup. theirs:
     folders from the service's environment.

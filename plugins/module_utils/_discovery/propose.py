@@ -107,7 +107,7 @@ def _command(facts: Facts, found: Proposal) -> None:
         return
     usual = procfs.find_program("node", app_dir=facts.app_dir)
     program = facts.program or argv[0]
-    # If the disk does not answer, no path is followed.
+    # If the disk does not answer, no links are resolved.
     follows = facts.disk is not None
     if (
         follows
@@ -159,7 +159,7 @@ def _environment(facts: Facts, found: Proposal) -> None:
 
 
 def _missing_environment_file(facts: Facts, found: Proposal) -> None:
-    """Ask for the environment file if the inventory names one that does not exist, and no fact proves another file."""
+    """Ask for the environment file if the inventory names one that does not exist, and the facts name no other."""
     if facts.missing_environment_file and found.value("nexus_environment_file") is None:
         # The variable is set, so a question about the variable would count as answered.
         found.ask("", message("discovery.question.no_such_file", path=facts.missing_environment_file))

@@ -5,10 +5,10 @@
 """Let this process write to one folder only, and cut it off from the network and from all other processes.
 
 For child processes only. The kernel enforces these limits for this process and for every program that it starts: in a
-private mount namespace, all other file systems are read-only, and a private network namespace has no interface. In a
-private PID namespace, no other process can get a signal, and its files cannot be reached through /proc, where the
-read-only mounts would not apply. When this process ends, the kernel kills everything that it has started. See
-mount_namespaces(7) and pid_namespaces(7).
+private mount namespace, all other file systems are read-only, and a private network namespace has no interface. From a
+private PID namespace, no signal can be sent to other processes, and the files of other processes cannot be reached
+through /proc, where the read-only mounts would not apply. When this process ends, the kernel kills everything that it
+has started. See mount_namespaces(7) and pid_namespaces(7).
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ class _Mount(NamedTuple):
 
 
 def confine(folder: str) -> bool:
-    """Make everything except a folder read-only for this process, and remove its network and all other processes.
+    """Make everything except a folder read-only for this process. Hide the network and all other processes from it.
 
-    Return True in a new process, which continues in place of this one. This one only waits for its end.
+    Return True in a new process, which continues in place of this process. This process only waits until the new
+    process ends.
 
     Return False if that is not possible: this process does not run as root, or a container does not allow it. The
     process may then already have lost its network. folder: an absolute path without links.
@@ -64,7 +65,7 @@ def confine(folder: str) -> bool:
         confined = _continue_alone(library, [each.point for each in mounts if each.kind == "proc" and each.root == "/"])
     except (OSError, AttributeError):
         return False
-    # The working directory still belongs to the mount from before.
+    # The working directory still refers to the previous mount.
     os.chdir(folder)
     return confined
 
@@ -72,8 +73,8 @@ def confine(folder: str) -> bool:
 def _continue_alone(library: ctypes.CDLL, proc: List[str]) -> bool:
     """Return in a new process in the private PID namespace. Return False there if /proc cannot be replaced.
 
-    proc: where the file system proc is mounted. The first process of the namespace only collects ended processes. It
-    keeps its user: the kernel forgets PR_SET_PDEATHSIG when a process changes its user.
+    proc: where the file system proc is mounted. The first process of the namespace only reaps ended processes. It
+    does not change its user, because the kernel would then forget PR_SET_PDEATHSIG.
     """
     reading, writing = os.pipe()
     first = os.fork()
@@ -98,7 +99,7 @@ def _continue_alone(library: ctypes.CDLL, proc: List[str]) -> bool:
 
 
 def _end_with(child: int) -> NoReturn:
-    """Collect ended child processes until a certain one ends, and end then."""
+    """Reap ended child processes until `child` has ended, then exit."""
     try:
         while os.wait()[0] != child:
             pass

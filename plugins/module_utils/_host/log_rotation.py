@@ -26,7 +26,7 @@ _STARTERS = (
 _LARGEST = 1 << 20
 _MOST_FILES = 500
 _COMMENT = re.compile(r"(?m)^[ \t]*#.*$")
-# The paths of a section stand in front of its braces, on one or several lines.
+# The paths of a section precede its braces, on one or more lines.
 _SECTION = re.compile(r"([^{}]*)\{[^{}]*\}")
 
 

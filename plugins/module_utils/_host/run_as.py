@@ -64,7 +64,7 @@ def name_of(uid: int) -> str:
 def explained(deed: str, /, *, failure: Type[MessageError], **values: str) -> Iterator[None]:
     """Convert a system error to the given error class, with the message "Cannot ...: reason".
 
-    deed: the last part of the message ID (reason.cannot.*). values: the values for the message, except why.
+    deed: the last part of the message ID (reason.cannot.*). values: the values for the message, except `why`.
     """
     try:
         yield

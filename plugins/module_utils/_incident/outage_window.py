@@ -28,14 +28,14 @@ LATER_LOOK = "first health probe after the run had ended"
 ESTIMATES = (PROCESS_LOG, PROCESS_START, LATER_LOOK)
 _OWN = (PROBE, "connection")
 
-# Tolerances in seconds: a process can begin at most this long before or after its recorded start. It can begin before,
-# because the kernel counts in ticks. It can begin after, because systemd first stops the old process and runs
+# Tolerances in seconds: a process can begin at most this long before or after its recorded start. It can begin earlier,
+# because the kernel counts in ticks. It can begin later, because systemd first stops the old process and runs
 # ExecStartPre=.
 _EARLIER, _LATER = 1.0, 150.0
 # Time in seconds from a takeover to the first check of its timer: the length of a lease (60 s), minus 2 s for
 # differences between clocks.
 _TIMER = 58.0
-# Time in seconds after which a process that does not answer no longer counts as starting.
+# A process that does not answer counts as starting for at most this many seconds.
 _STARTING = 30.0
 
 
@@ -145,7 +145,7 @@ def ending(
     failed = _last_failure(record)
     outcome = _author(record, failed=failed, serving_since=serving_since, restarts=restarts)
     if record["severity"] == "degraded":
-        # The service answered every probe, so an earlier answer does not show the end.
+        # A degraded service answers every probe, so an earlier answer does not show that the outage had ended.
         return Ending(outcome, seen_at, LATER_LOOK)
     proof = _first_answer(record, failed=failed, serving_since=serving_since)
     if proof:

@@ -85,9 +85,9 @@ def _succeed(store: incident_store.Store, record: Dict[str, Any], *, run: str) -
 
 
 def _before_opening(record: Dict[str, Any], update: Update, *, store: incident_store.Store) -> Update:
-    """Add the detection time and the signs that earlier runs saved. The default detection time is the opening time.
+    """Add the detection time (by default the opening time), and the signs that earlier runs saved.
 
-    These are the last time the service was found healthy, and the first failed probe since then.
+    The signs are the last time the service was found healthy, and the first failed probe since then.
     """
     signs = list(update.signs)
     healthy = last_good.last_healthy(store.home)
@@ -105,7 +105,8 @@ def _begin_outage(record: Dict[str, Any], update: Update, *, clock: host_lease.C
         return
     record.update(down_at=timestamps.iso(clock.wall()), opened_boot=clock.boot(), boot_id=clock.boot_id())
     record.update(dict.fromkeys(_OF_OUTAGE))
-    # Signs of an earlier outage do not show when this outage began. It began after the last answer, so keep this sign.
+    # Drop the signs of an earlier outage, because they do not show when this one began. Keep the last answer, because
+    # this outage began after it.
     record["signs"] = outage_window.last_answer(record["signs"])
 
 
@@ -184,7 +185,8 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
     else:
         record["answered_at"] = None
         if record["outcome"] == "not_recovered":
-            # A process that is already running now has not ended the outage. This bad sign shows that to a later run.
+            # A process that is already running now has not ended the outage. Record a bad sign, so that a later run
+            # knows this.
             record["signs"].append(
                 {"at": timestamps.iso(store.clock.wall()), "kind": "bad", "source": "run ended: not recovered"}
             )
@@ -200,8 +202,8 @@ def _absent(
 ) -> _Outcome:
     """Return the result of a call by a run that has no open incident.
 
-    If the run's incident is closed, the run can close it again and record notifications. Any other writing call is an
-    error.
+    If the run's incident is closed, the run can close it again and record notifications. Any other call that writes is
+    an error.
     """
     if not store.writing:
         return record_result.result(record, call, store=store, seat=seat), {}, {}
@@ -222,8 +224,8 @@ def _absent(
 def _end_by_hand(call: Call, *, store: incident_store.Store, seat: host_lease.Seat) -> _Outcome:
     """Record how the open incident of a healthy service ended, unless a run is working on the incident.
 
-    If state is closed, the incident is closed. If state is resolved, it stays open under the lease of a new run, which
-    closes it later.
+    If state is closed, the incident is closed. If state is resolved, the incident stays open under the lease of a new
+    run, which closes it later.
     """
     if store.writing:
         store.tidy()

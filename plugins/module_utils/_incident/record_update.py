@@ -22,7 +22,7 @@ class Update(NamedTuple):
     detected_at: Optional[str] = None
     detected_by: Optional[str] = None
     signs: Sequence[Mapping[str, Any]] = ()
-    # The causes for which a service that answers is degraded. They replace the recorded causes.
+    # The causes that make a service degraded although it answers. They replace the recorded causes.
     problems: Sequence[str] = ()
     attempts: Sequence[Mapping[str, Any]] = ()
     cause: Optional[str] = None
@@ -140,7 +140,7 @@ def checked(update: Update) -> None:
 
 
 def _cause_of_exit(record: Mapping[str, Any]) -> Optional[str]:
-    """Return the cause that the exit before a takeover indicates, or None. It is used if no run found a cause."""
+    """Return the cause indicated by the exit before a takeover, or None. This cause is used if no run found one."""
     exited = record["last_exit"] or {}
     if exited.get("result") == "oom-kill":
         return "oom_kill"

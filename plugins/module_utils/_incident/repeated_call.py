@@ -67,7 +67,7 @@ def once(
 
     The key "call" is removed from params. If an earlier call with this name was killed before it answered, the start of
     that call is returned (seconds since boot), otherwise None. If the name is invalid, or an earlier call does not end
-    in time, `fail` is called with msg and messages. It must not return.
+    in time, `fail` is called with msg and messages. `fail` must not return.
     """
     name = params.pop("call")
     if not name or check_mode or not _acts(params):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How the processes of the service ended, as the restart recorder saved it.
+"""How the processes of the service ended, as saved by the restart recorder.
 
 Log lines and the command of the account that stopped the service come from the service's user. They are data, and the
 callers redact them.
@@ -20,8 +20,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import start_guard
 
 _LARGEST = 1 << 17
-# Maximum number of ends that are read: of those that systemd has confirmed, and of the others, which the service's user
-# may have invented. The recorder keeps 200 of each.
+# Maximum number of ends to read: first for ends that systemd has confirmed, then for the others, which the service's
+# user may have invented. The recorder keeps 200 of each.
 MOST, MOST_UNCONFIRMED = 50, 20
 _UNCONFIRMED = ".unconfirmed.json"
 # The ends that have a word of their own. For each, the catalogues have a text ended_how.*. OOM_KILL, WATCHDOG and
@@ -36,10 +36,10 @@ class End(NamedTuple):
     """How one process ended.
 
     at: the time (UTC). For a power failure, the time is unknown, and at is the time of the next start. status: the exit
-    code, or None. signal: for example SIGSEGV, or None. confirmed: True if systemd confirmed the invocation. began_at,
-    automatic: the start of this process, and True if systemd restarted it automatically. stopped_by: uid, login_uid,
-    pid and command of the systemctl process that requested the stop, or None. lines: the last lines of its log. memory,
-    open_files, wal: see the recorder.
+    code, or None. signal: for example SIGSEGV, or None. confirmed: True if systemd confirmed the invocation. began_at:
+    when this process was started, or None. automatic: True if this start was an automatic restart by systemd.
+    stopped_by: uid, login_uid, pid and command of the systemctl process that requested the stop, or None. lines: the
+    last lines of the log. memory, open_files, wal: see the recorder.
     """
 
     at: str
@@ -76,8 +76,8 @@ def folder_of(state_dir: str, unit: str) -> str:
 def read(state_dir: str, unit: str, *, since: float, boot: str = "") -> List[End]:
     """Return the ends after a time (in seconds), the oldest first. Return an empty list if nothing was recorded.
 
-    boot: the ID of the current boot. If it is given, the end of a process that a reboot or a power failure ended before
-    it was recorded is added.
+    boot: the ID of the current boot. If it is given and a reboot or a power failure prevented the recorder from
+    saving the last end, this end is added.
     """
     folder = folder_of(state_dir, unit)
     try:
@@ -132,7 +132,7 @@ def _read(path: str) -> Dict[str, Any]:
 
 
 def _end(values: Mapping[str, Any]) -> Optional[End]:
-    """Return the end in a recorder's file, or None if the file has other content."""
+    """Return the end that a recorder's file describes, or None if the file has other content."""
     try:
         start, log = values.get("start") or {}, values.get("log") or {}
         at = str(values.get("at") or values["written_at"])
@@ -182,10 +182,10 @@ def current_start(config: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def summary(state_dir: str, unit: str, *, window: float, boot: str = "", now: Optional[float] = None) -> Dict[str, Any]:
-    """Return how the service's processes ended in the last `window` seconds, and how often systemd restarted it.
+    """Return how the service's processes ended in the last `window` seconds, and the number of restarts by systemd.
 
     The format is that of the modules' results. Keys: window, ends (newest last), restarts (number of automatic restarts
-    by systemd) and after (how the process ended before these restarts, with the number of each).
+    by systemd) and after (maps each kind of end to the number of restarts that followed such an end).
     """
     now = time.time() if now is None else now
     ends = read(state_dir, unit, since=now - window, boot=boot)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The start guard of a unit, as seen by a run: its configuration, its decision now, its refusals, and its release.
+"""The start guard of a unit, as seen by a run: its configuration, its current decision, its refusals, and its release.
 
 The role start_guard installs the guard. Without the guard, every function returns at once. See the files of that role
 for the decision itself, and for the files that the keeper writes.
@@ -43,7 +43,7 @@ REFUSED = 77
 _TIMEOUT = 5.0
 _LARGEST = 1 << 18
 _INCIDENT = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
-# The code of a problem in an answer of the guard, and the code for an answer with another one.
+# The pattern of a valid problem code in the guard's answer, and the code that replaces an invalid one.
 _CODE = re.compile(r"[a-z_]{1,40}\Z")
 _UNKNOWN = "unknown"
 _LONGEST = 500
@@ -90,7 +90,7 @@ def _read(path: str) -> Optional[Dict[str, Any]]:
 
 
 def ask(unit: str, *, run: commands.Runner = commands.run) -> Optional[Dict[str, Any]]:
-    """Return the guard's decision about a start now, with the state of the database, or None if it is unknown.
+    """Return the guard's current decision and the state of the database, or None if the decision is unknown.
 
     The guard runs as the service's user and records nothing. Ask only if no process has the database open.
     """
@@ -108,7 +108,7 @@ def ask(unit: str, *, run: commands.Runner = commands.run) -> Optional[Dict[str,
 
 
 def verdict(unit: str, *, run: commands.Runner = commands.run) -> Optional[Refusal]:
-    """Return why the guard would refuse a start now because of the data, or None."""
+    """If the guard would refuse a start now because of the data, return the refusal, otherwise None."""
     answer = ask(unit, run=run) or {}
     code = answer.get("code")
     # The codes of doubts are in guard_common.py of the role. Without a clear answer, rows could be lost.
@@ -118,7 +118,7 @@ def verdict(unit: str, *, run: commands.Runner = commands.run) -> Optional[Refus
 
 
 def _cleaned(answer: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the guard's answer with a known form. The guard runs as the service's user, who may change it."""
+    """Return the guard's answer in a known form. The guard runs as the service's user, who may change the answer."""
     code, told, took = answer.get("code"), answer.get("reason"), answer.get("milliseconds")
     if code:
         code = code if isinstance(code, str) and _CODE.match(code) else _UNKNOWN
@@ -128,7 +128,7 @@ def _cleaned(answer: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def refusals(state_dir: str) -> List[Refusal]:
-    """Return the refusals that no incident contains yet, the oldest first. This check is fast."""
+    """Return the refusals that are not in an incident's record yet, oldest first. This check is fast."""
     found = []
     try:
         names = [name for name in os.listdir(state_dir) if name.startswith("refusal-") and name.endswith(".json")]
@@ -163,7 +163,7 @@ def _refusal(values: Mapping[str, Any], *, path: str) -> Optional[Refusal]:
 
 
 def forget(refusal: Refusal) -> None:
-    """Remove the file of a refusal that the record of an incident contains now."""
+    """Remove the file of a refusal that has been added to an incident's record."""
     with contextlib.suppress(OSError):
         os.unlink(refusal.path)
 
@@ -203,8 +203,8 @@ def _locked(folder: str) -> Iterator[None]:
 def release(unit: str, *, accepted: Sequence[str] = (), run: commands.Runner = commands.run) -> Optional[str]:
     """Make the guard accept the current files of the database. Return the error message if this failed.
 
-    A check found the database sound, or a person has released it. accepted: the codes of the damage that the person has
-    accepted. A later change of the files is judged again.
+    Call this function after a check has found the database sound or a person has released it. accepted: the codes of
+    the damage that the person has accepted. If the files change later, the guard judges them again.
     """
     known = config(unit)
     if known is None:

@@ -285,7 +285,7 @@ class Store:
         return self._with_refusals(record)
 
     def _with_refusals(self, record: Optional[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
-        """Add the refusals of the start guard to the open incident. Without an open incident, they open one."""
+        """Add the refusals of the start guard to the open incident. If no incident is open, a refusal opens one."""
         refusals = start_guard.refusals(self.home)
         if not refusals:
             return record

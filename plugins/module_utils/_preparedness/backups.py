@@ -27,7 +27,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.candida
 OLDER_SCHEMA, WITHOUT_WAL = "older_schema", "without_wal"
 RESTORABLE = (candidates.SOUND, OLDER_SCHEMA, WITHOUT_WAL)
 
-# A backup contains the state at the begin of the copy, but its file has the time of the end.
+# A backup contains the state when the copy began, but the time of its file is when the copy ended.
 _COPYING = 600.0
 
 
@@ -44,7 +44,10 @@ class Live(NamedTuple):
 
 
 class Backup(NamedTuple):
-    """A backup. at: time of the last change of its files. written_at: time of its newest write. why: the reason."""
+    """A backup. at: time of the last change to its files. written_at: time of its newest write.
+
+    why: the reason for `kind`.
+    """
 
     path: str
     at: float

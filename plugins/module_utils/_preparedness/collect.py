@@ -68,11 +68,12 @@ Part = Callable[[], Any]
 _SCRATCH = "/var/tmp"  # noqa: S108 - used with mkdtemp
 _PREFIX = "itsm-nexus-ready-"
 _OLD = 86400.0  # the age in seconds at which the folder of a killed check is removed
-# Maximum time in seconds that a trial build takes to load the packages, in addition to npm.
+# Time limit in seconds for loading the packages in a trial build, in addition to the time limit of npm.
 _LOADING = 90.0
-# Fraction of the time for databases that the check of the service's own database may use.
+# The check of the service's own database may use this fraction of the time limit for all databases.
 _LIVE_SHARE = 0.4
-# Number of bytes that a recovery of the database leaves free, and that its evidence needs in addition to the database.
+# Number of bytes that a database recovery leaves free, and number of bytes that its evidence needs in addition to the
+# copied database.
 _MARGIN, _EVIDENCE = 8 << 20, 64 << 20
 _LARGEST = 1 << 20
 _MOST_LOGS = 1000
@@ -129,7 +130,7 @@ class _Collection:
 
 
 def collect(settings: Settings, *, run: commands.Runner = commands.run) -> Dict[str, Any]:
-    """Return the facts by part and, by part, its duration in seconds or the reason why its fact is missing."""
+    """Return the fact of each part, and for each part its duration in seconds or why its fact is missing."""
     config, done = settings.config, _Collection()
     early: Dict[str, Part] = {
         "settings": functools.partial(_settings, config, run=run),
@@ -399,7 +400,7 @@ def _scratch() -> Iterator[str]:
 
 
 def _remove_leftovers(place: str) -> None:
-    """Remove the folders of killed checks. Only this account can have made them."""
+    """Remove the folders of killed checks. Only folders of this account are removed."""
     with contextlib.suppress(OSError), os.scandir(place) as entries:
         for entry in entries:
             status = entry.stat(follow_symlinks=False)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check the secrets of the service: which are missing, too weak, or readable by every account. Values stay here."""
+"""Check the secrets of the service: which are missing, too weak, or readable by every account. No value is returned."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def examine(question: Question) -> Dict[str, Any]:
 
 
 def _values(question: Question) -> Dict[str, str]:
-    """Return the variables of the running service or, if it does not run, of its environment files."""
+    """Return the variables of the running service or, if it is not running, of its environment files."""
     for process in service_processes(question):
         values = procfs.environment(process.pid)
         if values:

@@ -243,7 +243,7 @@ def _degraded_incident(state_dir: str) -> Mapping[str, Any]:
 
 
 def _reported(report: Mapping[str, Any], record: Mapping[str, Any]) -> Optional[str]:
-    """Return the ID of the incident if a run that has ended has reported all problems, or None."""
+    """Return the incident's ID if an earlier, completed run has already reported all problems, otherwise None."""
     causes = {problem["cause"] for problem in report["problems"]}
     known = record.get("outcome") == incident_store.DEGRADED and causes <= set(record["problems"])
     return str(record["id"]) if causes and known else None
@@ -280,7 +280,7 @@ def of_detection(
         before=str(record.get("cause") or ""),
     )
     remember = values["mode"] == "watch" and values["remember"] and not check_mode
-    # A change of the clock is reported once, by the run that opens an incident.
+    # A clock change is reported only once, by the run that opens an incident.
     forget = () if values["open"] else ("clock_jump",)
     report = examine(question, readiness_limits.of(values["readiness"]), remember=remember, forget=forget)
     return {**report, "reported": _reported(report, record)}

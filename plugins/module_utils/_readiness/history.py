@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Earlier measurements of a host, which show trends: a disk that fills, a WAL that grows, restarts, slow answers.
+"""Earlier measurements of a host, which show trends: a disk that fills up, a WAL that grows, restarts, slow answers.
 
 The measurements are kept in a file in the state folder. Without this file, no trend is reported.
 """
@@ -19,11 +19,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 _FILE = "readiness.json"
 _LARGEST = 1 << 20
-# Save at most one measurement in _EVERY seconds. Keep each measurement for _AGE seconds, and at most _MOST of them.
+# Save at most one measurement every _EVERY seconds. Keep each measurement for _AGE seconds, and at most _MOST of them.
 _EVERY = 25.0
 _AGE = 86400.0
 _MOST = 200
-# A measurement shows a trend if it is at least _SHORTEST seconds old. Rates are calculated for the periods in _SPANS.
+# A measurement is used for trends if it is at least _SHORTEST seconds old. Rates are calculated for the periods in
+# _SPANS.
 _SHORTEST = 60.0
 _SPANS = (3600.0, _AGE)
 _ENOUGH = 5
@@ -34,7 +35,7 @@ Sample = Mapping[str, Any]
 def read(state_dir: str, *, now: float) -> List[Sample]:
     """Return the measurements of the last day, the oldest first. Return an empty list if the file is unusable.
 
-    The last measurement is always included, because it may only seem old after the clock was set forward. If the clock
+    The last measurement is always included: if the clock was set forward, it may seem older than it is. If the clock
     was set back, the last measurements are in the future.
     """
     try:
@@ -67,7 +68,7 @@ def usual_latency(samples: Sequence[Sample]) -> Optional[float]:
 
 
 def hours_until_full(samples: Sequence[Sample], *, mount: str, what: str, free: int, now: float) -> Optional[float]:
-    """Return the number of hours until a file system is full at the current rate, or None if its use does not grow.
+    """Return the number of hours until a file system is full at the current rate, or None if usage does not grow.
 
     what: bytes or inodes. free: the number that is free now. The rate is that of the last hour or of the last day,
     whichever is higher.
@@ -141,7 +142,8 @@ def sample(
 ) -> Dict[str, Any]:
     """Return a measurement. at: the time in seconds. disks: the free bytes and inodes of each mount point.
 
-    open_files: the number of files that the service has open. The restart recorder reads it after the service ends.
+    open_files: the number of files that the service has open. The restart recorder reads this number after the service
+    ends.
     """
     return {
         "at": at,

@@ -4,7 +4,7 @@
 
 """Measure what the readiness checks need, for at most a few seconds.
 
-disks and database run in a child process, because an access to a hanging disk never returns.
+disks() and database() run in a child process, because a system call on a hanging disk never returns.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def open_files(pid: int, *, proc_root: str = "/proc") -> Files:
 
 
 def memory_pressure(pid: int, *, proc_root: str = "/proc", group_root: str = "/sys/fs/cgroup") -> Optional[float]:
-    """Return for what percentage of the last minute all processes of the host, or of the unit, waited for memory.
+    """Return the percentage of the last minute in which all processes of the host, or of the unit, waited for memory.
 
     The higher value counts. Return None if the kernel does not measure it.
     """
@@ -65,7 +65,7 @@ def memory_pressure(pid: int, *, proc_root: str = "/proc", group_root: str = "/s
 
 
 def clock(*, proc_root: str = "/proc") -> Dict[str, Any]:
-    """Return the time in seconds, the ID of the boot, and the time minus the time since the host booted."""
+    """Return the current time, the boot ID, and the offset: the current time minus the uptime. Times are in seconds."""
     boot = ""
     with contextlib.suppress(OSError):
         boot = procfs.read_text(f"{proc_root}/sys/kernel/random/boot_id").strip()
@@ -112,8 +112,8 @@ def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[
 
     - damage: the first problem, with code and message, or None. checked: False if the check did not finish in `budget`
       seconds.
-    - lock: the process that blocked all writes for at least lock_after seconds, with pid, parents, command, user, age
-      (seconds) and seconds, or None.
+    - lock: None, or the process that blocked all writes for at least lock_after seconds, with pid, parents, command,
+      user, age (in seconds), and seconds (how long it was observed).
     - wal: the size of the used part of the WAL, in bytes.
     """
     found: Dict[str, Any] = {"damage": None, "checked": False, "lock": None, "wal": None}
@@ -136,7 +136,7 @@ def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[
 def _lock(path: str, lock_after: float) -> Optional[Dict[str, Any]]:
     """Return the process that blocked all writes for lock_after seconds without a pause, or None.
 
-    A process that commits one transaction after the other does not count, because others can write in between.
+    A process that commits one transaction after another does not count, because others can write in between.
     """
     begun, committed = time.monotonic(), _commits(path)
     holder: Optional[int] = None

@@ -21,7 +21,7 @@ _DAY = 86400.0
 _FULL = 99.0
 # A slow answer takes at least this many times as long as usual.
 _SLOWER = 10.0
-# The smallest change of the clock in seconds that is a problem. Smaller changes are normal corrections.
+# The smallest clock change, in seconds, that counts as a problem. Smaller changes are normal corrections.
 _CLOCK = 60.0
 
 
@@ -66,7 +66,7 @@ def of_database(
 ) -> Iterator[Problem]:
     """Yield the problems with the database: damage, a lock that blocks all writes, and a WAL that grows.
 
-    pids: the processes of the service. acceptance: the release by a person who accepted the damage of the database, or
+    pids: the processes of the service. acceptance: the release by a person who accepted the damage to the database, or
     None.
     """
     if seen["damage"]:

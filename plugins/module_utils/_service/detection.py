@@ -48,7 +48,7 @@ Warn = Callable[[str], Any]
 Ready = Callable[[Values, Optional[Dict[str, Any]], Mapping[str, Any]], Optional[Dict[str, Any]]]
 # A function that describes the host, for a comparison during the next outage. It takes the parameters, the
 # result of the preflight, the health, and a function that it calls while the data is being collected. It returns a
-# function that saves the collected data after the service was found healthy.
+# function that saves the collected data once the service has been found healthy.
 See = Callable[[Values, Optional[Dict[str, Any]], Mapping[str, Any], Callable[[], None]], Callable[[], None]]
 
 # The service answers, but it is not ready, for example because its database is damaged.
@@ -92,7 +92,7 @@ def _wrong_settings(checked: Optional[Dict[str, Any]]) -> Set[str]:
 def ask_health(values: Values, checked: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     """Return the service's health.
 
-    Raises SettingsError if settings are invalid. Does not raise it if the service is certainly unhealthy.
+    Raises SettingsError if settings are invalid, unless the service is certainly unhealthy.
     """
     service, targets = _service(values, checked), targets_of(values["endpoints"], checked)
     refused = checked is not None and bool(checked["problems"])
@@ -146,7 +146,7 @@ def database_path_of(checked: Optional[Dict[str, Any]]) -> str:
 
 
 def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> service_health.Doubt:
-    """Return a function for the health check. It returns why the service must not start, or None if it may start."""
+    """Return a function for the health check. That function returns why the service must not start, or None."""
     path, user = database_path_of(checked), values["service"]["user"]
     unit = values["service"]["unit"] if values["service"].get("manager") == "systemd" else ""
 
@@ -262,7 +262,7 @@ def open_incident(values: Values, seen: Dict[str, Any], *, check_mode: bool) -> 
 def take_over(
     values: Values, result: Dict[str, Any], opened: Dict[str, Any], *, warn: Warn
 ) -> Optional[Dict[str, Any]]:
-    """Take the unit over if systemd is about to start the service, so that from now on only this run starts it.
+    """Take over the unit if systemd is about to start the service, so that from now on only this run starts it.
 
     Returns the recorded takeover, or None.
     """
@@ -311,7 +311,7 @@ class Detection:
         self._result["readiness"] = self._ready(self._values, self._checked, self._result)
 
     def _note_answer(self) -> None:
-        """Record immediately when the service first answered after a start, or that it failed again.
+        """Immediately record that the service failed again, or the time of its first answer after a start.
 
         Do not wait for report(), because the run may be killed before that call.
         """

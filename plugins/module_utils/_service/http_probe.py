@@ -241,7 +241,7 @@ class Fetched(NamedTuple):
 
 
 def fetch(target: Target, *, timeout: float) -> Fetched:
-    """Return the answer to one GET request, for at most timeout seconds."""
+    """Send one GET request, wait for the answer for at most timeout seconds, and return it."""
     request = _Request(target, timeout=timeout).result()
     return Fetched(request.status, request.answer, request.error)
 

@@ -30,7 +30,8 @@ _BUSY_SECONDS = 5.0
 _READ_ATTEMPTS = 5
 # Limits per knex table: rows, bytes in a value, characters in the CREATE statement. Real tables are smaller.
 _MOST_ROWS, _LONGEST_VALUE, _LONGEST_STATEMENT = 20000, 4096, 65536
-# Limits of the schema: objects, and bytes of a statement that count. Number of characters of a digest.
+# Limits for the schema: objects, and bytes of a statement that its digest covers. Then the number of characters of a
+# digest.
 _MOST_OBJECTS, _LONGEST_COUNTED, _DIGEST = 5000, 65536, 16
 _SHOWN = 80  # maximum number of characters of a table's name in a message
 
@@ -88,7 +89,7 @@ def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[s
 
 
 def _emit_tables(connection: sqlite3.Connection, emit: child_process.Emit, *, deadline: float) -> None:
-    """Emit knex's own tables from one snapshot, until the deadline (time.monotonic seconds) at the latest.
+    """Emit knex's own tables from one snapshot. Stop at the deadline (time.monotonic seconds).
 
     Runs in the child process.
     """

@@ -34,7 +34,7 @@ class LogFile(NamedTuple):
 
 
 def series(name: str) -> str:
-    """Return the letters of a file name, without numbers, times and the suffix of a compressed file.
+    """Return the letters of a file name, without numbers, timestamps or the suffix of a compressed file.
 
     A log and its rotated files are one series, for example app-2026-11-25.log.gz and app-2026-11-26.log.
     """
@@ -46,8 +46,8 @@ def find(log: str, patterns: Iterable[str], *, user: str) -> List[LogFile]:
     """Return a log, the files that match absolute patterns, and the rotated files of both, newest first.
 
     A log whose time is unknown comes first, for example a log that does not exist. The function that reads it then
-    reports the error. A compressed file is omitted if the original still exists. The files of the patterns are listed
-    with the rights of the service's user, because this user can replace the folders.
+    reports the error. A compressed file is omitted if the original still exists. The files that match the patterns
+    are listed with the rights of the service's user, because this user can replace the folders.
     """
     found: Dict[str, float] = {}
     theirs = safe_open.account_rights(user)

@@ -100,7 +100,7 @@ class Line(NamedTuple):
     at: Optional[float]
     # True if the line has its own timestamp.
     dated: bool
-    # The latest time at which the line can have been logged: its own timestamp, or else the next one in the log.
+    # The latest time at which the line could have been logged: its own timestamp, or else the next one in the log.
     logged_by: Optional[float] = None
     # The line before secrets were masked, because a mask may hide a signature. This text is never quoted.
     unmasked: str = ""

@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import ru
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError, english
 
 TREE = "node_modules"
-# The first file that exists is used, as npm does.
+# Like npm, use the first of these files that exists.
 LOCK_FILES = ("npm-shrinkwrap.json", "package-lock.json")
 
 # Maximum size in bytes of a lock file or the application's package.json.

@@ -108,7 +108,7 @@ def check_state_dir(look: Findings) -> None:
 
 
 def _is_theirs(look: Findings, folder: str) -> bool:
-    """Return True if the service's user could replace folder, or a folder above it, while root uses it."""
+    """Return True if the service's user could replace `folder`, or a folder above it, while root uses it."""
     uid = look.account.pw_uid if look.account is not None else 0
     try:
         rights = safe_open.rights_on(folder)

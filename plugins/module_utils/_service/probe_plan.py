@@ -136,7 +136,7 @@ def check(targets: Sequence[Target], plan: Plan, *, login: Optional[Login] = Non
 
 
 def check_login(login: Login) -> None:
-    """Raise HealthError if the login's URL is invalid, or if the password could be read on its way."""
+    """Raise HealthError if the login's URL is invalid, or if the password could be read in transit."""
     _check_target(login.target, parameter="login")
     parts = urllib.parse.urlsplit(login.target.url)
     proved = parts.scheme == "https" and login.target.validate_certs

@@ -109,7 +109,7 @@ def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
 def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoReturn:
     """Start the service from this child process, in a new session and without inherited descriptors, and exit.
 
-    report: a descriptor. The service's pid is written to it and, after a failed start, an error.
+    report: a descriptor. The service's pid is written to it, followed by an error if the start fails.
     """
     try:
         os.setsid()

@@ -72,8 +72,8 @@ def act_systemd(
         stopped = _unit_stopped(service, look, "stop", run=run, timeout=stop + _MARGIN)
         return stopped + process_signals.stop_processes(look.strays, timeout=stop_timeout, proc_root=proc_root)
     stopped = process_signals.stop_processes(look.strays, timeout=stop_timeout, proc_root=proc_root)
-    # Manual starts also count towards the unit's start limit, so reset the counter before each start. Ignore errors: if
-    # systemd has unloaded a stopped unit, it rejects the command, but it has then also reset the counter.
+    # Manual starts also count towards the unit's start limit, so reset the counter before each start. Ignore errors:
+    # when systemd unloads a stopped unit, it resets the counter, and then rejects this command.
     with contextlib.suppress(commands.CommandError):
         run(["systemctl", "--no-ask-password", "reset-failed", "--", service.unit], timeout=_MARGIN)
     verb = "restart" if state == "restarted" else "start"
@@ -85,7 +85,7 @@ def act_systemd(
 def require_up(service: Service, look: Look, *, run: commands.Runner = commands.run) -> None:
     """Raise NodeProcessError if the start was skipped, or if the unit ended again right after its start.
 
-    A skipped start is no error for systemctl: it exits with 0.
+    For systemctl, a skipped start is not an error: it exits with 0.
     """
     if look.properties.get("ActiveState") == "inactive":
         refusal = start_guard.verdict(service.unit, run=run)

@@ -79,7 +79,7 @@ class Candidate(NamedTuple):
 
 
 def why_not_pattern(pattern: str) -> str:
-    """Return the unmet requirement of a pattern, or an empty string if the pattern is valid."""
+    """Return the requirement that a pattern does not meet, or an empty string if the pattern is valid."""
     parts = [part for part in pattern.split("/") if part]
     if not pattern.startswith("/") or pattern.endswith("/") or "\0" in pattern or {".", ".."} & set(parts):
         return "must be an absolute path pattern for files, without . and .. and not ending with /"

@@ -79,7 +79,7 @@ def rights(path: str, user: str) -> safe_open.Rights:
 
 
 def not_of_root(folder: str) -> Optional[str]:
-    """Return an entry in a tree that an account other than root can change, or None. Raises OSError."""
+    """Return the path of an entry that an account other than root can change, or None. Raises OSError."""
     for place, folders, names in os.walk(folder):
         for name in [".", *folders, *names]:
             status = os.lstat(os.path.join(place, name))

@@ -35,18 +35,18 @@ _MOST_FILES = 50
 _MOST_NAMED = 5
 _CHUNK = 1 << 20
 _LONGEST_LINE = 2000
-# Also read this many seconds before the period. Requests in this time show that the service logs requests here.
+# Also read this many seconds before the period. Requests from this time show that the service logs requests here.
 _BEFORE = 3600
-# Reading stops at a request this many seconds after the period, because lines are not in exact chronological order.
+# Reading continues until a request this many seconds after the period, because lines are not in exact order of time.
 _AFTER = 60
-# Maximum number of lines to read for the first line with a time.
+# Maximum number of lines to read to find the first line with a time.
 _MOST_UNDATED = 100
 # Maximum difference between the times of one request in two places, in hundredths of a second. Some access logs state
 # the time without a fraction of a second.
 _TOLERANCE = 150
 
-# The lookahead prevents other ways to split the path. Without it, the service's user could write lines that take
-# seconds to match.
+# The lookahead prevents the pattern from splitting the path in other ways (backtracking). Without it, the service's
+# user could write lines that take seconds to match.
 _REQUEST = re.compile(
     r"""\b(GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS)\b[\s"']+(?=([^\s"']\S*))\2(?:\s+HTTP/[\d.]+)?["']?"""
     r"""\s+(?:-\s+)?([1-5]\d\d)\b|"""
@@ -149,7 +149,7 @@ def _request(text: str) -> Optional[Tuple[str, str, str]]:
 
 
 def _code(method: str, path: str, status: str) -> int:
-    """Return a number of 32 bits for the text of a request. The lowest bit is 1 for a 5xx response."""
+    """Return a 32-bit number for the text of a request. The lowest bit is 1 for a 5xx response."""
     return zlib.crc32(f"{method} {path} {status}".encode("utf-8", "replace")) & ~1 | status.startswith("5")
 
 
@@ -167,7 +167,7 @@ def _merged(first: List[int], second: List[int]) -> List[int]:
 
 
 def _read(stream: IO[bytes], count: _Count) -> Iterator[str]:
-    """Yield the lines of a file, shortened, within the limit of bytes. Sets count.bytes_left to -1 beyond the limit."""
+    """Yield the shortened lines of a file up to the byte limit. Sets count.bytes_left to -1 if more bytes remain."""
     rest = b""
     while True:
         chunk = stream.read(min(_CHUNK, count.bytes_left + 1))
@@ -185,7 +185,7 @@ def _read(stream: IO[bytes], count: _Count) -> Iterator[str]:
 
 
 def _time_after(stream: IO[bytes], offset: int) -> Optional[float]:
-    """Return the time of the first line with a time after an offset, or None if the next lines have no time."""
+    """Return the time of the first line after an offset that has a time, or None if the next lines have no time."""
     stream.seek(offset)
     stream.readline(_CHUNK)
     for _number in range(_MOST_UNDATED):

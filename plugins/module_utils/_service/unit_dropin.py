@@ -140,9 +140,9 @@ class _Systemd:
 
 
 def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) -> Dropin:
-    """Return the drop-in, with the sizes in its existing files added. This keeps earlier remedies for other causes.
+    """Return the drop-in. If it lacks a size, the size in its existing files is used.
 
-    A size in dropin takes precedence.
+    This keeps earlier remedies for other causes.
     """
 
     def given(pattern: str, path: str) -> int:
@@ -237,7 +237,8 @@ def _write(before: Mapping[str, str], after: Mapping[str, str]) -> None:
         for path, text in after.items():
             if before.get(path) != text:
                 os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-                # The variables may come from a file that only the service and root can read, and systemd runs as root.
+                # The variables may come from a file that only the service and root can read. systemd runs as root, so
+                # it can read this file.
                 mode = 0o600 if path.endswith(".env") else 0o644
                 atomic_files.write_atomically(path, text.encode("utf-8"), mode=mode)
         for path in before:

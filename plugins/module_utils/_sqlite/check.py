@@ -50,7 +50,7 @@ def check(
 ) -> Dict[str, Any]:
     """Check a database within time_budget seconds and return the result of the sqlite_info module.
 
-    seeded: True to report the rows of tables that are empty or missing in baseline.
+    seeded: True to report tables that have rows now but are empty or missing in `baseline`.
     owner: the user that must be able to write to the database. user: the user that reads the database, by default
     owner. See file_survey.look. Problems with the database are listed in the result. Raises SqliteError for invalid
     parameters.

@@ -63,7 +63,7 @@ def bounded(*, deadline: float, read_only: bool) -> None:
                 wanted[resource.RLIMIT_DATA] = held + (_MEMORY if read_only else _MEMORY_TO_WRITE)
     if read_only:
         # A process that runs as the database's user could write files next to the database. With this limit, such a
-        # write only fails with an error, because Python ignores SIGXFSZ.
+        # write fails with an error but does not kill the process, because Python ignores SIGXFSZ.
         wanted[resource.RLIMIT_FSIZE] = 0
     for kind, most in wanted.items():
         hard = resource.getrlimit(kind)[1]

@@ -335,13 +335,13 @@ def kind_of(facts: FileFacts) -> Message:
 
 
 def free_bytes(folder: str) -> int:
-    """Return the number of free bytes on the file system of folder. Raises OSError."""
+    """Return the number of free bytes on the file system of `folder`. Raises OSError."""
     room = os.statvfs(folder)
     return room.f_bavail * room.f_frsize
 
 
 def rights_on(path: str, user: Optional[str]) -> safe_open.Rights:
-    """Return the account (uid, gid) to act as on a database. See safe_open.rights_on.
+    """Return the account (uid, gid) whose rights are used for work on a database. See safe_open.rights_on.
 
     user: the name of the database's user, or None. Raises SqliteError.
     """

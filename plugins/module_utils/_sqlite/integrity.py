@@ -67,7 +67,7 @@ def examine(
     holders: sqlite_holders.Holders,
     seeded_since: Mapping[str, int],
 ) -> None:
-    """Read the database in a child process and record the results in done.
+    """Read the database in a child process and record the results in `done`.
 
     seeded_since: the row counts before the service started, or empty if seeded rows are not wanted.
     """

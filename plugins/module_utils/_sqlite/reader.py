@@ -162,7 +162,7 @@ def connect(path: str, *, way: str, busy_timeout: float, check_cells: bool = Tru
     """Open a database for reading in the given way. Raises sqlite3.Error.
 
     check_cells: False only for an integrity check, which itself checks the cells of every page before it reads rows.
-    With SQLite's own check at each access to a page, it would take twice the time.
+    With SQLite's own check at each access to a page, the integrity check would take twice as long.
     """
     query = {
         "alone": "mode=ro&immutable=1",

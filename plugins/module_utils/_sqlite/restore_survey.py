@@ -36,7 +36,7 @@ def owner_of(place: str, user: Optional[str], *, rights: safe_open.Rights) -> Ow
     """Return the owner of a new database.
 
     The owner is `rights` if given, else the owner of the old database, else `user`, else the folder's owner. Raises
-    SqliteError if user does not exist.
+    SqliteError if `user` does not exist.
     """
     if rights:
         return Owner(*rights)
@@ -207,7 +207,7 @@ def _room(case: restore_ways.Case, folder: str) -> None:
 
 
 def refuse_files_of_root(place: str, *, rights: safe_open.Rights) -> None:
-    """Raise SqliteError if root owns one of the database's files. The database's user could then not replace it."""
+    """Raise SqliteError if root owns one of the database's files, because the database's user cannot replace it."""
     for suffix in sqlite_files.SUFFIXES.values() if rights else ():
         facts = sqlite_files.facts_of(place + suffix, rights=rights)
         if facts is not None and facts.regular and facts.uid == 0:

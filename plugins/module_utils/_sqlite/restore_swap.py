@@ -209,7 +209,7 @@ def copy_opened(source: int, target: str) -> None:
 
 
 def swap(case: restore_ways.Case, new: str, work: str, *, proc_root: str) -> Optional[str]:
-    """Replace the old database with the new database. See restore.py. Raises OSError, SqliteError.
+    """Replace the old database with the new database. See restore.py. Raises OSError or SqliteError.
 
     Returns the folder that contains the old files, or None if there were none.
     """
@@ -228,7 +228,7 @@ def swap(case: restore_ways.Case, new: str, work: str, *, proc_root: str) -> Opt
 
 
 def _guard(case: restore_ways.Case, work: str) -> None:
-    """Give the database its second name and put the guard in its place. Raises OSError."""
+    """Give the database a second name in the work folder, then put the guard at `place`. Raises OSError."""
     place, old = case.path, f"{work}/old"
     folder, name = os.path.split(place)
     os.mkdir(old, 0o700)

@@ -170,7 +170,7 @@ def _by_checkpoint(case: Case) -> Way:
 
 
 def _by_salvage(case: Case, scratch: str, *, shell: str, confirmed: bool) -> Way:
-    """Perform the salvage in the scratch folder, because only its result shows the loss."""
+    """Salvage the rows into the scratch folder. Only the result shows how many rows this method loses."""
     way = Way("salvage")
     found = case.found
     if case.unread:

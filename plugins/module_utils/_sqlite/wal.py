@@ -169,7 +169,7 @@ def parse_index(data: bytes) -> Optional[WalIndex]:
 
 
 def read_wal(descriptor: int, *, deadline: Optional[float] = None, limit: Optional[int] = None) -> Wal:
-    """Read the WAL from an open descriptor, until the deadline (time.monotonic seconds) at the latest. Raises OSError.
+    """Read the WAL from an open descriptor. Stop at the deadline (time.monotonic seconds). Raises OSError.
 
     limit: the number of frames that are known to be complete, or None if no process can be writing frames.
     """

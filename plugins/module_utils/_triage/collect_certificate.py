@@ -53,7 +53,7 @@ def _pair(question: Question) -> Tuple[Dict[str, Any], Dict[str, Any]]:
 
 
 def _content(path: str) -> Tuple[bytes, Optional[str]]:
-    """Return the content of a regular file, and None or the reason why the file cannot be read."""
+    """Return (content, error) of a regular file. error: None, or the reason why the file cannot be read."""
     try:
         return safe_open.read(path, limit=_LARGEST), None
     except IsADirectoryError:

@@ -28,7 +28,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 _PACKAGES = 0.5
 # Number of changes that are added to the evidence of a finding.
 _EVIDENCE = 2
-# Number of log lines in which the names of changes are searched.
+# Number of log lines that are searched for the names of changes.
 _LINES = 40
 _SOURCE = "changed since the last healthy run"
 

@@ -50,7 +50,7 @@ class Service(NamedTuple):
     # Path of the health request, or empty for no request, and the values of `status` in the answer that mean healthy.
     health_path: str = ""
     health_ok_statuses: Sequence[str] = ("ok",)
-    # Path patterns of more log files, for logs that get a new name every day.
+    # Path patterns of additional log files, for logs that get a new name every day.
     log_patterns: Sequence[str] = ()
 
     def path(self, path: str) -> str:

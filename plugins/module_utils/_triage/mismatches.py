@@ -30,7 +30,7 @@ HTTPS = "https"
 class Mismatch(NamedTuple):
     """A difference between the configuration and the host.
 
-    hinders: True if no start can succeed before the mismatch is fixed. serves: True if the service is running and
+    hinders: True if no start can succeed until the mismatch is fixed. serves: True if the service is running and
     answers, and only this collection's checks use a wrong path or port. In this case, stopping the service would cause
     an outage.
     """
@@ -222,7 +222,7 @@ def _is_named(variable: str, text: str) -> bool:
     return re.search(rf"(?<![A-Za-z0-9]){words}(?![A-Za-z0-9])", text, re.IGNORECASE) is not None
 
 
-# Maps a setting to load states of the unit. In such a state, another finding already reports the problem.
+# For a setting: the load states of the unit in which another finding already reports the problem with the setting.
 _REPORTED = {"nexus_unit": ("masked", "bad-setting", "error", "not-found")}
 # Under systemd, a restart does not need these variables, because the unit has its own settings.
 _OF_UNIT = ("nexus_command", "nexus_environment_file", "nexus_user")

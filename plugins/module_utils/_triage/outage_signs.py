@@ -12,9 +12,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
-# If the unit has been active for this time, in seconds, the service is assumed to have served requests.
+# If the unit has been active for this many seconds, the service is assumed to have served requests.
 _SERVES_AFTER = 30.0
-# If a process has run for longer than this time, in seconds, it is assumed to have served requests. In this case, exits
+# If a process has run for more than this many seconds, it is assumed to have served requests. In this case, exits
 # before its start are not part of the current outage.
 _YOUNG = 90.0
 # Maximum time in seconds between a process's fatal error and its exit.
@@ -47,8 +47,8 @@ def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
     for name, log in (("log", facts.log), ("journal", facts.journal)):
         sign(log.last_success_at, "good", f"{name}: last request answered well")
         # Node writes an exception without a time. The line before may be a successful request, so its time is not the
-        # time of the exception. Only the latest possible time of the exception is certain. It may be the change time of
-        # the file, and the clock of change times may be some milliseconds late.
+        # time of the exception. Only the latest possible time of the exception is certain. This time may be the
+        # change time of the file, which can be a few milliseconds behind the clock.
         fatal = [item for item in log.exceptions if item["fatal"] and str(item["logged_by"] or "") >= since]
         for item in fatal[:1]:
             sign(max(item["logged_by"], log.last_success_at or ""), "bad", f"{name}: {item['message'][:120]}")

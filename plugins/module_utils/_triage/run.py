@@ -35,7 +35,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 
 # Causes that affect the data. If one of them blocks the start, the data are in doubt.
 DATA_CAUSES = ("db_corrupt", "db_unchecked")
-# After a person has released the service, the summary of damage is one of these.
+# After a person has released the service, the summary of damage has one of these message IDs.
 _ACCEPTED, _NOT_ACCEPTED = "finding.accepted", "finding.not_accepted"
 # Minimum time limit in seconds for writing the bundle to a folder. Each of its files is flushed to disk separately.
 _LEAST_FOR_BUNDLE = 2.0

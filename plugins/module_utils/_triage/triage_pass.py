@@ -45,7 +45,7 @@ _OWN_STOP = 1.0
 _OWN_START = 150.0
 
 _PATHS = ("database", "log", "working directory")
-# The parts that usually need most of the time.
+# The parts that usually take the longest.
 _SLOWEST = ("log", "journal", "dependencies")
 # Fraction of the deadline that is reserved for the findings and the bundle.
 _LAST_SHARE = 0.15

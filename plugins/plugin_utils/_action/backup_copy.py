@@ -46,7 +46,7 @@ def destination(folder: str, *, host: str, path: str) -> str:
 
 
 def is_copied(dest: str, *, sha256: str) -> bool:
-    """Return True if the file already has this content. Raises CopyError if another file has its name."""
+    """Return True if the file already has this content. Raises CopyError if it exists with other content."""
     try:
         with open(os.open(dest, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
             digest = hashlib.sha256()
@@ -105,7 +105,7 @@ def _decoded(text: str, *, at_most: int) -> bytes:
     try:
         unpacker = zlib.decompressobj()
         data = unpacker.decompress(base64.b64decode(text, validate=True), at_most)
-        # At the limit, the end of the data may not have been read yet.
+        # If the limit is reached, the end of the compressed data may not have been read yet.
         more = unpacker.decompress(unpacker.unconsumed_tail, 1)
     except (binascii.Error, ValueError, zlib.error) as error:
         raise CopyError(f"the host sent data that cannot be read: {error}") from error

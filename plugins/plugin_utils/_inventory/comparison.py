@@ -66,7 +66,7 @@ def _line(text: Any) -> str:
 
 
 def _told(words: Words, item: Mapping[str, Any], name: str) -> str:
-    """Return a text from the host in the language of the words."""
+    """Return a text from the host in the language of `words`."""
     messages = item.get("messages")
     message = messages.get(name) if isinstance(messages, Mapping) else None
     return _line(words.message(message, item.get(name, "")))

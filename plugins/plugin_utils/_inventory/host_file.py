@@ -34,7 +34,7 @@ class InventoryError(Exception):
 def shown(value: Any) -> str:
     """Return a value as it is written in YAML, on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
-    # PyYAML ends a single scalar with the mark for the end of a document.
+    # PyYAML writes the document end marker (...) after a single scalar.
     return re.sub(r"\n(?:\.\.\.\n)?\Z", "", text)
 
 
@@ -125,7 +125,7 @@ def _without_trailing_comments(text: str, entry: _Entry) -> int:
 
 
 def _above(text: str, start: int) -> Optional[Tuple[int, int]]:
-    """Return the offsets of the comment with the source directly above a variable, or None."""
+    """Return the offsets of the source comment directly above a variable, or None."""
     prefixes = [catalogue.of(language).say("inventory.source", source="") for language in catalogue.LANGUAGES]
     pattern = "|".join(re.escape(prefix.strip()) for prefix in prefixes)
     found = re.search(rf"^# (?:{pattern})[^\n]*\n(?:#   [^\n]*\n)*\Z", text[:start], re.MULTILINE)
@@ -166,7 +166,7 @@ def _require(text: str, settings: Sequence[Setting], *, path: str) -> None:
 
 
 def check(text: str, settings: Sequence[Setting], *, path: str) -> None:
-    """Raise InventoryError if a new file would not load, or does not fit the specification of the roles."""
+    """Raise InventoryError if a new file would not load, or does not match the argument specifications of the roles."""
     wanted = {setting.name: setting.value for setting in settings}
     if (yaml.safe_load(text) or {}) != wanted:
         raise InventoryError(f"Cannot write {path}: its content would not load as YAML. Report this as a bug")

@@ -67,7 +67,7 @@ def is_plain(value: Any) -> bool:
 
 
 def problems(values: Mapping[str, Any]) -> List[str]:
-    """Return why the values do not fit the argument specification of their roles, or an empty list."""
+    """Return the reasons why the values do not match the argument specifications of their roles, or an empty list."""
     options = {name: specification()[name] for name in values}
     return [str(each) for each in ArgumentSpecValidator(options).validate(dict(values)).error_messages]
 
@@ -92,7 +92,7 @@ def _paths(value: Any, app_dir: str) -> List[str]:
 
 
 def _command(value: Any, _app_dir: str) -> List[str]:
-    """Return a command with only the name of the program, without its folder."""
+    """Return a command with the folder removed from the program's path."""
     words = _texts(value)
     return [os.path.basename(words[0]), *words[1:]] if words else []
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check that a channel can be reached, without sending a message. Does not depend on Ansible.
+"""Check that a channel can be reached, without sending a message. This module does not depend on Ansible.
 
 - mail: connect to the mail server, with STARTTLS and the login if they are configured
 - http, webhook, pagerduty: connect to the server in the URL or to the proxy, and verify the server's certificate
@@ -31,7 +31,7 @@ _MOST = 8
 
 
 class Reached(NamedTuple):
-    """A channel of a contact. error: why it cannot be reached, or empty. checked: False for a type of the site."""
+    """A channel of a contact. error: why it cannot be reached, or empty. checked: False for a site's own type."""
 
     contact: str
     name: str
@@ -77,7 +77,7 @@ def all_channels(
 
 
 def _target(channel: Mapping[str, Any]) -> Any:
-    """Return what two channels with the same check have in common."""
+    """Return the key of a channel's check. Channels with the same key are checked once."""
     kind = str(channel.get("type"))
     return (kind, str(listed(channel.get("argv"))[:1])) if kind == "command" else (kind, str(channel.get("url") or ""))
 

@@ -63,7 +63,7 @@ def plan(
     the contact and channel of the first one.
 
     types: the supported channel types, or empty. If types is not empty, a channel of any other type has an error. gone:
-    the error for a channel that accepted a message but was removed since. Nobody can be notified through it that the
+    the error for a channel that accepted a message but has been removed since. Such a channel cannot report that the
     outage has ended.
     """
     rule = next(each for each in rules if applies(each["when"]))
@@ -107,7 +107,7 @@ def plan(
 def _due_by_rule(
     rules: Sequence[Mapping[str, Any]], rule: Mapping[str, Any], *, contacts: Mapping[str, Any], taken: _Taken
 ) -> _Due:
-    """Return the messages for the rule's level that are not accepted yet, or none if a higher level was accepted."""
+    """Return the rule's messages that have not been accepted yet, or none if a higher level was accepted."""
     level = level_of(rule)
     gravity = {name: -number for number, name in reversed(list(enumerate(map(level_of, rules))))}
     highest = max((gravity[name] for name, _contact, _channel in taken if name in gravity), default=None)

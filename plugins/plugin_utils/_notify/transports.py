@@ -2,7 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Send one message through one channel: JSON over HTTPS, mail, or a local command. Does not depend on Ansible.
+"""Send one message through one channel: JSON over HTTPS, mail, or a local command.
+
+This code does not depend on Ansible.
 
 The address of a channel (a webhook's URL, a key, a password) is a secret. Therefore, an error message never quotes a
 library's error, and contains at most the host part of a URL.

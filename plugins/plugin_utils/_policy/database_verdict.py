@@ -155,7 +155,7 @@ def _lost(recovery: Mapping[str, Any], record: Mapping[str, Any]) -> Dict[str, A
         return lost
     rows = int(sum((recovery.get("rows_lost") or {}).values()))
     told = {each.id for each in messages_of(recovery, "statement")}
-    # If the record could be written, it already contains the rows of this run.
+    # If the record could be written, it already includes the rows that this run lost.
     exact = rows >= lost["rows"] and told == {_COUNTED} and not (record.get("data") or {}).get("lost_again")
     return {"rows": max(rows, lost["rows"]), "exact": exact}
 

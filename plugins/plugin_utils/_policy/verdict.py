@@ -58,7 +58,8 @@ NEXT_STEPS = (
 _LIKELY = 0.5
 # The next steps that lead to database_recover.yml.
 _TO_DATABASE = ("data_loss", "data_in_doubt", "degraded_database")
-# The finding about a sound database with far fewer rows. A person must decide if they were deleted on purpose.
+# The finding about a sound database with far fewer rows than before. A person must decide whether the rows were deleted
+# on purpose.
 _FEWER_ROWS = "finding.db_corrupt.fewer"
 # The remedy for a damaged database of a service that answers.
 _DAMAGED_IN_USE = "remedy.db_corrupt.in_use"
@@ -245,7 +246,7 @@ def _outcome(facts: Facts) -> str:
     # An earlier run stopped the service because its database is in doubt. If no rung has been tried since, the verdict
     # does not change.
     doubted_before = facts.outcome_before == "data_in_doubt" and not facts.tried
-    # The service answered all the time, so nothing is stopped, even if its database is damaged.
+    # The service never stopped answering, so nothing is stopped, even if its database is damaged.
     degraded = facts.severity == DEGRADED and not facts.tried
     # False if an earlier run found the service down and its data in doubt. Such a run may have been killed before its
     # verdict.
@@ -255,7 +256,7 @@ def _outcome(facts: Facts) -> str:
         ("would_recover", facts.check_mode and bool(facts.held)),
         # A healthy answer after a start does not show whether rows are missing.
         ("data_in_doubt", facts.in_doubt and back),
-        # As long as the incident is open, its record shows that a person has accepted the damage.
+        # If a person has accepted the damage, the record shows this as long as the incident is open.
         (DEGRADED, back and bool(facts.degraded or facts.accepted)),
         ("recovered", back),
         ("unreachable", bool(facts.lost)),
@@ -309,7 +310,8 @@ def why_no_rung(facts: Facts) -> Reason:
 def not_reached(facts: Facts) -> List[Dict[str, Any]]:
     """Return the rungs of the ladder that were neither tried nor skipped, each with the reason.
 
-    The list is empty if the service is not down, or if no rung was tried or skipped. The error then has the reason.
+    The list is empty if the service is not down, or if no rung was tried or skipped. The error then contains the
+    reason.
     """
     passed = [str(each["rung"]) for each in (*facts.tried, *facts.skipped)]
     if not passed or _outcome(facts) not in FAILED:

@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report.f
 
 
 class Row(NamedTuple):
-    """A row of the table. essential: True if the host is not ready as long as this check could not be made."""
+    """A row of the table. essential: True if the host is not ready until this check has been made."""
 
     decide: Decide
     essential: bool

@@ -28,7 +28,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_
 # The version of the JSON document. It changes if a key changes its meaning or is removed.
 SCHEMA = 1
 _RANK = {NOT_READY: 0, WARNING: 1, NOT_CHECKED: 2, READY: 3}
-# A word that must not get a capital letter, such as the name of a variable, a file or a program.
+# A word that must not be capitalized, such as the name of a variable, a file or a program.
 _NAME = re.compile(r"[a-z]+[^a-z\s,]|systemd\b|npm\b")
 
 
@@ -46,12 +46,12 @@ class Host(NamedTuple):
 
     @property
     def blocking(self) -> List[str]:
-        """The IDs of the checks because of which the host is not ready."""
+        """The IDs of the checks that prevent the host from being ready."""
         return [check.id for check in self.checks if check.blocks]
 
 
 class Line(NamedTuple):
-    """A check in a language. remedy: what a person should do, or empty."""
+    """The texts of a check in one language. remedy: what a person should do, or empty."""
 
     id: str
     name: str
@@ -63,7 +63,7 @@ class Line(NamedTuple):
 
 
 def line(words: Words, check: Check) -> Line:
-    """Return a check in a language."""
+    """Return the texts of a check in one language."""
     tone = BAD if check.blocks else GOOD if check.verdict == READY else ATTENTION
     return Line(
         id=check.id,
@@ -82,7 +82,7 @@ def _sentence(words: Words, told: Message) -> str:
 
 
 def lines(words: Words, host: Host) -> List[Line]:
-    """Return the checks of a host in a language, the most important ones first."""
+    """Return the texts of a host's checks in one language, the most important checks first."""
     ordered = sorted(host.checks, key=lambda check: (not check.blocks, _RANK[check.verdict]))
     return [line(words, check) for check in ordered]
 

@@ -23,7 +23,7 @@ VERDICTS = (READY, WARNING, NOT_CHECKED, NOT_READY)
 
 
 class NotCheckedError(Exception):
-    """A check could not be made. The argument is the reason."""
+    """A check could not be carried out. The argument is the reason."""
 
     def __init__(self, told: Message) -> None:
         """Set the reason."""
@@ -32,7 +32,7 @@ class NotCheckedError(Exception):
 
 
 class Judged(NamedTuple):
-    """The verdict of a check, and its text. The text of the remedy has the ID of the text with the ending .do."""
+    """The verdict of a check, and its text. The text of the remedy has the same ID with .do appended."""
 
     verdict: str
     told: Message
@@ -80,7 +80,7 @@ class Channel(NamedTuple):
 class Contacts(NamedTuple):
     """The contacts. problems: invalid settings. without: the contacts without a channel.
 
-    unknown: the keys in outage_ready_notify that are no contacts.
+    unknown: the keys in outage_ready_notify that are not contacts.
     """
 
     channels: Sequence[Channel] = ()
@@ -92,8 +92,9 @@ class Contacts(NamedTuple):
 class Facts(NamedTuple):
     """Everything that is known about one host.
 
-    host: the facts of the module preparedness_info. parts: for each of them, why it is missing. error: why the module
-    returned no facts, or None. contacts: None if they were not checked. now: seconds since the epoch.
+    host: the facts of the module preparedness_info. parts: the missing parts of these facts, each with the
+    reason. error: why the module returned no facts, or None. contacts: None if they were not checked. now: seconds
+    since the epoch.
     """
 
     host: Mapping[str, Any]
@@ -130,7 +131,7 @@ class Facts(NamedTuple):
 
 
 def known_message(told: object) -> Optional[Message]:
-    """Return a message from plain data, or None if it is none. The data comes from a host."""
+    """Return a message from plain data, or None if the data is not a message. The data comes from a host."""
     if isinstance(told, Mapping) and isinstance(told.get("id"), str):
         return from_dict(told)
     return None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The checks of the host and of the way to it: connection, rights, room, clock, unit, logs, limits and versions."""
+"""The checks of the host: connection, privileges, free space, clock, unit, logs, limits and versions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report.f
     NotCheckedError,
 )
 
-# Differences of the clocks in seconds. Certificates and tokens fail if the difference is large.
+# Differences between the clocks, in seconds. Certificates and tokens fail if the difference is large.
 _CLOCK_WARNING, _CLOCK_WRONG = 5.0, 60.0
 _RESTARTING = ("always", "on-failure", "on-abnormal")
 _NOT_AT_BOOT = ("disabled", "masked", "masked-runtime", "bad")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which hosts were notified about, so that there is one notification a day as long as the same things are not ready.
+"""The last notification about each host. While the same checks are not ready, only one notification a day is sent.
 
 The file is on the controller, next to the postmortems, because the readiness check changes nothing on a host.
 """
@@ -19,7 +19,7 @@ NAME = "readiness-notified.json"
 # A check that starts every night does not start at exactly the same time.
 _PAUSE = 23 * 3600.0
 _LARGEST = 4 << 20
-# Hosts that were not checked for this time are forgotten.
+# Notifications older than this are forgotten, because their hosts are no longer checked.
 _KEPT = 90 * 86400.0
 
 
@@ -39,7 +39,7 @@ def read(folder: str) -> Dict[str, Dict[str, Any]]:
 
 
 def before(known: Mapping[str, Mapping[str, Any]], host: str, checks: Sequence[str], *, now: float) -> Optional[str]:
-    """Return the time of the notification because of which none is sent now, or None if one must be sent.
+    """Return the time of the last notification if it is still sufficient, or None if a new one must be sent.
 
     checks: the checks that are not ready now. now: in seconds since the epoch.
     """

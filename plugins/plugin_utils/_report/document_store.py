@@ -31,8 +31,8 @@ _INDEX = "index"
 # Maximum number of postmortems in the index, which lists the latest ones.
 _LISTED = 200
 
-# Maximum difference in seconds between the clocks of controller and host. If the difference is larger, earlier runs are
-# not found.
+# Maximum difference in seconds between the clocks of the controller and the host. If the difference is larger, earlier
+# runs are not found.
 _CLOCK_SKEW = 86400.0
 
 

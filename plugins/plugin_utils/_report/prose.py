@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
-# The next steps of a recovery after which only the checklist of the postmortem is left.
+# If a recovery has one of these next steps, only the checklist of the postmortem is left to do.
 _PREVENTION = ("next_step.recovered", "next_step.recovered_by_systemd")
 
 

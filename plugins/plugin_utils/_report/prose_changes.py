@@ -51,7 +51,7 @@ def summary(words: Words, incident: incident_model.Incident) -> str:
 
 
 def nearest(words: Words, incident: incident_model.Incident) -> str:
-    """Return the change that is most likely the cause on one line, or an empty string if none is related to it."""
+    """Return one line about the change that is most likely the cause, or an empty string if no change is related."""
     return change_text.first(words, _items(incident), incident.cause)
 
 

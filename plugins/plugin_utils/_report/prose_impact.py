@@ -51,7 +51,7 @@ def detected(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def restarted(words: Words, incident: incident_model.Incident) -> str:
-    """Return a sentence about the restarts by systemd before the first run, or an empty string for none."""
+    """Return a sentence about the restarts by systemd before the first run, or an empty string if there were none."""
     probes = (step.data for step in incident.steps if prose_steps.probed(step))
     return next(filter(None, (restarts.text(words, probe.get("ends")) for probe in probes)), "")
 

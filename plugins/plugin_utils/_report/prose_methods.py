@@ -18,9 +18,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 _Data = Mapping[str, Any]
 # The reasons that name a problem of the damaged database.
 _DAMAGED = ("reason.sqlite.check_failed", "reason.sqlite.check_failed_more")
-# The parts of a loss that are not in a number of rows.
+# The messages about losses that the number of lost rows does not include.
 _UNKNOWN_LOSS = ("reason.loss.uncounted", "reason.loss.schema", "reason.loss.unread")
-# An example for backups in another folder and with other names. Without the names, only the usual names are searched.
+# An example for backups in another folder and with other names. Without the patterns, only files with the usual names
+# are found.
 _ELSEWHERE = {"database_recovery_backup_dirs": ["/mnt/backup"], "database_recovery_backup_patterns": ["*.db"]}
 # The reasons that name a single backup.
 _OF_BACKUPS = ("reason.restore.worse_backup", "reason.restore.backup_unusable")
@@ -87,7 +88,7 @@ def _method(words: Words, way: _Data, found: _Data) -> List[str]:
 
 
 def _choice(found: _Data) -> str:
-    """Return the last part of the catalogue key for why a method is chosen. See _choose in _sqlite/restore.py."""
+    """Return the last part of the key for the reason why a method is chosen. See _choose in _sqlite/restore.py."""
     possible = {str(way.get("method")): way for way in found.get("plan") or [] if way.get("possible")}
     rows = {method: sum((way.get("rows") or {}).values()) for method, way in possible.items()}
     chosen = str(found.get("method"))
@@ -103,7 +104,7 @@ def _messages(way: _Data, name: str) -> List[_Data]:
 
 
 def _why(words: Words, way: _Data) -> str:
-    """Return why a method is or is not possible. The problems of a damaged database are in the cause."""
+    """Return why a method is or is not possible. Omit the database's problems, because the cause states them."""
     known = _messages(way, "reason")
     rest = [each for each in known if each.get("id") not in _DAMAGED]
     if way.get("possible") or len(rest) == len(known):
@@ -112,7 +113,7 @@ def _why(words: Words, way: _Data) -> str:
 
 
 def _without_backups(words: Words, way: _Data) -> str:
-    """Return the reasons for a method. Reasons that the lines of the backups already contain are left out."""
+    """Return the reasons for a method, without those that are already in the lines of the backups."""
     told = message_of(way, "reason")
     known = [each for each in told if isinstance(each, Mapping)] if isinstance(told, list) else []
     rest = [each for each in known if each.get("id") not in _OF_BACKUPS]

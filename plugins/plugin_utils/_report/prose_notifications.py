@@ -30,14 +30,14 @@ def whom(words: Words, incident: incident_model.Incident) -> str:
 
 
 def calls(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the contacts that no channel has reached, so that somebody must call them. `whom` lists them first."""
+    """Return the contacts that no channel has reached: somebody must call them. `whom` lists them first."""
     entries, names = _entries(incident.escalation), _names(incident.escalation)
     missing = _missing(words, incident.escalation, entries, names=names)
     return [each for each in (_not_of_the_end(words, entries, names=names), missing) if each]
 
 
 def _reason_of_calls(words: Words, incident: incident_model.Incident) -> str:
-    """Return the reason for the notifications if there is no notification of this run to which it belongs."""
+    """Return the reason for the notifications if contacts were not reached and this run has no notification."""
     entries, names = _entries(incident.escalation), _names(incident.escalation)
     new = any(each.get("new", True) for each in entries)
     missing = not new and _missing(words, incident.escalation, entries, names=names)
@@ -90,7 +90,7 @@ def _name(entry: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 
 def _sent(words: Words, new: Sequence[Mapping[str, Any]], *, names: Mapping[str, str], lost: bool) -> List[str]:
-    """Return who was notified in this run: first of the outage, then that it has ended or is acknowledged."""
+    """Return who was notified in this run: first of the outage, then of its end or its acknowledgement."""
     raised = _ways(words, [each for each in new if each.get("level") not in _EVENTS], names=names)
     parts = [words.say("notified.done", names=words.listed(list(raised.values())))] if raised else []
     for event in _EVENTS:

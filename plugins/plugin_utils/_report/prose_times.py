@@ -61,7 +61,7 @@ def lasted(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _answered(words: Words, incident: incident_model.Incident) -> str:
-    """Return what works and what does not, for a service that answered all the time."""
+    """Return what works and what does not, for a service that never stopped answering."""
     if not words.knows("partial", incident.cause):
         return words.say("outage.none")
     if incident.outcome in incident_model.BACK:

@@ -314,7 +314,7 @@ def _healthy(
 
 
 def _counted_rows(words: Words, steps: Sequence[incident_model.Step], *, check_mode: bool) -> str:
-    """Return the rows that a verification counted, and that it stored them. It stores them only if none are missing."""
+    """Return the text about the rows that a verification counted. If rows are missing, the counts are not stored."""
     found = [each.data for each in steps if each.role == "verification" and prose_steps.checked(each)]
     counts = found[-1].get("row_counts") if found else None
     if not counts:

@@ -46,7 +46,7 @@ def columns(text: str) -> int:
 
 
 def wrap(text: str, width: int) -> List[str]:
-    """Wrap text into lines of at most width columns. Long words, such as paths, and commands are not broken."""
+    """Wrap text into lines of at most width columns. Long words (such as paths) and commands are not broken."""
     if isinstance(text, Command):
         return [one_line(text)]
     text = one_line(text)
@@ -98,8 +98,8 @@ def aligned(
 def _shortened(texts: Mapping[str, List[str]], *, pinned: Mapping[str, int], most: int) -> Dict[str, List[str]]:
     """Return the lines of the fields. If there are too many, the last lines of the longest fields are cut off.
 
-    See _ORDER. pinned: the number of lines of each field that are never changed. Of several longest fields, the last
-    one is cut first, because the first fields are the most important ones.
+    See _ORDER. pinned: the number of lines of each field that are never changed. If several fields are the longest,
+    the last of them is cut first, because the first fields are the most important ones.
     """
     shorter = {key: list(lines) for key, lines in texts.items()}
     while sum(map(len, shorter.values())) > most:

@@ -14,7 +14,7 @@ from typing import Any, List, Mapping, Sequence
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps
 
-# The causes of a hold that database_recover.yml cannot remove: the database or its disk is not there.
+# database_recover.yml cannot remove a hold with one of these causes, because the database or its disk is missing.
 _NOT_THERE = ("config_mismatch", "db_unchecked")
 
 

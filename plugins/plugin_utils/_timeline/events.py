@@ -83,7 +83,7 @@ def is_left(data: Mapping[str, Any], status: Optional[str]) -> bool:
 
 
 def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
-    """Return host -> events for hosts without an incident on which one of our modules ran or should have run."""
+    """Return host -> events for hosts without an incident, if one of our modules ran or should have run there."""
     told = list(events)
     with_incident = opened(told)
     told_of = (event for event in told if event["kind"] == "outcome" or module_of(event) or _fits_not(event))
@@ -117,7 +117,7 @@ def first_value(*values: Any) -> Any:
 
 
 def last_value(data: Iterable[Mapping[str, Any]], key: str) -> Any:
-    """Return the last value of a key that is not empty, or None."""
+    """Return the last non-empty value of a key, or None."""
     return first_value(*reversed([each.get(key) for each in data]))
 
 

@@ -34,7 +34,7 @@ def from_events(events: Iterable[Event]) -> List[Incident]:
 
 
 def each_from_events(events: Iterable[Event]) -> Iterator[Incident]:
-    """Yield the incidents one by one, because the incidents of many hosts need too much memory at the same time."""
+    """Yield the incidents one by one, because holding those of many hosts together would need too much memory."""
     runs: Dict[str, List[Event]] = {}
     for event in events:
         runs.setdefault(event["run"], []).append(event)

@@ -260,7 +260,7 @@ class Incident:
 
     @property
     def answered(self) -> bool:
-        """True if the incident is not an outage: the service answered all the time, but is or was degraded."""
+        """True if the incident is not an outage: the service never stopped answering, but is or was degraded."""
         degraded = self.severity == "degraded" and not self.rungs_tried
         return degraded and self.outcome in ("degraded", "recovered", "resolved_manually")
 

@@ -125,7 +125,7 @@ class TimelineFile:
         self._size += len(data)
 
     def content(self) -> bytes:
-        """Return the data that was appended without an error. Raises OSError, including if the file is shorter."""
+        """Return the data that was appended without an error. Raises OSError, also if the file is shorter than that."""
         data = b""
         while len(data) < self._size:
             part = os.pread(self._descriptor, self._size - len(data), len(data))

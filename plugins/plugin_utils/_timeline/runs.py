@@ -144,7 +144,7 @@ def remedies(run: Sequence[Event]) -> List[Remedy]:
 
 
 def is_release(events: Sequence[Event]) -> bool:
-    """Return True if the run only released a hold, or would release it in check mode.
+    """Return True if the run only released a hold or, in check mode, would only have released one.
 
     A run that recovers the service may also change a hold, but it probes the service first.
     """

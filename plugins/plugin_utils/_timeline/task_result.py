@@ -67,7 +67,10 @@ class Task:
 
 
 def host_and_task(result: Any) -> Tuple[str, Any]:
-    """Return host name and task. ansible-core 2.19 adds public attributes for both, 2.23 removes the private ones."""
+    """Return the host name and the task.
+
+    ansible-core 2.19 adds public attributes for both, and 2.23 removes the private attributes.
+    """
     if hasattr(result, "host"):
         return str(result.host.get_name()), result.task
     return str(result._host.get_name()), result._task

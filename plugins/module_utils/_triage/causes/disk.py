@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes on a disk: no space left, or a read-only file system."""
+"""Causes that concern a disk: no space left, or a read-only file system."""
 
 from __future__ import annotations
 

@@ -44,9 +44,9 @@ _LIKELY = 0.5
 class Cause(NamedTuple):
     """A row of the table: the rule, and the other causes that this cause can lead to.
 
-    symptom: True for a cause that can be the symptom of another cause. If another cause explains the finding, its
-    useless rungs do not count. errors: the patterns in log_patterns.SIGNATURES that identify the cause. A past cause
-    explains an exception only if one of these patterns matches the exception.
+    symptom: True for a cause that can be the symptom of another cause. If another cause explains the finding, the rungs
+    that the finding marks as useless do not count. errors: the patterns in log_patterns.SIGNATURES that identify the
+    cause. A past cause explains an exception only if one of these patterns matches the exception.
     """
 
     rule: Callable[[Facts], Optional[Finding]]

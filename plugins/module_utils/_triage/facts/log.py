@@ -16,7 +16,7 @@ class Log(Part):
     """The log file. signatures: the known error patterns found in it, by name, or None if it was not read."""
 
     path: str = "log"
-    # All files that were read. A line may come from each of them.
+    # All files that were read. A line may come from any of them.
     paths: Sequence[str] = ()
     lines: Sequence[str] = ()
     exceptions: Sequence[Mapping[str, Any]] = ()
@@ -26,7 +26,7 @@ class Log(Part):
 
     @property
     def source(self) -> str:
-        """The name of the log for evidence. If several files were read, it contains all of them."""
+        """The name of the log for evidence. If several files were read, this text names all of them."""
         return ", ".join(self.paths) or self.path
 
     def signature(self, name: str) -> List[Dict[str, str]]:

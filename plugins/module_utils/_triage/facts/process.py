@@ -65,8 +65,8 @@ class Process(NamedTuple):
         started = [item["at"] for item in journal.starts]
         found, before = [], ""
         for item in journal.exits:
-            # A request to stop counts only until the next start, because a requested stop may leave no log line about
-            # the exit.
+            # A stop request does not explain an exit after the next start. The requested stop may have left no log line
+            # about its own exit.
             before = max([before, *(at for at in started if at <= item["at"])])
             if not any(before < at <= item["at"] for at in asked):
                 found.append(item)
@@ -148,8 +148,8 @@ class Process(NamedTuple):
         """Number of failures since the service last served requests."""
         since = [item for item in self.exits if item["at"] > self.served_at]
         counted = self.unit.restarts
-        # The journal is more exact, because systemd's counter began when a person last started the unit, perhaps weeks
-        # ago.
+        # The journal is more accurate, because systemd's counter covers the time since a person last started the unit,
+        # perhaps weeks ago.
         return max(len(since), counted) if self.blind or len(since) >= _MOST_EXITS else len(since)
 
     @property
