@@ -361,7 +361,9 @@ def test_the_limits_of_the_host_are_used_and_validated(prepared: Prepared) -> No
     assert (verdict, "expires" in text) == ("warning", True)
     rc, host, screen = prepared.check(nexus_ready_open_files_percent="many", outage_ready_notify=[])
     assert (rc, host["ready"]) == (2, False)
-    assert "nexus_ready_open_files_percent is 'many': must be a number, 0 or more" in screen.replace("\n" + " " * 20, " ")
+    assert "nexus_ready_open_files_percent is 'many': must be a number, 0 or more" in screen.replace(
+        "\n" + " " * 20, " "
+    )
 
 
 def test_check_mode_writes_and_sends_nothing(prepared: Prepared, receiver: Receiver) -> None:

@@ -174,7 +174,7 @@ ENGLISH: Dict[str, str] = {
     "reason.setting.journal_alone": "there is no such file; the output of the unit is probably only in the journal",
     "reason.setting.environment_file": "must be a readable file of KEY=VALUE lines: {why}",
     "reason.setting.environment_open": "must not be accessible to group or others, because it contains secrets; its mode is {mode}",
-    "reason.setting.export": "lines that begin with \"export\" set nothing: the file is read as a systemd environment file, not by a shell",
+    "reason.setting.export": 'lines that begin with "export" set nothing: the file is read as a systemd environment file, not by a shell',
     "reason.setting.other_files": "the unit reads other environment files",
     "reason.setting.no_node_env": "NODE_ENV is not set for the service, so knex uses development",
     "reason.setting.command": "must be a list of the program and its arguments, such as [node, backend/server.js]",
