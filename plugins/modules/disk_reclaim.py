@@ -14,7 +14,7 @@ description:
     Files on other file systems are not touched.
   - A file that a process has open is never touched. If the processes of another user cannot be inspected, the newest
     file of each series is not touched either. The files of a series are in the same folder, and their names differ only
-    in numbers, times and the suffix of a compressed file. Examples are a log and its rotated files, or the logs of an
+    in numbers, times and the compression suffix. Examples are a log and its rotated files, or the logs of an
     application that starts a new file every day.
   - Symbolic links to files or folders are never followed. Files with more than one hard link are skipped.
   - Nothing in O(state_dir) is touched, because this folder contains the evidence.

@@ -73,7 +73,7 @@ def _short(name: str) -> str:
 
 
 def _units(names: Sequence[str], *, run: commands.Runner) -> List[Unit]:
-    """Return the loaded units among these names. Raises HostError."""
+    """Return those of the named units that are loaded. Raises HostError."""
     found: Dict[str, Unit] = {}
     for properties in systemd.units_properties(names, _PROPERTIES, run=run):
         unit = Unit(_short(properties.get("Id", "")), properties)

@@ -34,7 +34,7 @@ class LogFile(NamedTuple):
 
 
 def series(name: str) -> str:
-    """Return the letters of a file name, without numbers, timestamps or the suffix of a compressed file.
+    """Return the letters of a file name, without numbers, timestamps or the compression suffix.
 
     A log and its rotated files are one series, for example app-2026-11-25.log.gz and app-2026-11-26.log.
     """

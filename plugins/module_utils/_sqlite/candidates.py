@@ -107,10 +107,10 @@ def examine(candidate: Candidate, known: Known, *, user: Optional[str], time_bud
 def why_foreign(known: Known, found: Known) -> Optional[Message]:
     """Return why a sound database is not a backup of the service's database, or None if it may be one.
 
-    A copy of a database has the same time of its first migration. Another database of the same service, such as that of
-    a test host, has the same tables, but another time. If a time is unknown, the tables are compared. A backup from
-    before a migration has only some of them. Tables such as users exist in the databases of other services too, so one
-    common table is not enough.
+    The first migration has the same time in all copies of a database. Another database of the same service, such as
+    one of a test host, has the same tables, but another time. If a time is unknown, the tables are compared. A
+    backup from before a migration has only some of them. Tables such as users exist in the databases of other
+    services too, so one common table is not enough.
     """
     if known.created_at and found.created_at:
         if known.created_at == found.created_at:

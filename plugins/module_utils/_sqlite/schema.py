@@ -80,8 +80,9 @@ def seeded_rows(connection: sqlite3.Connection, *, tables: Mapping[str, int]) ->
 def first_migration(connection: sqlite3.Connection) -> Optional[float]:
     """Return when knex applied the first migration, in seconds since the epoch, or None if this is unknown.
 
-    A copy of the database, such as a restored backup, has the same time. A new database that the service creates has a
-    later time. knex records a JavaScript Date, which the SQLite drivers store as milliseconds. Raises sqlite3.Error.
+    This time is the same in all copies of the database, such as a restored backup. A new database that the service
+    creates has a later time. knex records a JavaScript Date, which the SQLite drivers store as milliseconds. Raises
+    sqlite3.Error.
     """
     tables = [name for name in tables_of(connection) if columns_of(connection, name) == MIGRATIONS_COLUMNS]
     if len(tables) != 1:

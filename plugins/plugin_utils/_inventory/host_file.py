@@ -166,7 +166,7 @@ def _require(text: str, settings: Sequence[Setting], *, path: str) -> None:
 
 
 def check(text: str, settings: Sequence[Setting], *, path: str) -> None:
-    """Raise InventoryError if a new file would not load, or does not match the argument specifications of the roles."""
+    """Raise InventoryError if a new file could not be loaded or would not match the roles' argument specifications."""
     wanted = {setting.name: setting.value for setting in settings}
     if (yaml.safe_load(text) or {}) != wanted:
         raise InventoryError(f"Cannot write {path}: its content would not load as YAML. Report this as a bug")

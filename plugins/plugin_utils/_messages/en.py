@@ -123,7 +123,7 @@ SENTENCES: Dict[str, str] = {
     "rows.before_only": "{before} in {tables} before, not counted after",
     "rows.after_grown": "{after} after ({grown})",
     "rows.after_only": "not counted before, {after} in {tables} after",
-    "rows.seeded": "{rows}; not part of the recovered data. Remove them only if these tables also contain other rows, because the service fills empty tables again when it starts. Check the rows, then run this command on the host while the service is running:",
+    "rows.seeded": "{rows}; not part of the recovered data. Do not remove them if these tables contain no other rows: the service fills empty tables again when it starts. Check the rows, then run this command on the host while the service is running:",
     "rows.after_seeded": "{after}, plus rows seeded at startup: {seeded}",
     "rows.after_stale": "{after}, counted before the last start",
     "rows.none_fewer": "{before} in {tables} before, {after}; no table has fewer rows",

@@ -62,7 +62,7 @@ SENTENCES: Dict[str, str] = {
     "deed.release_left": "rolled back from release {old} to {new}",
     "deed.release_modules": "modules installed",
     "deed.release_modules_kept": "modules unchanged",
-    "deed.stop": "stop these processes if they belong to this application or the policy names them: {processes}",
+    "deed.stop": "stop these processes if they belong to this application or if the policy names them: {processes}",
     "deed.stop_process": "pid {pid} {command}",
     "deed.left": "pid {pid}: {reason}",
     "deed.stopped": "stopped pid {pid}",

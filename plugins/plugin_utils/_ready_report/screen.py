@@ -24,7 +24,7 @@ _MOST_PER_CHECK = 3  # maximum number of lines for the text of a check
 
 
 def lines(words: Words, host: document.Host, *, last: Sequence[str]) -> List[str]:
-    """Return at most LINES lines of at most WIDTH columns for a host. last: the lines at the end."""
+    """Return at most LINES lines of at most WIDTH columns for a host. last: lines to add at the end."""
     head = words.say(
         "ready.screen.head", verdict=document.verdict(words, host.ready), subject=document.subject(words, host)
     )

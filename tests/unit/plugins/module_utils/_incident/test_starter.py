@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""If the database is in doubt, a takeover kills a new process unless it still has the deleted database open."""
+"""If the database is in doubt, a takeover kills any new process, except one that has the deleted database open."""
 
 from __future__ import annotations
 

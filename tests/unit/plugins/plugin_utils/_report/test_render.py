@@ -1780,7 +1780,7 @@ def test_a_host_cannot_add_a_command_to_a_next_step():
 def test_seeded_rows_are_removed_only_when_the_table_has_other_rows():
     seeded = incident(rows_before={"a": 3}, rows_seeded={"a": 4}, rows_seeded_removal=["sqlite3 /a.db 'DELETE'"])
     note, command = prose_data.seeded(EN, seeded)
-    assert "only if these tables also contain other rows" in note and command == "sqlite3 /a.db 'DELETE'"
+    assert "if these tables contain no other rows" in note and command == "sqlite3 /a.db 'DELETE'"
     assert f"{' ' * 14}{command}" in screen_report.summary(EN, seeded, document="x")
     table = section(markdown_report.markdown(EN, seeded), "3.")
     assert "| `a` | 3 | 0 (+4 seeded) |" in table
