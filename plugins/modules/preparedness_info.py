@@ -91,7 +91,7 @@ facts:
         - C(found) lists the examined backups, newest first. Their C(kind) is V(sound), V(older_schema), V(without_wal),
           V(damaged), V(other_service), V(unreadable) or V(not_checked). C(written_at) is the time of the newest write.
           C(why) is the reason for the C(kind), as a translatable message.
-        - C(number) is the number of all backups. C(unread) lists the reasons why folders cannot be read.
+        - C(number) is the total number of backups. C(unread) lists the reasons why folders cannot be read.
       type: dict
     certificate:
       description: The certificate and its key, as in RV(itsm_nexus.runbook.triage_info#module:facts).

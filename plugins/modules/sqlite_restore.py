@@ -246,7 +246,7 @@ rows_uncounted:
   sample: []
 rows_after:
   description: Number of rows of each table in the new database, counted after the database is in place. With
-    O(state=planned) and in check mode, the expected number.
+    O(state=planned) or in check mode, this is the expected number.
   returned: success
   type: dict
   sample: {users: 12, incidents: 328}

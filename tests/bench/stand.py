@@ -176,7 +176,7 @@ class Stand:
         raise NotImplementedError
 
     def play(self, playbook: str, folder: Path, *, program: str = "ansible-playbook", **changes: Any) -> Run:
-        """Run a playbook, with `folder` for the postmortem and other files. The caller must check the outcome."""
+        """Run a playbook that writes the postmortem and other files to `folder`. The caller must check the outcome."""
         variables = folder / "variables.yml"
         variables.touch(mode=0o600)
         variables.write_text(yaml.safe_dump({**self.variables, **changes}), encoding="utf-8")

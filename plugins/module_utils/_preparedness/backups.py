@@ -104,7 +104,7 @@ def survey(
     """Examine the backups, newest first, until one has all rows up to its time. Nothing is changed.
 
     budget: time limit in seconds for each backup. deadline: in time.monotonic seconds. recorded: see candidates.find.
-    Returns the examined backups, the number of all backups, and why folders could not be read. Raises SqliteError for
+    Returns the examined backups, the total number of backups, and why folders could not be read. Raises SqliteError for
     an invalid parameter.
     """
     rights = safe_open.account_rights(user)

@@ -89,7 +89,7 @@ SENTENCES: Dict[str, str] = {
     "ready.clock.off.do": "Check the time service on both machines",
     "ready.clock.unsynchronized": "the clock is not synchronized with a time server",
     "ready.clock.unsynchronized.do": "Start a time service such as systemd-timesyncd or chrony",
-    "ready.restart_policy.ok": "systemd starts the service after a crash (Restart={policy}) and after a boot",
+    "ready.restart_policy.ok": "systemd starts the service after a crash (Restart={policy}) and at boot",
     "ready.restart_policy.boot": "systemd does not start {unit} after a boot (the unit is {state})",
     "ready.restart_policy.boot.do": "Run 'systemctl enable {unit}'",
     "ready.restart_policy.never": "systemd does not start {unit} after a crash (Restart={policy})",

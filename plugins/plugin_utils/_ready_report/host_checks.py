@@ -93,7 +93,7 @@ def clock(facts: Facts) -> Judged:
 
 
 def restart_policy(facts: Facts) -> Judged:
-    """Report whether systemd starts the service after a crash and after a boot."""
+    """Report whether systemd starts the service after a crash and at boot."""
     unit = facts.of("unit")
     policy, name = str(unit.get("restart")), str(unit.get("name"))
     if unit.get("at_boot") in _NOT_AT_BOOT:
