@@ -247,13 +247,15 @@ class Triage:
         return parts
 
     def _places(self) -> Dict[str, str]:
-        return {
+        places = {
             "application": self._service.app_dir,
             "database": os.path.dirname(self._known.database_path),
             "log": os.path.dirname(self._service.log_file),
             "state": self._service.state_dir,
             "temporary files": "/tmp",  # noqa: S108
         }
+        # A service that logs to the journal has no log file.
+        return {use: path for use, path in places.items() if path}
 
     def _database_again(self, timeout: float) -> None:
         """Give a large database more time for its check if its disk responds."""

@@ -647,6 +647,14 @@ def test_the_end_of_a_compressed_log_is_read_within_limits(tmp_path):
         log_patterns.tail(str(path), limit=100)
 
 
+def test_a_service_without_a_log_file_costs_no_time(service):
+    service.start()
+    service.described = service.described._replace(log_file="")
+    result = look(service)
+    assert all(isinstance(seconds, float) for seconds in result["parts"].values()), result["parts"]
+    assert "disk:log" not in result["parts"]
+
+
 def test_a_missing_log_file_is_no_error_if_other_logs_exist(service):
     folder = daily_logs(service)
     service.described = service.described._replace(log_file="/var/log/itsm/missing.log")
