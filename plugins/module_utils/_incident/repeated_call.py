@@ -191,7 +191,15 @@ class _Kept:
         with contextlib.suppress(OSError):
             if len(data) <= _LARGEST:
                 os.pwrite(self._descriptor, data, os.fstat(self._descriptor).st_size)
-        return self._stream.write(text)
+        # If the connection is lost, nobody reads this stream. Do not raise: Ansible would then print the error as a
+        # second answer, and a repeated call could read neither of them.
+        with contextlib.suppress(OSError):
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

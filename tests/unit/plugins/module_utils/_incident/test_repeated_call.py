@@ -290,3 +290,21 @@ def test_a_service_older_than_the_dead_call_is_restarted(seat, process):
     Path(seat.folder, "calls", NEXT).write_text(f"{begun:.2f}\n")
     restarted = process(NEXT)
     assert restarted["pids_before"] == before["pids_after"] != restarted["pids_after"]
+
+
+def test_a_long_answer_that_nobody_reads_is_saved_once(tmp_path):
+    """A stream without a reader raises an error as soon as more than its buffer is written."""
+
+    class Closed:
+        def write(self, text):
+            raise BrokenPipeError
+
+        def flush(self):
+            raise BrokenPipeError
+
+    path = tmp_path / "answer"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    kept = repeated_call._Kept(Closed(), descriptor)
+    print(json.dumps({"changed": True, "long": "x" * 10000}), file=kept, flush=True)
+    os.close(descriptor)
+    assert json.loads(path.read_text())["changed"] is True
