@@ -118,8 +118,8 @@ def test_empty_database_has_its_schema_and_everyone_is_notified(drill: Drill) ->
 def test_damaged_files_are_kept(drill: Drill, name: str) -> None:
     was = drill.observation(f"{name}-broken")["files"][DATABASE][-1]
     told = drill.postmortem(name)
-    copied = drill.host.check_output(f"sha256sum {told['evidence']}/itsm.db").split()[0]
-    assert copied == was
+    assert told["database_copied"].startswith(f"{told['evidence']}/itsm.db.evidence_")
+    assert drill.host.check_output(f"sha256sum {told['database_copied']}").split()[0] == was
     kept = [
         path
         for path, entry in drill.now()["files"].items()
