@@ -24,7 +24,8 @@ options:
     required: true
   dest_dir:
     description:
-      - Folder on the controller, which is created if it does not exist (mode 0700). Each host has its own subfolder.
+      - Folder on the controller. The folder is created if it does not exist (mode 0700). Each host has its own
+        subfolder.
     type: path
     required: true
   keep:
@@ -90,7 +91,7 @@ size:
   type: int
   sample: 1048576
 removed:
-  description: The removed copies on the controller.
+  description: The copies that were removed from the controller.
   returned: success
   type: list
   elements: str

@@ -61,15 +61,15 @@ options:
         description:
           - An absolute path with wildcards. C(*), C(?) and C([...]) match characters within one name, but not a leading
             dot. C(**) matches any number of folders.
-          - The first folder in a pattern must be a name without wildcards. The pattern must not match system files
-            (below V(/etc), V(/usr) and similar folders) or every folder in a shared folder (V(/home), V(/var),
-            V(/var/lib) and similar).
+          - The first folder in a pattern must be a name without wildcards. A pattern must not match system files
+            (below V(/etc), V(/usr) and similar folders). A pattern must not use a wildcard for the name of a subfolder
+            of a shared folder (V(/home), V(/var), V(/var/lib) and similar).
         type: str
         required: true
       keep:
         description:
-          - Number of files to keep in each series, the newest first. The module also keeps this number of complete
-            copies of a database, the newest first, and always at least one copy.
+          - Number of newest files to keep in each series. The module also keeps the same number of newest complete
+            copies of a database, but always at least one copy.
         type: int
         default: 0
   protect:

@@ -108,9 +108,9 @@ options:
   preflight:
     description:
       - Options of M(itsm_nexus.runbook.service_preflight_info) in addition to O(service) and O(state_dir). If this
-        option is set, the module validates these options and probes the service in one round trip. While the service is
-        down, invalid values are only listed in RV(preflight). If the service is healthy or its state is unknown, an
-        invalid value makes the module fail. Only endpoints with valid settings are probed.
+        option is set, the module validates these options and probes the service in one round trip. If the service is
+        down, an invalid value is listed in RV(preflight), but the module does not fail. If the service is healthy or
+        its state is unknown, an invalid value makes the module fail. Only endpoints with valid settings are probed.
       - While HTTPS is switched off by a drop-in of M(itsm_nexus.runbook.unit_dropin), only plain HTTP is probed.
     type: dict
     version_added: 0.2.0
@@ -144,8 +144,8 @@ options:
         description:
           - Path of the endpoint that reports whether the service is ready. The service is not ready if the endpoint
             returns a status of 500 or higher, or does not answer. If the body is a JSON object with C(checks), the
-            names of the failed checks are reported. If the status is from 300 to 499, such as 404, readiness counts as
-            not checked.
+            names of the failed checks are reported. If the status is between 300 and 499, such as 404, readiness counts
+            as not checked.
           - If empty, no request is sent.
         type: str
         default: ""
@@ -180,8 +180,8 @@ options:
         default: 7.0
       disk_percent:
         description:
-          - Report a file system that has reached this percentage of used space or used inodes, and that will be full
-            within O(readiness.disk_hours).
+          - Report a file system if at least this percentage of its space or inodes is used, and the file system will be
+            full within O(readiness.disk_hours) at the current rate.
           - With V(0), this trend is not checked. A file system is always reported if at least V(99) % of its space or
             inodes are used.
         type: float
@@ -209,9 +209,9 @@ options:
         default: 20.0
   manifest:
     description:
-      - If this option is set, O(remember) is true and the service is healthy, O(mode=watch) and O(mode=hold) also save
-        a manifest in O(state_dir). The manifest describes what can change on the host, such as the release, the lock
-        file, the unit, the names of environment variables, the certificate, the packages and the schema of the
+      - O(mode=watch) and O(mode=hold) also save a manifest in O(state_dir) if the service is healthy and both this
+        option and O(remember=true) are set. The manifest describes what can change on the host, such as the release,
+        the lock file, the unit, the names of environment variables, the certificate, the packages and the schema of the
         database. During an outage, M(itsm_nexus.runbook.triage_info) compares the manifest with the host. See
         RV(itsm_nexus.runbook.triage_info#module:facts).
       - The manifest contains neither secrets nor hashes of secrets. If it cannot be saved, the module does not report
@@ -302,8 +302,8 @@ severity:
       if the process is gone, or if the service must not be started because a check found a problem in its database
       (RV(doubt)).
     - With O(mode=watch), V(degraded) means that the service answers, but RV(readiness) contains problems.
-    - With O(mode=watch), V(unreachable) means that the connection failed or the host did not answer within the task's
-      C(timeout). In this case, the state of the service is unknown.
+    - With O(mode=watch), V(unreachable) means that the connection to the host failed or the host did not answer
+      within the task's C(timeout). In this case, the state of the service is unknown.
     - With O(mode=watch), V(warning) is also returned if the service answers again after O(warning_after) or more
       consecutive failures.
   returned: success
@@ -469,9 +469,9 @@ ends:
   description:
     - How the service's processes ended in the last C(window) seconds, as recorded by the restart recorder of the
       P(itsm_nexus.runbook.start_guard#role) role. V(null) if the recorder is not installed.
-    - C(restarts) is the number of automatic restarts by systemd. C(after) is the number of these restarts for each way
-      in which the previous process had ended.
-    - Each of C(ends) has C(at), C(how) (for example V(SIGSEGV), V(oom-kill), V(exit 1), V(host-down)), C(result),
+    - C(restarts) is the number of automatic restarts by systemd. C(after) counts these restarts by how the previous
+      process ended.
+    - Each item of C(ends) has C(at), C(how) (for example V(SIGSEGV), V(oom-kill), V(exit 1), V(host-down)), C(result),
       C(status), C(signal), C(automatic) (whether this process had been started by an automatic restart), C(invocation),
       C(confirmed) (whether systemd confirmed the invocation; if it did not, the service's user may have forged this
       entry), and C(stopped_by) (the C(uid) and C(login_uid) of the account that requested the stop, or V(null)).

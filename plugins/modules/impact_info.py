@@ -37,14 +37,14 @@ options:
     version_added: 0.2.0
   access_log:
     description:
-      - A log with one line per request, which contains the time and the status, such as the access log of a web server
+      - A log in which each line contains the time and the status of one request, such as the access log of a web server
         or a proxy. A proxy's log also contains requests that never reached the service.
       - If empty, only the logs in O(access_log_patterns) and the journal are read.
     type: str
     default: ""
   access_log_patterns:
     description:
-      - Path patterns of additional request logs, for example for logs that get a new name every day. A pattern is
+      - Path patterns for additional request logs, such as logs that get a new name every day. A pattern is
         absolute or relative to O(app_dir).
     type: list
     elements: str

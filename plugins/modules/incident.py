@@ -14,9 +14,9 @@ description:
     notifications. If an incident is still open, the next run continues this incident and does not change the recorded
     start of the outage.
   - Reserves the host for the whole run with a lease. O(state=open) takes the lease, and O(state=closed) releases the
-    lease. Every module in the collection that is called with O(run) keeps the lease while the module runs, and renews
-    the lease at the end. If the run is killed, the lease expires after O(lease) seconds. While the lease lasts, a
-    second run is refused. If O(wait) is set, the second run waits instead.
+    lease. If a module of this collection is called with O(run), it keeps the lease while it runs, and renews the lease
+    when it ends. If the run is killed, the lease expires after O(lease) seconds. While the lease lasts, a second run is
+    refused. If O(wait) is set, the second run waits instead.
   - An unreadable record is renamed. If the record cannot be written to its folder, for example because the disk is
     full, the record is kept in memory. Both problems are reported as warnings and never block the run.
   - Records the maintenance window of the host. During a maintenance window, O(state=open) does not open an incident or
@@ -92,8 +92,7 @@ options:
     type: float
     default: 0.0
   window:
-    description: Length of the period, in seconds, in which RV(restarts_in_window) counts the starts. The period ends
-      now.
+    description: Length of the period before the call, in seconds, in which RV(restarts_in_window) counts the starts.
     type: float
     default: 3600.0
   restart_limit:
@@ -247,9 +246,9 @@ options:
   unit:
     description:
       - The service's systemd unit, for O(state=open). If systemd has scheduled a restart, the module cancels this
-        restart. If the restart is due within 1.5 seconds, the module waits for it instead. After a cancelled restart, a
-        timer on the host starts the unit if this run is killed. The call with O(state=closed) starts the unit if no run
-        has started it.
+        restart. If the restart is due within 1.5 seconds, the module waits for it instead. If this run is killed
+        after a restart was cancelled, a timer on the host starts the unit. The call with O(state=closed) starts the
+        unit if no run has started it.
     type: str
     default: ""
     version_added: 0.2.0
@@ -361,7 +360,7 @@ outage_seconds:
 lasted:
   description:
     - Duration of the outage in seconds, up to RV(mitigated_at). While that time is unknown, the duration up to now.
-      Setting back the host's clock does not shorten the duration.
+      Setting the host's clock back does not shorten the duration.
   returned: always
   type: float
   version_added: 0.2.0
@@ -422,8 +421,8 @@ last_exit:
   type: dict
   version_added: 0.2.0
 takeover:
-  description: The takeover of the unit from systemd, with C(unit), C(at), C(sub_state) and C(timer), or V(null) if
-    there is none.
+  description: The takeover of the unit from systemd, or V(null) if the module did not take over the unit. The keys are
+    C(unit), C(at), C(sub_state) and C(timer).
   returned: always
   type: dict
   version_added: 0.2.0
@@ -431,7 +430,7 @@ data:
   description:
     - The state of the service's data, or V(null) if nothing is known.
     - C(state) is V(in_doubt), V(sound), V(accepted) or V(not_found). C(rows) contains the last good row counts by
-      table. C(created_at) is the time of the first migration in the database in which these rows were counted.
+      table. C(created_at) is the time of the first migration in the database that contained these rows.
       C(accepted) lists the kinds of damage that a person has accepted, C(accepted_at) is the time of this decision, and
       C(accepted_reason) is the reason that the person gave. C(reasons) lists the reasons for the state, and
       C(checked_at) is the time of the last check.
@@ -439,12 +438,12 @@ data:
       shows whether a database recovery lost rows (V(none), V(known) or V(unknown)), and C(rows_lost) is the number of
       lost rows in the tables that were counted. C(rows_first) contains the row counts before the first database
       recovery, and C(lost_again) is true if several recoveries may have lost rows. A key that does not apply is
-      missing.
+      omitted.
   returned: always
   type: dict
   version_added: 0.2.0
 handed_back:
-  description: True if this call started a unit that had been taken over from systemd and not started since then.
+  description: True if this call started a unit that was taken over from systemd and had not been started since then.
   returned: if O(state=closed) and the unit was taken over
   type: bool
   version_added: 0.2.0
@@ -505,13 +504,13 @@ maintenance:
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "variable"}
 locked_by:
   description:
-    - The run that has the lease, with C(run), C(since), C(step), C(until) and C(pid), or V(null) if there is none.
-      C(pid) is the process ID of the module that is running for that run, or V(null) if no module is running.
+    - The run that has the lease, or V(null) if no run has it. The keys are C(run), C(since), C(step), C(until) and
+      C(pid). C(pid) is the process ID of the module that is running for that run, or V(null) if no module is running.
   returned: always
   type: dict
 taken_by:
-  description: The run that has taken the lease from this run, in the format of RV(locked_by). In this case, nothing was
-    recorded.
+  description: The run that has taken the lease from this run, in the format of RV(locked_by). If this key is
+    returned, nothing was recorded.
   returned: when this run has lost the lease
   type: dict
   version_added: 0.2.0

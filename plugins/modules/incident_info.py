@@ -22,7 +22,7 @@ extends_documentation_fragment:
 options:
   wait:
     description:
-      - Maximum time in seconds to wait until another run's lease ends. The module reads the record after the wait and
+      - Maximum time in seconds to wait for another run's lease to end. The module reads the record after the wait and
         does not take the lease.
       - If another run is still working on the host after this time, RV(locked_by) names that run.
     type: float
@@ -33,8 +33,8 @@ options:
     type: float
     default: 3600.0
   restart_limit:
-    description: Maximum number of starts by runs within O(window). After this number of starts, RV(crash_loop) reports
-      that another start would not help.
+    description: Maximum number of times that runs may start the service within O(window). After this number of starts,
+      RV(crash_loop) reports that another start would not help.
     type: int
     default: 3
 seealso:
@@ -87,8 +87,8 @@ outage_seconds:
   type: float
 lasted:
   description:
-    - Duration of the outage in seconds, up to RV(mitigated_at). While that time is unknown, the duration up to now.
-      Setting back the host's clock does not shorten the duration.
+    - Duration of the outage in seconds, up to RV(mitigated_at), or up to now while RV(mitigated_at) is unknown. Setting
+      back the host's clock does not shorten the duration.
   returned: always
   type: float
 severity:
@@ -138,8 +138,8 @@ outcome:
   type: str
 last_exit:
   description:
-    - The exit of the process before a run took over the unit from systemd, or V(null) if no run took over the unit. The
-      keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
+    - The last exit of the process before a run took over the unit from systemd, or V(null) if no run took over the
+      unit. The keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
   returned: always
   type: dict
 takeover:
@@ -177,7 +177,7 @@ notified:
   type: list
   elements: dict
 restarts_in_window:
-  description: Number of starts of the service by runs within O(window), including runs on earlier incidents.
+  description: Number of times that runs started the service within O(window), including runs on earlier incidents.
   returned: always
   type: int
 blind_restarts_left:

@@ -14,7 +14,7 @@ author:
 description:
   - Compares the result of M(itsm_nexus.runbook.service_discovery_info) with the variables of the host in the inventory
     and with the defaults of the roles. Writes a YAML file with the variables that are missing from the inventory or
-    have another value there. A comment names the source of each value. For each unknown value, a comment contains a
+    have a different value there. A comment names the source of each value. For each unknown value, a comment contains a
     question.
   - An existing file is changed only if O(update) is true. In this case, the module changes the variables whose values
     differ from those on the host, and adds the missing variables. All other lines and comments stay as they are.
@@ -78,8 +78,8 @@ text:
   returned: success
   type: str
 show_text:
-  description: True if there is no file to read after the run. AWX deletes the file when the job ends. In check mode, a
-    new file is not written.
+  description: True if there is no file to read after the run. This is the case if there is no inventory file, if the
+    run is an AWX job (AWX deletes the file when the job ends), or if check mode does not write a new file.
   returned: success
   type: bool
   sample: false

@@ -34,7 +34,7 @@ options:
     description:
       - The URL to post to. It must begin with C(https://). C(http://) is allowed only if the host name in the URL is
         V(localhost), V(127.0.0.1) or V(::1).
-      - A webhook URL is a secret. The module shows only its host name.
+      - A webhook URL is a secret. The module shows only the host name of the URL.
     type: str
     required: true
   body:
@@ -48,8 +48,7 @@ options:
       - The secret can be C(whsec_) followed by Base64, or any other text.
     type: str
   message_id:
-    description: The id of the message, which is the same for every attempt. The receiver uses this id to recognize
-      duplicates.
+    description: The id of the message. All attempts send the same id, so that the receiver can recognize duplicates.
     type: str
     default: ""
   method:

@@ -12,8 +12,8 @@ version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Sends a plain-text email in UTF-8. With TLS, the module verifies the server's certificate and host name, unlike
-    M(community.general.mail). Line breaks are removed from the headers.
+  - Sends a plain-text email in UTF-8. Unlike M(community.general.mail), the module verifies the server's certificate
+    and host name if TLS is used. Line breaks are removed from the headers.
   - The password is sent only over TLS, unless O(host) is V(localhost) or a loopback address.
   - The module runs on the controller, in the process of ansible-playbook. It ignores the connection, the interpreter
     and the privilege escalation that the inventory sets for the host.

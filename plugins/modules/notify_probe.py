@@ -12,10 +12,10 @@ version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Checks all channels at the same time. For a mail channel, connects to the mail server and logs in. For a channel
-    with a URL, connects to the server or to the proxy and verifies the certificate. For a command channel, checks that
-    the program exists.
-  - Runs on the controller. A channel that cannot be reached does not fail the module.
+  - Checks all channels at the same time. For a mail channel, the module connects to the mail server and logs in. For a
+    channel with a URL, it connects to the server or to the proxy and verifies the certificate. For a command channel,
+    it checks that the program exists.
+  - Runs on the controller. The module does not fail if a channel cannot be reached.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:

@@ -10,8 +10,8 @@ module: npm_ci
 short_description: Install C(node_modules) from the lock file, and keep the old modules until the new ones load
 version_added: 0.1.0
 description:
-  - Checks whether the installed modules match the lock file and whether the native modules can be loaded. If any of
-    these checks fails, the modules are installed again.
+  - Checks whether the installed modules match the lock file and whether the native modules can be loaded. If either
+    check fails, the modules are installed again.
   - C(npm ci) deletes C(node_modules) before it downloads packages. This module therefore runs C(npm ci) in a temporary
     folder below O(app_dir), loads the native modules from there, and then renames the new tree into place. If any of
     these steps fails, the old tree stays in place.
@@ -98,7 +98,7 @@ options:
     default: npm
 notes:
   - If the lock file links to folders of the application (workspaces, C(file:) folders), the modules are checked but not
-    installed. C(npm ci) would change these folders in place.
+    installed, because C(npm ci) would change these folders in place.
   - The temporary folder contains links to the other files of the application, because scripts in the application's
     C(package.json) may read these files.
 seealso:

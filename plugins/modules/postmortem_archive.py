@@ -10,8 +10,8 @@ module: postmortem_archive
 short_description: Save copies of postmortems on the host, and remove old copies
 version_added: 0.2.0
 description:
-  - In one call, writes documents to a folder that only its owner can read, and removes old documents. Each document is
-    written completely or not at all.
+  - Writes documents to a folder and removes old documents from it in the same call. Only the owner of the folder can
+    read it. Each document is written completely or not at all.
 options:
   dir:
     description: The folder. It is created if it does not exist.
@@ -59,7 +59,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 written:
-  description: The written files. In check mode, the files that a run would write.
+  description: The files that were written. In check mode, the files that a run would write.
   returned: success
   type: list
   elements: str

@@ -12,9 +12,9 @@ version_added: 0.2.0
 description:
   - Collects the facts for the readiness report, in one round trip. M(itsm_nexus.runbook.preparedness_report) decides
     what they mean.
-  - Changes nothing on the host. The service's Node.js modules are rebuilt in a folder below C(/var/tmp), which is
-    removed afterwards. If run as root, this module rebuilds them without network access, in a private mount namespace
-    in which everything else is read-only.
+  - Changes nothing on the host. The service's Node.js modules are rebuilt in a folder below C(/var/tmp), and this
+    folder is removed afterwards. If run as root, this module rebuilds them without network access, in a private mount
+    namespace in which everything else is read-only.
   - Files in folders of the service's user are read with the permissions of this user.
   - If a fact cannot be collected in time, the module does not fail. RV(parts) contains the reason.
 extends_documentation_fragment:
@@ -63,8 +63,8 @@ options:
     type: float
     default: 120
   timeout:
-    description: Time limit for other facts, in seconds. The module collects these facts in three groups, one after the
-      other. The limit applies to each group.
+    description: Time limit for all other facts, in seconds. The module collects these facts in three groups, one after
+      the other. The limit applies to each group.
     type: float
     default: 20
 """
@@ -89,7 +89,7 @@ facts:
     backups:
       description:
         - C(found) lists the examined backups, newest first. Their C(kind) is V(sound), V(older_schema), V(without_wal),
-          V(damaged), V(other_service), V(unreadable) or V(not_checked). C(written_at) is the time of the newest write.
+          V(damaged), V(other_service), V(unreadable) or V(not_checked). C(written_at) is the time of the last write.
           C(why) is the reason for the C(kind), as a translatable message.
         - C(number) is the total number of backups. C(unread) lists the reasons why folders cannot be read.
       type: dict
@@ -103,7 +103,7 @@ facts:
       description: The state of the service's database.
       type: dict
     drill:
-      description: The result of the last restore drill, or C(missing).
+      description: The result of the last restore drill. If there is no result, the only key is C(missing).
       type: dict
     environment:
       description: The names of the service's variables, without values.
@@ -115,7 +115,7 @@ facts:
       description: The hold that blocks the start of the service, and the ID of the open incident.
       type: dict
     log:
-      description: The size of the log files, and which configuration rotates the log file.
+      description: The size of the log files, and the logrotate configuration that rotates the service's log file.
       type: dict
     modules:
       description: Whether the Node.js modules could be rebuilt offline and loaded. If not, C(why) is the reason.

@@ -14,7 +14,7 @@ author:
 description:
   - Turns the results of M(itsm_nexus.runbook.preparedness_info) and M(itsm_nexus.runbook.notify_probe) into one
     verdict per check, and one verdict per host. A check that could not be run is never reported as ready.
-  - Writes the report of all hosts as C(readiness.html), C(readiness.md) and C(readiness.json) on the controller, next
+  - Writes the report on all hosts as C(readiness.html), C(readiness.md) and C(readiness.json) on the controller, next
     to the postmortems. The files of the previous run are replaced.
   - Runs on the controller.
 extends_documentation_fragment:
@@ -30,13 +30,13 @@ attributes:
 options:
   state:
     description:
-      - V(written) decides whether each host is ready, writes the report, and returns which notifications to send.
+      - V(written) decides whether each host is ready, writes the report, and returns the notifications to send.
       - V(notified) records the notifications that were sent, and returns the lines for the screen.
     type: str
     choices: [written, notified]
     default: written
   hosts:
-    description: All hosts of the report. A host that is not in O(seen) could not be reached.
+    description: All hosts that the report covers. A host that is not in O(seen) could not be reached.
     type: list
     elements: str
     required: true
@@ -100,7 +100,7 @@ options:
             default: 7
           open_files_percent:
             description:
-              - The host is not ready if the service has opened this percentage of its maximum number of files.
+              - The host is not ready if the service has at least this percentage of its maximum number of files open.
               - V(0) switches this check off.
             type: float
             default: 90
@@ -126,8 +126,8 @@ options:
     choices: [en, ja]
     default: en
   notifications:
-    description: The notifications that were sent, as a list for each host name. Each notification has C(contact),
-      C(channel), C(ok) and C(error).
+    description: The notifications that were sent, as one list per host, keyed by host name. Each notification has
+      C(contact), C(channel), C(ok) and C(error).
     type: dict
     default: {}
 """

@@ -16,8 +16,8 @@ description:
     process belongs to the application if it runs the executable of O(service.command) in O(service.app_dir) as
     O(service.user).
   - A process that has since released the port or the lock is not stopped. Processes that systemd or the pid file
-    identifies as the running service are never stopped. The same applies to the processes that make up this run's
-    connection.
+    identifies as the running service are never stopped. The same applies to the ancestors of the module's own
+    process, such as the SSH session of this run.
   - The module sends C(SIGTERM) to a process, and also C(SIGCONT) in case the process is suspended. If the process has
     not ended after O(timeout), the module sends C(SIGKILL).
 extends_documentation_fragment:
@@ -53,7 +53,7 @@ options:
     description: Absolute path of the database that the processes lock. If empty, the lock is not checked.
     type: path
   policy:
-    description: Processes that the module may stop although they belong to other applications.
+    description: Processes that the module may stop even if they belong to other applications.
     type: list
     elements: dict
     default: []
@@ -76,7 +76,8 @@ options:
     elements: int
     default: []
   timeout:
-    description: Time in seconds that a process has to end after C(SIGTERM). After this time, C(SIGKILL) is sent.
+    description: Maximum time to wait for a process to end after C(SIGTERM), in seconds. After this time, the module
+      sends C(SIGKILL).
     type: float
     default: 10.0
 author:

@@ -15,7 +15,7 @@ description:
   - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders, and the module replaces the link
     with a single rename operation. With O(strategy=git), O(app_dir) is a git repository, and the module checks out the
     last tag before the current commit.
-  - If the database has migrations that the other release does not contain, the module changes nothing and returns the
+  - If the database has migrations that the target release does not contain, the module changes nothing and returns the
     reason in RV(refused). The same applies if the database or a file in O(protect) is part of a release, or if a person
     has changed files in the repository.
   - After a rollback, the module rolls back further only if O(release) names an older release.
@@ -109,12 +109,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 from:
-  description: The previous release, as the name of its folder, branch, tag or commit. Null if the release is unknown.
+  description: The release before the module ran, as the name of its folder, branch, tag or commit. Null if the release
+    is unknown.
   returned: success
   type: str
   sample: v1.5.0
 to:
-  description: The current release. In check mode, the release that a run would switch to.
+  description: The release that the module switched to. In check mode, the release that a run would switch to. If the
+    rollback was refused, the target release, or null if the target release is unknown.
   returned: success
   type: str
   sample: v1.4.2

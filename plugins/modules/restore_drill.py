@@ -19,8 +19,8 @@ description:
     is read-only, except for the restored database. In place of each folder in O(writable), the service sees an empty
     temporary folder. The live database is hidden, and the service cannot reach other processes. If systemd cannot
     isolate the service, nothing is started.
-  - In this network, sends the health request and, if O(login) is set, the login request. Then stops the service, checks
-    the restored database, compares its rows, and removes everything.
+  - In this network, the module sends the health request and, if O(login) is set, the login request. Then the module
+    stops the service, checks the restored database, compares its rows, and removes everything that the drill created.
   - Writes the result to C(restore_drill.json) in O(state_dir). If the drill fails, the module does not fail, but
     returns RV(ok=false).
 options:
@@ -64,7 +64,8 @@ options:
   endpoints:
     description: The endpoints of the service. The required ones must be healthy.
   login:
-    description: The login that must succeed, in the network of the drill. If it is not set, no login is tried.
+    description: The login that the module tries in the network of the drill. The login must succeed. If this option is
+      not set, no login is tried.
   writable:
     description: Absolute paths of other folders to which the service writes, such as the folder of its logs. During
       the drill, each of them is an empty temporary folder of at most 64 MiB.

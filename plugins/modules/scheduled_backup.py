@@ -13,13 +13,13 @@ description:
   - Makes a backup with M(itsm_nexus.runbook.sqlite_backup). The service keeps running, and its writes are not blocked.
     The backup is opened again, checked and compared with the database.
   - Lists the backup in C(backups.json) in O(state_dir).
-  - After the new backup has been verified, removes surplus backups. A backup is removed only if it is listed and its
+  - Removes surplus backups after the new backup has been verified. A backup is removed only if it is listed and its
     name has the form C(itsm.db.backup_20260302T010203Z). The newest verified backup and the newest backup without
     missing rows are always kept.
   - The new backup is compared with the newest verified backup without missing rows. If a table no longer exists, or if
     more than half of all rows are missing, the new backup is kept, RV(problems) names the tables, and no backup is
-    removed. So a service that has filled a lost database with demo data does not replace the good backups. A table may
-    disappear if a migration was applied in the meantime.
+    removed. So if the service has lost its database and filled a new one with demo data, the good backups are kept. A
+    missing table is not a problem if a migration was applied in the meantime.
   - If O(command) is set, the module then runs this command, which copies the backup to another host.
   - The module fails if no verified backup was made. Nothing is removed in this case. If a backup was made but not
     copied, the module succeeds and reports the reason in RV(problems).
@@ -76,7 +76,7 @@ options:
 notes:
   - The module fails if a recovery run is working on the host, because that run must not find the database open.
   - In WAL mode, the service can write during a backup. Until the copy is complete, the WAL cannot be emptied, so it may
-    grow. A database with a rollback journal cannot be written to while it is copied.
+    grow. A database with a rollback journal cannot be written to while it is being copied.
 attributes:
   check_mode:
     support: full
@@ -142,7 +142,8 @@ backup:
       type: str
       sample: 5b8991a5f9ee33367057d676263f0f53e52fa128f1c4c9f1b8d8d887045fde9b
     fewer:
-      description: If too many rows are missing, C([rows before, rows now]) of each table that has lost rows.
+      description: If too many rows are missing, C([rows before, rows now]) for each table that has fewer rows than
+        before.
       type: dict
       sample: {}
 removed:
@@ -157,7 +158,7 @@ room_needed:
   type: int
   sample: 9437184
 problems:
-  description: What is wrong with the backup that was made, for example why it was not copied to another host.
+  description: Problems with the new backup, for example the reason why it was not copied to another host.
   returned: success
   type: list
   elements: str

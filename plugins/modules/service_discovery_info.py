@@ -16,8 +16,8 @@ description:
   - Also works while the service is down. The values then come from the unit, the environment and files.
   - Never returns the values of environment variables, except ports, switches and paths that the inventory needs. Code
     of the application, such as the knexfile, is not run.
-  - If the service is running, the module sends at most two health requests to each of its ports, and at most four more
-    requests to one of them.
+  - If the service is running, the module sends at most two health requests to each port of the service, and at most
+    four more requests to one of these ports.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease

@@ -54,8 +54,8 @@ options:
   statement:
     description:
       - With O(state=released), the reason why the data are no longer in doubt.
-      - V(sound) means that a check found the database sound. V(accepted) means that a person accepts the state of the
-        database.
+      - V(sound) means that a check found no damage in the database. V(accepted) means that a person accepts the state
+        of the database.
     type: str
     choices: [sound, accepted]
     default: sound
@@ -66,8 +66,8 @@ options:
   look:
     description:
       - The current result of M(itsm_nexus.runbook.sqlite_info). Its row counts become the last good row counts.
-      - With O(statement=accepted), the person accepts the damage in this result. If another kind of damage is found
-        later, the service is held again. If this option is not set, no damage is accepted.
+      - With O(statement=accepted), the person accepts the damage that this result reports. If another kind of damage is
+        found later, the service is held again. If this option is not set, no damage is accepted.
     type: dict
     default: {}
 seealso:

@@ -11,8 +11,8 @@ short_description: Check whether the service's settings in the inventory are val
 version_added: 0.1.0
 description:
   - Compares the variables of the P(itsm_nexus.runbook.nexus#role) role with the host, in one round trip, before a
-    playbook changes anything. The name of each variable is C(nexus_) followed by the name of the option or the
-    suboption of O(service).
+    playbook changes anything. Each option has the name of its variable without the prefix C(nexus_). The same applies
+    to the suboptions of O(service).
   - The module does not fail if a value is invalid, but returns the problem in RV(problems). Options therefore accept
     values of any type.
 extends_documentation_fragment:
@@ -70,8 +70,8 @@ problems:
           values: {variable: nexus_app_dir, value: "'ITSM-System'", why: {id: reason.setting.absolute, values: {}}}
 mismatches:
   description:
-    - Settings in the inventory that differ from the value that the service uses (C(found)). For example, the service's
-      environment may contain another database path in the variable that O(db_path_variable) names.
+    - Settings whose value in the inventory differs from the value that the service uses (C(found)). For example, the
+      service's environment may contain another database path in the variable that O(db_path_variable) names.
   returned: success
   type: list
   elements: dict
@@ -112,7 +112,7 @@ resolved:
       type: int
       sample: 990
     gid:
-      description: The group ID of that user's primary group.
+      description: The ID of the primary group of the service's user.
       type: int
       sample: 990
     environment_names:

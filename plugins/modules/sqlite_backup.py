@@ -14,8 +14,8 @@ description:
   - Copies the database with SQLite's backup API, as one snapshot that includes the content of the WAL. The module then
     syncs the copy to disk, opens it again, checks it (C(integrity_check)), compares its row counts with those of the
     snapshot, and renames it to its final name. An existing file is never replaced.
-  - The module does not change the database itself. The process that reads the database cannot write to it. The module
-    leaves no file next to the database.
+  - The module does not change the database itself. The module reads the database in a process that has no write access
+    to the database, and leaves no file next to the database.
   - With O(evidence=true), the database, its WAL, its WAL index and its journal are copied byte for byte instead,
     regardless of their state. If a process has one of these files open, the module fails, because the copies would be
     inconsistent.
@@ -64,7 +64,7 @@ options:
   user:
     description:
       - The user that the service runs as. If users other than root can change a folder, the module accesses files in
-        that folder with the permissions of this user, not as root.
+        that folder with the permissions of the service's user, not as root.
       - Defaults to the owner of that folder.
     type: str
     version_added: 0.2.0

@@ -214,7 +214,7 @@ database:
       type: str
       version_added: 0.2.0
     user_version:
-      description: The application's own version number.
+      description: Version number that the application has stored in the database (C(PRAGMA user_version)).
       type: int
       sample: 0
     journal_mode:
@@ -232,8 +232,8 @@ database:
     wal_reset_bug:
       description:
         - True if the database is in WAL mode and was last written by a library with the WAL-reset bug. The bug exists
-          in versions 3.7.0 to 3.51.2, except in 3.44.6 and later 3.44 versions, and in 3.50.7 and later 3.50 versions.
-          Such a database may lose pages if a second process checkpoints it while it is in use.
+          in versions 3.7.0 to 3.51.2, but is fixed in 3.44.6 and later 3.44 versions and in 3.50.7 and later 3.50
+          versions. Such a database may lose pages if a second process checkpoints it while it is in use.
       type: bool
       sample: true
 files:
@@ -297,7 +297,7 @@ wal:
       type: int
       sample: 773
     frames_committed:
-      description: Number of frames that belong to committed transactions, which SQLite would recover.
+      description: Number of frames that SQLite would recover because they belong to committed transactions.
       type: int
       sample: 773
     frames_lost:

@@ -211,11 +211,11 @@ plan:
       sample: 10800.0
     backups:
       description:
-        - For V(backup), the backups that were examined, newest first. The examination stops at a backup that loses no
-          counted row. Each backup has C(path), C(at) (the time of the backup), C(usable), C(rows), C(lost), C(reason)
-          and C(messages). C(rows) and C(lost) have the format of RV(plan[].rows) and RV(plan[].lost). C(reason) states
-          why the backup cannot be used, or that its schema is older. C(messages) contains C(reason) as a translatable
-          message.
+        - For V(backup), the backups that were examined, newest first. The examination stops at the first backup whose
+          row counts show no loss. Each backup has C(path), C(at) (the time of the backup), C(usable), C(rows), C(lost),
+          C(reason) and C(messages). C(rows) and C(lost) have the format of RV(plan[].rows) and RV(plan[].lost).
+          C(reason) states why the backup cannot be used, or that its schema is older. C(messages) contains C(reason) as
+          a translatable message.
       type: list
       elements: dict
       sample: []

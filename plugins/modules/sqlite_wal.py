@@ -38,8 +38,8 @@ options:
     type: float
     default: 5.0
   time_budget:
-    description: Time limit for each check, in seconds. The total time until the end of the checkpoint has the same
-      limit.
+    description: Time limit for each check, in seconds. The checkpoint must also end within this time after the start of
+      the module.
     type: float
     default: 120.0
 attributes:
@@ -96,7 +96,7 @@ pages_written:
   type: int
   sample: 302
 torn:
-  description: True if the WAL ended in an unfinished write, which SQLite discards.
+  description: True if the WAL ended with an incomplete write, which SQLite discards.
   returned: success
   type: bool
   sample: false

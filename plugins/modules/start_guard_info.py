@@ -10,8 +10,8 @@ module: start_guard_info
 short_description: Show the start guard of a service, its refusals, and how the service's processes ended
 version_added: 0.2.0
 description:
-  - Returns whether the start guard and the restart recorder are installed, what the guard would decide about a start
-    now, which starts it refused, and how the service's processes ended.
+  - Returns whether the start guard and the restart recorder are installed, whether the guard would allow a start now,
+    which starts it refused, and how the service's processes ended.
   - To install or remove the start guard and the restart recorder, use the P(itsm_nexus.runbook.start_guard#role) role.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN

@@ -149,8 +149,8 @@ options:
     type: int
     default: 100
   kernel_log_command:
-    description: Command that prints the kernel's log. If empty, C(journalctl -k) is used. If that command fails,
-      C(dmesg) is used.
+    description: Command that prints the kernel's log. If empty, C(journalctl -k) is used, or C(dmesg) if
+      C(journalctl -k) fails.
     type: list
     elements: str
     default: []
@@ -272,7 +272,7 @@ findings:
         - >-
           V(unhandled_exception), V(syntax_error), V(crash_loop): C(falls) (the number of failures since the service
           last served requests) and C(exception) (the text of the exception). V(unhandled_exception) and V(syntax_error)
-          also have C(file) and C(line), or V(null) if the log does not name them.
+          also have C(file) and C(line), which are V(null) if the log does not name them.
         - "V(unit_masked), V(unit_invalid): the C(variable) that names the unit, and the unit's C(load_state)."
         - "V(environment_missing): the C(variable) that names the environment file, and the C(paths) that do not exist."
         - >-
@@ -344,8 +344,8 @@ facts:
         C(start_limit_interval), C(stop_timeout), C(memory_max), C(memory_high), C(memory_peak), C(tasks_max),
         C(open_files_max), C(control_group), C(working_directory), C(file), C(drop_ins), C(user), C(group),
         C(more_groups) (true if the unit sets supplementary groups), C(confined) (true if the unit has its own root
-        folder or its own user), C(needed_folder), C(environment_files) (the environment files without which the unit
-        cannot start), C(load_error), and the times C(active_enter_at), C(active_exit_at), C(inactive_enter_at),
+        folder or its own user), C(needed_folder), C(environment_files) (the environment files that the unit needs to
+        start), C(load_error), and the times C(active_enter_at), C(active_exit_at), C(inactive_enter_at),
         C(started_at), C(exited_at).
       type: dict
     ports:
@@ -443,8 +443,8 @@ facts:
       type: dict
     start:
       description: >-
-        The current state of everything without which the service cannot start. C(environment_files) lists files with
-        C(path) and C(exists). C(program) and C(folder) are the program and the working folder of the unit.
+        The current state of everything that the service needs to start. C(environment_files) lists files with C(path)
+        and C(exists). C(program) and C(folder) are the program and the working folder of the unit.
         C(program_fault), C(folder_fault), C(user_fault) and C(group_fault) are the reasons why the program, folder,
         user or group cannot be used. C(messages) contains these four reasons as translatable messages. C(changed_at) is
         the time when the unit, its program or its environment files were last changed.
@@ -480,7 +480,7 @@ facts:
       type: dict
     changes:
       description: >-
-        What changed since the service was last healthy. C(since) is the time of that check, or V(null) if there is no
+        The changes since the service was last healthy. C(since) is the time of the manifest, or V(null) if there is no
         manifest to compare with. C(failed_at) is the time of the failure. C(items) lists the changes, the most likely
         cause first, and C(omitted) is the number of further changes. A change has C(kind) (such as V(lock_file),
         V(unit), V(environment)), C(name), C(inside) (the file or folder that contains it), C(what) (V(changed),
@@ -562,8 +562,8 @@ rows_collapsed:
   version_added: 0.2.0
 created_before:
   description:
-    - The time when the database whose rows were counted in RV(rows_before) was created. This is the time of the first
-      migration by knex. Empty if this time is unknown.
+    - The creation time of the database to which RV(rows_before) refers. This is the time of the first migration by
+      knex. Empty if this time is unknown.
   returned: always
   type: str
   version_added: 0.2.0
@@ -602,8 +602,8 @@ data:
   version_added: 0.2.0
 data_evidence:
   description:
-    - The copy of the database files, which is made if the database is in doubt. C(path) is the folder that contains the
-      copy. If no copy was made, C(not_copied) is the reason.
+    - The copy of the database files. The module makes this copy if the database is in doubt. C(path) is the folder that
+      contains the copy. If no copy was made, C(not_copied) is the reason.
     - V(null) if triage found no problem with the database.
   returned: always
   type: dict

@@ -13,8 +13,8 @@ description:
   - Writes a drop-in for a systemd unit, reloads systemd, and checks that the settings apply to the unit. If another
     drop-in or the unit's command overrides a setting, the module fails, and the message names this setting.
   - The service is not restarted. The settings apply from its next start.
-  - With O(until), a timer removes the drop-in at the given time. If the service is then running, the timer restarts the
-    service, so that the previous settings apply again. The timer survives a reboot.
+  - With O(until), a timer removes the drop-in at the given time. If the service is running at that time, the timer
+    restarts the service, so that the previous settings apply again. The timer survives a reboot.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
