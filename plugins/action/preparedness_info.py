@@ -14,7 +14,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 class ActionModule(unreachable.OnHost):
     """Runs the module of the same name, and adds two times from the controller.
 
-    answered_at: the controller's time, to compare the clocks. elapsed: the seconds of the call, to time the connection.
+    answered_at: the controller's time, to compare the clocks. elapsed: the duration of the call in seconds, to
+    determine the round trip time.
     """
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:

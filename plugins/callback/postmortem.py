@@ -120,7 +120,7 @@ def _guarded(method: _Method) -> _Method:
             # Catch every error, because a fault in this callback must not end the recovery.
             except Exception as error:
                 place = traceback.extract_tb(error.__traceback__)[-1]
-                # Show only the text of an OSError, because the text of other errors may quote a result.
+                # Show an error's text only if it is an OSError, because the text of other errors may quote a result.
                 reason = str(error) if isinstance(error, OSError) else error.__class__.__name__
                 where = f"{method.__name__} failed in {place.name}, line {place.lineno}"
                 self._display.warning(f"The postmortem is incomplete: {where}: {reason}")

@@ -58,7 +58,7 @@ class Recipe:
 
     @property
     def folder(self) -> Path:
-        """Return the cache folder of the database, whose name contains a hash of the recipe and this source file."""
+        """Return the database's cache folder. Its name contains a hash of the recipe and of this source file."""
         text = f"{self!r} {inspect.getsource(sys.modules[__name__])}"
         return CACHE / f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 

@@ -4,9 +4,9 @@
 
 """Run our contender of one measurement in another checkout: turn.py CHECKOUT CACHE NAME. Used by compare.py.
 
-The benchmark is imported from the checkout, so that it fits the product in the checkout. Standard input has one command
-per line: "prepare", then "run" for each round. The answer to each command is one line of JSON: the figures of the
-round, or {"error": text}.
+The benchmark is imported from the checkout, so that it matches the product in the checkout. Standard input has one
+command per line: "prepare", then "run" for each round. The answer to each command is one line of JSON: the figures of
+the round, or {"error": text}.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ def _sqlite_cases() -> List[Case]:
         return sqlite_backup.backup(path=_path(theirs), user=USER, dest_dir=str(ours / "backups"), timeout=10)
 
     def backup_on_schedule(theirs: Path, ours: Path) -> Any:
-        """Make three backups in a folder of the user. The third one removes the first, and a command reads each."""
+        """Make three backups in a folder of the user. The third removes the first. A command reads each backup."""
         order = scheduled.Order(
             path=_path(theirs),
             folder=str(theirs / "backend"),

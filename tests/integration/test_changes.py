@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Outages that a change caused, each with three innocent changes: the change that caused the outage is listed first."""
+"""Outages caused by a change, each with three innocent changes: the change that caused the outage is listed first."""
 
 from __future__ import annotations
 

@@ -388,7 +388,7 @@ def test_a_damaged_list_of_backups_is_reported(site: Site) -> None:
 
 
 def test_times_in_other_formats(site: Site) -> None:
-    """Rows with a time in milliseconds, in seconds, and with a time zone."""
+    """The times of the rows are in milliseconds, in seconds, and as text with a time zone."""
     with opened(site.database) as live:
         live.execute("CREATE TABLE log (id INTEGER PRIMARY KEY, created_at)")
         for value in ((NOW - 20 * HOUR) * 1000, NOW - 19 * HOUR, text(NOW - 9 * HOUR).replace(" ", "T") + "+09:00"):

@@ -259,7 +259,7 @@ def test_the_age_of_a_listed_backup_is_when_it_was_begun(place: str, tmp_path: P
 
 
 def test_new_salts_make_the_frames_foreign(place: str, tmp_path: Path) -> None:
-    """SQLite ignores frames whose salts are not those of the header, so the rows in them would be lost silently."""
+    """SQLite ignores frames whose salts differ from those in the header, so the rows in them would be lost silently."""
     folder = tmp_path / "kept"
     folder.mkdir()
     path = str(folder / "itsm.db.backup_1")

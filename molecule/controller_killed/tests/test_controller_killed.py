@@ -77,7 +77,7 @@ def next_run(drill: Drill, name: str, *, ended_at: float, patient: bool) -> None
         assert held["ends"] <= begun_at <= ended_at + LEASE + SLACK
     assert following.wait() == 0
     if runs.open_incident(drill):
-        # The incident is still open, although the service is healthy. Another run closes it.
+        # The incident is still open, although the service is healthy. Another run closes the incident.
         assert "HEALTHY" in drill.screen(name)
         runs.wait_for(lambda: is_over(drill), "the lease ends")
         assert runs.run(drill, f"{name}-closing") == 0

@@ -68,7 +68,7 @@ def beside_its_home(seen: dict[str, Any]) -> dict[str, Any]:
 
 
 def await_look(drill: Drill, word: str) -> str:
-    """Wait until a new detection run logs the given text. Return the journal cursor from before the wait."""
+    """Wait until a new detection run logs the given text. Return the journal cursor as it was before the wait."""
     since = cursor(drill)
     runs.wait_for(lambda: word in journal(drill, f"{DETECT}.service", since=since), f"a detection says {word}")
     return since

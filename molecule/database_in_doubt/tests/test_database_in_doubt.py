@@ -109,7 +109,7 @@ def files_on_host(drill: Drill) -> dict[str, str]:
 
 
 def titles_in(drill: Drill, folder: str) -> list[str]:
-    """Return the titles of the incidents in a folder's database, read from a copy."""
+    """Return the titles of the incidents in a folder's database. They are read from a copy of the database."""
     return json.loads(drill.host.check_output(f"/opt/drill/bin/titles {folder}"))
 
 

@@ -24,7 +24,7 @@ def test_no_run_changes_anything(drill: Drill, run: str) -> None:
 
 
 def test_a_run_takes_at_most_three_round_trips(drill: Drill) -> None:
-    # sudo is called once per module: at most 3 times to prepare the load, 3 times by each of 2 runs, twice by triage.
+    # Each module calls sudo once. At most 3 calls prepare the load, each of the 2 runs makes 3, and triage makes 2.
     discovered = (drill.output / "discovered.log").stat().st_mtime
     asked = f"journalctl --no-pager --since=@{discovered:.6f} SYSLOG_IDENTIFIER=sudo"
     calls = drill.host.check_output(f"{asked} | grep -c COMMAND=")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Backups of a service under load, and a restore drill: a second service starts on a backup while the first runs."""
+"""Backups of a service under load, and a restore drill: a second instance starts on a backup while the first runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEEP = "backup_keep=3"
 
 
 class Writer:
-    """Reports incidents from another machine, as fast as the service answers, until it is closed."""
+    """Reports incidents from another machine, as fast as the service answers, until close() is called."""
 
     def __init__(self, drill: Drill) -> None:
         address = (drill.output / "address").read_text(encoding="utf-8")

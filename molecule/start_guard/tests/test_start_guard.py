@@ -193,7 +193,7 @@ def test_each_end_until_the_start_limit_is_recorded(drill: Drill, test_unit: str
     drill.host.check_output("echo 'exit 7' > /run/ends-test && systemctl daemon-reload")
     try:
         drill.host.check_output(f"systemctl reset-failed {test_unit}; systemctl start {test_unit}")
-        # The result of the unit stays that of its last process. Before each restart, the unit is activating.
+        # The unit keeps the result of its last process. Before each restart, the unit is activating.
         shown = f"systemctl show --property=ActiveState --value {test_unit}"
         runs.wait_for(lambda: drill.host.check_output(shown) == "failed", "systemd gives up")
         new = [each for each in ends(drill, test_unit) if each["invocation"] not in known]
@@ -212,7 +212,7 @@ def test_a_kill_by_the_kernel_is_recorded(drill: Drill, installed: str) -> None:
         subprocess.run([BOUND_MEMORY, drill.container, *leak], check=True)
         runs.wait_for(lambda: running in {each["invocation"] for each in ends(drill, service.unit)}, "the end is saved")
         (told,) = [each for each in ends(drill, service.unit) if each["invocation"] == running]
-        # systemd knows the reason only if it has limited the memory itself.
+        # systemd knows the reason only if systemd itself has limited the memory.
         assert told["signal"] == "SIGKILL" and told["result"] in ("oom-kill", "signal"), told
     finally:
         drill.host.check_output(f"sed -i /^NEXUS_DEMO_FAULTS/d {service.environment}")

@@ -74,7 +74,7 @@ def newest(search: Search, *, deadline: float) -> Tuple[Optional[Chosen], List[M
 
 
 def examine(each: candidates.Candidate, search: Search, *, time_budget: float) -> candidates.Examined:
-    """Examine if a backup can be restored."""
+    """Examine whether a backup can be restored."""
     return candidates.examine(each, search.known, user=search.user, time_budget=time_budget)
 
 

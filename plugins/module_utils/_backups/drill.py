@@ -63,7 +63,7 @@ _LIVE_PROPERTIES = ("ActiveState", "MainPID", "NRestarts", "ExecMainStartTimesta
 _COMMAND = re.compile(r"path=(.*?) ; argv\[\]=(.*?) ; ignore_errors=")
 _POLL = 0.1
 _PROBE = 5.0  # time limit of one request, in seconds
-# Time limit in seconds, from the first healthy answer, for the service to open the restored database.
+# Maximum time in seconds from the first healthy answer until the service has the restored database open.
 _OPENED_WITHIN = 3.0
 _MARGIN = 64 << 20
 _LAST_LINE = 300
@@ -146,8 +146,8 @@ class _Done:
 def drill(order: Order, *, check_mode: bool = False, run: commands.Runner = commands.run) -> Dict[str, Any]:
     """Run a drill and return the result of the restore_drill module.
 
-    A drill that failed is a result. Raises BackupError or SqliteError if a parameter is invalid or the drill cannot be
-    made on this host.
+    A failed drill is a result, not an error. Raises BackupError or SqliteError if a parameter is invalid or the drill
+    cannot be made on this host.
     """
     _check(order)
     began, at = time.monotonic(), timestamps.now()
@@ -427,7 +427,7 @@ def _source(order: Order, done: _Done, search: choice.Search, scratch: _Scratch,
 
 
 def _require_room(order: Order, done: _Done, scratch: _Scratch) -> None:
-    """Raise BackupError if the host has not enough space or memory for the drill. Raises OSError."""
+    """Raise BackupError if the host does not have enough space or memory for the drill. Raises OSError."""
     chosen = done.chosen
     # A replica is about as large as the live database, and it is restored before it is copied.
     path, times = (order.database, 3) if chosen is None or chosen.replica else (chosen.path, 2)

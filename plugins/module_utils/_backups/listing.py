@@ -79,7 +79,7 @@ def lock_of(state_dir: str) -> str:
 
 
 def refuse_other_run(state_dir: str, *, run: str) -> None:
-    """Raise BackupError if a run of a recovery other than `run` is working on this host.
+    """Raise BackupError if a recovery run other than `run` is working on this host.
 
     Such a run must not find the database open.
     """
@@ -92,8 +92,8 @@ def refuse_other_run(state_dir: str, *, run: str) -> None:
 def locked(state_dir: str, *, run: Optional[str]) -> Iterator[None]:
     """Run the block while no other backup or drill of this host is running. Raises BackupError.
 
-    run: the ID of the run that calls this function. If another run is working on this host, it is refused. None if the
-    block does not open the database.
+    run: the ID of the run that calls this function. If another run is working on this host, the call is refused. None
+    if the block does not open the database.
     """
     path = lock_of(state_dir)
     try:

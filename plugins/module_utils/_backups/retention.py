@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.listin
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open, timestamps
 
 _DAY = 86400.0
-# The name of a backup: the database's name with BEFORE_TIME is its prefix, and the time of the backup follows.
+# The name of a backup consists of the database's name, BEFORE_TIME, and the time of the backup.
 BEFORE_TIME = ".backup_"
 _TIME = r"\d{8}T\d{6}Z(?:-\d+)?\Z"
 NAME = re.compile(rf"(?P<prefix>[^/]+{re.escape(BEFORE_TIME)}){_TIME}")

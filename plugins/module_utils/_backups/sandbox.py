@@ -13,7 +13,7 @@ the user replaces a path at this moment. Then it starts the command as the user 
 /proc: otherwise, the files of the running service could be changed through /proc, where the read-only file system does
 not apply.
 
-The first process of the unit stays. It stops the unit if the service writes too much to the disk.
+The first process of the unit keeps running. It stops the unit if the service writes too much to the disk.
 """
 
 from __future__ import annotations
@@ -289,8 +289,8 @@ def main_pid(unit: str, *, run: commands.Runner) -> Optional[int]:
 def in_network_of(pid: int, question: Callable[[], Any], *, timeout: float, proc_root: str = "/proc") -> Any:
     """Call a function in the private network of a process, in a child process, and return its value (JSON data).
 
-    Returns None if the process is not in a private network (yet), because the running service would answer in the
-    host's network. Raises BackupError if the network cannot be entered.
+    Returns None without a call if the process is not in a private network (yet): in the host's network, the running
+    service would answer instead. Raises BackupError if the network cannot be entered.
     """
 
     def enter() -> Any:

@@ -52,7 +52,7 @@ class Place(NamedTuple):
 
     unit: empty if systemd does not manage the service. certificate, key: empty if the environment names them. node: the
     program, empty if it is unknown. node_version: empty if it is unknown. rights: the account of the service's user, or
-    None to keep this account.
+    None to keep the current account.
     """
 
     app_dir: str
@@ -66,7 +66,7 @@ class Place(NamedTuple):
     node_version: str = ""
     user: str = ""
     rights: safe_open.Rights = None
-    # When the process of the service was started, in seconds since the epoch. It may have applied migrations then.
+    # The start time of the service's process, in seconds since the epoch. The process may have applied migrations then.
     started_at: float = 0.0
     unit_folders: Sequence[str] = unit_files.FOLDERS
     root: str = "/"

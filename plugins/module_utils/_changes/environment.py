@@ -18,7 +18,7 @@ _HARMLESS = ("NODE_ENV", "HOST", "PORT", "HTTP_PORT", "HTTPS_PORT", "ENABLE_HTTP
 _PATHS = ("DATABASE_PATH", "DB_PATH", "SQLITE_PATH")
 # The name that stands for a line that is not a variable.
 NO_NAME = "(not a name)"
-# The last line of a key in PEM format is BASE64=, so it looks like a variable. Ordinary names have underscores.
+# The last line of a PEM key can have the form BASE64=, so it looks like a variable. Ordinary names have underscores.
 _BASE64 = lazy(r"[A-Za-z0-9]{20,}|(?=\w*[a-z])(?=\w*[A-Z])(?=\w*[0-9])\w{20,}")
 # A short last line of a key: it is base64 only if its length, with the padding, is a multiple of four.
 _SHORT_BASE64 = lazy(r"(?=\w*[a-z])(?=\w*[A-Z])(?=\w*[0-9])[A-Za-z0-9]{2,}={0,2}")
@@ -53,7 +53,7 @@ def named(parts: Mapping[str, str]) -> Dict[str, str]:
     """Return the paths of the certificate and of its key, if these parts of an entry name them."""
     found: Dict[str, str] = {}
     for part, value in parts.items():
-        # In a unit, the part of a variable is "Environment NAME".
+        # If the entry is a unit, the part for a variable has the name "Environment NAME".
         name = part.rpartition(" ")[2]
         if value and environment_names.names_certificate(name):
             found.setdefault("certificate", value)

@@ -5,7 +5,7 @@
 """Describe files and folders as entries. A file is read only if its stamp has changed.
 
 Call these functions with the rights of the account that controls the folder, or use files that only root can replace.
-Links are followed only with these rights, so they lead to nothing that this account cannot read itself.
+Links are followed only with these rights, so they lead only to files that this account itself can read.
 """
 
 from __future__ import annotations
@@ -87,13 +87,13 @@ def _folder_changed(path: str) -> float:
 
 
 def folder(kind: str, path: str, *, known: Entries, name: str = "") -> Optional[Entry]:
-    """Return the entry of a folder with the names of its entries, or None if there is no such folder."""
+    """Return the entry of a folder, with the names of its files and subfolders, or None if there is no such folder."""
     entry = Entry(kind, name or path)
     before = known.get(entry.key)
     there = status(path)
     if there is None or not stat.S_ISDIR(there.st_mode):
         return None
-    # The size of a folder depends on its file system, and shows no change that the modification time does not show.
+    # The size of a folder depends on its file system, and the modification time already shows every change.
     stamp = stamp_of(there)._replace(size=0)
     entry = entry._replace(stamp=stamp, since=_folder_changed(path))
     if before is not None and before.stamp is not None and before.stamp[:6] == stamp[:6]:

@@ -81,7 +81,7 @@ def merged(known: Optional[Manifest], seen: Entries, *, started_at: float, now: 
     for key in {**known.entries, **seen}:
         before, after = known.entries.get(key), seen.get(key)
         if before is not None and after is not None and after.is_like(before):
-            # A schema that was read again is unchanged, but its new entry has a later time.
+            # If an unchanged schema was read again, keep its earlier entry, because the new entry has a later time.
             entries[key] = before if before.value else after._replace(latest=())
             continue
         first_seen = list(known.waiting.get(key) or (known.at, at))

@@ -60,7 +60,7 @@ def paths(unit: str, *, folders: Sequence[str] = FOLDERS) -> List[str]:
 
 
 def _unique(folders: Sequence[str]) -> List[str]:
-    """Return the folders without those that are links to other ones, such as /lib."""
+    """Return the folders, except those that are links to other folders in the list, as /lib often is."""
     return list({os.path.realpath(folder): folder for folder in reversed(folders)}.values())[::-1]
 
 
@@ -121,7 +121,7 @@ def _settings(text: str) -> List[Tuple[str, str]]:
 
 
 def environment_files(parts: Mapping[str, str]) -> List[str]:
-    """Return the environment files that the settings of a unit name, without patterns and specifiers."""
+    """Return the environment files that a unit's settings name. Names with patterns or specifiers are omitted."""
     named = [word.strip().lstrip("-") for word in parts.get("EnvironmentFile", "").split(";")]
     return [path for path in named if path.startswith("/") and not set(path) & set("*?[%")]
 

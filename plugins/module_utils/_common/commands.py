@@ -196,8 +196,8 @@ def run(
         become = drop_to(user)
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             list(argv),
-            # If the user changes, the child enters the folder after the change, because root would follow any link that
-            # the user created.
+            # If the child runs as another user, it switches to that user before it enters the folder, because root
+            # would follow any link that the user created.
             cwd=cwd if become is None else None,
             env=None if env is None else dict(env),
             stdin=subprocess.DEVNULL if stdin is None else stdin if isinstance(stdin, int) else subprocess.PIPE,

@@ -20,7 +20,7 @@ _OLD = 3600.0
 
 
 def remove(folder: Optional[str] = None) -> None:
-    """Remove the unpacked code (about 0.9 MB each) of modules that were killed more than an hour ago.
+    """Remove the unpacked code of modules that were killed more than an hour ago (about 0.9 MB per module).
 
     folder: the folder for temporary files, by default Python's. Errors are ignored, because the files do no harm.
     """

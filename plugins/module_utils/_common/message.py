@@ -139,8 +139,8 @@ def failure(error: Exception) -> Dict[str, Any]:
 def plain(**told: Any) -> Dict[str, Any]:
     """Return messages as plain data for the key "messages" of a module's result.
 
-    Name each argument after the text in the result that the message translates, for example msg. An argument is a
-    message, a list of messages, or None (omitted). The values are sanitized, because they may come from the host.
+    Give each argument the name of the result key whose text it translates, for example msg. An argument is a message, a
+    list of messages, or None (omitted). The values are sanitized, because they may come from the host.
     """
     return {
         name: sanitize.data([one.to_dict() for one in each] if isinstance(each, (list, tuple)) else each.to_dict())

@@ -72,7 +72,7 @@ def _undone(kind: Optional[str], run: str) -> Tuple[str, int]:
 
 
 class _Copy:
-    """A copy of a text without escapes or line breaks. It maps each position back to the original text."""
+    """A copy of a text with decoded escapes or joined lines. It maps each position back to the original text."""
 
     def __init__(self, text: str, parent: Optional[_Copy] = None) -> None:
         self.text = text

@@ -329,8 +329,9 @@ def rights_on(path: str, *, user: Rights = None) -> Rights:
 def follow_ours(path: str) -> str:
     """Return an absolute path in which links are resolved if only root could have created them.
 
-    From the first entry that another account could replace, the rest of the path is unchanged. If links of that account
-    were resolved here, later checks could not detect that the account had chosen the path. Raises OSError.
+    The first entry that another account could replace, and the rest of the path after it, are returned unchanged. If
+    links of that account were resolved here, later checks could not detect that the account had chosen the path. Raises
+    OSError.
     """
     if os.getuid() != 0:
         return "/" + os.path.realpath(path).lstrip("/")

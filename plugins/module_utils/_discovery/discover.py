@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import en
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names, open_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 
-# Time limit in seconds for the files of the service, which may be on a disk that does not answer.
+# Time limit in seconds for access to the service's files, because they may be on a disk that does not answer.
 _PATIENCE = 20.0
 
 
@@ -95,7 +95,7 @@ def _user(found: units.Found, running: _Running, app_dir: str) -> str:
 
 
 def _read_environment(path: str) -> Dict[str, Any]:
-    """Return the variables in a file, or why the file cannot be read, and whether it exists."""
+    """Return the variables in a file. If the file cannot be read, return the reason and whether the file exists."""
     try:
         return {"values": env_file.read_environment_file(path)}
     except env_file.EnvironmentFileError as error:

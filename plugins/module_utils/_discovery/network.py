@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service's ports: which of them speak HTTPS, where the health request is answered, and proxies in front."""
+"""The service's ports, the ports that speak HTTPS, the path of the health request, and the proxies in front."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _LARGEST = 1 << 20
 class Port(NamedTuple):
     """A listening port of the service. scheme: https, http, or an empty string if neither answered.
 
-    local: False if the service does not listen on an address that localhost reaches. status, word: the answer to the
-    health request (HTTP status, and `status` in its JSON body).
+    local: True if the service listens on an address that localhost reaches. status, word: the answer to the health
+    request (HTTP status, and `status` in its JSON body).
     """
 
     number: int
@@ -58,7 +58,7 @@ class Proxy(NamedTuple):
 
 
 def listening(pids: Iterable[int], *, proc_root: str) -> Dict[int, bool]:
-    """Return the ports on which these processes listen, with True if localhost reaches the port. Raises HostError."""
+    """Return the ports on which these processes listen. Value: True if localhost reaches the port. Raises HostError."""
     ours = set(pids)
     found: Dict[int, bool] = {}
     for listener in sockets.listeners(range(1, 65536), proc_root=proc_root):
@@ -123,7 +123,7 @@ def _files(folder: str) -> List[str]:
 
 
 def proxies(wanted: Sequence[int], *, root: str = "") -> List[Proxy]:
-    """Return the lines in the configuration of known proxies that name one of these ports. root: for tests."""
+    """Search the configuration of known proxies. Return the lines that name one of these ports. root: for tests."""
     if not wanted:
         return []
     pattern = re.compile(

@@ -187,7 +187,7 @@ def files_of(line: str) -> List[str]:
 
 
 def required_files(lines: str) -> List[str]:
-    """Return the files in the EnvironmentFiles property that systemd requires to start the unit."""
+    """Return the files that systemd requires to start the unit, according to its EnvironmentFiles property."""
     required = [line for line in lines.splitlines() if line.endswith(" (ignore_errors=no)")]
     return list(dict.fromkeys(name for line in required for name in files_of(line)))
 

@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 # Time limit in seconds. A crafted certificate keeps some versions of OpenSSL busy forever (CVE-2022-0778).
 _TIMEOUT = 10.0
 MISMATCH = "KEY_VALUES_MISMATCH"
-# OpenSSL's reasons if the key is not of the same type as the certificate, for example RSA instead of EC.
+# The reasons that OpenSSL gives if the key is not of the same type as the certificate, for example RSA instead of EC.
 _OTHER_TYPE = ("KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 PASSPHRASE = "it needs a passphrase"  # noqa: S105 - a message
 

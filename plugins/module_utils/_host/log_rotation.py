@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which files logrotate rotates, from its configuration files. See logrotate(8)."""
+"""Find out from the configuration files of logrotate which files it rotates. See logrotate(8)."""
 
 from __future__ import annotations
 

@@ -263,7 +263,7 @@ def holds(pid: int, path: str) -> bool:
 
 
 def holds_deleted(pid: int, path: str) -> bool:
-    """Return True if a process has the deleted file at path open. The kernel frees its space when the process ends.
+    """Return True if a process has the deleted file at path open. The file's space is freed when the process ends.
 
     Also returns True if the process cannot be inspected.
     """

@@ -14,7 +14,7 @@ from typing import NamedTuple, Tuple
 
 
 class Rung(NamedTuple):
-    """A rung, and the other things it does besides starting the service.
+    """A rung, and what it does in addition to starting the service.
 
     repairs_modules: builds npm modules that are missing or broken. renews_modules: also rebuilds modules that look
     sound. migrates: applies pending migrations.

@@ -88,7 +88,7 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
 
 
 def _exit_sign(record: Mapping[str, Any]) -> List[Dict[str, str]]:
-    """Return the exit recorded at a takeover as a bad sign, because systemd no longer reports that exit."""
+    """Return, as a bad sign, the exit recorded at a takeover, because systemd no longer reports that exit."""
     ended = (record.get("last_exit") or {}).get("at")
     return [{"at": str(ended), "kind": "bad", "source": "unit: main process ended"}] if ended else []
 

@@ -36,7 +36,7 @@ RUN, COMMON, GUARD, RECORDER, KEEPER = (
 PROGRAM = f"{PROGRAMS}/{RUN}"
 # Who detected an incident that begins with a refusal, and the source of its first sign.
 NAME = "start guard"
-# The cause of a hold that is only a refusal of the guard.
+# The cause of a hold if the only reason for the hold is a refusal by the guard.
 CAUSE = "start_guard"
 # Exit code of the guard for a refusal.
 REFUSED = 77

@@ -23,7 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.candidates import Candidate, Known, Recorded
 
-# More kinds of sound backups. Backups of the kinds in RESTORABLE can be restored.
+# Kinds of sound backups, in addition to those in candidates. Backups of the kinds in RESTORABLE can be restored.
 OLDER_SCHEMA, WITHOUT_WAL = "older_schema", "without_wal"
 RESTORABLE = (candidates.SOUND, OLDER_SCHEMA, WITHOUT_WAL)
 

@@ -36,7 +36,7 @@ def read(state_dir: str, *, now: float) -> List[Sample]:
     """Return the measurements of the last day, the oldest first. Return an empty list if the file is unusable.
 
     The last measurement is always included: if the clock was set forward, it may seem older than it is. If the clock
-    was set back, the last measurements are in the future.
+    was set back, the times of the last measurements are in the future.
     """
     try:
         data = atomic_files.read_plain(os.path.join(state_dir, _FILE), limit=_LARGEST)

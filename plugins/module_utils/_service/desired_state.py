@@ -141,8 +141,8 @@ def ensure(
 
     on_start: called right before the start, after all preparations. The start may still fail. on_stop: called before a
     stop if state is stopped. refused: why the service must not be started, or None. since: the start (seconds since
-    boot) of an earlier call with the same purpose that was killed, or None. If the earlier call restarted the service,
-    this call does not restart it again.
+    boot) of an earlier, killed call with the same purpose, or None. If the earlier call restarted the service, this
+    call does not restart it again.
     """
     begun = time.monotonic()
     before = service_process.look(service, run=run, proc_root=proc_root)

@@ -30,8 +30,8 @@ _BUSY_SECONDS = 5.0
 _READ_ATTEMPTS = 5
 # Limits per knex table: rows, bytes in a value, characters in the CREATE statement. Real tables are smaller.
 _MOST_ROWS, _LONGEST_VALUE, _LONGEST_STATEMENT = 20000, 4096, 65536
-# Limits for the schema: objects, and bytes of a statement that its digest covers. Then the number of characters of a
-# digest.
+# Limits for the schema: the number of objects, and how many bytes of each statement the digest covers. The third
+# value is the number of characters of a digest.
 _MOST_OBJECTS, _LONGEST_COUNTED, _DIGEST = 5000, 65536, 16
 _SHOWN = 80  # maximum number of characters of a table's name in a message
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Load packages with node as the service's user. No other check detects a broken native module."""
+"""As the service's user, load packages with node. No other check detects a broken native module."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ process.exit(0);
 
 
 class NodeReport(NamedTuple):
-    """Platform, architecture and ABI of node, and the reason for each package that does not load."""
+    """Platform, architecture and ABI of node, and for each package that does not load, the reason."""
 
     platform: str
     arch: str

@@ -73,7 +73,7 @@ def _wait_for_end(pending: List[procfs.Process], *, until: float, ended: Dict[in
 def stop_processes(
     processes: Sequence[procfs.Process], *, timeout: float, proc_root: str = "/proc"
 ) -> List[Dict[str, Any]]:
-    """Stop processes with TERM and CONT, then after timeout seconds with KILL.
+    """Stop processes with TERM and CONT, then, after `timeout` seconds, with KILL.
 
     CONT is needed because a suspended process handles TERM only after it is resumed. Returns pid, signal (TERM or KILL)
     and seconds for each process. Raises NodeProcessError.

@@ -37,7 +37,7 @@ _CHUNK = 1 << 20
 _LONGEST_LINE = 2000
 # Also read this many seconds before the period. Requests from this time show that the service logs requests here.
 _BEFORE = 3600
-# Reading continues until a request this many seconds after the period, because lines are not in exact order of time.
+# Reading stops at a request that is this many seconds after the period, because lines are not exactly in order of time.
 _AFTER = 60
 # Maximum number of lines to read to find the first line with a time.
 _MOST_UNDATED = 100
@@ -185,7 +185,7 @@ def _read(stream: IO[bytes], count: _Count) -> Iterator[str]:
 
 
 def _time_after(stream: IO[bytes], offset: int) -> Optional[float]:
-    """Return the time of the first line after an offset that has a time, or None if the next lines have no time."""
+    """Return the time of the first line that has a time after an offset, or None if the next lines have no time."""
     stream.seek(offset)
     stream.readline(_CHUNK)
     for _number in range(_MOST_UNDATED):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find the backups of a database, and examine if one of them can be restored.
+"""Find the backups of a database, and check whether one of them can be restored.
 
 The recovery, the restore drill and the readiness report use these functions, so they agree about every backup.
 """
@@ -39,7 +39,7 @@ _OF_EVERY_SERVICE = ("knex_migrations", "sqlite_")
 
 
 class Recorded(NamedTuple):
-    """A backup that this collection made and verified. at: when it was begun, in seconds since the epoch.
+    """A backup that this collection made and verified. at: when the backup began, in seconds since the epoch.
 
     size: in bytes.
     """
@@ -52,8 +52,8 @@ class Recorded(NamedTuple):
 class Candidate(NamedTuple):
     """A file that may be a backup. at: the time of its last write, in seconds since the epoch.
 
-    A backup contains the state at the begin of the copy. So `at` of a recorded backup is this time. why: how the file
-    differs from its record, or None.
+    A backup contains the state at the beginning of the copy. So for a recorded backup, `at` is the time when the copy
+    began. why: how the file differs from its record, or None.
     """
 
     at: float
@@ -84,7 +84,7 @@ class Examined(NamedTuple):
 
 
 def examine(candidate: Candidate, known: Known, *, user: Optional[str], time_budget: float) -> Examined:
-    """Examine if a backup is sound and belongs to the service's database. time_budget: in seconds."""
+    """Check whether a backup is sound and belongs to the service's database. time_budget: in seconds."""
     if candidate.why is not None:
         return Examined(DAMAGED, candidate.why)
     try:
@@ -188,7 +188,7 @@ def _as_recorded(each: Recorded, *, rights: safe_open.Rights) -> Tuple[Candidate
 
 
 def not_found(place: str, *, dirs: Sequence[str], patterns: Sequence[str]) -> Message:
-    """Return the reason if there is no backup, with the folders and the file names that find() searches."""
+    """Return the message that there is no backup. It names the folders and file names that find() searches."""
     beside = os.path.dirname(place)
     elsewhere = [printable(each) for each in dict.fromkeys(dirs) if each != beside]
     # Texts instead of messages, because the timeline does not record messages of this depth.
@@ -201,7 +201,7 @@ def not_found(place: str, *, dirs: Sequence[str], patterns: Sequence[str]) -> Me
 
 
 def usual_names(place: str, *, beside: bool) -> List[str]:
-    """Return the file name patterns of backups: the database's name with an ending, and with a date before its ending.
+    """Return the file name patterns of backups: the database's name, with a suffix or with a date before its extension.
 
     beside: True for the database's own folder. There, a database with a similar name may be in use by another program.
     """
@@ -217,7 +217,7 @@ def has_name(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _backups_in(folder: str, *, place: str, patterns: Sequence[str]) -> Iterator[Tuple[str, float]]:
-    """Yield path and time of the last write of each regular file whose name matches a pattern. Raises OSError.
+    """Yield the path and last write time of each regular file whose name matches a pattern. Raises OSError.
 
     A backup may have its own WAL, which can be newer than the backup itself.
     """

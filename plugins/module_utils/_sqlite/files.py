@@ -256,7 +256,7 @@ def open_found(facts: FileFacts) -> int:
 def open_named(facts: FileFacts) -> int:
     """Open the regular file that now has the name of a checked file. Raises OSError.
 
-    A command that ran as root may have left a file in the service's folder that the service's user cannot read. Such a
+    In the service's folder, a command that ran as root may have left a file that the service's user cannot read. Such a
     file is opened as root, but only if it begins like a SQLite file. Any other file may be one of root's files that the
     user has moved there.
     """

@@ -31,8 +31,8 @@ _SHARED_SIZE = 510
 _ROLES = ("writer", "checkpointer", "recovering", "reader", "open")
 # Roles whose lock prevents all other processes from writing.
 BLOCKING = ("writer", "checkpointer", "recovering")
-# The locks that block all writes. Each has the end of the file's name, the first byte and the number of bytes. In WAL
-# mode, the lock is in the -shm file. Otherwise, it is in the database.
+# The locks that block all writes, each as (end of the file's name, first byte, number of bytes). In WAL mode, the lock
+# is in the -shm file. Otherwise, it is in the database.
 WRITE_LOCKS = (("-shm", 120, 1), ("", _PENDING, 2 + _SHARED_SIZE))
 HIDDEN = "hidden: a process in another PID namespace"
 

@@ -157,7 +157,7 @@ def _workspace(
     rights: safe_open.Rights,
     proc_root: str,
 ) -> _Workspace:
-    """Find the database and create the temporary folders, which are removed when stack closes. Raises SqliteError.
+    """Find the database and create the temporary folders, which are removed when `stack` closes. Raises SqliteError.
 
     If working is True, files that a killed run moved away are put back first.
     """

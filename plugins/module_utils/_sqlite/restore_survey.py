@@ -101,7 +101,7 @@ def examine(
 ) -> restore_ways.Case:
     """Check the damaged database and count its rows. Raises SqliteError.
 
-    expected: numbers of rows that the database had at least. last_good: numbers of rows at the last good count. Users
+    expected: the minimum row counts of the database. last_good: numbers of rows at the last good count. Users
     delete rows, so these numbers are used only if the rows cannot be counted now, or if the database is new or has lost
     most of its rows. created_at: the time of the first migration of the last sound database, or "" if it is unknown.
     """
@@ -140,7 +140,7 @@ def examine(
         begun=begun,
         deadline=deadline,
         rights=rights,
-        # A new database has another time than its backups.
+        # A new database and the backups have different creation times.
         created_at=created_at or ("" if lacking else check["database"]["first_migration_at"] or ""),
     )
     if not (check["healthy"] and check["checks"].get("row_counts") == "ok"):

@@ -241,8 +241,8 @@ class _Backup(NamedTuple):
 class _Backups:
     """The backups that were examined, newest first.
 
-    sound: the sound backups. refused: why others cannot be used. told: each examined backup in the format of the
-    module's result.
+    sound: the sound backups. refused: why the other backups cannot be used. told: each examined backup in the format
+    of the module's result.
     """
 
     sound: List[_Backup] = dataclasses.field(default_factory=list)
@@ -342,8 +342,8 @@ def _loss(case: Case, backup: _Backup, sound: Sequence[_Backup]) -> int:
     for each in sound:
         for table, rows in each.rows.items():
             most[table] = max(rows, most.get(table, 0))
-    # A migration may have created or dropped a table that only some backups have. Such a backup may also be another
-    # database.
+    # A migration may have created or dropped a table that only some backups have. Such a backup may also be of
+    # another database.
     uncounted = [table for table in most if not counted or case.schema_unreadable or table in case.uncounted]
     unknown = [(most[table], backup.rows.get(table, 0)) for table in uncounted if table not in counted]
     return known + sum(rows - kept for rows, kept in unknown if kept * 2 < rows)

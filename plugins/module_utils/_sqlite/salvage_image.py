@@ -25,7 +25,7 @@ class Owner(NamedTuple):
 
 
 def make_image(found: Look, target: str, *, owner: Owner, reading: str = COMMITTED) -> None:
-    """Write the database with its WAL applied to a new file. Copy a hot journal next to the new file. Raises OSError.
+    """Write the database, with its WAL applied, to a new file. Copy a hot journal next to the new file. Raises OSError.
 
     reading: the part of the WAL to use. COMMITTED is the part that SQLite reads. BEYOND also uses the damaged frame and
     all later frames with correct checksums. ALONE ignores the WAL.

@@ -113,7 +113,7 @@ def _others(question: Question, *, configured: Collection[int]) -> List[sockets.
 
 
 def health(question: Question) -> Dict[str, Any]:
-    """Send the same health request as the detection, because its answer decides whether the service counts as down."""
+    """Send the detection's health request, because the answer to it decides whether the service counts as down."""
     service = question.service
     ports_asked = (("https", service.https_port), ("http", service.http_port))
     targets = [

@@ -47,7 +47,7 @@ class Service(NamedTuple):
     http_port: int
     required_environment: Sequence[str]
     state_dir: str
-    # Path of the health request, or empty for no request, and the values of `status` in the answer that mean healthy.
+    # Path of the health request, or empty for no request, and the values of the answer's `status` that mean healthy.
     health_path: str = ""
     health_ok_statuses: Sequence[str] = ("ok",)
     # Path patterns of additional log files, for logs that get a new name every day.

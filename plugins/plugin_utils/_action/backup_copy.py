@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write a backup that a host sends in parts to a file on the controller, and remove surplus copies.
+"""Receive a backup from a host in parts, write it to a file on the controller, and remove surplus copies.
 
 The host is not trusted: the number and the size of the parts are limited, and the name of the file is checked. The file
-gets its name only if its SHA-256 is that of the verified backup.
+gets its final name only if its SHA-256 is that of the verified backup.
 """
 
 from __future__ import annotations

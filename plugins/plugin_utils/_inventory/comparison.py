@@ -52,7 +52,7 @@ class Comparison(NamedTuple):
 
     @property
     def differences(self) -> List[Setting]:
-        """The settings that the inventory lacks or has with another value."""
+        """The settings that are missing from the inventory or have a different value there."""
         return self.of(NEW, OTHER)
 
     def without(self, names: Sequence[str]) -> Comparison:

@@ -62,7 +62,7 @@ def is_unreadable(value: Any) -> bool:
 
 
 def _label(channel: Mapping[str, Any]) -> str:
-    """Return a channel's display name, which contains no secret, such as the host in a URL or a command's program."""
+    """Return a channel's display name, without secrets: for example, the host in a URL or the program of a command."""
     kind = str(channel.get("type"))
     if channel.get("name"):
         return str(channel["name"])

@@ -31,7 +31,7 @@ _MOST = 8
 
 
 class Reached(NamedTuple):
-    """A channel of a contact. error: why it cannot be reached, or empty. checked: False for a site's own type."""
+    """A channel of a contact. error: why it cannot be reached, or empty. checked: False for a custom type."""
 
     contact: str
     name: str
@@ -85,7 +85,7 @@ def _target(channel: Mapping[str, Any]) -> Any:
 def _check(
     channel: Mapping[str, Any], *, server: Server, timeout: float, ca_path: Optional[str]
 ) -> Optional[Callable[[], None]]:
-    """Return a function that raises DeliveryError if the channel cannot be reached, or None for an unknown type."""
+    """Return a function that raises DeliveryError if the channel is unreachable. For an unknown type, return None."""
     kind = channel.get("type")
     if kind == "mail":
         return lambda: _mail_server(server, timeout=timeout, ca_path=ca_path)

@@ -122,7 +122,7 @@ def _due_by_rule(
 
 
 def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], taken: _Taken, gone: str) -> _Due:
-    """Return a message about the event for each channel that accepted an earlier message and receives no other now.
+    """Return a message about the event for each channel that accepted an earlier message and now receives no other one.
 
     If such a channel was removed, its message about the end of the outage has an error.
     """

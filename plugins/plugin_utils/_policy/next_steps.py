@@ -35,7 +35,7 @@ _STEPS: Mapping[str, Tuple[str, ...]] = {
 
 
 def to_database(situation: str, *, target: str, manager: str) -> List[Message]:
-    """Return the steps that recover a database. situation: a key of _STEPS. For the rest, see command and guarded."""
+    """Return the steps that recover a database. situation: a key of _STEPS. See also command and guarded."""
     run = command(DATABASE, target)
     steps = [
         message(f"next_step.{name}", number=number, **({"command": run} if name == "database.compare" else {}))

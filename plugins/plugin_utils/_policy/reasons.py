@@ -45,7 +45,7 @@ def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
     """Return the messages for a text in a result, taken from the "messages" key of that result.
 
     A host can return any result. Therefore, the text itself is quoted if there is no message, or if the catalogue lacks
-    it. The same applies to a message among its values.
+    the message or a message among the values of that message.
     """
     told = texts.get("messages")
     known = told.get(name) if isinstance(told, Mapping) else None

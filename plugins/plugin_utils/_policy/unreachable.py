@@ -102,7 +102,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
             return self.without_answer(host, self._lost or why)
 
     def without_answer(self, host: str, why: Message) -> Dict[str, Any]:
-        """Return the result of a module that did not return one."""
+        """Return a substitute result for a module that did not return one."""
         return failure(host, str(self._task.action).rsplit(".", 1)[-1], why)
 
     def _run(self, tmp: Any, task_vars: Dict[str, Any], *, host: str) -> Dict[str, Any]:

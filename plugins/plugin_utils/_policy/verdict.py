@@ -452,7 +452,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def lost_before(record: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return how many counted rows were lost by the database recoveries in this incident.
+    """Return how many counted rows were lost in the database recoveries of this incident.
 
     exact: True if no other rows were lost.
     """

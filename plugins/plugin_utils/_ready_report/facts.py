@@ -47,12 +47,12 @@ class Limits(NamedTuple):
     open_files_percent: float = readiness_limits.Limits().open_files_percent
 
 
-# The limits that must be more than 0. The others are those of the readiness checks of a running service.
+# The limits that must be more than 0. The other limits come from the readiness checks, where 0 is allowed.
 _POSITIVE = ("rpo_hours", "drill_days")
 
 
 def limits_of(host: str, given: Mapping[str, Any]) -> Limits:
-    """Return the limits of a host. A missing limit has its default. Raises ValueError if a limit is invalid."""
+    """Return the limits of a host. A missing limit gets its default value. Raises ValueError if a limit is invalid."""
     found = Limits()
     for name, value in given.items():
         if name not in Limits._fields:

@@ -27,7 +27,7 @@ _RESTARTING = ("always", "on-failure", "on-abnormal")
 _NOT_AT_BOOT = ("disabled", "masked", "masked-runtime", "bad")
 _LEAST_FILES = 1024
 _MEMORY_PERCENT = 90.0
-# A log of this size in bytes without rotation soon fills a disk.
+# If a log of this size (in bytes) is not rotated, it soon fills a disk.
 _LARGE_LOG, _MANY_LOGS = 1 << 30, 5 << 30
 _END_SOON = datetime.timedelta(days=90)
 _MIB = 1 << 20

@@ -45,7 +45,7 @@ def lines(words: Words, host: document.Host, *, last: Sequence[str]) -> List[str
 
 
 def _grouped(lines: Sequence[document.Line]) -> List[Tuple[List[str], document.Line]]:
-    """Return the lines of a host. If several checks could not be made for the same reason, they share one line."""
+    """Return the lines of a host. If several checks could not be done for the same reason, they share one line."""
     groups: Dict[Tuple[str, str, bool], Tuple[List[str], document.Line]] = {}
     for each in lines:
         groups.setdefault((each.verdict, each.told, each.blocks), ([], each))[0].append(each.name)

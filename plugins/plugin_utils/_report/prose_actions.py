@@ -79,7 +79,7 @@ def _remedy(words: Words, incident: incident_model.Incident, finding: Mapping[st
     """Return the remedy for a finding.
 
     While the service must not be started, a remedy that also proposes a start must wait, and a remedy that proposes
-    nothing else is left out (empty string).
+    only a start is left out (empty string).
     """
     told = message_of(finding, "remedy")
     text = words.message(told, finding["remedy"])

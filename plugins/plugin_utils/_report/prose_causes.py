@@ -41,7 +41,7 @@ def likely(finding: Mapping[str, Any]) -> bool:
 
 
 def sure(words: Words, finding: Mapping[str, Any]) -> str:
-    """Return the confidence and the explaining cause of a finding, such as "confidence 90%, explained by disk_full"."""
+    """Return a finding's confidence and the cause that explains it: "confidence 90%, explained by disk_full"."""
     confidence, by = finding.get("confidence"), finding.get("explained_by")
     parts = [words.say("sure", percent=f"{confidence:.0%}")] if confidence is not None else []
     parts += [words.say("explained_by", cause=words.name("cause", by))] if by else []

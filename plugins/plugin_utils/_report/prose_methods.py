@@ -88,7 +88,7 @@ def _method(words: Words, way: _Data, found: _Data) -> List[str]:
 
 
 def _choice(found: _Data) -> str:
-    """Return the last part of the key for the reason why a method is chosen. See _choose in _sqlite/restore.py."""
+    """Return why a method is chosen, as the last part of a message key. See _choose in _sqlite/restore.py."""
     possible = {str(way.get("method")): way for way in found.get("plan") or [] if way.get("possible")}
     rows = {method: sum((way.get("rows") or {}).values()) for method, way in possible.items()}
     chosen = str(found.get("method"))
@@ -98,7 +98,7 @@ def _choice(found: _Data) -> str:
 
 
 def _messages(way: _Data, name: str) -> List[_Data]:
-    """Return the messages for a text of a method."""
+    """Return the messages of one text field of a method, such as its reason."""
     told = message_of(way, name)
     return [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
 

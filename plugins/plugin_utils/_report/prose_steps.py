@@ -145,7 +145,7 @@ def validated(step: incident_model.Step) -> bool:
 
 
 def validated_settings(step: incident_model.Step) -> bool:
-    """Return True if a step validates settings before they are needed, such as those of the notification channels."""
+    """Return True if a step validates settings, such as those of the notification channels, before they are needed."""
     return allowlist.own_module(step.action or "") == "fail_settings"
 
 

@@ -114,7 +114,7 @@ def cuts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str
 
 
 def no_instant(words: Words, incident: incident_model.Incident, name: str) -> str:
-    """Return the text for a time in marks() that is unknown or still to come. name: the name of the time."""
+    """Return the text for an unknown or future time in marks(). name: the name of the time."""
     later = [words.say(f"doc.mark.{each}") for each in ("mitigated", "resolved")]
     return words.say("none_yet" if _open_ends(incident) and name in later else "unknown")
 

@@ -118,7 +118,7 @@ def summary(
 
 
 def _head(words: Words, incident: incident_model.Incident, *, outcome: str) -> str:
-    """Return the first line. A run in check mode opens no incident, so there may be none."""
+    """Return the first line. A run in check mode opens no incident, so there may be no incident ID."""
     named = {"outcome": outcome, "subject": prose.subject(words, incident)}
     if not incident.incident:
         return words.say("screen.would", **named)
@@ -328,7 +328,7 @@ def _counted_rows(words: Words, steps: Sequence[incident_model.Step], *, check_m
 def _window(
     words: Words, host: str, window: Optional[Mapping[str, Any]], *, target: str, check_mode: bool
 ) -> List[str]:
-    """Return the lines for a run that began or ended a maintenance window. window: None if it was ended."""
+    """Return the lines for a run that began or ended a maintenance window. window: None if the run ended it."""
     if not window:
         return [words.say("screen.maintenance_ended", host=host)]
     head = words.say("screen.maintenance_begun", host=host, until=_until(words, window))

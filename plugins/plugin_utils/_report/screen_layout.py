@@ -46,7 +46,7 @@ def columns(text: str) -> int:
 
 
 def wrap(text: str, width: int) -> List[str]:
-    """Wrap text into lines of at most width columns. Long words (such as paths) and commands are not broken."""
+    """Wrap text into lines of at most `width` columns. Long words (such as paths) and commands are not broken."""
     if isinstance(text, Command):
         return [one_line(text)]
     text = one_line(text)

@@ -27,7 +27,7 @@ _PREFIX = COLLECTION + "."
 
 
 def _message(depth: int) -> Mapping[str, Any]:
-    """Return the kind for a message with up to depth levels of nested messages. See module_utils/_common/message.py."""
+    """Return the kind for a message with up to `depth` levels of nesting. See module_utils/_common/message.py."""
     if depth == 1:
         return {"id": TEXT, "values": Named((NUMBER, TEXT), limit=_VALUES)}
     inner = _message(depth - 1)

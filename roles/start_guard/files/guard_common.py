@@ -77,7 +77,7 @@ KINDS: Dict[str, Kind] = {
 
 
 def kind_of(code: Optional[str]) -> Kind:
-    """Return what a code means. Of an unknown code, nothing is known to be harmless."""
+    """Return what a code means. For an unknown code, assume that rows could be lost and that no release is allowed."""
     return KINDS.get(code or "", Kind(of_data=True, released=False))
 
 

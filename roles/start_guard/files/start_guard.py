@@ -286,7 +286,7 @@ def is_released(doubt: Doubt, state: Mapping[str, Any], known: Mapping[str, Any]
 def decide(
     database: str, known: Mapping[str, Any], *, note: Callable[[Optional[Doubt]], None] = lambda _doubt: None
 ) -> Tuple[Dict[str, Any], Optional[Doubt]]:
-    """Return the state of the files and the doubt about them. note: is called with each preliminary doubt, or None.
+    """Return the state of the files and the doubt about them. note: called with each preliminary doubt, or with None.
 
     A lost database is found before the WAL is read, because reading a large WAL may take longer than the deadline.
     """

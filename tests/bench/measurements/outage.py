@@ -254,7 +254,7 @@ MORE_SQLITE_TIME = {"clean_start_recovery_modules": "auto", "verification_check_
 def restarted(
     what: str, how: str, name: str, prepare: Callable[[], Stand], *, more: float | None = None
 ) -> Measurement:
-    """Return a measurement in which the service from `prepare` crashes. more: the goal's limit in seconds."""
+    """Return a measurement in which the service from `prepare` crashes. more: the goal, in seconds above LIMIT."""
     return Measurement(
         name=name,
         what=what,

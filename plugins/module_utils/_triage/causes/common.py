@@ -38,8 +38,8 @@ PROOF = 2
 def only_start(facts: Facts) -> Tuple[str, ...]:
     """Return the rungs that do nothing but start the service, if the service keeps crashing.
 
-    Return an empty tuple if the process is running. Also return it if the unit or its settings were changed after the
-    last exit, because the next start may then succeed.
+    Return an empty tuple if the process is running. Also return an empty tuple if the unit or its settings were changed
+    after the last exit, because the next start may then succeed.
     """
     return ONLY_START if facts.process.gone and not facts.process.changed_since(facts.start.changed_at) else ()
 

@@ -46,7 +46,7 @@ class Errors(NamedTuple):
     def exceptions(self) -> List[Tuple[str, Mapping[str, Any]]]:
         """Return (source, exception) for fatal exceptions.
 
-        If the process exited, add the exceptions at the end of its log.
+        If the process exited, the exceptions at the end of its log are included.
         """
         ended = self.process.gone or self.process.restarted
         return [

@@ -154,7 +154,7 @@ class Process(NamedTuple):
 
     @property
     def falls_after_own_start(self) -> int:
-        """Number of failures, since the service last served requests, that followed a start by a run."""
+        """Number of failures that followed a start by a run, counted since the service last served requests."""
         since = [item for item in self.exits if item["at"] > self.served_at]
         return sum(bool(item.get("ours")) for item in since)
 

@@ -26,7 +26,7 @@ FOUND = {
 
 
 class Templar:
-    """Return each value unchanged, but fail for a template of a vault variable that does not exist."""
+    """Returns each value unchanged, but fails for a template that uses a vault variable, as if it were undefined."""
 
     available_variables = None
 

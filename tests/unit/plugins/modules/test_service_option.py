@@ -58,7 +58,7 @@ def without_no_log(options):
     [
         (backups, candidates.ARGUMENTS),
         (endpoints, probe_plan.ARGUMENTS),
-        # The option state_dir is in the fragment of the lease.
+        # The option state_dir is documented in the "lease" documentation fragment.
         (settings, {name: each for name, each in preflight_findings.ARGUMENTS.items() if name != "state_dir"}),
     ],
 )

@@ -152,7 +152,7 @@ def test_an_unreadable_environment_file_is_a_question(app, tmp_path):
     found, values = discovered(app, stopped_unit(app, tmp_path / "none"), tmp_path)
     (told,) = [each for each in found["questions"] if each["variable"] == "nexus_environment_file"]
     assert "Cannot read the environment file" in told["question"]
-    # The file in the application's folder is read instead.
+    # The environment file in the application's folder is read instead.
     assert values["nexus_http_port"] == 8081
 
 

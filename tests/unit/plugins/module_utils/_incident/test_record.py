@@ -1284,7 +1284,7 @@ def test_a_run_with_a_lost_lease_never_works_together_with_the_next(tmp_path):
 
 
 def degraded(call, time, at):
-    """Report a degraded service at the given time. The service answered the probe, so the sign is good."""
+    """Report a degraded service at the given time. The service answered the probe, so its sign is "good"."""
     time.passed = at
     opened = call("open", update={"severity": "degraded", "signs": [sign(time, at - 1, "good", "health probe")]})
     call("closed", run=opened["run"], update={"outcome": "degraded"})

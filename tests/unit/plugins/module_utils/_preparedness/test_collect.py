@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The facts are collected in bounded time, without a change, and no secret is among them."""
+"""Collecting the facts takes a limited time and changes nothing, and the facts contain no secret."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ while True:
     time.sleep(60)
 """
 
-# On SIGTERM, this service starts a second process of itself and then exits.
+# On SIGTERM, this service starts a second copy of itself and then exits.
 HANDS_OVER = SERVER.replace(
     "server = socket",
     """

@@ -367,7 +367,7 @@ def unreadable(path: str, tmp_path: Path) -> Path:
 
 
 def backed_up(path: str, place: Path, rows: int, *, days: int) -> str:
-    """Make a backup with this number of incidents, written `days` after the first backup. Return its path."""
+    """Make a backup with `rows` incidents and set its modification time to day `days`. Return its path."""
     sqlite_samples.closed(f"{place}.made", rows=rows)
     place.parent.mkdir(exist_ok=True)
     os.rename(f"{place}.made", place)

@@ -421,7 +421,7 @@ OTHER_OOM = {"at": None, "text": "Out of memory: Killed process 7 (java)", "pid"
 
 
 def reported(cause, told):
-    """Return the facts about a service that answers but for which the health probe reported a problem."""
+    """Return the facts about a service that answers, although the health probe reported a problem with it."""
     text, told_plain = messages.english(told), plain(summary=told)
     return {"readiness": [{"cause": cause, "summary": text, "source": "the probe", "messages": told_plain}]}
 
@@ -1555,7 +1555,7 @@ OWN_PORT = {
         ([GONE, EXIT_1, exception(changed_at="2026-03-02T01:01:00.000Z"), exits(3)], []),
         ([GONE, EXIT_1, exits(3), {"start": {"changed_at": "2026-03-02T01:01:00.000Z"}}], []),
         ([GONE, EXIT_1, exception(), exits(3), {"start": {"changed_at": "2026-01-31T00:00:00.000Z"}}], START),
-        # The last start used the earlier settings, although they were changed before the last exit.
+        # The settings were changed before the last exit, but the last start still used the earlier settings.
         ([GONE, EXIT_1, exception(), exits(3), {"start": {"changed_at": "2026-03-02T00:59:00.000Z"}}], []),
         ([GONE, EXIT_1, exits(3)], START),
         # systemd has not restarted the service since the cause disappeared.

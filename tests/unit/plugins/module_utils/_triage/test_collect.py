@@ -663,7 +663,7 @@ def test_a_lock_is_not_stale_while_a_process_may_be_migrating(site, base):
     # The service itself may be running migrations while it starts.
     assert migrations(site, base, processes=[{"pid": 1, "open_databases": [base]}])["lock_stale"] is False
     assert migrations(site, base, processes=[{"pid": 1, "open_databases": []}])["lock_stale"] is True
-    # A process that only lists migrations does not count, because triage itself also lists them.
+    # A process that only lists migrations does not count as a migrator, because triage itself also lists them.
     for command in (["something else"], ["node_modules/.bin/knex", "migrate:list"]):
         with running(site, waiting, *command):
             facts = migrations(site, base)
