@@ -21,7 +21,7 @@ CHANGED, ADDED, REMOVED, ACCESS = "changed", "added", "removed", "access"
 _OURS = lazy(
     rf"(?:{re.escape(hold.PREFIX)}|{re.escape(unit_dropin.PREFIX)}-).*\.conf|{re.escape(start_guard.DROPIN)}",
 )
-# Number of named parts of one entry that are listed one by one.
+# Maximum number of parts per entry that are listed individually.
 _MOST_PARTS = 10
 
 

@@ -59,7 +59,7 @@ ENGLISH: Dict[str, str] = {
     "discovery.question.app_dir": "In which folder does the service run? The unit has no WorkingDirectory, and no process of the service is running",
     "discovery.question.backups": "Where are the backups of the database? None of the usual folders contains a SQLite database",
     "discovery.question.certificate": "Which certificate does the service use? No variable in its environment names the file",
-    "discovery.question.changed_since": "Is a restart planned? {name} in {path} differs from the value in the running process, which is used here",
+    "discovery.question.changed_since": "Is a restart planned? {name} in {path} differs from the value in the running process. The value in the running process is used",
     "discovery.question.command": "Which command starts the service? Neither a unit nor a process shows it",
     "discovery.question.confined": "Are the discovered paths valid on the host? The unit has its own root folder or a dynamic user",
     "discovery.question.database": "Which file is the database? No process has it open, and no setting names it. SQLite databases in the application's folder: {paths}",

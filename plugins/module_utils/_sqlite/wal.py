@@ -250,7 +250,7 @@ class _Scan:
         return checksum(frame[FRAME_HEADER_SIZE:], after, big_endian=self.big_endian)
 
     def prefix(self, *, seed: Tuple[int, int], deadline: Optional[float]) -> bool:
-        """Read the frames that SQLite would accept. Return True if their end was reached in time."""
+        """Read the frames that SQLite would accept. Return True if all of these frames were read in time."""
         self.running = seed
         pending: Dict[int, int] = {}
         pending_page_one = b""

@@ -250,7 +250,7 @@ ENGLISH: Dict[str, str] = {
     "finding.unknown.silent": "The service does not serve {ports}; the cause was not found",
     "finding.unknown.every_port": "The service answers on none of its ports; the cause was not found",
     "remedy.unknown": "Read the evidence. If it shows no risk, restart the service",
-    "prevention.unknown": "Make the service log why it ends",
+    "prevention.unknown": "Configure the service to log the reason when it exits",
     # remedy.tried.X replaces remedy.X if a rung has already restarted the service.
     "remedy.tried.disk_full.past": "Find out what filled the disk",
     "remedy.tried.port_conflict.past": "Find out what took the port",
