@@ -119,7 +119,7 @@ def test_damaged_files_are_kept(drill: Drill, name: str) -> None:
     was = drill.observation(f"{name}-broken")["files"][DATABASE][-1]
     told = drill.postmortem(name)
     assert told["database_copied"].startswith(f"{told['evidence']}/itsm.db.evidence_")
-    assert drill.host.check_output(f"sha256sum {told['database_copied']}").split()[0] == was
+    assert drill.host.check_output(f"sha256sum {told['database_copied']}/itsm.db").split()[0] == was
     kept = [
         path
         for path, entry in drill.now()["files"].items()
