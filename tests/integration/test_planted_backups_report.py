@@ -338,13 +338,8 @@ def test_a_backup_that_cannot_be_checked_in_time_is_not_sound(site: Site) -> Non
     assert [each["kind"] for each in found["found"]] == [candidates.NOT_CHECKED]
 
 
-def made(site: Site, path: Path, *, hours: float = 1.0, size: int | None = None) -> dict[str, object]:
-    """Survey the backups with a list that contains this verified backup."""
-    at = datetime.datetime.fromtimestamp(NOW - hours * HOUR, tz=datetime.timezone.utc)
-    size = path.stat().st_size if size is None else size
-    entry = backup_list.Entry(f"{at:%Y-%m-%dT%H:%M:%S}.000Z", str(path), size, verified=True)
-    state = str(site.folder.parent / "state")
-    backup_list.write(state, [entry, entry._replace(verified=False, path="/x"), entry._replace(at="never", path="/y")])
+def listed(site: Site, state: str) -> dict[str, object]:
+    """Survey the backups in the database's folder and in the list of the state folder."""
     return backups.survey(
         site.known(),
         dirs=[],
@@ -354,6 +349,16 @@ def made(site: Site, path: Path, *, hours: float = 1.0, size: int | None = None)
         deadline=time.monotonic() + 60,
         recorded=backup_list.recorded(state),
     )
+
+
+def made(site: Site, path: Path, *, hours: float = 1.0, size: int | None = None) -> dict[str, object]:
+    """Survey the backups with a list that contains this verified backup."""
+    at = datetime.datetime.fromtimestamp(NOW - hours * HOUR, tz=datetime.timezone.utc)
+    size = path.stat().st_size if size is None else size
+    entry = backup_list.Entry(f"{at:%Y-%m-%dT%H:%M:%S}.000Z", str(path), size, verified=True)
+    state = str(site.folder.parent / "state")
+    backup_list.write(state, [entry, entry._replace(verified=False, path="/x"), entry._replace(at="never", path="/y")])
+    return listed(site, state)
 
 
 def test_a_recorded_backup_is_found_in_any_folder_under_any_name(site: Site) -> None:
@@ -375,15 +380,7 @@ def test_a_damaged_list_of_backups_is_reported(site: Site) -> None:
     state = site.folder.parent / "state"
     state.mkdir()
     (state / backup_list.NAME).write_text("[null]")
-    found = backups.survey(
-        site.known(),
-        dirs=[],
-        patterns=[],
-        user=None,
-        budget=30,
-        deadline=time.monotonic() + 60,
-        recorded=backup_list.recorded(str(state)),
-    )
+    found = listed(site, str(state))
     assert [each["id"] for each in found["unread"]] == ["reason.restore.list_unread"]
 
 

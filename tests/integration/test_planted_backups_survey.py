@@ -176,6 +176,17 @@ def search(place: str, folder: Path, **more: Any) -> choice.Search:
     return choice.Search(**{"place": place, **known, "recorded": ([], []), "time_budget": 30.0, **more})
 
 
+def planted(tmp_path: Path, make: Make) -> Tuple[Path, str, str]:
+    """Make a bad backup and an older good one. Return their folder, and the paths of the bad and the good one."""
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    bad, good = str(folder / "itsm.db.backup_bad"), str(folder / "itsm.db.backup_good")
+    closed(good, rows=ROWS)
+    make(bad)
+    os.utime(good, (time.time() - 7200,) * 2)
+    return folder, bad, good
+
+
 def test_there_are_at_least_twenty() -> None:
     assert len(BAD) >= 20
 
@@ -183,12 +194,7 @@ def test_there_are_at_least_twenty() -> None:
 @pytest.mark.parametrize("name", BAD)
 def test_the_survey_reports_a_bad_backup_correctly(place: str, tmp_path: Path, name: str) -> None:
     make, refused, lacks, note = BAD[name]
-    folder = tmp_path / "kept"
-    folder.mkdir()
-    bad, good = str(folder / "itsm.db.backup_bad"), str(folder / "itsm.db.backup_good")
-    closed(good, rows=ROWS)
-    make(bad)
-    os.utime(good, (time.time() - 7200,) * 2)
+    folder, bad, good = planted(tmp_path, make)
     found = survey(place, folder)
     (told,) = [each for each in found["backups"] if each["path"] == bad]
     reason = (told["messages"].get("reason") or {}).get("id", "")
@@ -203,12 +209,7 @@ def test_the_survey_reports_a_bad_backup_correctly(place: str, tmp_path: Path, n
 @pytest.mark.parametrize("name", BAD)
 def test_a_drill_chooses_no_backup_that_cannot_be_restored(place: str, tmp_path: Path, name: str) -> None:
     make, refused, _lacks, _note = BAD[name]
-    folder = tmp_path / "kept"
-    folder.mkdir()
-    bad, good = str(folder / "itsm.db.backup_bad"), str(folder / "itsm.db.backup_good")
-    closed(good, rows=ROWS)
-    make(bad)
-    os.utime(good, (time.time() - 7200,) * 2)
+    folder, bad, good = planted(tmp_path, make)
     chosen, problems = choice.newest(search(place, folder), deadline=time.monotonic() + 30)
     assert chosen is not None and chosen.path == (good if refused else bad)
     assert [each.id for each in problems] == (["reason.restore.backup_unusable"] if refused else [])
