@@ -52,7 +52,7 @@ installed:
   type: bool
 allowed:
   description: True if the guard would allow a start now, false if it would refuse it, and V(null) if this is unknown or
-    the guard is not installed. While the service runs, its files change, so this value is of little use.
+    systemd does not call the guard. While the service runs, its files change, so this value is of little use.
   returned: success
   type: bool
 reason:

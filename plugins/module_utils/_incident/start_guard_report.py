@@ -59,21 +59,22 @@ def report(
 ) -> Dict[str, Any]:
     """Return the result of the start_guard_info module."""
     systemd = manager == "systemd"
-    installed = systemd and parts(unit).installed
-    answer = start_guard.ask(unit, run=run) if installed else None
+    there = parts(unit) if systemd else Parts("", installed=False, guard=False, recorder=False)
+    # If systemd does not call the guard, the guard's answer says nothing about the next start.
+    answer = start_guard.ask(unit, run=run) if there.guard else None
     refusals = [each for each in start_guard.refusals(state_dir) if systemd]
     found = service_ends.of_service({"manager": manager, "unit": unit}, state_dir=state_dir, window=window)
     ends = service_ends.public(found)
     allowed = None if answer is None else not answer.get("code")
     result: Dict[str, Any] = {
-        "installed": installed,
+        "installed": there.installed,
         "allowed": allowed,
         "reason": (answer or {}).get("reason"),
         "milliseconds": (answer or {}).get("milliseconds"),
         "refusals": [_public(each) for each in refusals],
         "ends": ends,
     }
-    return {**result, "text": _lines(unit, result, systemd=systemd)}
+    return {**result, "text": _lines(unit, result, there, systemd=systemd)}
 
 
 def _public(refusal: start_guard.Refusal) -> Dict[str, Any]:
@@ -81,12 +82,18 @@ def _public(refusal: start_guard.Refusal) -> Dict[str, Any]:
     return {name: getattr(refusal, name) for name in kept}
 
 
-def _lines(unit: str, result: Mapping[str, Any], *, systemd: bool) -> List[str]:
+def _lines(unit: str, result: Mapping[str, Any], there: Parts, *, systemd: bool) -> List[str]:
     if not systemd:
         return ["The service is a plain process (nexus_manager is process). The start guard needs a systemd unit."]
-    if not result["installed"]:
+    if not there.installed:
         return [f"The start guard of {unit} is not installed. To install it, add -e outage_guard_state=present."]
-    lines = [f"The start guard of {unit} is installed and {_decision(result['allowed'], result['reason'])}."]
+    if there.guard and there.recorder:
+        lines = [f"The start guard of {unit} is installed and {_decision(result['allowed'], result['reason'])}."]
+    else:
+        lines = [
+            f"The start guard of {unit} is only partly installed: its configuration, a program, or a line of"
+            f" {there.dropin} is missing. To install it again, add -e outage_guard_state=present."
+        ]
     lines += [
         f"Refused {each['times']} times since {each['first_at']}, incident {each['incident']}: {each['reason']}"
         for each in result["refusals"]

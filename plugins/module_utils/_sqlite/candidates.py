@@ -72,15 +72,11 @@ class Known(NamedTuple):
 
 
 class Examined(NamedTuple):
-    """The result for one backup. why: the reason if it cannot be restored, else None.
-
-    database: information about the database, in the format of the result of check().
-    """
+    """The result for one backup. why: the reason if it cannot be restored, else None."""
 
     kind: str
     why: Optional[Message] = None
     rows: Mapping[str, int] = {}
-    database: Mapping[str, Any] = {}
 
 
 def examine(candidate: Candidate, known: Known, *, user: Optional[str], time_budget: float) -> Examined:
@@ -97,11 +93,11 @@ def examine(candidate: Candidate, known: Known, *, user: Optional[str], time_bud
     problems = [each for each in check["problems"] if each["level"] == "error"]
     if problems:
         unread = {each["code"] for each in problems} <= {"unreadable", "schema_too_new"}
-        return Examined(UNREADABLE if unread else DAMAGED, of(problems[0], "message"), rows, database)
+        return Examined(UNREADABLE if unread else DAMAGED, of(problems[0], "message"), rows)
     if any(checks.get(name) != "ok" for name in ("quick", "integrity", "row_counts")):
-        return Examined(NOT_CHECKED, message("reason.restore.not_checked"), rows, database)
+        return Examined(NOT_CHECKED, message("reason.restore.not_checked"), rows)
     other = why_foreign(known, Known(rows, database["first_migration_at"] or ""))
-    return Examined(SOUND if other is None else OTHER_SERVICE, other, rows, database)
+    return Examined(SOUND if other is None else OTHER_SERVICE, other, rows)
 
 
 def why_foreign(known: Known, found: Known) -> Optional[Message]:

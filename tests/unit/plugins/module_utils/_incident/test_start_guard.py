@@ -414,7 +414,37 @@ def test_ends_are_evidence_for_the_causes_that_they_show(state):
     assert told["tls_expired"] == []
 
 
-def test_the_report_for_a_person(state, installed):
+@pytest.fixture
+def dropin(installed, monkeypatch):
+    """Install the drop-in of the unit too. Return its path."""
+    monkeypatch.setattr(start_guard, "PROGRAMS", str(FILES))
+    monkeypatch.setattr(start_guard_report.unit_hold, "FOLDER", str(installed.parent))
+    path = installed.parent / "itsm.service.d" / start_guard.DROPIN
+    path.parent.mkdir()
+    path.write_text(
+        "[Service]\n"
+        f"ExecCondition=/usr/bin/python3 {FILES}/run.py start_guard /etc/itsm.json\n"
+        f"ExecStopPost=/usr/bin/python3 {FILES}/run.py restart_recorder /etc/itsm.json\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize("option", ["ExecCondition", "ExecStopPost", None])
+def test_a_guard_that_systemd_does_not_call_is_reported(state, installed, dropin, option):
+    samples.closed(str(installed))
+    if option is None:
+        dropin.unlink()
+    else:
+        lines = dropin.read_text().splitlines(keepends=True)
+        dropin.write_text("".join(line for line in lines if not line.startswith(option)))
+    found = start_guard_report.report(manager="systemd", unit="itsm", state_dir=str(state), window=3600.0)
+    assert "only partly installed" in found["text"][0] and "outage_guard_state=present" in found["text"][0]
+    assert found["installed"] is True
+    # Without the guard, systemd would start the service in any case, so the guard's answer is not shown.
+    assert found["allowed"] is (True if option == "ExecStopPost" else None)
+
+
+def test_the_report_for_a_person(state, installed, dropin):
     samples.closed(str(installed))
     about = {"unit": "itsm", "state_dir": str(state), "window": 3600.0}
     assert "plain process" in start_guard_report.report(manager="process", **about)["text"][0]
