@@ -359,11 +359,11 @@ def test_a_test_message_on_request(prepared: Prepared, receiver: Receiver) -> No
 def test_the_limits_of_the_host_are_used_and_validated(prepared: Prepared) -> None:
     verdict, text = prepared.verdicts(nexus_ready_certificate_days=36500, outage_ready_notify=[])["certificate"]
     assert (verdict, "expires" in text) == ("warning", True)
-    rc, host, screen = prepared.check(nexus_ready_open_files_percent="many", outage_ready_notify=[])
-    assert (rc, host["ready"]) == (2, False)
-    assert "nexus_ready_open_files_percent is 'many': must be a number, 0 or more" in screen.replace(
-        "\n" + " " * 20, " "
-    )
+    for value in ("many", "150"):
+        rc, host, screen = prepared.check(nexus_ready_open_files_percent=value, outage_ready_notify=[])
+        assert (rc, host["ready"]) == (2, False)
+        shown = " ".join(screen.split())
+        assert f"nexus_ready_open_files_percent is '{value}': must be a number, from 0 to 100" in shown
 
 
 def test_check_mode_writes_and_sends_nothing(prepared: Prepared, receiver: Receiver) -> None:
