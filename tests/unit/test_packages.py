@@ -108,6 +108,17 @@ def test_there_are_no_import_cycles() -> None:
     assert list(graphlib.TopologicalSorter(all_imports()).static_order())
 
 
+def test_the_summary_of_a_healthy_run_loads_no_code_of_the_host() -> None:
+    """Ansible compiles each imported file again in each run, so such imports delay every run."""
+    reached, waiting = set(), {"plugin_utils._report.closing"}
+    while waiting:
+        reached |= waiting
+        waiting = set().union(*(all_imports()[name] for name in waiting if name in all_imports())) - reached
+    ends = {name for name in reached if name.startswith(("module_utils._host.", "module_utils._changes."))}
+    assert "plugin_utils._report.screen" in reached
+    assert ends <= {"module_utils._changes.relations"}
+
+
 def test_every_file_has_an_importer() -> None:
     outside = [path for folder in ("plugins", "extensions", "docs") for path in (ROOT / folder).rglob("*.py")]
     imported = set().union(*(imports(path) for path in outside))

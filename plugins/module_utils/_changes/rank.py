@@ -22,14 +22,10 @@ import os
 import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import compare, kinds
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import compare, kinds, relations
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes.compare import Change
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 
-# How a change is related to the outage, in the order of the ranking.
-NAMED, EXPLAINS, POSSIBLE, UNLIKELY, AFTER, OURS = "named", "explains", "possible", "unlikely", "after", "ours"
-_ORDER = (NAMED, EXPLAINS, POSSIBLE, UNLIKELY, AFTER, OURS)
-SUSPECTS = (NAMED, EXPLAINS, POSSIBLE)
 MOST = 40
 # A finding with a lower confidence than this is only a note.
 _LIKELY = 0.5
@@ -109,7 +105,7 @@ def _order(each: Ranked, found: Sequence[Finding]) -> Tuple[Any, ...]:
     kind, gap = kinds.of(each.change.kind), each.before_failure
     unused = kind.additive and each.change.what == compare.ADDED
     return (
-        *(_ORDER.index(each.relation), of_cause, not kind.near, each.cause not in kind.typical, unused),
+        *(relations.ORDER.index(each.relation), of_cause, not kind.near, each.cause not in kind.typical, unused),
         *(gap is None, abs(gap or 0.0), each.change.name),
     )
 
@@ -117,17 +113,17 @@ def _order(each: Ranked, found: Sequence[Finding]) -> Tuple[Any, ...]:
 def _rated(change: Change, found: Sequence[Finding], failed_at: float) -> Ranked:
     gap = None if change.at is None else failed_at - change.at
     if change.ours:
-        return Ranked(change, OURS, "", gap)
+        return Ranked(change, relations.OURS, "", gap)
     if (gap is not None and gap < -_SLACK) or change.earliest > failed_at:
-        return Ranked(change, AFTER, "", gap)
+        return Ranked(change, relations.AFTER, "", gap)
     for finding in found:
         if _is_named(change, finding.text):
-            return Ranked(change, NAMED, finding.cause, gap)
+            return Ranked(change, relations.NAMED, finding.cause, gap)
     kind = kinds.of(change.kind)
     for finding in found:
         if finding.cause in (*kind.typical, *kind.explains):
-            return Ranked(change, EXPLAINS, finding.cause, gap)
-    return Ranked(change, POSSIBLE if kind.near else UNLIKELY, "", gap)
+            return Ranked(change, relations.EXPLAINS, finding.cause, gap)
+    return Ranked(change, relations.POSSIBLE if kind.near else relations.UNLIKELY, "", gap)
 
 
 def _is_named(change: Change, text: str) -> bool:

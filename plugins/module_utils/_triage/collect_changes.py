@@ -15,6 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import
     entries,
     packages,
     rank,
+    relations,
     store,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes.compare import Change
@@ -111,7 +112,7 @@ def ranked(
     every = [Change(**change) for change in listed["changes"]]
     items = rank.ranked(every, rank.findings(findings, log=_log(facts)), failed_at=failed_at)
     for finding in findings:
-        related = [each for each in items if each.cause == finding["cause"] and each.relation in rank.SUSPECTS]
+        related = [each for each in items if each.cause == finding["cause"] and each.relation in relations.SUSPECTS]
         finding["evidence"] += [says(_SOURCE, sentence(each)) for each in related[:_EVIDENCE]]
     return {
         "since": listed["since"],

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Optional, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import rank
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import relations
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 
 _Item = Mapping[str, Any]
-# Relations to a finding: such a change is shown in the summary and in notifications.
-_RELATED = (rank.NAMED, rank.EXPLAINS)
 
 
 def first(words: Words, items: Sequence[_Item], cause: Optional[str]) -> str:
@@ -22,8 +20,8 @@ def first(words: Words, items: Sequence[_Item], cause: Optional[str]) -> str:
     If the cause is unknown, each change that affects the service is related to it.
     """
     item: _Item = items[0] if items else {}
-    unknown = cause in (None, "", "unknown") and item.get("relation") == rank.POSSIBLE
-    if not unknown and item.get("relation") not in _RELATED:
+    unknown = cause in (None, "", "unknown") and item.get("relation") == relations.POSSIBLE
+    if not unknown and item.get("relation") not in relations.RELATED:
         return ""
     told = words.say("change", what=subject(words, item), deed=deed(words, item))
     return words.say("label", name=gap(words, item), text=told)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import kinds, rank
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import kinds, rank, relations
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes.compare import Change
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table
 
@@ -134,7 +134,7 @@ def test_relation(each, relation, cause, seconds):
 def test_a_change_that_was_first_seen_after_the_failure_is_not_its_cause():
     late = change("schema", "table users", None)._replace(earliest=FAILED + 10)
     (ranked,) = rank.ranked([late], [], failed_at=FAILED)
-    assert ranked.relation == rank.AFTER
+    assert ranked.relation == relations.AFTER
 
 
 def test_only_the_first_changes_are_returned():
@@ -159,7 +159,7 @@ def test_the_kinds_name_only_causes_that_exist():
 
 def test_the_log_of_an_application_that_ended_belongs_to_the_finding():
     manifest = change("package_json", "package.json")
-    for cause, relation in (("unhandled_exception", rank.NAMED), ("modules_broken", rank.EXPLAINS)):
+    for cause, relation in (("unhandled_exception", relations.NAMED), ("modules_broken", relations.EXPLAINS)):
         findings = rank.findings([finding(cause)], log='\n\'/srv/app/package.json\' contains "type": "module"')
         (ranked,) = rank.ranked([manifest], findings, failed_at=FAILED)
         assert ranked.relation == relation

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import compare, kinds, rank
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import compare, kinds, relations
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
@@ -106,8 +106,7 @@ def test_a_host_without_changes_and_a_host_that_was_not_compared_are_told_apart(
 def test_every_kind_and_relation_has_a_name_in_each_language():
     for words in (EN, JA):
         assert all(words.knows("change_kind", kind) for kind in kinds.KINDS)
-        relations = (rank.NAMED, rank.EXPLAINS, rank.POSSIBLE, rank.UNLIKELY, rank.AFTER, rank.OURS)
-        assert all(words.knows("change_relation", relation) for relation in relations)
+        assert all(words.knows("change_relation", relation) for relation in relations.ORDER)
         deeds = (compare.CHANGED, compare.ADDED, compare.REMOVED, compare.ACCESS)
         assert all(words.knows("change_what", deed) for deed in deeds)
 
