@@ -207,6 +207,7 @@ def test_a_kill_by_the_kernel_is_recorded(drill: Drill, installed: str) -> None:
     drill.host.check_output(f"echo NEXUS_DEMO_FAULTS=on >> {service.environment}")
     try:
         drill.host.check_output(f"systemctl reset-failed {service.unit}; systemctl restart {service.unit}")
+        runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")
         running = drill.host.check_output(f"systemctl show --property=InvocationID --value {service.unit}")
         leak = ["podman", "exec", drill.container, "/opt/drill/bin/leak"]
         subprocess.run([BOUND_MEMORY, drill.container, *leak], check=True)
