@@ -50,6 +50,11 @@ def test_project_files_in_commands_exist(page: str) -> None:
     assert {name for name in named if not list(ROOT.glob(name))} == set()
 
 
+@pytest.mark.parametrize("page", ["README.md", "README.ja.md"])
+def test_a_readme_has_at_most_150_lines(page: str) -> None:
+    assert len(PAGES[page].splitlines()) <= 150, "join rows of a table, or move text to docs/"
+
+
 def test_the_pages_set_up_the_first_host_in_the_same_order() -> None:
     step = re.compile(r"playbooks/(outage_\w+\.yml(?: --check)?)|(escalation_contacts)")
     section = PAGES["operations.md"].partition("## The first host\n")[2].partition("\n### ")[0]
@@ -60,7 +65,6 @@ def test_the_pages_set_up_the_first_host_in_the_same_order() -> None:
         (block,) = [text for text in blocks(page, "sh") if "outage_discover.yml" in text]
         orders.append([name or contacts for name, contacts in step.findall(block)])
         assert "docs/escalation.md#sending-a-test-message" in PAGES[page]
-        assert len(PAGES[page].splitlines()) <= 150
     names = [*(f"outage_{name}.yml" for name in ("discover", "detect", "triage", "verify")), "escalation_contacts"]
     assert orders == [[*names, "outage_recover.yml --check", "outage_recover.yml"]] * 3
 

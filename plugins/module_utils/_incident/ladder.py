@@ -36,7 +36,9 @@ RUNGS: Tuple[str, ...] = tuple(rung.name for rung in LADDER)
 # Groups of rungs by their actions. All rungs start the service in the same way. So if only a start can fix the cause
 # and the first rung has failed, the higher rungs cannot help.
 ABOVE_THE_FIRST: Tuple[str, ...] = RUNGS[1:]
-ONLY_START: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.repairs_modules)
+# The rungs that do nothing but start the service, and the rungs that repair no npm module. Today, they are the same.
+ONLY_START: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not any(rung[1:]))
+NO_REPAIR: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.repairs_modules)
 KEEP_MODULES: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.renews_modules)
 KEEP_SCHEMA: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.migrates)
 MIGRATE: Tuple[str, ...] = tuple(rung.name for rung in LADDER if rung.migrates)

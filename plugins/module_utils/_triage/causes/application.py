@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import (
     KEEP_MODULES,
-    ONLY_START,
+    NO_REPAIR,
     RUNGS,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import (
@@ -69,7 +69,7 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
         evidence=evidence + words,
         remedy=message("remedy.start" if repaired else "remedy.modules_broken"),
         prevention=message("prevention.modules_broken"),
-        useless_rungs=ONLY_START if broken or (words and not repaired) else (),
+        useless_rungs=NO_REPAIR if broken or (words and not repaired) else (),
         details={"packages": packages, "reason": reason},
         explains=FALLS if words or facts.unit.exited else (),
         past=repaired,

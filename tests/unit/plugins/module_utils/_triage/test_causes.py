@@ -872,8 +872,10 @@ def test_the_right_cause_comes_first(cause, changes, words):
     told = found[0].as_dict()
     assert all(told[name].endswith(".") for name in ("summary", "remedy", "prevention"))
     assert {name: each["id"].split(".")[1] for name, each in told["messages"].items()}["summary"] == cause
+    # If the first change of a case sets `health`, the case is about a service that is not to be restarted.
     serves = ELSEWHERE in changes or HTTPS_ELSEWHERE in changes or changes[0].get("health") is not None
-    assert found[0].blocks_start == (cause in ("db_corrupt", "db_unchecked", "start_held") or serves)
+    blocks = cause in ("db_corrupt", "db_unchecked", "start_held") or serves
+    assert found[0].blocks_start == blocks, "if the first change sets health, the cause must block a start"
     assert found[0].explained_by is None
     assert cause == "unknown" or all(item["source"] and item["text"] for item in found[0].evidence)
     assert cause == "unknown" or found[0].evidence
@@ -1417,6 +1419,7 @@ def test_no_rung_is_tried_with_a_foreign_process_on_the_port():
 
 
 ALL, ABOVE, START = list(ladder.RUNGS), list(ladder.ABOVE_THE_FIRST), list(ladder.ONLY_START)
+NOT_REPAIRING = list(ladder.NO_REPAIR)
 KEEPING_MODULES, KEEPING_SCHEMA = list(ladder.KEEP_MODULES), list(ladder.KEEP_SCHEMA)
 MIGRATING = list(ladder.MIGRATE)
 FOREIGN_PORT = {"ports": [{"port": 6443, "address": "::", "owners": [STRANGER]}]}
@@ -1464,9 +1467,9 @@ OWN_PORT = {
         ([GONE, holders(WRITER)], []),
         ([GONE, signature("db_locked", "SQLITE_BUSY"), holders(WRITER)], ALL),
         ([GONE, signature("db_locked", "SQLITE_BUSY")], []),
-        ([GONE, {"dependencies": {"ok": False, "missing": ["express"]}}], START),
-        ([GONE, {"dependencies": {"ok": False, "unloadable": ["better-sqlite3"]}}], START),
-        ([GONE, MISSING_EXPRESS, UNASKED], START),
+        ([GONE, {"dependencies": {"ok": False, "missing": ["express"]}}], NOT_REPAIRING),
+        ([GONE, {"dependencies": {"ok": False, "unloadable": ["better-sqlite3"]}}], NOT_REPAIRING),
+        ([GONE, MISSING_EXPRESS, UNASKED], NOT_REPAIRING),
         ([GONE, MISSING_EXPRESS], []),
         ([GONE, {"dependencies": {"ok": False, "invalid": ["semver"]}}], []),
         # Only the clean start applies migrations, and only if the migration lock is free.
