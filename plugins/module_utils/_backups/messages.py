@@ -28,7 +28,7 @@ ENGLISH: Dict[str, str] = {
     "reason.backup.not_removed": "Cannot remove the old backup {path}: {why}",
     "reason.backup.not_read": "Cannot read the backup {path}: {why}",
     "reason.backup.changed": "The backup {path} has {size} bytes now, but it had {listed} bytes when it was verified",
-    "reason.backup.fewer": "The backup {path} is sound, but most rows of the previous backup are missing: {tables}. No old backup was removed. If the rows were deleted on purpose, run the backup once with backup_accept_fewer_rows=true",
+    "reason.backup.fewer": "The backup {path} is sound, but it lacks a table of the previous backup, or more than half of its rows: {tables}. No old backup was removed. If the rows were deleted on purpose, run the backup once with backup_accept_fewer_rows=true",
     "reason.backup.table": "{table} had {rows} rows and has {now}",
     "reason.backup.command_user": "The backup was not copied to another host: there is no user {user} on this host. Set command_user (backup_off_host_user) to an existing user",
     "reason.backup.command_not_run": "The backup was not copied to another host: cannot run {program}: {why}",
