@@ -20,6 +20,8 @@ TREE = "node_modules"
 # Like npm, use the first of these files that exists.
 LOCK_FILES = ("npm-shrinkwrap.json", "package-lock.json")
 
+# Node's names for architectures, by the kernel's names.
+_ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": "ia32", "ppc64le": "ppc64"}
 # Maximum size in bytes of a lock file or the application's package.json.
 _LARGEST = 64 << 20
 # Maximum size in bytes of a package's package.json.
@@ -137,6 +139,12 @@ def _on_disk(app_dir: str, folder: str, wanted: Mapping[str, Any]) -> Optional[D
         return None
     versions = {"found": str(found), "wanted": version}
     return Difference(folder, version, found, message("reason.npm.other_there", name=name, folder=folder, **versions))
+
+
+def architecture() -> str:
+    """Return Node's name for the architecture of this machine."""
+    machine = os.uname().machine
+    return _ARCHITECTURES.get(machine, machine)
 
 
 def differences(app_dir: str, *, wanted: Mapping[str, Dict[str, Any]], platform: str, arch: str) -> List[Difference]:

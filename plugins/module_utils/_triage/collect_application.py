@@ -10,7 +10,6 @@ import contextlib
 import functools
 import json
 import os
-import platform
 import pwd
 import re
 import stat
@@ -53,8 +52,6 @@ _VERSION = re.compile(r"v\d[\w.+-]{0,38}\n?\Z")
 _MOST_REASONS = 20
 # Another process's lock is reported only if all _LOOKS checks within _LASTS seconds find it.
 _LASTS, _LOOKS = 0.5, 5
-
-_ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": "ia32", "ppc64le": "ppc64"}
 
 
 def database(question: Question) -> Dict[str, Any]:
@@ -139,7 +136,7 @@ def _migrator(question: Question) -> knex.Migrator:
 
 def migrations_shipped(question: Question) -> Dict[str, Any]:
     """Return the application's migrations from the usual folder. If there is no such folder, ask knex."""
-    with _as_service(question):
+    with as_service(question):
         names = migration_names.in_folder(question.service.app_dir)
     if names is not None:
         return found({"names": names, "by": "folder", "error": None})
@@ -263,7 +260,7 @@ def _unloadable(question: Question, wanted: Mapping[str, Dict[str, Any]]) -> Tup
 
 
 @contextlib.contextmanager
-def _as_service(question: Question) -> Iterator[None]:
+def as_service(question: Question) -> Iterator[None]:
     """Run the block as the service's user if this process can switch to that user."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(run_as.IdentityError):
@@ -277,17 +274,17 @@ def _read_tree(question: Question) -> Dict[str, Any]:
     service = question.service
     facts: Dict[str, Any] = {"ok": None, "missing": [], "invalid": [], "unloadable": [], "reasons": [], "error": None}
     try:
-        with _as_service(question):
+        with as_service(question):
             wanted = npm_lock.installable(npm_lock.read_packages(npm_lock.lock_file(service.app_dir)), omit_dev=True)
     except npm_lock.NpmError as error:
         return {**facts, "error": str(error)}
-    system, arch = "linux", _ARCHITECTURES.get(platform.machine(), platform.machine())
+    system, arch = "linux", npm_lock.architecture()
     failures: Dict[str, str] = {}
     try:
         failures, system, arch = _unloadable(question, wanted)
     except (npm_lock.NpmError, run_as.IdentityError) as error:
         facts["error"] = str(error)
-    with _as_service(question):
+    with as_service(question):
         differences = npm_lock.differences(service.app_dir, wanted=wanted, platform=system, arch=arch)
     unfinished = [item for item in differences if item.path.endswith("/.package-lock.json")]
     told = [item for item in differences if item not in unfinished]

@@ -19,7 +19,8 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import run_as
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm_lock
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_application, messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, found, user_name
 
 # The kernel can run ELF files, and scripts that specify their interpreter.
@@ -163,6 +164,22 @@ def _exists(path: str) -> Optional[bool]:
     except OSError:
         return None
     return True
+
+
+def modules(question: Question) -> Dict[str, Any]:
+    """Compare node_modules with the lock file, without running Node. complete: None if they cannot be compared."""
+    app_dir = question.service.app_dir
+    if not os.path.exists(question.service.path("package.json")):
+        return found({"complete": None})
+    with collect_application.as_service(question):
+        try:
+            wanted = npm_lock.installable(npm_lock.read_packages(npm_lock.lock_file(app_dir)), omit_dev=True)
+        except npm_lock.NpmError:
+            return found({"complete": None})
+        differences = npm_lock.differences(app_dir, wanted=wanted, platform="linux", arch=npm_lock.architecture())
+    # If npm's own record is missing, nothing was compared.
+    told = [each for each in differences if not each.path.endswith("/.package-lock.json")]
+    return found({"complete": False if told else None if differences else True})
 
 
 def ownership(question: Question) -> Dict[str, Any]:

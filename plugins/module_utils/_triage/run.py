@@ -14,7 +14,7 @@ import dataclasses
 import json
 import socket
 import time
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, message, redact
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, service_ends
@@ -39,6 +39,12 @@ DATA_CAUSES = ("db_corrupt", "db_unchecked")
 _ACCEPTED, _NOT_ACCEPTED = "finding.accepted", "finding.not_accepted"
 # Minimum time limit in seconds for writing the bundle to a folder. Each of its files is flushed to disk separately.
 _LEAST_FOR_BUNDLE = 2.0
+
+
+# A function that may start the service during a triage, see triage_pass.Triage.ask_all. It gets the result from the facts
+# collected so far, with modules_complete (see triage_pass.Triage), and a function that saves the evidence collected so
+# far. It returns the value of the result's key "response".
+Respond = Callable[[Mapping[str, Any], Callable[[], None]], Dict[str, Any]]
 
 
 class TriageError(Exception):
@@ -174,6 +180,7 @@ def triage(
     readiness: Sequence[Mapping[str, Any]] = (),
     ends: Optional[Mapping[str, Any]] = None,
     changes: bool = True,
+    respond: Optional[Respond] = None,
 ) -> Dict[str, Any]:
     """Collect all facts once and return the result of the triage_info module.
 
@@ -181,7 +188,7 @@ def triage(
     counts from the last check that found it sound. settings: problems that the preflight found with the service's
     variables. readiness: problems that the health probe found in a service that answers. ends: how the processes of the
     service ended recently, see service_ends.of_service. changes: True to compare the host with the manifest of the last
-    healthy run.
+    healthy run. respond: see Respond.
 
     If the database check does not finish by the deadline, it is repeated for at most database_timeout seconds. The
     service must not be started with an unchecked database.
@@ -201,29 +208,98 @@ def triage(
         compare=changes,
     )
     asking = triage_pass.Triage(base, deadline=deadline, part_timeout=part_timeout, window=window, record=record)
-    asking.ask_all(database_timeout)
-    redactor = redact.Redactor(asking.done.secrets)
-    facts = {**asking.facts(), "settings": list(settings), "readiness": list(readiness)}
-    facts["ends"] = service_ends.public(ends, commands=True)
+    case = _Case(record=record, held=held, last_good_of=last_good_of, settings=settings, readiness=readiness, ends=ends)
+    bundle = _Bundle(
+        asking,
+        incident=incident,
+        deadline=deadline,
+        limit=evidence_limit,
+        keep=triage_evidence.Keep(incidents=evidence_keep, days=evidence_keep_days),
+        dry_run=not save,
+    )
+    response: Dict[str, Any] = {}
     if ends:
         text = json.dumps(ends["ends"], indent=1, sort_keys=True)
         asking.done.evidence.append(file("ends.json", recorded_ends.SOURCE, text))
-    on_record = (record or {}).get("data") or {}
-    counted = last_good.Counted(on_record.get("rows") or {}, on_record.get("created_at") or "")
-    if not counted.rows:
-        counted = last_good_of(facts["database"]["path"])
-    opened_at = str((record or {}).get("opened_at") or "")
-    facts["hold"] = _hold_facts(facts, held, counted, on_record=on_record, opened_at=opened_at)
-    result = _judge(redactor.value(facts), counted=counted, on_record=on_record, record=record)
-    result["parts"] = redactor.value(asking.done.reports)
+
+    def answer() -> None:
+        first = {**case.judge(asking), "modules_complete": asking.modules_complete}
+        if respond is not None:
+            response.update(respond(first, lambda: bundle.save(first)))
+
+    asking.ask_all(database_timeout, respond=answer if respond is not None else None)
+    result = case.judge(asking)
+    if respond is not None:
+        result["response"] = response
     if incident:
-        left = max(_LEAST_FOR_BUNDLE, deadline - asking.elapsed)
-        keep = triage_evidence.Keep(incidents=evidence_keep, days=evidence_keep_days)
-        where: Any = {"incident": incident, "state_dir": service.state_dir, "limit": evidence_limit, "timeout": left}
-        saved = _save(result, asking.done, redactor, keep=keep, dry_run=not save, **where)
-        result["bundle"], result["warnings"] = saved.path, saved.warnings
+        bundle.save(result)
+        result["bundle"], result["warnings"] = bundle.path, bundle.warnings
     result["duration"] = round(asking.elapsed, 3)
     return result
+
+
+@dataclasses.dataclass(frozen=True)
+class _Case:
+    """What a triage knows about the incident and the service, in addition to the facts that it collects. See triage."""
+
+    record: Optional[Mapping[str, Any]]
+    held: Optional[Mapping[str, Any]]
+    last_good_of: Callable[[str], last_good.Counted]
+    settings: Sequence[Mapping[str, Any]]
+    readiness: Sequence[Mapping[str, Any]]
+    ends: Optional[Mapping[str, Any]]
+
+    def judge(self, asking: triage_pass.Triage) -> Dict[str, Any]:
+        """Return the result from the facts that have been collected so far, without secrets."""
+        record = self.record or {}
+        redactor = redact.Redactor(asking.done.secrets)
+        facts = {**asking.facts(), "settings": list(self.settings), "readiness": list(self.readiness)}
+        facts["ends"] = service_ends.public(self.ends, commands=True)
+        on_record = record.get("data") or {}
+        counted = last_good.Counted(on_record.get("rows") or {}, on_record.get("created_at") or "")
+        if not counted.rows:
+            counted = self.last_good_of(facts["database"]["path"])
+        opened_at = str(record.get("opened_at") or "")
+        facts["hold"] = _hold_facts(facts, self.held, counted, on_record=on_record, opened_at=opened_at)
+        result = _judge(redactor.value(facts), counted=counted, on_record=on_record, record=self.record)
+        result["parts"] = redactor.value(asking.done.reports)
+        return result
+
+
+class _Bundle:
+    """The evidence of a triage. A second save adds the files that were collected since the first one.
+
+    path: the bundle that was written first, or None.
+    """
+
+    def __init__(self, asking: triage_pass.Triage, *, deadline: float, **options: Any) -> None:
+        self._asking = asking
+        self._deadline = deadline
+        self._options = options
+        self._saved = 0
+        self.path: Optional[str] = None
+        self.warnings: List[str] = []
+
+    def save(self, result: Mapping[str, Any]) -> None:
+        """Write the result and the evidence that is not saved yet. Raises TriageError."""
+        done = self._asking.done
+        redactor = redact.Redactor(done.secrets)
+        left = max(_LEAST_FOR_BUNDLE, self._deadline - self._asking.elapsed)
+        try:
+            saved = triage_evidence.save(
+                files=[_result_file(result, redactor), *done.evidence[self._saved :]],
+                state_dir=self._asking.state_dir,
+                redact=redactor.text,
+                about=_about(result),
+                home_answers=done.answered("disk:state"),
+                timeout=left,
+                **self._options,
+            )
+        except triage_evidence.EvidenceError as error:
+            raise TriageError(str(error)) from error
+        self._saved = len(done.evidence)
+        self.path = self.path or saved.path
+        self.warnings += saved.warnings
 
 
 def _judge(
@@ -257,22 +333,6 @@ def _judge(
         "rows_before": dict(counted.rows),
         "created_before": counted.created_at,
     }
-
-
-def _save(
-    result: Mapping[str, Any], done: triage_pass.Pass, redactor: redact.Redactor, **options: Any
-) -> triage_evidence.Saved:
-    """Write the evidence from a triage. See evidence.save. Raises TriageError."""
-    try:
-        return triage_evidence.save(
-            files=[_result_file(result, redactor), *done.evidence],
-            redact=redactor.text,
-            about=_about(result),
-            home_answers=done.answered("disk:state"),
-            **options,
-        )
-    except triage_evidence.EvidenceError as error:
-        raise TriageError(str(error)) from error
 
 
 def _result_file(result: Mapping[str, Any], redactor: redact.Redactor) -> Dict[str, Any]:

@@ -10,6 +10,7 @@ process (see parallel), so if a part hangs or crashes, only its own result is lo
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import os
@@ -47,6 +48,12 @@ _OWN_START = 150.0
 _PATHS = ("database", "log", "working directory")
 # The parts that usually take the longest.
 _SLOWEST = ("log", "journal", "dependencies")
+# The parts that run only after a first response has started the service. A start changes none of their facts, and none of
+# their facts can block it. All other parts run before the start: a start would change their facts, or open the database
+# that they read.
+_AFTER_A_START = ("dependencies", "node", "cores", "changes")
+# The part that replaces "dependencies" before a start, because "dependencies" runs Node, which takes longer.
+MODULES = "modules"
 # Fraction of the deadline that is reserved for the findings and the bundle.
 _LAST_SHARE = 0.15
 # If a file cannot be read within this time, in seconds, its disk counts as not responding.
@@ -136,7 +143,13 @@ class Triage:
         self._part_timeout = part_timeout
         self._window = window
         self._known = Known()
+        self._until: Optional[str] = None
         self.done = Pass()
+
+    @property
+    def state_dir(self) -> str:
+        """The folder for the evidence."""
+        return self._service.state_dir
 
     @property
     def elapsed(self) -> float:
@@ -165,10 +178,23 @@ class Triage:
         )
         self.done.take(answers)
 
-    def ask_all(self, database_timeout: float) -> None:
-        """Run all parts before the deadline. Only the database check is allowed database_timeout more seconds."""
+    def ask_all(self, database_timeout: float, *, respond: Optional[Callable[[], None]] = None) -> None:
+        """Run all parts before the deadline. Only the database check is allowed database_timeout more seconds.
+
+        respond: a function that may start the service, or None. It is called only if the process is gone, and as soon
+        as the facts that a start would change, and those that can block a start, are collected. Its time does not count
+        towards the deadline.
+        """
         self._early()
-        self._late()
+        parts = self._late_parts()
+        if respond is not None and self.done.of("process").get("state") == "gone":
+            first = {name: part for name, part in parts.items() if name not in _AFTER_A_START}
+            self._late({**first, MODULES: collect_start.modules})
+            self._until, begun = timestamps.now(), time.monotonic()
+            respond()
+            self._started += time.monotonic() - begun
+            parts = {name: part for name, part in parts.items() if name in _AFTER_A_START}
+        self._late(parts)
         self._database_again(database_timeout)
 
     def _early(self) -> None:
@@ -199,16 +225,16 @@ class Triage:
         configured = os.path.normpath(self._service.path(self._service.db_path))
         return {"path": path, "source": source, "configured": configured}
 
-    def _late(self) -> None:
-        """Run all other parts."""
+    def _late(self, parts: Mapping[str, Part]) -> None:
+        """Run these parts, and list the migrations if they show that this is needed."""
         left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
         # The "migrations" part waits for the "database" part. Otherwise, each part would report the other as a process
         # that has the database open.
         timeout = max(0.1, min(self._part_timeout, left))
         # The evidence is redacted after the slowest part. While the parts are working, this process is idle.
-        after = {"migrations": "database"}
-        self._ask(self._late_parts(), timeout=timeout, after=after, meanwhile=redact.prepare)
-        if collect_application.to_be_listed(self.done.of("migrations"), self.done.of("migrations_shipped")):
+        after = {"migrations": "database"} if "database" in parts else {}
+        self._ask(parts, timeout=timeout, after=after, meanwhile=redact.prepare)
+        if "migrations" in parts and collect_application.to_be_listed(self.done.of("migrations"), self.done.of("migrations_shipped")):
             left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
             listed = {"migrations_shipped": collect_application.migrations_listed}
             self._ask(listed, timeout=max(0.1, min(self._part_timeout, left)))
@@ -269,9 +295,16 @@ class Triage:
                 return
         self._ask({"database": collect_application.database}, timeout=timeout)
 
+    @property
+    def modules_complete(self) -> Optional[bool]:
+        """True if node_modules contains all packages, False if one is missing or wrong, None if this is unknown."""
+        complete: Optional[bool] = self.done.of(MODULES).get("complete")
+        return complete
+
     def facts(self) -> Dict[str, Any]:
-        """Return the facts from all parts, and the facts that this process determines itself."""
-        service, facts = self._service, self.done.facts
+        """Return the facts from all parts so far, and the facts that this process determines itself."""
+        service, facts = self._service, copy.deepcopy(self.done.facts)
+        facts.pop(MODULES, None)
         if self._record is not None:
             _as_before_the_takeover(facts, self._record)
             _mark_own_exits(facts, self._record)
@@ -300,7 +333,8 @@ class Triage:
         first = procfs.read_process(1)
         facts["window"] = {
             "since": timestamps.iso(_since(facts, window=self._window)),
-            "until": timestamps.now(),
+            # The facts that matter for the outage are from before a start.
+            "until": self._until or timestamps.now(),
             # In a container, process 1 starts with the container.
             "booted_at": first.started_at if first is not None else None,
         }
