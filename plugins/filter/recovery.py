@@ -63,12 +63,14 @@ class FilterModule:
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by name. Their code is imported late, so that the first task starts sooner."""
         return {
+            "recovery_already_started": function("_policy.first_response", "already_started"),
             "recovery_closed_outcome": function("_policy.outcome", "of_closed_incident"),
             "recovery_course": function("_policy.verdict", "course"),
             "recovery_database_verdict": function("_policy.database_verdict", "of_run"),
             "recovery_error": function("_policy.outcome", "error_message"),
             "recovery_failure": function("_policy.failures", "messages"),
             "recovery_failure_again": function("_policy.failures", "later"),
+            "recovery_first_response": function("_policy.first_response", "allowed"),
             "recovery_ladder": recovery_settings.ladder,
             "recovery_outcome": function("_policy.outcome", "of_run"),
             "recovery_problems": problems,

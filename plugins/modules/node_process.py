@@ -161,19 +161,14 @@ messages:
   sample: {"msg": {"id": "reason.process.not_stopped", "values": {"pids": "812", "seconds": "5"}}}
 """
 
-from typing import Any, Callable, Optional
-
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import desired_state, process_unit
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import recorded_start
 
 
 def main() -> None:
@@ -195,44 +190,19 @@ def main() -> None:
     begun = repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     lease = {name: params[name] for name in host_lease.ARGUMENTS}
-
-    def record(note: Callable[..., Optional[str]], **what: Any) -> None:
-        problem = note(**lease, **what) if lease["run"] and not module.check_mode else None
-        if problem:
-            module.warn(problem)
-
-    tried = {name: params[name] for name in ("attempts", "signs")}
     service = service_process.Service(
         **service_process.settings(params), ports=params["ports"], db_path=params["db_path"]
     )
-    unit = service.unit if service.manager == "systemd" else ""
     try:
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
-            if tried["attempts"]:
-                record(incident_notes.note_attempts, **tried)
-            result = desired_state.ensure(
+            result = recorded_start.ensure(
                 service,
-                state=params["state"],
-                stop_timeout=params["stop_timeout"],
-                on_start=lambda: record(incident_notes.note_start),
-                on_stop=lambda: (
-                    record(one_starter.arm, unit=unit, database_path=service.database_path, user=service.user)
-                    if unit
-                    else None
-                ),
-                refused=one_starter.refusal(manager=service.manager, unit=service.unit, state_dir=lease["state_dir"]),
+                lease=lease,
+                warn=module.warn,
                 since=begun,
                 check_mode=module.check_mode,
+                **{name: params[name] for name in ("state", "stop_timeout", "attempts", "signs")},
             )
-            if unit and params["state"] != "stopped":
-                record(one_starter.started, unit=unit)
-    except process_unit.StartSkippedError as error:
-        if error.refusal and lease["run"]:
-            # Nobody may start the service on this database, even if the guard is removed.
-            incident = str((incident_store.current(lease["state_dir"]) or {}).get("id") or "")
-            about = {"incident": incident, "cause": "db_corrupt", "reason": error.refusal}
-            one_starter.hold(manager=service.manager, unit=unit, **lease, **about, warn=module.warn)
-        module.fail_json(**failure(error))
     except service_process.NodeProcessError as error:
         module.fail_json(**failure(error))
     module.exit_json(**sanitize.data(result))

@@ -27,7 +27,7 @@ MODULE_UTILS = [
     ["_service"],
     ["_readiness", "_backups", "_changes"],
     ["_triage", "_discovery"],
-    ["_preparedness"],
+    ["_preparedness", "_response"],
 ]
 # All packages of plugin_utils may also import from module_utils.
 PLUGIN_UTILS = [

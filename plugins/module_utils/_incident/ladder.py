@@ -32,6 +32,8 @@ LADDER: Tuple[Rung, ...] = (
     Rung("clean_start_recovery", repairs_modules=True, renews_modules=True, migrates=True),
 )
 RUNGS: Tuple[str, ...] = tuple(rung.name for rung in LADDER)
+# The rung that the first response performs: it only starts the service.
+FIRST_RESPONSE = LADDER[0].name
 
 # Groups of rungs by their actions. All rungs start the service in the same way. So if only a start can fix the cause
 # and the first rung has failed, the higher rungs cannot help.

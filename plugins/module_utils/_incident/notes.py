@@ -47,11 +47,15 @@ def note_attempts(
     run: str,
     attempts: Sequence[Mapping[str, Any]],
     signs: Sequence[Mapping[str, Any]] = (),
+    cause: Optional[str] = None,
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Optional[str]:
-    """Record the run's finished and current attempts. Return the error message if they could not be recorded."""
-    update = record_update.Update(attempts=attempts, signs=signs)
+    """Record the run's finished and current attempts. Return the error message if they could not be recorded.
+
+    cause: the most likely cause of the outage, or None to keep the recorded cause.
+    """
+    update = record_update.Update(attempts=attempts, signs=signs, cause=cause)
     try:
         incident_record.call(state_dir=state_dir, state="attempt", run=run, update=update, clock=clock, memory=memory)
     except incident_store.IncidentError as error:

@@ -163,11 +163,16 @@ def _root(finding: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> 
 
 
 def finish(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, guarded: bool, warn: Warn) -> None:
-    """Add the state of the hold and of the data to a triage result.
+    """Add the state of the hold and of the data to a triage result, and whether this run has started the service.
 
     guarded: True to hold or release the service first, depending on the result.
     """
     result.update(hold=known["held"], released=False, data_evidence=None, only_copy=_holds_only_copy(result["facts"]))
     if guarded:
         _guard(params, result, known, warn=warn)
-    result["data"] = (incident_store.current(params["state_dir"]) or {}).get("data")
+    record = incident_store.current(params["state_dir"]) or {}
+    result["data"] = record.get("data")
+    # The record knows about a start even if the answer of the module that started the service was lost.
+    result["started_by_run"] = bool(params["run"]) and any(
+        start.get("run") == params["run"] for start in record.get("starts") or ()
+    )

@@ -41,9 +41,9 @@ _ACCEPTED, _NOT_ACCEPTED = "finding.accepted", "finding.not_accepted"
 _LEAST_FOR_BUNDLE = 2.0
 
 
-# A function that may start the service during a triage, see triage_pass.Triage.ask_all. It gets the result from the facts
-# collected so far, with modules_complete (see triage_pass.Triage), and a function that saves the evidence collected so
-# far. It returns the value of the result's key "response".
+# A function that may start the service during a triage, see triage_pass.Triage.ask_all. It gets the result from the
+# facts collected so far, with modules_complete (see triage_pass.Triage), and a function that saves the evidence
+# collected so far. It returns the value of the result's key "response".
 Respond = Callable[[Mapping[str, Any], Callable[[], None]], Dict[str, Any]]
 
 
@@ -232,7 +232,13 @@ def triage(
     if respond is not None:
         result["response"] = response
     if incident:
-        bundle.save(result)
+        try:
+            bundle.save(result)
+        except TriageError as error:
+            # The result of a response must not be lost. Its evidence is already saved.
+            if bundle.path is None:
+                raise
+            bundle.warnings.append(str(error))
         result["bundle"], result["warnings"] = bundle.path, bundle.warnings
     result["duration"] = round(asking.elapsed, 3)
     return result

@@ -48,10 +48,11 @@ _OWN_START = 150.0
 _PATHS = ("database", "log", "working directory")
 # The parts that usually take the longest.
 _SLOWEST = ("log", "journal", "dependencies")
-# The parts that run only after a first response has started the service. A start changes none of their facts, and none of
-# their facts can block it. All other parts run before the start: a start would change their facts, or open the database
-# that they read.
+# The parts that run only after a first response has started the service. A start changes none of their facts, and none
+# of their facts can block it. All other parts run before the start: a start would change their facts, or open the
+# database that they read.
 _AFTER_A_START = ("dependencies", "node", "cores", "changes")
+_NICENESS = 10
 # The part that replaces "dependencies" before a start, because "dependencies" runs Node, which takes longer.
 MODULES = "modules"
 # Fraction of the deadline that is reserved for the findings and the bundle.
@@ -118,8 +119,9 @@ def _sign_of_life(path: str) -> None:
         stream.read(4096)
 
 
-def _run(part: Part, question: Question) -> Dict[str, Any]:
+def _run(part: Part, question: Question, *, niceness: int) -> Dict[str, Any]:
     """Run a part in its own process. The time limit of the part starts now."""
+    os.nice(niceness)
     return part(question.begun_with(question.budget))
 
 
@@ -144,6 +146,7 @@ class Triage:
         self._window = window
         self._known = Known()
         self._until: Optional[str] = None
+        self._niceness = 0
         self.done = Pass()
 
     @property
@@ -172,7 +175,8 @@ class Triage:
             until=until - timeout * 0.1,
             known=dataclasses.replace(self._known, secrets=self.done.secrets),
         )
-        questions = {name: functools.partial(_run, part, question) for name, part in parts.items()}
+        run = functools.partial(_run, niceness=self._niceness)
+        questions = {name: functools.partial(run, part, question) for name, part in parts.items()}
         answers = parallel.ask(
             questions, timeout=timeout, after=after, first=_SLOWEST, until=until, meanwhile=meanwhile
         )
@@ -193,6 +197,8 @@ class Triage:
             self._until, begun = timestamps.now(), time.monotonic()
             respond()
             self._started += time.monotonic() - begun
+            # A service that is starting needs the processor more than these parts do.
+            self._niceness = _NICENESS
             parts = {name: part for name, part in parts.items() if name in _AFTER_A_START}
         self._late(parts)
         self._database_again(database_timeout)
@@ -234,7 +240,8 @@ class Triage:
         # The evidence is redacted after the slowest part. While the parts are working, this process is idle.
         after = {"migrations": "database"} if "database" in parts else {}
         self._ask(parts, timeout=timeout, after=after, meanwhile=redact.prepare)
-        if "migrations" in parts and collect_application.to_be_listed(self.done.of("migrations"), self.done.of("migrations_shipped")):
+        read, shipped = self.done.of("migrations"), self.done.of("migrations_shipped")
+        if "migrations" in parts and collect_application.to_be_listed(read, shipped):
             left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
             listed = {"migrations_shipped": collect_application.migrations_listed}
             self._ask(listed, timeout=max(0.1, min(self._part_timeout, left)))

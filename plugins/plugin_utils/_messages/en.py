@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import messages as discovery_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages as incident_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._preparedness import messages as preparedness_messages
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages as triage_messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._response import messages as response_messages
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import (
     en_changes,
     en_decisions,
@@ -29,7 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 SENTENCES: Dict[str, str] = {
     **backups_messages.ENGLISH,
     **discovery_messages.ENGLISH,
-    **triage_messages.ENGLISH,
+    **response_messages.ENGLISH,
     **incident_messages.ENGLISH,
     **en_changes.SENTENCES,
     **en_decisions.SENTENCES,

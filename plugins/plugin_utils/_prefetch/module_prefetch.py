@@ -46,7 +46,7 @@ _PLAYBOOKS = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."
 FIRST = "health_probe"
 # Maps each module to the modules that usually follow it, up to the first healthy response.
 FOLLOWERS: Dict[str, Tuple[str, ...]] = {
-    "health_probe": ("incident", "triage_info", "node_process"),
+    "health_probe": ("first_response", "incident", "triage_info", "node_process"),
     "node_process": ("sqlite_info",),
     "sqlite_info": ("sqlite_backup",),
     "sqlite_backup": ("sqlite_wal",),
@@ -69,7 +69,10 @@ _PLUGINS = (
         (
             "normal",
             *(f"ansible.builtin.{name}" for name in ("fail", "set_fact", "validate_argument_spec")),
-            *(f"{allowlist.COLLECTION}.{name}" for name in ("disk_reclaim", "health_probe", "incident")),
+            *(
+                f"{allowlist.COLLECTION}.{name}"
+                for name in ("disk_reclaim", "first_response", "health_probe", "incident")
+            ),
         ),
     ),
 )

@@ -113,6 +113,8 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "hold": {"incident": TEXT, "cause": TEXT},
         "ends": {"window": NUMBER, "restarts": NUMBER, "after": Named(NUMBER)},
     },
+    # Recorded as the results of triage_info and node_process, see task_result.py.
+    "first_response": {},
     "triage_info": {
         "findings": Each(
             {

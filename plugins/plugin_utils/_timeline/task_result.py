@@ -16,6 +16,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 from ansible.release import __version__ as ansible_version
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import FIRST_RESPONSE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, kinds, progress
 
 _CORE = tuple(int(part) for part in ansible_version.split(".")[:2])
@@ -33,6 +34,8 @@ _STATIC_MESSAGES = {
 }
 
 _FAILURES = ("failed", "ignored")
+# The module whose result is recorded as two entries.
+_FIRST_RESPONSE = "first_response"
 
 Entry = Dict[str, Any]
 
@@ -150,6 +153,9 @@ def _ended(
     for turn in _turns(known, fields):
         if turn.get("skipped"):
             continue
+        if known.module == _FIRST_RESPONSE and turn.get("findings") is not None:
+            yield from _triage_and_start(entry, turn)
+            continue
         of_turn = dict(entry) if turn is fields else {**entry, "status": _status_of_turn(turn, status)}
         data = allowlist.of_result(known.action, turn) or _mismatches(task, known, turn)
         if data:
@@ -159,6 +165,28 @@ def _ended(
         yield of_turn
         # The duration is the total for all items.
         entry.pop("duration", None)
+
+
+def _triage_and_start(entry: Entry, fields: Dict[str, Any]) -> Iterator[Entry]:
+    """Yield the entries for a first response: its triage and, if it has started the service, this start.
+
+    They are recorded as the results of triage_info and node_process, because the module does the work of both.
+    """
+    action = f"{allowlist.COLLECTION}.triage_info"
+    yield {**entry, "action": action, "status": "ok", "data": allowlist.of_result(action, fields)}
+    response = fields.get("response") or {}
+    if not response.get("started"):
+        return
+    action = f"{allowlist.COLLECTION}.node_process"
+    of_start = {
+        "action": action,
+        "role": FIRST_RESPONSE,
+        "status": "changed",
+        "start": kinds.pick(kinds.TEXT, response["attempt"]["started_at"]),
+        "duration": kinds.pick(kinds.NUMBER, response["process"]["duration"]),
+        "data": allowlist.of_result(action, response["process"]),
+    }
+    yield {**entry, **of_start}
 
 
 def _times(clock: Optional[progress.Clock]) -> Dict[str, Any]:

@@ -35,6 +35,7 @@ FILES = {"log_file": "/nonexistent", "pid_file": "/nonexistent"}
 PARAMETERS = {
     "backup_fetch": {"path": "/nonexistent", "dest_dir": "/nonexistent"},
     "disk_reclaim": {"targets": [], "globs": []},
+    "first_response": SERVICE,
     "health_probe": {**SERVICE, "endpoints": []},
     "incident": {"state": "attempt"},
     "incident_info": {},

@@ -1,0 +1,25 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+
+
+class ActionModule(unreachable.OnHost):
+    """Runs the module of the same name. If the module fails or its answer is lost, the task does not fail.
+
+    The first response only saves time. Without its answer, the run continues with triage, which reads from the host
+    whether the service was started.
+    """
+
+    def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """Return the module's result. Instead of a failure, return only the reason why there is no result."""
+        result = super().run(tmp, task_vars)
+        if not result.get("failed"):
+            return result
+        told = {name: result[name] for name in ("warnings", "messages", "invocation") if name in result}
+        return {"changed": False, "lost": str(result.get("msg") or ""), **told}

@@ -1,0 +1,77 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Decide whether a first response may start the service. These functions only decide; they check and change nothing."""
+
+from __future__ import annotations
+
+from typing import Any, Collection, Iterator, Mapping, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, from_dict, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import FIRST_RESPONSE
+
+# The causes after which a start is harmless, and that no start can hide. A finding with any other cause may need a
+# remedy or a person before the start.
+HARMLESS = ("killed", "unknown", "wal_pending", "wal_reset_bug")
+# The causes after which a start is harmless, unless the policy has a remedy for them.
+_CRASHES = ("unhandled_exception", "heap_oom", "oom_kill")
+# The parts of the triage that must be collected before the start, because they can block it. See triage_pass.
+NEEDED = ("process", "environment", "database", "migrations", "ports", "start", "ownership", "memory", "log")
+# The states of a unit that nobody is starting.
+_DOWN = ("inactive", "failed")
+
+
+def obstacle(
+    result: Mapping[str, Any], *, record: Optional[Mapping[str, Any]], remedies: Collection[str]
+) -> Optional[Message]:
+    """Return why the service must not be started now, or None if it may be started.
+
+    result: a triage result from the facts that are known before the start, with modules_complete. record: the record of
+    the open incident. remedies: the causes that the policy allows to remedy.
+    """
+    return next(_obstacles(result, record or {}, remedies), None)
+
+
+def _obstacles(result: Mapping[str, Any], record: Mapping[str, Any], remedies: Collection[str]) -> Iterator[Message]:
+    facts = result["facts"]
+    if (facts.get("process") or {}).get("state") != "gone":
+        yield message("reason.response.running")
+    if not record.get("id") or record.get("attempts") or record.get("starts") or incident_store.unsettled(record):
+        yield message("reason.response.incident")
+    if any(facts["hold"][name] for name in ("held", "kept_by", "may_be_another", "replaced")):
+        yield message("reason.response.held")
+    yield from _of_unit(facts)
+    yield from (
+        message("reason.response.not_collected", part=name)
+        for name, report in result["parts"].items()
+        if not isinstance(report, float) and (name in NEEDED or name.startswith(("disk:", "paths:")))
+    )
+    if not facts["database"].get("conclusive") or not result["rows_counted"]:
+        yield message("reason.response.unchecked")
+    if result["modules_complete"] is False:
+        yield message("reason.response.modules")
+    if result["data_loss_suspected"] or result["rows_missing"]:
+        yield message("reason.response.rows")
+    yield from (
+        message("reason.response.finding", summary=from_dict(finding["messages"]["summary"]))
+        for finding in result["findings"]
+        if not _is_harmless(finding, remedies)
+    )
+
+
+def _of_unit(facts: Mapping[str, Any]) -> Iterator[Message]:
+    """Yield a message if somebody may be starting the unit."""
+    service, unit = facts["service"], facts.get("unit") or {}
+    # After a takeover by this run, the facts show the unit as it was before the takeover.
+    down = unit.get("active_state") in _DOWN or bool(unit.get("taken_over_at"))
+    if service["manager"] == "systemd" and not (down and unit.get("load_state") == "loaded"):
+        yield message("reason.response.unit", state=str(unit.get("active_state") or "unknown"))
+
+
+def _is_harmless(finding: Mapping[str, Any], remedies: Collection[str]) -> bool:
+    """Return True if a finding neither blocks the start nor needs a remedy before it."""
+    cause = finding["cause"]
+    known = cause in HARMLESS or (cause in _CRASHES and cause not in remedies)
+    return known and not finding["blocks_start"] and FIRST_RESPONSE not in finding["useless_rungs"]

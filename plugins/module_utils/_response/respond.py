@@ -1,0 +1,93 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Start a service whose process is gone, as soon as nothing speaks against it."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Collection, Dict, Mapping, NamedTuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import FIRST_RESPONSE
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._response import decision, messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import recorded_start
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.process import NodeProcessError, Service
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.run import TriageError
+
+Warn = Callable[[str], Any]
+
+
+class FirstResponse(NamedTuple):
+    """A first response. Call it between the two groups of a triage's parts, while the run holds its lease.
+
+    service: without the path of its database, which triage finds. lease: run and state_dir. remedies: see
+    decision.obstacle. settle: adds the state of the data to a triage result, see data_guard.finish.
+    """
+
+    service: Service
+    lease: Mapping[str, Any]
+    remedies: Collection[str]
+    stop_timeout: float
+    settle: Callable[[Dict[str, Any]], None]
+    warn: Warn
+
+    def __call__(self, result: Mapping[str, Any], save: Callable[[], None]) -> Dict[str, Any]:
+        """Start the service if nothing speaks against it, and return the result `response` of first_response.
+
+        result, save: see triage_run.Respond.
+        """
+        record = incident_store.current(self.lease["state_dir"])
+        told = decision.obstacle(result, record=record, remedies=self.remedies)
+        if told is not None:
+            return _nothing(told)
+        try:
+            save()
+        except TriageError as error:
+            return _nothing(message("reason.response.evidence", why=quoted(error)))
+        self.settle(dict(result))
+        return self._start(result)
+
+    def _start(self, result: Mapping[str, Any]) -> Dict[str, Any]:
+        attempt = {"rung": FIRST_RESPONSE, "started_at": timestamps.now()}
+        cause = next((str(finding["cause"]) for finding in result["findings"]), None)
+        service = self.service._replace(db_path=str(result["facts"]["database"]["path"]))
+        try:
+            started = recorded_start.ensure(
+                service,
+                state="started",
+                stop_timeout=self.stop_timeout,
+                lease=self.lease,
+                warn=self.warn,
+                attempts=[attempt],
+                signs=result["signs"],
+                cause=cause,
+            )
+        except NodeProcessError as error:
+            told = message("reason.response.not_started", why=error.told)
+            failed = {**attempt, "held": False, "reason": str(error)}
+            problem = incident_notes.note_attempts(**self.lease, attempts=[failed])
+            if problem:
+                self.warn(problem)
+            return _nothing(told)
+        return {
+            "started": bool(started["changed"]),
+            "why_not": None,
+            "messages": {},
+            "attempt": attempt,
+            "process": started,
+        }
+
+
+def _nothing(told: Message) -> Dict[str, Any]:
+    """Return the response that started nothing."""
+    return {
+        "started": False,
+        "why_not": messages.english(told),
+        "messages": {"why_not": told.to_dict()},
+        "attempt": None,
+        "process": None,
+    }

@@ -1,0 +1,149 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: first_response
+short_description: Save the evidence of a crash, start the service if nothing speaks against it, and find the cause
+version_added: 0.2.0
+description:
+  - Does the same as M(itsm_nexus.runbook.triage_info), in two steps. If the process of the service is gone, the module
+    first collects the facts that a start would change, and the facts that can block a start. It saves this evidence.
+    If nothing speaks against a start, it starts the service. Then it collects the other facts, with a low priority.
+  - The module starts nothing if anything is in doubt, for example if the database was not checked completely, if a
+    finding blocks the start or needs a remedy first, if the service is held, or if the incident already has an attempt.
+    The result is then the same as that of M(itsm_nexus.runbook.triage_info).
+  - The checks are those of M(itsm_nexus.runbook.triage_info), and the start is that of
+    M(itsm_nexus.runbook.node_process). The start is recorded in the incident.
+  - The module does not wait for an answer of the service. Use M(itsm_nexus.runbook.health_probe) for this purpose.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
+  - itsm_nexus.runbook.service
+  - itsm_nexus.runbook.triage
+attributes:
+  check_mode:
+    support: full
+    details: Nothing is started and nothing is saved.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+    details: If the service has a process, or if the incident already has an attempt, the module starts nothing.
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+options:
+  ports:
+    description: See O(itsm_nexus.runbook.node_process#module:ports).
+    type: list
+    elements: int
+    default: []
+  stop_timeout:
+    description: See O(itsm_nexus.runbook.node_process#module:stop_timeout).
+    type: float
+    default: 30.0
+  remedies:
+    description: The causes that the policy allows to remedy. If triage finds one of them, nothing is started, because
+      the remedy must come first.
+    type: list
+    elements: str
+    default: []
+seealso:
+  - module: itsm_nexus.runbook.triage_info
+  - module: itsm_nexus.runbook.node_process
+"""
+
+EXAMPLES = r"""
+- name: Start a service that has crashed, and find out why it crashed
+  itsm_nexus.runbook.first_response:
+    service:
+      app_dir: /mnt/LinuxHDD/ITSM-System
+      user: itsm
+      command: [node, backend/server.js]
+      unit: itsm-system
+    ports: [6443, 8080]
+    run: "{{ opened.run }}"
+    incident: "{{ opened.id }}"
+  register: triage
+"""
+
+RETURN = r"""
+response:
+  description:
+    - C(started) is true if the module has started the service. C(why_not) is the reason if it has not, or V(null).
+      C(messages) contains this reason as a translatable message.
+    - C(attempt) is the recorded attempt (C(rung), C(started_at)), and C(process) is the result of the start, as
+      M(itsm_nexus.runbook.node_process) returns it. Both are V(null) if nothing was started.
+    - If the process was not gone, the dictionary is empty.
+  returned: success
+  type: dict
+findings:
+  description: The findings and all other values are the same as those of M(itsm_nexus.runbook.triage_info). The facts
+    about the process, the unit, the ports, the logs and the database are from before the start.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._response import respond
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import data_guard
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import options as triage_options
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import run as triage_run
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
+            **service_process.arguments(),
+            **triage_options.ARGUMENTS,
+            "ports": {"type": "list", "elements": "int", "default": []},
+            "stop_timeout": {"type": "float", "default": 30.0},
+            "remedies": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    params = {**module.params, "service": service_process.settings(module.params)}
+    lease = {name: params[name] for name in host_lease.ARGUMENTS}
+    known = data_guard.known(params)
+    guarded = bool(params["run"] and params["incident"]) and not module.check_mode
+
+    def settle(result):
+        data_guard.finish(params, result, known, guarded=guarded, warn=module.warn)
+
+    first = respond.FirstResponse(
+        service=service_process.Service(**params["service"], ports=params["ports"]),
+        lease=lease,
+        remedies=params["remedies"],
+        stop_timeout=params["stop_timeout"],
+        settle=settle,
+        warn=module.warn,
+    )
+    try:
+        with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
+            result = triage_options.triage(
+                params, known, check_mode=module.check_mode, respond=first if guarded else None
+            )
+            settle(result)
+    except triage_run.TriageError as error:
+        module.fail_json(msg=sanitize.text(error))
+    for warning in result.pop("warnings"):
+        module.warn(warning)
+    response = result.setdefault("response", {})
+    module.exit_json(changed=bool(response.get("started")), **sanitize.data(result))
+
+
+if __name__ == "__main__":
+    main()
