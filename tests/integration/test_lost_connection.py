@@ -56,6 +56,49 @@ def starts(service: Service) -> int:
 @pytest.mark.parametrize(
     "lost",
     [
+        [("first_response", "before", 1), ("sqlite_info", "after", 0)],
+        [("first_response", "during", 1)],
+        [("first_response", "died", 0), ("first_response", "after", 2)],
+    ],
+    ids=["before", "during", "after"],
+)
+def test_a_lost_first_response_starts_the_service_once(
+    service: Service, play: Callable[..., Run], lost: list[tuple[str, str, float]]
+) -> None:
+    run = play(*lost)
+    assert run.rc == 0 and service.healthy()
+    document = told(run)
+    assert (document["outcome"], document["cause"]) == ("recovered", "killed")
+    assert [(each["rung"], each["held"]) for each in document["rungs_tried"]] == [("restart", True)]
+    assert starts(service) == 1
+    assert run.recap()["failed"] == 0
+    assert "was lost during first_response" in " ".join(run.screen.split())
+
+
+@pytest.mark.parametrize("when", ["during", "after"])
+def test_without_its_answer_the_run_learns_from_the_host_that_the_service_was_started(
+    service: Service, play: Callable[..., Run], when: str
+) -> None:
+    run = play(("first_response", when, 0), outage_recover_reconnect=0)
+    assert run.rc == 0 and service.healthy()
+    document = told(run)
+    assert (document["outcome"], document["cause"]) == ("recovered", "killed")
+    assert [(each["rung"], each["held"]) for each in document["rungs_tried"]] == [("restart", True)]
+    assert starts(service) == 1 and len(service.pids()) == 1
+
+
+def test_a_host_that_is_lost_during_the_first_response_is_reported_as_unreachable(
+    service: Service, play: Callable[..., Run]
+) -> None:
+    run = play(("first_response", "during", 600), outage_recover_reconnect=2)
+    assert run.rc == 2
+    assert told(run)["outcome"] == "unreachable"
+    assert "RECOVERED" not in run.screen and "nothing was changed" not in run.screen
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
         [("triage_info", "before", 1), ("node_process", "before", 0), ("sqlite_info", "after", 0)],
         [("triage_info", "during", 0), ("node_process", "during", 1)],
         [("node_process", "died", 0), ("node_process", "after", 2)],
@@ -65,7 +108,7 @@ def starts(service: Service) -> int:
 def test_a_lost_answer_does_not_count_as_a_failed_step(
     service: Service, play: Callable[..., Run], lost: list[tuple[str, str, float]]
 ) -> None:
-    run = play(*lost)
+    run = play(*lost, outage_recover_first_response=False)
     assert run.rc == 0 and service.healthy()
     document = told(run)
     assert document["outcome"] == "recovered"
@@ -94,14 +137,14 @@ def test_many_losses_during_a_clean_start(service: Service, play: Callable[..., 
 def test_a_service_that_recovered_while_its_host_was_lost_is_left_running(
     service: Service, play: Callable[..., Run]
 ) -> None:
-    run = play(("node_process", "during", 0), outage_recover_reconnect=0)
+    run = play(("node_process", "during", 0), outage_recover_reconnect=0, outage_recover_first_response=False)
     assert run.rc == 0 and service.healthy()
     assert [(each["rung"], each["held"]) for each in told(run)["rungs_tried"]] == [("restart", True)]
     assert starts(service) == 1
 
 
 def test_a_lost_host_is_reported_as_unreachable(service: Service, play: Callable[..., Run]) -> None:
-    run = play(("node_process", "during", 600), outage_recover_reconnect=2)
+    run = play(("node_process", "during", 600), outage_recover_reconnect=2, outage_recover_first_response=False)
     assert run.rc == 2
     document = told(run)
     assert document["outcome"] == "unreachable"
@@ -110,7 +153,8 @@ def test_a_lost_host_is_reported_as_unreachable(service: Service, play: Callable
 
 
 def test_a_rung_that_never_started_is_tried_again(service: Service, play: Callable[..., Run]) -> None:
-    run = play(("node_process", "before", 0), outage_recover_reconnect=0, verification_deadline=2)
+    settings = {"outage_recover_first_response": False, "outage_recover_reconnect": 0, "verification_deadline": 2}
+    run = play(("node_process", "before", 0), **settings)
     assert run.rc == 0 and service.healthy()
     assert [(each["rung"], each["held"]) for each in told(run)["rungs_tried"]] == [
         ("restart", False),
@@ -120,5 +164,5 @@ def test_a_rung_that_never_started_is_tried_again(service: Service, play: Callab
 
 
 def test_without_a_limit_the_host_is_given_up_immediately(service: Service, play: Callable[..., Run]) -> None:
-    run = play(("triage_info", "before", 600), outage_recover_reconnect=0)
+    run = play(("first_response", "before", 600), outage_recover_reconnect=0)
     assert run.rc == 2 and told(run)["outcome"] == "unreachable"

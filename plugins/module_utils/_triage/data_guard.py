@@ -21,6 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import earlier
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.database import Database
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.run import DATA_CAUSES, is_older
 
@@ -173,6 +174,4 @@ def finish(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
     record = incident_store.current(params["state_dir"]) or {}
     result["data"] = record.get("data")
     # The record knows about a start even if the answer of the module that started the service was lost.
-    result["started_by_run"] = bool(params["run"]) and any(
-        start.get("run") == params["run"] for start in record.get("starts") or ()
-    )
+    result["started_by_run"] = earlier.started_at(record, run=params["run"])

@@ -45,6 +45,8 @@ _MANIFEST, _ENTRY = 1024, 512
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _MANIFEST_NAME = "manifest.json"
+# The file with the result of the triage.
+RESULT = "triage.json"
 
 # Folders for the bundle if it cannot be written to the state folder. Every account can write to these folders.
 # Therefore, the bundle's folder is given an unguessable name, and an existing folder is used only if this account owns
@@ -72,6 +74,11 @@ class Keep(NamedTuple):
 
 
 _KEPT = Keep()
+
+
+def home(state_dir: str) -> str:
+    """Return the folder that contains a folder for each incident."""
+    return os.path.join(state_dir, "evidence")
 
 
 def _existing(path: str) -> str:
@@ -251,7 +258,7 @@ class _Bundle:
     @property
     def home(self) -> str:
         """The usual folder for bundles."""
-        return os.path.join(self.state_dir, "evidence")
+        return home(self.state_dir)
 
     def size(self, *, limit: int) -> int:
         """Return the size of the bundle in bytes, or `limit` if the bundle is larger."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Dict, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import earlier
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import run as triage_run
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Service
 
@@ -55,7 +56,8 @@ def triage(
 ) -> Dict[str, Any]:
     """Run a triage with a module's parameters. Raises TriageError.
 
-    known: the result of data_guard.known. respond: see triage_run.Respond.
+    known: the result of data_guard.known. respond: see triage_run.Respond. If the current attempt of the run has
+    already started the service, the facts and the findings are those from before the start.
     """
     result: Dict[str, Any] = triage_run.triage(
         service=Service(**params["service"], **{name: params[name] for name in _DESCRIPTION}),
@@ -65,4 +67,7 @@ def triage(
         **known,
         **{name: params[name] for name in _LIMITS},
     )
+    if earlier.started_at(known["record"], run=params["run"]):
+        where = {"incident": params["incident"], "state_dir": params["state_dir"]}
+        return earlier.as_before_the_start(result, **where)
     return result

@@ -347,7 +347,7 @@ def _result_file(result: Mapping[str, Any], redactor: redact.Redactor) -> Dict[s
     # Redact the result as data, not as text. In text, a number after a name like "token" would be masked, and the JSON
     # would become invalid.
     text = json.dumps(redactor.value(summary), indent=1, sort_keys=True)
-    return {**file("triage.json", "this pass", text), "redacted": True}
+    return {**file(triage_evidence.RESULT, "this pass", text), "redacted": True}
 
 
 def _about(result: Mapping[str, Any]) -> Dict[str, Any]:

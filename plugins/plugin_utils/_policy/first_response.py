@@ -14,8 +14,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 def allowed(seen: Mapping[str, Any]) -> bool:
     """Return True if the first response may start the service. The host then checks whether anything blocks the start.
 
-    seen: detection (the detection result), rungs and acting (see verdict.course), check_mode, linear (True if hosts
-    wait for each other).
+    seen: detection (the detection result), wanted (the setting), rungs and acting (see verdict.course), check_mode,
+    linear (True if hosts wait for each other).
     """
     detection = seen["detection"]
     opened = detection.get("opened") or {}
@@ -30,7 +30,7 @@ def allowed(seen: Mapping[str, Any]) -> bool:
         opened.get("maintenance"),
         (opened.get("crash_loop") or {}).get("looping"),
     )
-    wanted = bool(seen["acting"]) and list(seen["rungs"])[:1] == [FIRST_RESPONSE]
+    wanted = bool(seen["wanted"] and seen["acting"]) and list(seen["rungs"])[:1] == [FIRST_RESPONSE]
     return wanted and gone and new and not any(doubts) and not seen["check_mode"] and not seen["linear"]
 
 

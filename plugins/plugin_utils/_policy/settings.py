@@ -256,6 +256,8 @@ SETTINGS: Dict[str, _Setting] = {
     "reason": _Setting("", _text, "text"),
     "ticket": _Setting("", _text, "text"),
     "single_host": _Setting(False, _flag, "true or false"),
+    # If False, triage finds the cause before any start.
+    "first_response": _Setting(True, _flag, "true or false"),
     "data_in_doubt": _Setting("hold", _one_of(("hold", "serve")), "hold or serve"),
     "unreachable_dir": _Setting("~/.local/state/itsm-runbook/unreachable", _path, "the path of a folder"),
 }
