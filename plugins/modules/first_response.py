@@ -18,7 +18,8 @@ description:
     The result is then the same as that of M(itsm_nexus.runbook.triage_info).
   - The checks are those of M(itsm_nexus.runbook.triage_info), and the start is that of
     M(itsm_nexus.runbook.node_process). The start is recorded in the incident.
-  - The module does not wait for an answer of the service. Use M(itsm_nexus.runbook.health_probe) for this purpose.
+  - After the start, the module waits for the first healthy answer, but at most O(part_timeout) seconds. Use
+    M(itsm_nexus.runbook.health_probe) to check whether the service is healthy.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -77,6 +78,7 @@ response:
       C(messages) contains this reason as a translatable message.
     - C(attempt) is the recorded attempt (C(rung), C(started_at)), and C(process) is the result of the start, as
       M(itsm_nexus.runbook.node_process) returns it. Both are V(null) if nothing was started.
+    - C(answered_at) is the time of the first healthy answer, or V(null) if none was seen.
     - If the process was not gone, the dictionary is empty.
   returned: success
   type: dict
@@ -137,6 +139,7 @@ def main() -> None:
                 params, known, check_mode=module.check_mode, respond=first if guarded else None
             )
             settle(result)
+            first.note_answer(result)
     except triage_run.TriageError as error:
         module.fail_json(msg=sanitize.text(error))
     for warning in result.pop("warnings"):

@@ -461,8 +461,9 @@ data_evidence:
   type: dict
   version_added: 0.2.0
 started_by_run:
-  description: If the current attempt of O(run) has started the service, the time at which this attempt began. Otherwise,
-    V(null). The time is from the record of the incident. RV(findings) and RV(facts) are then from before the start.
+  description: If the current attempt of O(run) has started the service, the time at which this attempt began.
+    Otherwise, V(null). The time is from the record of the incident. RV(findings) and RV(facts) are then from before the
+    start.
   returned: always
   type: str
   version_added: 0.2.0

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Collection, Dict, Mapping, NamedTuple
+import functools
+from typing import Any, Callable, Collection, Dict, Mapping, NamedTuple, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
@@ -14,11 +15,18 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import FIRST_RESPONSE
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._response import decision, messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import recorded_start
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Plan, Target
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.process import NodeProcessError, Service
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import triage_pass
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, found
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.run import TriageError
 
 Warn = Callable[[str], Any]
+
+# Timeout of a request, and time between two requests, while waiting for the first answer, in seconds.
+_ANSWER, _INTERVAL = 1.0, 0.1
 
 
 class FirstResponse(NamedTuple):
@@ -35,21 +43,33 @@ class FirstResponse(NamedTuple):
     settle: Callable[[Dict[str, Any]], None]
     warn: Warn
 
-    def __call__(self, result: Mapping[str, Any], save: Callable[[], None]) -> Dict[str, Any]:
+    def __call__(
+        self, result: Mapping[str, Any], save: Callable[[], None]
+    ) -> Tuple[Dict[str, Any], Mapping[str, triage_pass.Part]]:
         """Start the service if nothing speaks against it, and return the result `response` of first_response.
 
-        result, save: see triage_run.Respond.
+        If the service was started, also return the part that waits for its first answer. result, save: see
+        triage_run.Respond.
         """
         record = incident_store.current(self.lease["state_dir"])
         told = decision.obstacle(result, record=record, remedies=self.remedies)
         if told is not None:
-            return _nothing(told)
+            return _nothing(told), {}
         try:
             save()
         except TriageError as error:
-            return _nothing(message("reason.response.evidence", why=quoted(error)))
+            return _nothing(message("reason.response.evidence", why=quoted(error))), {}
         self.settle(dict(result))
-        return self._start(result)
+        response = self._start(result)
+        waiting = {triage_pass.FIRST_ANSWER: functools.partial(_first_answer, self.service)}
+        return response, waiting if response["started"] else {}
+
+    def note_answer(self, result: Mapping[str, Any]) -> None:
+        """Record the time of the first healthy answer now, because the run may be killed before the verification."""
+        at = (result.get("response") or {}).get("answered_at")
+        problem = incident_notes.note_answer(**self.lease, at=at) if at else None
+        if problem:
+            self.warn(problem)
 
     def _start(self, result: Mapping[str, Any]) -> Dict[str, Any]:
         attempt = {"rung": FIRST_RESPONSE, "started_at": timestamps.now()}
@@ -80,6 +100,28 @@ class FirstResponse(NamedTuple):
             "attempt": attempt,
             "process": started,
         }
+
+
+def _first_answer(service: Service, question: Question) -> Dict[str, Any]:
+    """Wait until the service answers as the health probe requires, or its process is gone. at: the time, or None."""
+    asked = question.service
+    targets = [
+        Target(name, f"{name}://localhost:{port}{asked.health_path}", required=name == "https" or not asked.https_port)
+        for name, port in (("https", asked.https_port), ("http", asked.http_port))
+        if port
+    ]
+    if not asked.health_path or not targets:
+        return found({"at": None})
+    plan = Plan(
+        mode="await",
+        ok_statuses=asked.health_ok_statuses,
+        timeout=_ANSWER,
+        interval=_INTERVAL,
+        deadline=question.left * 0.9,
+        sole_starter=True,
+    )
+    seen = service_health.ask(service, targets, plan)
+    return found({"at": seen["first_healthy_at"] if seen["healthy"] else None})
 
 
 def _nothing(told: Message) -> Dict[str, Any]:

@@ -14,7 +14,7 @@ import dataclasses
 import json
 import socket
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, message, redact
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, service_ends
@@ -43,8 +43,8 @@ _LEAST_FOR_BUNDLE = 2.0
 
 # A function that may start the service during a triage, see triage_pass.Triage.ask_all. It gets the result from the
 # facts collected so far, with modules_complete (see triage_pass.Triage), and a function that saves the evidence
-# collected so far. It returns the value of the result's key "response".
-Respond = Callable[[Mapping[str, Any], Callable[[], None]], Dict[str, Any]]
+# collected so far. It returns the value of the result's key "response", and additional parts for the triage.
+Respond = Callable[[Mapping[str, Any], Callable[[], None]], Tuple[Dict[str, Any], Mapping[str, triage_pass.Part]]]
 
 
 class TriageError(Exception):
@@ -222,15 +222,16 @@ def triage(
         text = json.dumps(ends["ends"], indent=1, sort_keys=True)
         asking.done.evidence.append(file("ends.json", recorded_ends.SOURCE, text))
 
-    def answer() -> None:
+    def answer() -> Mapping[str, triage_pass.Part]:
         first = {**case.judge(asking), "modules_complete": asking.modules_complete}
-        if respond is not None:
-            response.update(respond(first, lambda: bundle.save(first)))
+        said, more = respond(first, lambda: bundle.save(first)) if respond is not None else ({}, {})
+        response.update(said)
+        return more
 
     asking.ask_all(database_timeout, respond=answer if respond is not None else None)
     result = case.judge(asking)
-    if respond is not None:
-        result["response"] = response
+    if response:
+        result["response"] = {**response, "answered_at": asking.answered_at}
     if incident:
         try:
             bundle.save(result)

@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import os
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional, Set
+from typing import Any, Callable, Dict, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel, redact, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
@@ -31,6 +31,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
     collect_service,
     collect_start,
 )
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.collected import Pass
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Known, Question, found
 
 Part = Callable[[Question], Dict[str, Any]]
@@ -53,45 +54,14 @@ _SLOWEST = ("log", "journal", "dependencies")
 # database that they read.
 _AFTER_A_START = ("dependencies", "node", "cores", "changes")
 _NICENESS = 10
+# The part in which a response waits for the first healthy answer.
+FIRST_ANSWER = "first_answer"
 # The part that replaces "dependencies" before a start, because "dependencies" runs Node, which takes longer.
 MODULES = "modules"
 # Fraction of the deadline that is reserved for the findings and the bundle.
 _LAST_SHARE = 0.15
 # If a file cannot be read within this time, in seconds, its disk counts as not responding.
 _SIGN_OF_LIFE = 1.0
-
-
-@dataclasses.dataclass
-class Pass:
-    """The results that a pass has collected so far."""
-
-    facts: Dict[str, Any] = dataclasses.field(default_factory=dict)
-    reports: Dict[str, Any] = dataclasses.field(default_factory=dict)
-    evidence: List[Dict[str, Any]] = dataclasses.field(default_factory=list)
-    secrets: Set[str] = dataclasses.field(default_factory=set)
-
-    def take(self, answers: Mapping[str, parallel.Answer]) -> None:
-        for name, part in answers.items():
-            self.reports[name] = part.report
-            answer = part.value if part.error is None else None
-            kind, _colon, use = name.partition(":")
-            if answer is not None:
-                self.evidence.extend(answer["evidence"])
-                self.secrets.update(answer["secrets"])
-                self.reports.update(answer["reports"])
-            facts = answer["facts"] if answer is not None else {"error": part.error}
-            if use:
-                self.facts.setdefault(kind, []).append(facts if answer is not None else {"use": use, **facts})
-            else:
-                self.facts[kind] = facts
-
-    def of(self, name: str) -> Mapping[str, Any]:
-        """Return a part's facts, or an empty mapping if the part did not run or could not be collected."""
-        facts = self.facts.get(name)
-        return facts if isinstance(facts, dict) else {}
-
-    def answered(self, name: str) -> bool:
-        return isinstance(self.reports.get(name), float)
 
 
 def _since(facts: Mapping[str, Any], *, window: float) -> float:
@@ -182,12 +152,12 @@ class Triage:
         )
         self.done.take(answers)
 
-    def ask_all(self, database_timeout: float, *, respond: Optional[Callable[[], None]] = None) -> None:
+    def ask_all(self, database_timeout: float, *, respond: Optional[Callable[[], Mapping[str, Part]]] = None) -> None:
         """Run all parts before the deadline. Only the database check is allowed database_timeout more seconds.
 
         respond: a function that may start the service, or None. It is called only if the process is gone, and as soon
         as the facts that a start would change, and those that can block a start, are collected. Its time does not count
-        towards the deadline.
+        towards the deadline. It returns additional parts, which run with the last parts.
         """
         self._early()
         parts = self._late_parts()
@@ -195,11 +165,11 @@ class Triage:
             first = {name: part for name, part in parts.items() if name not in _AFTER_A_START}
             self._late({**first, MODULES: collect_start.modules})
             self._until, begun = timestamps.now(), time.monotonic()
-            respond()
+            more = respond()
             self._started += time.monotonic() - begun
             # A service that is starting needs the processor more than these parts do.
             self._niceness = _NICENESS
-            parts = {name: part for name, part in parts.items() if name in _AFTER_A_START}
+            parts = {**more, **{name: part for name, part in parts.items() if name in _AFTER_A_START}}
         self._late(parts)
         self._database_again(database_timeout)
 
@@ -308,10 +278,17 @@ class Triage:
         complete: Optional[bool] = self.done.of(MODULES).get("complete")
         return complete
 
+    @property
+    def answered_at(self) -> Optional[str]:
+        """The time of the first healthy answer after a start by a response, or None if it was not seen."""
+        at: Optional[str] = self.done.of(FIRST_ANSWER).get("at")
+        return at
+
     def facts(self) -> Dict[str, Any]:
         """Return the facts from all parts so far, and the facts that this process determines itself."""
         service, facts = self._service, copy.deepcopy(self.done.facts)
-        facts.pop(MODULES, None)
+        for name in (MODULES, FIRST_ANSWER):
+            facts.pop(name, None)
         if self._record is not None:
             _as_before_the_takeover(facts, self._record)
             _mark_own_exits(facts, self._record)

@@ -1,0 +1,45 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The results of the parts of a triage: facts, reports, files for the evidence, and secrets to redact."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, List, Mapping, Set
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel
+
+
+@dataclasses.dataclass
+class Pass:
+    """The results that a pass has collected so far."""
+
+    facts: Dict[str, Any] = dataclasses.field(default_factory=dict)
+    reports: Dict[str, Any] = dataclasses.field(default_factory=dict)
+    evidence: List[Dict[str, Any]] = dataclasses.field(default_factory=list)
+    secrets: Set[str] = dataclasses.field(default_factory=set)
+
+    def take(self, answers: Mapping[str, parallel.Answer]) -> None:
+        for name, part in answers.items():
+            self.reports[name] = part.report
+            answer = part.value if part.error is None else None
+            kind, _colon, use = name.partition(":")
+            if answer is not None:
+                self.evidence.extend(answer["evidence"])
+                self.secrets.update(answer["secrets"])
+                self.reports.update(answer["reports"])
+            facts = answer["facts"] if answer is not None else {"error": part.error}
+            if use:
+                self.facts.setdefault(kind, []).append(facts if answer is not None else {"use": use, **facts})
+            else:
+                self.facts[kind] = facts
+
+    def of(self, name: str) -> Mapping[str, Any]:
+        """Return a part's facts, or an empty mapping if the part did not run or could not be collected."""
+        facts = self.facts.get(name)
+        return facts if isinstance(facts, dict) else {}
+
+    def answered(self, name: str) -> bool:
+        return isinstance(self.reports.get(name), float)
