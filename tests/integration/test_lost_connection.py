@@ -94,6 +94,7 @@ def test_a_host_that_is_lost_during_the_first_response_is_reported_as_unreachabl
     assert run.rc == 2
     assert told(run)["outcome"] == "unreachable"
     assert "RECOVERED" not in run.screen and "nothing was changed" not in run.screen
+    assert "may have started the service" in " ".join(run.screen.split())
 
 
 @pytest.mark.parametrize(

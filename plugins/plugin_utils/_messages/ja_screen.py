@@ -57,6 +57,7 @@ SENTENCES: Dict[str, str] = {
     "screen.nothing_changed": "変更は行っていません",
     "screen.no_change_recorded": "変更の記録なし",
     "taken.none": "復旧段階・対処ともに未実施",
+    "taken.unknown": "不明：ホストがサービスを起動した可能性があるが、応答が失われた",
     "taken.only_held": "復旧段階・対処ともに未実施。サービスの起動は保留中",
     "screen.since": "{outage}（{at} から）",
     "screen.estimated": "{outage}、終了時刻は推定",

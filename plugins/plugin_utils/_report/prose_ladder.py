@@ -224,6 +224,9 @@ def _details(words: Words, remedy: incident_model.Remedy) -> List[str]:
 
 def nothing_taken(words: Words, incident: incident_model.Incident) -> str:
     """Return the text for a run without rungs or remedies. Holds and takeovers are also changes, see statements.py."""
-    if (incident.statements.get("nothing_changed") or {}).get("value") != statements.NO:
+    value = (incident.statements.get("nothing_changed") or {}).get("value")
+    if value == statements.UNKNOWN:
+        return words.say("taken.unknown")
+    if value != statements.NO:
         return words.say("screen.nothing_changed")
     return words.say("taken.only_held" if incident.held_by else "taken.none")

@@ -59,12 +59,15 @@ def last_look(runs: Sequence[Sequence[Event]]) -> statements.Facts:
         elif module in ("sqlite_info", "triage_info") and data.get("row_counts"):
             stale = False
     last = [event for event in runs[-1] if event["kind"] != "stats"]
+    # A first response without an answer may have started the service.
+    lost = any(module_of(event) == "first_response" for run in runs for event in run if event["kind"] == "task")
+    changed = any(each.weight == CHANGE for each in map(steps.step, last) if each)
     return statements.Facts(
         answers=answers,
         running=running,
         stopped=stopped,
-        started=started,
+        started=True if started else None if lost else False,
         started_since=stale,
-        changed=any(each.weight == CHANGE for each in map(steps.step, last) if each),
+        changed=True if changed else None if lost else False,
         login=login(runs[-1])[0],
     )

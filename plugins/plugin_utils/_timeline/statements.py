@@ -189,7 +189,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the statements about an outage_recover.yml run as plain data, with the row counts on which they are based.
 
     seen contains role results: verification, clean_start, recovery (from the database_recovery role), first and last
-    (from the triage role).
+    (from the triage role, or from the first response).
 
     - outcome, suspected, accepted, stopped: from the run. tried: the rungs. healthy: True if the service answered at
       the first probe, even if it is degraded.
@@ -262,7 +262,10 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
         rows_before, rows_after = triaged.get("rows_before"), triaged.get("row_counts")
     # Later runs see only the remaining rows, so a loss in an earlier run is read from the incident's record.
     losses = [(recovery or {}).get("data_loss"), on_record.get("loss")]
-    processes = ((triaged.get("facts") or {}).get("process") or {}).get("processes")
+    # The first response starts the service after it has looked for processes. If its answer was lost, it may have
+    # started the service.
+    begun, lost = bool(triaged.get("started_by_run")), bool(triaged.get("lost"))
+    processes = None if begun or lost else ((triaged.get("facts") or {}).get("process") or {}).get("processes")
     return Facts(
         outcome=str(seen.get("outcome") or ""),
         rows_before=rows_before or {},
@@ -278,9 +281,9 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
         uncounted=UNKNOWN in losses,
         answers=_answers(seen, by_itself=by_itself, processes=processes),
         stopped=bool(seen.get("stopped")),
-        started=bool(seen.get("starts")),
+        started=True if seen.get("starts") or begun else None if lost else False,
         running=None if processes is None else bool(processes),
-        changed=any(map(bool, seen.get("changes") or [])),
+        changed=True if begun or any(map(bool, seen.get("changes") or [])) else None if lost else False,
         login=verified.get("login"),
     )
 

@@ -553,3 +553,14 @@ def test_a_suspected_loss_is_not_resolved_whatever_the_verdict_says():
     said = {"resolved": {"value": "yes", "why": ""}}
     incident = of_runs({**LATER, "rows_before": BEFORE, "outcome": "recovered", "statements": said})
     assert (incident.data_loss, incident.stated("resolved")) == ("suspected", "no")
+
+
+@pytest.mark.parametrize(
+    ("triage", "started", "changed"),
+    [({"lost": "no route"}, "unknown", "unknown"), ({"started_by_run": "2026-03-02T01:02:03.450Z"}, "no", "no")],
+)
+def test_a_first_response_is_a_start_that_may_be_unknown(triage, started, changed):
+    # The first response has looked for processes before it started the service.
+    seen = {"outcome": "unreachable", "last": {**triage, "facts": {"process": {"processes": []}}}}
+    said = statements.of_run(seen)["statements"]
+    assert (said["nothing_started"]["value"], said["nothing_changed"]["value"]) == (started, changed)

@@ -181,3 +181,33 @@ def test_other_kinds_of_events_have_the_keys_of_the_task() -> None:
     assert task_result.retried("node1", known, {"attempts": 2, "other": "secret"})["attempts"] == 2
     entry = task_result.unreachable("node1", known, CLOCK)
     assert entry == {"kind": "unreachable", "host": "node1", **known.identity, **TIMES}
+
+
+FIRST_RESPONSE = "itsm_nexus.runbook.first_response"
+STARTED = {
+    "changed": True,
+    "findings": [{"cause": "killed"}],
+    "bundle": "/evidence",
+    "response": {
+        "started": True,
+        "attempt": {"rung": "restart", "started_at": "2026-03-02T01:02:03.450Z"},
+        "process": {"state": "started", "pids_after": [812], "duration": 0.1, "other": "secret"},
+    },
+}
+
+
+def test_a_first_response_is_recorded_as_a_triage_and_a_start() -> None:
+    triage, start = succeeded(task(FIRST_RESPONSE), STARTED)
+    assert (triage["action"], triage["status"]) == ("itsm_nexus.runbook.triage_info", "ok")
+    assert triage["data"] == {"findings": [{"cause": "killed"}], "bundle": "/evidence"}
+    assert (start["action"], start["status"]) == ("itsm_nexus.runbook.node_process", "changed")
+    assert (start["role"], start["start"], start["duration"]) == ("restart", "2026-03-02T01:02:03.450Z", 0.1)
+    assert start["data"] == {"state": "started", "pids_after": [812], "duration": 0.1}
+
+
+def test_a_first_response_that_started_nothing_is_recorded_as_a_triage() -> None:
+    stood_aside = {**STARTED, "changed": False, "response": {"started": False, "process": None}}
+    (triage,) = succeeded(task(FIRST_RESPONSE), stood_aside)
+    assert triage["action"] == "itsm_nexus.runbook.triage_info"
+    (lost,) = succeeded(task(FIRST_RESPONSE), {"changed": False, "lost": "no route"})
+    assert lost["action"] == FIRST_RESPONSE and "data" not in lost
