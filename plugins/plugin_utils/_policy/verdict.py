@@ -403,6 +403,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
     - rung: the name of the next rung, or empty if there is none.
     - was_degraded: True if the service was degraded until a remedy of this run made a change.
+    - responded: True if a first response was sent to the host.
     - stopped: True if this run stopped the service because the data are in doubt.
     - policy_problem: why the remedy policy is invalid, or empty if it is valid.
     - continued: True if a later step of a workflow is allowed to try one of the rungs.
@@ -429,6 +430,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
             "suspected": facts.loss_suspected,
             "accepted": facts.accepted,
             "stopped": seen.get("stopped"),
+            "responded": seen.get("responded"),
             "changes": [] if facts.check_mode else changes,
         }
     )

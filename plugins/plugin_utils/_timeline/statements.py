@@ -193,7 +193,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
     - outcome, suspected, accepted, stopped: from the run. tried: the rungs. healthy: True if the service answered at
       the first probe, even if it is degraded.
-    - starts, attempts, data: from the record.
+    - starts, attempts, data: from the record. responded: True if a first response was sent to the host.
     - changes: a list of possible changes. An empty value in it means no change.
     """
     facts = _facts_of_run(seen)
@@ -264,7 +264,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     losses = [(recovery or {}).get("data_loss"), on_record.get("loss")]
     # The first response starts the service after it has looked for processes. If its answer was lost, it may have
     # started the service.
-    begun, lost = bool(triaged.get("started_by_run")), bool(triaged.get("lost"))
+    begun, lost = bool(triaged.get("started_by_run")), bool(seen.get("responded")) and "findings" not in triaged
     processes = None if begun or lost else ((triaged.get("facts") or {}).get("process") or {}).get("processes")
     return Facts(
         outcome=str(seen.get("outcome") or ""),
