@@ -14,7 +14,7 @@ description:
     first collects the facts that a start would change, and the facts that can block a start. It saves this evidence.
     If nothing speaks against a start, it starts the service. Then it collects the other facts, with a low priority.
   - The module starts nothing if anything is in doubt, for example if the database was not checked completely, if a
-    finding blocks the start or needs a remedy first, if the service is held, or if the incident already has an attempt.
+    finding blocks the start or may need a remedy first, if the service is held, or if the incident already has an attempt.
     The result is then the same as that of M(itsm_nexus.runbook.triage_info).
   - The checks are those of M(itsm_nexus.runbook.triage_info), and the start is that of
     M(itsm_nexus.runbook.node_process). The start is recorded in the incident.
@@ -46,12 +46,6 @@ options:
     description: See O(itsm_nexus.runbook.node_process#module:stop_timeout).
     type: float
     default: 30.0
-  remedies:
-    description: The causes that the policy allows to remedy. If triage finds one of them, nothing is started, because
-      the remedy must come first.
-    type: list
-    elements: str
-    default: []
 seealso:
   - module: itsm_nexus.runbook.triage_info
   - module: itsm_nexus.runbook.node_process
@@ -111,7 +105,6 @@ def main() -> None:
             **triage_options.ARGUMENTS,
             "ports": {"type": "list", "elements": "int", "default": []},
             "stop_timeout": {"type": "float", "default": 30.0},
-            "remedies": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -128,7 +121,6 @@ def main() -> None:
     first = respond.FirstResponse(
         service=service_process.Service(**params["service"], ports=params["ports"]),
         lease=lease,
-        remedies=params["remedies"],
         stop_timeout=params["stop_timeout"],
         settle=settle,
         warn=module.warn,

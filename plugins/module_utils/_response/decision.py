@@ -6,35 +6,31 @@
 
 from __future__ import annotations
 
-from typing import Any, Collection, Iterator, Mapping, Optional
+from typing import Any, Iterator, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, from_dict, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import FIRST_RESPONSE
 
-# The causes after which a start is harmless, and that no start can hide. A finding with any other cause may need a
+# The causes after which a start is harmless. None of them has a remedy. A finding with any other cause may need a
 # remedy or a person before the start.
 HARMLESS = ("killed", "unknown", "wal_pending", "wal_reset_bug")
-# The causes after which a start is harmless, unless the policy has a remedy for them.
-_CRASHES = ("unhandled_exception", "heap_oom", "oom_kill")
 # The parts of the triage that must be collected before the start, because they can block it. See triage_pass.
 NEEDED = ("process", "environment", "database", "migrations", "ports", "start", "ownership", "memory", "log")
 # The states of a unit that nobody is starting.
 _DOWN = ("inactive", "failed")
 
 
-def obstacle(
-    result: Mapping[str, Any], *, record: Optional[Mapping[str, Any]], remedies: Collection[str]
-) -> Optional[Message]:
+def obstacle(result: Mapping[str, Any], *, record: Optional[Mapping[str, Any]]) -> Optional[Message]:
     """Return why the service must not be started now, or None if it may be started.
 
     result: a triage result from the facts that are known before the start, with modules_complete. record: the record of
-    the open incident. remedies: the causes that the policy allows to remedy.
+    the open incident.
     """
-    return next(_obstacles(result, record or {}, remedies), None)
+    return next(_obstacles(result, record or {}), None)
 
 
-def _obstacles(result: Mapping[str, Any], record: Mapping[str, Any], remedies: Collection[str]) -> Iterator[Message]:
+def _obstacles(result: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[Message]:
     facts = result["facts"]
     if (facts.get("process") or {}).get("state") != "gone":
         yield message("reason.response.running")
@@ -57,7 +53,7 @@ def _obstacles(result: Mapping[str, Any], record: Mapping[str, Any], remedies: C
     yield from (
         message("reason.response.finding", summary=from_dict(finding["messages"]["summary"]))
         for finding in result["findings"]
-        if not _is_harmless(finding, remedies)
+        if not _is_harmless(finding)
     )
 
 
@@ -70,8 +66,7 @@ def _of_unit(facts: Mapping[str, Any]) -> Iterator[Message]:
         yield message("reason.response.unit", state=str(unit.get("active_state") or "unknown"))
 
 
-def _is_harmless(finding: Mapping[str, Any], remedies: Collection[str]) -> bool:
+def _is_harmless(finding: Mapping[str, Any]) -> bool:
     """Return True if a finding neither blocks the start nor needs a remedy before it."""
-    cause = finding["cause"]
-    known = cause in HARMLESS or (cause in _CRASHES and cause not in remedies)
-    return known and not finding["blocks_start"] and FIRST_RESPONSE not in finding["useless_rungs"]
+    harmless = finding["cause"] in HARMLESS and not finding["blocks_start"]
+    return harmless and FIRST_RESPONSE not in finding["useless_rungs"]

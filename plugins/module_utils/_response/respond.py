@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, Collection, Dict, Mapping, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
@@ -32,13 +32,12 @@ _ANSWER, _INTERVAL = 1.0, 0.1
 class FirstResponse(NamedTuple):
     """A first response. Call it between the two groups of a triage's parts, while the run holds its lease.
 
-    service: without the path of its database, which triage finds. lease: run and state_dir. remedies: see
-    decision.obstacle. settle: adds the state of the data to a triage result, see data_guard.finish.
+    service: without the path of its database, which triage finds. lease: run and state_dir. settle: adds the state of
+    the data to a triage result, see data_guard.finish.
     """
 
     service: Service
     lease: Mapping[str, Any]
-    remedies: Collection[str]
     stop_timeout: float
     settle: Callable[[Dict[str, Any]], None]
     warn: Warn
@@ -52,7 +51,7 @@ class FirstResponse(NamedTuple):
         triage_run.Respond.
         """
         record = incident_store.current(self.lease["state_dir"])
-        told = decision.obstacle(result, record=record, remedies=self.remedies)
+        told = decision.obstacle(result, record=record)
         if told is not None:
             return _nothing(told), {}
         try:

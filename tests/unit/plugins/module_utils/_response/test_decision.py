@@ -7,11 +7,15 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._response import decision, messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.table import CAUSES
+
+ROOT = Path(__file__).resolve().parents[5]
 
 RECORD = {"id": "INC-1", "attempts": [], "starts": [], "data": None}
 PARTS = dict.fromkeys((*decision.NEEDED, "disk:database", "paths:database", "unit"), 0.1)
@@ -42,13 +46,13 @@ def result() -> dict[str, Any]:
 
 
 def test_a_killed_service_is_started() -> None:
-    assert decision.obstacle(result(), record=RECORD, remedies=()) is None
+    assert decision.obstacle(result(), record=RECORD) is None
 
 
 def test_unknown_modules_and_a_taken_over_unit_are_no_obstacle() -> None:
     seen = {**result(), "modules_complete": None}
     seen["facts"]["unit"].update(active_state="activating", taken_over_at="2026-03-02T01:02:03.450Z")
-    assert decision.obstacle(seen, record=RECORD, remedies=()) is None
+    assert decision.obstacle(seen, record=RECORD) is None
 
 
 def facts(part: str, **values: Any) -> Callable[[dict[str, Any]], None]:
@@ -76,7 +80,8 @@ OBSTACLES: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     "suspected loss": ("rows", lambda seen: seen.update(data_loss_suspected=True)),
     "a missing package": ("modules", lambda seen: seen.update(modules_complete=False)),
     "a finding that blocks a start": ("finding", with_finding("killed", blocks_start=True)),
-    "a useless restart": ("finding", with_finding("unhandled_exception", useless_rungs=["restart"])),
+    "a useless restart": ("finding", with_finding("unknown", useless_rungs=["restart"])),
+    "an exception": ("finding", with_finding("unhandled_exception")),
     "a full disk": ("finding", with_finding("disk_full")),
     "a port of another program": ("finding", with_finding("port_conflict")),
     "an expired certificate": ("finding", with_finding("tls_expired")),
@@ -93,7 +98,7 @@ def test_any_doubt_prevents_the_start(name: str) -> None:
     expected, change = OBSTACLES[name]
     seen = copy.deepcopy(result())
     change(seen)
-    told = decision.obstacle(seen, record=RECORD, remedies=("oom_kill",))
+    told = decision.obstacle(seen, record=RECORD)
     assert told is not None and told.id == f"reason.response.{expected}"
     assert messages.english(told)
 
@@ -109,12 +114,11 @@ def test_any_doubt_prevents_the_start(name: str) -> None:
     ],
 )
 def test_only_a_new_incident_gets_a_first_response(record: dict[str, Any] | None) -> None:
-    told = decision.obstacle(result(), record=record, remedies=())
+    told = decision.obstacle(result(), record=record)
     assert told is not None and told.id == "reason.response.incident"
 
 
-@pytest.mark.parametrize("cause", ["unhandled_exception", "heap_oom", "oom_kill"])
-def test_a_crash_without_a_remedy_in_the_policy_is_no_obstacle(cause: str) -> None:
-    seen = {**result(), "findings": [finding(cause)]}
-    assert decision.obstacle(seen, record=RECORD, remedies=("disk_full",)) is None
-    assert decision.obstacle(seen, record=RECORD, remedies=(cause,)) is not None
+def test_a_harmless_cause_has_no_remedy() -> None:
+    remedies = {path.stem for path in (ROOT / "roles" / "remediation" / "tasks").glob("*.yml")}
+    assert not remedies & set(decision.HARMLESS)
+    assert set(decision.HARMLESS) <= set(CAUSES)
