@@ -14,8 +14,8 @@ description:
     first collects the facts that a start would change, and the facts that can block a start. It saves this evidence.
     If nothing speaks against a start, it starts the service. Then it collects the other facts, with a low priority.
   - The module starts nothing if anything is in doubt, for example if the database was not checked completely, if a
-    finding blocks the start or may need a remedy first, if the service is held, or if the incident already has an attempt.
-    The result is then the same as that of M(itsm_nexus.runbook.triage_info).
+    finding blocks the start or may need a remedy first, if the service is held, or if the incident already has an
+    attempt. The result is then the same as that of M(itsm_nexus.runbook.triage_info).
   - The checks are those of M(itsm_nexus.runbook.triage_info), and the start is that of
     M(itsm_nexus.runbook.node_process). The start is recorded in the incident.
   - After the start, the module waits for the first healthy answer, but at most O(part_timeout) seconds. Use
