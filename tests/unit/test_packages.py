@@ -119,6 +119,24 @@ def test_the_summary_of_a_healthy_run_loads_no_code_of_the_host() -> None:
     assert ends <= {"module_utils._changes.relations"}
 
 
+def test_the_ways_through_the_code_are_short_and_never_lead_back() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = page.partition("## Three ways through the code\n")[2].partition("\n## ")[0]
+    ways = [
+        re.findall(r"^\| `(.+?)` \| `(.+?)` \|$", table, re.MULTILINE) for table in section.split("| file | name |")
+    ]
+    assert [len(way) <= 8 for way in ways] == [True] * 4 and [bool(way) for way in ways] == [False, True, True, True]
+    for way in ways:
+        for number, (file, name) in enumerate(way):
+            text = (ROOT / file).read_text(encoding="utf-8")
+            assert re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text), f"{file} does not contain {name}"
+            if file.endswith(".py"):
+                earlier = {
+                    each.removesuffix(".py").removeprefix("plugins/").replace("/", ".") for each, _ in way[:number]
+                }
+                assert not imports(ROOT / file) & earlier, f"{file} leads back"
+
+
 def test_every_file_has_an_importer() -> None:
     outside = [path for folder in ("plugins", "extensions", "docs") for path in (ROOT / folder).rglob("*.py")]
     imported = set().union(*(imports(path) for path in outside))

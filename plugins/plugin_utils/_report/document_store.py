@@ -24,7 +24,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.recorder import SUFFIX
 
 _INDEX = "index"
 
@@ -132,7 +131,8 @@ def read(
     events: List[timeline_events.Event] = []
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
-        if not name.endswith(SUFFIX) or name == besides + SUFFIX or os.stat(path).st_mtime < oldest:
+        run, ending = os.path.splitext(name)
+        if ending != timeline_events.SUFFIX or run == besides or os.stat(path).st_mtime < oldest:
             continue
         with open(path, "rb") as stream:
             data = stream.read()

@@ -30,6 +30,8 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Seque
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 
 VERSION = 1
+# The end of the name of a timeline file.
+SUFFIX = ".jsonl"
 
 Event = Dict[str, Any]
 

@@ -14,8 +14,6 @@ from typing import Any, Callable, Dict, List, Optional
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
 
-SUFFIX = ".jsonl"
-
 # Interval between two syncs to disk, in seconds.
 _SYNC = 1.0
 
@@ -102,7 +100,7 @@ class TimelineFile:
     def __init__(self, folder: str, run: str) -> None:
         """Create the file, and the folder if it is missing. Raises OSError."""
         atomic_files.private_folder(folder)
-        self.path = os.path.join(folder, run + SUFFIX)
+        self.path = os.path.join(folder, run + timeline_events.SUFFIX)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self._descriptor = os.open(self.path, flags, 0o600)
         self._size = 0
