@@ -414,7 +414,7 @@ def _triage_cases() -> List[Case]:
             state_dir=str(ours),
         )
 
-    def triage(theirs: Path, ours: Path) -> Any:
+    def triage(theirs: Path, ours: Path, *, respond: Optional[triage_run.Respond] = None) -> Any:
         found = triage_run.triage(
             service=service(theirs, ours),
             run=commands.run,
@@ -424,11 +424,21 @@ def _triage_cases() -> List[Case]:
             log_lines=20,
             database_timeout=5.0,
             incident="INC-1",
+            respond=respond,
         )
         path = found["facts"]["database"]["path"]
         with contextlib.suppress(sqlite_files.SqliteError):
             sqlite_backup.backup(path=path, user=USER, evidence=True, dest_dir=f"{ours}/evidence/INC-1")
         return found
+
+    def response(theirs: Path, ours: Path) -> Any:
+        """Save the evidence twice, as the first response does, but start nothing."""
+
+        def save(_result: Any, evidence: Callable[[], None]) -> Any:
+            evidence()
+            return {"started": False}, {}
+
+        return triage(theirs, ours, respond=save)
 
     def probe(theirs: Path, ours: Path) -> Any:
         described = service(theirs, ours)
@@ -450,6 +460,7 @@ def _triage_cases() -> List[Case]:
     return [
         Case("service_discovery_info", _lay_deployed, discover),
         Case("triage_info", _lay_application, triage, errors=(*ERRORS, triage_run.TriageError)),
+        Case("first_response", _lay_application, response, errors=(*ERRORS, triage_run.TriageError)),
         Case("health_probe, preflight and doubt", _lay_application, probe, errors=(*ERRORS, OSError)),
     ]
 
