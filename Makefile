@@ -68,6 +68,7 @@ lint: $(VENV)/test.stamp ## Check style and types
 	$(BIN)/mypy --config-file= --strict roles/start_guard/files
 	$(BIN)/shellcheck --external-sources $$(git ls-files | xargs -r grep --no-messages -lE '^#!/bin/(ba)?sh' --)
 	$(BIN)/vermin --quiet --no-tips --violations --target=3.8- $(GUARDED) plugins/modules plugins/module_utils roles/start_guard/files
+	$(BIN)/zizmor --offline --quiet .github/workflows
 	$(BIN)/codespell --toml pyproject.toml $$(git ls-files ':!collections')
 	$(BIN)/python tests/prose
 	$(BIN)/python docs/picture.py --check
