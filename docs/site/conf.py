@@ -30,6 +30,8 @@ ELSEWHERE = {
     "ansible_configuration_settings": "reference_appendices/config.html",
     "callback_plugins": "plugins/callback.html",
     "common_return_values": "reference_appendices/common_return_values.html",
+    "ansible_collections.ansible.builtin.assert_module": "collections/ansible/builtin/assert_module.html",
+    "ansible_collections.ansible.builtin.fail_module": "collections/ansible/builtin/fail_module.html",
     "ansible_collections.community.general.mail_module": "collections/community/general/mail_module.html",
 }
 

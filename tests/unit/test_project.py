@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LICENCE = "SPDX-License-Identifier: GPL-3.0-or-later"
+LICENCE = "SPDX-License-Identifier" + ": GPL-3.0-or-later"
 # Files that no other file mentions, because a program looks for these names.
 FOUND_BY_NAME = {
     ".ansible-lint": "ansible-lint",
@@ -33,6 +33,7 @@ FOUND_BY_NAME = {
     "demo/service/package-lock.json": "npm",
     "galaxy.yml": "ansible-galaxy",
     "meta/execution-environment.yml": "ansible-builder",
+    "meta/extensions.yml": "ansible-rulebook and Galaxy",
     "meta/runtime.yml": "Ansible",
     "molecule/conftest.py": "pytest",
     "tests/integration/conftest.py": "pytest",
@@ -41,6 +42,7 @@ FOUND_BY_NAME = {
 FOUND_BY_FOLDER = (
     r"\.ci/|\.github/",  # continuous integration
     r"changelogs/fragments/",  # antsibull-changelog
+    r"docs/docsite/",  # antsibull-docs
     r"(demo/service/backend|molecule/other_service/desk)/migrations/",  # knex
     r"inventories/[^/]+/(hosts\.yml|(group|host)_vars/)",  # ansible-playbook -i
     r"molecule/[^/]+/(molecule\.yml|tests/test_)",  # molecule
