@@ -69,6 +69,7 @@ lint: $(VENV)/test.stamp ## Check style and types
 	$(BIN)/shellcheck --external-sources $$(git ls-files | xargs -r grep --no-messages -lE '^#!/bin/(ba)?sh' --)
 	$(BIN)/vermin --quiet --no-tips --violations --target=3.8- $(GUARDED) plugins/modules plugins/module_utils roles/start_guard/files
 	$(BIN)/zizmor --offline --quiet .github/workflows
+	$(BIN)/reuse lint --quiet || $(BIN)/reuse lint --lines
 	$(BIN)/codespell --toml pyproject.toml $$(git ls-files ':!collections')
 	$(BIN)/python tests/prose
 	$(BIN)/python docs/picture.py --check

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+# In two parts, so that reuse does not read this line as the licence of this file.
 LICENCE = "SPDX-License-Identifier" + ": GPL-3.0-or-later"
 # Files that no other file mentions, because a program looks for these names.
 FOUND_BY_NAME = {
@@ -26,6 +27,8 @@ FOUND_BY_NAME = {
     ".gitignore": "git",
     ".pre-commit-config.yaml": "pre-commit",
     ".yamllint": "yamllint",
+    "LICENSES/GPL-3.0-or-later.txt": "reuse",
+    "REUSE.toml": "reuse",
     "changelogs/changelog.yaml": "antsibull-changelog",
     "changelogs/config.yaml": "antsibull-changelog",
     "collections/ansible_collections/itsm_nexus/runbook": "Ansible, in a checkout",
