@@ -112,9 +112,9 @@ coverage: $(VENV)/test.stamp ## Run the unit tests and show their coverage
 	tests/install sqlite3
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=auto --cov --cov-report=term:skip-covered tests/unit
 
-cores: $(VENV)/demo.stamp ## Run unit tests, a recovery and sanity tests on every supported version of ansible-core
+cores: $(VENV)/demo.stamp ## Run unit tests, a recovery and sanity tests on every supported version of ansible-core; CORE=2.16 for one
 	tests/install sqlite3
-	tests/publish/cores
+	tests/publish/cores $(CORE)
 
 sanity: $(VENV)/test.stamp ## Run ansible-test sanity
 	$(WITH_PATH) tests/publish/sanity

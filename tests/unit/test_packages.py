@@ -146,5 +146,5 @@ def test_every_file_has_an_importer() -> None:
 def test_the_tests_of_a_package_are_in_a_folder_of_its_name() -> None:
     tests = Path(__file__).parent / "plugins"
     for folder in tests.glob("*_utils/*/"):
-        if folder.name != "__pycache__":
+        if folder.is_dir() and folder.name != "__pycache__":
             assert (PLUGINS / folder.relative_to(tests) / "__init__.py").exists(), folder

@@ -95,8 +95,9 @@ def test_watch_of_the_page_is_valid_and_has_the_defaults_of_the_rulebooks() -> N
     (chapter,) = re.findall(r"^## 3\..*?(?=^## )", PAGES["eda.md"], re.MULTILINE | re.DOTALL)
     told: dict[str, str] = {}
     for names, defaults in re.findall(r"^\| ((?:`watch_\w+`(?:, )?)+) \| ([^|]+) \| \w", chapter, re.MULTILINE):
-        values = defaults.strip("` ").split(", ")
-        told.update(zip(re.findall(r"`(\w+)`", names), values, strict=True))
+        variables, values = re.findall(r"`(\w+)`", names), defaults.strip("` ").split(", ")
+        assert len(variables) == len(values)
+        told.update(zip(variables, values))
     assert told.pop("watch_targets") == "required"
     for rulebook in ("watch", "watch_awx"):
         text = (ROOT / f"extensions/eda/rulebooks/{rulebook}.yml").read_text(encoding="utf-8")

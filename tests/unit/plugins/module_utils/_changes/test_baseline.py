@@ -106,7 +106,7 @@ def test_files_that_the_service_cannot_read_are_not_read(tmp_path, monkeypatch):
     (app / "node_modules").symlink_to(tmp_path)
     for path in (app, *app.iterdir()):
         shutil.chown(path, nobody.pw_uid, nobody.pw_gid) if path == app else os.lchown(path, nobody.pw_uid, -1)
-    for folder in (tmp_path, *tmp_path.parents[:-2]):
+    for folder in (tmp_path, *list(tmp_path.parents)[:-2]):
         folder.chmod(0o711)
     place = collect.Place(app_dir=str(app), user="nobody", rights=(nobody.pw_uid, nobody.pw_gid))
     answer = parallel.ask({"manifest": lambda: baseline._collected(place, None)}, timeout=10)["manifest"]

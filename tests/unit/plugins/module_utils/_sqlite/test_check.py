@@ -651,7 +651,7 @@ def _opened_since(path: str) -> None:
     _unfinished_commit(path)
     reader = (
         "import os, signal, sqlite3, sys; "
-        "sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM users').fetchone(); "
+        "kept = sqlite3.connect(sys.argv[1]); kept.execute('SELECT count(*) FROM users').fetchone(); "
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", reader, path], check=False)

@@ -273,9 +273,13 @@ def test_invalid_target(changes, words):
 )
 def test_source_refuses_invalid_settings(arguments, words):
     values = {"targets": [{"host": "x", "endpoints": [{"name": "x", "url": "http://x"}]}]} if arguments else {}
-    main = runpy.run_path(str(SOURCE))["main"]
+
+    async def main():
+        # Before Python 3.10, a queue needs a running event loop.
+        await runpy.run_path(str(SOURCE))["main"](asyncio.Queue(), {**values, **arguments})
+
     with pytest.raises(Exception, match=words) as refusal:
-        asyncio.run(main(asyncio.Queue(), {**values, **arguments}))
+        asyncio.run(main())
     assert type(refusal.value).__name__ == "WatchError"
 
 
