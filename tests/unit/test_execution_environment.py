@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,16 @@ def test_a_build_context_is_created(tmp_path: Path) -> None:
     assert (context / "_build" / "bindep.txt").read_text("utf-8") == (ROOT / "meta" / "ee-bindep.txt").read_text(
         "utf-8"
     )
-    assert "ansible-core>=2.19" in (context / "Containerfile").read_text("utf-8")
+    assert "ansible-core>=2.21" in (context / "Containerfile").read_text("utf-8")
+
+
+def test_the_image_has_an_ansible_core_and_a_python_that_are_tested() -> None:
+    needs = yaml.safe_load((ROOT / "execution-environment.yml").read_text("utf-8"))["dependencies"]
+    (core,) = re.findall(r"ansible-core>=(2\.\d+),<2\.\d+$", needs["ansible_core"]["package_pip"])
+    rows = dict(re.findall(r'^    \[(.+?)\]="(.+)"$', (ROOT / "tests/publish/cores").read_text("utf-8"), re.MULTILINE))
+    assert needs["python_interpreter"]["package_system"].replace("python", "") in rows[core].split()
+    oldest = min((row for row in rows if row != "devel"), key=lambda row: int(row.partition(".")[2]))
+    assert yaml.safe_load((ROOT / "meta/runtime.yml").read_text("utf-8"))["requires_ansible"] == f">={oldest}.0"
 
 
 def test_requirements_of_the_collection_are_found() -> None:

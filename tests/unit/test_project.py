@@ -28,6 +28,7 @@ FOUND_BY_NAME = {
     ".gitignore": "git",
     ".pre-commit-config.yaml": "pre-commit",
     ".yamllint": "yamllint",
+    "ansible-navigator.yml": "ansible-navigator",
     "LICENSES/GPL-3.0-or-later.txt": "reuse",
     "REUSE.toml": "reuse",
     "changelogs/changelog.yaml": "antsibull-changelog",
