@@ -12,6 +12,8 @@ class ModuleDocFragment:
 
     DOCUMENTATION = r"""
 options: {}
+requirements:
+  - Python 3.8 or later where the module runs
 attributes:
   check_mode:
     description: In check mode, the module changes nothing on the host and returns what a run would do.
@@ -29,6 +31,8 @@ attributes:
     # For modules that never change anything.
     INFO_MODULE = r"""
 options: {}
+requirements:
+  - Python 3.8 or later where the module runs
 attributes:
   check_mode:
     description: In check mode, the module changes nothing on the host and returns what a run would do.

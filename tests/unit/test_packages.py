@@ -148,3 +148,9 @@ def test_the_tests_of_a_package_are_in_a_folder_of_its_name() -> None:
     for folder in tests.glob("*_utils/*/"):
         if folder.is_dir() and folder.name != "__pycache__":
             assert (PLUGINS / folder.relative_to(tests) / "__init__.py").exists(), folder
+
+
+def test_every_package_is_private() -> None:
+    for kind in ("module_utils", "plugin_utils"):
+        names = [path.name for path in (PLUGINS / kind).iterdir() if path.name != "__pycache__"]
+        assert [name for name in names if not name.startswith("_")] == []
