@@ -24,6 +24,10 @@ PYTHON_PROGRAMS = $$(git grep -lE '^\#!.*python' -- ':!*.py')
 # of a Python 2 function.
 GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 
+# The exact versions of all packages in the virtual environment. With `make CONSTRAINTS= ...`, pip chooses the newest
+# versions that requirements-*.txt allow.
+CONSTRAINTS ?= constraints.txt
+
 # Start more processes than there are cores, because tests spend some time waiting. Unit tests wait half of the
 # time.
 TEST_PROCESSES = $$(($$(nproc) + 1))
@@ -152,18 +156,25 @@ docs: $(VENV)/test.stamp ## Generate pages from the code; the HTML pages of modu
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs/site build/docs/source build/docs/html
 	echo "build/docs/html/index.html"
 
+constraints: ## Write the newest allowed versions of all packages to constraints.txt; minutes
+	rm -rf build/constraints
+	$(PYTHON) -m venv build/constraints
+	build/constraints/bin/pip install --quiet --disable-pip-version-check $(patsubst %,--requirement %,$(wildcard requirements-*.txt))
+	sed --in-place '/^[^#]/d' constraints.txt
+	build/constraints/bin/pip freeze >>constraints.txt
+
 clean: ## Remove the files that these targets created
 	rm -rf $(VENV) .demo build .mypy_cache .ruff_cache .pytest_cache .ansible
 
 # The stamp file shows that the requirements are installed. If the list changes, make installs the requirements again.
-$(VENV)/%.stamp: requirements-%.txt
+$(VENV)/%.stamp: requirements-%.txt $(CONSTRAINTS)
 	@demo/install
 	echo "Installing $(notdir $<) into $(VENV), a minute the first time"
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement $<
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement $< $(CONSTRAINTS:%=--constraint %)
 	touch $@
 
 # requirements-test.txt includes this list.
 $(VENV)/test.stamp: requirements-unit.txt
 
-.PHONY: help demo test lint unit fuzz integration molecule nightly coverage cores sanity release audit matrix torture flip bench docs clean
+.PHONY: help demo test lint unit fuzz integration molecule nightly coverage cores sanity release audit matrix torture flip bench docs constraints clean
