@@ -115,10 +115,9 @@ answer={folder}/answer$(wc -l <{folder}/calls)
     return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
 
 
-def install(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [APT_INSTALL, "hello"], env=environment, capture_output=True, text=True, check=False, timeout=60
-    )
+def install(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [APT_INSTALL, *arguments, "hello"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_a_failed_download_is_retried(tmp_path: Path) -> None:
@@ -142,6 +141,12 @@ def test_an_error_that_stays_ends_the_installation(tmp_path: Path, answer: str, 
     assert done.returncode != 0
     assert answer in done.stderr
     assert len((tmp_path / "calls").read_text("utf-8").splitlines()) == calls
+
+
+def test_a_download_installs_nothing(tmp_path: Path) -> None:
+    assert install(stand_in(tmp_path), "--download").returncode == 0
+    words = [call.split() for call in (tmp_path / "calls").read_text("utf-8").splitlines()]
+    assert [call[4:] for call in words] == [["update"], ["download", "hello"]]
 
 
 @pytest.mark.skipif(shutil.which("apt-get") is None, reason="this machine has no apt-get")
