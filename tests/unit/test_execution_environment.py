@@ -40,8 +40,6 @@ def test_the_image_has_an_ansible_core_and_a_python_that_are_tested() -> None:
     (core,) = re.findall(r"ansible-core>=(2\.\d+),<2\.\d+$", needs["ansible_core"]["package_pip"])
     rows = dict(re.findall(r'^    \[(.+?)\]="(.+)"$', (ROOT / "tests/publish/cores").read_text("utf-8"), re.MULTILINE))
     assert needs["python_interpreter"]["package_system"].replace("python", "") in rows[core].split()
-    oldest = min((row for row in rows if row != "devel"), key=lambda row: int(row.partition(".")[2]))
-    assert yaml.safe_load((ROOT / "meta/runtime.yml").read_text("utf-8"))["requires_ansible"] == f">={oldest}.0"
 
 
 def test_requirements_of_the_collection_are_found() -> None:

@@ -18,6 +18,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 # In two parts, so that reuse does not read this line as the licence of this file.
@@ -251,6 +252,18 @@ def test_every_make_target_that_is_named_exists() -> None:
         if name.endswith((".md", ".yml", ".yaml")) and not name.startswith("changelogs/") and name != "CHANGELOG.md":
             named = set(re.findall(r"(?:`|^ +- run: |^)make ([a-z-]+)", text_of(name), re.MULTILINE))
             assert named <= targets, name
+
+
+def test_ci_runs_every_supported_ansible_core_with_one_of_its_pythons() -> None:
+    cores = text_of("tests/publish/cores")
+    pythons = dict(re.findall(r'^    \[(.+?)\]="(.+)"$', cores, re.MULTILINE))
+    assert re.findall(r"^supported=\((.+)\)$", cores, re.MULTILINE) == [" ".join(pythons)]
+    rows = yaml.safe_load(text_of(".github/workflows/test.yml"))["jobs"]["cores"]["strategy"]["matrix"]["include"]
+    assert [row["core"] for row in rows] == list(pythons)
+    assert [row for row in rows if row["python"] not in pythons[row["core"]].split()] == []
+    released = [core for core in pythons if core != "devel"]
+    assert f"ansible-core {released[0]} to {released[-1]}" in text_of("README.md")
+    assert yaml.safe_load(text_of("meta/runtime.yml"))["requires_ansible"] == f">={released[0]}.0"
 
 
 # ansible-core and its requirements, which exist only on the controller.
