@@ -123,7 +123,11 @@ SENTENCES: Dict[str, str] = {
     "rows.before_only": "{before} in {tables} before, not counted after",
     "rows.after_grown": "{after} after ({grown})",
     "rows.after_only": "not counted before, {after} in {tables} after",
-    "rows.seeded": "{rows}; not part of the recovered data. Do not remove them if these tables contain no other rows: the service fills empty tables again when it starts. Check the rows, then run this command on the host while the service is running:",
+    "rows.seeded": (
+        "{rows}; not part of the recovered data. Do not remove them if these tables contain no other rows: the "
+        "service fills empty tables again when it starts. Check the rows, then run this command on the host while "
+        "the service is running:"
+    ),
     "rows.after_seeded": "{after}, plus rows seeded at startup: {seeded}",
     "rows.after_stale": "{after}, counted before the last start",
     "rows.none_fewer": "{before} in {tables} before, {after}; no table has fewer rows",
@@ -298,7 +302,10 @@ SENTENCES: Dict[str, str] = {
     "action.thresholds.soon": "detected after {took}; lower thresholds would save little time",
     "action.automation": "Consider automatic recovery",
     "action.automation.done": "this playbook recovered the service (rungs: {ladder}); time to mitigate: {took}",
-    "action.automation.late": "this playbook recovered the service (rungs: {ladder}); time to mitigate: {took}. The outage was detected late: start the playbook on a schedule or from an alert, not manually",
+    "action.automation.late": (
+        "this playbook recovered the service (rungs: {ladder}); time to mitigate: {took}. The outage was detected "
+        "late: start the playbook on a schedule or from an alert, not manually"
+    ),
     "action.automation.systemd": "systemd restarted the service by itself; time to mitigate: {took}",
     "action.automation.data_in_doubt": "a person has to decide, because the service answers but its database is in doubt",
     "action.automation.degraded": "the service answers, so the playbook does not restart it",

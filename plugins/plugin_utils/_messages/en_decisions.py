@@ -11,8 +11,14 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "reason.no_cause": "No cause was found",
-    "reason.loop.fell": "This playbook started the service in the last {minutes} minutes, and the service failed again during the stability check: another restart will not help",
-    "reason.loop.started": "This playbook started the service {times} times in the {minutes} minutes before this rung, and the service failed again: another restart will not help",
+    "reason.loop.fell": (
+        "This playbook started the service in the last {minutes} minutes, and the service failed again during the "
+        "stability check: another restart will not help"
+    ),
+    "reason.loop.started": (
+        "This playbook started the service {times} times in the {minutes} minutes before this rung, and the service "
+        "failed again: another restart will not help"
+    ),
     "reason.only_notifies": "this run only notifies, because outage_recover_act_on is empty",
     "reason.not_acted_on": "{severity} is not in outage_recover_act_on ({act_on}): nothing was tried",
     "reason.degraded": "The service answers, so it is not restarted",
@@ -35,22 +41,46 @@ SENTENCES: Dict[str, str] = {
     "reason.failure.not_usable": "invalid settings: {names}",
     "reason.verification.fell": "failed again: {why}",
     "reason.verification.login": "{why}; the service answers, so check nexus_login_username and nexus_login_password",
-    "reason.recovery.no_method": "{path} was not changed, because no method is applicable: {why:;}. To use an empty database, set database_recovery_confirm_empty",
-    "reason.recovery.rows_missing": "{path} was not changed: it is sound, but these tables have fewer rows than at the last good count: {tables}. If these rows were deleted on purpose, release the service with outage_release.yml. Otherwise, set database_recovery_method",
+    "reason.recovery.no_method": (
+        "{path} was not changed, because no method is applicable: {why:;}. To use an empty database, set "
+        "database_recovery_confirm_empty"
+    ),
+    "reason.recovery.rows_missing": (
+        "{path} was not changed: it is sound, but these tables have fewer rows than at the last good count: "
+        "{tables}. If these rows were deleted on purpose, release the service with outage_release.yml. Otherwise, "
+        "set database_recovery_method"
+    ),
     "reason.recovery.not_sound": "After the migrations, {path} is not sound: {problems:;}",
     "remedy.see_evidence": "see the evidence",
     "remedy.roll_back_manually": "nexus_release_strategy is none, so the playbook cannot roll back: roll back manually, or set nexus_release_strategy",
     "next_step.data_loss": "{number}. Do not start the service. Give the evidence to the DBA",
     "next_step.data_in_doubt": "{number}. Ask the DBA to check the database",
-    "next_step.login_failed": "Check that people can log in. Check the values of nexus_login_username and nexus_login_password. Then run the playbook again: it checks the login and closes the incident",
+    "next_step.login_failed": (
+        "Check that people can log in. Check the values of nexus_login_username and nexus_login_password. Then run "
+        "the playbook again: it checks the login and closes the incident"
+    ),
     "next_step.halted": "Fix what stopped the recovery ({halted}), then run the playbook again",
     "next_step.helpless": "Read the evidence. The steps that were tried did not help, and repeating them will not help either",
     "next_step.not_recovered": "Fix the cause ({remedy:;}), then run the playbook again",
     "next_step.degraded": "Fix the cause ({remedy:;}). Meanwhile, the service keeps running. To check whether the problem is gone, run the playbook again",
-    "next_step.accepted.running": "The service keeps running with the damage that a person accepted on {at} ({reason}). Agree on a time to stop it and to repair or restore the database. Run this command to see what each method would lose, then run it without --check:\n{command} --check",
-    "next_step.accepted.planned": "On {at}, a person accepted the damage of the database ({reason}). Agree on a time to repair or restore it. Run this command to see what each method would lose, then run it without --check:\n{command} --check",
-    "next_step.accepted.failed": "The service does not work with the damage that a person accepted on {at} ({reason}). Repair or restore the database now. Run this command to see what each method would lose, then run it without --check:\n{command} --check",
-    "next_step.accepted.down": "On {at}, a person accepted the damage of the database ({reason}). Agree on a time to repair or restore it with database_recover.yml. Until then, the service may be started:\n{command}",
+    "next_step.accepted.running": (
+        "The service keeps running with the damage that a person accepted on {at} ({reason}). Agree on a time to "
+        "stop it and to repair or restore the database. Run this command to see what each method would lose, then "
+        "run it without --check:\n{command} --check"
+    ),
+    "next_step.accepted.planned": (
+        "On {at}, a person accepted the damage of the database ({reason}). Agree on a time to repair or restore it. "
+        "Run this command to see what each method would lose, then run it without --check:\n{command} --check"
+    ),
+    "next_step.accepted.failed": (
+        "The service does not work with the damage that a person accepted on {at} ({reason}). Repair or restore the "
+        "database now. Run this command to see what each method would lose, then run it without --check:\n{command} "
+        "--check"
+    ),
+    "next_step.accepted.down": (
+        "On {at}, a person accepted the damage of the database ({reason}). Agree on a time to repair or restore it "
+        "with database_recover.yml. Until then, the service may be started:\n{command}"
+    ),
     "next_step.warning": "Find the cause before the warning becomes an outage: {summary}",
     "next_step.would_recover": "Run the playbook without --check to recover the service",
     "next_step.recovered": "Complete the open prevention items",
@@ -63,15 +93,43 @@ SENTENCES: Dict[str, str] = {
     "next_step.database.compare": "{number}. See how many rows each method would lose:\n{command} --check",
     "next_step.database.time": "{number}. Agree on a time to stop the service. Until then, it keeps running",
     "next_step.database.agreed": "{number}. If the DBA agrees, run this command without --check: it recovers the database and starts the service",
-    "next_step.database.stopping": "{number}. At that time, run this command without --check: it stops the service, recovers the database and starts the service",
-    "next_step.database.choose": "{number}. Choose a method and run this command without --check, for example with this option:\n-e database_recovery_method=backup",
-    "next_step.database.would_recover": "Recover the database with the method that is marked as chosen. To choose another method, add one of the options below. The same command, without --check, stops and starts the service:\n{command}",
-    "next_step.database.not_recovered": "Give the evidence to the DBA. All files of the database are kept. To try another method, run for example:\n{command} -e database_recovery_method=backup",
-    "next_step.unguarded": "The service has no systemd unit, so nothing prevents a manual start: until the recovery has ended, no person or script may start the service",
+    "next_step.database.stopping": (
+        "{number}. At that time, run this command without --check: it stops the service, recovers the database and "
+        "starts the service"
+    ),
+    "next_step.database.choose": (
+        "{number}. Choose a method and run this command without --check, for example with this option:\n-e "
+        "database_recovery_method=backup"
+    ),
+    "next_step.database.would_recover": (
+        "Recover the database with the method that is marked as chosen. To choose another method, add one of the "
+        "options below. The same command, without --check, stops and starts the service:\n{command}"
+    ),
+    "next_step.database.not_recovered": (
+        "Give the evidence to the DBA. All files of the database are kept. To try another method, run for "
+        "example:\n{command} -e database_recovery_method=backup"
+    ),
+    "next_step.unguarded": (
+        "The service has no systemd unit, so nothing prevents a manual start: until the recovery has ended, no "
+        "person or script may start the service"
+    ),
     "next_step.reach.other": "Connect to the host another way, for example through its console, then run the playbook again",
-    "next_step.reach.refused": "The host refuses connections to this port. Check, for example through the host's console, that sshd is running, that it listens on ansible_port, and that no firewall rejects the connection. Then run the playbook again",
-    "next_step.reach.known_hosts": "known_hosts has no key for this host, or a different key. Verify the host key, add it to known_hosts, then run the playbook again",
-    "next_step.reach.become": "The account cannot become root on the host. Check ansible_become_password and the sudo rule on the host. The rule may also depend on ansible_pipelining and ansible_python_interpreter. Then run the playbook again",
-    "next_step.reach.login": "The host refuses the login. Check ansible_user, its key or password, and authorized_keys on the host, then run the playbook again",
+    "next_step.reach.refused": (
+        "The host refuses connections to this port. Check, for example through the host's console, that sshd is "
+        "running, that it listens on ansible_port, and that no firewall rejects the connection. Then run the "
+        "playbook again"
+    ),
+    "next_step.reach.known_hosts": (
+        "known_hosts has no key for this host, or a different key. Verify the host key, add it to known_hosts, then "
+        "run the playbook again"
+    ),
+    "next_step.reach.become": (
+        "The account cannot become root on the host. Check ansible_become_password and the sudo rule on the host. "
+        "The rule may also depend on ansible_pipelining and ansible_python_interpreter. Then run the playbook again"
+    ),
+    "next_step.reach.login": (
+        "The host refuses the login. Check ansible_user, its key or password, and authorized_keys on the host, then "
+        "run the playbook again"
+    ),
     "next_step.reach.name": "The host name cannot be resolved. Check ansible_host in the inventory and the controller's DNS, then run the playbook again",
 }

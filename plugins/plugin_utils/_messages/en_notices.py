@@ -11,17 +11,32 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "notice.failed": "{action} (failed)",
-    "notice.no_channel": "{name} has no channel and was not notified. Add a channel to escalation_contacts.{contact}.channels, for example {{type: mail, to: name@example.com}}",
+    "notice.no_channel": (
+        "{name} has no channel and was not notified. Add a channel to escalation_contacts.{contact}.channels, for "
+        "example {{type: mail, to: name@example.com}}"
+    ),
     "notice.lost": "{rows} lost",
     "notice.lost_least": "at least {rows} lost",
     "notice.lost_unknown": "unknown number of rows lost",
-    "asked.data_loss": "Do not start the service on this database. Read the evidence. To see what each method would lose, run database_recover.yml with --check",
-    "asked.data_loss_unknown_cause": "Do not start the service on this database. Read the evidence. To see what each method would lose, run database_recover.yml with --check",
-    "asked.data_loss_long_outage": "Do not start the service on this database. Read the evidence. To see what each method would lose, run database_recover.yml with --check",
+    "asked.data_loss": (
+        "Do not start the service on this database. Read the evidence. To see what each method would lose, run "
+        "database_recover.yml with --check"
+    ),
+    "asked.data_loss_unknown_cause": (
+        "Do not start the service on this database. Read the evidence. To see what each method would lose, run "
+        "database_recover.yml with --check"
+    ),
+    "asked.data_loss_long_outage": (
+        "Do not start the service on this database. Read the evidence. To see what each method would lose, run "
+        "database_recover.yml with --check"
+    ),
     "asked.data_loss_known": "Bring the service back first. Then ask the users which lost rows must be entered again",
     "asked.data_in_doubt": "Decide whether the service may keep running. To see what each method would lose, run database_recover.yml with --check",
     "asked.degraded": "Fix the cause. Meanwhile, the service keeps running",
-    "asked.degraded_database": "To see what each method would lose, run database_recover.yml with --check. Then decide when to stop the service, and run database_recover.yml without --check",
+    "asked.degraded_database": (
+        "To see what each method would lose, run database_recover.yml with --check. Then decide when to stop the "
+        "service, and run database_recover.yml without --check"
+    ),
     "asked.long_outage": "Decide who takes over, read the evidence, and inform the users",
     "asked.unknown_cause": "Decide who takes over, and read the evidence. The steps that were tried did not help, and repeating them will not help either",
     "asked.not_recovered": "Fix the cause, then run the playbook again",

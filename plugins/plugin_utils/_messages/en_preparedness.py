@@ -155,7 +155,10 @@ SENTENCES: Dict[str, str] = {
     "ready.backup.none_checked": "no backup could be checked: {backups:;}",
     "ready.backup.old": "the newest backup that can be restored is {age} old (at most {hours} hours are allowed): {path}",
     "ready.backup.old.do": "Make a new backup, and find out why the backup job does not run",
-    "ready.backup.old_and_bad": "the newest backup that can be restored is {age} old (at most {hours} hours are allowed): {path}. Newer backups have problems: {backups:;}",
+    "ready.backup.old_and_bad": (
+        "the newest backup that can be restored is {age} old (at most {hours} hours are allowed): {path}. Newer "
+        "backups have problems: {backups:;}"
+    ),
     "ready.backup.old_and_bad.do": "Make a new backup with SQLite's backup API, and correct the backup job",
     "ready.backup.newer_bad": "{path} can be restored ({age} old), but newer backups have problems: {backups:;}",
     "ready.backup.newer_bad.do": "Correct the backup job before the sound backup becomes too old",

@@ -17,7 +17,10 @@ SENTENCES: Dict[str, str] = {
     "reason.remedy.not_allowed": "remediation_allowed does not include this cause",
     "reason.remedy.proposed": "proposed: {what}",
     "reason.remedy.owner_blocked": "the database is not changed, because the service must not be started on it: {why}",
-    "reason.remedy.owner_not_root": "root owns none of the database files, so this remedy does not help; correct the modes of the files and of their folder manually",
+    "reason.remedy.owner_not_root": (
+        "root owns none of the database files, so this remedy does not help; correct the modes of the files and of "
+        "their folder manually"
+    ),
     "reason.remedy.disk_not_full": "no file system is full any more",
     "reason.remedy.disk_no_globs": "remediation_disk_globs is empty",
     "reason.remedy.memory_no_unit": "memory limits can be set only for a systemd unit",
@@ -30,7 +33,10 @@ SENTENCES: Dict[str, str] = {
     "reason.remedy.process_hidden": "this user is not allowed to see the process",
     "reason.remedy.process_unlocked": "no process locks the database any more",
     "reason.remedy.process_off_port": "no process listens on the port any more",
-    "reason.remedy.tls_no_way": "the policy allows no remedy for the certificate. Set remediation_tls_renew_command, one of the remediation_tls_key_* variables, or remediation_tls_disable_https_until",
+    "reason.remedy.tls_no_way": (
+        "the policy allows no remedy for the certificate. Set remediation_tls_renew_command, one of the "
+        "remediation_tls_key_* variables, or remediation_tls_disable_https_until"
+    ),
     # Why a remedy failed.
     "reason.remedy.not_stopped": "The service was not stopped for this remedy, because it would not start again: {why:;}",
     "reason.remedy.disk_short": "There is still not enough space on {mounts}, although {freed} bytes were freed",

@@ -83,7 +83,11 @@ SENTENCES: Dict[str, str] = {
     "screen.step": "its step",
     "screen.step_at_work": "{step}, process {pid} is running",
     "screen.step_idle": "{step}, no process is running now",
-    "screen.wait_for_it": "Wait until the other run ends. To make this playbook wait, run it again with -e outage_recover_wait=600. It waits up to 600 seconds and then starts. If the other run has crashed, its lock expires at {until}, or one minute after its last process ends.",
+    "screen.wait_for_it": (
+        "Wait until the other run ends. To make this playbook wait, run it again with -e outage_recover_wait=600. It "
+        "waits up to 600 seconds and then starts. If the other run has crashed, its lock expires at {until}, or one "
+        "minute after its last process ends."
+    ),
     "screen.maintenance": "MAINTENANCE: {host}, {seen}; no recovery is started until {until}",
     "screen.end_maintenance": "People are working on the service. To recover it now, end the maintenance:",
     "screen.end_variable": "People are working on the service. To recover it now, remove nexus_maintenance_until.",
@@ -103,7 +107,10 @@ SENTENCES: Dict[str, str] = {
     "screen.rows_stored": "{rows} in {tables}, stored as the last good count",
     "screen.rows_counted": "{rows} in {tables}",
     "screen.healthy_open": "HEALTHY: {host}, incident {incident} is still open, because another run is working on the host; {touched}",
-    "screen.closes_it": "The other run closes the incident when it ends. If it has crashed, run this playbook again after {until}, or run it now with -e outage_recover_wait=600: it waits for the lock and closes the incident.",
+    "screen.closes_it": (
+        "The other run closes the incident when it ends. If it has crashed, run this playbook again after {until}, "
+        "or run it now with -e outage_recover_wait=600: it waits for the lock and closes the incident."
+    ),
     "screen.healthy_database": "HEALTHY: {host}, the database {path} is sound; {touched}",
     "screen.unreachable": "UNREACHABLE: {host}, {why}; {touched}",
     "screen.hosts": "{number} HOSTS: {what}",

@@ -36,7 +36,10 @@ SENTENCES: Dict[str, str] = {
     "reason.verification.fell": "再び停止：{why}",
     "reason.verification.login": "{why}。サービスは応答しているため、nexus_login_username と nexus_login_password を確認する",
     "reason.recovery.no_method": "実施できる方法がないため {path} を変更していない：{why}。空のデータベースを使用するには database_recovery_confirm_empty を指定する",
-    "reason.recovery.rows_missing": "{path} は正常だが、前回の確認時より行が少ないテーブルがある（{tables}）ため変更していない。意図した削除であれば outage_release.yml で保留を解除し、そうでなければ database_recovery_method を設定する",
+    "reason.recovery.rows_missing": (
+        "{path} は正常だが、前回の確認時より行が少ないテーブルがある（{tables}）ため変更していない。意図した削除であれば outage_release.yml で保留を解除し、そうでなければ "
+        "database_recovery_method を設定する"
+    ),
     "reason.recovery.not_sound": "マイグレーションの後の {path} に問題がある：{problems}",
     "remedy.see_evidence": "証拠を参照",
     "remedy.roll_back_manually": "nexus_release_strategy が none のため、Playbook では前のリリースに戻せない。手動で戻すか、nexus_release_strategy を設定する",
@@ -47,9 +50,15 @@ SENTENCES: Dict[str, str] = {
     "next_step.helpless": "証拠を確認する。実施した手順では復旧しておらず、繰り返しても復旧しない",
     "next_step.not_recovered": "原因に対処し（{remedy:;}）、その後 Playbook を再度実行する",
     "next_step.degraded": "原因に対処する（{remedy:;}）。その間もサービスは稼働を続ける。Playbook を再度実行すると、問題が解消したかを確認できる",
-    "next_step.accepted.running": "担当者が {at} に了承した損傷（{reason}）があるまま、サービスは稼働を続けます。停止してデータベースを修復または復元する時刻を決める。次のコマンドで復旧方法ごとに失われるデータを確認してから、--check なしで実行する：\n{command} --check",
+    "next_step.accepted.running": (
+        "担当者が {at} に了承した損傷（{reason}）があるまま、サービスは稼働を続けます。停止してデータベースを修復または復元する時刻を決める。次のコマンドで復旧方法ごとに失われるデータを確認してから、"
+        "--check なしで実行する：\n{command} --check"
+    ),
     "next_step.accepted.planned": "データベースの損傷は、担当者が {at} に了承済みです（{reason}）。修復または復元する時刻を決める。次のコマンドで復旧方法ごとに失われるデータを確認してから、--check なしで実行する：\n{command} --check",
-    "next_step.accepted.failed": "担当者が {at} に了承した損傷（{reason}）があるため、サービスが正常に動作しません。今すぐデータベースを修復または復元する。次のコマンドで復旧方法ごとに失われるデータを確認してから、--check なしで実行する：\n{command} --check",
+    "next_step.accepted.failed": (
+        "担当者が {at} に了承した損傷（{reason}）があるため、サービスが正常に動作しません。今すぐデータベースを修復または復元する。次のコマンドで復旧方法ごとに失われるデータを確認してから、--check "
+        "なしで実行する：\n{command} --check"
+    ),
     "next_step.accepted.down": "データベースの損傷は、担当者が {at} に了承済みです（{reason}）。database_recover.yml で修復または復元する時刻を決める。それまでの間、サービスを起動できる：\n{command}",
     "next_step.warning": "停止に至る前に原因を調査する：{summary}",
     "next_step.would_recover": "--check なしで Playbook を実行し、サービスを復旧する",
@@ -71,7 +80,10 @@ SENTENCES: Dict[str, str] = {
     "next_step.reach.other": "コンソールなど別の方法でホストに接続してから、Playbook を再度実行する",
     "next_step.reach.refused": "ホストがこのポートへの接続を拒否している。コンソールなどから、sshd が動作しているか、ansible_port が正しいか、ファイアウォールが接続を拒否していないかを確認してから、Playbook を再度実行する",
     "next_step.reach.known_hosts": "known_hosts にこのホストの鍵がないか、別の鍵が登録されている。ホスト鍵を確認し、known_hosts に登録してから、Playbook を再度実行する",
-    "next_step.reach.become": "ホストで root に昇格できない。ansible_become_password とホストの sudo の設定を確認する。sudo の設定によっては ansible_pipelining と ansible_python_interpreter の値も確認する。その後、Playbook を再度実行する",
+    "next_step.reach.become": (
+        "ホストで root に昇格できない。ansible_become_password とホストの sudo の設定を確認する。sudo の設定によっては ansible_pipelining と "
+        "ansible_python_interpreter の値も確認する。その後、Playbook を再度実行する"
+    ),
     "next_step.reach.login": "ホストがログインを拒否している。ansible_user、その鍵またはパスワード、ホストの authorized_keys を確認してから、Playbook を再度実行する",
     "next_step.reach.name": "ホスト名を解決できない。インベントリの ansible_host とコントローラーの DNS を確認してから、Playbook を再度実行する",
 }

@@ -42,7 +42,10 @@ SENTENCES: Dict[str, str] = {
     "inventory.next.detect": "次の手順：{command} を実行",
     # エラー
     "reason.discovery.none": "server.js を node で実行するユニットもプロセスもない。nexus_unit にユニット名を設定する",
-    "reason.discovery.no_folder": "nexus_app_dir は {path} だが、このホストにそのフォルダーがなく、server.js を node で実行するユニットもプロセスもない。nexus_app_dir にアプリケーションのフォルダーの絶対パスを設定するか、ディスクをマウントするか、nexus_unit にユニット名を設定する",
+    "reason.discovery.no_folder": (
+        "nexus_app_dir は {path} だが、このホストにそのフォルダーがなく、server.js を node で実行するユニットもプロセスもない。nexus_app_dir "
+        "にアプリケーションのフォルダーの絶対パスを設定するか、ディスクをマウントするか、nexus_unit にユニット名を設定する"
+    ),
     "reason.discovery.several_units": "該当しうるユニットが複数ある：{names}。nexus_unit にいずれかを設定する",
     "reason.discovery.several_processes": "該当しうるプロセスが複数ある（フォルダー：{folders}）。nexus_app_dir にいずれかを設定する",
     # 値の出典
@@ -94,9 +97,15 @@ SENTENCES: Dict[str, str] = {
     "discovery.question.https_unknown": "HTTPS は有効ですか。HTTPS のポートは設定されていますが、ENABLE_HTTPS がありません",
     "discovery.question.launcher": "ユニットから node を直接起動できますか。現在は {program} が node を起動しているため、シグナルがサービスに届かず、終了コードも systemd に伝わらない可能性があります",
     "discovery.question.log_file": "サービスのログファイルはどれですか。StandardOutput のパスを取得できません",
-    "discovery.question.login": "復旧時に、利用者がログインできることも確認しますか。確認する場合は、確認専用のアカウントを nexus_login_username に設定し、パスワードを Vault に保存してください。確認しない場合は、nexus_login_password に空文字列を設定してください（ログインは確認しません）",
+    "discovery.question.login": (
+        "復旧時に、利用者がログインできることも確認しますか。確認する場合は、確認専用のアカウントを nexus_login_username に設定し、パスワードを Vault に保存してください。確認しない場合は、"
+        "nexus_login_password に空文字列を設定してください（ログインは確認しません）"
+    ),
     "discovery.question.missing_file": "別のファイルを使用していますか。{path} がありません",
-    "discovery.question.other_folder": "アプリケーションのフォルダーは {found} ですか。インベントリの nexus_app_dir は {path} ですが、このホストにそのフォルダーはありません。nexus_app_dir には、存在するフォルダーの絶対パスを設定してください",
+    "discovery.question.other_folder": (
+        "アプリケーションのフォルダーは {found} ですか。インベントリの nexus_app_dir は {path} ですが、このホストにそのフォルダーはありません。nexus_app_dir には、"
+        "存在するフォルダーの絶対パスを設定してください"
+    ),
     "discovery.question.no_folder": "ディスクはマウントされていますか。フォルダー {path} がありません",
     "discovery.question.no_https": "証明書は読み取り可能ですか。ENABLE_HTTPS は true ですが、HTTPS の待ち受けポートがありません",
     "discovery.question.no_section": "NODE_ENV は正しいですか。{path} に {section} セクションがありません",
@@ -112,7 +121,10 @@ SENTENCES: Dict[str, str] = {
     "discovery.question.required": "起動に必要な環境変数はどれですか。{missing} がありません。存在する変数名：{names}",
     "discovery.question.secret_argument": "サービスの起動コマンドは何ですか。機密情報と思われる引数があるため、コマンドは表示しません。機密情報は環境ファイルに移してください",
     "discovery.question.no_environment_file": "サービスの環境変数はどのファイルにありますか（ファイルが見つかりませんでした）",
-    "discovery.question.no_such_file": "サービスの環境変数はどのファイルにありますか。インベントリの nexus_environment_file は {path} ですが、このホストにそのファイルはありません。環境変数のファイルがない場合は、nexus_environment_file に空文字列を設定してください",
+    "discovery.question.no_such_file": (
+        "サービスの環境変数はどのファイルにありますか。インベントリの nexus_environment_file は {path} ですが、このホストにそのファイルはありません。環境変数のファイルがない場合は、"
+        "nexus_environment_file に空文字列を設定してください"
+    ),
     "discovery.question.several_files": "機密情報とデータベースのパスを設定しているのはどのファイルですか：{paths}",
     "discovery.question.several_ports": "利用者が接続するのはどのポートですか：{ports}",
     "discovery.question.silent_ports": "ポート {ports} の用途は何ですか。待ち受けていますが、HTTPS にも HTTP にも応答しません",

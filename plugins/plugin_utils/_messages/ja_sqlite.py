@@ -140,7 +140,10 @@ SENTENCES: Dict[str, str] = {
     "reason.restore.saved_not_sound": "救出した内容に問題がある：{problems}",
     "reason.restore.check_result": "検査（{check}）の結果：「{result}」",
     "reason.restore.by_shell": "sqlite3 の .recover により{tables}テーブルの{rows}行を救出",
-    "reason.restore.by_shell_unconfirmed": "sqlite3 の .recover により{tables}テーブルの{rows}行を救出。すべての行が失われるため、confirm_empty の指定が必要（変数 database_recovery_confirm_empty）",
+    "reason.restore.by_shell_unconfirmed": (
+        "sqlite3 の .recover により{tables}テーブルの{rows}行を救出。すべての行が失われるため、confirm_empty の指定が必要（変数 "
+        "database_recovery_confirm_empty）"
+    ),
     "reason.restore.by_dump": "破損部分を除いた読み出しにより{tables}テーブルの{rows}行を救出",
     "reason.restore.by_dump_unconfirmed": "破損部分を除いた読み出しにより{tables}テーブルの{rows}行を救出。すべての行が失われるため、confirm_empty の指定が必要（変数 database_recovery_confirm_empty）",
     "reason.restore.backup_holds_more": "救出できるのは{saved}行、バックアップは{kept}行",

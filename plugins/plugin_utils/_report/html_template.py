@@ -59,7 +59,8 @@ table.cards td.about { white-space: normal; min-width: 7em; } table.cards td.num
 table.cards b { color: var(--tone); } .lost { display: inline-block; padding: 0 8px; border-radius: 9px; font-size: .82rem;
   font-weight: 600; color: var(--bad); border: 1px solid var(--bad); }
 table.checks td:first-child { font-weight: 600; white-space: nowrap; } table.checks td:nth-child(2) { white-space: nowrap; }
-table.checks b { color: var(--tone); } table.checks p { margin: 0; } table.checks .do { color: var(--quiet); } table.checks .do::before { content: "\\2192\\00a0"; }
+table.checks b { color: var(--tone); } table.checks p { margin: 0; }
+table.checks .do { color: var(--quiet); } table.checks .do::before { content: "\\2192\\00a0"; }
 h2 b { color: var(--tone); }
 tr.fewer td { color: var(--bad); font-weight: 600; }
 code { background: var(--code); border-radius: 4px; padding: 1px 5px; font: .86em/1.5 ui-monospace, "SFMono-Regular",
