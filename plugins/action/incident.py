@@ -4,18 +4,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from typing import Any, Dict, Mapping, Optional
 
 from ansible.plugins.loader import connection_loader
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import handover, recorder
 
 _CONTROLLER = "localhost"
 
 
 class ActionModule(unreachable.OnHost):
     """Runs the module of the same name, unless the health probe has already opened the incident.
+
+    When a run ends, the timelines of earlier runs on the incident are copied from the host to the controller.
 
     If the task is delegated to the controller, the module always runs in a process of this account, with Ansible's own
     Python. Otherwise, a connection or become setting given with -e would also apply to the controller, because such a
@@ -29,9 +34,23 @@ class ActionModule(unreachable.OnHost):
             if self._task.delegate_to == _CONTROLLER:
                 self._connection = connection_loader.get("local", self._play_context, None)
                 task_vars = _with_own_python(task_vars or {})
-            return super().run(tmp, task_vars)
+            return self._with_timelines(tmp, task_vars or {})
         # Other code recognizes a module result by its key `invocation`.
         return {**opened, "invocation": {}}
+
+    def _with_timelines(self, tmp: Any, task_vars: Dict[str, Any]) -> Dict[str, Any]:
+        """Run the module. At the end of a run, get the timelines of earlier runs that this controller does not have."""
+        path = recorder.current_path()
+        if self._task.args.get("state") != "closed" or path is None or self._task.delegate_to or self._task.check_mode:
+            return super().run(tmp, task_vars)
+        folder, host = os.path.dirname(path), str(task_vars.get("inventory_hostname"))
+        self._task.args["known_timelines"] = handover.known(folder, host)
+        result: Dict[str, Any] = super().run(tmp, task_vars)
+        # Without these files, the postmortem lacks the earlier runs, but it can still be written.
+        with contextlib.suppress(OSError):
+            handover.keep(folder, host, result.pop("timelines", None))
+        ((result.get("invocation") or {}).get("module_args") or {}).pop("known_timelines", None)
+        return result
 
 
 def _with_own_python(task_vars: Mapping[str, Any]) -> Dict[str, Any]:

@@ -105,7 +105,14 @@ _TOGETHER = 0.2
 _ASKING = ("ansible.builtin.pause", "pause")
 
 # Modules that read the timeline of the current run.
-_READING = ("postmortem_render",)
+_READING = ("postmortem_render", "postmortem_archive")
+
+# Modules that may run for a long time. Their start is written before they read the timeline, so that the host knows the
+# step at which a run was cancelled.
+_LONG = (
+    *("incident", "first_response", "node_process", "npm_ci", "knex_migrate", "release_rollback"),
+    *("sqlite_backup", "sqlite_restore", "sqlite_wal"),
+)
 
 
 def _guarded(method: _Method) -> _Method:
@@ -177,7 +184,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         now = time.monotonic()
         self._burst.add((self._began, now, host, task), now)
-        if allowlist.own_module(task_result.action_of(task)) in _READING:
+        if allowlist.own_module(task_result.action_of(task)) in (*_READING, *_LONG):
             # The module has not started yet, so the stored events can still be written before the module reads the
             # timeline.
             self._catch_up()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The options "run", "state_dir" and "call"."""
+    """The options "run", "state_dir", "call" and "timeline"."""
 
     DOCUMENTATION = r"""
 options:
@@ -32,6 +32,14 @@ options:
       - The name of this call. The action plugin sets this option, so do not set it in a task.
       - If the connection is lost, the controller repeats the call with the same name. The repeated call waits for the
         first call to end and returns the result of the first call. No action is repeated.
+    type: str
+    default: ""
+    version_added: 0.2.0
+  timeline:
+    description:
+      - New lines of the run's timeline, compressed. The action plugin sets this option, so do not set it in a task.
+      - The module appends the lines to a file in C(timelines) in O(state_dir). If the controller loses its own copy, a
+        later run writes the postmortem from this file.
     type: str
     default: ""
     version_added: 0.2.0

@@ -117,6 +117,15 @@ options:
     type: dict
     default: {}
     version_added: 0.2.0
+  known_timelines:
+    description:
+      - The names of the timelines that the controller has. The action plugin sets this option with O(state=closed), so
+        do not set it in a task.
+      - The module then returns the other timelines on the host that name the incident. The action plugin writes them to
+        the folder of the postmortem callback, and removes them from the result.
+    type: list
+    elements: str
+    version_added: 0.2.0
   maintenance_until:
     description:
       - Time when the maintenance window ends, with a time zone, for example V(2026-03-02T04:00:00Z) or V(2026-03-02
@@ -545,7 +554,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record_update, repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (
+    record_update,
+    repeated_call,
+    run_timeline,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
@@ -623,6 +636,7 @@ def main() -> None:
             "window": {"type": "float", "default": 3600.0},
             "restart_limit": {"type": "int", "default": 3},
             "opened": {"type": "dict", "default": {}},
+            "known_timelines": {"type": "list", "elements": "str"},
             "unit": {"type": "str", "default": ""},
             "maintenance_until": {"type": "str", "default": ""},
             "maintenance_reason": {"type": "str", "default": ""},
@@ -636,7 +650,7 @@ def main() -> None:
         result = incident_record.call(
             update=record_update.Update(**{name: params[name] for name in UPDATE}),
             check_mode=module.check_mode,
-            **{name: params[name] for name in params if name not in (*UPDATE, "opened", "unit")},
+            **{name: params[name] for name in params if name not in (*UPDATE, "opened", "unit", "known_timelines")},
         )
     except incident_store.IncidentError as error:
         module.fail_json(**failure(error), **sanitize.data(error.held()))
@@ -645,6 +659,10 @@ def main() -> None:
     if not module.check_mode:
         where = {name: params[name] for name in ("state", "unit", "state_dir")}
         result.update(one_starter.follow(result, **where, warn=module.warn))
+    known = params["known_timelines"]
+    if known is not None and result.get("id"):
+        found = run_timeline.of_incident(params["state_dir"], incident=str(result["id"]), known=known)
+        result["timelines"] = found
     module.exit_json(**sanitize.data(result))
 
 

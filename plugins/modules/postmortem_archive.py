@@ -31,6 +31,16 @@ options:
         description: Content in base64.
         type: str
         required: true
+  state_dir:
+    description: The folder for O(timeline).
+    type: path
+    default: /var/lib/itsm-runbook
+  timeline:
+    description:
+      - The last lines of the run's timeline, compressed. The action plugin sets this option, so do not set it in a
+        task. See the option of the same name of M(itsm_nexus.runbook.incident).
+    type: str
+    default: ""
   retention_days:
     description: Number of days to keep a document after its last write. If V(0), all documents are kept.
     type: float
@@ -72,10 +82,13 @@ removed:
   sample: []
 """
 
+import contextlib
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import archive as postmortem_archive
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import run_timeline
 
 
 def main() -> None:
@@ -92,10 +105,16 @@ def main() -> None:
                     "content": {"type": "str", "required": True, "no_log": True},
                 },
             },
+            "state_dir": {"type": "path", "default": "/var/lib/itsm-runbook"},
+            "timeline": {"type": "str", "default": "", "no_log": True},
             "retention_days": {"type": "float", "default": 365},
         },
         supports_check_mode=True,
     )
+    if module.params["timeline"] and not module.check_mode:
+        # The documents are more important than the timeline.
+        with contextlib.suppress(OSError, run_timeline.TimelineError):
+            run_timeline.append(module.params["state_dir"], module.params["timeline"])
     numbers.require_finite(module.params, fail=module.fail_json)
     try:
         result = postmortem_archive.keep(

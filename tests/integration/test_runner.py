@@ -6,15 +6,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
+import signal
 import stat
+import subprocess
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 
 from .conftest import Service, on_screen
 from .test_recovery import checkout
@@ -69,7 +76,10 @@ class Awx:
         files = [path for path in folder.rglob("*") if path.is_file() and path.name != "command"]
         return "".join(path.read_text("utf-8", errors="replace") for path in files)
 
-    def launch(self, playbook: str, *arguments: str, **extra_vars: Any) -> Job:
+    def launch(
+        self, playbook: str, *arguments: str, cancel: Callable[[], bool] | None = None, **extra_vars: Any
+    ) -> Job:
+        """Run a job. cancel: as soon as it returns True, the job is cancelled."""
         number = len(self.launched) + 1
         job = self.folder / f"job_{number}"
         for part in ("env", "inventory", "home", "cp"):
@@ -93,16 +103,18 @@ class Awx:
         )
         (job / "env" / "envvars").write_text(json.dumps(self.environment(job)), encoding="utf-8")
         kept = ("PATH", "USER")
-        done = on_screen(
-            ["ansible-runner", "run", job, "-p", f"playbooks/{playbook}.yml", "-i", "this"],
-            env={**{key: value for key, value in os.environ.items() if key in kept}, "LC_ALL": "C.UTF-8"},
-            timeout=300,
-        )
-        launched = Job(self.folder / f"artifacts_{number}", done.returncode)
+        argv = ["ansible-runner", "run", job, "-p", f"playbooks/{playbook}.yml", "-i", "this"]
+        environment = {**{key: value for key, value in os.environ.items() if key in kept}, "LC_ALL": "C.UTF-8"}
+        if cancel is None:
+            code = on_screen(argv, env=environment, timeout=300).returncode
+        else:
+            code = cancelled(argv, environment, cancel)
+        launched = Job(self.folder / f"artifacts_{number}", code)
         # AWX keeps only the job's artifacts and events, and deletes the job's container.
         (job / "artifacts" / "this").rename(launched.folder)
         shutil.rmtree(job)
-        self.artifacts.update(launched.artifacts)
+        if cancel is None:
+            self.artifacts.update(launched.artifacts)
         self.launched.append(launched)
         return launched
 
@@ -148,6 +160,22 @@ class Awx:
             "itsm_nexus": {"hosts": [HOST]},
             "_meta": {"hostvars": {HOST: variables}},
         }
+
+
+def cancelled(argv: list[Any], environment: dict[str, str], when: Callable[[], bool]) -> int:
+    """Run a job and cancel it. As in AWX, all processes of its container are killed at once."""
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as run:
+        deadline = time.monotonic() + 60
+        while not when():
+            assert run.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        mine = [run.pid]
+        for pid in mine:
+            mine += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split())
+        for pid in mine:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return run.wait(30)
 
 
 @pytest.fixture
@@ -260,3 +288,53 @@ def test_a_workflow_that_does_not_recover_ends_in_escalation(awx: Awx) -> None:
         assert (halted.rc != 0, outcome["outcome"], outcome["halted"]) == (True, "not_recovered", "Rows are missing.")
         assert outcome["data_loss"] == "suspected" and "DBA" in outcome["escalation"]["to"]
         assert service.pids() == pids
+
+
+def test_a_cancelled_job_and_a_closing_job_leave_one_complete_document(awx: Awx) -> None:
+    service = awx.service
+    service.kill()
+    server = service.app / "backend" / "server.js"
+    code = server.read_text("utf-8")
+    server.write_text("setTimeout(() => {}, 60000)\n", encoding="utf-8")
+    record = service.state / "incident.json"
+
+    def started() -> bool:
+        return record.exists() and bool(json.loads(record.read_text("utf-8"))["starts"])
+
+    awx.launch("outage_recover", cancel=started, outage_recover_reason="The phone rang")
+    incident = json.loads(record.read_text("utf-8"))["id"]
+    documents = service.state / "postmortems"
+    assert not documents.exists()
+    # The timeline on the host is private and contains no secret.
+    (timeline,) = (service.state / "timelines").iterdir()
+    assert stat.S_IMODE(timeline.stat().st_mode) == 0o600
+
+    # A person fixes the service. The next job has an empty home folder.
+    service.kill()
+    server.write_text(code, encoding="utf-8")
+    service.start()
+    # Time passes: the start by the cancelled job is long ago, and its lease has expired.
+    begun = json.loads(record.read_text("utf-8"))
+    begun["starts"][0]["at"] = timestamps.iso(time.time() - 600)
+    record.write_text(json.dumps(begun), encoding="utf-8")
+    lease = Path(host_lease.Seat(state_dir=str(service.state)).folder) / "lease.json"
+    lease.write_text(json.dumps({**json.loads(lease.read_text("utf-8")), "ends": 0}), encoding="utf-8")
+    closing = awx.launch("outage_recover", outage_recover_reason="A check")
+    assert closing.rc == 0
+    outcome = closing.artifacts["outage_recover"][HOST]
+    assert (outcome["incident"], outcome["outcome"]) == (incident, "resolved_manually")
+    told = json.loads((documents / f"{incident}.json").read_text("utf-8"))
+    assert told["outcome"] == "resolved_manually" and len(told["runs"]) == 2
+    # The document contains the steps of the cancelled job, up to the step at which it was cancelled.
+    first = told["runs"][0]["run"]
+    actions = {step["action"] for step in told["steps"] if step["run"] == first}
+    assert {"itsm_nexus.runbook.health_probe", "itsm_nexus.runbook.triage_info"} <= actions
+    assert [rung["rung"] for rung in told["rungs_tried"]] == ["restart"]
+    # The artifact contains the same document.
+    place = closing.artifacts["outage_postmortem"][HOST]
+    assert (place["on_host"], place["unpublished"]) == (str(documents), [])
+    assert place["text"] == (documents / f"{incident}.md").read_text("utf-8")
+    assert_complete(closing)
+    secrets = [awx.password, service.environment()["JWT_SECRET"], TOKEN]
+    for folder in (service.state, closing.folder):
+        assert not [secret for secret in secrets if secret in awx.all_text(folder)]

@@ -59,6 +59,7 @@ REASONS = {
     "_incident/lease.py": OURS,
     "_incident/maintenance.py": OURS,
     "_incident/repeated_call.py": OURS,
+    "_incident/run_timeline.py": OURS,
     "_incident/start_guard.py": OURS,
     "_incident/store.py": OURS,
     "_preparedness/collect.py": OURS,

@@ -31,8 +31,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
-# The option of the "lease" documentation fragment that names the call. lease.py lists the other options.
-ARGUMENTS: Dict[str, Dict[str, str]] = {"call": {"type": "str", "default": ""}}
+# The options of the "lease" documentation fragment that the controller sets for each call. lease.py lists the other
+# options.
+ARGUMENTS: Dict[str, Dict[str, Any]] = {
+    "call": {"type": "str", "default": ""},
+    # The lines are not secret. no_log is set only to keep them out of the system log.
+    "timeline": {"type": "str", "default": "", "no_log": True},
+}
 
 _FOLDER = "calls"
 # The format of a call name: the ID of the run and its host, a dot, and a random ID.
@@ -65,11 +70,14 @@ def once(
 ) -> Optional[float]:
     """Return only if this call must do the work. Otherwise, print the first call's saved answer and exit.
 
-    The key "call" is removed from params. If an earlier call with this name was killed before it answered, the start of
-    that call is returned (seconds since boot), otherwise None. If the name is invalid, or an earlier call does not end
-    in time, `fail` is called with msg and messages. `fail` must not return.
+    The keys "call" and "timeline" are removed from params. The lines in "timeline" are appended to the run's timeline.
+    If an earlier call with this name was killed before it answered, the start of that call is returned (seconds since
+    boot), otherwise None. If the name is invalid, or an earlier call does not end in time, `fail` is called with msg
+    and messages. `fail` must not return.
     """
-    name = params.pop("call")
+    name, timeline = params.pop("call"), params.pop("timeline", "")
+    if timeline and not check_mode:
+        _keep_timeline(params["state_dir"], timeline)
     if not name or check_mode or not _acts(params):
         return None
     if not _NAME.fullmatch(name):
@@ -105,6 +113,16 @@ def once(
         signal.signal(signal.SIGHUP, lambda number, frame: None)
     sys.stdout = cast(TextIO, _Kept(sys.stdout, descriptor))
     return begun
+
+
+def _keep_timeline(state_dir: str, timeline: str) -> None:
+    # Import this module only if it is needed, so that the other calls start sooner.
+    from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (  # noqa: PLC0415
+        run_timeline,
+    )
+
+    with contextlib.suppress(OSError, run_timeline.TimelineError):
+        run_timeline.append(state_dir, timeline)
 
 
 def _acts(params: Mapping[str, Any]) -> bool:

@@ -33,6 +33,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import module_output
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import settings as recovery_settings
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import handover
 
 UNREACHABLE = "unreachable"
 
@@ -111,6 +112,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
         is_remote = self._connection.transport != "local"
         if is_remote:
             self._task.args["call"] = f"{_of_host(host)}.{secrets.token_hex(8)}"
+        part = self._timeline_part(host)
         losses, deaths, away = 0, 0, 0.0
         while True:
             result: Optional[Dict[str, Any]] = None
@@ -143,7 +145,22 @@ class OnHost(ActionModule):  # type: ignore[misc]
                 f"The connection to {host} was lost during {str(self._task.action).rsplit('.', 1)[-1]}. The host was "
                 f"reached again after {away:.1f} s, and the step continued."
             )
-        return result or {}
+        result = result or {}
+        if part is not None:
+            # The lines of earlier tasks are no part of this task's result.
+            for given in (self._task.args, (result.get("invocation") or {}).get("module_args") or {}):
+                given.pop("timeline", None)
+            if not result.get("failed"):
+                result[handover.SAVED] = part.lines
+        return result
+
+    def _timeline_part(self, host: str) -> Optional[handover.Part]:
+        """Add the new lines of the timeline to the module's options, and return them. Return None if there are none."""
+        part = handover.part(host) if self._task.args.get("run") else None
+        if part is None or self._task.check_mode or self._task.delegate_to:
+            return None
+        self._task.args["timeline"] = part.packed
+        return part
 
     def _low_level_execute_command(self, *arguments: Any, **options: Any) -> Dict[str, Any]:
         """Return the result of a command on the host. Control characters are removed before ansible-core reads it."""

@@ -12,7 +12,7 @@ this format), at (UTC time), run and kind. Kinds and their other keys:
 - started: host, task, role, action; a task with one of our modules begins
 - task: host, task (its name in the playbook, templates not filled in), role, action, status (ok, changed, failed,
   ignored), start, duration (seconds); if they may be recorded, data (allowlisted keys of the result) and msg (why the
-  task failed); hidden, if the task has no_log
+  task failed); hidden, if the task has no_log; timeline_saved, the number of lines that the host has (handover.py)
 - retry: host, task, role, action, attempts
 - unreachable: the same keys as task, without data
 - outcome: host, data; the verdict on the run, see allowlist

@@ -24,6 +24,15 @@ _BACKLOG = 2000
 _DURABLE = ("outcome", "stats")
 
 
+# The timeline file of the run in this process. A worker inherits the path from the process of the run.
+_current: List[str] = []
+
+
+def current_path() -> Optional[str]:
+    """Return the path of the current run's timeline, or None if it is not written to a file."""
+    return _current[-1] if _current else None
+
+
 class Recorder:
     """Records the events of one run. If the run opens no incident, no file is written."""
 
@@ -57,6 +66,7 @@ class Recorder:
             self._opened = True
             if self._folder is not None:
                 self._file = TimelineFile(self._folder, self.run)
+                _current[:] = [self._file.path]
                 lines, self._lines = self._lines, []
                 self._append(self._file, b"".join(lines), durable=True)
         elif not self._opened and len(self._lines) > _BACKLOG:
@@ -71,6 +81,7 @@ class Recorder:
         """Close the file. Raises OSError."""
         file, self._file = self._file, None
         if file:
+            _current.clear()
             file.close()
 
     def _append(self, file: TimelineFile, data: bytes, *, durable: bool) -> None:

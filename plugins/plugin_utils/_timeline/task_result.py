@@ -37,6 +37,9 @@ _FAILURES = ("failed", "ignored")
 # The module whose result is recorded as two entries.
 _FIRST_RESPONSE = "first_response"
 
+# The key in a module's result with the number of lines of the timeline that the host has. An entry has the same key.
+SAVED = "timeline_saved"
+
 Entry = Dict[str, Any]
 
 
@@ -160,6 +163,8 @@ def _ended(
         data = allowlist.of_result(known.action, turn) or _mismatches(task, known, turn)
         if data:
             of_turn["data"] = data
+        if known.module and isinstance(turn.get(SAVED), int):
+            of_turn[SAVED] = turn[SAVED]
         if of_turn["status"] in _FAILURES:
             of_turn["msg"] = _reason(task, known, turn)
         yield of_turn
