@@ -141,6 +141,31 @@ def judge_answers(survey: Optional[Object], answers: Object, *, all_required: bo
         raise Refused({"variables_needed_to_start": missing})
 
 
+def variables(template: Object, survey: Object, answers: Object) -> Object:
+    """Return the variables of a job: those of the template, then the survey's valid defaults, then the answers.
+
+    A webhook gives no answers, and AWX does not require any.
+    """
+    defaults = {}
+    for question in survey.get("spec", []):
+        default = question.get("default")
+        # An empty text is valid only if the question allows it.
+        if default is not None and (question["type"] != "text" or len(default) >= question.get("min", 0)):
+            defaults[question["variable"]] = default
+    return {**template.get("extra_vars", {}), **defaults, **answers}
+
+
+def rendered(text: str, *, approval: bool, artifacts: Object) -> str:
+    """Return the text of a notification. AWX renders it with these values only, also when it is saved."""
+    of_approval = {"approval_status": "running", "approval_node_name": "A step", "workflow_url": "https://awx/#/jobs/1"}
+    of_job = {"url": "https://awx/#/jobs/2", "job_friendly_name": "Job", "job": {"name": "n", "artifacts": artifacts}}
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
+    try:
+        return environment.from_string(text).render(of_approval if approval else of_job)
+    except jinja2.TemplateError as error:
+        raise Refused({"messages": f"{text}: {error}"}) from error
+
+
 def _judge_notification(thing: Object) -> None:
     if thing["notification_type"] == "email":
         configuration = thing["notification_configuration"]

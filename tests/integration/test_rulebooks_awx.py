@@ -15,12 +15,13 @@ import json
 import threading
 import time
 import urllib.parse
+from pathlib import Path
 from typing import Any
 
 import awx_server
 import pytest
 
-from .conftest import Service, free_port
+from .conftest import Run, Service, free_port
 from .test_rulebooks import INTERVAL, TOKEN, Rulebook, alert, post, running, wait_for, watching
 
 AWX_TOKEN = "made-by-awx"
@@ -109,7 +110,7 @@ class Awx:
 
     def _launch(self, template: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
         answers = body.get("extra_vars", {})
-        survey = {"spec": [DATA["awx_questions"][name] for name in template.get("survey", [])]}
+        survey = survey_of(template)
         awx_server.judge_answers(survey, answers, all_required=True)
         if body.keys() - {"limit", "extra_vars"}:
             raise awx_server.Refused({"detail": sorted(body)})
@@ -119,13 +120,25 @@ class Awx:
         self.launched.append({"template": template["name"], "limit": body["limit"], **answers})
 
         def work() -> None:
-            done = self.service.play(f"playbooks/{template['name']}.yml", f"--limit={body['limit']}", **answers)
+            given = awx_server.variables(template, survey, answers)
+            done = self.service.play(f"playbooks/{template['name']}.yml", f"--limit={body['limit']}", **given)
             self.screens.append(done.screen)
             job["status"] = "failed" if done.rc else "successful"
 
         self._threads.append(threading.Thread(target=work, daemon=True))
         self._threads[-1].start()
         return job
+
+    def by_webhook(self, name: str, *arguments: str) -> Run:
+        """Run the job that a webhook starts. It has no limit, and nobody answers the survey."""
+        template = next(each for each in self.templates.values() if each["name"] == name)
+        assert template["webhook"]
+        given = awx_server.variables(template, survey_of(template), {})
+        return self.service.play(f"playbooks/{name}.yml", *arguments, **given)
+
+
+def survey_of(template: dict[str, Any]) -> dict[str, Any]:
+    return {"spec": [DATA["awx_questions"][name] for name in template.get("survey", [])]}
 
 
 @pytest.fixture
@@ -204,3 +217,28 @@ def fail_jobs_for_a_group(awx: Awx, rulebook: Rulebook, port: int) -> None:
     assert "Could not match supplied host pattern, ignoring: 0x10" in stranger
     assert "TASK [" not in group + stranger
     assert rulebook.incidents() == []
+
+
+@pytest.mark.parametrize("name", ["outage_recover", "outage_maintenance"])
+def test_a_webhook_does_not_select_all_hosts(awx: Awx, laid: Service, tmp_path: Path, name: str) -> None:
+    other = tmp_path / "hosts.yml"
+    other.write_text("itsm_nexus: {hosts: {other.example.com: {ansible_connection: local}}}\n", encoding="utf-8")
+    done = awx.by_webhook(name, "-i", str(other))
+    assert done.rc != 0 and "--limit is missing: nothing was done." in " ".join(done.screen.split())
+    assert "TASK [" not in done.screen and not laid.state.exists()
+
+
+def test_a_clean_start_in_one_job_needs_an_approver(awx: Awx) -> None:
+    recover = next(each for each in awx.templates.values() if each["name"] == "outage_recover")
+    survey = survey_of(recover)
+    with pytest.raises(awx_server.Refused, match="clean_start_recovery is not a choice"):
+        awx_server.judge_answers(survey, {"outage_recover_highest_rung": "clean_start_recovery"}, all_required=False)
+    for each in (survey, {}):
+        given = awx_server.variables(recover, each, {})
+        assert given["outage_recover_highest_rung"] == "standard_recovery"
+    # No other template that an operator or a webhook may launch tries a clean start. The workflow asks for approval.
+    climbing = [each for each in awx.templates.values() if "highest_rung" in each.get("survey", [])]
+    assert {each["name"] for each in climbing if each["team"] == recover["team"]} == {
+        "outage_restart",
+        "outage_standard_recovery",
+    }

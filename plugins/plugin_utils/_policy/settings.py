@@ -112,6 +112,8 @@ def single_host(wanted: Any, *, limit: Any, hosts: Any, groups: Mapping[str, Seq
             return ""
     except _Refused as refused:
         return f"outage_recover_single_host is {_shown(refused.value)}: must be {SETTINGS['single_host'].allowed}"
+    if not limit and len(members) == 1:
+        return ""
     if not limit:
         why = "--limit is missing"
     elif limit in groups:

@@ -265,12 +265,21 @@ def test_a_run_for_one_host_is_refused_with_any_other_limit(limit: Any, told: st
     assert "must be the name of one host of 'itsm_nexus'; a group, a pattern or a list is not allowed" in said
 
 
+def test_a_run_for_one_host_needs_no_limit_if_there_is_only_one_host() -> None:
+    alone = {"all": ["app.one"], "itsm_nexus": ["app.one"]}
+    for limit, allowed in ((None, True), ("", True), ("all", False)):
+        said = recovery_settings.single_host(
+            "true", limit=limit, hosts="itsm_nexus", groups=alone, members=alone["itsm_nexus"]
+        )
+        assert (said == "") is allowed
+
+
 def test_an_invalid_limit_to_one_host_is_refused() -> None:
     assert refused("perhaps", "app.one") == "outage_recover_single_host is 'perhaps': must be true or false"
 
 
 def test_the_playbooks_that_event_rules_start_check_the_limit_in_each_play() -> None:
-    for name in ("outage_recover", "outage_triage"):
+    for name in ("outage_recover", "outage_triage", "outage_maintenance"):
         for play in yaml.safe_load((ROOT / "playbooks" / f"{name}.yml").read_text(encoding="utf-8")):
             wanted = "recovery_single_host(outage_recover_single_host | default(none), groups)"
             assert f"| itsm_nexus.runbook.{wanted}" in play["hosts"]
