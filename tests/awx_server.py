@@ -19,6 +19,8 @@ import urllib.parse
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+import jinja2
+import jinja2.sandbox
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -180,6 +182,8 @@ def _judge_notification(thing: Object) -> None:
         for texts in each.values():
             if set(texts) - {"message", "body"} or "\n" in texts.get("message", ""):
                 raise Refused({"messages": f"{texts}"})
+            for text in texts.values():
+                rendered(text, approval=event == "workflow_approval", artifacts={})
 
 
 def _judge_credential_type(thing: Object) -> None:

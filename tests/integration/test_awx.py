@@ -139,6 +139,13 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     assert (
         granted["outage_clean_start", "execute"] == granted["database_recover", "execute"] == [teams["ITSM approvers"]]
     )
+    # An approver can read the jobs before the approval.
+    for node in described()["awx_workflow_nodes"]:
+        if "template" in node:
+            assert teams["ITSM approvers"] in granted[node["template"], "read"]
+    assert [
+        each["name"] for each in awx.linked(templates["outage_triage_clean_start"], "notification_templates_success")
+    ] == ["ITSM clean start to approve"]
     assert awx.objects["schedules"] and awx.surveys
 
     # The launch in docs/awx.md answers the survey questions.

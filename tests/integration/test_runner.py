@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable
 
+import awx_server
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
@@ -288,6 +289,35 @@ def test_a_workflow_that_does_not_recover_ends_in_escalation(awx: Awx) -> None:
         assert (halted.rc != 0, outcome["outcome"], outcome["halted"]) == (True, "not_recovered", "Rows are missing.")
         assert outcome["data_loss"] == "suspected" and "DBA" in outcome["escalation"]["to"]
         assert service.pids() == pids
+
+
+def test_an_approver_learns_what_to_approve(awx: Awx) -> None:
+    awx.service.kill()
+    data = awx_server.described()
+    (node,) = (each for each in data["awx_workflow_nodes"] if each["identifier"] == "triage_again")
+    (template,) = (each for each in data["awx_job_templates"] if each["name"] == node["template"])
+    job = awx.launch(
+        template["playbook"],
+        outage_recover_reason="The phone rang",
+        outage_recover_ticket="INC-4711",
+        postmortem_language="ja",
+        **template["extra_vars"],
+    )
+    assert job.rc == 0
+    (mail,) = (each for each in data["awx_notification_templates"] if each["name"] in data["awx_notify_approvers"])
+    text = awx_server.rendered(mail["messages"]["success"]["body"], approval=False, artifacts=job.artifacts)
+    known = (
+        "itsm-system",
+        HOST,
+        "The phone rang",
+        "INC-4711",
+        "WAL",
+        "https://awx.example.com/#/jobs/playbook/1/output",
+    )
+    assert "承認または却下" in text and not [each for each in known if each not in text]
+    assert job.artifacts["outage_approval"][HOST]["cause"]
+    # The start of the last line is the link to the job.
+    assert text.splitlines()[-1].startswith("https://awx/")
 
 
 def test_a_cancelled_job_and_a_closing_job_leave_one_complete_document(awx: Awx) -> None:

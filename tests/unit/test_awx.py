@@ -79,10 +79,14 @@ def paths(start: str, *, by: str = "any") -> Iterator[List[str]]:
             yield [start, *rest]
 
 
+def playbook_of(template: str) -> str:
+    return str(TEMPLATES[template].get("playbook", template))
+
+
 def test_every_playbook_has_its_template_and_awx_lists_no_other_file() -> None:
     folder = ROOT / "playbooks"
     listed = {path for path in folder.rglob("*") if path.is_file() and could_be_playbook(path)}
-    with_template = {folder / f"{name}.yml" for name in [*TEMPLATES, "awx_configure"]}
+    with_template = {folder / f"{name}.yml" for name in [*map(playbook_of, TEMPLATES), "awx_configure"]}
     wrong = [f"{PLACE}, awx_job_templates lacks {path.stem}" for path in sorted(listed - with_template)]
     wrong += [
         f"{PLACE}, awx_job_templates has {path.stem}, a playbook that AWX does not list"
@@ -139,7 +143,7 @@ def test_choices_in_surveys_are_those_of_the_playbooks() -> None:
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_template_asks_for_the_variables_of_its_playbook(name: str) -> None:
     template = TEMPLATES[name]
-    playbook = (ROOT / "playbooks" / f"{name}.yml").read_text("utf-8")
+    playbook = (ROOT / "playbooks" / f"{playbook_of(name)}.yml").read_text("utf-8")
     if "import_playbook" in playbook:
         playbook += (ROOT / "playbooks" / "outage_recover.yml").read_text("utf-8")
     included = set(re.findall(r"tasks/(\w+\.yml)", playbook)) | set(re.findall(r"vars/(\w+\.yml)", playbook))
@@ -223,7 +227,7 @@ def test_a_clean_start_needs_an_approval_and_a_triage() -> None:
             before = path[: path.index("clean_start")]
             assert before[-2:] == ["triage_again", "approve_clean_start"]
             assert "restart" in before and "standard_recovery" in before
-    assert NODES["triage_again"]["extra_data"] == {"outage_triage_rung": "clean_start_recovery"}
+    assert TEMPLATES[NODES["triage_again"]["template"]]["extra_vars"] == {"outage_triage_rung": "clean_start_recovery"}
 
 
 def test_each_rung_is_verified() -> None:
