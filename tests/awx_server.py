@@ -216,6 +216,9 @@ class Awx:
         self.launched: List[Object] = []
         # A project's status after AWX has fetched it.
         self.fetched = "successful"
+        # The status and the output of an inventory update after it has ended, and all updates by ID.
+        self.synced, self.sync_output = "successful", "Read 1 host"
+        self.updates: Dict[int, Object] = {}
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         awx = self
@@ -293,13 +296,7 @@ class Awx:
         if kind == "roles":
             return self._associations(id_, parts[2], method, body)
         if kind == "inventory_updates":
-            return 200, {
-                "id": id_,
-                "status": "successful",
-                "finished": "now",
-                "failed": False,
-                "event_processing_finished": True,
-            }
+            return 200, self._update(id_, *parts[2:])
         if id_ not in self.objects[kind]:
             raise Refused("Not found.", 404)
         thing = self.objects[kind][id_]
@@ -331,6 +328,17 @@ class Awx:
             thing["status"] = self.fetched
         return 200, answer
 
+    def _update(self, id_: int, what: str = "") -> Object:
+        """Return an inventory update or its output. The first response shows the status before its end."""
+        update = self.updates[id_]
+        if what == "stdout":
+            return {"range": {}, "content": self.sync_output}
+        answer = {key: value for key, value in update.items() if key != "read"}
+        update["status"] = self.synced
+        update.update(failed=self.synced == "failed", event_processing_finished=True, finished="now", job_explanation="")
+        self.objects["inventory_sources"][update["inventory_source"]]["status"] = self.synced
+        return answer
+
     def _below(self, kind: str, thing: Object, what: str, method: str, body: Object) -> Tuple[int, Any]:
         if what == "survey_spec":
             if method == "POST":
@@ -341,8 +349,10 @@ class Awx:
             nodes = self.objects["workflow_job_template_nodes"].values()
             return 200, self._list([node for node in nodes if node["workflow_job_template"] == thing["id"]])
         if what == "update":
-            thing["status"] = "successful"
             update = next(self._ids)
+            read = {key: thing.get(key) for key in ("source_project", "source_path")}
+            self.updates[update] = {"id": update, "status": "pending", "inventory_source": thing["id"], "read": read}
+            thing["status"] = "pending"
             return 202, {"id": update, "status": "pending", "url": f"/api/v2/inventory_updates/{update}/"}
         if what == "launch" and method == "POST":
             # AWX ignores values that the template does not prompt for. This server rejects them instead.

@@ -176,6 +176,11 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     assert templates["outage_verify"]["timeout"] == 600
     assert "of_old" not in {each["identifier"] for each in awx.objects["workflow_job_template_nodes"].values()}
 
+    # A changed inventory source is read.
+    before = len(awx.updates)
+    controller.succeed(awx_inventory_path="inventories/other/hosts.yml")
+    assert [each["read"]["source_path"] for each in awx.updates.values()][before:] == ["inventories/other/hosts.yml"]
+
     # Operators' credentials are kept, and so are the organization and the credential type that they use.
     kind = awx.named("credential_types", "ITSM service login")
     awx.add("credentials", name="login", organization=organization["id"], credential_type=kind["id"])
@@ -215,3 +220,13 @@ def test_a_failed_project_update_is_reported(controller: Controller) -> None:
     done = controller.configure(awx_project_url="https://git.example.com/none")
     assert done.returncode != 0 and not controller.awx.objects["job_templates"]
     assert "AWX could not fetch https://git.example.com/none (failed)" in done.stdout
+
+
+def test_a_failed_inventory_update_is_reported_in_one_line(controller: Controller) -> None:
+    awx = controller.awx
+    awx.synced = "failed"
+    awx.sync_output = "Reading\n\x1b[0;31mERROR! Source path inventories/none not found.\x1b[0m\nEnd\n"
+    done = controller.configure(awx_inventory_path="inventories/none")
+    assert done.returncode != 0 and not awx.objects["job_templates"] and not awx.objects["schedules"]
+    reason = "(failed): ERROR! Source path inventories/none not found."
+    assert f"AWX could not read inventories/none of the project 'ITSM runbook project' {reason}" in done.stdout
