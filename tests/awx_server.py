@@ -219,6 +219,8 @@ class Awx:
         # The status and the output of an inventory update after it has ended, and all updates by ID.
         self.synced, self.sync_output = "successful", "Read 1 host"
         self.updates: Dict[int, Object] = {}
+        # The running jobs: the ID of the job, and how many more requests show it as running.
+        self.running: Dict[int, Tuple[Object, int]] = {}
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         awx = self
@@ -328,6 +330,19 @@ class Awx:
             thing["status"] = self.fetched
         return 200, answer
 
+    def run(self, template: Object, *, requests: int) -> None:
+        """Begin a job of a template. It ends after this number of requests for running jobs."""
+        self.running[next(self._ids)] = (template, requests)
+
+    def _running(self, query: Dict[str, str]) -> List[Object]:
+        """Return the running jobs whose template has the description, as AWX's unified_jobs."""
+        if set(query) != {"status__in", "unified_job_template__description__contains"}:
+            raise Refused({"detail": f"unified_jobs: {sorted(query)}"})
+        mark = query["unified_job_template__description__contains"]
+        found = [(id_, template) for id_, (template, _left) in self.running.items() if mark in template["description"]]
+        self.running = {id_: (each, left - 1) for id_, (each, left) in self.running.items() if left > 1}
+        return [{"id": id_, "name": template["name"], "status": "running"} for id_, template in found]
+
     def _update(self, id_: int, what: str = "") -> Object:
         """Return an inventory update or its output. The first response shows the status before its end."""
         update = self.updates[id_]
@@ -335,7 +350,9 @@ class Awx:
             return {"range": {}, "content": self.sync_output}
         answer = {key: value for key, value in update.items() if key != "read"}
         update["status"] = self.synced
-        update.update(failed=self.synced == "failed", event_processing_finished=True, finished="now", job_explanation="")
+        update.update(
+            failed=self.synced == "failed", event_processing_finished=True, finished="now", job_explanation=""
+        )
         self.objects["inventory_sources"][update["inventory_source"]]["status"] = self.synced
         return answer
 
@@ -386,6 +403,13 @@ class Awx:
         return {"count": len(found), "next": None, "previous": None, "results": found}
 
     def _found(self, kind: str, query: Dict[str, str]) -> List[Object]:
+        if kind == "unified_jobs":
+            return self._running(query)
+        for each in [each for each in self.objects.get(kind, {}).values() if each.get("pending_deletion")]:
+            each["pending_deletion"] -= 1
+            if not each["pending_deletion"]:
+                each["pending_deletion"] = 1
+                self._delete(kind, each)
         if kind == "unified_job_templates":
             things = [thing for each in UNIFIED for thing in self.objects[each].values()]
         else:
@@ -399,7 +423,7 @@ class Awx:
             ),
             "name__in": lambda: thing["name"] in value.split(","),
             "description__contains": lambda: value in thing["description"],
-            "pending_deletion": lambda: True,
+            "pending_deletion": lambda: bool(thing.get("pending_deletion")) == (value == "true"),
         }
         if key in tests:
             return tests[key]()
@@ -472,6 +496,12 @@ class Awx:
             raise Refused({"rrule": thing["rrule"]})
 
     def _delete(self, kind: str, thing: Object) -> None:
+        if any(template["id"] == thing["id"] for template, _left in self.running.values()):
+            raise Refused({"error": "Resource is being used by running jobs."}, 409)
+        if kind == "inventories" and not thing.get("pending_deletion"):
+            # AWX deletes an inventory in the background. Until then, its name is in use.
+            thing["pending_deletion"] = 3
+            return
         if kind == "credential_types" and any(
             each["credential_type"] == thing["id"] for each in self.objects["credentials"].values()
         ):

@@ -146,7 +146,9 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     assert [
         each["name"] for each in awx.linked(templates["outage_triage_clean_start"], "notification_templates_success")
     ] == ["ITSM clean start to approve"]
-    assert awx.objects["schedules"] and awx.surveys
+    # Without a credential, no schedule starts a job.
+    schedules = {each["name"]: each for each in awx.objects["schedules"].values()}
+    assert awx.surveys and schedules and not [name for name, each in schedules.items() if each["enabled"]]
 
     # The launch in docs/awx.md answers the survey questions.
     (by_api,) = re.findall(r"^```sh\n([^`]*curl [^`]*)^```", (ROOT / "docs/awx.md").read_text("utf-8"), re.MULTILINE)
@@ -176,15 +178,30 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     assert templates["outage_verify"]["timeout"] == 600
     assert "of_old" not in {each["identifier"] for each in awx.objects["workflow_job_template_nodes"].values()}
 
-    # A changed inventory source is read.
+    # A changed inventory source is read. A person has added a credential, so the schedules are enabled.
+    key = awx.add("credentials", name="key", organization=organization["id"], credential_type=1)
+    awx.links[templates["outage_detect"]["id"], "credentials"] = [key["id"]]
     before = len(awx.updates)
     controller.succeed(awx_inventory_path="inventories/other/hosts.yml")
     assert [each["read"]["source_path"] for each in awx.updates.values()][before:] == ["inventories/other/hosts.yml"]
+    assert [name for name, each in schedules.items() if not each["enabled"]] == [
+        "ITSM restore drill, every four weeks",
+        "ITSM recovery every minute, without an event rule",
+    ]
+    del awx.objects["credentials"][key["id"]]
+
+    # A recovery runs for longer than the playbook waits. A second recovery ends in time.
+    awx.run(templates["outage_recover"], requests=1000)
+    early = controller.configure(awx_state="absent", awx_absent_wait=1, awx_absent_interval=1)
+    assert early.returncode != 0 and "Running: outage_recover. Nothing but the schedules was removed." in early.stdout
+    assert not awx.objects["schedules"] and templates["outage_recover"]["id"] in awx.objects["job_templates"]
+    awx.running.clear()
+    awx.run(templates["outage_recover"], requests=2)
 
     # Operators' credentials are kept, and so are the organization and the credential type that they use.
     kind = awx.named("credential_types", "ITSM service login")
     awx.add("credentials", name="login", organization=organization["id"], credential_type=kind["id"])
-    left = controller.succeed(awx_state="absent")
+    left = controller.succeed(awx_state="absent", awx_absent_interval=1)
     assert "is kept, because it still contains login" in left
     kept = {kind: awx.names(kind) for kind, things in awx.objects.items() if things and kind != "approvals"}
     assert kept == {
@@ -225,8 +242,14 @@ def test_a_failed_project_update_is_reported(controller: Controller) -> None:
 def test_a_failed_inventory_update_is_reported_in_one_line(controller: Controller) -> None:
     awx = controller.awx
     awx.synced = "failed"
+    # AWX is still deleting the inventory of an earlier installation.
+    organization = awx.add("organizations", name=ORGANIZATION, description=described()["awx_mark"])
+    old = {"description": described()["awx_mark"], "organization": organization["id"], "pending_deletion": 5}
+    old = awx.add("inventories", name=described()["awx_inventory"], **old)
     awx.sync_output = "Reading\n\x1b[0;31mERROR! Source path inventories/none not found.\x1b[0m\nEnd\n"
     done = controller.configure(awx_inventory_path="inventories/none")
     assert done.returncode != 0 and not awx.objects["job_templates"] and not awx.objects["schedules"]
+    (inventory,) = awx.objects["inventories"].values()
+    assert inventory["id"] != old["id"] and not inventory.get("pending_deletion")
     reason = "(failed): ERROR! Source path inventories/none not found."
     assert f"AWX could not read inventories/none of the project 'ITSM runbook project' {reason}" in done.stdout

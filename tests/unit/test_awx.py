@@ -33,6 +33,7 @@ LADDER = list(RUNGS)
 OF_PLAYBOOKS: Dict[str, Any] = {
     "outage_recover_reason": {},
     "outage_recover_ticket": {},
+    "outage_recover_wait": {},
     "outage_recover_highest_rung": {"choices": LADDER},
     "outage_triage_rung": {"choices": LADDER},
     "outage_recover_single_host": {"choices": ["false", "true"]},

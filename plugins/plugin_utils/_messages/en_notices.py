@@ -45,9 +45,4 @@ SENTENCES: Dict[str, str] = {
     "asked.reachable_again": "wait for the result of this run: only the connection to the host is back",
     "asked.nothing": "no action is needed now; the postmortem lists the follow-up actions",
     "asked.find_out": "Find out what happened",
-    "approval.wanted": "Approve or deny a clean start of {service} on {host}",
-    "approval.reason": "Reason of the run: {reason}. Ticket: {ticket}",
-    "approval.cause": "Most likely cause: {cause}",
-    "approval.effect": "A clean start stops the service, makes a verified backup, checkpoints the WAL, rebuilds the modules and starts the service. No rows are deleted",
-    "approval.job": "Findings and evidence: {job}",
 }

@@ -83,10 +83,12 @@ SENTENCES: Dict[str, str] = {
     "screen.step": "its step",
     "screen.step_at_work": "{step}, process {pid} is running",
     "screen.step_idle": "{step}, no process is running now",
+    "screen.how_to_wait": "with -e outage_recover_wait=600",
+    "screen.how_to_wait.awx": 'and answer 600 to the survey question "How long may the job wait?"',
     "screen.wait_for_it": (
-        "Wait until the other run ends. To make this playbook wait, run it again with -e outage_recover_wait=600. It "
-        "waits up to 600 seconds and then starts. If the other run has crashed, its lock expires at {until}, or one "
-        "minute after its last process ends."
+        "Wait until the other run ends. To make this playbook wait, run it again {how}. It waits up to 600 seconds and "
+        "then starts. If the other run has crashed, its lock expires at {until}, or one minute after its last process "
+        "ends."
     ),
     "screen.maintenance": "MAINTENANCE: {host}, {seen}; no recovery is started until {until}",
     "screen.end_maintenance": "People are working on the service. To recover it now, end the maintenance:",
@@ -109,7 +111,7 @@ SENTENCES: Dict[str, str] = {
     "screen.healthy_open": "HEALTHY: {host}, incident {incident} is still open, because another run is working on the host; {touched}",
     "screen.closes_it": (
         "The other run closes the incident when it ends. If it has crashed, run this playbook again after {until}, "
-        "or run it now with -e outage_recover_wait=600: it waits for the lock and closes the incident."
+        "or run it now {how}: it waits for the lock and closes the incident."
     ),
     "screen.healthy_database": "HEALTHY: {host}, the database {path} is sound; {touched}",
     "screen.unreachable": "UNREACHABLE: {host}, {why}; {touched}",

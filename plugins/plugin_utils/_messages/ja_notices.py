@@ -30,9 +30,4 @@ SENTENCES: Dict[str, str] = {
     "asked.reachable_again": "再び接続できただけの段階です。この実行の結果をお待ちください",
     "asked.nothing": "現時点で対応は不要です。今後の対応はポストモーテムを参照してください",
     "asked.find_out": "状況を確認してください",
-    "approval.wanted": "{host} の {service} のクリーンスタートを承認または却下してください",
-    "approval.reason": "実行の理由: {reason}。チケット: {ticket}",
-    "approval.cause": "最も可能性の高い原因: {cause}",
-    "approval.effect": "クリーンスタートでは、サービスを停止し、検証済みのバックアップを作成し、WAL をチェックポイントし、モジュールを再構築してから、サービスを起動します。行は削除しません",
-    "approval.job": "所見と証拠: {job}",
 }

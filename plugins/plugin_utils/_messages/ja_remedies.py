@@ -70,4 +70,9 @@ SENTENCES: Dict[str, str] = {
     "deed.tls_renewed": "証明書を更新済み",
     "deed.tls_valid": "有効期限 {at}",
     "deed.tls_off": "{until} まで HTTPS は無効（パスワードは暗号化されずに送信される）",
+    "next_step.approval.wanted": "{host} の {service} のクリーンスタートを承認または却下してください",
+    "next_step.approval.reason": "実行の理由：{reason}。チケット：{ticket}",
+    "next_step.approval.cause": "最も可能性の高い原因：{cause}",
+    "next_step.approval.effect": "クリーンスタートでは、サービスを停止し、検証済みのバックアップを作成し、WAL をチェックポイントし、モジュールを再構築してから、サービスを起動します。行は削除しません",
+    "next_step.approval.job": "所見と証拠：{job}",
 }

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import restarts
@@ -441,14 +442,20 @@ def _unsound(step: incident_model.Step) -> bool:
 
 def _kept_out(words: Words, host: str, other: Mapping[str, Any], *, touched: str) -> List[str]:
     """Return the lines for a blocked run: the name, start and step of the other run, and what to do."""
-    fields = [*_other(words, other), ("next", words.say("screen.wait_for_it", until=words.when(other.get("until"))))]
+    fields = [
+        *_other(words, other),
+        ("next", words.say("screen.wait_for_it", how=_how_to_wait(words), until=words.when(other.get("until")))),
+    ]
     return [words.say("screen.kept_out", host=host, touched=touched), *aligned(words, fields)]
 
 
 def _left(words: Words, host: str, data: Mapping[str, Any], *, touched: str) -> List[str]:
     """Return the lines for a run that found the service healthy while another run was working on its incident."""
     other = data["locked_by"]
-    fields = [*_other(words, other), ("next", words.say("screen.closes_it", until=words.when(other.get("until"))))]
+    fields = [
+        *_other(words, other),
+        ("next", words.say("screen.closes_it", how=_how_to_wait(words), until=words.when(other.get("until")))),
+    ]
     head = words.say("screen.healthy_open", host=host, incident=data["id"], touched=touched)
     return [head, *aligned(words, fields)]
 
@@ -574,3 +581,8 @@ def _done(words: Words, incident: incident_model.Incident) -> List[str]:
         words.say("label", name=climb.name, text=words.joined(climb.facts)) if climb.name else words.joined(climb.facts)
         for climb in told
     ]
+
+
+def _how_to_wait(words: Words) -> str:
+    """Return how to make a run wait for another run. A job of AWX has a survey and no command line."""
+    return words.say("screen.how_to_wait.awx" if os.environ.get("AWX_HOST") else "screen.how_to_wait")
