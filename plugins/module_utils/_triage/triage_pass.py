@@ -10,7 +10,6 @@ process (see parallel), so if a part hangs or crashes, only its own result is lo
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import os
@@ -18,8 +17,8 @@ import time
 from typing import Any, Callable, Dict, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel, redact, safe_open, timestamps
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
+    assembled_facts,
     collect_application,
     collect_certificate,
     collect_changes,
@@ -39,13 +38,6 @@ Part = Callable[[Question], Dict[str, Any]]
 # Fraction of the deadline for each of the first steps. These steps query systemd, /proc and small files to find the
 # paths to check.
 _EARLY_SHARE = 0.15
-# Maximum time in seconds from the stop of a unit by a takeover to the recorded time of the takeover.
-_OWN_STOP = 1.0
-
-# Maximum time in seconds from the recorded start by a run to systemd's log line about this start. The run may stop the
-# service first.
-_OWN_START = 150.0
-
 _PATHS = ("database", "log", "working directory")
 # The parts that usually take the longest.
 _SLOWEST = ("log", "journal", "dependencies")
@@ -62,15 +54,6 @@ MODULES = "modules"
 _LAST_SHARE = 0.15
 # If a file cannot be read within this time, in seconds, its disk counts as not responding.
 _SIGN_OF_LIFE = 1.0
-
-
-def _since(facts: Mapping[str, Any], *, window: float) -> float:
-    """Return the start of the log window: window seconds before the unit ended, or before now."""
-    unit_facts = facts.get("unit") or {}
-    ended = unit_facts.get("exited_at") or unit_facts.get("inactive_enter_at")
-    if unit_facts.get("active_state") in ("failed", "inactive") and ended:
-        return timestamps.epoch(ended) - window
-    return time.time() - window
 
 
 def _app_dir(question: Question) -> Dict[str, Any]:
@@ -139,18 +122,16 @@ class Triage:
         until = time.monotonic() + timeout
         question = dataclasses.replace(
             self._base,
-            since=_since(self.done.facts, window=self._window),
+            since=assembled_facts.window_start(self.done.facts, window=self._window),
             # A part's commands must end before the part itself times out, so that no process is left behind.
             budget=timeout * 0.9,
             until=until - timeout * 0.1,
             known=dataclasses.replace(self._known, secrets=self.done.secrets),
         )
-        run = functools.partial(_run, niceness=self._niceness)
-        questions = {name: functools.partial(run, part, question) for name, part in parts.items()}
-        answers = parallel.ask(
-            questions, timeout=timeout, after=after, first=_SLOWEST, until=until, meanwhile=meanwhile
-        )
-        self.done.take(answers)
+        nice = self._niceness
+        questions = {name: functools.partial(_run, part, question, niceness=nice) for name, part in parts.items()}
+        limits: Dict[str, Any] = {"timeout": timeout, "until": until}
+        self.done.take(parallel.ask(questions, after=after, first=_SLOWEST, meanwhile=meanwhile, **limits))
 
     def ask_all(self, database_timeout: float, *, respond: Optional[Callable[[], Mapping[str, Part]]] = None) -> None:
         """Run all parts before the deadline. Only the database check is allowed database_timeout more seconds.
@@ -286,85 +267,13 @@ class Triage:
 
     def facts(self) -> Dict[str, Any]:
         """Return the facts from all parts so far, and the facts that this process determines itself."""
-        service, facts = self._service, copy.deepcopy(self.done.facts)
-        for name in (MODULES, FIRST_ANSWER):
-            facts.pop(name, None)
-        if self._record is not None:
-            _as_before_the_takeover(facts, self._record)
-            _mark_own_exits(facts, self._record)
-        exists, pid_file = (facts.pop(name, None) for name in ("app_dir", "pid_file"))
-        facts.pop("files", None)
-        tables = facts["migrations"].pop("schema", None)
-        read = None if tables is None else {"schema": tables, "names": facts["migrations"]["completed"]}
-        version = self.done.of("node").get("version")
-        facts["changes"] = collect_changes.with_schema(self.done.of("changes"), read, version)
-        facts["migrations"] = collect_application.with_pending(facts["migrations"], facts.pop("migrations_shipped"))
-        for item in facts["disk"]:
-            item.setdefault("path", self._places()[item["use"]])
-        for item in facts["paths"]:
-            item.setdefault("what", item.pop("use", None))
-        facts["database"] = {**facts["database"], **self._database()}
-        facts["service"] = {
-            "app_dir": service.app_dir,
-            "app_dir_exists": exists if isinstance(exists, bool) else None,
-            "manager": service.manager,
-            "unit": service.unit,
-            "pid_file_exists": pid_file if isinstance(pid_file, bool) else None,
-            "https_port": service.https_port,
-            "http_port": service.http_port,
-            "health_path": service.health_path,
-        }
-        first = procfs.read_process(1)
-        facts["window"] = {
-            "since": timestamps.iso(_since(facts, window=self._window)),
-            # The facts that matter for the outage are from before a start.
-            "until": self._until or timestamps.now(),
-            # In a container, process 1 starts with the container.
-            "booted_at": first.started_at if first is not None else None,
-        }
-        return facts
-
-
-def _as_before_the_takeover(facts: Dict[str, Any], record: Mapping[str, Any]) -> None:
-    """Restore the unit's facts from before this incident's takeover, and omit the takeover's own stop.
-
-    A stop resets the unit's result, exit and restart counter. In the journal, the takeover's stop looks like a stop
-    by a person.
-    """
-    takeover, exited, unit = record.get("takeover"), record.get("last_exit"), facts.get("unit")
-    if not takeover or not isinstance(unit, dict) or unit.get("active_state") != "inactive":
-        return
-    at = takeover["at"]
-    journal = facts.get("journal")
-    if isinstance(journal, dict):
-        before = timestamps.iso(timestamps.epoch(at) - _OWN_STOP)
-        journal["stops"] = [item for item in journal.get("stops") or () if item["at"] < before]
-    unit["taken_over_at"] = at
-    if exited:
-        unit.update(
-            active_state="activating",
-            sub_state=takeover["sub_state"],
-            result=exited["result"],
-            exit_code=exited["code"] or None,
-            exit_status=exited["status"],
-            restarts=exited["restarts"],
-            last_pid=exited["pid"] or unit.get("last_pid"),
-            exited_at=exited["at"] or unit.get("exited_at"),
+        return assembled_facts.of_pass(
+            self.done,
+            self._service,
+            own_parts=(MODULES, FIRST_ANSWER),
+            database=self._database(),
+            places=self._places(),
+            record=self._record,
+            window=self._window,
+            until=self._until,
         )
-
-
-def _mark_own_exits(facts: Dict[str, Any], record: Mapping[str, Any]) -> None:
-    """Omit the exits that a takeover caused, and mark the exits (ours) that followed a start by a run."""
-    journal = facts.get("journal")
-    if not isinstance(journal, dict):
-        return
-    kills = [(kill["from"], kill["until"]) for kill in record.get("kills") or ()]
-    exits = [item for item in journal.get("exits") or () if not any(a <= item["at"] <= b for a, b in kills)]
-    starts = sorted(item["at"] for item in journal.get("starts") or ())
-    own = set()
-    for start in record.get("starts") or ():
-        begun = timestamps.epoch(start["at"])
-        own.add(next((at for at in starts if 0 <= timestamps.epoch(at) - begun <= _OWN_START), None))
-    for item in exits:
-        item["ours"] = max((at for at in starts if at <= item["at"]), default="") in own
-    journal["exits"] = exits

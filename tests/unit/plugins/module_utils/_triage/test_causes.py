@@ -974,7 +974,10 @@ def test_every_fact_that_a_rule_reads_is_collected(read_by_rules):
     packages = pathlib.Path(table.__file__).parents[2]
     gathering = {
         *(packages / "_triage").glob("collect_*.py"),
-        *(packages / "_triage" / f"{name}.py" for name in ("run", "triage_pass", "context", "evidence")),
+        *(
+            packages / "_triage" / f"{name}.py"
+            for name in ("run", "triage_pass", "assembled_facts", "context", "evidence")
+        ),
         *(packages / "_sqlite").glob("*.py"),
         *(packages / f"{name}.py" for name in GATHERING),
     }
@@ -988,7 +991,8 @@ def test_every_fact_that_a_rule_reads_is_collected(read_by_rules):
     ]
     assert lacks == [], "\n".join(lacks)
     # The code that collects a part contains the part's name as a string, either alone or with a suffix like ":log".
-    source = "".join((packages / "_triage" / name).read_text(encoding="utf-8") for name in ("run.py", "triage_pass.py"))
+    places = (packages / "_triage" / f"{name}.py" for name in ("run", "triage_pass", "assembled_facts"))
+    source = "".join(path.read_text(encoding="utf-8") for path in places)
     assert not {part for part, name in read_by_rules if part == name and not re.search(rf'"{part}["\]:]', source)}
 
 

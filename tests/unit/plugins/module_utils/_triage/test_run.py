@@ -27,13 +27,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import x509
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
+    assembled_facts,
     collect_application,
     collect_host,
     collect_logs,
     collect_paths,
     collect_service,
     outage_signs,
-    triage_pass,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
@@ -857,9 +857,9 @@ def test_the_kernel_log_is_read_with_another_command(service):
 
 def test_the_window_begins_before_the_end_of_the_unit():
     ended = {"active_state": "failed", "exited_at": timestamps.iso(1000000.0)}
-    assert triage_pass._since({"unit": ended}, window=600) == 999400.0
+    assert assembled_facts.window_start({"unit": ended}, window=600) == 999400.0
     running = {"active_state": "active", "exited_at": timestamps.iso(1000000.0)}
-    assert triage_pass._since({"unit": running}, window=600) == pytest.approx(time.time() - 600, abs=5)
+    assert assembled_facts.window_start({"unit": running}, window=600) == pytest.approx(time.time() - 600, abs=5)
 
 
 # Functions that run in parallel.
@@ -1226,8 +1226,8 @@ def test_exits_that_a_run_caused_are_omitted_or_marked():
     exits = [{"at": at(second), "text": "Main process exited"} for second in (5, 20, 30, 50)]
     facts = {"journal": {"starts": starts, "exits": exits}}
     record = {"starts": [{"at": at(11), "run": "r"}], "kills": [{"from": at(29), "until": at(31)}]}
-    triage_pass._mark_own_exits(facts, record)
+    assembled_facts._mark_own_exits(facts, record)
     found = [(item["at"], item["ours"]) for item in facts["journal"]["exits"]]
     assert found == [(at(5), False), (at(20), True), (at(50), False)]
     for journal in (None, {}, {"error": "no journal"}):
-        triage_pass._mark_own_exits({"journal": journal}, {})
+        assembled_facts._mark_own_exits({"journal": journal}, {})
