@@ -23,6 +23,7 @@ description:
     take a lease.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease.call
 attributes:
   check_mode:
     support: full
@@ -68,14 +69,6 @@ options:
       Pass this id to the other calls.
     type: str
     default: ""
-  call:
-    description:
-      - The name of this call. The action plugin sets this option, so do not set it in a task.
-      - If the connection is lost, the controller repeats the call with the same name. The repeated call waits for the
-        first call to end and returns the result of the first call. No action is repeated.
-    type: str
-    default: ""
-    version_added: 0.2.0
   step:
     description:
       - Current step of the run. Another run that must wait or is refused reports this step. Defaults to the rung that
