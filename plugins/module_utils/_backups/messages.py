@@ -21,16 +21,26 @@ ENGLISH: Dict[str, str] = {
     **service_messages.ENGLISH,
     # Backups.
     "reason.backup.running": "Another backup or restore drill is running on this host (lock {path})",
-    "reason.backup.list_not.read": "Cannot read the list of backups {path}: {why}. No backup was made or removed. Move the file away; the backups that it lists are then kept forever",
+    "reason.backup.list_not.read": (
+        "Cannot read the list of backups {path}: {why}. No backup was made or removed. Move the file away; the "
+        "backups that it lists are then kept forever"
+    ),
     "reason.backup.list_not.write": "Cannot write the list of backups {path}: {why}",
     "reason.backup.not_listed": "{path} is not in the list of backups",
     "reason.backup.not_verified": "{path} is in the list of backups, but it was not verified. The run that made it was killed, or is still running",
     "reason.backup.not_removed": "Cannot remove the old backup {path}: {why}",
     "reason.backup.not_read": "Cannot read the backup {path}: {why}",
     "reason.backup.changed": "The backup {path} has {size} bytes now, but it had {listed} bytes when it was verified",
-    "reason.backup.fewer": "The backup {path} is sound, but it lacks a table of the previous backup, or more than half of its rows: {tables}. No old backup was removed. If the rows were deleted on purpose, run the backup once with backup_accept_fewer_rows=true",
+    "reason.backup.fewer": (
+        "The backup {path} is sound, but it lacks a table of the previous backup, or more than half of its rows: "
+        "{tables}. No old backup was removed. If the rows were deleted on purpose, run the backup once with "
+        "backup_accept_fewer_rows=true"
+    ),
     "reason.backup.table": "{table} had {rows} rows and has {now}",
-    "reason.backup.command_user": "The backup was not copied to another host: there is no user {user} on this host. Set command_user (backup_off_host_user) to an existing user",
+    "reason.backup.command_user": (
+        "The backup was not copied to another host: there is no user {user} on this host. Set command_user "
+        "(backup_off_host_user) to an existing user"
+    ),
     "reason.backup.command_not_run": "The backup was not copied to another host: cannot run {program}: {why}",
     "reason.backup.command_late": "The backup was not copied to another host: {program} did not finish within {seconds} s and was killed",
     "reason.backup.command_failed": "The backup was not copied to another host: {program} ended with exit code {code}: {said}",
@@ -40,17 +50,29 @@ ENGLISH: Dict[str, str] = {
     "reason.drill.as_root": "A restore drill does not start the service as root. Set User= in the unit {unit}",
     "reason.drill.no_command": "The unit {unit} has no ExecStart command",
     "reason.drill.not_a_file": "backup {path} is not a regular file",
-    "reason.drill.no_room": "A restore drill needs {needed} bytes in {folder}, but only {free} are free. Free some space, or set scratch_dir (restore_drill_dir) to another folder",
-    "reason.drill.no_memory": "A restore drill may use up to {needed} bytes of memory, but only {free} are free on this host. If the service needs less, set memory (restore_drill_memory) to a lower value",
+    "reason.drill.no_room": (
+        "A restore drill needs {needed} bytes in {folder}, but only {free} are free. Free some space, or set "
+        "scratch_dir (restore_drill_dir) to another folder"
+    ),
+    "reason.drill.no_memory": (
+        "A restore drill may use up to {needed} bytes of memory, but only {free} are free on this host. If the "
+        "service needs less, set memory (restore_drill_memory) to a lower value"
+    ),
     "reason.drill.folder_closed": "User {user} cannot reach the folder {folder}. Set restore_drill_dir to a folder that this user can enter",
-    "reason.drill.not_prepared": "Cannot prepare the restore drill in {folder}: {why}. Set scratch_dir (restore_drill_dir) to a folder that only root can change",
+    "reason.drill.not_prepared": (
+        "Cannot prepare the restore drill in {folder}: {why}. Set scratch_dir (restore_drill_dir) to a folder that "
+        "only root can change"
+    ),
     "reason.drill.not_started": "Cannot start the service with the restored database: {why}",
     "reason.drill.not_isolated": "The service was not started, because systemd cannot isolate it on this host: {why}",
     "reason.drill.ended": "With the restored database, the service ended before it became healthy. Its last line: {said}",
     "reason.drill.said_nothing": "it printed nothing",
     "reason.drill.not_healthy": "With the restored database, the service did not become healthy within {seconds} s: {why}. Its last line: {said}",
     "reason.drill.not_asked": "Cannot send a request into the network of the drill: {why}",
-    "reason.drill.other_database": "The service did not open the restored database. Check that the service reads the path of its database from the variable {variable} (nexus_db_path_variable)",
+    "reason.drill.other_database": (
+        "The service did not open the restored database. Check that the service reads the path of its database from "
+        "the variable {variable} (nexus_db_path_variable)"
+    ),
     "reason.drill.login": "The login failed with the restored database: {why}",
     "reason.drill.rows_lost": "The service removed rows from the restored database: {tables}",
     "reason.drill.not_sound": "The restored database was not sound after the service had used it: {why:;}",

@@ -19,7 +19,11 @@ ENGLISH: Dict[str, str] = {
     **messages.ENGLISH,
     # Errors.
     "reason.discovery.none": "No unit and no process on this host runs node with a server.js. Set nexus_unit to the name of the unit",
-    "reason.discovery.no_folder": "nexus_app_dir is {path}, but this host has no such folder, and no unit or process runs node with a server.js. Set nexus_app_dir to the absolute path of the application's folder, mount its disk, or set nexus_unit to the name of the unit",
+    "reason.discovery.no_folder": (
+        "nexus_app_dir is {path}, but this host has no such folder, and no unit or process runs node with a "
+        "server.js. Set nexus_app_dir to the absolute path of the application's folder, mount its disk, or set "
+        "nexus_unit to the name of the unit"
+    ),
     "reason.discovery.several_units": "Several units may be the service: {names}. Set nexus_unit to one of these names",
     "reason.discovery.several_processes": "Several processes may be the service. They run in {folders}. Set nexus_app_dir to one of these folders",
     # Where a value was found.
@@ -27,7 +31,10 @@ ENGLISH: Dict[str, str] = {
     "discovery.source.answers": "the service answers requests to this path",
     "discovery.source.answer_status": 'the service answers with status "{word}"',
     "discovery.source.backup_names": "names of the backups, such as {names}",
-    "discovery.source.beside_output": "the path of the current output file {path}, with the date removed from its name. When a recovery starts the service, it redirects the output to the path without the date",
+    "discovery.source.beside_output": (
+        "the path of the current output file {path}, with the date removed from its name. When a recovery starts the "
+        "service, it redirects the output to the path without the date"
+    ),
     "discovery.source.backups": "number of copies of a SQLite database in these folders: {number}",
     "discovery.source.file_and_process": "{name} in {path}, the same as in the running process",
     "discovery.source.file_variable": "{name} in {path}",
@@ -59,37 +66,72 @@ ENGLISH: Dict[str, str] = {
     "discovery.question.app_dir": "In which folder does the service run? The unit has no WorkingDirectory, and no process of the service is running",
     "discovery.question.backups": "Where are the backups of the database? None of the usual folders contains a SQLite database",
     "discovery.question.certificate": "Which certificate does the service use? No variable in its environment names the file",
-    "discovery.question.changed_since": "Is a restart planned? {name} in {path} differs from the value in the running process. The value in the running process is used",
+    "discovery.question.changed_since": (
+        "Is a restart planned? {name} in {path} differs from the value in the running process. The value in the "
+        "running process is used"
+    ),
     "discovery.question.command": "Which command starts the service? Neither a unit nor a process shows it",
     "discovery.question.confined": "Are the discovered paths valid on the host? The unit has its own root folder or a dynamic user",
-    "discovery.question.database": "Which file is the database? No process has it open, and no setting names it. SQLite databases in the application's folder: {paths}",
+    "discovery.question.database": (
+        "Which file is the database? No process has it open, and no setting names it. SQLite databases in the "
+        "application's folder: {paths}"
+    ),
     "discovery.question.disk_silent": "The disk with {path} did not answer. Run the discovery again when the disk answers",
-    "discovery.question.down": "The service is not running. The values come from the unit, the environment and files. Run the discovery again when the service is running",
+    "discovery.question.down": (
+        "The service is not running. The values come from the unit, the environment and files. Run the discovery "
+        "again when the service is running"
+    ),
     "discovery.question.file_unread": "Which variables does {path} set? {why}",
     "discovery.question.health": "Which path answers the health request? None of the usual paths answers with JSON that contains status",
     "discovery.question.hidden": "Does the connection use become? This account cannot inspect the open files of the service",
     "discovery.question.https_unknown": "Is HTTPS on? The environment names an HTTPS port, but does not contain ENABLE_HTTPS",
-    "discovery.question.launcher": "Can the unit start node itself? It starts {program}, which starts node. Signals may then not reach the service, and systemd may not see its exit code",
+    "discovery.question.launcher": (
+        "Can the unit start node itself? It starts {program}, which starts node. Signals may then not reach the "
+        "service, and systemd may not see its exit code"
+    ),
     "discovery.question.log_file": "Which log file does the service write to? systemd does not show the path from StandardOutput",
-    "discovery.question.login": "Should a recovery also check that users can log in? If so, set nexus_login_username to an account that exists only for this check, and store its password in a vault. If not, set nexus_login_password to an empty string: the login is then not checked",
+    "discovery.question.login": (
+        "Should a recovery also check that users can log in? If so, set nexus_login_username to an account that "
+        "exists only for this check, and store its password in a vault. If not, set nexus_login_password to an empty "
+        "string: the login is then not checked"
+    ),
     "discovery.question.missing_file": "Does the service use another file? {path} does not exist",
-    "discovery.question.other_folder": "Is {found} the application's folder? nexus_app_dir is {path} in the inventory, but this host has no such folder. nexus_app_dir must be the absolute path of an existing folder",
+    "discovery.question.other_folder": (
+        "Is {found} the application's folder? nexus_app_dir is {path} in the inventory, but this host has no such "
+        "folder. nexus_app_dir must be the absolute path of an existing folder"
+    ),
     "discovery.question.no_folder": "Is the disk mounted? The folder {path} does not exist",
     "discovery.question.no_https": "Can the service read its certificate? ENABLE_HTTPS is true, but the service does not speak HTTPS on any port",
     "discovery.question.no_section": "Is NODE_ENV correct? {path} has no section {section}",
     "discovery.question.no_service": "Is the service installed in {path}? No unit and no process runs it",
     "discovery.question.node_env": "Is NODE_ENV missing on purpose? Without NODE_ENV, knex uses the development section of the knexfile",
-    "discovery.question.not_a_path": "Which file is the database? {name} is set, but its value is not a path. The value is not shown, because it may contain a password",
-    "discovery.question.not_local": "Can the service listen on localhost? The checks connect to localhost, but the service does not listen there on port {ports}",
+    "discovery.question.not_a_path": (
+        "Which file is the database? {name} is set, but its value is not a path. The value is not shown, because it "
+        "may contain a password"
+    ),
+    "discovery.question.not_local": (
+        "Can the service listen on localhost? The checks connect to localhost, but the service does not listen there "
+        "on port {ports}"
+    ),
     "discovery.question.open_databases": "Which of these files is the database? The running process has all of them open: {paths}",
     "discovery.question.others": "Is the inventory correct? These may also be the service: {names}",
     "discovery.question.port": "Which port does the service use? Its environment does not contain {name}, and the service is not running",
     "discovery.question.release_git": "Is each release a git tag? If so, set this variable to git. {path} is a git repository",
     "discovery.question.release_link": "Is a release activated with a link? If so, set this variable to symlink. {path} is a link to {target}",
-    "discovery.question.required": "Which variables does the service need to start? Its environment does not contain {missing}. It contains these variables: {names}",
-    "discovery.question.secret_argument": "Which command starts the service? The command is not shown, because an argument looks like a secret. Move the secret to the environment file",
+    "discovery.question.required": (
+        "Which variables does the service need to start? Its environment does not contain {missing}. It contains "
+        "these variables: {names}"
+    ),
+    "discovery.question.secret_argument": (
+        "Which command starts the service? The command is not shown, because an argument looks like a secret. Move "
+        "the secret to the environment file"
+    ),
     "discovery.question.no_environment_file": "Which file contains the environment variables of the service? No such file was found",
-    "discovery.question.no_such_file": "Which file contains the environment variables of the service? nexus_environment_file is {path} in the inventory, but this host has no such file. If the service has no environment file, set nexus_environment_file to an empty string",
+    "discovery.question.no_such_file": (
+        "Which file contains the environment variables of the service? nexus_environment_file is {path} in the "
+        "inventory, but this host has no such file. If the service has no environment file, set "
+        "nexus_environment_file to an empty string"
+    ),
     "discovery.question.several_files": "Which of these files contains the secrets and the path of the database? {paths}",
     "discovery.question.several_ports": "Which of these ports do users connect to? {ports}",
     "discovery.question.silent_ports": "What is port {ports} for? The service listens there, but answers neither HTTPS nor HTTP requests",
@@ -101,7 +143,10 @@ ENGLISH: Dict[str, str] = {
     "discovery.information.node_env": "NODE_ENV is {value} ({source})",
     "discovery.information.package": "package.json: {name} {version}",
     "discovery.information.proxy": "{program} may be in front of the service: line {line} of {path} names port {port}",
-    "discovery.information.restart": "systemd: Restart={restart}, RestartSec={delay}, start limit {burst} in {interval}, TimeoutStopSec={stop}, KillMode={kill}",
+    "discovery.information.restart": (
+        "systemd: Restart={restart}, RestartSec={delay}, start limit {burst} in {interval}, TimeoutStopSec={stop}, "
+        "KillMode={kill}"
+    ),
     "discovery.information.unit_missing": "The inventory names the unit {unit}, which does not exist on this host",
 }
 

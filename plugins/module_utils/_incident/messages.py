@@ -22,8 +22,14 @@ ENGLISH: Dict[str, str] = {
     "reason.holding.start_unknown": "Unit {unit} is held, but it is unknown whether a start is in progress: {why}",
     "reason.holding.start_goes_on": "Unit {unit} is held, but a start that was already in progress continues: {why}",
     "reason.holding.not_released": "Cannot release unit {unit}: {path}: {why}",
-    "reason.holding.held": "The start is held by incident {incident}. To release it, run database_recover.yml, which checks the database first, or outage_release.yml with a reason",
-    "reason.holding.held_for": "The start is held by incident {incident} ({reason}). To release it, run database_recover.yml, which checks the database first, or outage_release.yml with a reason",
+    "reason.holding.held": (
+        "The start is held by incident {incident}. To release it, run database_recover.yml, which checks the "
+        "database first, or outage_release.yml with a reason"
+    ),
+    "reason.holding.held_for": (
+        "The start is held by incident {incident} ({reason}). To release it, run database_recover.yml, which checks "
+        "the database first, or outage_release.yml with a reason"
+    ),
     "reason.holding.no_incident": "unknown",
     # The takeover of a unit from systemd.
     "reason.takeover.not_armed": "Cannot arm the dead-man timer of {unit}: {why}",
@@ -32,7 +38,10 @@ ENGLISH: Dict[str, str] = {
     # The lease: one run at a time.
     "reason.lease.busy": "Cannot lock {path}: another call has held it for {seconds} s",
     "reason.lease.lost": "Run {run} has lost the lease of {folder}: run {other} took it at {since}; nothing was done",
-    "reason.lease.taken": "Another run is working on this host: {run}, since {since}, at step {step}. Its lease of {folder} ends at {until} unless that run renews the lease; {working}",
+    "reason.lease.taken": (
+        "Another run is working on this host: {run}, since {since}, at step {step}. Its lease of {folder} ends at "
+        "{until} unless that run renews the lease; {working}"
+    ),
     "reason.lease.working": "process {pid} of that run is running",
     "reason.lease.idle": "that run has no running process now",
     # The calls of a run.
@@ -42,7 +51,10 @@ ENGLISH: Dict[str, str] = {
     "reason.record.not_kept": "Cannot save the incident record in {folder} or in {spare}: {why}",
     "reason.record.no_run": "option 'run' is empty: state {state} requires the run that state=open returned",
     "reason.record.none_open": "Cannot record {state} for run {run} in {folder}: no incident is open. Use state=open first",
-    "reason.record.of_others": "Cannot record {state} for run {run} in {folder}: this run has not opened or continued incident {incident}. Use state=open first",
+    "reason.record.of_others": (
+        "Cannot record {state} for run {run} in {folder}: this run has not opened or continued incident {incident}. "
+        "Use state=open first"
+    ),
     "reason.record.number.lease": "option 'lease' is {value}: must be above 0 and at most {most} seconds",
     "reason.record.number.wait": "option 'wait' is {value}: must be 0 or more seconds",
     "reason.record.number.window": "option 'window' is {value}: must be more than 0 seconds",
@@ -52,9 +64,15 @@ ENGLISH: Dict[str, str] = {
     # The maintenance.
     "reason.maintenance.no_end": "maintenance_until is empty: a maintenance window must have an end; {allowed}",
     "reason.maintenance.not_an_end": "maintenance_until is {until}: {allowed}",
-    "reason.maintenance.allowed": "must be a time with its time zone, such as 2026-03-02T04:00:00Z or 2026-03-02 13:00+09:00, or a duration from now, such as +2h, +90m or +1d12h",
+    "reason.maintenance.allowed": (
+        "must be a time with its time zone, such as 2026-03-02T04:00:00Z or 2026-03-02 13:00+09:00, or a duration "
+        "from now, such as +2h, +90m or +1d12h"
+    ),
     "reason.maintenance.ended": "maintenance_until is {until}, which is {at}: must be in the future",
     "reason.maintenance.only_reason": "maintenance_reason is {reason}, but maintenance_until is empty: a maintenance window must have an end",
-    "reason.maintenance.relative": "maintenance_until is {until}: each run would count this time from its own start, so the maintenance would never end. Set a time with its time zone, such as 2026-03-02T04:00:00Z",
+    "reason.maintenance.relative": (
+        "maintenance_until is {until}: each run would count this time from its own start, so the maintenance would "
+        "never end. Set a time with its time zone, such as 2026-03-02T04:00:00Z"
+    ),
     "reason.maintenance.not_written": "Cannot write {path}: {why}",
 }

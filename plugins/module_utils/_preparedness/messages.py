@@ -2,7 +2,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# ruff: noqa: E501 - a sentence is one line.
 
 """English messages about facts for the readiness report.
 
@@ -17,7 +16,10 @@ from typing import Dict
 ENGLISH: Dict[str, str] = {
     # Why a backup cannot be restored, or is older than its file.
     "ready.backup.older_schema": "it lacks {number} migrations, starting with {first}",
-    "ready.backup.without_wal": "it was copied without its -wal file: its newest data is from {last}, but when it was copied, the database already had data from {newest}",
+    "ready.backup.without_wal": (
+        "it was copied without its -wal file: its newest data is from {last}, but when it was copied, the database "
+        "already had data from {newest}"
+    ),
     # Why a fact was not collected.
     "ready.part.late": "no answer within {seconds} s",
     "ready.part.settings": "the settings of the service are invalid",

@@ -21,7 +21,10 @@ ENGLISH: Dict[str, str] = {
     # Problems.
     "finding.db_corrupt.in_use": "The database {path} is not sound: {why}",
     "finding.db_locked.blocks_all": "Process {pid} ({command}, user {user}, age {age}) has blocked all writes to the database for at least {seconds} s",
-    "finding.db_locked.by_service": "The service itself (process {pid}) has kept a write transaction open for at least {seconds} s, which blocks all other writes",
+    "finding.db_locked.by_service": (
+        "The service itself (process {pid}) has kept a write transaction open for at least {seconds} s, which blocks "
+        "all other writes"
+    ),
     "finding.db_locked.unseen": "A process that is not visible on this host has blocked all writes to the database for at least {seconds} s",
     "finding.wal_growing": "The -wal file of the database {path} is {mib} MiB in size and keeps growing, because no checkpoint empties it",
     "finding.disk_full.percent": "Almost no space is left on {mount} ({percent} % used)",
@@ -43,7 +46,10 @@ ENGLISH: Dict[str, str] = {
     # Damage to the database of a service that a person has released.
     "finding.accepted": "{summary}. Accepted by a person on {at}: {reason}",
     "finding.not_accepted": "{summary}. The person who released the service on {at} ({reason}) did not accept this damage",
-    "remedy.accepted": "Agree on a time to repair or restore the database, then run database_recover.yml. To see what each method would lose, run it with --check first",
+    "remedy.accepted": (
+        "Agree on a time to repair or restore the database, then run database_recover.yml. To see what each method "
+        "would lose, run it with --check first"
+    ),
     "finding.unconfirmed": "The problem of the open incident could not be checked again: {why}",
     # Why a check was not done.
     "reason.unready.status": "{path} answered with status {status}",

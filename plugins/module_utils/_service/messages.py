@@ -48,7 +48,10 @@ ENGLISH: Dict[str, str] = {
     "reason.process.unit_not_stopped": "Cannot stop unit {unit}: {why} ({state}); see journalctl -u {unit}",
     "reason.process.unit_not_restarted": "Cannot restart unit {unit}: {why} ({state}); see journalctl -u {unit}",
     "reason.process.unit_ended": "Unit {unit} did not stay up: {why} ({state}); see journalctl -u {unit}",
-    "reason.process.start_skipped": "The start guard did not let unit {unit} start: {why}. The data is in doubt. Run database_recover.yml, or outage_release.yml with a reason",
+    "reason.process.start_skipped": (
+        "The start guard did not let unit {unit} start: {why}. The data is in doubt. Run database_recover.yml, or "
+        "outage_release.yml with a reason"
+    ),
     "reason.process.condition": "Unit {unit} was not started, because a condition (ExecCondition=) is not met; see journalctl -u {unit}",
     "reason.process.late": "it did not finish within {seconds} s",
     "reason.process.exit_code": "exit code {code}",
@@ -67,7 +70,10 @@ ENGLISH: Dict[str, str] = {
     "reason.process.port_taken": "port {port} by pid {pid} ({command}, user {user})",
     "reason.process.database_unread": "Cannot check the database before the start: {why}",
     "reason.process.lost_database": "The service is not started: its database {path} is missing or empty, and the {bytes} bytes in its -wal file would be lost",
-    "reason.process.only_copy": "The service is not stopped: its database file {path} was deleted, and process {pid} has the only copy. Copy the database and its -wal file from /proc/{pid}/fd, then stop the service manually",
+    "reason.process.only_copy": (
+        "The service is not stopped: its database file {path} was deleted, and process {pid} has the only copy. Copy "
+        "the database and its -wal file from /proc/{pid}/fd, then stop the service manually"
+    ),
     "reason.process.came_back": "Cannot stop the service: it came back {times} times, now as pid {pid}; its parent, pid {parent}, seems to be restarting it",
     "reason.process.start_refused": "The service is not started. {why}",
     # Actions that failed, and why.
@@ -109,7 +115,10 @@ ENGLISH: Dict[str, str] = {
     "reason.release.schema_newer": "the schema is newer than {release}, which does not have {names}",
     "reason.release.schema_newer_more": "the schema is newer than {release}, which does not have {names} and {number} more",
     "reason.release.gone_back": "the release was already rolled back, from {old} to {new} at {at}; to roll back further, name the release",
-    "reason.release.git_as_root": "app_dir: git would run as root in {folder}, but other accounts can change {path}. Switch the release manually, or make one account the owner of the whole repository",
+    "reason.release.git_as_root": (
+        "app_dir: git would run as root in {folder}, but other accounts can change {path}. Switch the release "
+        "manually, or make one account the owner of the whole repository"
+    ),
     "reason.release.git_late": "git {command} in {folder} did not finish in time and was killed",
     "reason.release.git_failed": "git {command} in {folder} failed: {why}",
     "reason.release.unknown": "{folder} has no release {release}",
@@ -147,7 +156,10 @@ ENGLISH: Dict[str, str] = {
     "reason.certificate.timeout": "timeout is {seconds}: must be more than 0 seconds",
     # The drop-in.
     "reason.dropin.systemctl": "systemctl {command} failed: {why}",
-    "reason.dropin.heap_in_command": "max_old_space_size: the command of {unit} sets --max-old-space-size itself, which overrides NODE_OPTIONS; change the value in the command",
+    "reason.dropin.heap_in_command": (
+        "max_old_space_size: the command of {unit} sets --max-old-space-size itself, which overrides NODE_OPTIONS; "
+        "change the value in the command"
+    ),
     "reason.dropin.not_written": "Cannot write the drop-in: {why}",
     "reason.dropin.no_effect": "The drop-in of {unit} has no effect, because another one overrides it: {why:;}",
     "reason.dropin.is": "{name} is {found}, not {wanted}",
@@ -191,7 +203,10 @@ ENGLISH: Dict[str, str] = {
     "reason.setting.database": "must be the path of the database file",
     "reason.setting.variable": "must be the name of an environment variable, or empty",
     "reason.setting.other_database": "the service uses another database, set by {name} in its environment",
-    "reason.setting.not_theirs": "the service's environment ({name}) names a different database, {path}, but user {user} cannot write to that file or its folder; correct {name} or nexus_db_path",
+    "reason.setting.not_theirs": (
+        "the service's environment ({name}) names a different database, {path}, but user {user} cannot write to that "
+        "file or its folder; correct {name} or nexus_db_path"
+    ),
     # The dependencies.
     "reason.npm.no_tree": "node_modules is missing",
     "reason.npm.half_swapped": "node_modules is missing: an earlier swap was interrupted",
@@ -215,13 +230,23 @@ ENGLISH: Dict[str, str] = {
     "reason.npm.not_writable": "Cannot install in {folder}: user {user} cannot write there",
     "reason.npm.busy": "Cannot install in {folder}: another run is installing there",
     "reason.npm.does_not_load": "Cannot load the new node_modules for {folder} (the old node_modules is still in place): {why}",
-    "reason.npm.linked": "Cannot build node_modules next to the old one in {folder}: the lock file links to folders of the application itself ({links}), and npm ci would change these folders. Install workspaces and file: dependencies manually",
+    "reason.npm.linked": (
+        "Cannot build node_modules next to the old one in {folder}: the lock file links to folders of the "
+        "application itself ({links}), and npm ci would change these folders. Install workspaces and file: "
+        "dependencies manually"
+    ),
     "reason.npm.no_room": "Cannot build node_modules in {folder}: it needs about {needed} bytes, but only {free} are free on its file system",
-    "reason.npm.no_room_reserve": "Cannot build node_modules in {folder}: it needs about {needed} bytes, and {reserve} must stay free, but only {free} are free on its file system",
+    "reason.npm.no_room_reserve": (
+        "Cannot build node_modules in {folder}: it needs about {needed} bytes, and {reserve} must stay free, but "
+        "only {free} are free on its file system"
+    ),
     "reason.npm.no_inodes": "Cannot build node_modules in {folder}: it needs about {needed} inodes, but only {free} are free on its file system",
     "reason.npm.late": "npm ci for {folder} did not finish within {seconds} s; the old node_modules is still in place",
     "reason.npm.failed": "npm ci for {folder} failed with exit code {code} (the old node_modules is still in place): {why}",
-    "reason.npm.absolute_link": "The new node_modules for {folder} cannot be moved, because it contains {link}, a link to an absolute path; the old node_modules is still in place",
+    "reason.npm.absolute_link": (
+        "The new node_modules for {folder} cannot be moved, because it contains {link}, a link to an absolute path; "
+        "the old node_modules is still in place"
+    ),
     "reason.npm.not_flushed": "Cannot flush {folder} to disk: {why}",
     "reason.npm.no_end": "it did not finish in time",
     "reason.npm.no_program": "Cannot find the program {program} on this host (searched in {path})",

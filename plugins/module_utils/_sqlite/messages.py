@@ -30,29 +30,53 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.kind.socket": "a socket",
     "reason.sqlite.kind.device": "a device",
     "reason.sqlite.empty": "{path} has 0 bytes",
-    "reason.sqlite.empty_beside_wal": "{path} has 0 bytes, but its WAL has {bytes} bytes: opening it with SQLite, or starting the service, would delete that WAL and every row in it",
+    "reason.sqlite.empty_beside_wal": (
+        "{path} has 0 bytes, but its WAL has {bytes} bytes: opening it with SQLite, or starting the service, would "
+        "delete that WAL and every row in it"
+    ),
     "reason.sqlite.not_a_database": "{path} does not begin with a SQLite header: it is damaged, encrypted, or another kind of file",
     "reason.sqlite.unsteady": "Cannot check {path}: files next to it were created or removed during each of {times} attempts",
     "reason.sqlite.changing": "During the check, {path} was written to, or its service was started or stopped",
     "reason.sqlite.ownership": "User {user} cannot write to {path} (owner {owner}, mode {mode})",
     "reason.sqlite.no_account": "{option} is {user}, but this host has no such user",
-    "reason.sqlite.open_deleted": "A file of the database {path} was removed or replaced, but {holders} still has the old file open. The data in the old file is lost when that process ends",
+    "reason.sqlite.open_deleted": (
+        "A file of the database {path} was removed or replaced, but {holders} still has the old file open. The data "
+        "in the old file is lost when that process ends"
+    ),
     # The WAL and the journal.
-    "reason.sqlite.wal_damaged": "The WAL of {path} is damaged at frame {frame} of {frames}: SQLite silently ignores this frame and all later frames ({lost} frames, {commits} of which end a transaction)",
-    "reason.sqlite.wal_header_damaged": "The header of the WAL of {path} is damaged: SQLite silently ignores all {lost} frames of the WAL, {commits} of which end a transaction",
-    "reason.sqlite.wal_foreign_salts": "The {frames} frames in the WAL of {path} have salts that differ from those in the WAL header: SQLite ignores these frames",
-    "reason.sqlite.wal_torn": "The WAL of {path} ends in an unfinished write, as happens after a kill or a power cut: {frames} frames of finished transactions are intact",
+    "reason.sqlite.wal_damaged": (
+        "The WAL of {path} is damaged at frame {frame} of {frames}: SQLite silently ignores this frame and all later "
+        "frames ({lost} frames, {commits} of which end a transaction)"
+    ),
+    "reason.sqlite.wal_header_damaged": (
+        "The header of the WAL of {path} is damaged: SQLite silently ignores all {lost} frames of the WAL, {commits} "
+        "of which end a transaction"
+    ),
+    "reason.sqlite.wal_foreign_salts": (
+        "The {frames} frames in the WAL of {path} have salts that differ from those in the WAL header: SQLite "
+        "ignores these frames"
+    ),
+    "reason.sqlite.wal_torn": (
+        "The WAL of {path} ends in an unfinished write, as happens after a kill or a power cut: {frames} frames of "
+        "finished transactions are intact"
+    ),
     "reason.sqlite.wal_foreign": "The WAL next to {path} does not belong to this database: {why}",
     "reason.sqlite.other_page_size": "its page size is {found} bytes, but the page size of the database is {expected} bytes",
     "reason.sqlite.other_changes": "the WAL contains changes {first} to {last}, but the database is at change {present}",
-    "reason.sqlite.hot_journal": "{path} has a rollback journal, so its last transaction is unfinished. SQLite will undo that transaction at the next start, so this check ignores it",
+    "reason.sqlite.hot_journal": (
+        "{path} has a rollback journal, so its last transaction is unfinished. SQLite will undo that transaction at "
+        "the next start, so this check ignores it"
+    ),
     # The content.
     "reason.sqlite.no_such_table": "{path} has no table {tables}",
     "reason.sqlite.no_tables": "{path} has no tables",
     "reason.sqlite.interrupted": "Reading {path} was interrupted by {signal}: the disk cannot deliver the complete file",
     "reason.sqlite.check_failed": "The {check} check of {path} found problems: {lines:;}",
     "reason.sqlite.check_failed_more": "The {check} check of {path} found problems: {lines:;} (and {more} more)",
-    "reason.sqlite.schema_too_new": "{path} was written by SQLite {writer}, but this host's Python has SQLite {library}, which cannot read the schema ({why}). This is not a sign of damage",
+    "reason.sqlite.schema_too_new": (
+        "{path} was written by SQLite {writer}, but this host's Python has SQLite {library}, which cannot read the "
+        "schema ({why}). This is not a sign of damage"
+    ),
     "reason.sqlite.locked": "Cannot read {path}: {why}; it is open in {holders}",
     "reason.sqlite.table_gone": "{table} no longer exists (it had {before} rows)",
     "reason.sqlite.table_fewer": "{table} has {now} rows, {fewer} fewer than before ({before})",
@@ -89,7 +113,10 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.disk_incomplete": "reading was interrupted by {signal}: the disk cannot deliver the complete file",
     # Backup and evidence.
     "reason.sqlite.not_backed_up": "Refusing to back up {path}: {why}",
-    "reason.sqlite.backup_would_lack": "Refusing to back up {path}: {frames} frames of its WAL cannot be read, so the backup would lack them. To copy the files unchanged, use evidence=true",
+    "reason.sqlite.backup_would_lack": (
+        "Refusing to back up {path}: {frames} frames of its WAL cannot be read, so the backup would lack them. To "
+        "copy the files unchanged, use evidence=true"
+    ),
     "reason.sqlite.wal_unread_in_time": "its WAL could not be read to the end within the timeout",
     "reason.sqlite.written_every_time": "during every attempt, it was written to or its service was started or stopped",
     "reason.sqlite.backup_not_sound": "{path} is not sound, so its backup would not be sound either: {why}",
@@ -104,14 +131,20 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.copy_not_a_file": "Cannot copy {path}: it is {kind}",
     "reason.sqlite.used_meanwhile": "The files of {path} were opened or written to while they were being copied. First stop the processes that use them",
     # Checkpoint.
-    "reason.sqlite.files_of_root": "root owns {files}, but the checkpoint runs as the owner of the folder. First change their owner back to the service's user (sqlite_owner module)",
+    "reason.sqlite.files_of_root": (
+        "root owns {files}, but the checkpoint runs as the owner of the folder. First change their owner back to the "
+        "service's user (sqlite_owner module)"
+    ),
     "reason.sqlite.not_checkpointed": "Refusing to checkpoint {path}: {why}",
     "reason.sqlite.open_in": "it is open in {holders}; stop these processes first",
     "reason.sqlite.journal_beside_wal": "SQLite would first apply the rollback journal that is next to the WAL",
     "reason.sqlite.not_sound": "Refusing to checkpoint {path}: it is not sound ({problems:;})",
     "reason.sqlite.check_was": "the {check} check returned {result}",
     "reason.sqlite.wal_unread_in_budget": "its WAL could not be read to the end within time_budget",
-    "reason.sqlite.checkpoint_no_room": "Cannot checkpoint {path}: the database will grow by {needed} bytes, but only {free} bytes are free. Free some space first. The WAL is kept",
+    "reason.sqlite.checkpoint_no_room": (
+        "Cannot checkpoint {path}: the database will grow by {needed} bytes, but only {free} bytes are free. Free "
+        "some space first. The WAL is kept"
+    ),
     "reason.sqlite.checkpoint_late": "The checkpoint of {path} did not finish in time. The WAL is kept; run the checkpoint again",
     "reason.sqlite.checkpoint_failed": "Cannot checkpoint {path}: {why}; the WAL is kept",
     "reason.sqlite.checkpoint_held_up": "The checkpoint of {path} was blocked: busy={busy}, {copied} of {frames} frames copied; the WAL is kept",
@@ -127,7 +160,10 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.opened_meanwhile": "{holders} opened {path} during the recovery; the old files are back in place",
     "reason.sqlite.move_away": "{path} is {kind}: move it away first",
     "reason.sqlite.no_room_in": "it needs {needed} bytes in {folder}, but only {free} are free",
-    "reason.sqlite.file_of_root": "root owns {file}, but the recovery runs as the owner of the folder. First change its owner back to the service's user (sqlite_owner module)",
+    "reason.sqlite.file_of_root": (
+        "root owns {file}, but the recovery runs as the owner of the folder. First change its owner back to the "
+        "service's user (sqlite_owner module)"
+    ),
     "reason.sqlite.not_recovered": "Refusing to recover {path}: {why}",
     "reason.sqlite.holders_hidden": "this user cannot see which processes have it open; run the module as root",
     "reason.sqlite.new_not_sound": "The new database {path} is not sound: {problems}",
@@ -147,9 +183,15 @@ ENGLISH: Dict[str, str] = {
     "reason.restore.saved_not_sound": "the salvaged database is not sound: {problems:;}",
     "reason.restore.check_result": "{check} check: {result}",
     "reason.restore.by_shell": "the sqlite3 shell's .recover restores {rows} rows in {tables} tables",
-    "reason.restore.by_shell_unconfirmed": "the sqlite3 shell's .recover restores {rows} rows in {tables} tables. All rows would be lost, so confirm_empty is required (variable database_recovery_confirm_empty)",
+    "reason.restore.by_shell_unconfirmed": (
+        "the sqlite3 shell's .recover restores {rows} rows in {tables} tables. All rows would be lost, so "
+        "confirm_empty is required (variable database_recovery_confirm_empty)"
+    ),
     "reason.restore.by_dump": "a dump that skips the damaged parts restores {rows} rows in {tables} tables",
-    "reason.restore.by_dump_unconfirmed": "a dump that skips the damaged parts restores {rows} rows in {tables} tables. All rows would be lost, so confirm_empty is required (variable database_recovery_confirm_empty)",
+    "reason.restore.by_dump_unconfirmed": (
+        "a dump that skips the damaged parts restores {rows} rows in {tables} tables. All rows would be lost, so "
+        "confirm_empty is required (variable database_recovery_confirm_empty)"
+    ),
     "reason.restore.backup_holds_more": "salvage restores {saved} rows, but the backup has {kept}",
     "reason.restore.no_time": "no time was left to check more backups",
     "reason.restore.no_backup_in": "no backup was found in {places:;}",

@@ -24,8 +24,14 @@ ENGLISH: Dict[str, str] = {
     "finding.disk_full.now": "Almost no space is left on {mounts}",
     "finding.disk_full.past": "Writes failed because a disk was full; there is free space again",
     "remedy.disk_full.restart": "Restart the service. It still has deleted files open, and their space is not freed until these files are closed",
-    "remedy.disk_full.make_room": "Make room on {mounts}, for example by removing rotated logs, the npm cache or old backups. Never delete the database, its -wal file or its -shm file",
-    "remedy.disk_filling": "Make room on this file system, for example by removing rotated logs, the npm cache or old backups. Never delete the database, its -wal file or its -shm file",
+    "remedy.disk_full.make_room": (
+        "Make room on {mounts}, for example by removing rotated logs, the npm cache or old backups. Never delete the "
+        "database, its -wal file or its -shm file"
+    ),
+    "remedy.disk_filling": (
+        "Make room on this file system, for example by removing rotated logs, the npm cache or old backups. Never "
+        "delete the database, its -wal file or its -shm file"
+    ),
     "remedy.disk_full.past": "Start the service, and find out what filled the disk",
     "prevention.disk_full": "Rotate and compress the logs, and set an alert for disks that are almost full",
     "finding.disk_read_only": "The file system {mounts} is read-only",
@@ -48,24 +54,42 @@ ENGLISH: Dict[str, str] = {
     "finding.db_corrupt.rows": "Rows of the database {path} may be lost",
     "finding.db_corrupt.reported": "The service reported a damaged database, but {path} can be read",
     "remedy.db_corrupt": "Start nothing and change nothing. Leave the database, its -wal file and its -shm file as they are, and call the DBA",
-    "remedy.db_corrupt.in_use": "Do not restart the service, and do not change the database, its -wal file or its -shm file. Call the DBA, and agree on a time for database_recover.yml",
+    "remedy.db_corrupt.in_use": (
+        "Do not restart the service, and do not change the database, its -wal file or its -shm file. Call the DBA, "
+        "and agree on a time for database_recover.yml"
+    ),
     "prevention.db_corrupt": "Back up the database often, and test that the backups can be restored. Find out what damaged the database",
     "finding.db_unchecked.unread": "The database {path} was not checked: it cannot be opened",
     "finding.db_unchecked.away": "The database {path} was not checked, because it was not found: {reason}",
     "finding.db_unchecked.late": "The check of the database {path} did not finish in time",
-    "remedy.db_unchecked.unread": "Check again as root. If another user owns the database, its -wal file or its -shm file, change the owner to the service's user",
+    "remedy.db_unchecked.unread": (
+        "Check again as root. If another user owns the database, its -wal file or its -shm file, change the owner to "
+        "the service's user"
+    ),
     "remedy.db_unchecked.away": "Mount the disk of the database. If its folder was deleted, call the DBA",
     "remedy.db_unchecked.late": "Check the database with sqlite_info and a larger time_budget, or raise triage_database_timeout",
     "prevention.db_unchecked.unread": "Let only the service's user open its database for writing",
     "prevention.db_unchecked.away": "Make the unit require the mounts of its folders (RequiresMountsFor=)",
     "prevention.db_unchecked.late": "Set triage_database_timeout to at least the time that a check of this database takes",
-    "finding.db_locked.writes_wait": "Writes are blocked: process {pid} ({command}, user {user}, age {age}) held the database lock throughout the check, for at least {seconds} s",
+    "finding.db_locked.writes_wait": (
+        "Writes are blocked: process {pid} ({command}, user {user}, age {age}) held the database lock throughout the "
+        "check, for at least {seconds} s"
+    ),
     "finding.db_locked.holder": "The database is locked by process {pid} ({command}, user {user}, age {age})",
     "finding.db_locked.now": "The database is locked",
     "finding.db_locked.past": "The service found its database locked; no other process holds the lock now",
-    "remedy.db_locked.end": "Wait until process {pid} ends, or end it on the host as root: kill {pid}. To let the next run end it, set remediation_stop_policy, for example to {policy}",
-    "remedy.db_locked.end_restart": "Wait until process {pid} ends, or end it on the host as root: kill {pid}. To let the next run end it, set remediation_stop_policy, for example to {policy}. Then restart the service",
-    "remedy.db_locked.by_service": "Wait until the transaction of the service ends. If it does not end, restart the service: SQLite then discards all changes in this transaction",
+    "remedy.db_locked.end": (
+        "Wait until process {pid} ends, or end it on the host as root: kill {pid}. To let the next run end it, set "
+        "remediation_stop_policy, for example to {policy}"
+    ),
+    "remedy.db_locked.end_restart": (
+        "Wait until process {pid} ends, or end it on the host as root: kill {pid}. To let the next run end it, set "
+        "remediation_stop_policy, for example to {policy}. Then restart the service"
+    ),
+    "remedy.db_locked.by_service": (
+        "Wait until the transaction of the service ends. If it does not end, restart the service: SQLite then "
+        "discards all changes in this transaction"
+    ),
     "remedy.db_locked.wait": "Wait until that process ends, or stop it",
     "remedy.db_locked.wait_restart": "Wait until that process ends, or stop it. Then restart the service",
     "remedy.db_locked.restart_older": "Restart the service. The restart first ends the older process of the service, which holds the lock",
@@ -85,10 +109,16 @@ ENGLISH: Dict[str, str] = {
     "finding.database_owner": "User {user} cannot write to {path} (owner {owner}, mode {mode})",
     "remedy.database_owner": "Change the owner of the database, its -wal and -shm files and their folder back to user {user} (chown). Then start the service",
     "prevention.database_owner": "Work on the database only as the service's user (sudo -u), never as root",
-    "finding.wal_pending": "The last saved changes (pages: {pages}) are only in the -wal file of the database: no action is needed, but do not delete this file",
+    "finding.wal_pending": (
+        "The last saved changes (pages: {pages}) are only in the -wal file of the database: no action is needed, but "
+        "do not delete this file"
+    ),
     "remedy.wal_pending": "Do not delete the -wal file, or the changes will be lost. The service reads them at its next start",
     "prevention.wal_pending": "Make the service close its database when it is stopped (handle SIGTERM)",
-    "finding.wal_reset_bug": "SQLite {version} wrote this database. This version has a bug that can damage a database in WAL mode if two connections write and checkpoint at the same time",
+    "finding.wal_reset_bug": (
+        "SQLite {version} wrote this database. This version has a bug that can damage a database in WAL mode if two "
+        "connections write and checkpoint at the same time"
+    ),
     "remedy.wal_reset_bug": "Find out if another process, such as a backup, had the database open before it was damaged",
     "prevention.wal_reset_bug": "Update the SQLite library of the service to 3.51.3 or later, and let no other process write to its database",
     # Ports and certificates.
@@ -127,7 +157,10 @@ ENGLISH: Dict[str, str] = {
     "finding.modules_broken.invalid": "Dependencies of the service differ from the lock file: {packages}",
     "finding.modules_broken.not_loaded": "Dependencies of the service are missing or cannot be loaded: {packages}",
     "reason.see_log": "see the log",
-    "remedy.modules_broken": "Install the dependencies from the lock file in a separate folder, then replace the current node_modules with that folder (npm_ci module)",
+    "remedy.modules_broken": (
+        "Install the dependencies from the lock file in a separate folder, then replace the current node_modules "
+        "with that folder (npm_ci module)"
+    ),
     "prevention.modules_broken": "Install dependencies only with npm ci and as the service's user. Install them again after each change of the Node version",
     "finding.unhandled_exception.at": "An unhandled exception ended the service at {where}: {text}",
     "finding.unhandled_exception.somewhere": "An unhandled exception ended the service: {text}",
@@ -149,14 +182,23 @@ ENGLISH: Dict[str, str] = {
     "reason.mismatch.script": "{path} does not exist",
     "reason.mismatch.program": "the program was not found on this host",
     "reason.mismatch.node": "the service runs on Node {version}, but package.json requires {engines}",
-    "reason.mismatch.health_path": "nexus_health_path is {path}, which answers with status {status} although the process, ports, log, database and dependencies are in order",
-    "reason.mismatch.health_page": "nexus_health_path is {path}, which answers with status {status} but does not report health, although the process, ports, log, database and dependencies are in order",
+    "reason.mismatch.health_path": (
+        "nexus_health_path is {path}, which answers with status {status} although the process, ports, log, database "
+        "and dependencies are in order"
+    ),
+    "reason.mismatch.health_page": (
+        "nexus_health_path is {path}, which answers with status {status} but does not report health, although the "
+        "process, ports, log, database and dependencies are in order"
+    ),
     "reason.mismatch.path": "{configured} is configured, but the service uses {effective} ({source})",
     "reason.mismatch.environment": "not set: {names}",
     "reason.mismatch.setting": "the value {value} is wrong: {why}",
     "and": "{names} and {last}",
     "finding.environment_missing": "The environment file {path} does not exist, and the service cannot start without it",
-    "remedy.environment_missing": "Restore {path} from a backup or from configuration management, and make it readable by root only (0600). Then start the service",
+    "remedy.environment_missing": (
+        "Restore {path} from a backup or from configuration management, and make it readable by root only (0600). "
+        "Then start the service"
+    ),
     "prevention.environment_missing": "Back up the environment file, and let only one tool manage it",
     "finding.unit_masked": "The unit {unit} is masked: systemd refuses to start it",
     "remedy.unit_masked": "Find out who masked the unit and why. If the reason no longer applies, run systemctl unmask {unit} and start the unit",
@@ -212,7 +254,10 @@ ENGLISH: Dict[str, str] = {
     "finding.crash_loop.now": "The service keeps crashing ({times} times)",
     "finding.crash_loop.given_up": "The service keeps crashing ({times} times), and systemd has given up starting it",
     "finding.crash_loop.now_own": "The service keeps crashing ({times} times, {own} of them after a start by this playbook)",
-    "finding.crash_loop.given_up_own": "The service keeps crashing ({times} times, {own} of them after a start by this playbook), and systemd has given up starting it",
+    "finding.crash_loop.given_up_own": (
+        "The service keeps crashing ({times} times, {own} of them after a start by this playbook), and systemd has "
+        "given up starting it"
+    ),
     "remedy.crash_loop": "Fix the cause of the crashes, or roll back to the previous release. Another restart will not help",
     "prevention.crash_loop": "Fix the cause of the crashes, and set an alert for restarts by systemd",
     "finding.killed.signal": "The process was terminated by signal {signal}",
@@ -232,9 +277,15 @@ ENGLISH: Dict[str, str] = {
     "finding.stopped.never": "The service has not been started since the host booted, or was stopped long ago",
     "finding.stopped.unseen": "The service ended normally; the journal does not show whether a person stopped it",
     "finding.stopped.by_itself": "The service ended normally by itself: nobody stopped it",
-    "finding.stopped.no_pid_file": "The service is not running and has no pid file: it was stopped, was never started, or was started in a way that writes no pid file",
+    "finding.stopped.no_pid_file": (
+        "The service is not running and has no pid file: it was stopped, was never started, or was started in a way "
+        "that writes no pid file"
+    ),
     "remedy.stopped.ask": "Find out whether the stop was intended. If not, start the service",
-    "prevention.stopped.announce": "Start a maintenance window before a planned stop. During the maintenance window, nobody is notified and nothing is recovered",
+    "prevention.stopped.announce": (
+        "Start a maintenance window before a planned stop. During the maintenance window, nobody is notified and "
+        "nothing is recovered"
+    ),
     "prevention.stopped.enable": "Enable the unit, so that it starts with the host",
     "prevention.stopped.restart": "Let systemd restart the service whenever it ends (Restart=always)",
     "finding.start_held": "The start is held by incident {incident}: {reason}",

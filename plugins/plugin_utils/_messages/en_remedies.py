@@ -82,6 +82,9 @@ SENTENCES: Dict[str, str] = {
     "next_step.approval.wanted": "Approve or deny a clean start of {service} on {host}",
     "next_step.approval.reason": "Reason of the run: {reason}. Ticket: {ticket}",
     "next_step.approval.cause": "Most likely cause: {cause}",
-    "next_step.approval.effect": "A clean start stops the service, makes a verified backup, checkpoints the WAL, rebuilds the modules and starts the service. No rows are deleted",
+    "next_step.approval.effect": (
+        "A clean start stops the service, makes a verified backup, checkpoints the WAL, rebuilds the modules and "
+        "starts the service. No rows are deleted"
+    ),
     "next_step.approval.job": "Findings and evidence: {job}",
 }

@@ -19,7 +19,10 @@ SENTENCES: Dict[str, str] = {
     "reason.backup.not_removed": "古いバックアップ {path} を削除できない：{why}",
     "reason.backup.not_read": "バックアップ {path} を読み取れない：{why}",
     "reason.backup.changed": "バックアップ {path} のサイズが検証時の {listed} バイトから {size} バイトに変わった",
-    "reason.backup.fewer": "バックアップ {path} は正常だが、前回のバックアップにあった表、または行の半数以上が失われている：{tables}。古いバックアップは削除していない。意図した削除であれば、backup_accept_fewer_rows=true で一度バックアップを実行すること",
+    "reason.backup.fewer": (
+        "バックアップ {path} は正常だが、前回のバックアップにあった表、または行の半数以上が失われている：{tables}。古いバックアップは削除していない。意図した削除であれば、"
+        "backup_accept_fewer_rows=true で一度バックアップを実行すること"
+    ),
     "reason.backup.table": "{table}：{rows}行から{now}行に減少",
     "reason.backup.command_user": "バックアップを別のホストにコピーできなかった：このホストにユーザー {user} が存在しない。command_user（backup_off_host_user）に既存のユーザーを設定すること",
     "reason.backup.command_not_run": "バックアップを別のホストにコピーできなかった：{program} を実行できない：{why}",
