@@ -46,8 +46,9 @@ class ActionModule(unreachable.OnHost):
         folder, host = os.path.dirname(path), str(task_vars.get("inventory_hostname"))
         self._task.args["known_timelines"] = handover.known(folder, host)
         result: Dict[str, Any] = super().run(tmp, task_vars)
-        # Without these files, the postmortem lacks the earlier runs, but it can still be written.
-        with contextlib.suppress(OSError):
+        # Without these files, the postmortem lacks the earlier runs, but it can still be written. The host is not
+        # trusted, so any error is possible.
+        with contextlib.suppress(Exception):
             handover.keep(folder, host, result.pop("timelines", None))
         ((result.get("invocation") or {}).get("module_args") or {}).pop("known_timelines", None)
         return result

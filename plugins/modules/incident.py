@@ -654,7 +654,8 @@ def main() -> None:
         result.update(one_starter.follow(result, **where, warn=module.warn))
     known = params["known_timelines"]
     if known is not None and result.get("id"):
-        found = run_timeline.of_incident(params["state_dir"], incident=str(result["id"]), known=known)
+        spare = host_lease.Seat(state_dir=params["state_dir"]).folder
+        found = run_timeline.of_incident(params["state_dir"], incident=str(result["id"]), known=known, spare=spare)
         result["timelines"] = found
     module.exit_json(**sanitize.data(result))
 

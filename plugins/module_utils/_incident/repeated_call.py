@@ -116,13 +116,18 @@ def once(
 
 
 def _keep_timeline(state_dir: str, timeline: str) -> None:
-    # Import this module only if it is needed, so that the other calls start sooner.
+    # Import these modules only if they are needed, so that the other calls start sooner.
     from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (  # noqa: PLC0415
         run_timeline,
+        store,
     )
 
-    with contextlib.suppress(OSError, run_timeline.TimelineError):
-        run_timeline.append(state_dir, timeline)
+    def open_incident() -> str:
+        return str((store.current(state_dir) or {}).get("id") or "")
+
+    with contextlib.suppress(OSError, run_timeline.TimelineError, store.IncidentError):
+        spare = host_lease.Seat(state_dir=state_dir).folder
+        run_timeline.append(state_dir, timeline, spare=spare, open_incident=open_incident)
 
 
 def _acts(params: Mapping[str, Any]) -> bool:

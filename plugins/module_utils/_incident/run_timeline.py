@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import os
 import re
 import stat
 import zlib
-from typing import Dict, List, Sequence
+from typing import Callable, Dict, List, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files
 
@@ -28,11 +29,11 @@ SUFFIX = ".jsonl"
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 # Maximum size of a timeline in bytes. Later lines are dropped.
 LARGEST = 1 << 20
-# Maximum number of timelines on the host. The oldest ones are removed.
+# Maximum number of timelines on the host. The oldest ones are removed. The open incident may have as many in addition.
 _MOST = 50
 # Maximum number of timelines, and their total size in bytes, that are returned for one incident.
-_MOST_OF_INCIDENT = 20
-_LARGEST_OF_INCIDENT = 4 << 20
+MOST_OF_INCIDENT = 20
+LARGEST_OF_INCIDENT = 4 << 20
 
 
 class TimelineError(Exception):
@@ -56,52 +57,99 @@ def unpack(text: str) -> bytes:
     return data
 
 
-def append(state_dir: str, packed: str) -> None:
-    """Append packed lines to their timeline. Raises OSError and TimelineError."""
+def append(state_dir: str, packed: str, *, spare: str = "", open_incident: Callable[[], str] = str) -> None:
+    """Append packed lines to their timeline. Raises OSError and TimelineError.
+
+    spare: a folder in memory that is used if the state folder cannot be written, or empty. open_incident: returns the
+    ID of the open incident, or an empty string. The timelines of this incident are kept.
+    """
     name, _separator, text = packed.partition(":")
     if not NAME.fullmatch(name):
         raise TimelineError(f"{name!r} is not the name of a timeline")
     data = unpack(text)
-    folder = os.path.join(state_dir, FOLDER)
-    path = os.path.join(folder, name + SUFFIX)
+    try:
+        _append(os.path.join(state_dir, FOLDER), name + SUFFIX, data, open_incident=open_incident)
+    except OSError:
+        if not spare:
+            raise
+        _append(os.path.join(spare, FOLDER), name + SUFFIX, data, open_incident=open_incident)
+
+
+def _append(folder: str, name: str, data: bytes, *, open_incident: Callable[[], str]) -> None:
+    path = os.path.join(folder, name)
     if not os.path.lexists(path):
         atomic_files.private_folder(folder)
-        for old in _newest_first(folder)[_MOST - 1 :]:
-            os.unlink(os.path.join(folder, old))
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        _prune(folder, open_incident=open_incident)
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
         status = os.fstat(descriptor)
-        if stat.S_ISREG(status.st_mode) and status.st_size + len(data) <= LARGEST:
-            os.write(descriptor, data)
+        if not stat.S_ISREG(status.st_mode) or status.st_size + len(data) > LARGEST:
+            return
+        # A full disk may have cut off the previous line.
+        if status.st_size and os.pread(descriptor, 1, status.st_size - 1) != b"\n":
+            data = b"\n" + data
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, "The timeline was not written completely")
     finally:
         os.close(descriptor)
 
 
-def of_incident(state_dir: str, *, incident: str, known: Sequence[str]) -> List[Dict[str, str]]:
-    """Return the timelines (name and packed lines) that name an incident, except the known ones."""
-    folder = os.path.join(state_dir, FOLDER)
-    found: List[Dict[str, str]] = []
-    left = _LARGEST_OF_INCIDENT
-    try:
-        names = _newest_first(folder)
-    except OSError:
-        return []
-    for name in names:
+def _prune(folder: str, *, open_incident: Callable[[], str]) -> None:
+    old = _newest_first(folder)[_MOST - 1 :]
+    incident = open_incident() if old else ""
+    of_open = [name for name in old if incident and _names(_read(os.path.join(folder, name)), incident)]
+    # The first run of the incident is the oldest one.
+    kept = {*of_open[-1:], *of_open[: _MOST - 1]}
+    for name in old:
+        if name not in kept:
+            os.unlink(os.path.join(folder, name))
+
+
+def _names(data: bytes, incident: str) -> bool:
+    """Return True if lines name an incident."""
+    return f'"{incident}"'.encode() in data
+
+
+def of_incident(state_dir: str, *, incident: str, known: Sequence[str], spare: str = "") -> List[Dict[str, str]]:
+    """Return the timelines (name and packed lines) that name an incident, except the known ones.
+
+    The first run on an incident detects the outage, so its timeline comes first, and then the newest ones. spare: see
+    append.
+    """
+    folders = [os.path.join(each, FOLDER) for each in (state_dir, spare) if each]
+    names = {name for folder in folders for name in _newest_first(folder)}
+    found: Dict[str, bytes] = {}
+    for name in sorted(names, reverse=True):
         run = name[: -len(SUFFIX)]
-        if run in known or len(found) == _MOST_OF_INCIDENT:
-            continue
-        try:
-            data = atomic_files.read_plain(os.path.join(folder, name), limit=min(LARGEST, left))
-        except (OSError, ValueError):
-            continue
-        if f'"{incident}"'.encode() in data:
-            left -= len(data)
-            found.append({"name": run, "data": pack(run, data)})
-    return found
+        data = b"".join(_read(os.path.join(folder, name)) for folder in folders) if run not in known else b""
+        if _names(data, incident):
+            found[run] = data
+    wanted = [*list(found)[-1:], *list(found)[:-1]][:MOST_OF_INCIDENT]
+    told: List[Dict[str, str]] = []
+    left = LARGEST_OF_INCIDENT
+    for run in wanted:
+        left -= len(found[run])
+        if left >= 0:
+            told.append({"name": run, "data": pack(run, found[run])})
+    return told
+
+
+def _read(path: str) -> bytes:
+    """Return the lines of a timeline, or nothing if it cannot be read."""
+    try:
+        data = atomic_files.read_plain(path, limit=LARGEST)
+    except (OSError, ValueError):
+        return b""
+    return data if data.endswith(b"\n") else data + b"\n"
 
 
 def _newest_first(folder: str) -> List[str]:
-    """Return the file names of the timelines. A name begins with the time of its run. Raises OSError."""
-    names = [name for name in os.listdir(folder) if name.endswith(SUFFIX) and NAME.fullmatch(name[: -len(SUFFIX)])]
-    return sorted(names, reverse=True)
+    """Return the file names of the timelines. A name begins with the time of its run."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    return sorted(
+        (name for name in names if name.endswith(SUFFIX) and NAME.fullmatch(name[: -len(SUFFIX)])), reverse=True
+    )

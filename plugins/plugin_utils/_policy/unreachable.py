@@ -156,7 +156,10 @@ class OnHost(ActionModule):  # type: ignore[misc]
 
     def _timeline_part(self, host: str) -> Optional[handover.Part]:
         """Add the new lines of the timeline to the module's options, and return them. Return None if there are none."""
-        part = handover.part(host) if self._task.args.get("run") else None
+        part = None
+        # A fault in the timeline must not end the recovery.
+        with contextlib.suppress(Exception):
+            part = handover.part(host) if self._task.args.get("run") else None
         if part is None or self._task.check_mode or self._task.delegate_to:
             return None
         self._task.args["timeline"] = part.packed

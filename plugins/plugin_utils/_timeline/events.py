@@ -49,7 +49,7 @@ def decode(data: bytes) -> List[Event]:
     for line in data.split(b"\n"):
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict) and event.get("v") == VERSION and event.get("run") and event.get("at"):
             events.append(_with_new_names(event))

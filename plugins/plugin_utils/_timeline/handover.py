@@ -58,13 +58,20 @@ def part(host: str) -> Optional[Part]:
     lines = _of_host(data, host)
     begin = _saved(lines)
     size, end = 0, begin
-    while end < len(lines) and size + len(lines[end]) < _LARGEST:
-        size += len(lines[end]) + 1
+    # A line that is too long is left out, so that it does not hold up the lines after it.
+    while end < len(lines) and size + _size(lines[end]) <= _LARGEST:
+        size += _size(lines[end])
         end += 1
     if end == begin:
         return None
+    new = [line for line in lines[begin:end] if _size(line)]
     name = os.path.basename(path)[: -len(timeline_events.SUFFIX)]
-    return Part(run_timeline.pack(name, b"".join(line + b"\n" for line in lines[begin:end])), end)
+    return Part(run_timeline.pack(name, b"".join(line + b"\n" for line in new)), end)
+
+
+def _size(line: bytes) -> int:
+    """Return the size of a line in the packed text, or 0 if the line is too long."""
+    return len(line) + 1 if len(line) < _LARGEST else 0
 
 
 def _of_host(data: bytes, host: str) -> List[bytes]:
@@ -98,8 +105,12 @@ def known(folder: str, host: str) -> List[str]:
 
 
 def keep(folder: str, host: str, timelines: Any) -> None:
-    """Write the timelines that a host returned to a folder. Invalid timelines are left out. Raises OSError."""
-    for each in timelines if isinstance(timelines, list) else []:
+    """Write the timelines that a host returned to a folder. Raises OSError.
+
+    Invalid timelines, and those above the limits that also apply on the host, are left out.
+    """
+    left = run_timeline.LARGEST_OF_INCIDENT
+    for each in timelines[: run_timeline.MOST_OF_INCIDENT] if isinstance(timelines, list) else []:
         name, _separator, text = str(each.get("data") if isinstance(each, dict) else "").partition(":")
         if not run_timeline.NAME.fullmatch(name):
             continue
@@ -107,6 +118,9 @@ def keep(folder: str, host: str, timelines: Any) -> None:
             data = run_timeline.unpack(text)
         except run_timeline.TimelineError:
             continue
+        left -= len(data)
+        if left < 0:
+            return
         events = accepted(data, run=name, host=host)
         if events:
             atomic_files.private_folder(folder)

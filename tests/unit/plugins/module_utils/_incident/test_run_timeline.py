@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -57,6 +58,38 @@ def test_the_oldest_timelines_are_removed(tmp_path: Path) -> None:
         run_timeline.append(str(tmp_path), run_timeline.pack(f"20260302T0102{number:02}Z-5c0ffe", LINE))
     names = sorted(path.name for path in (tmp_path / "timelines").iterdir())
     assert len(names) == 50 and names[0].startswith("20260302T010210Z")
+
+
+def test_the_timelines_of_the_open_incident_are_kept(tmp_path: Path) -> None:
+    names = [f"20260302T0102{number:02}Z-5c0ffe" for number in range(60)]
+    for number, name in enumerate(names):
+        line = LINE if number < 4 else LINE.replace(b"INC-1", b"INC-2")
+        run_timeline.append(str(tmp_path), run_timeline.pack(name, line), open_incident=lambda: "INC-1")
+    kept = sorted(path.stem for path in (tmp_path / "timelines").iterdir())
+    assert kept == [*names[:4], *names[10:]]
+    # The first run of an incident is returned, even if there are too many others.
+    found = run_timeline.of_incident(str(tmp_path), incident="INC-2", known=[])
+    assert [each["name"] for each in found] == [names[10], *names[:40:-1]]
+
+
+def test_a_full_disk_loses_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, spare = tmp_path / "state", tmp_path / "spare"
+    run_timeline.append(str(state), run_timeline.pack(NAME, LINE))
+    with monkeypatch.context() as full:
+        write = os.write
+        full.setattr(run_timeline.os, "write", lambda descriptor, data: write(descriptor, data[:5]))
+        with pytest.raises(OSError, match="not written completely"):
+            run_timeline.append(str(state), run_timeline.pack(NAME, LINE))
+    # The next line does not continue the line that was cut off.
+    assert path_of(state).read_bytes() == LINE + LINE[:5]
+    run_timeline.append(str(state), run_timeline.pack(NAME, LINE))
+    assert path_of(state).read_bytes().split(b"\n")[1:] == [LINE[:5], LINE[:-1], b""]
+    path_of(state).unlink()
+    path_of(state).mkdir()
+    run_timeline.append(str(state), run_timeline.pack(NAME, LINE), spare=str(spare))
+    assert path_of(spare).read_bytes() == LINE
+    found = run_timeline.of_incident(str(state), incident="INC-1", known=[], spare=str(spare))
+    assert [run_timeline.unpack(each["data"].partition(":")[2]) for each in found] == [LINE]
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:

@@ -26,6 +26,12 @@ def task(host: str = "app.one", **more: Any) -> Dict[str, Any]:
 OPENING = task(data={"id": "INC-1", "run": "run-1"})
 
 
+@pytest.fixture(autouse=True)
+def no_other_timeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the timelines that earlier tests have left open."""
+    monkeypatch.setattr(recorder, "_current", [])
+
+
 @pytest.fixture
 def timeline(tmp_path: Path) -> Iterator[recorder.Recorder]:
     made = recorder.Recorder(RUN, folder=str(tmp_path), warn=pytest.fail)
@@ -116,3 +122,25 @@ def test_a_hostile_timeline_adds_nothing_else(tmp_path: Path) -> None:
 def test_data_that_is_no_timeline_is_left_out(tmp_path: Path, timelines: Any) -> None:
     handover.keep(str(tmp_path), "app.one", timelines)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_that_is_too_long_does_not_hold_up_the_others(timeline: recorder.Recorder) -> None:
+    write(timeline, OPENING, task(msg="x" * run_timeline.LARGEST), task(status="failed"))
+    assert [each.get("status") for each in part()] == [None, "changed", "failed"]
+    made = handover.part("app.one")
+    assert made is not None and made.lines == 4
+
+
+def test_a_hostile_host_cannot_fill_the_disk(tmp_path: Path) -> None:
+    line = json.dumps({"v": 1, "at": "2026-03-02T01:02:03.000Z", "run": "", **OPENING})
+    names = [f"20260302T0102{number:02}Z-5c0ffe" for number in range(60)]
+    timelines = [
+        {"name": name, "data": run_timeline.pack(name, line.replace('"run": ""', f'"run": "{name}"').encode() + b"\n")}
+        for name in names
+    ]
+    deep = run_timeline.pack(names[0], b"[" * 200_000 + b"\n")
+    handover.keep(str(tmp_path), "app.one", [{"name": names[0], "data": deep}, *timelines])
+    assert len(list(tmp_path.iterdir())) == run_timeline.MOST_OF_INCIDENT - 1
+    large = [{"name": name, "data": run_timeline.pack(name, b"x" * 1_000_000)} for name in names[:5]]
+    handover.keep(str(tmp_path / "large"), "app.one", [*large, timelines[0]])
+    assert not (tmp_path / "large").exists()
