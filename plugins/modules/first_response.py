@@ -128,7 +128,7 @@ def main() -> None:
     try:
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
             result = triage_options.triage(
-                params, known, check_mode=module.check_mode, respond=first if guarded else None
+                params, known, check_mode=module.check_mode, resume=True, respond=first if guarded else None
             )
             settle(result)
             first.note_answer(result)

@@ -30,6 +30,13 @@ attributes:
     details: The bundle is not written. RV(bundle) is the path to which a run would write the bundle.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
+options:
+  resume:
+    description: If true, the answer of an earlier call by the same run may have been lost. If that call has started the
+      service, the facts and the findings are those that it saved before the start, unless the data are in doubt now.
+    type: bool
+    default: false
+    version_added: 0.2.0
 """
 
 EXAMPLES = r"""
@@ -499,6 +506,7 @@ def main() -> None:
             **repeated_call.ARGUMENTS,
             **service_process.arguments(),
             **triage_options.ARGUMENTS,
+            "resume": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -508,7 +516,7 @@ def main() -> None:
     known = data_guard.known(params)
     try:
         with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
-            result = triage_options.triage(params, known, check_mode=module.check_mode)
+            result = triage_options.triage(params, known, check_mode=module.check_mode, resume=params["resume"])
             guarded = bool(params["run"] and params["incident"]) and not module.check_mode
             data_guard.finish(params, result, known, guarded=guarded, warn=module.warn)
     except triage_run.TriageError as error:

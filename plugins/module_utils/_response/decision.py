@@ -46,7 +46,7 @@ def _obstacles(result: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator
     )
     if not facts["database"].get("conclusive") or not result["rows_counted"]:
         yield message("reason.response.unchecked")
-    if result["modules_complete"] is False:
+    if result["modules_complete"] is not True:
         yield message("reason.response.modules")
     if result["data_loss_suspected"] or result["rows_missing"]:
         yield message("reason.response.rows")

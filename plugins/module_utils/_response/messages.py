@@ -26,9 +26,10 @@ ENGLISH: Dict[str, str] = {
     "reason.response.not_collected": "the part {part} of the triage could not be collected",
     "reason.response.unchecked": "the database could not be checked completely",
     "reason.response.rows": "rows of the database may be lost",
-    "reason.response.modules": "node_modules does not match the lock file",
+    "reason.response.modules": "node_modules does not match the lock file, or the two could not be compared",
     "reason.response.finding": "triage found: {summary}",
     "reason.response.evidence": "the evidence could not be saved: {why}",
+    "reason.response.unrecorded": "the attempt could not be recorded: {why}",
     "reason.response.not_started": "the start failed: {why}",
 }
 

@@ -74,31 +74,33 @@ class FirstResponse(NamedTuple):
         attempt = {"rung": FIRST_RESPONSE, "started_at": timestamps.now()}
         cause = next((str(finding["cause"]) for finding in result["findings"]), None)
         service = self.service._replace(db_path=str(result["facts"]["database"]["path"]))
+        problem = incident_notes.note_attempts(**self.lease, attempts=[attempt], signs=result["signs"], cause=cause)
+        if problem:
+            # If the answer of this module is lost, only the record shows that the run has started the service.
+            return _nothing(message("reason.response.unrecorded", why=quoted(problem)))
         try:
             started = recorded_start.ensure(
-                service,
-                state="started",
-                stop_timeout=self.stop_timeout,
-                lease=self.lease,
-                warn=self.warn,
-                attempts=[attempt],
-                signs=result["signs"],
-                cause=cause,
+                service, state="started", stop_timeout=self.stop_timeout, lease=self.lease, warn=self.warn
             )
         except NodeProcessError as error:
-            told = message("reason.response.not_started", why=error.told)
-            failed = {**attempt, "held": False, "reason": str(error)}
-            problem = incident_notes.note_attempts(**self.lease, attempts=[failed])
-            if problem:
-                self.warn(problem)
-            return _nothing(told)
+            return self._failed(attempt, message("reason.response.not_started", why=error.told))
+        if not started["changed"]:
+            return self._failed(attempt, message("reason.response.running"))
         return {
-            "started": bool(started["changed"]),
+            "started": True,
             "why_not": None,
             "messages": {},
             "attempt": attempt,
             "process": started,
         }
+
+    def _failed(self, attempt: Mapping[str, Any], why: Message) -> Dict[str, Any]:
+        """Record that the attempt has failed, and return the response."""
+        failed = {**attempt, "held": False, "reason": messages.english(why)}
+        problem = incident_notes.note_attempts(**self.lease, attempts=[failed])
+        if problem:
+            self.warn(problem)
+        return _nothing(why)
 
 
 def _first_answer(service: Service, question: Question) -> Dict[str, Any]:

@@ -167,10 +167,13 @@ def _exists(path: str) -> Optional[bool]:
 
 
 def modules(question: Question) -> Dict[str, Any]:
-    """Compare node_modules with the lock file, without running Node. complete: None if they cannot be compared."""
+    """Compare node_modules with the lock file, without running Node. complete: None if they cannot be compared.
+
+    An application without package.json needs no modules, so it is complete.
+    """
     app_dir = question.service.app_dir
     if not os.path.exists(question.service.path("package.json")):
-        return found({"complete": None})
+        return found({"complete": True})
     with collect_application.as_service(question):
         try:
             wanted = npm_lock.installable(npm_lock.read_packages(npm_lock.lock_file(app_dir)), omit_dev=True)

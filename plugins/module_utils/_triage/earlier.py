@@ -26,10 +26,13 @@ def started_at(record: Optional[Mapping[str, Any]], *, run: str) -> Optional[str
 def as_before_the_start(result: Mapping[str, Any], *, incident: str, state_dir: str) -> Dict[str, Any]:
     """Return a triage result with the facts and the findings that were saved before the start.
 
-    The result is unchanged if the process is gone again, or if nothing was saved in the state folder.
+    The result is unchanged if the process is gone again, if the data are in doubt now, or if nothing was saved in the
+    state folder.
     """
     saved = _saved(os.path.join(triage_evidence.home(state_dir), incident, triage_evidence.RESULT))
-    if (result["facts"].get("process") or {}).get("state") == "gone" or saved is None:
+    gone = (result["facts"].get("process") or {}).get("state") == "gone"
+    doubtful = result["blocks_start"] or result["data_loss_suspected"] or result["rows_missing"]
+    if gone or doubtful or saved is None:
         return dict(result)
     return {
         **result,

@@ -52,12 +52,14 @@ def triage(
     known: Mapping[str, Any],
     *,
     check_mode: bool,
+    resume: bool,
     respond: Optional[triage_run.Respond] = None,
 ) -> Dict[str, Any]:
     """Run a triage with a module's parameters. Raises TriageError.
 
-    known: the result of data_guard.known. respond: see triage_run.Respond. If the current attempt of the run has
-    already started the service, the facts and the findings are those from before the start.
+    known: the result of data_guard.known. respond: see triage_run.Respond. resume: True if the answer of an earlier
+    call may have been lost. If that call has started the service, the facts and the findings are those from before the
+    start.
     """
     result: Dict[str, Any] = triage_run.triage(
         service=Service(**params["service"], **{name: params[name] for name in _DESCRIPTION}),
@@ -67,7 +69,7 @@ def triage(
         **known,
         **{name: params[name] for name in _LIMITS},
     )
-    if earlier.started_at(known["record"], run=params["run"]):
+    if resume and earlier.started_at(known["record"], run=params["run"]):
         where = {"incident": params["incident"], "state_dir": params["state_dir"]}
         return earlier.as_before_the_start(result, **where)
     return result

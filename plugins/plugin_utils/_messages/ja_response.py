@@ -17,8 +17,9 @@ SENTENCES: Dict[str, str] = {
     "reason.response.not_collected": "原因調査の項目 {part} を取得できませんでした",
     "reason.response.unchecked": "データベースの検査を完了できませんでした",
     "reason.response.rows": "データベースの行が失われている可能性があります",
-    "reason.response.modules": "node_modules がロックファイルと一致しません",
+    "reason.response.modules": "node_modules がロックファイルと一致しないか、比較できませんでした",
     "reason.response.finding": "所見：{summary}",
     "reason.response.evidence": "証拠を保存できませんでした：{why}",
+    "reason.response.unrecorded": "試行を記録できませんでした：{why}",
     "reason.response.not_started": "起動に失敗しました：{why}",
 }

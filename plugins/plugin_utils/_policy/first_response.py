@@ -14,14 +14,16 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 def allowed(seen: Mapping[str, Any]) -> bool:
     """Return True if the first response may start the service. The host then checks whether anything blocks the start.
 
-    seen: detection (the detection result), wanted (the setting), rungs and acting (see verdict.course), check_mode,
-    linear (True if hosts wait for each other).
+    seen: detection (the detection result), wanted (the setting), rungs and acting (see verdict.course), halted_before
+    (why an earlier step of a workflow ended the ladder, or empty), check_mode, linear (True if hosts wait for each
+    other).
     """
     detection = seen["detection"]
     opened = detection.get("opened") or {}
     gone = detection["severity"] == "emergency" and (detection.get("process") or {}).get("state") == "gone"
     new = bool(opened.get("run")) and not opened.get("failed") and not opened.get("continued")
     doubts = (
+        seen["halted_before"],
         detection.get("hold"),
         detection.get("doubt"),
         detection.get("data_in_doubt"),
@@ -39,4 +41,7 @@ def already_started(seen: Mapping[str, Any]) -> bool:
 
     seen: triage (the triage result), untouched (True if no remedy and no rung has changed the service).
     """
-    return bool((seen["triage"] or {}).get("started_by_run")) and bool(seen["untouched"])
+    triage = seen["triage"] or {}
+    # If the start could not be recorded, only the answer of the module shows it.
+    started = triage.get("started_by_run") or (triage.get("response") or {}).get("started")
+    return bool(started) and bool(seen["untouched"])

@@ -66,13 +66,13 @@ class Crashed:
         opened = incident_record.call(state_dir=str(self.state), state="open")
         self.run, self.incident = opened["run"], opened["id"]
 
-    def respond(self, **more: Any) -> subprocess.Popen[str]:
+    def respond(self, module: str = "first_response", **more: Any) -> subprocess.Popen[str]:
         """Begin the module."""
         asked = {
             **{"run": self.run, "incident": self.incident, "state_dir": str(self.state), "service": self.service},
             **{"db_path": "itsm.db", "https_port": 0, "http_port": 0, "kernel_log_command": ["true"]},
         }
-        return begin("first_response", **{**asked, **more})
+        return begin(module, **{**asked, **more})
 
     def processes(self) -> list[procfs.Process]:
         return procfs.service_processes(app_dir=str(self.app), command=self.service["command"])
@@ -171,6 +171,10 @@ def test_after_a_killed_call_the_service_is_not_started_again(crashed: Crashed) 
     # The host knows that this run has started the service, so the run only has to verify it.
     assert result["started_by_run"]
     assert result["findings"][0]["cause"] == "killed"
+    # After a failed rung, another triage of this run finds the present state, in which damage may be new.
+    assert end(crashed.respond("triage_info", resume=True))["findings"][0]["cause"] == "killed"
+    now = end(crashed.respond("triage_info"))
+    assert now["started_by_run"] and "killed" not in [finding["cause"] for finding in now["findings"]]
     assert result["row_counts"] == {"users": 1}
     assert [each.pid for each in crashed.processes()] == [process.pid] and crashed.starts() == 1
 

@@ -49,8 +49,8 @@ def test_a_killed_service_is_started() -> None:
     assert decision.obstacle(result(), record=RECORD) is None
 
 
-def test_unknown_modules_and_a_taken_over_unit_are_no_obstacle() -> None:
-    seen = {**result(), "modules_complete": None}
+def test_a_unit_that_was_taken_over_is_no_obstacle() -> None:
+    seen = result()
     seen["facts"]["unit"].update(active_state="activating", taken_over_at="2026-03-02T01:02:03.450Z")
     assert decision.obstacle(seen, record=RECORD) is None
 
@@ -79,6 +79,7 @@ OBSTACLES: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     "missing rows": ("rows", lambda seen: seen.update(rows_missing={"users": (2, 1)})),
     "suspected loss": ("rows", lambda seen: seen.update(data_loss_suspected=True)),
     "a missing package": ("modules", lambda seen: seen.update(modules_complete=False)),
+    "unknown modules": ("modules", lambda seen: seen.update(modules_complete=None)),
     "a finding that blocks a start": ("finding", with_finding("killed", blocks_start=True)),
     "a useless restart": ("finding", with_finding("unknown", useless_rungs=["restart"])),
     "an exception": ("finding", with_finding("unhandled_exception")),

@@ -28,6 +28,7 @@ SEEN = {
     "wanted": True,
     "acting": True,
     "rungs": ["restart", "standard_recovery"],
+    "halted_before": "",
     "check_mode": False,
     "linear": False,
 }
@@ -36,6 +37,7 @@ DOUBTS: dict[str, dict[str, Any]] = {
     "only reported": {"acting": False},
     "another first rung": {"rungs": ["standard_recovery"]},
     "no rung": {"rungs": []},
+    "an earlier step ended the ladder": {"halted_before": "the login failed"},
     "check mode": {"check_mode": True},
     "hosts wait for each other": {"linear": True},
     "hangs": {"detection": {**DETECTION, "severity": "critical", "process": {"state": "running"}}},
@@ -71,3 +73,6 @@ def test_a_started_service_is_not_started_again(began: str | None, untouched: bo
     seen = {"triage": {"started_by_run": began}, "untouched": untouched}
     assert first_response.already_started(seen) is expected
     assert not first_response.already_started({"triage": {}, "untouched": True})
+    # The start could not be recorded.
+    unrecorded = {"started_by_run": None, "response": {"started": True}}
+    assert first_response.already_started({"triage": unrecorded, "untouched": True})
