@@ -330,6 +330,11 @@ class Awx:
             thing["status"] = self.fetched
         return 200, answer
 
+    def end_deletions(self) -> None:
+        """Delete the inventories that AWX deletes in the background."""
+        for each in [each for each in self.objects["inventories"].values() if each.get("pending_deletion")]:
+            self._delete("inventories", each)
+
     def run(self, template: Object, *, requests: int) -> None:
         """Begin a job of a template. It ends after this number of requests for running jobs."""
         self.running[next(self._ids)] = (template, requests)

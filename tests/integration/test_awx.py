@@ -203,6 +203,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     awx.add("credentials", name="login", organization=organization["id"], credential_type=kind["id"])
     left = controller.succeed(awx_state="absent", awx_absent_interval=1)
     assert "is kept, because it still contains login" in left
+    awx.end_deletions()
     kept = {kind: awx.names(kind) for kind, things in awx.objects.items() if things and kind != "approvals"}
     assert kept == {
         "organizations": ["Default", ORGANIZATION],
