@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import List, Optional, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import FIRST_RESPONSE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.events import (
     Event,
     first_value,
@@ -55,10 +56,11 @@ def _concluded_rungs(run: Sequence[Event]) -> List[Rung]:
     """Return the rungs of a run without a verdict, from the roles of its tasks."""
     tried: List[Rung] = []
     healthy: Optional[bool] = None
-    for event in run:
-        if event["kind"] not in ("task", "started"):
-            continue
-        role = event.get("role")
+    steps = [event for event in run if event["kind"] in ("task", "started")]
+    for event in steps:
+        # If the run was killed during the first response, it is unknown whether the service was started.
+        cut_off = event is steps[-1] and event["kind"] == "started" and module_of(event) == "first_response"
+        role = FIRST_RESPONSE if cut_off else event.get("role")
         if role in RUNGS and (not tried or tried[-1].rung != role):
             begun = str(event.get("start") or event["at"])
             tried.append(

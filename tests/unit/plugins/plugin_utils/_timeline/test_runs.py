@@ -48,6 +48,15 @@ def test_a_rung_with_an_interrupted_verification_has_no_known_result(seen, held)
     assert rung.held is held
 
 
+def test_a_run_killed_during_the_first_response_may_have_started_the_service():
+    begun = {"host": "node1", "task": "Respond", "role": "triage", "action": "itsm_nexus.runbook.first_response"}
+    recording = Recording().down().opened().add("started", **begun)
+    (rung,) = only(recording).rungs_tried
+    assert (rung.rung, rung.held) == ("restart", None)
+    # The response has ended. Its result shows that nothing was started.
+    assert only(recording.task("triage_info", {"findings": []}, role="triage")).rungs_tried == []
+
+
 def test_a_failed_rung_has_a_reason():
     recording = Recording().down().opened()
     recording.task("npm_ci", status="failed", role="standard_recovery", msg="registry does not answer").ended()
