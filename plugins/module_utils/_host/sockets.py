@@ -16,6 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 
 _LISTEN = "0A"
+_CHUNK = 65536
 
 
 class Listener(NamedTuple):
@@ -36,24 +37,38 @@ def _address(text: str) -> str:
     return str(mapped or address)
 
 
+def _rows(path: str) -> Iterator[List[str]]:
+    """Return the fields of the listening sockets in one table of the kernel.
+
+    The kernel lists the listening sockets before the connections (Documentation/networking/proc_net_tcp.rst). A busy
+    host has many connections, so the rest of the table is not read.
+    """
+    rest = b""
+    with open(path, "rb", buffering=0) as table:
+        for chunk in iter(lambda: table.read(_CHUNK), b""):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                fields = line.decode("ascii", "replace").split()
+                if len(fields) < 10 or fields[0] == "sl":  # the heading
+                    continue
+                if fields[3] != _LISTEN:
+                    return
+                yield fields
+
+
 def _sockets(wanted: Set[int], *, proc_root: str) -> Iterator[Listener]:
     for name in ("tcp", "tcp6"):
-        path = os.path.join(proc_root, "net", name)
         try:
-            lines = procfs.read_text(path).splitlines()[1:]
+            for fields in _rows(os.path.join(proc_root, "net", name)):
+                address, _separator, port = fields[1].partition(":")
+                if int(port, 16) in wanted:
+                    yield Listener(
+                        port=int(port, 16), address=_address(address), inode=int(fields[9]), pids=[], uid=int(fields[7])
+                    )
         except FileNotFoundError:
-            if name == "tcp6":  # the host has no IPv6
-                continue
-            raise
-        for line in lines:
-            fields = line.split()
-            if len(fields) < 10 or fields[3] != _LISTEN:
-                continue
-            address, _separator, port = fields[1].partition(":")
-            if int(port, 16) in wanted:
-                yield Listener(
-                    port=int(port, 16), address=_address(address), inode=int(fields[9]), pids=[], uid=int(fields[7])
-                )
+            if name == "tcp":
+                raise
+            # The host has no IPv6.
 
 
 def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:

@@ -73,7 +73,6 @@ def test_only_listening_sockets_count_and_their_processes_may_be_hidden(proc):
             (f"0100007F:{port}", "0100007F:9999", "01", 990, 12),
             ("0100007F:9999", f"0100007F:{port}", "01", 990, 13),
             (f"0100007F:{port}", "0100007F:9999", "06", 0, 0),
-            ("0100007F:1F90", "00000000:0000", "0A", 990, 14),
         ],
     )
     found = sockets.listeners([6443], proc_root=str(proc.root))
@@ -83,3 +82,11 @@ def test_only_listening_sockets_count_and_their_processes_may_be_hidden(proc):
 def test_a_missing_proc_is_an_error(tmp_path):
     with pytest.raises(procfs.HostError, match="Cannot read the listening sockets"):
         sockets.listeners([1], proc_root=str(tmp_path))
+
+
+def test_the_connections_of_a_busy_host_are_not_read(proc):
+    listening = [(f"0100007F:{port:04X}", "00000000:0000", "0A", 990, port) for port in range(6000, 6600)]
+    unreadable = [("0100007F:1", "0100007F:2", "01", 990, 12), ("a connection", "is not read", "0A", 990, 13)]
+    proc.sockets("tcp", [*listening, *unreadable])
+    found = sockets.listeners(range(1, 65536), proc_root=str(proc.root))
+    assert [each.port for each in found] == [*range(6000, 6600)]
