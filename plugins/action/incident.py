@@ -22,9 +22,9 @@ class ActionModule(unreachable.OnHost):
 
     When a run ends, the timelines of earlier runs on the incident are copied from the host to the controller.
 
-    If the task is delegated to the controller, the module always runs in a process of this account, with Ansible's own
-    Python. Otherwise, a connection or become setting given with -e would also apply to the controller, because such a
-    setting takes precedence over the settings of the task. Then, no incident could be opened for an unreachable host.
+    If the task is delegated to the controller, the module always runs as the account that runs Ansible, with Ansible's
+    own Python. Otherwise, a connection or become setting given with -e would also apply to the controller, because such
+    a setting takes precedence over the settings of the task. Then, no incident could be opened for an unreachable host.
     """
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
@@ -39,7 +39,7 @@ class ActionModule(unreachable.OnHost):
         return {**opened, "invocation": {}}
 
     def _with_timelines(self, tmp: Any, task_vars: Dict[str, Any]) -> Dict[str, Any]:
-        """Run the module. At the end of a run, get the timelines of earlier runs that this controller does not have."""
+        """Run the module. At the end of a run, also fetch the timelines of earlier runs that are missing here."""
         path = recorder.current_path()
         if self._task.args.get("state") != "closed" or path is None or self._task.delegate_to or self._task.check_mode:
             return super().run(tmp, task_vars)

@@ -135,7 +135,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
 
 def _untagged(value: Any) -> Any:
-    """Return data as plain types. ansible-core marks values with their origin, and PyYAML cannot write such types."""
+    """Return data as plain types. ansible-core marks values with their origin, and PyYAML cannot write such values."""
     return json.loads(json.dumps(value, default=str))
 
 

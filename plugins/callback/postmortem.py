@@ -19,10 +19,10 @@ description:
     a summary is shown on screen. C(<dir>/index.html) lists all postmortems. A postmortem covers all runs on the
     same incident.
   - While a task is running, a line about this task is written to standard error every O(progress) seconds.
-  - If the run does not open an incident, or in check mode, no files are written.
+  - No files are written in check mode, or if the run does not open an incident.
   - The timeline contains only allowlisted keys from the results of this collection's own modules. For tasks with
     C(no_log), the timeline contains only the status, the time and the task's name as written in the playbook.
-    Arguments, loop items, and the values of variables in names are never recorded.
+    Arguments, loop items, and the values of variables in the names of tasks and plays are never recorded.
 requirements:
   - enabled in the configuration (C(callbacks_enabled))
 options:

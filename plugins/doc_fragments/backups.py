@@ -16,17 +16,17 @@ options:
     description:
       - Folders in which to search for backups, in addition to the database's folder.
       - The verified backups that M(itsm_nexus.runbook.scheduled_backup) has listed in O(state_dir) are also examined,
-        in any folder.
-      - If the first migration of a backup was applied at another time than that of the last sound database, it is a
-        backup of another database and is not used.
+        whichever folder they are in.
+      - If the first migration has one time in a backup and another time in the last sound database, the backup belongs
+        to another database and is not used.
     type: list
     elements: path
     default: []
   backup_patterns:
     description:
       - File name patterns of backups. A backup may have its own WAL.
-      - If empty, these names are used for a database C(itsm.db). In the database's folder, V(itsm.db.backup_*) and
-        V(itsm.db.bak*). In O(backup_dirs), also V(itsm.db), V(itsm_*.db) and V(itsm-*.db).
+      - If empty, the usual names are used. For a database C(itsm.db), these are V(itsm.db.backup_*) and
+        V(itsm.db.bak*), and in O(backup_dirs) also V(itsm.db), V(itsm_*.db) and V(itsm-*.db).
     type: list
     elements: str
     default: []

@@ -13,7 +13,7 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   endpoints:
-    description: The endpoints of the service. It is healthy if every required endpoint is healthy.
+    description: The endpoints of the service. The service is healthy if every required endpoint is healthy.
     type: list
     elements: dict
     required: true

@@ -50,7 +50,7 @@ def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
 
 
 def target(host: str) -> str:
-    """Return the options of ansible-playbook that select this host, and the inventory of this run."""
+    """Return the options of ansible-playbook that select the inventory of this run and this host."""
     return next_steps.target(host, [str(each) for each in context.CLIARGS.get("inventory") or ()])
 
 

@@ -68,7 +68,7 @@ options:
         required: true
       keep:
         description:
-          - Number of newest files to keep in each series. The module also keeps the same number of newest complete
+          - How many of the newest files to keep in each series. The module also keeps as many of the newest complete
             copies of a database, but always at least one copy.
         type: int
         default: 0

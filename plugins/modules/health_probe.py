@@ -72,7 +72,7 @@ options:
     description:
       - A login that the module tries once, after all endpoints are healthy. The response body is discarded.
       - With O(mode=await) and O(mode=hold), the service is unhealthy if the login fails. With O(mode=watch), the login
-        is allowed only together with O(readiness). If the login fails, the service is degraded.
+        is allowed only together with O(readiness), and the service is degraded if the login fails.
       - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
   remember:
     description:
@@ -425,7 +425,7 @@ supervisor:
   sample: {"phase": "starting", "waited": 2.1, "restarted": true, "started_at": "2026-03-02T01:02:03.456Z"}
 takeover:
   description:
-    - The takeover of a unit that systemd was about to start, with C(unit), C(at), C(sub_state) and C(timer).
+    - The takeover of a unit that systemd was about to start. The keys are C(unit), C(at), C(sub_state) and C(timer).
     - V(null) if nothing was taken over.
   returned: success
   type: dict
@@ -437,7 +437,7 @@ doubt:
   type: str
   version_added: 0.2.0
 hold:
-  description: The hold of the service, as M(itsm_nexus.runbook.service_hold) returns it, or V(null) if there is none.
+  description: The hold on the service, as M(itsm_nexus.runbook.service_hold) returns it, or V(null) if there is none.
   returned: success
   type: dict
   version_added: 0.2.0
@@ -472,9 +472,10 @@ ends:
     - C(restarts) is the number of automatic restarts by systemd. C(after) counts these restarts by how the previous
       process ended.
     - Each item of C(ends) has C(at), C(how) (for example V(SIGSEGV), V(oom-kill), V(exit 1), V(host-down)), C(result),
-      C(status), C(signal), C(automatic) (whether this process had been started by an automatic restart), C(invocation),
-      C(confirmed) (whether systemd confirmed the invocation; if it did not, the service's user may have forged this
-      entry), and C(stopped_by) (the C(uid) and C(login_uid) of the account that requested the stop, or V(null)).
+      C(status), C(signal), C(automatic), C(invocation), C(confirmed) and C(stopped_by).
+    - C(automatic) is true if an automatic restart had started this process. C(confirmed) is true if systemd confirmed
+      the invocation. If C(confirmed) is false, the service's user may have forged this entry. C(stopped_by) contains
+      the C(uid) and C(login_uid) of the account that requested the stop, or is V(null).
   returned: success
   type: dict
   version_added: 0.2.0

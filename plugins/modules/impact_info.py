@@ -30,7 +30,7 @@ options:
   user:
     description:
       - The user that the service runs as. If users other than root can change the database's folder, the module reads
-        the database with the permissions of this user, not as root.
+        the database with the permissions of the service's user, not as root.
       - Defaults to the owner of that folder.
     type: str
     default: ""

@@ -80,7 +80,7 @@ options:
       - Duration of the lease in seconds, at most 3600. If the run does not call the module again within this time,
         another run can take over the host.
       - A module that is called with O(run) keeps the lease until the module ends. Set a higher value only if more time
-        can pass between two calls on the controller.
+        can pass on the controller between two calls.
     type: float
     default: 60.0
   wait:
@@ -93,7 +93,7 @@ options:
     type: float
     default: 0.0
   window:
-    description: Length of the period before the call, in seconds, in which RV(restarts_in_window) counts the starts.
+    description: RV(restarts_in_window) counts the starts within this number of seconds before the call.
     type: float
     default: 3600.0
   restart_limit:
@@ -114,8 +114,8 @@ options:
     description:
       - The names of the timelines that the controller has. The action plugin sets this option with O(state=closed), so
         do not set it in a task.
-      - The module then returns the other timelines on the host that name the incident. The action plugin writes them to
-        the folder of the postmortem callback, and removes them from the result.
+      - The module then returns the host's other timelines that name the incident. The action plugin writes these
+        timelines to the folder of the postmortem callback, and removes them from the result.
     type: list
     elements: str
     version_added: 0.2.0
@@ -492,8 +492,8 @@ blind_restarts_left:
 crash_loop:
   description:
     - C(looping) is true if another start would not help. This is the case if C(restarts), the number of starts within
-      C(window) seconds, has reached C(limit). It is also the case if C(fell) is true, because the service failed again
-      during the stability check after a start.
+      C(window) seconds, has reached C(limit), or if C(fell) is true. C(fell) is true if the service failed again during
+      the stability check after a start.
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}

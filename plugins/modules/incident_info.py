@@ -28,8 +28,7 @@ options:
     type: float
     default: 0.0
   window:
-    description: Length of the period, in seconds, in which RV(restarts_in_window) counts the starts. The period ends
-      now.
+    description: RV(restarts_in_window) counts the starts within this number of seconds before the call.
     type: float
     default: 3600.0
   restart_limit:
@@ -143,8 +142,8 @@ last_exit:
   returned: always
   type: dict
 takeover:
-  description: The takeover of the unit from systemd, with C(unit), C(at), C(sub_state) and C(timer), or V(null) if
-    there is none.
+  description: The takeover of the unit from systemd, or V(null) if no run took over the unit. The keys are C(unit),
+    C(at), C(sub_state) and C(timer).
   returned: always
   type: dict
 data:
@@ -207,8 +206,8 @@ maintenance:
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "maintenance.json"}
 locked_by:
   description:
-    - The run that has the lease, with C(run), C(since), C(step), C(until) and C(pid), or V(null) if there is none.
-      C(pid) is the process ID of the module that is running for that run, or V(null) if no module is running.
+    - The run that has the lease, or V(null) if no run has it. The keys are C(run), C(since), C(step), C(until) and
+      C(pid). C(pid) is the process ID of the module that is running for that run, or V(null) if no module is running.
   returned: always
   type: dict
 warnings:

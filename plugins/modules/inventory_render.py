@@ -79,7 +79,7 @@ text:
   type: str
 show_text:
   description: True if there is no file to read after the run. This is the case if there is no inventory file, if the
-    run is an AWX job (AWX deletes the file when the job ends), or if check mode does not write a new file.
+    run is an AWX job (AWX deletes the file when the job ends), or if a new file is not written because of check mode.
   returned: success
   type: bool
   sample: false

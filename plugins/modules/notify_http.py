@@ -91,7 +91,7 @@ EXAMPLES = r"""
 
 - name: Notify a Matrix room
   itsm_nexus.runbook.notify_http:
-    # The URL contains the room and the id of the message.
+    # The URL contains the room id and the message id.
     url: "{{ vault_matrix_url }}"
     method: PUT
     headers:

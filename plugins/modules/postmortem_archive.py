@@ -38,7 +38,7 @@ options:
   timeline:
     description:
       - The last lines of the run's timeline, compressed. The action plugin sets this option, so do not set it in a
-        task. See the option of the same name of M(itsm_nexus.runbook.incident).
+        task. See O(itsm_nexus.runbook.incident#module:timeline).
     type: str
     default: ""
   retention_days:

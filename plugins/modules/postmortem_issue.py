@@ -37,8 +37,8 @@ options:
     required: true
   token:
     description:
-      - Token with permission to write issues in O(repository). Defaults to the environment variable
-        E(ITSM_NEXUS_GITHUB_TOKEN) or E(GITHUB_TOKEN) of the controller.
+      - Token with permission to write issues in O(repository). Defaults to the value of the environment variable
+        E(ITSM_NEXUS_GITHUB_TOKEN) or E(GITHUB_TOKEN) on the controller.
     type: str
     default: ""
   api_url:

@@ -59,7 +59,7 @@ options:
     type: float
     default: 300
   database_timeout:
-    description: Time limit for the check of the database and of its backups, in seconds.
+    description: Time limit for checking the database and its backups, in seconds.
     type: float
     default: 120
   timeout:

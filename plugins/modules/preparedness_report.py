@@ -14,8 +14,8 @@ author:
 description:
   - Turns the results of M(itsm_nexus.runbook.preparedness_info) and M(itsm_nexus.runbook.notify_probe) into one
     verdict per check, and one verdict per host. A check that could not be run is never reported as ready.
-  - Writes the report on all hosts as C(readiness.html), C(readiness.md) and C(readiness.json) on the controller, next
-    to the postmortems. The files of the previous run are replaced.
+  - Writes one report about all hosts to the files C(readiness.html), C(readiness.md) and C(readiness.json) on the
+    controller, next to the postmortems. The files of the previous run are replaced.
   - Runs on the controller.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes

@@ -61,7 +61,7 @@ options:
   user:
     description:
       - The user that the service runs as. If users other than root can change a folder, the module accesses files in
-        that folder with the permissions of this user, not as root.
+        that folder with the permissions of the service's user, not as root.
       - Defaults to O(owner). If O(owner) is empty, the default is the owner of that folder.
     type: str
     version_added: 0.2.0
@@ -207,9 +207,8 @@ database:
       sample: 0
     first_migration_at:
       description:
-        - Time when knex applied the first migration, or V(null) if this time is unknown. A copy of the database has the
-          same time.
-        - If the service has since created a new database, the time in the new database is later.
+        - Time when knex applied the first migration, or V(null) if this time is unknown.
+        - A copy of the database has the same time. A database that the service created later has a later time.
       returned: always
       type: str
       version_added: 0.2.0

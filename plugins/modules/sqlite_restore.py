@@ -78,7 +78,7 @@ options:
   owner:
     description:
       - The user that the service runs as, and the owner of a new database. If users other than root can change a
-        folder, the module accesses files in that folder with the permissions of this user, not as root.
+        folder, the module accesses files in that folder with the permissions of the service's user, not as root.
       - Defaults to the owner of that folder.
     type: str
   shell:

@@ -29,7 +29,7 @@ options:
   user:
     description:
       - The user that the service runs as. If users other than root can change a folder, the module accesses files in
-        that folder with the permissions of this user, not as root.
+        that folder with the permissions of the service's user, not as root.
       - Defaults to the owner of that folder.
     type: str
     version_added: 0.2.0

@@ -32,8 +32,9 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
   resume:
-    description: If true, the answer of an earlier call by the same run may have been lost. If that call has started the
-      service, the facts and the findings are those that it saved before the start, unless the data are in doubt now.
+    description: Whether the result of an earlier call by the same run may have been lost. If true and that call started
+      the service, the module returns the facts and the findings that the earlier call saved before the start, unless
+      the data are in doubt now.
     type: bool
     default: false
     version_added: 0.2.0
@@ -312,8 +313,8 @@ facts:
       description: >-
         The owners of the C(database), its C(-wal) and C(-shm) files, and their C(folder). C(denied) lists paths that
         the C(user) of the service is not allowed to use, each with C(path), C(owner), C(group) and C(mode). C(foreign)
-        lists the database files that another user owns. C(others) lists the other entries in the folder that another
-        user owns. C(read_only) is true if the file system is read-only.
+        lists the database files that another user owns. C(others) lists the folder's other entries that another user
+        owns. C(read_only) is true if the file system is read-only.
       type: dict
     settings:
       description: The variables in O(settings), each with C(variable), C(value), C(message), C(messages).
@@ -469,8 +470,8 @@ data_evidence:
   version_added: 0.2.0
 started_by_run:
   description: If the current attempt of O(run) has started the service, the time at which this attempt began.
-    Otherwise, V(null). The time is from the record of the incident. RV(findings) and RV(facts) are then from before the
-    start.
+    Otherwise, V(null). The time is from the record of the incident. If there is a time, RV(findings) and RV(facts) are
+    from before the start.
   returned: always
   type: str
   version_added: 0.2.0
