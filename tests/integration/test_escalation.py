@@ -582,6 +582,17 @@ def test_a_test_message_says_so_in_every_channel(desk: Desk, language: str, begi
     assert "escalation_contacts.dba.channels" in run.screen
 
 
+def test_a_test_reports_a_missing_contact(desk: Desk) -> None:
+    variables = {**at_once(desk, "test-lacks"), "escalation_contacts": desk.variables()["escalation_contacts"]}
+    del variables["escalation_contacts"]["dba"]
+    variables |= {"escalation_severity": "", "escalation_incident": ""}
+    before = desk.counts()
+    run = desk.play(**variables, escalation_test=True)
+    assert run.rc == 2
+    assert "escalation_contacts lacks 'dba'" in run.screen
+    assert desk.counts() == before
+
+
 @pytest.mark.parametrize("way", ["variable", "rule"])
 def test_a_notification_about_an_outage_is_never_a_test_message(desk: Desk, way: str) -> None:
     slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}

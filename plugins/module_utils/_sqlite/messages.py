@@ -219,6 +219,8 @@ ENGLISH: Dict[str, str] = {
     "reason.restore.unconfirmed": "all rows would be lost, so confirm_empty is required (variable database_recovery_confirm_empty)",
     # The data loss of a method.
     "reason.loss.nothing": "Nothing (no table has fewer rows than before)",
+    "reason.loss.nothing_now": "No row that can be read now",
+    "reason.loss.fewer": "{rows} rows have been missing since the last good count, deleted or lost: {tables}",
     "reason.loss.everything": "Everything",
     "reason.loss.everything_counted": "Everything, including the {rows} counted rows in {tables} tables",
     "reason.loss.rows": "{rows} rows: {tables}",

@@ -221,6 +221,8 @@ def _result(
         unknown = unknown or case.found.wal.damaged or case.reading == salvage_image.ALONE
     elif chosen is not None and chosen.method == "backup":
         unknown = True  # rows may have changed since the backup
+    if chosen is not None and restore_ways.fewer(case, chosen):
+        unknown = True  # the rows that are missing since the last good count were deleted or lost
     return {
         "needed": not sound,
         "healthy_before": case.check["healthy"],

@@ -142,6 +142,7 @@ def examine(
         rights=rights,
         # A new database and the backups have different creation times.
         created_at=created_at or ("" if lacking else check["database"]["first_migration_at"] or ""),
+        last_good=last_good,
     )
     if not (check["healthy"] and check["checks"].get("row_counts") == "ok"):
         _count(case, scratch)

@@ -92,6 +92,8 @@ class Case:
     rights: safe_open.Rights
     # The time of the first migration of the original database, or "" if it is unknown. It identifies its backups.
     created_at: str = ""
+    # The numbers of rows at the last good count.
+    last_good: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def all_counted(self) -> bool:
@@ -361,6 +363,16 @@ def lost(before: Mapping[str, int], after: Mapping[str, int]) -> Dict[str, int]:
     return {table: rows - after.get(table, 0) for table, rows in sorted(before.items()) if rows > after.get(table, 0)}
 
 
+def fewer(case: Case, way: Way) -> Dict[str, int]:
+    """Return table -> the number of rows that have been missing since the last good count.
+
+    Only tables of which the method loses no row now are returned. Their rows were deleted or lost before.
+    """
+    told = {*way.lost, *case.uncounted}
+    missing = lost(case.last_good, way.rows)
+    return {} if way.method == "empty" else {table: rows for table, rows in missing.items() if table not in told}
+
+
 def joined(told: Sequence[Message]) -> str:
     """Return the English text of several messages as one line."""
     return "; ".join(map(messages.english, told))
@@ -407,4 +419,14 @@ def _losses(case: Case, way: Way) -> List[Message]:
         parts.append(message("reason.loss.orphans", rows=way.salvaged.orphans))
     if way.salvaged and way.salvaged.refused:
         parts.append(message("reason.loss.refused", statements=way.salvaged.refused[:3]))
+    missing = fewer(case, way)
+    if missing:
+        tables = [
+            message("reason.loss.table", table=table, rows=rows, before=case.last_good[table])
+            for table, rows in missing.items()
+        ]
+        return [
+            *(parts or [message("reason.loss.nothing_now")]),
+            message("reason.loss.fewer", rows=sum(missing.values()), tables=tables),
+        ]
     return parts or [message("reason.loss.nothing")]

@@ -173,6 +173,8 @@ SENTENCES: Dict[str, str] = {
     "reason.restore.unconfirmed": "すべての行が失われるため、confirm_empty の指定が必要（変数 database_recovery_confirm_empty）",
     # 失われるデータ
     "reason.loss.nothing": "なし（以前より行数が減るテーブルはない）",
+    "reason.loss.nothing_now": "現在読み取れる行の損失はなし",
+    "reason.loss.fewer": "最後の正常な集計より{rows}行少ない（削除または損失）：{tables}",
     "reason.loss.everything": "すべて",
     "reason.loss.everything_counted": "すべて（集計できた{tables}テーブルの{rows}行を含む）",
     "reason.loss.rows": "{rows}行（{tables}）",

@@ -420,8 +420,8 @@ OF_INCIDENT = ("incident", "incident_info")
 
 def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the recordable data in a result, or {} for modules from other collections. action: the full name."""
-    table = RESULTS.get(own_module(action) or "")
-    return pick({**_OF_ALL, **table}, result) if table is not None else {}
+    own = own_module(action)
+    return pick({**_OF_ALL, **RESULTS.get(own, {})}, result) if own else {}
 
 
 def own_module(action: str) -> Optional[str]:

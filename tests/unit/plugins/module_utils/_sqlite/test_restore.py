@@ -422,6 +422,20 @@ def test_the_rows_of_a_new_database_do_not_decide_which_backup_is_used(path: str
     assert (way(plan, "backup")["source"], way(plan, "backup")["lost"]) == (full, {"incidents": 5})
 
 
+def test_rows_that_have_been_missing_since_the_last_good_count_are_named(path: str, tmp_path: Path) -> None:
+    """A loss of less than half of the rows could be a deletion, but it is not reported as no loss."""
+    sqlite_samples.closed(path, rows=60)
+    backed_up(path, tmp_path / "itsm_daily_1.db", 80, days=1)
+    given = {"backup_dirs": [str(tmp_path)], "patterns": [], "last_good": {"users": 2, "incidents": 100}}
+    plan = restore(path, act=False, **given)
+    missing = "40 rows have been missing since the last good count, deleted or lost: incidents 40 of 100"
+    assert way(plan, "checkpoint")["statement"] == f"No row that can be read now; {missing}"
+    assert (plan["method"], plan["rows_lost"], plan["data_loss"]) == ("checkpoint", {}, "unknown")
+    assert "20 rows have been missing" in way(plan, "backup")["statement"]
+    result = restore(path, **{**given, "last_good": {"users": 2, "incidents": 60}})
+    assert (result["statement"], result["data_loss"]) == ("Nothing (no table has fewer rows than before)", "none")
+
+
 def test_a_table_that_only_an_older_backup_has_does_not_count(path: str, tmp_path: Path) -> None:
     """A migration has dropped the table since then."""
     folder = unreadable(path, tmp_path)
