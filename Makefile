@@ -33,19 +33,19 @@ CONSTRAINTS ?= constraints.txt
 TEST_PROCESSES = $$(($$(nproc) + 1))
 UNIT_TEST_PROCESSES = $$(($$(nproc) * 2))
 
-# Tests that only make nightly runs, because each takes several minutes. The first test runs all commands of
+# Tests that only `make nightly` runs, because each takes several minutes. The first test runs all commands of
 # docs/eda.md. The second test recovers sixty hosts.
 LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_broken_hosts_are_recovered_without_waiting
 
-# Integration tests that have more cases in make nightly.
+# Integration tests that have more cases in `make nightly`.
 THOROUGH_TESTS := tests/integration/test_changes.py tests/integration/test_ready.py tests/integration/test_start_guard.py
 
-# Drills that only make nightly runs. Some of them take several minutes. The others resemble another drill, and test
-# code that rarely changes.
+# Drills that only `make nightly` runs. Some of them take several minutes. Each of the others resembles another drill,
+# and the code that it tests rarely changes.
 LONG_DRILLS := controller_timer crowded database_recover discover escalation_rises heap_oom migration_pending \
   modules_native oom_kill other_service port_conflict_own ready restore_drill tls_key_unreadable two_faults \
   useless_rungs what_changed
-# Drills that have more rounds in make nightly.
+# Drills that have more rounds in `make nightly`.
 THOROUGH_DRILLS := connection_cut controller_killed database_in_doubt dead_man degraded start_guard systemd_restarts_first
 # The longest drills start first, so that no long drill runs alone at the end.
 FIRST_DRILLS := degraded database_in_doubt start_guard connection_cut rung_fails controller_killed crash_loop
@@ -101,7 +101,7 @@ molecule: $(VENV)/test.stamp ## Run the drills except LONG_DRILLS on real system
 	molecule/hosts/install
 	$(WITH_PATH) molecule/run $(or $(SCENARIO),$(DRILLS))
 
-# In make nightly, the unit tests also try the cases that make unit leaves out.
+# In `make nightly`, the unit tests also try the cases that `make unit` leaves out.
 nightly: export TEST_THOROUGH = 1
 nightly: $(VENV)/eda.stamp coverage cores release ## Run the checks that take too long for every change: more tests, long drills with full waits, two drills on Debian 12
 	$(WITH_PATH) $(BIN)/pytest $(LONG_TESTS) $(THOROUGH_TESTS) tests/fuzz/test_documents.py
@@ -130,7 +130,7 @@ audit: $(VENV)/test.stamp $(VENV)/publish.stamp ## Check the tools and the demo 
 	$(BIN)/pip-audit --strict --local --progress-spinner off
 	npm --prefix demo/service audit --package-lock-only --audit-level=high
 
-matrix: $(VENV)/test.stamp ## Write the results of all drills that name a cause to docs/drills.md
+matrix: $(VENV)/test.stamp ## Update docs/drills.md with the results of all drills that name a cause
 	$(BIN)/python docs/drills.py
 
 torture: ## Kill writers and recoveries, and count lost rows; minutes

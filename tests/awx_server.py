@@ -158,7 +158,7 @@ def variables(template: Object, survey: Object, answers: Object) -> Object:
 
 
 def rendered(text: str, *, approval: bool, artifacts: Object) -> str:
-    """Return the text of a notification. AWX renders it with these values only, also when it is saved."""
+    """Return the text of a notification. AWX provides only these values, both for sending a text and for saving it."""
     of_approval = {"approval_status": "running", "approval_node_name": "A step", "workflow_url": "https://awx/#/jobs/1"}
     of_job = {"url": "https://awx/#/jobs/2", "job_friendly_name": "Job", "job": {"name": "n", "artifacts": artifacts}}
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
@@ -219,7 +219,7 @@ class Awx:
         # The status and the output of an inventory update after it has ended, and all updates by ID.
         self.synced, self.sync_output = "successful", "Read 1 host"
         self.updates: Dict[int, Object] = {}
-        # The running jobs: the ID of the job, and how many more requests show it as running.
+        # The running jobs by ID: the template, and how many more requests show the job as running.
         self.running: Dict[int, Tuple[Object, int]] = {}
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
@@ -336,11 +336,11 @@ class Awx:
             self._delete("inventories", each)
 
     def run(self, template: Object, *, requests: int) -> None:
-        """Begin a job of a template. It ends after this number of requests for running jobs."""
+        """Start a job from a template. The job ends after this number of requests for running jobs."""
         self.running[next(self._ids)] = (template, requests)
 
     def _running(self, query: Dict[str, str]) -> List[Object]:
-        """Return the running jobs whose template has the description, as AWX's unified_jobs."""
+        """Return the running jobs whose template's description contains the text in the query, as unified_jobs does."""
         if set(query) != {"status__in", "unified_job_template__description__contains"}:
             raise Refused({"detail": f"unified_jobs: {sorted(query)}"})
         mark = query["unified_job_template__description__contains"]
@@ -349,7 +349,7 @@ class Awx:
         return [{"id": id_, "name": template["name"], "status": "running"} for id_, template in found]
 
     def _update(self, id_: int, what: str = "") -> Object:
-        """Return an inventory update or its output. The first response shows the status before its end."""
+        """Return an inventory update or its output. The first response shows that the update is not finished."""
         update = self.updates[id_]
         if what == "stdout":
             return {"range": {}, "content": self.sync_output}

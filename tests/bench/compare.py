@@ -4,9 +4,9 @@
 
 """Compare this checkout with earlier commits: make bench AGAINST="commit ...".
 
-Only our own contender in each measurement runs. The checkout and the commits take turns on the same machine, so that a
-change in the machine's speed affects all of them. Each turn gives one ratio per figure. If a median ratio is above the
-limit, more turns follow, because a few turns cannot separate a change of this size from noise.
+In each measurement, only our own contender runs. The checkout and the commits take turns on the same machine, so that
+a change in the machine's speed affects all of them. Each turn gives one ratio per figure. If a median ratio is above
+the limit, more turns follow, because a few turns cannot separate a change of this size from noise.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _one_by_one(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
 
 
 def ratios(turns: Sequence[Sequence[Figures]], side: int) -> dict[str, list[float]]:
-    """For each figure, return the ratio between this checkout and another checkout in each turn."""
+    """For each figure, return one ratio per turn: this checkout's figure divided by the other checkout's figure."""
     found: dict[str, list[float]] = {}
     for name in turns[0][-1]:
         both = [(turn[side].get(name), turn[-1].get(name)) for turn in turns]

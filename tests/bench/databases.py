@@ -185,6 +185,6 @@ def make(work: Path, recipe: Recipe) -> None:
         fill(connection, range(start, start + 20))
         connection.execute("COMMIT")
         start += 20
-    for suffix in ("", "-wal"):  # copied before the close, so that the files are as after a crash
+    for suffix in ("", "-wal"):  # copied before the close, because a crash leaves files like these
         shutil.copy(f"{source}{suffix}", target / f"{source.name}{suffix}")
     connection.close()

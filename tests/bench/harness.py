@@ -41,8 +41,8 @@ class Goal:
     """The limit for a figure.
 
     at_most: the limit for the ratio of our figure to the figure of the rival `against`. If `more` is True, at_most
-    limits the difference in seconds instead. Without a rival, at_most limits our figure, in `unit`. figure: the name of
-    our figure. rivals_figure: the name of the rival's figure, if it differs.
+    limits the difference instead, in `unit`. Without a rival, at_most limits our figure, also in `unit`. figure: the
+    name of our figure. rivals_figure: the name of the rival's figure, if it differs.
 
     A missed goal in seconds is only reported, because seconds depend on the machine as much as on the program. Other
     missed goals change the exit code: ratios, memory, shares and round trips.

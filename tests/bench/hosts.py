@@ -91,7 +91,7 @@ class Host(stand.Stand):
         run("podman", "run", "--detach", "--name", name, "--hostname", name, *options, image)
         run("podman", "exec", name, "/opt/drill/bin/prepare", "systemd")
         address = (folder / "output" / "address").read_text(encoding="utf-8")
-        # Remove the unit's delay before a start and its start limit, so that only the recovery is measured.
+        # Remove the unit's start limit, and its delay before a start, so that only the recovery is measured.
         drop_in = f"/etc/systemd/system/{UNIT}.service.d"
         settings = f"[Unit]\\nStartLimitIntervalSec=0\\n[Service]\\nExecStartPre=\\nRestartSec={restart_after}\\n"
         run(

@@ -311,7 +311,7 @@ def _shared(jobs: int, *, seed: int) -> int:
         del argv[at : at + 2]
     alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode != 0:
-        alone = []  # some containers do not allow this, and the run then only takes longer
+        alone = []  # some containers do not allow this, which only makes the run slower
     running = [
         subprocess.Popen([*alone, sys.executable, *argv, "--seed", str(seed), "--share", f"{number}/{jobs}"])
         for number in range(jobs)

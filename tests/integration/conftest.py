@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def on_screen(argv: Sequence[str | Path], *, timeout: float, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to completion. The result's stdout contains output and errors, which a failed test shows."""
+    """Run a command to completion. Its output and errors are in the result's stdout. A failed test shows both."""
     done = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,

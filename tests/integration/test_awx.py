@@ -163,7 +163,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
         }
     ]
 
-    # A second run only removes a step that an earlier version created, and resets a field that somebody has changed.
+    # A second run only makes two changes: it removes an old version's step, and resets a field that somebody changed.
     awx.add(
         "workflow_job_template_nodes",
         identifier="of_old",
@@ -178,7 +178,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     assert templates["outage_verify"]["timeout"] == 600
     assert "of_old" not in {each["identifier"] for each in awx.objects["workflow_job_template_nodes"].values()}
 
-    # A changed inventory source is read. A person has added a credential, so the schedules are enabled.
+    # The inventory source has a new path, so AWX reads it. A person has added a credential, so schedules are enabled.
     key = awx.add("credentials", name="key", organization=organization["id"], credential_type=1)
     awx.links[templates["outage_detect"]["id"], "credentials"] = [key["id"]]
     before = len(awx.updates)

@@ -215,7 +215,7 @@ def test_the_change_that_broke_the_service_is_listed_first(
         print("  ", each["relation"], each["cause"], each["kind"], each["name"], each["what"], each["seconds_before"])
     assert items[0]["kind"] in kinds
     assert {INNOCENT[each] for each in innocent} <= {each["kind"] for each in items}
-    # The bundle, the documents and the manifest contain no value of a secret.
+    # No secret value is in the bundle, the documents or the manifest.
     secrets = [SECRET, service.environment().get("ADMIN_PASSWORD", SECRET)]
     for path in (*service.state.rglob("*"), *run.postmortems.rglob("*")):
         if path.is_file():

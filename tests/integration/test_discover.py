@@ -27,7 +27,7 @@ CANARY = "canary-of-the-environment-7f3a"
 
 @dataclasses.dataclass
 class Deployed(Service):
-    """The service with the files of a real deployment, and an inventory with only the host and its folder."""
+    """The service with a real deployment's files, and an inventory with only the host and the application's folder."""
 
     @property
     def environment_file(self) -> Path:

@@ -124,7 +124,7 @@ RECOVERY = [
 
 @pytest.fixture(scope="session")
 def collection(tmp_path_factory):
-    """Create a collection with our collection's name and callback, whose modules return given results.
+    """Create a collection with our collection's name and callback, and with modules that return given results.
 
     Returns the folder that contains ansible_collections.
     """
@@ -374,7 +374,7 @@ def test_a_killed_controller_leaves_a_timeline_and_the_next_run_reports_both(con
     rc, output = controller.run("--check", render)
     assert rc == 0, output
     assert not controller.files("*.md")
-    # The documents contain the contacts and addresses of the site, so Ansible shows them only on request.
+    # The documents contain the contacts and addresses of the site, so Ansible shows their text only with --diff.
     assert not any(line.startswith("+") for line in output.splitlines())
     rc, output = controller.run("--check", "--diff", render)
     assert any(line.startswith("+") for line in output.splitlines())

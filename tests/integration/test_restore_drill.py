@@ -42,7 +42,7 @@ def can_isolate() -> bool:
 
 pytestmark = pytest.mark.skipif(not can_isolate(), reason="needs root, unshare, ip and the right to make namespaces")
 
-# The service's user may be unable to run the Python interpreter of these tests, so the service uses this one.
+# The service's user may be unable to run the Python interpreter of these tests, so the service uses the system's.
 PYTHON = "/usr/bin/python3"
 NOBODY = pwd.getpwnam("nobody")
 SERVICE = """
@@ -543,7 +543,7 @@ esac
 
 @pytest.fixture
 def replica(host: Host) -> Dict[str, str]:
-    """Create a stand-in for Litestream with a replica of 45 rows. Return its arguments for drill.Order."""
+    """Create a stand-in for Litestream with a replica of 45 rows. Return the arguments of drill.Order for it."""
     (host.top / "bin").mkdir()
     program, config = host.top / "bin" / "litestream", host.top / "litestream.yml"
     program.write_text(LITESTREAM)

@@ -623,7 +623,7 @@ sys.exit(keeper.main([sys.argv[2]]))
     ("times", "answer"),
     [
         ((2.0, 0.3, 30.0), b""),
-        # The sender and the disk are slow. Together, they take longer than each deadline.
+        # The sender and the disk are slow. Together, they take longer than either deadline.
         ((2.0, 2.0, 0.6), b"saved\n"),
         ((0.3, 2.0, 0.0), b""),
     ],

@@ -33,7 +33,10 @@ def test_each_time_has_its_own_line_that_states_what_it_measures() -> None:
 
 
 class Listing:
-    """A service that loses answers. `losses` has one word for each POST: the request or the answer is lost, or none."""
+    """A service that loses answers. `losses` has one word for each POST.
+
+    "request" or "answer" names what is lost, "refused" is answered with status 503, and "" is answered normally.
+    """
 
     def __init__(self, *losses: str) -> None:
         rows: list[str] = []
@@ -98,7 +101,10 @@ def test_a_row_that_is_not_written_ends_the_demo(losses: list[str]) -> None:
 
 
 def stand_in(folder: Path, *answers: str) -> dict[str, str]:
-    """Return an environment with an apt-get that records its arguments and fails with each answer that is not empty."""
+    """Return an environment with an apt-get that records its arguments.
+
+    Each call takes the next answer. An empty answer lets it succeed. Otherwise, it prints the answer and fails.
+    """
     for number, answer in enumerate(answers, 1):
         (folder / f"answer{number}").write_text(answer, encoding="utf-8")
     program = folder / "apt-get"

@@ -93,7 +93,7 @@ def test_every_file_is_in_a_package_with_a_description(kind: str) -> None:
 
 
 def upwards(name: str) -> list[str]:
-    """Return the imports of a file that break the rule: the imported packages are not below its own package."""
+    """Return a file's imports that break the rule, because their packages are not below the file's own package."""
     own = name.split(".")[:2]
     return sorted(each for each in all_imports()[name] if each.split(".")[:2] != own and rank(each) >= rank(name))
 

@@ -59,7 +59,7 @@ def limit(place: Stand, _folder: Path) -> dict[str, float | None]:
 
 
 def crash(rung: str = "restart", program: str = "ansible-playbook", **changes: object) -> harness.Contender:
-    """Return a function that crashes the service and recovers it with the full playbook, including Ansible's start."""
+    """Return a function that crashes the service and runs the full recovery playbook, including Ansible's start."""
 
     def measure(place: Stand, folder: Path) -> harness.Measured:
         place.begin()
@@ -379,7 +379,7 @@ MEASUREMENTS = [
     Measurement(
         name="clean-900",
         what="Clean start, database of 0.9 GiB",
-        how="as clean-50. The memory includes the pages of the database that a module maps on this machine",
+        how="as clean-50. The modules run on this machine, so the memory includes the database pages that they map",
         prepare=filled("clean-900", 920),
         ours=(OURS, crash("clean_start_recovery", **MORE_SQLITE_TIME)),
         rivals={LIMIT: limit},

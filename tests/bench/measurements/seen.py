@@ -204,8 +204,8 @@ def seen(
         what=what,
         how=f"{how}. The playbook starts at the moment of the outage, as if started by a monitoring system or a "
         "person. monit queries the service every second with a timeout of one second, and acts after five failures. "
-        f"The unit has RestartSec=10. 'Not seen' means not within {LONGEST:.0f} s. There is only one round, because "
-        "the only question is whether the outage is detected",
+        f"The unit has RestartSec=10. 'Not seen' means not detected within {LONGEST:.0f} s. There is only one round, "
+        "because the only question is whether the outage is detected",
         prepare=host,
         ours=(OURS, by_playbook(outage, "" if recoverable else cause)),
         rivals={TRIAGE: by_triage(outage, cause), SYSTEMD: by_systemd(outage), MONIT: by_monit(outage)},

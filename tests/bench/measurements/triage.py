@@ -142,7 +142,7 @@ MEASUREMENTS = [
     ),
     Measurement(
         name="triage-crowded",
-        what="Triage beyond its slowest part, of 500 processes and a log of 200 MiB",
+        what="Triage time beyond the slowest part, with 500 processes and a log of 200 MiB",
         how="one pass that saves its evidence, checks all parts and finds nothing wrong. The drill crowded does the "
         "same with a full journal",
         prepare=crowded,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The file of a host is written next to the inventory or to an existing folder. Its old content is not returned."""
+"""The file of a host is written next to the inventory or into an existing folder. Its old content is not returned."""
 
 from __future__ import annotations
 

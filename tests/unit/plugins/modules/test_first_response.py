@@ -67,7 +67,7 @@ class Crashed:
         self.run, self.incident = opened["run"], opened["id"]
 
     def respond(self, module: str = "first_response", **more: Any) -> subprocess.Popen[str]:
-        """Begin the module."""
+        """Start the module."""
         asked = {
             **{"run": self.run, "incident": self.incident, "state_dir": str(self.state), "service": self.service},
             **{"db_path": "itsm.db", "https_port": 0, "http_port": 0, "kernel_log_command": ["true"]},
@@ -171,7 +171,7 @@ def test_after_a_killed_call_the_service_is_not_started_again(crashed: Crashed) 
     # The host knows that this run has started the service, so the run only has to verify it.
     assert result["started_by_run"]
     assert result["findings"][0]["cause"] == "killed"
-    # After a failed rung, another triage of this run finds the present state, in which damage may be new.
+    # After a failed rung, this run's next triage examines the current state, because there may be new damage.
     assert end(crashed.respond("triage_info", resume=True))["findings"][0]["cause"] == "killed"
     now = end(crashed.respond("triage_info"))
     assert now["started_by_run"] and "killed" not in [finding["cause"] for finding in now["findings"]]

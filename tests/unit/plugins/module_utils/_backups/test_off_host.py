@@ -29,7 +29,7 @@ def packed(data: bytes) -> str:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Callable[..., Dict[str, Any]]:
-    """Return a function that calls the module's code for a listed backup with 20,000,000 bytes."""
+    """Return a function that calls the module's code for a listed backup of 20,000,000 bytes."""
     data = bytes(range(256)) * 78125
     path = tmp_path / NAME
     path.write_bytes(data)

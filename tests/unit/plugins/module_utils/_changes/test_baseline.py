@@ -31,7 +31,7 @@ def values(tmp_path):
 
 
 def see(values, health=HEALTHY, *, check_mode=False):
-    """Call of_detection, and return the calls of `meanwhile` and the function that saves the manifest."""
+    """Call of_detection. Return a list of the calls to `meanwhile`, and the function that saves the manifest."""
     calls = []
     save = baseline.of_detection(values, None, health, lambda: calls.append(1), check_mode=check_mode)
     return calls, save

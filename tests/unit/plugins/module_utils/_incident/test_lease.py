@@ -330,7 +330,7 @@ def test_every_lease_expires(seat, time, how):
 
 
 def seen_by_another(seat):
-    """Return the PID, as a string, that another process sees as the active worker."""
+    """Return the PID of the active worker from the view of another process, as a string."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

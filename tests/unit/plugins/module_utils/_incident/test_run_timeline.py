@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The timelines on the host: their files, their limits, and the search for those of an incident."""
+"""The timelines on the host: their files, their limits, and the search for an incident's timelines."""
 
 from __future__ import annotations
 

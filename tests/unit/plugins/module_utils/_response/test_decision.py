@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The decision whether a first response may start the service."""
+"""The decision on whether a first response may start the service."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def finding(cause: str, **more: Any) -> dict[str, Any]:
 
 
 def result() -> dict[str, Any]:
-    """Return the result of a triage of a service that was killed, before a start."""
+    """Return the result of a triage after the service was killed and before any start."""
     return {
         "facts": {
             "process": {"state": "gone"},

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Counting requests in journals and real log files: rotated, compressed, dated, and logged in several places."""
+"""Counting requests that are logged in several places: in journals, and in rotated, compressed or dated log files."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Recovery, restore drill and readiness report find the same backups, and agree which of them can be restored."""
+"""Recovery, restore drill and readiness report find the same backups, and agree on which of them can be restored."""
 
 from __future__ import annotations
 

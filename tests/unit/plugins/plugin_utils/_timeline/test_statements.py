@@ -507,7 +507,7 @@ def test_a_sound_database_after_damage_was_not_counted_before_the_damage():
         said = statements.of_run({**run, **seen})
         assert said["statements"]["data_loss"]["value"] == "unknown", seen
         assert said["rows_from"] == "last_good"
-    # The recovery counts the rows of the damaged database itself.
+    # The recovery itself counts the rows of the damaged database.
     damaged = {**triage, "facts": {"database": {"conclusive": True, "problems": [{"code": "corrupt"}]}}}
     made = {"rows_before": BEFORE, "rows_after": BEFORE, "replaced": True, "data_loss": "none"}
     said = statements.of_run({**run, "last": damaged, "recovery": made})
