@@ -130,7 +130,7 @@ def ratios(turns: Sequence[Sequence[Figures]], side: int) -> dict[str, list[floa
 
 
 def slower(measurement: harness.Measurement, found: dict[str, list[float]]) -> set[str]:
-    """Return the names of the figures whose median ratio is above the limit. Only figures with a goal count."""
+    """Return the names of figures whose median ratio is above the limit: only the wall time and figures with a goal."""
     decides = {goal.figure for goal in measurement.goals} | {"wall"}
     return {name for name, values in found.items() if name in decides and statistics.median(values) > LIMIT}
 

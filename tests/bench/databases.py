@@ -149,7 +149,7 @@ def make(work: Path, recipe: Recipe) -> None:
     """Make the database and its WAL in the folder `work`/made. Raises sqlite3.Error, OSError."""
     source, target = work / "itsm.db", work / "made"
     connection = sqlite3.connect(source, isolation_level=None)
-    # Keep all pages in memory until one write at the end, because every second row changes a page of an index.
+    # Keep all pages in memory and write them once at the end, because every second row changes a page of an index.
     connection.execute("PRAGMA journal_mode=OFF")
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("PRAGMA cache_size=-1500000")

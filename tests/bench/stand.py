@@ -220,7 +220,7 @@ class Stand:
 
 @dataclass
 class Local(Stand):
-    """The service on this machine, started manually and managed with local connection."""
+    """The service on this machine, started manually and managed over a local connection."""
 
     service: Service
 

@@ -180,7 +180,7 @@ def start(service: Service) -> None:
 
 
 def outage(service: Service, breaking: Callable[[Service], None], innocent: list[Callable[[Service], None]]) -> Run:
-    """Break the service with a change, with one innocent change before it and two after it, and run the playbook."""
+    """Make an innocent change, the change that breaks the service, and two innocent changes. Then run the playbook."""
     assert service.play("playbooks/outage_detect.yml").rc == 0
     assert (service.state / "manifest.json").stat().st_mode & 0o777 == 0o600
     for change in (innocent[0], breaking, *innocent[1:]):

@@ -449,7 +449,7 @@ def test_the_documented_channels_notify_from_the_controller(desk: Desk, tmp_path
 
 
 def at_once(desk: Desk, name: str, *channels: dict[str, Any]) -> dict[str, Any]:
-    """Return the variables for a run with its own state folder on this host. The leader is notified by `channels`."""
+    """Return the variables for a run with its own state folder on this host. `channels`: the leader's channels."""
     playbook = PLAYBOOK.replace(
         'escalation_incident: "{{ inc',
         """escalation_run: "{{ incident.run | default('', true) }}"\n        escalation_incident: "{{ inc""",

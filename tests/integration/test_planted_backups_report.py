@@ -339,7 +339,7 @@ def test_a_backup_that_cannot_be_checked_in_time_is_not_sound(site: Site) -> Non
 
 
 def listed(site: Site, state: str) -> dict[str, object]:
-    """Survey the backups in the database's folder and in the list of the state folder."""
+    """Survey the backups in the database's folder and those that are listed in the state folder."""
     return backups.survey(
         site.known(),
         dirs=[],

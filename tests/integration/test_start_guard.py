@@ -990,7 +990,7 @@ def test_an_error_after_the_decision_does_not_start_the_unit(config, broken):
 
 
 def with_a_slow_wal(config, *, held=False):
-    """Run the guard in a child process in which the WAL cannot be read in time. Return its exit code, or -signal."""
+    """Run the guard in a child process that cannot read the WAL in time. Return its exit code, or minus its signal."""
     path = Path(config.state_dir) / "config.json"
     path.write_text(json.dumps(config._asdict()))
     child = os.fork()

@@ -310,7 +310,7 @@ def test_two_backups_do_not_run_at_the_same_time(host: Host) -> None:
 
 
 def test_an_error_during_a_backup_is_not_reported_as_another_backup(host: Host) -> None:
-    """A pipe or a lock of another file can raise the same exception as the lock of the backups."""
+    """A pipe, or the lock on another file, can raise the same exception as the lock on the backups."""
     with pytest.raises(BlockingIOError, match="of the caller"), listing.locked(host.state_dir, run=""):
         raise BlockingIOError(11, "of the caller")
     # The lock is released.

@@ -31,7 +31,7 @@ SECRETS = {
     **{"WORD": WORD, "PHRASE": PHRASE, "TOKEN": TOKEN, "FIRST": HALVES[0], "SECOND": HALVES[1]},
     **{"HEX": HEX, "BASE64": BASE64, "JWT": JWT, "KEY1": KEY_LINES[0], "KEY2": KEY_LINES[1]},
 }
-# A part of a phrase that is at least this long must not remain. To an attacker, "hors" is as good as "horse".
+# A phrase is revealed if a piece of this length remains. To an attacker, "hors" is as good as "horse".
 SHORTEST = 4
 
 UNKNOWN = [

@@ -139,7 +139,7 @@ def test_pipes_and_links_of_the_user_do_not_stop_the_check(app: Path) -> None:
 
 
 def test_a_large_list_of_backups_is_read(app: Path) -> None:
-    """A list of a thousand backups of a database with many tables has several MiB."""
+    """If the database has many tables, a list of a thousand backups is several MiB long."""
     elsewhere, state = app.parent / "elsewhere", str(app.parent / "state")
     elsewhere.mkdir()
     backup = elsewhere / "any name"

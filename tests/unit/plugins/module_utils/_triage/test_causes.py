@@ -1709,7 +1709,7 @@ def test_details_of_a_full_disk():
     }
     (mount,) = details("disk_full", NO_INODES)["mounts"]
     assert (mount["what"], mount["wanted"]) == ("inodes", 10000)
-    # On a large disk, a smaller share of its size has to be freed.
+    # For a large disk, a smaller share of its size has to be freed.
     (mount,) = details("disk_full", {"disk": [{**entry, "size": 10**12, "available": 2**20}]})["mounts"]
     assert mount["wanted"] == 2**30 - 2**20
 

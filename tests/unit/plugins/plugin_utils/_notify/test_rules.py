@@ -105,7 +105,7 @@ def test_the_first_rule_of_a_level_gives_its_severity():
             [*DOWN_TOLD, told("everyone", "team", ROOM)],
             [("data", "leader", MAIL), ("data", "leader", PAGER), ("data", "dba", SLACK), ("resolved", "team", ROOM)],
         ),
-        # A removed contact or channel cannot be notified. It is not forgotten either.
+        # A removed contact or channel cannot be notified, but it is not forgotten.
         (
             "record",
             [told("down", "gone", MAIL), told("down", "leader", "mail old@example.com")],

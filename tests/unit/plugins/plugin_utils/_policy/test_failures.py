@@ -20,7 +20,7 @@ GONE = message("reason.probe.gone").to_dict()
 # The result of the verification after an unsuccessful start.
 FAILED = {"problems": ["https: silence", "the process is gone"], "messages": {"problems": [GONE]}}
 
-# A message that is nested more deeply than Python's recursion limit.
+# A message that is nested more deeply than Python's recursion limit allows.
 DEEP: dict[str, Any] = {}
 for _level in range(sys.getrecursionlimit()):
     DEEP = {"id": "reason.probe.tls", "values": {"why": DEEP}}

@@ -180,7 +180,7 @@ class Lazy(dict):
 
 
 def test_an_outage_that_was_not_measured_has_no_length() -> None:
-    """In check mode, the incident's record is not written, so it has no duration."""
+    """In check mode, the incident's record is not written, so the outage has no duration."""
     judged = verdict.of_run({**DOWN, "check_mode": True})
     record = {**RECORD, "lasted": None}
     made = outcome.of_run({**WHERE, "verdict": judged, "record": record, "escalation": NOTIFIED})
