@@ -76,7 +76,7 @@ class Client:
 
 
 def unit_events(drill: Drill, since: float) -> list[str]:
-    """Return the names (see MESSAGES) of the events of the service's unit after `since`, oldest first."""
+    """Return the names (see MESSAGES) of the unit's events after `since`, oldest first."""
     asked = f"journalctl --unit={drill.service.unit} --since=@{since:.6f} --output=json"
     lines = drill.host.check_output(asked).splitlines()
     return [MESSAGES[id] for line in lines if (id := json.loads(line).get("MESSAGE_ID")) in MESSAGES]

@@ -62,7 +62,7 @@ class Run:
             time.sleep(0.02)
 
     def wait(self) -> int:
-        """Wait for the end of the run and return its exit code."""
+        """Wait until the run ends, and return its exit code."""
         return self.process.wait(PATIENCE)
 
     def kill(self) -> None:

@@ -193,7 +193,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     # A recovery runs for longer than the playbook waits. A second recovery ends in time.
     awx.run(templates["outage_recover"], requests=1000)
     early = controller.configure(awx_state="absent", awx_absent_wait=1, awx_absent_interval=1)
-    assert early.returncode != 0 and "Running: outage_recover. Nothing but the schedules was removed." in early.stdout
+    assert early.returncode != 0 and "Running: outage_recover. Only the schedules were removed." in early.stdout
     assert not awx.objects["schedules"] and templates["outage_recover"]["id"] in awx.objects["job_templates"]
     awx.running.clear()
     awx.run(templates["outage_recover"], requests=2)

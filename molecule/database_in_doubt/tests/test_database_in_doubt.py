@@ -4,9 +4,9 @@
 
 """The database is damaged during an outage: neither systemd nor a reboot starts the service, and no row is lost.
 
-Each kind of damage is tested with one delay between the kill and the run. In addition, the controller of one run is
-killed. With DRILL_THOROUGH (make nightly), each kind of damage is tested with every delay, and ten controllers are
-killed.
+Each kind of damage is tested with one or two delays between the kill and the run. In addition, the controller of one
+run is killed. With DRILL_THOROUGH (make nightly), each kind of damage is tested with every delay, and ten controllers
+are killed.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A crashed service is started before its cause is known: the evidence is complete, and no doubt is ignored.
+"""A crashed service is started before the cause is known: the evidence is complete, and no doubt is ignored.
 
 The drill compares the evidence of two crashes: one with a first response, and one in which the triage ends before the
 start. Then it damages the database, and a run must not start the service.
@@ -28,7 +28,7 @@ def evidence(drill: Drill, folder: str, name: str = "triage.json") -> Any:
 
 
 def names_in(drill: Drill, folder: str) -> set[str]:
-    """Return the names of the files of the evidence, without the folders of later bundles."""
+    """Return the names of the evidence files, without the folders of later bundles."""
     return set(drill.host.check_output(f"find {folder} -type f -printf '%f\\n'").split())
 
 

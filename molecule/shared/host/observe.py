@@ -39,7 +39,7 @@ def output(*command):
 
 
 def rows(database, *, with_wal):
-    """Return the number of rows of each table in a copy of `database`, or None if the sqlite3 shell rejects it."""
+    """Return the number of rows in each table of a copy of `database`, or None if the sqlite3 shell rejects it."""
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "copy.db")
         try:

@@ -69,7 +69,7 @@ def refused(drill: Drill) -> int:
 
 
 def everything(drill: Drill) -> str:
-    """Return all files that the role could have changed, with their modes and digests."""
+    """Return all files that the role could have changed, with their modes and owners."""
     folders = "/etc /usr/local /var/lib /run/itsm-nexus-guard /run/systemd/transient"
     ignored = "-path /var/lib/itsm-runbook/ends -prune -o -path /var/lib/systemd -prune"
     return drill.host.check_output(

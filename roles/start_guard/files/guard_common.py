@@ -38,7 +38,7 @@ _VERSION = 3007000
 _MASK = 0xFFFFFFFF
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _SIDE_FILES = (("database", ""), ("wal", "-wal"), ("shm", "-shm"), ("journal", "-journal"))
-# Limits for the number of frames that are read, and for the bytes of pages that are compared with the database.
+# Limits for the number of frames to read, and for the number of bytes to compare with the database.
 _MOST_FRAMES = 1 << 18
 _MOST_COMPARED = 64 << 20
 _LARGEST_CONFIG = 1 << 16
@@ -46,16 +46,17 @@ _LARGEST_KNOWN = 1 << 18
 
 
 class Kind(namedtuple("Kind", "of_data released")):
-    """What a code of a doubt means.
+    """What the code of a doubt means.
 
     of_data: True if rows could be lost, so a run must check the database before the service may start. released: True
-    if a person can release a service with these files.
+    if a person can release the service despite this doubt.
     """
 
     __slots__ = ()
 
 
-# All codes of doubts. A person can release a service with a damaged database, but not one that its user cannot access.
+# The codes of all doubts. A person can release a service whose database is damaged, but not a service whose user cannot
+# access the database.
 KINDS: Dict[str, Kind] = {
     "missing": Kind(of_data=True, released=True),
     "empty": Kind(of_data=True, released=True),
@@ -84,7 +85,7 @@ def kind_of(code: Optional[str]) -> Kind:
 class Config(namedtuple("Config", "unit database user state_dir known socket logs")):
     """The configuration file that the role start_guard writes.
 
-    known: the file with the last known state of the database, which the keeper writes. socket: the keeper's socket.
+    known: the file to which the keeper writes the last known state of the database. socket: the keeper's socket.
     """
 
     __slots__ = ()
@@ -151,7 +152,7 @@ def is_same_stamp(one: Any, other: Any) -> bool:
 
 
 def since_boot() -> int:
-    """Return the time since the boot in nanoseconds. A change of the clock does not affect it."""
+    """Return the time since boot in nanoseconds. Clock changes do not affect this time."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
@@ -192,7 +193,7 @@ def examine(database: str, *, compare: bool = False, scan: bool = True) -> Dict[
 
 
 def _open(path: str, *, name: str) -> Tuple[Optional[Dict[str, Any]], Optional[int], Optional[List[str]]]:
-    """Return the facts about a file, its descriptor and a problem, each None if there is none."""
+    """Return the facts about a file, the file's descriptor, and a problem. Each is None if there is none."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -217,7 +218,7 @@ def _open(path: str, *, name: str) -> Tuple[Optional[Dict[str, Any]], Optional[i
 
 
 def _unwritable(path: str) -> Optional[List[str]]:
-    """Return a problem if this account must not write to the file. A read-only file system is not such a problem."""
+    """Return a problem if this account lacks permission to write to the file. A read-only file system is no problem."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError as error:
@@ -247,7 +248,7 @@ def _read(state: Dict[str, Any], opened: Mapping[str, int], *, compare: bool, sc
 
 
 def _header(data: bytes) -> Optional[Dict[str, Any]]:
-    """Return the fields of a database header that matter here, or None if it is not a SQLite database.
+    """Return the fields of a database header that matter here, or None if this is not a SQLite header.
 
     bytes: the whole header in hexadecimal notation. If the file ends within the header, the page size is 0. SQLite then
     reads the whole first page from the WAL.
@@ -263,7 +264,7 @@ def _header(data: bytes) -> Optional[Dict[str, Any]]:
         return None
     changes, pages = struct.unpack_from(">II", data, 24)
     (valid_for,) = struct.unpack_from(">I", data, 92)
-    # The number of pages is valid only if the version that wrote it was also the last one that changed the database.
+    # The number of pages is valid only if the SQLite version that wrote it also made the last change to the database.
     pages = pages if changes == valid_for else 0
     return {"page_size": page_size, "changes": changes, "pages": pages, "bytes": data.hex()}
 
@@ -346,7 +347,7 @@ class _Frames:
         return frames
 
     def _commits(self, descriptor: int, of_first: List[int], *, total: int) -> bool:
-        """Return True if a frame with the salts of the header or of the first frame has a commit mark, or may have."""
+        """Return True if a frame with the salts of the header or of the first frame has, or may have, a commit mark."""
         stride = FRAME_HEADER + self.page_size
         for index in range(min(total, _MOST_FRAMES)):
             head = os.pread(descriptor, FRAME_HEADER, HEADER + index * stride)

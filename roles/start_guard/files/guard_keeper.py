@@ -43,7 +43,7 @@ _UNCONFIRMED = ".unconfirmed.json"
 # A report is saved at most this long after it was sent, in nanoseconds.
 _LATEST = 60 * 10**9
 MOST_REFUSALS = 5
-# The evidence for refusals with the same incident is saved at most this often, in seconds.
+# Minimum time in seconds between two saves of evidence for refusals with the same incident.
 _EVIDENCE_INTERVAL = 60
 _LONGEST = 500
 _INVOCATION = re.compile(r"[0-9a-f]{32}\Z")
@@ -52,7 +52,7 @@ _PROPERTIES = (
     *("InvocationID", "NRestarts", "Result", "ExecMainCode", "ExecMainStatus", "MemoryPeak", "ActiveState"),
     "SubState",
 )
-# The beginnings of systemd's SubStates in which the main process of the unit has ended.
+# Prefixes of the systemd SubStates in which the unit's main process has ended.
 _ENDED = ("stop-post", "final", "auto-restart", "failed", "dead")
 _CODES = {"1": "exited", "2": "killed", "3": "dumped"}
 
@@ -170,13 +170,13 @@ def _give_up(*_signal: Any) -> None:
 
 
 def _sent_since_boot(message: Mapping[str, Any]) -> int:
-    """Return when the report was sent, in nanoseconds since the boot. The clock of the host may be set back."""
+    """Return when the report was sent, in nanoseconds since boot, because the host's clock may be set back."""
     ns, now = number(message.get("since_boot")) or 0, common.since_boot()
     return ns if now - _LATEST <= ns <= now else now
 
 
 class Keeper:
-    """The files of one unit. properties: of the unit, see properties_of. boot: the ID of this boot."""
+    """The files of one unit. properties: the unit's properties, see properties_of. boot: the ID of this boot."""
 
     def __init__(self, config: common.Config, *, properties: Mapping[str, str], boot: str) -> None:
         self.config = config
@@ -344,7 +344,7 @@ class Keeper:
         return {"peak": known or number(values.get("peak")), "oom_kills": number(values.get("oom_kills"))}
 
     def _open_files(self) -> Optional[Dict[str, Any]]:
-        """Return the last number of open files that a health check measured, with its time, or None."""
+        """Return the number of open files from the last health check that measured it, and the time, or None."""
         try:
             samples = common.read_json(os.path.join(self.config.state_dir, "readiness.json"), limit=1 << 20)["samples"]
             last = next(each for each in reversed(samples) if number(each.get("open_files")) is not None)
@@ -407,7 +407,7 @@ class Keeper:
             self.known.pop("released", None)
 
     def _note_database(self, state: Mapping[str, Any]) -> None:
-        """Remember that the database exists. A database that is missing now may have been lost."""
+        """Remember that the database exists. If it is missing at a later start, it may have been lost."""
         stamp = _stamp(state, "database")
         if stamp and stamp[2]:
             self.known["database"] = {"at": common.now(), "size": stamp[2]}
@@ -424,7 +424,7 @@ class Keeper:
     def _write_end(self, invocation: str, end: Mapping[str, Any], *, at: Optional[str], confirmed: bool) -> None:
         written = common.now()
         about = {"at": at, "written_at": written, "boot": self.boot, "invocation": invocation, "confirmed": confirmed}
-        # Without separators, the name sorts by time.
+        # Without separators in the time, the names sort by time.
         compact = re.sub(r"[-:.]", "", written)
         ending = ".json" if confirmed else _UNCONFIRMED
         _write(os.path.join(self.folder, f"end-{compact}-{invocation}{ending}"), {**about, **end})
@@ -439,7 +439,7 @@ class Keeper:
 def return_start(unit: str, *, patience: float = 3.0) -> None:
     """Exclude the refused start from the start limit of the unit.
 
-    Otherwise, systemd would refuse a later start, after the files have been repaired. The counter can only be reset
+    Otherwise, systemd would refuse a later start even after the files have been repaired. The counter can only be reset
     together with the unit's result, so wait until the unit is inactive. Before that, the result prevents a restart.
     """
     pause, give_up = 0.1, time.monotonic() + patience
@@ -451,7 +451,7 @@ def return_start(unit: str, *, patience: float = 3.0) -> None:
                 subprocess.run(argv, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=2)
             return
         time.sleep(pause)
-        pause = min(2 * pause, 0.5)  # each question is work for systemd
+        pause = min(2 * pause, 0.5)  # each query is work for systemd
 
 
 def _is_recent(ns: int) -> bool:
@@ -525,7 +525,7 @@ def main(arguments: List[str]) -> int:
 def _keep(config: common.Config) -> Tuple[Dict[str, Any], bool]:
     """Receive a message, save it and answer. Return the message, and True unless it was ignored.
 
-    Saving has its own deadline, so a slow sender does not take time from it. Raises Late, ValueError, OSError.
+    Saving has its own deadline, so a slow sender does not reduce the time for saving. Raises Late, ValueError, OSError.
     """
     signal.setitimer(signal.ITIMER_REAL, _RECEIVING)
     # The connection is read and answered through the same descriptor.

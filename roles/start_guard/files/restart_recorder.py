@@ -111,7 +111,7 @@ def last_lines(path: Optional[str]) -> Dict[str, Any]:
 
 
 def memory(cgroup_root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> Dict[str, Optional[int]]:
-    """Return the highest memory use of the unit in bytes and the number of kills by the kernel, None if unknown."""
+    """Return the unit's peak memory use in bytes and the number of OOM kills. Each is None if unknown."""
     groups = [line[3:] for line in _text(own).splitlines() if line.startswith("0::")]
     folder = cgroup_root + groups[0] if groups else "/nonexistent"
     events = dict(line.split(" ", 1) for line in _text(f"{folder}/memory.events").splitlines() if " " in line)

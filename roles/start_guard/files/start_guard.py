@@ -64,7 +64,7 @@ def judge(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]
 
 
 def judge_files(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:
-    """Return a reason not to start the unit that does not depend on the content of the WAL, or None."""
+    """Return why the unit must not start, or None. The content of the WAL is not considered."""
     if state["problem"]:
         return Doubt(*state["problem"])
     # If the database ends within its header, the first page may be in the WAL.
@@ -102,7 +102,7 @@ def _lost_database(state: Mapping[str, Any], known: Mapping[str, Any]) -> Option
 
 
 def _away(path: str, fstab: str = "/etc/fstab") -> Optional[Doubt]:
-    """Return a doubt if a missing database is on a file system that is not mounted, or if its folder is missing.
+    """For a missing database, return a doubt if its file system is not mounted or its folder is missing.
 
     In both cases, nothing is known about the rows of the database.
     """
@@ -257,7 +257,7 @@ def _short(state: Mapping[str, Any]) -> Optional[Doubt]:
 
 
 def hold_of(unit: str, folders: Any = _DROPIN_FOLDERS) -> Optional[Doubt]:
-    """Return a doubt if a hold of the unit exists on the disk, even if systemd has not read it yet."""
+    """Return a doubt if a hold on the unit exists on disk, even if systemd has not read it yet."""
     for folder in folders:
         try:
             names = sorted(os.listdir(f"{folder}/{unit}.d"))
@@ -272,7 +272,7 @@ def hold_of(unit: str, folders: Any = _DROPIN_FOLDERS) -> Optional[Doubt]:
 def is_released(doubt: Doubt, state: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
     """Return True if a person or a check has released the service with exactly these files.
 
-    If a person has accepted a problem, this does not cover later damage, even if the damage has the same code.
+    If a person has accepted a problem, the release does not cover later damage, even damage with the same code.
     """
     if not common.kind_of(doubt.code).released:
         return False
@@ -288,7 +288,7 @@ def decide(
 ) -> Tuple[Dict[str, Any], Optional[Doubt]]:
     """Return the state of the files and the doubt about them. note: called with each preliminary doubt, or with None.
 
-    A lost database is found before the WAL is read, because reading a large WAL may take longer than the deadline.
+    A lost database is detected before the WAL is read, because reading a large WAL may take longer than the deadline.
     """
     state, doubt = _steady(database, known, note=note, scan=False)
     if doubt is None:
@@ -330,7 +330,7 @@ def stamps(state: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def evidence(state: Mapping[str, Any]) -> Dict[str, bytes]:
-    """Return the beginnings of the database's files, within a limit. A damaged WAL is usually small."""
+    """Return the beginning of each of the database's files, within a limit. A damaged WAL is usually small."""
     kept: Dict[str, bytes] = {}
     left = _MOST_EVIDENCE
     for name, suffix, limit in (("database", "", 65536), ("shm", "-shm", 65536), ("wal", "-wal", _MOST_EVIDENCE)):
@@ -356,7 +356,7 @@ class Alarm:
         self.show = show
 
     def note(self, doubt: Optional[Doubt]) -> None:
-        """Refuse the start at the deadline because of this doubt. Without one, the signal ends the process."""
+        """Refuse the start at the deadline because of this doubt. If there is no doubt, the signal ends the process."""
         self.doubt = doubt
         signal.signal(signal.SIGALRM, signal.SIG_DFL if doubt is None else self._refuse)
 
