@@ -426,7 +426,7 @@ def _needed(
 
 
 def contains_a_frame(state: Mapping[str, Any]) -> bool:
-    """Return True if the database contains a page of a committed frame, so a checkpoint has copied it. Raises OSError.
+    """Return True if the database contains a page of a committed frame, as after a checkpoint. Raises OSError.
 
     Any version of the page counts.
     """

@@ -360,7 +360,7 @@ class Keeper:
         of_data = common.kind_of(code).of_data
         refusal = {"at": at, "unit": self.config.unit, "code": code, "reason": reason, "of_data": of_data}
         if code == "held":
-            return True  # the incident that holds the unit is open already
+            return True  # the incident that holds the unit is already open
         try:
             first = common.read_json(self.refusal, limit=1 << 16)
         except (OSError, ValueError):
@@ -517,7 +517,7 @@ def main(arguments: List[str]) -> int:
         common.say(f"A report about {config.unit} was not saved, because it took too long")
         return 1
     if saved and message["kind"] == "refused":
-        os.close(0)  # the guard waits for the end of the answer
+        os.close(0)  # the guard waits until the answer ends
         return_start(config.unit)
     return 0
 

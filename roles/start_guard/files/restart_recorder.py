@@ -26,7 +26,7 @@ _DEADLINE = 2.0
 _LINES = 20
 _LONGEST_LINE = 500
 _TAIL = 1 << 16
-# Maximum numbers of folder entries to examine when searching for log files, and of processes to examine.
+# Maximum number of folder entries to examine in the search for log files, and maximum number of processes to examine.
 _MOST_ENTRIES = 5000
 _MOST_PROCESSES = 5000
 _VERBS = ("stop", "restart", "try-restart", "reload-or-restart", "kill", "isolate", "disable", "mask", "condrestart")
