@@ -37,9 +37,10 @@ class Search(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """The backup to restore: its path or name, its rows by table, and the replica that is restored instead of a file.
+    """The backup to restore: its path or name, and its rows by table.
 
-    written: the time of its last write in seconds since the epoch, or None if it is unknown.
+    written: the time of its last write in seconds since the epoch, or None if it is unknown. replica: the replica that
+    is restored instead of a file, or None.
     """
 
     path: str
@@ -54,7 +55,7 @@ class Chosen(NamedTuple):
 
 
 def newest(search: Search, *, deadline: float) -> Tuple[Optional[Chosen], List[Message]]:
-    """Return the newest backup that can be restored, and why newer backups and folders cannot be used.
+    """Return the newest backup that can be restored, and the reasons why newer ones, or folders, cannot be used.
 
     The first value is None if no backup can be restored. Raises SqliteError or BackupError for invalid parameters.
     """

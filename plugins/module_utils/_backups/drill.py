@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Restore the newest backup to a scratch folder, start the service on it, and measure how long this takes.
+"""Restore the newest backup to a scratch folder, start the service with it, and measure how long this takes.
 
 The drill does not change the running service or its database (see sandbox.py). The result is kept in
 restore_drill.json in the state folder.
@@ -75,10 +75,10 @@ class Order(NamedTuple):
 
     unit: the service's unit. user: the service's user. app_dir: the application's folder. database: the live database.
     variable: the environment variable with the path of the database. backup: the backup to restore, or "" for the
-    newest one that can be restored. dirs, patterns: where backups are. writable: folders to which the service writes,
-    besides its database. folder: the parent of the scratch folder. memory: in bytes. timeout: for the start, in
+    newest one that can be restored. dirs, patterns: where to look for backups. writable: folders to which the service
+    writes, besides its database. folder: the parent of the scratch folder. memory: in bytes. timeout: for the start, in
     seconds. time_budget: for one check of a database, in seconds. litestream_config: Litestream's configuration file,
-    or "" to ignore replicas. run: the ID of the run that makes the drill.
+    or "" to ignore replicas. run: the ID of the run to which the drill belongs.
     """
 
     unit: str
@@ -147,7 +147,7 @@ def drill(order: Order, *, check_mode: bool = False, run: commands.Runner = comm
     """Run a drill and return the result of the restore_drill module.
 
     A failed drill is a result, not an error. Raises BackupError or SqliteError if a parameter is invalid or the drill
-    cannot be made on this host.
+    cannot be run on this host.
     """
     _check(order)
     began, at = time.monotonic(), timestamps.now()
@@ -267,7 +267,7 @@ def _changes(before: _Live, after: _Live) -> List[Message]:
 
 
 def _restore_and_start(order: Order, done: _Done, search: choice.Search, *, run: commands.Runner) -> None:
-    """Restore the chosen backup and start the service on it. Complete `done`. Raises MessageError, OSError."""
+    """Restore the chosen backup and start the service with it. Complete `done`. Raises MessageError, OSError."""
     unit = drill_unit(order.unit)
     properties = _unit(order, run=run)
     sandbox.stop(unit, run=run)  # if a killed drill has left it behind
@@ -385,7 +385,7 @@ def _scratch(order: Order, account: pwd.struct_passwd, done: _Done) -> Iterator[
         raise BackupError(message("reason.drill.not_prepared", folder=printable(order.folder), why=why)) from error
     try:
         made = _Scratch(folder, f"{folder}/data", f"{folder}/output", f"{folder}/empty")
-        os.chmod(folder, 0o711)  # noqa: S103 - the user must enter it, and can list nothing
+        os.chmod(folder, 0o711)  # noqa: S103 - the user must be able to enter it, but not to list it
         for path, mode in ((made.output, 0o600), (made.empty, 0)):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode))
         os.mkdir(made.data, 0o700)
@@ -489,7 +489,7 @@ def _said(scratch: _Scratch, environment: Mapping[str, str]) -> Message:
     lines = [
         line for line in redact.Redactor(redact.secret_values(environment)).text(text).splitlines() if line.strip()
     ]
-    # Node prints the message of an exception above the lines of its stack.
+    # Node prints the message of an exception above the stack trace.
     told = [line for line in lines if "Error" in line and not line.lstrip().startswith("at ")] or lines
     return quoted(told[-1][:_LAST_LINE]) if told else message("reason.drill.said_nothing")
 

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The list of the backups that this collection has made on a host, in backups.json in the state folder.
+"""The list of the backups that this collection has made on a host. The file is backups.json in the state folder.
 
-A backup is listed as not verified before it is made. So a killed run leaves an entry, and a file without an entry was
+Before a backup is made, it is listed as not verified. So a killed run leaves an entry, and a file without an entry was
 not made by this collection.
 """
 
@@ -33,9 +33,10 @@ _LOCK = "backups.lock"
 class Entry(NamedTuple):
     """One backup.
 
-    at: when it was begun (see timestamps.iso). bytes: its size. rows: its number of rows by table. verified: True if it
-    was reopened, checked and compared with the database. off_host: where its copy is, or None. fewer: the tables that
-    had lost so many rows that a person must look at them, as {table: [rows before, rows now]}.
+    at: when it was started (see timestamps.iso). bytes: its size. rows: its number of rows by table. verified: True if
+    it was reopened, checked and compared with the database. off_host: where its copy is, or None. fewer: if so many
+    rows are missing that a person must check the loss, the tables with missing rows, as {table: [rows before, rows
+    now]}.
     """
 
     at: str
@@ -49,7 +50,7 @@ class Entry(NamedTuple):
 
     @property
     def sound(self) -> bool:
-        """True if the backup was verified, and if no table had lost most of its rows."""
+        """True if the backup was verified, and if `fewer` is empty."""
         return self.verified and not self.fewer
 
     def as_dict(self) -> Dict[str, Any]:
@@ -90,7 +91,7 @@ def refuse_other_run(state_dir: str, *, run: str) -> None:
 
 @contextlib.contextmanager
 def locked(state_dir: str, *, run: Optional[str]) -> Iterator[None]:
-    """Run the block while no other backup or drill of this host is running. Raises BackupError.
+    """Run the block while no other backup or drill is running on this host. Raises BackupError.
 
     run: the ID of the run that calls this function. If another run is working on this host, the call is refused. None
     if the block does not open the database.
@@ -128,7 +129,7 @@ def read(state_dir: str) -> List[Entry]:
 
 
 def recorded(state_dir: str) -> Tuple[List[Recorded], List[Message]]:
-    """Return the verified backups, newest first, and why the list cannot be read."""
+    """Return the verified backups, newest first, and the reason if the list cannot be read."""
     try:
         entries = read(state_dir)
     except BackupError as error:
@@ -137,7 +138,7 @@ def recorded(state_dir: str) -> Tuple[List[Recorded], List[Message]]:
     found: List[Recorded] = []
     for entry in entries:
         if entry.verified and os.path.isabs(entry.path) and "\0" not in entry.path:
-            with contextlib.suppress(ValueError):  # a time that is none
+            with contextlib.suppress(ValueError):  # not a valid time
                 found.append(Recorded(entry.path, timestamps.epoch(entry.at), entry.bytes))
     return found, []
 
@@ -163,7 +164,7 @@ def listed(state_dir: str, path: str) -> Entry:
 
 
 def note_copy(state_dir: str, path: str, where: str) -> Entry:
-    """Record the place of a backup's copy. Return its entry. Raises BackupError if the backup is not listed."""
+    """Record where the copy of a backup is. Return the entry of the backup. Raises BackupError, see listed()."""
     changed = listed(state_dir, path)._replace(off_host=where)
     write(state_dir, [changed if entry.path == path else entry for entry in read(state_dir)])
     return changed

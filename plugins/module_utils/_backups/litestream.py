@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Recognize a replica that Litestream keeps of the database, and restore it with Litestream's own command.
+"""Find the Litestream replica of the database, and restore it with Litestream's own command.
 
 The commands and the configuration file are documented at https://litestream.io/reference/. Root runs the program and
 uses the configuration file only if no other account can change them.

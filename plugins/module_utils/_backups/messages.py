@@ -32,8 +32,8 @@ ENGLISH: Dict[str, str] = {
     "reason.backup.not_read": "Cannot read the backup {path}: {why}",
     "reason.backup.changed": "The backup {path} has {size} bytes now, but it had {listed} bytes when it was verified",
     "reason.backup.fewer": (
-        "The backup {path} is sound, but it lacks a table of the previous backup, or more than half of its rows: "
-        "{tables}. No old backup was removed. If the rows were deleted on purpose, run the backup once with "
+        "The backup {path} is sound, but compared with the previous backup, it lacks a table or more than half of the "
+        "rows: {tables}. No old backup was removed. If the rows were deleted on purpose, run the backup once with "
         "backup_accept_fewer_rows=true"
     ),
     "reason.backup.table": "{table} had {rows} rows and has {now}",
@@ -96,6 +96,6 @@ def english(told: message.Message) -> str:
 
 
 class BackupError(MessageError):
-    """A backup could not be made, copied or listed, or a restore drill could not be made."""
+    """A backup could not be made, copied or listed, or a restore drill could not be run."""
 
     templates = ENGLISH

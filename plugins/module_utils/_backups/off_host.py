@@ -22,9 +22,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import printable
 
-# Size in bytes of one part of a backup. Each part is read at once, compressed, and sent as base64 text.
+# Size in bytes of one part of a backup. Each part is read as a whole, compressed, and sent as base64 text.
 PART = 8 << 20
-# Defaults of the module backup_fetch: number of copies on the controller, and maximum size of a copy in bytes.
+# Defaults of the backup_fetch module: number of copies on the controller, and maximum size of a copy in bytes.
 KEEP, LIMIT = 14, 10 << 30
 PLACEHOLDERS = ("path", "name", "sha256", "bytes", "at")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -107,8 +107,8 @@ def answer(
 ) -> Dict[str, Any]:
     """Return the result of the backup_fetch module on the host. Only listed backups are read.
 
-    offset: where a part of the backup begins, or -1 for its size and SHA-256 only. where: the
-    place of a copy. If it is set, record the place, and read nothing. Raises BackupError, SqliteError.
+    offset: where a part of the backup begins, or -1 to return only the backup's size and SHA-256. where: the place of a
+    copy. If `where` is set, record the place, and read nothing. Raises BackupError, SqliteError.
     """
     entry = listing.listed(state_dir, path)
     told: Dict[str, Any] = {"changed": False, "size": entry.bytes, "sha256": entry.sha256}
@@ -127,7 +127,7 @@ def answer(
 
 
 def part(entry: Entry, *, offset: int, rights: safe_open.Rights, length: int = PART) -> Dict[str, Any]:
-    """Return a part of a listed backup: data (base64 of zlib).
+    """Return a part of a listed backup as {"data": ...}, compressed with zlib and encoded as base64.
 
     Raises BackupError if the file cannot be read or its size has changed since the backup was made.
     """

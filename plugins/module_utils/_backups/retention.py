@@ -42,8 +42,8 @@ def has_our_name(path: str, *, folder: str, prefix: str) -> bool:
 def surplus(entries: Sequence[Entry], limits: Limits, *, now: float) -> List[Entry]:
     """Return the entries to remove. entries: newest first. now: seconds since the epoch.
 
-    The order is that of the list, not of the times in it, because the clock may have been set back. The first entry may
-    be that of a backup that is being made. Every other entry that was not verified is surplus.
+    The order of the list counts, not the times in it, because the clock may have been set back. The first entry may
+    belong to a backup that is being made. Every other entry that was not verified is surplus.
     """
     newest_verified = next((entry.path for entry in entries if entry.verified), "")
     newest_sound = next((entry.path for entry in entries if entry.sound), "")
@@ -72,7 +72,7 @@ def _seconds(at: str) -> float:
 def remove(
     entries: Sequence[Entry], *, folder: str, prefix: str, rights: safe_open.Rights
 ) -> Tuple[List[Entry], List[Tuple[Entry, str]]]:
-    """Remove backups. Return the entries without a file, and those whose file could not be removed, with the reason.
+    """Remove backups. Return the entries whose file is gone, and (entry, reason) for each file that was not removed.
 
     rights: the account for the folder. A file that has another name or is not a regular file is not removed.
     """

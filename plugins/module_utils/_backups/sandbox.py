@@ -8,7 +8,7 @@ systemd provides the private network, the read-only file system and the limits. 
 checks that the network is private and the file system is read-only, because systemd ignores some of these settings if
 it cannot apply them, for example in a container. Then the program makes two kinds of mounts in folders of the service's
 user: it hides the live database, and it puts empty temporary file systems over the folders to which the service writes.
-It opens each of these paths as the service's user and mounts on the opened descriptor, so root is not led elsewhere if
+It opens each of these paths as the service's user and mounts on the opened descriptor, so root is not redirected if
 the user replaces a path at this moment. Then it starts the command as the user in a private PID namespace with its own
 /proc: otherwise, the files of the running service could be changed through /proc, where the read-only file system does
 not apply.
@@ -154,7 +154,7 @@ os.execve(plan["program"], plan["argv"], plan["environment"])
 """
 
 # The program that the unit runs last, with full root privileges. Arguments: the lock of the drills, the scratch folder,
-# and the folder in it that is a mount point in the unit. A drill that still has the lock removes its scratch folder
+# and the folder in it that is a mount point in the unit. A drill that still holds the lock removes its scratch folder
 # itself. If the drill was killed, this program removes the folder.
 _LEAVE = (
     "import ctypes, fcntl, os, shutil, sys; os.dup2(os.open('/dev/null', os.O_WRONLY), 2);"
@@ -287,7 +287,7 @@ def main_pid(unit: str, *, run: commands.Runner) -> Optional[int]:
 
 
 def in_network_of(pid: int, question: Callable[[], Any], *, timeout: float, proc_root: str = "/proc") -> Any:
-    """Call a function in the private network of a process, in a child process, and return its value (JSON data).
+    """Call a function in a child process that enters the private network of a process. Return the value (JSON data).
 
     Returns None without a call if the process is not in a private network (yet): in the host's network, the running
     service would answer instead. Raises BackupError if the network cannot be entered.
@@ -306,7 +306,7 @@ def in_network_of(pid: int, question: Callable[[], Any], *, timeout: float, proc
 
     answer = parallel.ask({"drill": enter}, timeout=timeout)["drill"]
     if answer.error is not None:
-        # The process may have ended at this moment. The caller then finds out that the unit has ended.
+        # The process may just have ended. The caller then finds out that the unit has ended.
         if answer.error.startswith(("FileNotFoundError", "ProcessLookupError")):
             return None
         raise BackupError(message("reason.drill.not_asked", why=answer.error))

@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 # Time limit in seconds. A manifest that is not collected in time is not saved.
 _TIMEOUT = 3.0
 
-# The suboptions of the option `manifest` of health_probe.
+# The suboptions of health_probe's `manifest` option.
 ARGUMENTS: Dict[str, Any] = {
     "database_path": {"type": "str", "default": ""},
     "tls_cert_path": {"type": "str", "default": ""},
@@ -65,7 +65,7 @@ def _save(state_dir: str, known: Optional[entries.Manifest], seen: List[Dict[str
 
 
 def place_of(values: Mapping[str, Any], checked: Optional[Dict[str, Any]], health: Mapping[str, Any]) -> collect.Place:
-    """Return the service, as the preflight and the health check describe it."""
+    """Return the service's Place, based on the results of the preflight and of the health check."""
     service, wanted = values["service"], values["manifest"]
     resolved = (checked or {}).get("resolved") or {}
     user = str(resolved.get("user") or service["user"])

@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes.entries import Entries, Entry, Stamp
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 
-# A larger file is not read. A change is then found by the file's status alone.
+# A larger file is not read. Only its status then shows whether it was changed.
 _LARGEST = 16 << 20
 # Limits for a folder that contains code: number of files, depth of subfolders.
 _MOST_FILES, _DEEPEST = 3000, 12

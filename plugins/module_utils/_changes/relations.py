@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How a change is related to an outage. The texts of the controller use only these names, not the code of the host."""
+"""How a change is related to an outage. The controller's texts need only these names, not the code for the host."""
 
 from __future__ import annotations
 

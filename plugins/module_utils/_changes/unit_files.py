@@ -65,7 +65,7 @@ def _unique(folders: Sequence[str]) -> List[str]:
 
 
 def _drop_in_folders(names: Sequence[str]) -> List[str]:
-    """Return the names of the folders with drop-ins: of the unit, of its prefixes with a dash, and of its type."""
+    """Return the names of the drop-in folders: for the unit, for its prefixes ("name-"), and for its type."""
     base, _dot, kind = names[0].rpartition(".")
     dashes = [position for position, character in enumerate(base[:-1]) if character == "-"]
     prefixes = [f"{base[: position + 1]}.{kind}.d" for position in reversed(dashes)]

@@ -5,5 +5,5 @@
 """Find the service on a host and propose the variables of the inventory, each with its source.
 
 Put code here if it reads how the service is deployed, or turns this into a variable or a question.
-This package imports from _service and lower packages. It never returns values from an environment that may be secret.
+This package imports from _service and lower packages. From an environment, it never returns values that may be secret.
 """

@@ -168,8 +168,8 @@ def _folders(place: Place, usual: Sequence[str], theirs: Sequence[str]) -> List[
 def backups(place: Place, *, more: Sequence[str], theirs: Sequence[str] = ()) -> List[Dict[str, Any]]:
     """Return the folders that contain copies of a SQLite database, with the names and the newest time of the copies.
 
-    The newest file must be a SQLite database, so that a folder with other files is not taken for a backup. theirs:
-    folders from the service's environment.
+    The newest file must be a SQLite database, so that a folder with other files does not count. theirs: folders from
+    the service's environment.
     """
     found = []
     for folder, chosen in _folders(place, [*BACKUP_FOLDERS, *_MORE_BACKUP_FOLDERS, *more], theirs):

@@ -98,8 +98,8 @@ def read(where: Place) -> Optional[Dict[str, Any]]:
     """Return the current hold, or None if there is none.
 
     Keys: incident, reason, cause, unit, at (UTC), enforced (True if systemd itself refuses the start). Under systemd,
-    only the drop-in decides. A drop-in without a record is still a hold, because the record may be lost. A record
-    without a drop-in is not a hold, because somebody has removed the drop-in.
+    only the drop-in decides. A drop-in without a record is still a hold, because the record may have been lost. A
+    record without a drop-in is not a hold, because somebody has removed the drop-in.
     """
     dropins = where.dropins()
     for path in where.records():

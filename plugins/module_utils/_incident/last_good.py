@@ -33,7 +33,7 @@ _SMALL = 4096
 
 
 def note_failure(state_dir: str, *, first_at: str, last_at: str) -> None:
-    """Save when a run without an incident found the service down. The first failure of the same outage is kept.
+    """Save the time when a run without an incident found the service down. An outage's first failure is kept.
 
     first_at, last_at: the first and the last failed probe of this run. A write error is ignored.
     """

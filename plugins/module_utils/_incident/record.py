@@ -282,7 +282,7 @@ def call(
 ) -> Dict[str, Any]:
     """Open, continue, close or look up the incident of this host; return the incident module's result.
 
-    wait: maximum time in seconds to wait for another run's lease, for state=open and for the lookup state=present.
+    wait: with state=open or state=present (lookup), how long to wait until another run's lease ends, in seconds.
     memory: the folder that contains the leases, by default this account's folder. In check mode, nothing is written or
     locked. Raises IncidentError.
     """

@@ -27,7 +27,7 @@ def _between(earlier: str, later: str) -> float:
 def _lasted(record: Mapping[str, Any], *, start: str, clock: host_lease.Clock) -> float:
     """Return the duration of the outage in seconds until now.
 
-    In case the wall clock was set back, the duration is never less than the time measured by the host's boot clock.
+    The wall clock may have been set back, so the result is at least the duration according to the host's boot clock.
     """
     opened = outage_window.opened(record)
     by_wall = _between(start, timestamps.iso(clock.wall()))

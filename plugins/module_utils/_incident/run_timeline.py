@@ -114,8 +114,8 @@ def _names(data: bytes, incident: str) -> bool:
 def of_incident(state_dir: str, *, incident: str, known: Sequence[str], spare: str = "") -> List[Dict[str, str]]:
     """Return the timelines (name and packed lines) that name an incident, except the known ones.
 
-    The first run on an incident detects the outage, so its timeline comes first, and then the newest ones. spare: see
-    append.
+    The first run on an incident detects the outage, so its timeline comes first, followed by the newest ones. spare:
+    see append.
     """
     folders = [os.path.join(each, FOLDER) for each in (state_dir, spare) if each]
     names = {name for folder in folders for name in _newest_first(folder)}

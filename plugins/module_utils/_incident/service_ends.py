@@ -35,9 +35,9 @@ WINDOW = 3600.0
 class End(NamedTuple):
     """How one process ended.
 
-    at: the time (UTC). For a power failure, the time is unknown, and at is the time of the next start. status: the exit
-    code, or None. signal: for example SIGSEGV, or None. confirmed: True if systemd confirmed the invocation. began_at:
-    when this process was started, or None. automatic: True if this start was an automatic restart by systemd.
+    at: the time (UTC). After a power failure, this time is unknown, so `at` is the time of the next start. status: the
+    exit code, or None. signal: for example SIGSEGV, or None. confirmed: True if systemd confirmed the invocation.
+    began_at: when this process was started, or None. automatic: True if this start was an automatic restart by systemd.
     stopped_by: uid, login_uid, pid and command of the systemctl process that requested the stop, or None. lines: the
     last lines of the log. memory, open_files, wal: see the recorder.
     """

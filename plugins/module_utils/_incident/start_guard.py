@@ -4,7 +4,7 @@
 
 """The start guard of a unit, as seen by a run: its configuration, its current decision, its refusals, and its release.
 
-The role start_guard installs the guard. Without the guard, every function returns at once. See the files of that role
+The start_guard role installs the guard. Without the guard, every function returns at once. See the files of that role
 for the decision itself, and for the files that the keeper writes.
 """
 
@@ -111,7 +111,7 @@ def verdict(unit: str, *, run: commands.Runner = commands.run) -> Optional[Refus
     """If the guard would refuse a start now because of the data, return the refusal, otherwise None."""
     answer = ask(unit, run=run) or {}
     code = answer.get("code")
-    # The codes of doubts are in guard_common.py of the role. Without a clear answer, rows could be lost.
+    # guard_common.py of the role defines the codes. Unless the answer rules it out, rows could be lost.
     if not code or answer.get("of_data") is False:
         return None
     return Refusal(code, answer["reason"], of_data=True)

@@ -23,8 +23,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
 # Maximum age in seconds of a process that may be killed. Such a young process has hardly done anything yet. The limit
-# is above the 21.5 seconds that a health check can take: it waits while the process is younger than 20 seconds, then
-# checks the database for up to 1.5 seconds.
+# is above the 21.5 seconds that a health check can take. The health check waits while the process is younger than 20
+# seconds, then checks the database for up to 1.5 seconds.
 _YOUNG = 25.0
 # Possible data losses in a database recovery, the most severe last. After several recoveries, the most severe loss
 # counts.

@@ -4,9 +4,9 @@
 
 """Find out which backups could be restored, and when the newest write in each of them was made.
 
-A backup can be restored if it is sound, belongs to the service's database, and can be read as the service's user. Its
-age is that of its newest write. If the file is newer than its content, the copy was made without its -wal file: the
-database has earlier writes that the backup lacks.
+A backup can be restored if it is sound, belongs to the service's database, and can be read as the service's user. The
+age of a backup is the age of its newest write. If the backup lacks writes that the database had before the copy was
+made, it was copied without its -wal file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.candida
 OLDER_SCHEMA, WITHOUT_WAL = "older_schema", "without_wal"
 RESTORABLE = (candidates.SOUND, OLDER_SCHEMA, WITHOUT_WAL)
 
-# A backup contains the state when the copy began, but the time of its file is when the copy ended.
+# A backup contains the state at the start of the copy, but the time of its file is the end of the copy.
 _COPYING = 600.0
 
 

@@ -87,7 +87,7 @@ _OF_SERVICE = (
 
 
 class Settings(NamedTuple):
-    """The service, unchecked, and the time limits in seconds. See the module preparedness_info."""
+    """The unchecked settings of the service, and the time limits in seconds. See the preparedness_info module."""
 
     config: Config
     log_patterns: Sequence[str]

@@ -194,10 +194,10 @@ def _has_failed(check: Any) -> bool:
 
 
 def examine(question: Question, limits: Limits, *, remember: bool, forget: Sequence[str] = ()) -> Dict[str, Any]:
-    """Return the result `readiness` of health_probe.
+    """Return the `readiness` result of health_probe.
 
     If remember is true, the measurements are saved for trends. They are not saved if a problem has one of the causes in
-    forget.
+    `forget`.
     """
     begun = time.monotonic()
     check = _Check(question, limits)
@@ -252,7 +252,7 @@ def _reported(report: Mapping[str, Any], record: Mapping[str, Any]) -> Optional[
 def of_detection(
     values: Mapping[str, Any], checked: Optional[Dict[str, Any]], health: Mapping[str, Any], *, check_mode: bool
 ) -> Optional[Dict[str, Any]]:
-    """Return the readiness for health_probe, or None if its option `readiness` is not set. See detection.Ready.
+    """Return the readiness for health_probe, or None if its `readiness` option is not set. See detection.Ready.
 
     Raises HealthError if a parameter is invalid.
     """

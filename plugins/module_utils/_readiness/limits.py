@@ -40,13 +40,13 @@ _MOST: Mapping[str, float] = {
 
 
 def arguments() -> Dict[str, Dict[str, Any]]:
-    """Return the argument spec of the option `readiness`."""
+    """Return the argument spec of the `readiness` option."""
     defaults = Limits()._asdict()
     return {name: {"type": _TYPES[type(default)], "default": default} for name, default in defaults.items()}
 
 
 def of(values: Mapping[str, Any]) -> Limits:
-    """Return the limits from the option `readiness`. Raises HealthError if a value is not allowed."""
+    """Return the limits from the `readiness` option. Raises HealthError if a value is not allowed."""
     limits = Limits(**{name: values[name] for name in Limits._fields})
     if limits.ready_path and not limits.ready_path.startswith("/"):
         raise HealthError(f"readiness.ready_path: {limits.ready_path!r} must begin with /, or be empty")

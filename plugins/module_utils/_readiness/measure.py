@@ -51,7 +51,7 @@ def open_files(pid: int, *, proc_root: str = "/proc") -> Files:
 
 
 def memory_pressure(pid: int, *, proc_root: str = "/proc", group_root: str = "/sys/fs/cgroup") -> Optional[float]:
-    """Return the percentage of the last minute in which all processes of the host, or of the unit, waited for memory.
+    """Return for what percentage of the last minute all processes of the host, or of the unit, waited for memory.
 
     The higher value counts. Return None if the kernel does not measure it.
     """

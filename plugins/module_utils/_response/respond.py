@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Start a service whose process is gone, as soon as nothing speaks against it."""
+"""Immediately start a service whose process is gone, unless there is a reason not to."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _ANSWER, _INTERVAL = 1.0, 0.1
 
 
 class FirstResponse(NamedTuple):
-    """A first response. Call it between the two groups of a triage's parts, while the run holds its lease.
+    """A first response. Call it between the two groups of triage parts, while the run holds its lease.
 
-    service: without the path of its database, which triage finds. lease: run and state_dir. settle: adds the state of
-    the data to a triage result, see data_guard.finish.
+    service: the service without the path of its database, which triage finds. lease: run and state_dir. settle: adds
+    the state of the data to a triage result, see data_guard.finish.
     """
 
     service: Service
@@ -45,7 +45,7 @@ class FirstResponse(NamedTuple):
     def __call__(
         self, result: Mapping[str, Any], save: Callable[[], None]
     ) -> Tuple[Dict[str, Any], Mapping[str, triage_pass.Part]]:
-        """Start the service if nothing speaks against it, and return the result `response` of first_response.
+        """Start the service unless there is a reason not to. Return the `response` result of first_response.
 
         If the service was started, also return the part that waits for its first answer. result, save: see
         triage_run.Respond.

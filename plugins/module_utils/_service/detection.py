@@ -44,7 +44,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 Values = Mapping[str, Any]
 Warn = Callable[[str], Any]
 # A function that checks the readiness of a service that answers. It takes the parameters, the result of the preflight
-# and the health. It returns the result `readiness` of health_probe, or None if this check is not requested.
+# and the health. It returns the `readiness` result of health_probe, or None if this check is not requested.
 Ready = Callable[[Values, Optional[Dict[str, Any]], Mapping[str, Any]], Optional[Dict[str, Any]]]
 # A function that describes the host, for a comparison during the next outage. It takes the parameters, the
 # result of the preflight, the health, and a function that it calls while the data is being collected. It returns a

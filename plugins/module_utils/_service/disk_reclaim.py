@@ -236,7 +236,7 @@ class _Reclaim:
             self.skipped.append(entry)
 
     def candidates(self, rules: Sequence[Rule], *, keep_databases: bool) -> List[Candidate]:
-        """Return the files that may be removed on the targets' file systems according to the rules, oldest first."""
+        """Return the files on the targets' file systems that may be removed according to the rules, oldest first."""
         walk = reclaim_patterns.Walk(skip=self.skip)
         kept: Set[Identity] = set()
         for rule in rules:

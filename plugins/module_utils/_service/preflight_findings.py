@@ -22,7 +22,7 @@ SILENT = message("reason.setting.silent", seconds=f"{_DISK_TIMEOUT:g}")
 _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")
 
 
-# The suboptions of the option "service" in the "settings" documentation fragment. They accept any value, because an
+# The suboptions of the "service" option in the "settings" documentation fragment. They accept any value, because an
 # invalid value is reported as a result, not as an error.
 SERVICE_OPTIONS: Dict[str, Dict[str, Any]] = {
     "app_dir": {"type": "str", "required": True},

@@ -64,7 +64,7 @@ class Login(NamedTuple):
 
 
 def login_of(given: Optional[Mapping[str, Any]]) -> Optional[Login]:
-    """Return the login from the option `login`, or None if it is not set."""
+    """Return the login from the `login` option, or None if it is not set."""
     if not given:
         return None
     target = Target("login", given["url"], validate_certs=given["validate_certs"], ca_path=given["ca_path"])

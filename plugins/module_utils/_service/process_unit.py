@@ -25,7 +25,7 @@ _ENDS = {"start": "unit_not_started", "stop": "unit_not_stopped", "restart": "un
 
 
 class StartSkippedError(NodeProcessError):
-    """A condition of the unit prevented the start. refusal: the reason of the start guard, or empty."""
+    """A condition of the unit prevented the start. refusal: the reason that the start guard gave, or empty."""
 
     def __init__(self, told: Message, *, refusal: str) -> None:
         super().__init__(told)

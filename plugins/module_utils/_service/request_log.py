@@ -185,7 +185,7 @@ def _read(stream: IO[bytes], count: _Count) -> Iterator[str]:
 
 
 def _time_after(stream: IO[bytes], offset: int) -> Optional[float]:
-    """Return the time of the first line that has a time after an offset, or None if the next lines have no time."""
+    """Find the first line after an offset that states a time. Return the time, or None if the next lines state none."""
     stream.seek(offset)
     stream.readline(_CHUNK)
     for _number in range(_MOST_UNDATED):
@@ -268,8 +268,9 @@ def count(
 ) -> Counted:
     """Count the requests that were logged between two times (seconds since the epoch).
 
-    A place that cannot be opened is ignored if another place contains requests. deadline: the time.monotonic() when
-    reading stops. Raises RequestLogError if no place contains requests, or if a place could not be read completely.
+    A place that cannot be opened is ignored if another place contains requests. deadline: when reading stops, in
+    time.monotonic seconds. Raises RequestLogError if no place contains requests, or if a place could not be read
+    completely.
     """
     found = _Count(begun=begun, over=over, deadline=deadline)
     unread: List[Message] = []

@@ -175,7 +175,7 @@ def _result(
 
 
 def tables_wanted(value: Any) -> Union[bool, List[str]]:
-    """Return the parameter row_counts as a boolean or a list of table names. Raises SqliteError if it is neither."""
+    """Return the row_counts parameter as a boolean or a list of table names. Raises SqliteError if it is neither."""
     if isinstance(value, bool):
         return value
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
@@ -187,7 +187,7 @@ def tables_wanted(value: Any) -> Union[bool, List[str]]:
 
 
 def baseline_of(value: Optional[Mapping[str, Any]]) -> Dict[str, int]:
-    """Return the parameter baseline as {table: number of rows}. Raises SqliteError if a number is invalid."""
+    """Return the baseline parameter as {table: number of rows}. Raises SqliteError if a number is invalid."""
     counts = {}
     for table, rows in (value or {}).items():
         try:

@@ -80,7 +80,7 @@ def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
 
 
 def away(path: str, *, rights: safe_open.Rights) -> Optional[Problem]:
-    """Return a problem if the file system of a missing database is not mounted or the folder is missing, else None.
+    """For a missing database, return a problem if its file system is not mounted or its folder is missing, else None.
 
     In both cases, the rows of the database are unknown.
     """

@@ -199,7 +199,7 @@ ENGLISH: Dict[str, str] = {
     "reason.restore.list_unread": "the list of backups {path} cannot be read: {why}",
     "reason.restore.not_checked": "there was no time to check it",
     "reason.restore.gone": "it was recorded as a verified backup, but it cannot be found: {why}",
-    "reason.restore.not_a_file": "it was recorded as a verified backup, but it is no regular file",
+    "reason.restore.not_a_file": "it was recorded as a verified backup, but it is not a regular file",
     "reason.restore.changed": "it had {size} bytes when it was verified, but has {now} bytes now",
     "reason.restore.other_database": "it belongs to another database, created on {created} instead of {expected}",
     "reason.restore.no_migrations": "it belongs to another database, because it has no table of knex migrations",

@@ -33,7 +33,7 @@ _SECONDS_OF = (
 
 
 def newest_writes(path: str, *, user: Optional[str], until: float, deadline: float) -> Optional[Dict[str, float]]:
-    """Return the newest time in each column that records writes, but no time after `until`.
+    """Return the newest time, up to `until`, in each column that records writes.
 
     The keys are "table.column". The times and `until` are in seconds since the epoch. A text value without a time zone
     is in UTC, like SQLite's CURRENT_TIMESTAMP. user: the user that reads the database. deadline: in time.monotonic

@@ -91,12 +91,11 @@ def restore(
     """Find methods that yield a sound database, apply one of them if `act` is True, and return the module's result.
 
     replaced: True if a new database has already replaced the original database, and the earlier rows are missing. In
-    this case, the `auto` method considers neither checkpoint nor salvage. recorded: see
-    candidates.find. created_at: the time of the first migration of the last sound database, or "" if it is unknown.
-    on_replace: a function that is called right
-    before the database is changed. Its arguments are the data loss ("none", "known" or "unknown") and the known row
-    counts before and after the change. It returns a function that is called if the change failed and the old database
-    was put back.
+    this case, the `auto` method considers neither checkpoint nor salvage. recorded: see candidates.find. created_at:
+    the time of the first migration of the last sound database, or "" if it is unknown. on_replace: a function that is
+    called right before the database is changed. Its arguments are the data loss ("none", "known" or "unknown") and the
+    known row counts before and after the change. It returns a function that is called if the change failed and the old
+    database was put back.
 
     If `act` is False, or in check mode, no file next to the database is changed, and every method is examined. Raises
     SqliteError if the chosen method cannot be applied.

@@ -90,7 +90,7 @@ class Case:
     begun: float
     deadline: float
     rights: safe_open.Rights
-    # The time of the first migration of the original database, or "" if it is unknown. It identifies its backups.
+    # The time of the first migration of the original database, or "" if unknown. This time identifies its backups.
     created_at: str = ""
     # The numbers of rows at the last good count.
     last_good: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -344,7 +344,7 @@ def _loss(case: Case, backup: _Backup, sound: Sequence[_Backup]) -> int:
     for each in sound:
         for table, rows in each.rows.items():
             most[table] = max(rows, most.get(table, 0))
-    # A migration may have created or dropped a table that only some backups have. Such a backup may also be of
+    # A migration may have created or dropped a table that only some backups have. Such a backup may also belong to
     # another database.
     uncounted = [table for table in most if not counted or case.schema_unreadable or table in case.uncounted]
     unknown = [(most[table], backup.rows.get(table, 0)) for table in uncounted if table not in counted]

@@ -72,7 +72,7 @@ def of_pass(
     first = procfs.read_process(1)
     facts["window"] = {
         "since": timestamps.iso(window_start(facts, window=window)),
-        # The facts that matter for the outage are from before a start.
+        # Only the facts from before a start matter for the outage.
         "until": until or timestamps.now(),
         # In a container, process 1 starts with the container.
         "booted_at": first.started_at if first is not None else None,

@@ -27,7 +27,7 @@ class Finding:
     and prevention (how to prevent the cause in future) are messages. See messages.py. blocks_start: True if starting
     the service would do harm. useless_rungs: the rungs of the ladder that cannot help. details: input for the remedies.
     explains: the consequences (from the table of causes) that apply here, or None if all apply. only_by: the
-    causes that can explain this cause in this case, or None for all causes. past: True if the cause no longer exists.
+    only causes that can explain this finding, or None for all causes. past: True if the cause no longer exists.
     Past causes rank below current causes.
     """
 

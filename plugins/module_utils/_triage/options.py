@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options of a triage, which the modules triage_info and first_response share."""
+"""The options of a triage, which the triage_info and first_response modules share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import run as triage_run
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Service
 
-# The options that describe the service, in addition to the option `service`.
+# The options that describe the service, in addition to the `service` option.
 _DESCRIPTION: Dict[str, Dict[str, Any]] = {
     "db_path": {"type": "str", "default": "backend/itsm.db"},
     "db_path_variable": {"type": "str", "default": "DATABASE_PATH"},

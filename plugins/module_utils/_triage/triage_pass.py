@@ -136,9 +136,9 @@ class Triage:
     def ask_all(self, database_timeout: float, *, respond: Optional[Callable[[], Mapping[str, Part]]] = None) -> None:
         """Run all parts before the deadline. Only the database check is allowed database_timeout more seconds.
 
-        respond: a function that may start the service, or None. It is called only if the process is gone, and as soon
-        as the facts that a start would change, and those that can block a start, are collected. Its time does not count
-        towards the deadline. It returns additional parts, which run with the last parts.
+        respond: a function that may start the service, or None. It is called only if the process is gone. Before the
+        call, all facts are collected that a start would change or that can block a start. The duration of the call does
+        not count towards the deadline. It returns additional parts, which run with the last parts.
         """
         self._early()
         parts = self._late_parts()
