@@ -34,7 +34,7 @@ class Limits(NamedTuple):
 
 
 def has_our_name(path: str, *, folder: str, prefix: str) -> bool:
-    """Return True if a path is that of a scheduled backup in this folder."""
+    """Return True if a path is in this folder and has the name of a scheduled backup."""
     name = NAME.match(os.path.basename(path))
     return os.path.dirname(path) == folder and name is not None and name["prefix"] == prefix
 

@@ -228,7 +228,7 @@ def _certificate(place: Place, known: Entries, found: Entries) -> None:
 
 
 def _at(entry: Optional[Entry], path: str) -> Optional[Entry]:
-    """Return the entry with its path as a part, so that a different path counts as a change of the same entry."""
+    """Return the entry with its path as a part, so that a different path counts as a change to the same entry."""
     return entry and entry._replace(parts={**entry.parts, entries.PATH: path})
 
 

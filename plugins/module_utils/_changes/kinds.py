@@ -26,7 +26,7 @@ class Kind(NamedTuple):
     change before its next start. additive: True if something new of this kind rarely affects the service, because
     nothing uses it yet. always_there: True if the described object always exists. A missing entry then means that the
     entry was not read, not that the object was added or removed. digest: True if the value of an entry is a digest,
-    which is not shown. files: True if an entry describes the files of a folder. named: True if a change of a part is
+    which is not shown. files: True if an entry describes the files of a folder. named: True if a change to a part is
     shown with the name of its entry. of_host: True if only the complete name of a change counts, because a part of it,
     such as a version, may appear in any text.
     """

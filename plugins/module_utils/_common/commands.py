@@ -49,7 +49,7 @@ class Completed(NamedTuple):
 # Output of up to this many bytes is kept in full. In much longer output, the middle is omitted.
 LONGEST_OUTPUT = 16 << 20
 _LEFT_OUT = b"\n[the middle is left out]\n"
-# Seconds to wait for the end of the output after the program has ended or has been killed.
+# How long to wait, in seconds, for the output to end after the program has ended or has been killed.
 _GRACE = 1.0
 _CHUNK = 1 << 16
 _POLL = 0.05

@@ -121,9 +121,9 @@ class _Copy:
     def without_breaks(self, signs: Container[str]) -> Optional[_Copy]:
         """Return a copy in which lines are joined, or None if no lines are joined.
 
-        A line is joined with the next one only if its last character, in lower case, is in signs. If signs contains the
-        characters of all searched values, every value that is split across two lines is found. Most lines of a JSON log
-        are not joined.
+        A line is joined with the next one only if its last character, in lower case, is in `signs`. If `signs` contains
+        the characters of all searched values, every value that is split across two lines is found. Most lines of a JSON
+        log are not joined.
         """
         joined = self._changed(self._breaks(signs))
         if joined is not None:

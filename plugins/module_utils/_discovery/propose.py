@@ -159,7 +159,7 @@ def _environment(facts: Facts, found: Proposal) -> None:
 
 
 def _missing_environment_file(facts: Facts, found: Proposal) -> None:
-    """Ask for the environment file if the inventory names one that does not exist, and the facts name no other."""
+    """Ask for the environment file if the one in the inventory does not exist and the facts name no other file."""
     if facts.missing_environment_file and found.value("nexus_environment_file") is None:
         # The variable is set, so a question about the variable would count as answered.
         found.ask("", message("discovery.question.no_such_file", path=facts.missing_environment_file))

@@ -38,7 +38,7 @@ class _Mount(NamedTuple):
 
 
 def confine(folder: str) -> bool:
-    """Make everything except a folder read-only for this process. Hide the network and all other processes from it.
+    """For this process, make everything except a folder read-only, and hide the network and all other processes.
 
     Return True in a new process, which continues in place of this process. This process only waits until the new
     process ends.

@@ -71,7 +71,7 @@ def note_answer(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Optional[str]:
-    """Record when the service first answered after the run started it. at is None if the service failed again.
+    """Record when the service first answered after the run started it. `at` is None if the service failed again.
 
     Returns the error message if the time could not be recorded.
     """

@@ -219,7 +219,7 @@ def put_in_doubt(
     noted = {
         **_kept(known),
         # Nobody has accepted this damage. Still, keep the time and the reason of an earlier acceptance, so that people
-        # know of it.
+        # know about it.
         **{name: known[name] for name in ("accepted_at", "accepted_reason") if known.get(name)},
         **({"unseen": True} if damaged else {}),
         "state": incident_store.IN_DOUBT,

@@ -22,7 +22,7 @@ _SHORTEST = 16
 
 
 def examine(question: Question) -> Dict[str, Any]:
-    """Return the names of missing and of weak variables, and the files that every account can read.
+    """Return the names of missing variables, the names of weak ones, and the files that every account can read.
 
     missing is None if the variables of the service are unknown.
     """

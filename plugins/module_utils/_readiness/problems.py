@@ -148,7 +148,7 @@ def of_host(
     known: Sequence[history.Sample],
     limits: Limits,
 ) -> Iterator[Problem]:
-    """Yield frequent restarts, a lack of memory, and a change of the clock."""
+    """Yield frequent restarts, a lack of memory, and a clock change."""
     if restarts is not None and limits.restarts:
         times = history.restarts_since(known, restarts=restarts, boot=clock["boot"], seconds=_HOUR, now=clock["now"])
         if times >= limits.restarts:
@@ -177,7 +177,7 @@ def unconfirmed(cause: str, unchecked: Sequence[Unchecked]) -> Iterator[Problem]
 
 
 def of_latency(latency: float, known: Sequence[history.Sample], source: str) -> Problem:
-    """Return the problem of a slow answer."""
+    """Return the problem for a slow answer."""
     usual, seconds = history.usual_latency(known), f"{latency:.1f}"
     if usual is None:
         return Problem("slow", message("finding.slow.slow", seconds=seconds), source)

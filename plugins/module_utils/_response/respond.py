@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.run imp
 
 Warn = Callable[[str], Any]
 
-# Timeout of a request, and time between two requests, while waiting for the first answer, in seconds.
+# While waiting for the first answer: the timeout of a request and the time between two requests, both in seconds.
 _ANSWER, _INTERVAL = 1.0, 0.1
 
 

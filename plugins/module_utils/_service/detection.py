@@ -43,7 +43,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 
 Values = Mapping[str, Any]
 Warn = Callable[[str], Any]
-# A function that checks the readiness of a service that answers. It takes the parameters, the result of the preflight
+# A function that checks the readiness of a service that answers. It takes the parameters, the preflight result
 # and the health. It returns the `readiness` result of health_probe, or None if this check is not requested.
 Ready = Callable[[Values, Optional[Dict[str, Any]], Mapping[str, Any]], Optional[Dict[str, Any]]]
 # A function that describes the host, for a comparison during the next outage. It takes the parameters, the

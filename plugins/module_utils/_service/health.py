@@ -199,7 +199,7 @@ class _Watch:
         )
 
     def is_in_doubt(self, *, starting: bool) -> bool:
-        """Return True if the service must not be started with its database. Set doubted to the reason.
+        """Return True if the service must not be started with its database. Set `doubted` to the reason.
 
         starting: True if a start is in progress or imminent. There is then time for a detailed check. A young process
         may not have opened the database yet, so the database is also checked in detail if this was not done before.

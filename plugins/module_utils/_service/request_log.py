@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Count the requests that the service logged in a period, in its journal and in its log files.
+"""From the service's journal and log files, count the requests of a period.
 
 A service may log a request in several places, for example in the journal and in a file. Such a request is counted once:
 requests in different places are the same request if they have the same method, path and status, and nearly the same
@@ -37,7 +37,7 @@ _CHUNK = 1 << 20
 _LONGEST_LINE = 2000
 # Also read this many seconds before the period. Requests from this time show that the service logs requests here.
 _BEFORE = 3600
-# Reading stops at a request that is this many seconds after the period, because lines are not exactly in order of time.
+# Reading stops at a request that is this many seconds after the period, because lines may be slightly out of order.
 _AFTER = 60
 # Maximum number of lines to read to find the first line with a time.
 _MOST_UNDATED = 100

@@ -135,7 +135,7 @@ def find(
     rights: safe_open.Rights,
     recorded: Tuple[Sequence[Recorded], Sequence[Message]] = ((), ()),
 ) -> Tuple[List[Candidate], List[Message]]:
-    """Return the backups in the database's folder, in dirs and in the record, newest first.
+    """Return the backups in the database's folder, in `dirs` and in `recorded`, newest first.
 
     Also return why folders could not be read. In folders, backups are recognized by their names. patterns: file name
     patterns, or empty for the usual names. recorded: the backups that this collection made in any folder, newest first,
@@ -222,7 +222,7 @@ def _backups_in(folder: str, *, place: str, patterns: Sequence[str]) -> Iterator
         if path == place or name.endswith(("-wal", "-shm", "-journal")):
             continue
         if has_name(name, patterns):
-            with contextlib.suppress(FileNotFoundError):  # it may be rotated away at this moment
+            with contextlib.suppress(FileNotFoundError):  # it may just have been rotated away
                 status = os.lstat(path)
                 if stat.S_ISREG(status.st_mode):
                     yield path, max(status.st_mtime, _written_at(f"{path}-wal"))

@@ -125,7 +125,7 @@ def ways(
     no_backup: Message,
     time_budget: float,
 ) -> List[Way]:
-    """Examine the given methods in order until a method can be chosen. If every is True, examine all of them.
+    """Examine the given methods in order until a method can be chosen. If `every` is True, examine all of them.
 
     backups: the result of candidates.find(). no_backup: the reason if there is none, see candidates.not_found().
     """

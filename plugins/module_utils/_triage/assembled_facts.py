@@ -16,11 +16,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.collected import Pass
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Service
 
-# Maximum time in seconds from the stop of a unit by a takeover to the recorded time of the takeover.
+# Maximum time in seconds from a unit's stop during a takeover to the recorded time of the takeover.
 _OWN_STOP = 1.0
 
-# Maximum time in seconds from the recorded start by a run to systemd's log line about this start. The run may stop the
-# service first.
+# Maximum time in seconds from the time when a run records a start to systemd's log line about this start. The run may
+# stop the service first.
 _OWN_START = 150.0
 
 

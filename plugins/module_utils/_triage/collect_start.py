@@ -237,7 +237,7 @@ def _entry(path: str, *, account: pwd.struct_passwd, folder: bool) -> Optional[D
 
 
 def _others(folder: str, *, family: List[str], uid: int) -> List[str]:
-    """From the folder and its entries, return the paths that the service's user does not own. Omit those in family."""
+    """From the folder and its entries, return the paths that the service's user does not own. Omit `family`."""
     try:
         others = [folder] if os.stat(folder).st_uid != uid else []
         with os.scandir(folder) as entries:

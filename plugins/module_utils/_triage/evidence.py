@@ -315,7 +315,7 @@ def save(
 
     Together, the bundles of one incident are at most `limit` bytes in size. The first files have priority. If state_dir
     has no space, cannot be written to, or does not respond within timeout seconds, the bundle is written to the first
-    usable folder in elsewhere. If no folder has space for the whole bundle, part of it is written to the folder with
+    usable folder in `elsewhere`. If no folder has space for the whole bundle, part of it is written to the folder with
     the most space. In both cases, a warning is returned, and the manifest contains a note. home_answers: False if it is
     known that state_dir does not respond. about: additional content for the manifest. Raises EvidenceError.
     """

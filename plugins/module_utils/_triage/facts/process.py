@@ -96,7 +96,7 @@ class Process(NamedTuple):
 
     @property
     def ended_by_others(self) -> bool:
-        """True if something other than an error of the process itself ended the process."""
+        """True if something other than an error in the process itself ended the process."""
         return (self.gone and bool(self.asked)) or (self.signal in SENT and not self.given_up)
 
     def ended_at(self, at: Optional[str]) -> bool:
