@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 # The free space to leave on the controller, in bytes.
 _MARGIN = 64 << 20
-# Files that a killed run left behind are removed after a day, because another run may be writing a newer one.
+# Files that a killed run left behind are removed only after a day, because another run may be writing a newer file.
 _PARTIAL, _OLD = ".fetch-", 86400.0
 
 
@@ -57,7 +57,7 @@ def is_copied(dest: str, *, sha256: str) -> bool:
     except OSError as error:
         raise CopyError(f"cannot read {dest}: {error.strerror}") from error
     if digest.hexdigest() != sha256:
-        raise CopyError(f"{dest} already exists, with another content")
+        raise CopyError(f"{dest} already exists with different content")
     return True
 
 

@@ -23,7 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 
 _WIDTH = 118
-# Variables that the answer to a question also sets.
+# Maps a variable to the other variables that the answer to its question sets.
 _WITH: Mapping[str, Sequence[str]] = {"nexus_login_password": ("nexus_login_username",)}
 
 
@@ -176,7 +176,7 @@ def check(text: str, settings: Sequence[Setting], *, path: str) -> None:
 
 
 def usual_path(folder: str, host: str) -> str:
-    """Return the file with the variables of a host next to an inventory: the existing file, or host_vars/<host>.yml.
+    """Return the path of a host's variables file next to an inventory: an existing file, or host_vars/<host>.yml.
 
     If the host has a folder, Ansible reads only the files in this folder. Raises InventoryError if the name of the host
     would lead to another folder.

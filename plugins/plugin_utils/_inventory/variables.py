@@ -131,7 +131,7 @@ _AT_LEAST = ("nexus_log_patterns", "database_recovery_backup_dirs", "nexus_healt
 
 
 def same(name: str, found: Any, known: Any, *, app_dir: str) -> bool:
-    """Return True if two values of a variable mean the same. app_dir: the folder to which paths are relative."""
+    """Return True if two values of a variable are equivalent. app_dir: the folder to which paths are relative."""
     if known is None:
         return False
     compared = _COMPARED.get(name, _plain)

@@ -4,6 +4,6 @@
 
 """The text catalogues, one per language.
 
-Put every text here that a document or the screen shows.
+Put a text here if a document or the screen shows it.
 This package imports no other package of plugin_utils.
 """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Texts about a change on the host, for documents and notifications. An item is one of the changes of triage_info."""
+"""Texts about a change on the host, for documents and notifications. An item is a change from triage_info."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Item = Mapping[str, Any]
 def first(words: Words, items: Sequence[_Item], cause: Optional[str]) -> str:
     """Return the first change on one line, or an empty string if it is not related to the cause.
 
-    If the cause is unknown, each change that affects the service is related to it.
+    If the cause is unknown, a change that may have caused the outage counts as related.
     """
     item: _Item = items[0] if items else {}
     unknown = cause in (None, "", "unknown") and item.get("relation") == relations.POSSIBLE

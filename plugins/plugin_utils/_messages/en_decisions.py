@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English for decisions of a run: why a rung is skipped, and the next step for a person."""
+"""English texts for the decisions of a run: why a rung is skipped, and the next step for a person."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ SENTENCES: Dict[str, str] = {
         "run it without --check:\n{command} --check"
     ),
     "next_step.accepted.planned": (
-        "On {at}, a person accepted the damage of the database ({reason}). Agree on a time to repair or restore it. "
+        "On {at}, a person accepted the damage to the database ({reason}). Agree on a time to repair or restore it. "
         "Run this command to see what each method would lose, then run it without --check:\n{command} --check"
     ),
     "next_step.accepted.failed": (
@@ -78,7 +78,7 @@ SENTENCES: Dict[str, str] = {
         "--check"
     ),
     "next_step.accepted.down": (
-        "On {at}, a person accepted the damage of the database ({reason}). Agree on a time to repair or restore it "
+        "On {at}, a person accepted the damage to the database ({reason}). Agree on a time to repair or restore it "
         "with database_recover.yml. Until then, the service may be started:\n{command}"
     ),
     "next_step.warning": "Find the cause before the warning becomes an outage: {summary}",
@@ -110,8 +110,8 @@ SENTENCES: Dict[str, str] = {
         "example:\n{command} -e database_recovery_method=backup"
     ),
     "next_step.unguarded": (
-        "The service has no systemd unit, so nothing prevents a manual start: until the recovery has ended, no "
-        "person or script may start the service"
+        "The service has no systemd unit, so nothing prevents a manual start: until the recovery has ended, make "
+        "sure that nobody starts the service manually or with a script"
     ),
     "next_step.reach.other": "Connect to the host another way, for example through its console, then run the playbook again",
     "next_step.reach.refused": (

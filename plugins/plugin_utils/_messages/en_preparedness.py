@@ -5,7 +5,7 @@
 
 """English texts of the readiness report.
 
-ready.<check>.<result> is the text of a check. The same ID with .do appended is the text of what a person should do.
+ready.<check>.<result> is the text of a check. The same ID with .do appended says what a person should do.
 Texts do not end with a full stop. The texts of facts are in module_utils/_preparedness/messages.py.
 """
 
@@ -135,8 +135,8 @@ SENTENCES: Dict[str, str] = {
     "ready.settings.differ.do": "Run outage_discover.yml to compare the variables with the host, then correct the inventory",
     "ready.settings.no_login": "the login is not verified, because nexus_login_password is not set",
     "ready.settings.no_login.do": "Set nexus_login_username and nexus_login_password in a vault",
-    "ready.incident.ok": "no incident is open, and the start of the service is not held",
-    "ready.incident.held": "the start of the service is held by incident {incident}",
+    "ready.incident.ok": "no incident is open, and the service is not held",
+    "ready.incident.held": "the service is held by incident {incident}",
     "ready.incident.held.do": "Repair the database with database_recover.yml, or release the service with outage_release.yml",
     "ready.incident.open": "incident {incident} is still open",
     "ready.incident.open.do": "Run outage_recover.yml. It closes the incident if the service is healthy",

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English for the summary on screen."""
+"""English texts for the summary on screen."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ SENTENCES: Dict[str, str] = {
     "screen.no_change_recorded": "no change is recorded",
     "taken.none": "no rung was tried and no remedy applied",
     "taken.unknown": "unknown: the host may have started the service, but its answer was lost",
-    "taken.only_held": "no rung was tried and no remedy applied; the start of the service is held",
+    "taken.only_held": "no rung was tried and no remedy applied; the service is held",
     "screen.since": "{outage}, since {at}",
     "screen.estimated": "{outage}; its end is an estimate",
     "screen.still_down": "{outage}, still down",

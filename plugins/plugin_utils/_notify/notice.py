@@ -116,7 +116,7 @@ def _data_loss(words: Words, facts: _Facts) -> str:
 
 
 def _lost(words: Words, facts: _Facts) -> str:
-    """Return text for the subject about the rows that database recoveries in this incident lost, or an empty string."""
+    """Return, for the subject, how many rows the database recoveries in this incident lost, or an empty string."""
     counted = facts["data_loss"] == statements.KNOWN or facts["data_loss_why"] == statements.ALREADY_LOST
     if facts["event"] == "acknowledged" or not (counted or facts["data_loss_why"] == statements.UNCOUNTED):
         return ""

@@ -5,7 +5,7 @@
 """Check that a channel can be reached, without sending a message. This module does not depend on Ansible.
 
 - mail: connect to the mail server, with STARTTLS and the login if they are configured
-- http, webhook, pagerduty: connect to the server in the URL or to the proxy, and verify the server's certificate
+- http, webhook, pagerduty: connect to the server in the URL and verify its certificate, or only connect to the proxy
 - command: find the program
 """
 

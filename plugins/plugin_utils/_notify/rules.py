@@ -122,7 +122,7 @@ def _due_by_rule(
 
 
 def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], taken: _Taken, gone: str) -> _Due:
-    """Return a message about the event for each channel that accepted an earlier message and now receives no other one.
+    """Return a message about the event for each channel that accepted an earlier message and has no other message due.
 
     If such a channel was removed, its message about the end of the outage has an error.
     """
@@ -146,7 +146,7 @@ def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], take
 def _each_once(
     due: _Due, *, contacts: Mapping[str, Any], taken: _Taken
 ) -> List[Tuple[str, Channel, Optional[Channel]]]:
-    """Return each due message together with the channel of an earlier due message to the same destination, or None.
+    """Return the due messages, each with the channel of an earlier due message to the same destination, or with None.
 
     A message that its destination has already accepted is omitted. A message about an event (resolved or acknowledged)
     is also omitted if its destination now receives the notification for a level.

@@ -334,7 +334,7 @@ def mail(message: email.message.EmailMessage, *, server: Server, timeout: float,
     except OSError as error:
         raise network_error(error) from None
     if refused:
-        raise DeliveryError(f"refused {len(refused)} of the recipients, accepted the others", passing=False)
+        raise DeliveryError(f"refused {len(refused)} of the recipients and accepted the others", passing=False)
 
 
 def smtp_error(error: smtplib.SMTPException) -> DeliveryError:
@@ -349,7 +349,7 @@ def smtp_error(error: smtplib.SMTPException) -> DeliveryError:
     if isinstance(error, smtplib.SMTPResponseException):
         what = "refused the login" if isinstance(error, smtplib.SMTPAuthenticationError) else "refused the mail"
         return DeliveryError(f"{what} ({error.smtp_code})", passing=400 <= error.smtp_code < 500)
-    return DeliveryError(f"broke off the connection ({type(error).__name__})", passing=True)
+    return DeliveryError(f"closed the connection unexpectedly ({type(error).__name__})", passing=True)
 
 
 # A local command.

@@ -70,8 +70,8 @@ def of_verification(seen: _Data) -> Dict[str, Any]:
     the first failed check, the later checks are skipped. If only the login failed, the stability check and the row
     count are still run.
 
-    accepted: the codes of the problems of the database that a person has accepted. These problems are omitted. Lost
-    rows are never omitted. data_loss_suspected: True if another problem suggests that rows were lost.
+    accepted: the codes of the database problems that a person has accepted. These problems are omitted. Lost rows are
+    never omitted. data_loss_suspected: True if another problem suggests that rows were lost.
     """
     answer, watch = seen["answer"], seen.get("watch") or {}
     login_failed = bool(seen.get("login_failed"))

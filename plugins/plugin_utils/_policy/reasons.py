@@ -44,8 +44,8 @@ class Reason:
 def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
     """Return the messages for a text in a result, taken from the "messages" key of that result.
 
-    A host can return any result. Therefore, the text itself is quoted if there is no message, or if the catalogue lacks
-    the message or a message among the values of that message.
+    A host can return any result. Therefore, the text itself is quoted in two cases: there is no message, or the
+    catalogue lacks the message or one of the messages among its values.
     """
     told = texts.get("messages")
     known = told.get(name) if isinstance(told, Mapping) else None

@@ -24,8 +24,8 @@ _NUMBERS: Dict[str, Any] = {
     "remediation_stop_timeout": (0.1, ""),
     "remediation_tls_renew_timeout": (0.1, ""),
     # With less memory, the service could not start.
-    "remediation_memory_max": (64 * _MIB, "what was proposed"),
-    "remediation_max_old_space_size": (32, "what was proposed"),
+    "remediation_memory_max": (64 * _MIB, "the proposed value"),
+    "remediation_max_old_space_size": (32, "the proposed value"),
     "remediation_rollback_after_falls": (1, ""),
     "remediation_keep_backups": (1, "all"),
 }
@@ -60,7 +60,7 @@ def _rows(name: str, value: Any, *, needs: Sequence[str], may: str) -> Iterator[
     """Yield a sentence for each invalid row of a list."""
     for row in value:
         if not isinstance(row, Mapping) or not all(isinstance(row.get(key), str) and row[key] for key in needs):
-            yield f"{name} has the row {row!r}: each must be a dictionary with {' and '.join(needs)}"
+            yield f"{name} has the row {row!r}: each row must be a dictionary with {' and '.join(needs)}"
         elif set(row) - {*needs, may}:
             yield f"{name} has the row {dict(row)!r}: it may contain only {', '.join([*needs, may])}"
         elif may in row and not re.fullmatch(r"\d+", str(row[may])):
@@ -131,5 +131,5 @@ def problems(settings: Mapping[str, Any], *, causes: Sequence[str], now: datetim
         found += check(value) if isinstance(value, list) else [f"{name} is {value!r}: must be a list of dictionaries"]
     command = settings["remediation_tls_renew_command"]
     if not isinstance(command, list) or not all(isinstance(word, str) and word for word in command):
-        found.append("remediation_tls_renew_command must be a list of words without empty words")
+        found.append("remediation_tls_renew_command must be a list of non-empty words")
     return found

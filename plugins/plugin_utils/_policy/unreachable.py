@@ -147,7 +147,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
             )
         result = result or {}
         if part is not None:
-            # The lines of earlier tasks are no part of this task's result.
+            # The lines of earlier tasks are not part of this task's result.
             for given in (self._task.args, (result.get("invocation") or {}).get("module_args") or {}):
                 given.pop("timeline", None)
             if not result.get("failed"):

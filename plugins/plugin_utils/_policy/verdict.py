@@ -310,8 +310,8 @@ def why_no_rung(facts: Facts) -> Reason:
 def not_reached(facts: Facts) -> List[Dict[str, Any]]:
     """Return the rungs of the ladder that were neither tried nor skipped, each with the reason.
 
-    The list is empty if the service is not down, or if no rung was tried or skipped. The error then contains the
-    reason.
+    The list is empty if the run did not fail. It is also empty if no rung was tried or skipped, because the error then
+    contains the reason.
     """
     passed = [str(each["rung"]) for each in (*facts.tried, *facts.skipped)]
     if not passed or _outcome(facts) not in FAILED:

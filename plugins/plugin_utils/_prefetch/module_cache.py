@@ -232,7 +232,7 @@ def _compiled(generation: str) -> List[str]:
 
 
 def _kept(generation: str) -> Dict[str, str]:
-    """Return the files of a generation by the names that Ansible uses, or {} if other users can write to its folder."""
+    """Map the names that Ansible uses to the files of a generation. Return {} if other users can write to its folder."""
     if not all(_private(folder) for folder in (home(), generation)):
         return {}
     names = (name for name in os.listdir(generation) if name.startswith(_PREFIX))

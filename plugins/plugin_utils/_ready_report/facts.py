@@ -39,7 +39,7 @@ class Judged(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """The limits of the checks of a host. See the module preparedness_report. open_files_percent: 0 for no limit."""
+    """The limits for the checks of a host. See the preparedness_report module. open_files_percent: 0 for no limit."""
 
     rpo_hours: float = 24.0
     drill_days: float = 35.0
@@ -92,7 +92,7 @@ class Contacts(NamedTuple):
 class Facts(NamedTuple):
     """Everything that is known about one host.
 
-    host: the facts of the module preparedness_info. parts: the missing parts of these facts, each with the
+    host: the facts from the preparedness_info module. parts: the missing parts of these facts, each with the
     reason. error: why the module returned no facts, or None. contacts: None if they were not checked. now: seconds
     since the epoch.
     """

@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report.f
 
 
 def host(name: str, seen: Mapping[str, Any], *, now: float) -> Host:
-    """Return a host with its checks. seen: see the option `seen` of the module preparedness_report.
+    """Return a host with its checks. seen: see the `seen` option of the preparedness_report module.
 
     Raises ValueError if a limit of the host is invalid.
     """

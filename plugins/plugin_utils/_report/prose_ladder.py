@@ -99,7 +99,7 @@ def _by_reason(
     *,
     run: Optional[str],
 ) -> Dict[str, str]:
-    """Return reason -> names of the rungs, in this order."""
+    """Map each reason to the names of the rungs with this reason, both in their original order."""
     grouped: Dict[str, List[str]] = {}
     for each in rungs:
         if run in (None, each.run):

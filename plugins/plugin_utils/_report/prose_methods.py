@@ -28,7 +28,7 @@ _OF_BACKUPS = ("reason.restore.worse_backup", "reason.restore.backup_unusable")
 
 
 def assessment(incident: incident_model.Incident) -> _Data:
-    """Return the sqlite_restore result of the last run that contains all methods, or an empty mapping."""
+    """Return the last run's sqlite_restore result with all methods, or an empty mapping."""
     last_run = incident.runs[-1].run if incident.runs else None
     planned = [
         step.data
@@ -67,7 +67,7 @@ def choices(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def _extra(**variables: object) -> str:
-    """Return variables as an option of ansible-playbook for a shell."""
+    """Return variables as an option of ansible-playbook, quoted for a shell."""
     return "-e '" + json.dumps(variables).replace("'", "'\\''") + "'"
 
 

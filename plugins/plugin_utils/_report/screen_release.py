@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The summary on the screen of a run that only releases a hold."""
+"""The on-screen summary of a run that only releases a hold."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def lines(
 
 
 def _accepted(words: Words, events: Sequence[timeline_events.Event]) -> List[str]:
-    """Return the damage of the database that the release covers, one line for each problem."""
+    """Return the database damage that the release covers, one line for each problem."""
     looks = [each for each in timeline_events.results(events, "sqlite_info") if "problems" in each]
     if not looks:
         return [words.say("screen.accepts_unknown")]

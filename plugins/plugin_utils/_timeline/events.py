@@ -69,7 +69,7 @@ def _with_new_names(event: Event) -> Event:
 
 
 def opened(events: Iterable[Event]) -> Dict[str, str]:
-    """Return the incident (opened or continued) on each host in the events of one run, as host -> ID."""
+    """Return a mapping of host to ID: the incident that one run opened or continued on each host."""
     return {str(event["host"]): str(event["data"]["id"]) for event in events if opens(event)}
 
 
@@ -85,7 +85,10 @@ def is_left(data: Mapping[str, Any], status: Optional[str]) -> bool:
 
 
 def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
-    """Return host -> events for hosts without an incident, if one of our modules ran or should have run there."""
+    """Return a mapping of host to events.
+
+    It contains each host that has no incident and on which one of our modules ran or should have run.
+    """
     told = list(events)
     with_incident = opened(told)
     told_of = (event for event in told if event["kind"] == "outcome" or module_of(event) or _fits_not(event))

@@ -4,9 +4,9 @@
 
 """Hand over a run's timeline to the host while it grows, and get the timelines of earlier runs from the host.
 
-An action plugin hands over the lines that are new since its last call. For that, it reads the timeline file of the run,
-because it works in a process of its own. The number of lines that the host already has is in the timeline: the entry
-of each task that saved lines has this number.
+An action plugin hands over the lines that are new since its last call. It runs in a separate process, so it reads
+these lines from the timeline file of the run. The timeline also shows how many lines the host already has: the entry of
+each task that saved lines contains this number.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def known(folder: str, host: str) -> List[str]:
 
 
 def keep(folder: str, host: str, timelines: Any) -> None:
-    """Write the timelines that a host returned to a folder. Raises OSError.
+    """Save the timelines from a host in a folder. Raises OSError.
 
     Invalid timelines, and those above the limits that also apply on the host, are left out.
     """
@@ -135,7 +135,7 @@ def _suffix(host: str) -> str:
 def accepted(data: bytes, *, run: str, host: str) -> List[timeline_events.Event]:
     """Return the events that a timeline of this run and host may contain, each one once.
 
-    The host is not trusted, so every value is picked again with the same rules as in a recording, which also remove
+    The host is not trusted, so the rules for recording are applied again to every value. These rules also remove
     control characters and credentials.
     """
     picked = (_event(event, host) for event in timeline_events.decode(data) if event["run"] == run)

@@ -34,7 +34,7 @@ def from_events(events: Iterable[Event]) -> List[Incident]:
 
 
 def each_from_events(events: Iterable[Event]) -> Iterator[Incident]:
-    """Yield the incidents one by one, because holding those of many hosts together would need too much memory."""
+    """Yield the incidents one at a time, because a list of the incidents of many hosts would need too much memory."""
     runs: Dict[str, List[Event]] = {}
     for event in events:
         runs.setdefault(event["run"], []).append(event)

@@ -200,7 +200,7 @@ class Incident:
     cause: Optional[str] = _says("The most likely cause.")
     cause_summary: Optional[str] = _says("A sentence about that cause.")
     rung: Optional[str] = _says("The rung that succeeded.")
-    rungs_tried: List[Rung] = _says("The rungs that were tried, in this order.")
+    rungs_tried: List[Rung] = _says("The rungs that were tried, in chronological order.")
     rungs_skipped: List[Skip] = _says("The rungs that could not have helped.")
     rungs_not_reached: List[NotReached] = _says(
         "After a failed recovery that tried or skipped a rung: the rungs that it did not reach."
@@ -222,7 +222,7 @@ class Incident:
     )
     rows_replaced: bool = _says("True if rows_after was counted in a new database that replaced the earlier one.")
     rows_stale: bool = _says("True if the service was started after rows_after was counted.")
-    statements: Dict[str, Any] = _says("The statements of docs/statements.md: the value, and why the value is unknown.")
+    statements: Dict[str, Any] = _says("The statements of docs/statements.md, with their values and the reasons, if any.")
     login: Optional[str] = _says("checked, failed, rate_limited, no_password or no_answer, or null if not verified.")
     login_error: Optional[str] = _says("Why the login failed.")
     backup_file: Optional[str] = _says("Backup of the database on the host.")

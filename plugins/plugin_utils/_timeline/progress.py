@@ -67,7 +67,7 @@ class Watch:
         self._interval = interval
 
     def started(self, key: Hashable, host: str, task: Optional[str], now: Moment, *, reported: bool = True) -> None:
-        """Record that a task is beginning on a host. reported: False if progress lines must not name it."""
+        """Record that a task is beginning on a host. reported: False if progress lines must not name the task."""
         running = _Running(host, (task or "…") if reported else None, now)
         with self._lock:
             self._running[key] = running

@@ -169,7 +169,7 @@ def _why_unknown(facts: Facts, *, fewer: bool) -> str:
 
 
 def why_of_data_loss(said: Optional[Mapping[str, Any]]) -> str:
-    """Return the reason for the data_loss statement. said: the statements of of_run(), or None."""
+    """Return the reason for the data_loss statement. said: the statements from of_run(), or None."""
     return str(((said or {}).get("data_loss") or {}).get("why") or "")
 
 

@@ -37,7 +37,7 @@ _FAILURES = ("failed", "ignored")
 # The module whose result is recorded as two entries.
 _FIRST_RESPONSE = "first_response"
 
-# The key in a module's result with the number of lines of the timeline that the host has. An entry has the same key.
+# Under this key, a module's result states how many lines of the timeline the host has. An entry has the same key.
 SAVED = "timeline_saved"
 
 Entry = Dict[str, Any]
@@ -255,7 +255,7 @@ def _reason(task: Any, known: Task, fields: Dict[str, Any]) -> Optional[str]:
 
 
 def _undefined(fields: Dict[str, Any]) -> Optional[str]:
-    """Return only the name of the variable that ansible-core reports as undefined."""
+    """Return a reason with only the name of the variable that ansible-core reports as undefined, or None."""
     name = re.search(r"'([A-Za-z_][A-Za-z0-9_]{0,99})' is undefined", str(fields.get("msg")))
     return f"the variable {name[1]} is not defined" if name else None
 

@@ -42,7 +42,7 @@ class WatchError(Exception):
 
 
 class Thresholds(NamedTuple):
-    """The number of consecutive probes for each event, and seconds until a recovery is called again (0: never)."""
+    """The number of consecutive probes for each event, and the seconds until a recovery is called again (0: never)."""
 
     warning_after: int = 3
     critical_after: int = 5

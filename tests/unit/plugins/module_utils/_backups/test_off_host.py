@@ -60,7 +60,7 @@ def test_a_backup_is_copied_in_parts(state: Callable[..., Dict[str, Any]], tmp_p
     assert stat.S_IMODE(os.stat(os.path.dirname(dest)).st_mode) == 0o700
     assert os.listdir(os.path.dirname(dest)) == [NAME]
     assert backup_copy.is_copied(dest, sha256=known["sha256"])
-    with pytest.raises(CopyError, match="already exists, with another content"):
+    with pytest.raises(CopyError, match="already exists with different content"):
         backup_copy.is_copied(dest, sha256="0" * 64)
 
 

@@ -296,7 +296,7 @@ def test_refused_recipients_are_reported_and_the_others_get_it_once(serve):
     server = serve(MailServer, refuse={"gone@example.com": "550 gone"})
     went = send(server, to=["leader@example.com", "gone@example.com"])
     assert (went.ok, went.attempts) == (False, 1)
-    assert went.error == "refused 1 of the recipients, accepted the others"
+    assert went.error == "refused 1 of the recipients and accepted the others"
     assert len(server.mails) == 1
 
 

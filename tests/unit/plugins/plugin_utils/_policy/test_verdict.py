@@ -400,9 +400,9 @@ AFTER_RELEASE = [
         "it answers, and has another problem",
         [ACCEPTED, finding("disk_filling")],
         DEGRADED,
-        ["Fix the cause (Mend disk_filling). Meanwhile", f"On {AT}, a person accepted the damage of the database"],
+        ["Fix the cause (Mend disk_filling). Meanwhile", f"On {AT}, a person accepted the damage to the database"],
     ),
-    ("it was not started yet", [ACCEPTED, EXPLAINED], {}, [f"On {AT}, a person accepted the damage of the database"]),
+    ("it was not started yet", [ACCEPTED, EXPLAINED], {}, [f"On {AT}, a person accepted the damage to the database"]),
     ("it does not start", [ACCEPTED, EXPLAINED], {"tried": [tried()]}, ["The service does not work with the damage"]),
     (
         "it does not start for another reason",
