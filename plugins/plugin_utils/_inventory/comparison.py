@@ -18,7 +18,7 @@ OTHER = "other"  # in the inventory with another value
 SAME = "same"  # in the inventory with this value
 DEFAULT = "default"  # not in the inventory, and the default is correct
 
-# An empty value of these variables answers their question: no environment file, no check of the login.
+# For these variables, an empty value is also an answer: no environment file, or no login check.
 _MAY_BE_EMPTY = ("nexus_environment_file", "nexus_login_password")
 
 

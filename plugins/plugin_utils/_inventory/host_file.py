@@ -87,7 +87,7 @@ def _questions(words: Words, compared: Comparison, name: str) -> List[str]:
 
 
 class _Entry(NamedTuple):
-    """Where a variable is in a file: the offsets of its key, and of the end of its value."""
+    """The position of a variable in a file: the offset of its key, and the offset of the end of its value."""
 
     start: int
     end: int

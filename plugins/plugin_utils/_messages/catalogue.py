@@ -5,8 +5,8 @@
 """The language of a document: sentences from a catalogue, and numbers, durations and times in the usual format.
 
 A catalogue is a module of this package, named after its language. Its SENTENCES dictionary maps each key to a
-str.format template. Each entry is a complete sentence, into which only names, numbers and lists are inserted, never
-parts of a sentence. Two kinds of keys are optional in a catalogue: <key>.one, for the singular form, and keys that
+str.format template. Each entry is a complete sentence. Only names, numbers and lists are inserted into it, never parts
+of a sentence. Two kinds of keys are optional in a catalogue: <key>.one, for the singular form, and keys that
 belong to a family in OPEN.
 """
 
@@ -108,7 +108,7 @@ class Words:
         return " ".join(told.splitlines())
 
     def quoted(self, text: object) -> str:
-        """Return text that has no message, such as text from a host or an old timeline, in quotation marks."""
+        """Return text in quotation marks. Use this for text without a message, such as text from an old timeline."""
         whole = " ".join(str(text or "").split()).rstrip(" .;")
         return self.say("quoted", text=whole) if whole else ""
 

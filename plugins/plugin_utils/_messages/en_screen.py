@@ -110,8 +110,8 @@ SENTENCES: Dict[str, str] = {
     "screen.rows_counted": "{rows} in {tables}",
     "screen.healthy_open": "HEALTHY: {host}, incident {incident} is still open, because another run is working on the host; {touched}",
     "screen.closes_it": (
-        "The other run closes the incident when it ends. If it has crashed, run this playbook again after {until}, "
-        "or run it now {how}: it waits for the lock and closes the incident."
+        "The other run closes the incident when it ends. If the other run has crashed, run this playbook again after "
+        "{until}. Or run it now {how}: it then waits for the lock and closes the incident."
     ),
     "screen.healthy_database": "HEALTHY: {host}, the database {path} is sound; {touched}",
     "screen.unreachable": "UNREACHABLE: {host}, {why}; {touched}",

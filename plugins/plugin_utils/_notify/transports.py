@@ -172,8 +172,9 @@ def signing_key(secret: str) -> bytes:
 def signature(secret: str, *, message_id: str, timestamp: int, body: bytes) -> Dict[str, str]:
     """Return the headers that sign a request body. A receiver with the same secret can verify the sender and the time.
 
-    Format of https://www.standardwebhooks.com: HMAC-SHA256 over id.timestamp.body, in base64. The receiver rejects a
-    timestamp that differs from the current time by more than five minutes, and an id that it has already received.
+    The format is defined by https://www.standardwebhooks.com: HMAC-SHA256 over id.timestamp.body, in base64. The
+    receiver rejects a timestamp that differs from the current time by more than five minutes, and an id that it has
+    already received.
     """
     signed = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
     digest = hmac.new(signing_key(secret), signed, hashlib.sha256).digest()
@@ -213,7 +214,7 @@ def post(
     headers: Optional[Mapping[str, str]] = None,
     clock: Callable[[], float] = time.time,
 ) -> None:
-    """Post the body as JSON, signed if secret is set. A 2xx response means accepted. Raises DeliveryError.
+    """Post the body as JSON, signed if secret is set. A 2xx response means that it was accepted. Raises DeliveryError.
 
     headers: additional headers, which may contain secrets. They cannot replace the signature headers.
     """
@@ -356,7 +357,7 @@ def smtp_error(error: smtplib.SMTPException) -> DeliveryError:
 
 
 def command(argv: Sequence[str], *, stdin: bytes, timeout: float) -> None:
-    """Run a command without a shell, with stdin as its input. Exit code 0 means accepted. Raises DeliveryError.
+    """Run a command without a shell, with stdin as its input. Exit code 0 means success. Raises DeliveryError.
 
     The command inherits the environment of this process, except the tokens for publishing issues.
     """

@@ -273,7 +273,7 @@ def _outcome(facts: Facts) -> str:
 
 
 def _halted(facts: Facts, outcome: str) -> Reason:
-    """Return why no later step is allowed to try a rung, or an empty reason if a later step is allowed to."""
+    """Return why later steps are not allowed to try a rung, or an empty reason if they are allowed to."""
     if outcome == DEGRADED:
         return Reason.of(message("reason.degraded"))
     if outcome not in _ENDED:
@@ -353,7 +353,7 @@ def _next_steps(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
 def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
     remedy = _remedy(facts)
     cause_unknown = facts.finding["cause"] == "unknown"
-    # In check mode, no data are recorded as in doubt, but the finding is the same.
+    # In check mode, the data are not recorded as in doubt, but the finding is the same.
     damaged = any(each.id == _DAMAGED_IN_USE for each in messages_of(facts.finding, "remedy"))
     helpless = outcome == "not_recovered" and facts.started_in_vain and (cause_unknown or not remedy)
     rules = (

@@ -232,7 +232,7 @@ def _compiled(generation: str) -> List[str]:
 
 
 def _kept(generation: str) -> Dict[str, str]:
-    """Map the names that Ansible uses to the files of a generation. Return {} if other users can write to its folder."""
+    """Return a generation's files, keyed by Ansible's names for them, or {} if other users can write to the folder."""
     if not all(_private(folder) for folder in (home(), generation)):
         return {}
     names = (name for name in os.listdir(generation) if name.startswith(_PREFIX))

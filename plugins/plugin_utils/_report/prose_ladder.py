@@ -73,9 +73,9 @@ def skips(
 ) -> List[str]:
     """Return which rungs were skipped or not reached, and why. Rungs with the same reason share a line.
 
-    shown: label -> text for the fields that are already on the screen. A reason that one of these texts contains is not
-    repeated. A skipped rung is then omitted, because ladder() already names it. The line for a rung that was not
-    reached then refers to the label instead.
+    shown: label -> text for the fields that are already on the screen. If one of these texts contains a reason, the
+    reason is not repeated: a skipped rung is omitted, because ladder() already names it, and the line for a rung that
+    was not reached refers to the label.
     """
     lines = []
     for reason, rungs in _by_reason(words, incident.rungs_skipped, run=run).items():

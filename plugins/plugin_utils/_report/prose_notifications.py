@@ -109,7 +109,7 @@ def _message(words: Words, level: str, *, lost: bool) -> str:
 def _missing(
     words: Words, escalation: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]
 ) -> str:
-    """Return the contacts that nobody has reached in this incident, or an empty string."""
+    """Return the contacts that no channel has reached in this incident, or an empty string."""
     reached = {_name(each, names) for each in entries if each.get("ok")}
     missing = [words.name("contact", name) for name in escalation.get("to") or [] if name not in reached]
     return words.say("notified.missing", names=words.listed(missing)) if missing else ""

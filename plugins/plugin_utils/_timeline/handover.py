@@ -94,7 +94,7 @@ def _saved(lines: Sequence[bytes]) -> int:
 
 
 def known(folder: str, host: str) -> List[str]:
-    """Return the names of the timelines in a folder that include a host's lines."""
+    """Return the names of a folder's timelines that include lines of a host."""
     mine = _suffix(host)
     try:
         names = os.listdir(folder)
@@ -133,7 +133,7 @@ def _suffix(host: str) -> str:
 
 
 def accepted(data: bytes, *, run: str, host: str) -> List[timeline_events.Event]:
-    """Return the events that a timeline of this run and host may contain, each one once.
+    """Return the events that a timeline of this run and host is allowed to contain, each event once.
 
     The host is not trusted, so the rules for recording are applied again to every value. These rules also remove
     control characters and credentials.

@@ -222,7 +222,7 @@ class Incident:
     )
     rows_replaced: bool = _says("True if rows_after was counted in a new database that replaced the earlier one.")
     rows_stale: bool = _says("True if the service was started after rows_after was counted.")
-    statements: Dict[str, Any] = _says("The statements of docs/statements.md, with their values and the reasons, if any.")
+    statements: Dict[str, Any] = _says("The statements of docs/statements.md, with their values and any reasons.")
     login: Optional[str] = _says("checked, failed, rate_limited, no_password or no_answer, or null if not verified.")
     login_error: Optional[str] = _says("Why the login failed.")
     backup_file: Optional[str] = _says("Backup of the database on the host.")

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model
 
 
 def login(events: Sequence[Event]) -> Tuple[Optional[str], Optional[str], Any]:
-    """Return the login state from a run's last verification, the reason if the login failed, and this reason as a message.
+    """Return the login state in a run's last verification, why the login failed, and this reason as a message.
 
     For the states, see model.Incident.
     """

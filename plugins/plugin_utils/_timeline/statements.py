@@ -71,7 +71,7 @@ class Facts:
     lost: bool = False
     # True if a database recovery in this incident could not count the lost rows.
     uncounted: bool = False
-    # True if the service answered the last probe after its last start or stop, even if the login failed.
+    # True if the service answered the last probe since its last start or stop, even if the login failed.
     answers: Optional[bool] = None
     # True if the run has stopped the service and not started it again.
     stopped: bool = False

@@ -70,8 +70,8 @@ def _weight(event: Event) -> str:
         return DECISION
     if module == "sqlite_info" and event.get("data", {}).get("healthy") is False:
         return DECISION
-    # These changes are only details, because the document shows the record of the incident and is itself the
-    # postmortem.
+    # The document shows the incident's record, and the document itself is the postmortem. Therefore, these changes are
+    # only details.
     if module in allowlist.OF_INCIDENT or event.get("role") == "postmortem":
         return DETAIL
     return CHANGE if module and event.get("status") == "changed" else DETAIL
