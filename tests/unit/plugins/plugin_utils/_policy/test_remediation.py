@@ -69,7 +69,7 @@ def test_a_valid_policy(changes):
         (UNTIL, "2036-03-02T05:00:00Z", "'2036-03-02T05:00:00Z': must be within 30 days"),
         ("remediation_tls_key_mode", "0644", "'0644': must be octal digits"),
         ("remediation_tls_key_mode", 416, "416: must be octal digits in quotes"),
-        ("remediation_tls_renew_command", "certbot renew", "must be a list of words"),
+        ("remediation_tls_renew_command", "certbot renew", "must be a list of non-empty words"),
         ("remediation_disk_globs", "/var/log/*", "'/var/log/*': must be a list"),
         ("remediation_disk_globs", ["/var/log/*"], "the row '/var/log/*': each row must be a dictionary with glob"),
         ("remediation_disk_globs", [{"glob": ""}], "each row must be a dictionary with glob"),
