@@ -35,7 +35,7 @@ _QUOTED = 200
 
 
 class Replica(NamedTuple):
-    """A database that Litestream replicates: the program, its configuration file, the database's path in that file."""
+    """A database that Litestream replicates: the program, its configuration file, and the database's path in it."""
 
     program: str
     config: str

@@ -28,7 +28,7 @@ PART = 8 << 20
 KEEP, LIMIT = 14, 10 << 30
 PLACEHOLDERS = ("path", "name", "sha256", "bytes", "at")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_QUOTED = 200  # maximum length of an error text of the command
+_QUOTED = 200  # maximum length of an error text from the command
 
 
 class Command(NamedTuple):

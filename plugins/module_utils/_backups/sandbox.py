@@ -214,7 +214,7 @@ def properties(limits: Limits, *, output: str, data: str, folder: str, lock: str
     """
     python = sys.executable or "/usr/bin/python3"
     return [
-        # Nothing outside can be reached, and the ports of the running service are free in here.
+        # Nothing outside can be reached. Inside, the ports of the running service are free.
         "PrivateNetwork=yes",
         "ProtectSystem=strict",
         "ProtectHome=read-only",
@@ -246,7 +246,7 @@ def properties(limits: Limits, *, output: str, data: str, folder: str, lock: str
 
 @contextlib.contextmanager
 def in_memory(plan: Plan) -> Iterator[str]:
-    """Yield a path from which systemd can read the plan. It contains secrets, so it is never written to a disk."""
+    """Yield a path from which systemd can read the plan. The plan contains secrets, so it is never written to disk."""
     descriptor = os.memfd_create("itsm-runbook-drill")
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         json.dump(plan.as_dict(), stream)

@@ -108,7 +108,7 @@ def _rights(order: Order) -> safe_open.Rights:
 
 
 def _back_up(order: Order, *, proc_root: str) -> Any:
-    """List the backup as not verified, make it, and list it as verified. Return its entry and the backup's result."""
+    """List the backup as not verified, make it, and list it as verified. Return the entry and the backup's result."""
     listed = listing.read(order.state_dir)
     at = time.time()
     entry = Entry(at=timestamps.iso(at), path=_unused_path(order, listed, at=at))

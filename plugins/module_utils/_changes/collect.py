@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Collect the entries that describe the host now. No program is run, and the database is read only if it has changed.
+"""Collect the entries that describe the host now. No program is run, and an unchanged database is not read.
 
 Run collect() in a child process, because a disk may not answer, and because the process permanently becomes the
 service's user. Everything that the service's user could replace is read with the rights of this user.
@@ -285,7 +285,7 @@ def _schema(place: Place, known: Entries, known_at: float) -> Optional[Entry]:
 
 
 def _gate(path: str) -> str:
-    """Return the status of the files of a database. It changes with each write."""
+    """Return the status of the files of a database. This status changes with each write."""
     there = [files.status(f"{path}{suffix}") for suffix in ("", "-wal")]
     return ",".join("" if each is None else ":".join(map(str, files.stamp_of(each)[:3])) for each in there)
 

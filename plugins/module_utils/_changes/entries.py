@@ -50,8 +50,8 @@ class Stamp(NamedTuple):
 class Entry(NamedTuple):
     """Something that can change. See KINDS in kinds.py for the kinds.
 
-    name: the path or the name, as a person knows it. value: a version, a commit or a digest, which is compared; empty
-    if only the stamp is known. stamp: the status of the file, or None. parts: named parts, such as the variables of an
+    name: the path or the name, as a person knows it. value: a version, a commit or a digest, for comparison; empty if
+    only the stamp is known. stamp: the status of the file, or None. parts: named parts, such as the variables of an
     environment file. The text of a part is empty if it is unknown, or if it may be a secret. since: when the folder of
     the file was last changed or, for a schema, when it was read, in seconds since the epoch. latest: the most recently
     changed files of a folder, with the times of their changes. gate: the status of the files of a database when its

@@ -4,16 +4,16 @@
 
 """Rank the changes before an outage: which of them may have caused it?
 
-The order is a table of a few rules, so that a person can understand it:
+The order follows a few rules, so that a person can understand it:
 
 1. A change that a finding names, such as a variable in the text of an exception.
 2. A change of a kind that can explain the cause in a finding.
 3. Any other change that affects the service.
 4. A change that rarely affects the service, such as a package.
 
-Within a rule, changes of a kind that usually has this effect are first. New things that nothing uses yet, such as a new
-variable, are last. Otherwise, the change that was nearest to the failure is first. Changes after the failure and
-changes by this collection are listed last, because they did not cause the outage.
+Within a rule, changes of a kind that usually leads to the cause in the finding are first. New things that nothing uses
+yet, such as a new variable, are last. Otherwise, the change that was nearest to the failure is first. Changes after the
+failure and changes by this collection are listed last, because they did not cause the outage.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 MOST = 40
 # A finding with a lower confidence than this is only a note.
 _LIKELY = 0.5
-# File systems and logs round times. A change up to this number of seconds after the failure counts as before it.
+# File systems and logs round times. A change up to this many seconds after the failure counts as an earlier change.
 _SLACK = 0.1
 # Causes that the application itself describes in its log.
 _LOGGED = ("unhandled_exception", "syntax_error", "crash_loop", "unknown")

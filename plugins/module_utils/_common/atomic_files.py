@@ -103,7 +103,7 @@ def read_plain(path: str, *, limit: int) -> bytes:
 
 
 def write_atomically(path: str, data: bytes, *, mode: int = 0o600, group: Optional[int] = None) -> None:
-    """Write data to a file with the given mode (permissions) and, if given, the ID of its group. Raises OSError.
+    """Write data to a file with the given mode (permissions) and, optionally, the given group ID. Raises OSError.
 
     The data is written and flushed to a temporary file in the same folder, which then replaces the target.
     """

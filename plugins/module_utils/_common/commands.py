@@ -27,7 +27,7 @@ class CommandError(MessageError):
 
 
 class Completed(NamedTuple):
-    """The result of a command. rc is None if the command was killed at its deadline. duration is in seconds."""
+    """The result of a command. rc: None if the command was killed at its deadline. duration: in seconds."""
 
     argv: Sequence[str]
     rc: Optional[int]

@@ -22,7 +22,8 @@ _OLD = 3600.0
 def remove(folder: Optional[str] = None) -> None:
     """Remove the unpacked code of modules that were killed more than an hour ago (about 0.9 MB per module).
 
-    folder: the folder for temporary files, by default Python's. Errors are ignored, because the files do no harm.
+    folder: the folder for temporary files, by default the one that Python uses. Errors are ignored, because the files
+    do no harm.
     """
     with contextlib.suppress(OSError), os.scandir(folder or tempfile.gettempdir()) as entries:
         for entry in entries:

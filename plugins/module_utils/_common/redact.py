@@ -16,7 +16,7 @@ An attacker may have written the text, so every pattern must run in time proport
 Each pattern ensures this in one of three ways:
 
 - Its repetitions are bounded.
-- The part after a repetition cannot fail.
+- The part after a repetition cannot fail to match.
 - A match can begin at only one position in a run of characters.
 """
 

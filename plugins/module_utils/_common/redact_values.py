@@ -125,7 +125,7 @@ _ALONE = lazy(r"""[^\s"'{}<>]{4,}(?=["'}\]),;\r]{0,8}\Z)""")
 
 
 class Carry(NamedTuple):
-    """The state at the end of a line that determines how the next line is masked.
+    """The state at the end of a line. It determines how the next line is masked.
 
     kind: "value" (the value is on the next line), "rest" (the value may continue), "quote" (the value continues to its
     closing quote), "block" (the value continues while lines are indented), or "pair" (the value of a pair follows).

@@ -304,7 +304,7 @@ def account_rights(user: Optional[str]) -> Rights:
 
 
 def rights_on(path: str, *, user: Rights = None) -> Rights:
-    """Return the account (uid, gid) to act as on a file and its folder.
+    """Return the account (uid, gid) whose rights are used for a file and its folder.
 
     The path is followed folder by folder, up to the first entry that another account could replace. Deeper entries are
     not evaluated, because they may change at any time. If there is such an entry, the result is `user` (uid, gid). If

@@ -4,7 +4,7 @@
 
 """Read the path of the database from a knexfile, without running it.
 
-Only simple expressions are understood: a string, path.join or path.resolve of __dirname and strings, and
+Only simple expressions are supported: a string, path.join or path.resolve of __dirname and strings, and
 process.env.NAME with one of these expressions as its default. The result of any other code is unknown unless somebody
 runs it.
 """

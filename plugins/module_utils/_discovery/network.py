@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service's ports, the ports that speak HTTPS, the path of the health request, and the proxies in front."""
+"""The service's ports, the ports that speak HTTPS, the path of the health request, and the proxies."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ def _section(facts: Facts) -> str:
 
 
 def _database_variable(facts: Facts, found: Proposal, path: str) -> None:
-    """Find the variable that contains the path of the database. Only its name is used."""
+    """Find the variable that contains the path of the database. Only the variable's name is used."""
 
     def leads(value: str) -> bool:
         same = {path}

@@ -83,7 +83,7 @@ def _continue_alone(library: ctypes.CDLL, proc: List[str]) -> bool:
     library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     os.close(writing)
     if select.select([reading], [], [], 0)[0]:
-        os._exit(0)  # the parent process has ended before the call of prctl
+        os._exit(0)  # the parent process ended before prctl was called
     os.close(reading)
     replaced = True
     for point in proc:

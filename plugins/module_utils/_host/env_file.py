@@ -124,8 +124,8 @@ class _Parser:
 def parse_environment(text: str) -> Dict[str, str]:
     """Return the variables that the text of an environment file sets. The last assignment to a name wins.
 
-    Comments start with # or ;. A backslash at the end of a line joins the next line. Variables such as $HOME are not
-    expanded. Lines without = and lines with an invalid name (export X=1) are skipped, as in systemd.
+    Comments start with # or ;. A backslash at the end of a line joins the line with the next one. Variables such as
+    $HOME are not expanded. Lines without = and lines with an invalid name (export X=1) are skipped, as in systemd.
     """
     parser = _Parser()
     states: Dict[str, Callable[[str], str]] = {

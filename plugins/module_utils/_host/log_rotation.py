@@ -16,7 +16,7 @@ from typing import Dict, List, Optional
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 
 _MAIN, _FOLDER = "/etc/logrotate.conf", "/etc/logrotate.d"
-# One of these files starts logrotate every day: the timer of systemd, or the script of cron.
+# One of these files starts logrotate every day: systemd's timer, or cron's script.
 _STARTERS = (
     "/etc/systemd/system/timers.target.wants/logrotate.timer",
     "/usr/lib/systemd/system/timers.target.wants/logrotate.timer",

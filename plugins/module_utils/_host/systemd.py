@@ -36,7 +36,7 @@ def why_failed(done: commands.Completed) -> Message:
 
 
 def unit_properties(unit: str, names: Sequence[str], *, run: commands.Runner) -> Dict[str, str]:
-    """Return properties of a systemd unit, with one call of systemctl show.
+    """Return properties of a systemd unit, with one call to systemctl show.
 
     If a property occurs several times (EnvironmentFiles), its values are on separate lines. A unit that does not exist
     has LoadState=not-found. Raises procfs.HostError if systemd does not answer.
@@ -46,7 +46,7 @@ def unit_properties(unit: str, names: Sequence[str], *, run: commands.Runner) ->
 
 
 def units_properties(units: Sequence[str], names: Sequence[str], *, run: commands.Runner) -> List[Dict[str, str]]:
-    """Return properties of systemd units, with one call of systemctl show. See unit_properties."""
+    """Return properties of systemd units, with one call to systemctl show. See unit_properties."""
     argv = ["systemctl", "show", f"--property={','.join(names)}", "--", *units]
     asked = repr(units[0]) if len(units) == 1 else "*.service"
     try:

@@ -25,7 +25,7 @@ class PostmortemKeepError(Exception):
 def keep(*, folder: str, documents: Sequence[Mapping[str, str]], days: float, check_mode: bool) -> Dict[str, Any]:
     """Write each document (name, base64 content) whose copy in the folder is missing or different.
 
-    If days is greater than 0, copies older than that many days are removed. Returns changed, written and removed
+    If `days` is greater than 0, copies older than that many days are removed. Returns changed, written and removed
     (paths). Raises PostmortemKeepError.
     """
     contents = {each["name"]: _decoded(each) for each in documents}

@@ -45,7 +45,7 @@ def note_failure(state_dir: str, *, first_at: str, last_at: str) -> None:
 
 
 def first_failure(state_dir: str, *, until: str) -> Optional[str]:
-    """Return the first failed probe that a run without an incident saved for the outage at `until`, or None."""
+    """If a run without an incident saved the first failed probe of the outage at `until`, return it, otherwise None."""
     try:
         known = json.loads(atomic_files.read_plain(os.path.join(state_dir, _FAILURE), limit=_SMALL).decode("utf-8"))
         first, last = (timestamps.epoch(known[name]) for name in ("first_at", "last_at"))
@@ -82,7 +82,7 @@ class Counted(NamedTuple):
         return cls(look.get("row_counts") or {}, database.get("first_migration_at") or "")
 
     def is_replaced_by(self, created_at: str) -> Optional[bool]:
-        """Return True if a database with this creation time is newer, or None if created_at is empty (unknown)."""
+        """Return True if a database with this creation time is newer than this one, or None if created_at is empty."""
         if not self.created_at:
             return False
         return created_at > self.created_at if created_at else None

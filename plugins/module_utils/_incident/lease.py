@@ -335,8 +335,8 @@ def held(
     """Run the block under a run's lease, and renew the lease afterwards. Meanwhile, no other run can take the lease.
 
     If run is empty, the block runs without a lease. If another run has taken the lease, `fail` is called with msg and
-    messages before any change. It must not return. If `fail` is None, LeaseError is raised. Other problems are reported
-    with `warn`.
+    messages before any change. `fail` must not return. If `fail` is None, LeaseError is raised. Other problems are
+    reported with `warn`.
     """
     if not run:
         yield

@@ -200,7 +200,8 @@ def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[s
 def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) -> bool:
     """Return True if the dead-man timer of a takeover may have started the process.
 
-    The timer waits until the run's lease ends. A run ends the takeover when it starts the service or when it ends.
+    The timer waits until the run's lease ends. A run ends the takeover when it starts the service or when the run
+    itself ends.
     """
     taken = str((record.get("takeover") or {}).get("at") or "")
     # The timer's first check is at the earliest end of the lease, so the timer did not start a process that began

@@ -22,7 +22,7 @@ class Update(NamedTuple):
     detected_at: Optional[str] = None
     detected_by: Optional[str] = None
     signs: Sequence[Mapping[str, Any]] = ()
-    # The causes that make a service degraded although it answers. They replace the recorded causes.
+    # The causes for which a service that answers counts as degraded. They replace the recorded causes.
     problems: Sequence[str] = ()
     attempts: Sequence[Mapping[str, Any]] = ()
     cause: Optional[str] = None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Keep the timelines of the runs on the host, because a job's container with its own copy is deleted.
+"""Keep the timelines of the runs on the host, because a job's container is deleted, together with the copy in it.
 
 The controller hands over the new lines of a run's timeline with each module call. The lines are already allowlisted and
 redacted. They are appended to <state_dir>/timelines/<name>.jsonl, which only this account can read. The number and the
@@ -29,7 +29,8 @@ SUFFIX = ".jsonl"
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 # Maximum size of a timeline in bytes. Later lines are dropped.
 LARGEST = 1 << 20
-# Maximum number of timelines on the host. The oldest ones are removed. The open incident may have as many in addition.
+# Maximum number of timelines on the host. The oldest ones are removed. The open incident may have the same number in
+# addition.
 _MOST = 50
 # Maximum number of timelines, and their total size in bytes, that are returned for one incident.
 MOST_OF_INCIDENT = 20

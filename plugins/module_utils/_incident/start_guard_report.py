@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Report which parts of the start guard are installed, its state, and the recorded process ends."""
+"""Report the installed parts of the start guard, its state, and the recorded process ends."""
 
 from __future__ import annotations
 

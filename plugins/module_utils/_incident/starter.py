@@ -87,7 +87,7 @@ def _guard(*, unit: str, state_dir: str, database_path: str, user: str) -> takeo
     try:
         rights = safe_open.rights_on(database_path, user=safe_open.account_rights(user)) if database_path else None
     except OSError:
-        database_path = ""  # the database is not checked, because no account to read it is known
+        database_path = ""  # the database is not checked, because no account that can read it is known
     place = unit_hold.place(manager="systemd", unit=unit, state_dir=state_dir)
     incident = str((incident_store.current(state_dir) or {}).get("id") or "")
     reason = "The run has died, and the database is damaged, missing or unreadable"
@@ -110,7 +110,7 @@ def hold(
     damaged: bool = False,
     warn: Callable[[str], Any],
 ) -> Optional[Dict[str, Any]]:
-    """Hold the service and return the hold. If data is True, also record that the service's data are in doubt.
+    """Hold the service and return the hold. If `data` is True, also record that the service's data are in doubt.
 
     damaged: see put_in_doubt.
     """

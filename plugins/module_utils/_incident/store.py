@@ -175,7 +175,7 @@ _HISTORY = "incidents"
 
 @dataclasses.dataclass
 class Store:
-    """The records in one state folder. If writing is False, no file is changed."""
+    """The records in one state folder. If `writing` is False, no file is changed."""
 
     # The state folder, and the folder that is used for records while the state folder is not writable.
     home: str
@@ -347,7 +347,7 @@ def unsettled(record: Optional[Mapping[str, Any]]) -> bool:
 
 
 class Acceptance(NamedTuple):
-    """The release of the service by a person who accepted the damage of its database.
+    """The release of the service by a person who accepted the damage to its database.
 
     at: the time (UTC). reason: the reason that the person gave. codes: the codes of the accepted problems. valid: False
     if damage that the person did not accept was found later.

@@ -52,7 +52,7 @@ POLL = 5
 # Maximum age in seconds of an automatic restart that a run reports even if the service is healthy.
 RECENT = 60.0
 # Times in seconds. IMMINENT: an automatic restart that is due within this time is not cancelled. It could begin before
-# the cancellation, which would then stop the new process. _OVERDUE: a restart that is overdue by this time will no
+# the cancellation, which would then stop the new process. _OVERDUE: a restart that is overdue by this much will no
 # longer happen.
 IMMINENT, _OVERDUE = 1.5, 3.0
 _TIMEOUT = 30.0

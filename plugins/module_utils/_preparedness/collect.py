@@ -130,7 +130,7 @@ class _Collection:
 
 
 def collect(settings: Settings, *, run: commands.Runner = commands.run) -> Dict[str, Any]:
-    """Return the fact of each part, and for each part its duration in seconds or why its fact is missing."""
+    """For each part, return its fact, and its duration in seconds or the reason why its fact is missing."""
     config, done = settings.config, _Collection()
     early: Dict[str, Part] = {
         "settings": functools.partial(_settings, config, run=run),

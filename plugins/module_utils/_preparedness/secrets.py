@@ -24,7 +24,7 @@ _SHORTEST = 16
 def examine(question: Question) -> Dict[str, Any]:
     """Return the names of missing variables, the names of weak ones, and the files that every account can read.
 
-    missing is None if the variables of the service are unknown.
+    `missing` is None if the variables of the service are unknown.
     """
     values = _values(question)
     required = question.service.required_environment
@@ -57,7 +57,7 @@ def _is_weak(value: str) -> bool:
 
 
 def _exposed(question: Question) -> List[Dict[str, str]]:
-    """Return the environment files and the private key if accounts outside of their group can read them."""
+    """Return the environment files and the private key if accounts outside their group can read them."""
     key = question.service.tls_key_path or (question.known.environment.get("key") or {}).get("path")
     found = []
     for path in (*_files(question), *([question.service.path(key)] if key else [])):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check whether a service that answers is also ready, in the round trip of the health probe.
+"""In the round trip of the health probe, check whether a service that answers is also ready.
 
 A service that answers can still have a damaged or locked database, an expired certificate or a full disk.
 """
@@ -37,9 +37,9 @@ _MORE = 1.0
 class Question(NamedTuple):
     """The service whose readiness is checked.
 
-    endpoints, pids, restarts: as in health_probe's result. targets: the requests that the probe sent. folders: the
-    folders of the service by use. login: a login that must succeed, or None. timeout: the time limit of a request, in
-    seconds. before: the cause of the open incident if the service was degraded, or an empty string.
+    endpoints, pids, restarts: as in health_probe's result. targets: the requests that the probe sent. folders: maps
+    each use to a folder of the service. login: a login that must succeed, or None. timeout: the time limit of a
+    request, in seconds. before: the cause of the open incident if the service was degraded, or an empty string.
     """
 
     endpoints: Sequence[Mapping[str, Any]]
@@ -196,8 +196,8 @@ def _has_failed(check: Any) -> bool:
 def examine(question: Question, limits: Limits, *, remember: bool, forget: Sequence[str] = ()) -> Dict[str, Any]:
     """Return the `readiness` result of health_probe.
 
-    If remember is true, the measurements are saved for trends. They are not saved if a problem has one of the causes in
-    `forget`.
+    If `remember` is true, the measurements are saved for trends. They are not saved if a problem has one of the causes
+    in `forget`.
     """
     begun = time.monotonic()
     check = _Check(question, limits)

@@ -74,7 +74,7 @@ def clock(*, proc_root: str = "/proc") -> Dict[str, Any]:
 
 
 def disks(paths: Mapping[str, str]) -> List[Dict[str, Any]]:
-    """Return the free space of the file systems that contain these paths, by use.
+    """Return the free space of the file systems that contain these paths, and their uses. paths: maps uses to paths.
 
     Read-only file systems, and paths that the service's user has just moved away, are omitted.
     """

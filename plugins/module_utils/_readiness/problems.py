@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Derive the problems of a service that answers from measurements, earlier measurements and limits."""
+"""From measurements, earlier measurements and limits, derive the problems of a service that answers."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ Warn = Callable[[str], Any]
 # and the health. It returns the `readiness` result of health_probe, or None if this check is not requested.
 Ready = Callable[[Values, Optional[Dict[str, Any]], Mapping[str, Any]], Optional[Dict[str, Any]]]
 # A function that describes the host, for a comparison during the next outage. It takes the parameters, the
-# result of the preflight, the health, and a function that it calls while the data is being collected. It returns a
+# preflight result, the health, and a function that it calls while the data is being collected. It returns a
 # function that saves the collected data once the service has been found healthy.
 See = Callable[[Values, Optional[Dict[str, Any]], Mapping[str, Any], Callable[[], None]], Callable[[], None]]
 

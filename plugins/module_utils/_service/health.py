@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check whether the service is healthy, by checking its endpoints and its process until there is a verdict.
+"""Check the service's endpoints and process until it is clear whether the service is healthy.
 
 See probe_plan (targets and limits) and http_probe (one request).
 """

@@ -260,7 +260,7 @@ def ask(target: Target, *, timeout: float) -> Dict[str, Any]:
 def log_in(login: Login, *, timeout: float) -> Dict[str, Any]:
     """Try to log in. Return the result without the body of the answer, which contains a token.
 
-    If the rate limit is reached (429), the login counts as successful. In this case, checked is False in the result,
+    If the rate limit is reached (429), the login counts as successful. In this case, `checked` is False in the result,
     because the password was not tested.
     """
     body = json.dumps({"username": login.username, "password": login.password}).encode()

@@ -130,7 +130,7 @@ def _fill(application: Application, build: str, *, above: Optional[str]) -> None
 
 
 def _home(application: Application, build: str) -> str:
-    """Return the home folder for npm: the user's home if npm can write its cache there, else a subfolder of build."""
+    """Return the home folder for npm: the user's home if npm can write its cache there, else a subfolder of `build`."""
     home = application.account.pw_dir
     with run_as.acting_as(application.account):
         cache = os.path.join(home, ".npm")
@@ -259,7 +259,7 @@ def _require_tree(application: Application, build: str) -> None:
 
 
 def try_build(application: Application, folder: str, *, cache: Optional[str], timeout: float, confined: bool) -> None:
-    """Build a tree offline in an empty folder of the user, and load it. Nothing outside of the folder is changed.
+    """Build a tree offline in an empty folder of the user, and load it. Nothing outside the folder is changed.
 
     confined: True if this process and its children can write only to the folder (see _host/confine.py). Otherwise, the
     package scripts get no links to the application's files, and npm gets an empty home folder. Raises NpmError.

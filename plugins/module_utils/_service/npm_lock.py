@@ -20,7 +20,7 @@ TREE = "node_modules"
 # Like npm, use the first of these files that exists.
 LOCK_FILES = ("npm-shrinkwrap.json", "package-lock.json")
 
-# Node's names for architectures, by the kernel's names.
+# Maps the kernel's names for architectures to Node's names.
 _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": "ia32", "ppc64le": "ppc64"}
 # Maximum size in bytes of a lock file or the application's package.json.
 _LARGEST = 64 << 20

@@ -25,7 +25,7 @@ _ARGV = re.compile(r"argv\[\]=(.*?) ; ignore_errors=")
 
 
 class UnitQuestion(threading.Thread):
-    """A query to systemd about the unit, which runs while the other settings are checked."""
+    """A query to systemd about the unit. The query runs while the other settings are checked."""
 
     def __init__(self, unit: str, *, run: commands.Runner) -> None:
         super().__init__(daemon=True)

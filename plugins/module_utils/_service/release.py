@@ -119,7 +119,7 @@ def roll_back(
 ) -> Dict[str, Any]:
     """Switch to another release, and return the result of the release_rollback module.
 
-    strategy: symlink or git. Raises ReleaseError. A refusal is not an error: the result's refused key contains the
+    strategy: symlink or git. Raises ReleaseError. A refusal is not an error: the result's `refused` key contains the
     reason.
     """
     begun = time.monotonic()

@@ -6,7 +6,7 @@
 
 A service may log a request in several places, for example in the journal and in a file. Such a request is counted once:
 requests in different places are the same request if they have the same method, path and status, and nearly the same
-time. Files are read newest first, rotated and compressed files included. Only the part of a file that belongs to the
+time. Files are read newest first, including rotated and compressed files. Only the part of a file that belongs to the
 period is read, within limits for time and memory.
 """
 

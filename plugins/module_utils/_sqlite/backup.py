@@ -292,7 +292,7 @@ def _clear(folder: str) -> None:
 def _publish(made: str, target: str, *, exact: bool) -> str:
     """Give the finished file or folder an unused name, and return that name. Raises OSError, SqliteError.
 
-    exact: True if the name must be target. Otherwise, a number may be appended.
+    exact: True if the name must be `target`. Otherwise, a number may be appended.
     """
     names = [target] if exact else [target, *(f"{target}-{number}" for number in range(2, 100))]
     for name in names:

@@ -104,7 +104,7 @@ def why_foreign(known: Known, found: Known) -> Optional[Message]:
     """Return why a sound database is not a backup of the service's database, or None if it may be one.
 
     The first migration has the same time in all copies of a database. Another database of the same service, such as
-    one of a test host, has the same tables, but another time. If a time is unknown, the tables are compared. A
+    the one on a test host, has the same tables, but another time. If a time is unknown, the tables are compared. A
     backup from before a migration has only some of them. Tables such as users exist in the databases of other
     services too, so one common table is not enough.
     """

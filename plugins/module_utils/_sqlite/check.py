@@ -52,7 +52,7 @@ def check(
 
     seeded: True to report tables that have rows now but are empty or missing in `baseline`.
     owner: the user that must be able to write to the database. user: the user that reads the database, by default
-    owner. See file_survey.look. Problems with the database are listed in the result. Raises SqliteError for invalid
+    `owner`. See file_survey.look. Problems with the database are listed in the result. Raises SqliteError for invalid
     parameters.
     """
     for name in checks:

@@ -72,9 +72,9 @@ def bounded(*, deadline: float, read_only: bool) -> None:
 
 
 def give_up_writing(rights: safe_open.Rights = None) -> None:
-    """Permanently switch to a user. If rights is None, drop root's write access instead.
+    """Permanently switch to a user. If `rights` is None, drop root's write access instead.
 
-    rights is None if only root can change the folder. In this case, a process that runs as root accesses files as the
+    `rights` is None if only root can change the folder. In this case, a process that runs as root accesses files as the
     user nobody, and keeps only the capability to read every file. With root's full privileges, SQLite would open the
     WAL for writing and change its owner to the database's owner. A process that does not run as root keeps its account.
     """

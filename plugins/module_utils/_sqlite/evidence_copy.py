@@ -17,8 +17,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 
-# Some processes open the files only briefly, for example a virus scanner or a copy program. The first number is the
-# time in seconds to wait for them, and the second is the time between two attempts.
+# Some processes open the files only briefly, for example a virus scanner or a copy program. The first number is how
+# long to wait for them, and the second is the time between two attempts, both in seconds.
 _PATIENCE, _PAUSE = 3.0, 0.1
 
 

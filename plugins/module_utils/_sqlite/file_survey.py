@@ -61,7 +61,7 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
 
 
 def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
-    """Raise SqliteError if an account that can change a part of path has redirected path to another account's file.
+    """Raise SqliteError if an account that can change a part of `path` has redirected it to another account's file.
 
     Without this check, the first account could obtain copies of that file, or make this code replace the file. facts:
     what lstat reported earlier about the file at path, or None. Raises FileNotFoundError if path now leads to another

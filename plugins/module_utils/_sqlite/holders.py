@@ -52,7 +52,7 @@ class Holder:
 
 
 class Holders(NamedTuple):
-    """The holders found. complete is False if some processes could not be inspected."""
+    """The holders found. complete: False if some processes could not be inspected."""
 
     found: Sequence[Holder]
     complete: bool

@@ -44,7 +44,7 @@ SKIPPED = "skipped: time budget"
 
 @dataclasses.dataclass
 class Examination:
-    """The results from the reading process. steady is False if the files changed during the read."""
+    """The results from the reading process. steady: False if the files changed during the read."""
 
     basics: Dict[str, Any] = dataclasses.field(default_factory=dict)
     checks: Dict[str, str] = dataclasses.field(default_factory=dict)

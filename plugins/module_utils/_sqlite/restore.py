@@ -158,7 +158,7 @@ def _workspace(
 ) -> _Workspace:
     """Find the database and create the temporary folders, which are removed when `stack` closes. Raises SqliteError.
 
-    If working is True, files that a killed run moved away are put back first.
+    If `working` is True, files that a killed run moved away are put back first.
     """
     place = restore_swap.locate(path)
     restore_swap.require_a_way(path, place, rights=rights)

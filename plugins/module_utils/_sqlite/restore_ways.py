@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The methods of obtaining a sound database, and the rows that each method would restore and lose."""
+"""The methods for obtaining a sound database, and the rows that each method would restore and lose."""
 
 from __future__ import annotations
 

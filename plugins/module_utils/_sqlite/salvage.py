@@ -143,7 +143,7 @@ def salvage(
 
 
 def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
-    """Run the statements that .recover prints one by one. Return the first statements that failed. Raises OSError."""
+    """Run, one by one, the statements that .recover prints. Return the first statements that failed. Raises OSError."""
     connection = salvage_tables.make_new(made)
     refused: List[str] = []
     # Ignore free pages, because they contain only deleted rows.

@@ -38,8 +38,8 @@ def of_pass(
     """Return the facts from all parts so far, and the facts that this process determines itself.
 
     own_parts: the names of the parts that return no facts about the outage. database: the path of the database with its
-    source. places: the checked folders by use. record: the record of the open incident. window: in seconds. until: the
-    end of the window, or None for now.
+    source. places: maps each use to a checked folder. record: the record of the open incident. window: in seconds.
+    until: the end of the window, or None for now.
     """
     facts = copy.deepcopy(done.facts)
     for name in own_parts:

@@ -154,8 +154,8 @@ def migrations_listed(question: Question) -> Dict[str, Any]:
 def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
     """Return True if knex must be asked for the application's migrations.
 
-    knex is not needed if the usual folder contains exactly the completed migrations in facts, because then no migration
-    is pending. Otherwise, the knexfile may specify another folder.
+    knex is not needed if the usual folder contains exactly the completed migrations in `facts`, because then no
+    migration is pending. Otherwise, the knexfile may specify another folder.
     """
     if shipped.get("by") != "folder" or facts.get("error") or facts.get("pending") is not None:
         return False

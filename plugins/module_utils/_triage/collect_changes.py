@@ -99,7 +99,7 @@ def with_schema(
 def ranked(
     facts: Mapping[str, Any], findings: List[Dict[str, Any]], *, record: Optional[Mapping[str, Any]]
 ) -> Dict[str, Any]:
-    """Return the changes in the order of the ranking, and add those that explain a finding to its evidence.
+    """Return the changes in the order of the ranking. If a change explains a finding, add it to the finding's evidence.
 
     record: the record of the open incident, or None.
     """
@@ -136,7 +136,7 @@ def _error(listed: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def sentence(each: rank.Ranked) -> str:
-    """Return a change as an English sentence for the evidence, which is not translated."""
+    """Return a change as an English sentence for the evidence. Evidence is not translated."""
     change = each.change
     where = f"{change.inside}: " if change.inside else ""
     deed = {compare.ACCESS: "owner or permissions changed"}.get(change.what, change.what)

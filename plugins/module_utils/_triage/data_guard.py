@@ -173,5 +173,5 @@ def finish(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
         _guard(params, result, known, warn=warn)
     record = incident_store.current(params["state_dir"]) or {}
     result["data"] = record.get("data")
-    # The record knows about a start even if the answer of the module that started the service was lost.
+    # The record shows a start even if the answer of the module that started the service was lost.
     result["started_by_run"] = earlier.started_at(record, run=params["run"])

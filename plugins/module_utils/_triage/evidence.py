@@ -114,7 +114,7 @@ def _place_in(parent: str) -> str:
 
 
 def _next_folder(path: str) -> str:
-    """Return the folder for this triage. This is path itself, or a new subfolder if path already contains a bundle."""
+    """Return the folder for this triage. This is `path`, or a new subfolder if `path` already contains a bundle."""
     if not os.path.exists(os.path.join(path, _MANIFEST_NAME)):
         return path
     number = 2

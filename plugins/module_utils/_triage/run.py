@@ -193,8 +193,8 @@ def triage(
     If the database check does not finish by the deadline, it is repeated for at most database_timeout seconds. The
     service must not be started with an unchecked database.
 
-    If incident is set, the evidence is written below service.state_dir. If save is False, nothing is written and the
-    planned path is returned. Raises TriageError if the evidence cannot be written anywhere.
+    If `incident` is set, the evidence is written below service.state_dir. If `save` is False, nothing is written and
+    the planned path is returned. Raises TriageError if the evidence cannot be written anywhere.
     """
     base = Question(
         service=service,

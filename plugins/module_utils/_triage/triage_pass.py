@@ -183,7 +183,7 @@ class Triage:
         return {"path": path, "source": source, "configured": configured}
 
     def _late(self, parts: Mapping[str, Part]) -> None:
-        """Run these parts, and list the migrations if they show that this is needed."""
+        """Run these parts, and list the migrations if the parts show that this is needed."""
         left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
         # The "migrations" part waits for the "database" part. Otherwise, each part would report the other as a process
         # that has the database open.
@@ -261,7 +261,7 @@ class Triage:
 
     @property
     def answered_at(self) -> Optional[str]:
-        """The time of the first healthy answer after a start by a response, or None if it was not seen."""
+        """The time of the first healthy answer after a response started the service, or None if it was not seen."""
         at: Optional[str] = self.done.of(FIRST_ANSWER).get("at")
         return at
 

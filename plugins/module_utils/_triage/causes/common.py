@@ -51,7 +51,7 @@ def process_details(process: Mapping[str, Any], **more: Any) -> Dict[str, Any]:
 
 
 def end_of_lock(holder: Mapping[str, Any], *, restart: bool) -> Message:
-    """Return the remedy for a lock of another process: how to end the process, and the policy for the next run.
+    """Return the remedy for another process's lock: how to end the process, and the policy for the next run.
 
     holder: pid, command and user. restart: True if the service must be restarted afterwards.
     """

@@ -61,7 +61,7 @@ class Database(Part):
 
 
 class Migrations(Part):
-    """The migrations of the schema. pending is None if the pending migrations are unknown."""
+    """The migrations of the schema. pending: None if the pending migrations are unknown."""
 
     pending: Optional[Sequence[str]] = None
     lock_held: Optional[bool] = None
