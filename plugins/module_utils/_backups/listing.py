@@ -34,9 +34,9 @@ class Entry(NamedTuple):
     """One backup.
 
     at: when it was started (see timestamps.iso). bytes: its size. rows: its number of rows by table. verified: True if
-    it was reopened, checked and compared with the database. off_host: where its copy is, or None. fewer: the
-    tables with missing rows, as {table: [rows before, rows now]}. Empty unless so many rows are missing that a person
-    must check the loss.
+    it was reopened, checked and compared with the database. off_host: where its copy is, or None. fewer: the tables
+    with missing rows, as {table: [rows before, rows now]}. Empty unless so many rows are missing that a person must
+    check the loss.
     """
 
     at: str

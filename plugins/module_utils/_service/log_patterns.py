@@ -296,12 +296,11 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
 
     since, written_at (time of the last write to the log): in seconds since the epoch.
 
-    The results `exceptions` and `signatures` contain only events at or after `since`. Events near the
-    end of the log that have no timestamp also count if the log was last written at or after `since`. Events before the
-    last successful request (last_success_at) do not count, because the service was working again afterwards. But errors
-    in _LASTING may persist, so they also count if they occurred at most _LASTING_SECONDS before that request. Each
-    exception has place (file, line), compiling (True if Node was compiling the file, not running it) and times (number
-    of occurrences).
+    The results `exceptions` and `signatures` contain only events at or after `since`. Events near the end of the log
+    that have no timestamp also count if the log was last written at or after `since`. Events before the last successful
+    request (last_success_at) do not count, because the service was working again afterwards. But errors in _LASTING may
+    persist, so they also count if they occurred at most _LASTING_SECONDS before that request. Each exception has place
+    (file, line), compiling (True if Node was compiling the file, not running it) and times (number of occurrences).
     """
     fresh = written_at is not None and written_at >= since
     success = max((number for number, line in enumerate(lines) if _SUCCESS.search(line.searched)), default=-1)
