@@ -54,6 +54,11 @@ def target(host: str) -> str:
     return next_steps.target(host, [str(each) for each in context.CLIARGS.get("inventory") or ()])
 
 
+def options(prefix: str) -> str:
+    """Return the -e options of this run that set variables whose names begin with the prefix."""
+    return next_steps.options(getattr(load_extra_vars, "extra_vars", None) or {}, prefix)
+
+
 class FilterModule:
     """Filters for the playbooks: the outage_recover_* variables, partial runs, verdicts and unreachable hosts.
 
@@ -72,6 +77,7 @@ class FilterModule:
             "recovery_failure_again": function("_policy.failures", "later"),
             "recovery_first_response": function("_policy.first_response", "allowed"),
             "recovery_ladder": recovery_settings.ladder,
+            "recovery_options": options,
             "recovery_outcome": function("_policy.outcome", "of_run"),
             "recovery_problems": problems,
             "recovery_reach": unreachable.next_step,

@@ -65,17 +65,18 @@ SENTENCES: Dict[str, str] = {
     "next_step.degraded": "Fix the cause ({remedy:;}). Meanwhile, the service keeps running. To check whether the problem is gone, run the playbook again",
     "next_step.accepted.running": (
         "The service keeps running with the damage that a person accepted on {at} ({reason}). Agree on a time to "
-        "stop it and to repair or restore the database. Run this command to see what each method would lose, then "
-        "run it without --check:\n{command} --check"
+        "stop it and to repair or restore the database. This command shows what each method would lose, and its next "
+        "step is the command to run then:\n{command} --check"
     ),
     "next_step.accepted.planned": (
         "On {at}, a person accepted the damage to the database ({reason}). Agree on a time to repair or restore it. "
-        "Run this command to see what each method would lose, then run it without --check:\n{command} --check"
+        "This command shows what each method would lose, and its next step is the command to run then:\n{command} "
+        "--check"
     ),
     "next_step.accepted.failed": (
         "The service does not work with the damage that a person accepted on {at} ({reason}). Repair or restore the "
-        "database now. Run this command to see what each method would lose, then run it without --check:\n{command} "
-        "--check"
+        "database now. This command shows what each method would lose, and its next step is the command to run "
+        "then:\n{command} --check"
     ),
     "next_step.accepted.down": (
         "On {at}, a person accepted the damage to the database ({reason}). Agree on a time to repair or restore it "
@@ -92,22 +93,31 @@ SENTENCES: Dict[str, str] = {
     "next_step.database.deleted": "{number}. Ask the DBA if the missing rows were deleted on purpose. If they were, run outage_release.yml",
     "next_step.database.compare": "{number}. See how many rows each method would lose:\n{command} --check",
     "next_step.database.time": "{number}. Agree on a time to stop the service. Until then, it keeps running",
-    "next_step.database.agreed": "{number}. If the DBA agrees, run this command without --check: it recovers the database and starts the service",
+    "next_step.database.agreed": "{number}. If the DBA agrees, run the command that this check shows as its next step. It recovers the database and starts the service",
     "next_step.database.stopping": (
-        "{number}. At that time, run this command without --check: it stops the service, recovers the database and "
-        "starts the service"
+        "{number}. At that time, run the command that this check shows as its next step. It stops the service, "
+        "recovers the database and starts the service"
     ),
     "next_step.database.choose": (
-        "{number}. Choose a method and run this command without --check, for example with this option:\n-e "
-        "database_recovery_method=backup"
+        "{number}. Choose a method that this check shows as possible, and run the command without --check but with "
+        "the method, for example:\n-e database_recovery_method=backup"
     ),
     "next_step.database.would_recover": (
         "Recover the database with the method that is marked as chosen. To choose another method, add one of the "
         "options below. The same command, without --check, stops and starts the service:\n{command}"
     ),
+    "next_step.database.choose_method": "{number}. If they were not, choose a method, for example:\n{command}",
     "next_step.database.not_recovered": (
+        "Give the evidence to the DBA. All files of the database are kept. See how many rows each method would "
+        "lose:\n{command} --check"
+    ),
+    "next_step.database.other_method": (
         "Give the evidence to the DBA. All files of the database are kept. To try another method, run for "
-        "example:\n{command} -e database_recovery_method=backup"
+        "example:\n{command}"
+    ),
+    "next_step.database.no_other_method": (
+        "Give the evidence to the DBA. All files of the database are kept. No other method is possible. If the DBA has "
+        "a backup in another folder, add this folder to database_recovery_backup_dirs and run the playbook again"
     ),
     "next_step.unguarded": (
         "The service has no systemd unit, so nothing prevents a manual start: until the recovery has ended, make "

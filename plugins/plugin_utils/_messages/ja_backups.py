@@ -20,7 +20,7 @@ SENTENCES: Dict[str, str] = {
     "reason.backup.not_read": "バックアップ {path} を読み取れない：{why}",
     "reason.backup.changed": "バックアップ {path} のサイズが検証時の {listed} バイトから {size} バイトに変わった",
     "reason.backup.fewer": (
-        "バックアップ {path} は正常だが、前回のバックアップにあった表、または行の半数以上が失われている：{tables}。古いバックアップは削除していない。意図した削除であれば、"
+        "バックアップ {path} は正常だが、前回のバックアップにあった表、または半数を超える行が失われている：{tables}。古いバックアップは削除していない。意図した削除であれば、"
         "backup_accept_fewer_rows=true で一度バックアップを実行すること"
     ),
     "reason.backup.table": "{table}：{rows}行から{now}行に減少",

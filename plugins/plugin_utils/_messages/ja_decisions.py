@@ -51,13 +51,13 @@ SENTENCES: Dict[str, str] = {
     "next_step.not_recovered": "原因に対処し（{remedy:;}）、その後 Playbook を再度実行する",
     "next_step.degraded": "原因に対処する（{remedy:;}）。その間もサービスは稼働を続ける。Playbook を再度実行すると、問題が解消したかを確認できる",
     "next_step.accepted.running": (
-        "担当者が {at} に了承した損傷（{reason}）があるまま、サービスは稼働を続けます。停止してデータベースを修復または復元する時刻を決める。次のコマンドで復旧方法ごとに失われるデータを確認してから、"
-        "--check なしで実行する：\n{command} --check"
+        "担当者が {at} に了承した損傷（{reason}）があるまま、サービスは稼働を続けます。停止してデータベースを修復または復元する時刻を決める。次のコマンドで復旧方法ごとに失われるデータを確認し、"
+        "「次の手順」に表示されるコマンドを実行する：\n{command} --check"
     ),
-    "next_step.accepted.planned": "データベースの損傷は、担当者が {at} に了承済みです（{reason}）。修復または復元する時刻を決める。次のコマンドで復旧方法ごとに失われるデータを確認してから、--check なしで実行する：\n{command} --check",
+    "next_step.accepted.planned": "データベースの損傷は、担当者が {at} に了承済みです（{reason}）。修復または復元する時刻を決める。次のコマンドで復旧方法ごとに失われるデータを確認し、「次の手順」に表示されるコマンドを実行する：\n{command} --check",
     "next_step.accepted.failed": (
-        "担当者が {at} に了承した損傷（{reason}）があるため、サービスが正常に動作しません。今すぐデータベースを修復または復元する。次のコマンドで復旧方法ごとに失われるデータを確認してから、--check "
-        "なしで実行する：\n{command} --check"
+        "担当者が {at} に了承した損傷（{reason}）があるため、サービスが正常に動作しません。今すぐデータベースを修復または復元する。次のコマンドで復旧方法ごとに失われるデータを確認し、"
+        "「次の手順」に表示されるコマンドを実行する：\n{command} --check"
     ),
     "next_step.accepted.down": "データベースの損傷は、担当者が {at} に了承済みです（{reason}）。database_recover.yml で修復または復元する時刻を決める。それまでの間、サービスを起動できる：\n{command}",
     "next_step.warning": "停止に至る前に原因を調査する：{summary}",
@@ -71,10 +71,16 @@ SENTENCES: Dict[str, str] = {
     "next_step.database.deleted": "{number}. 欠落した行が意図した削除かどうかを DBA に確認し、意図した削除であれば outage_release.yml を実行する",
     "next_step.database.compare": "{number}. 次のコマンドを実行し、復旧方法ごとに失われる行数を確認する：\n{command} --check",
     "next_step.database.time": "{number}. サービスを停止する時刻を決める（それまでサービスは稼働を続ける）",
-    "next_step.database.agreed": "{number}. DBA の同意を得て、このコマンドを --check なしで実行する（データベースを復旧し、サービスを起動する）",
-    "next_step.database.stopping": "{number}. 決めた時刻に、このコマンドを --check なしで実行する（サービスを停止し、データベースを復旧して起動する）",
-    "next_step.database.choose": "{number}. 方法を選び、このコマンドを --check なしで実行する。追加するオプションの例：\n-e database_recovery_method=backup",
-    "next_step.database.not_recovered": "証拠を DBA に引き継ぐ。データベースのファイルはすべて保存されている。別の方法で復旧する場合の例：\n{command} -e database_recovery_method=backup",
+    "next_step.database.agreed": "{number}. DBA の同意を得て、この確認の「次の手順」に表示されるコマンドを実行する（データベースを復旧し、サービスを起動する）",
+    "next_step.database.stopping": "{number}. 決めた時刻に、この確認の「次の手順」に表示されるコマンドを実行する（サービスを停止し、データベースを復旧して起動する）",
+    "next_step.database.choose": "{number}. この確認で可能と表示された方法を選び、--check を付けずにオプションを付けて実行する。オプションの例：\n-e database_recovery_method=backup",
+    "next_step.database.choose_method": "{number}. 意図した削除でなければ、復旧方法を選んで実行する。例：\n{command}",
+    "next_step.database.not_recovered": "証拠を DBA に引き継ぐ。データベースのファイルはすべて保存されている。復旧方法ごとに失われる行数を確認する：\n{command} --check",
+    "next_step.database.other_method": "証拠を DBA に引き継ぐ。データベースのファイルはすべて保存されている。別の方法で復旧する場合の例：\n{command}",
+    "next_step.database.no_other_method": (
+        "証拠を DBA に引き継ぐ。データベースのファイルはすべて保存されている。ほかに可能な方法はない。"
+        "DBA が別のフォルダーにバックアップを持っている場合は、そのフォルダーを database_recovery_backup_dirs に追加し、Playbook を再度実行する"
+    ),
     "next_step.database.would_recover": "「選択」と表示された方法でデータベースを復旧する。別の方法を選ぶ場合は、下のオプションを追加する。同じコマンドを --check なしで実行すると、サービスを停止し、復旧後に起動する：\n{command}",
     "next_step.unguarded": "systemd のユニットがないため、手動起動を防ぐ仕組みがない。復旧が終わるまで、人もスクリプトもサービスを起動しないようにする",
     "next_step.reach.other": "コンソールなど別の方法でホストに接続してから、Playbook を再度実行する",

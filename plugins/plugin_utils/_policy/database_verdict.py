@@ -36,7 +36,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
     - severity, record: the severity and the record of the incident. The record is empty until it is known.
     - held: True if the verification succeeded. started_at: when the recovery began. check_mode: True in check mode.
-    - target: see next_steps.target. manager: the value of nexus_manager.
+    - target: see next_steps.target. options: see next_steps.options. manager: the value of nexus_manager.
     - error, lost: reasons, or empty. error_messages, lost_message: the same reasons as translatable messages.
     """
     recovery, verified = seen.get("recovery") or {}, seen.get("verification") or {}
@@ -136,9 +136,11 @@ def _next_steps(outcome: str, seen: Mapping[str, Any], *, lost: str) -> List[Mes
     chosen, manager = str(seen.get("target") or ""), str(seen.get("manager") or "")
     if outcome == "data_in_doubt":
         return next_steps.to_database("fewer_rows", target=chosen, manager=manager)
-    if outcome in ("not_recovered", "would_recover"):
-        step = message(f"next_step.database.{outcome}", command=next_steps.command(next_steps.DATABASE, chosen))
-        return next_steps.guarded([step], manager=manager)
+    if outcome == "would_recover":
+        run = next_steps.command(next_steps.DATABASE, chosen, str(seen.get("options") or ""))
+        return next_steps.guarded([message("next_step.database.would_recover", command=run)], manager=manager)
+    if outcome == "not_recovered":
+        return _other_method(seen, recovery, target=chosen, manager=manager)
     if outcome == "recovered" and recovery.get("data_loss") != statements.NONE:
         statement = messages_of(recovery, "statement")
         kept = recovery.get("kept")
@@ -146,6 +148,23 @@ def _next_steps(outcome: str, seen: Mapping[str, Any], *, lost: str) -> List[Mes
             return [message("next_step.database.loss", statement=statement, kept=str(kept))]
         return [message("next_step.database.loss_in_evidence", statement=statement)]
     return [message(f"next_step.{outcome}")]
+
+
+def _other_method(
+    seen: Mapping[str, Any], recovery: Mapping[str, Any], *, target: str, manager: str
+) -> List[Message]:
+    """Return the steps after a recovery that did not succeed. recovery.possible: the methods that the plan allows."""
+    undecided = _rows_are_missing(seen)
+    possible = [each for each in recovery.get("possible") or [] if undecided or each != recovery.get("method")]
+    run = next_steps.command(next_steps.DATABASE, target)
+    if possible:
+        options = next_steps.options({"database_recovery_method": possible[0]}, "")
+        if undecided:
+            return next_steps.to_database("fewer_rows_possible", target=target, manager=manager, options=options)
+        run = next_steps.command(next_steps.DATABASE, target, options)
+    which = "other_method" if possible else "not_recovered" if recovery.get("possible") is None else "no_other_method"
+    values = {} if which == "no_other_method" else {"command": run}
+    return next_steps.guarded([message(f"next_step.database.{which}", **values)], manager=manager)
 
 
 def _lost(recovery: Mapping[str, Any], record: Mapping[str, Any]) -> Dict[str, Any]:

@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 from typing import Any, List, Mapping, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 
 DATABASE = "database_recover.yml"
+# A value that ansible-playbook reads unchanged in -e NAME=VALUE.
+_PLAIN = re.compile(r"[\w./-]+\Z", re.ASCII)
 
 
 def target(host: str, inventories: Sequence[str]) -> str:
@@ -20,9 +24,21 @@ def target(host: str, inventories: Sequence[str]) -> str:
     return " ".join([*named, f"--limit {shlex.quote(host)}"])
 
 
-def command(playbook: str, chosen: str) -> str:
-    """Return the command line that runs a playbook of the checkout. chosen: the result of target(), or empty."""
-    return " ".join(filter(None, ["ansible-playbook", chosen, f"playbooks/{playbook}"]))
+def options(variables: Mapping[str, Any], prefix: str) -> str:
+    """Return the options of ansible-playbook that set the given variables whose names begin with the prefix."""
+    texts = {name: value for name, value in variables.items() if name.startswith(prefix)}
+    return " ".join(
+        "-e " + shlex.quote(f"{name}={value}" if _PLAIN.match(str(value)) else json.dumps({name: value}))
+        for name, value in texts.items()
+    )
+
+
+def command(playbook: str, chosen: str, options: str = "") -> str:
+    """Return the command line that runs a playbook of the checkout.
+
+    chosen: the result of target(), or empty. options: the options that follow the playbook.
+    """
+    return " ".join(filter(None, ["ansible-playbook", chosen, f"playbooks/{playbook}", options]))
 
 
 # The steps for a database that must be recovered, by situation. Each step is numbered when it is shown.
@@ -31,14 +47,17 @@ _STEPS: Mapping[str, Tuple[str, ...]] = {
     "data_in_doubt": ("data_in_doubt", "database.compare", "database.agreed"),
     "degraded_database": ("database.compare", "database.time", "database.stopping"),
     "fewer_rows": ("database.deleted", "database.compare", "database.choose"),
+    "fewer_rows_possible": ("database.deleted", "database.choose_method"),
 }
 
+_WITH_COMMAND = ("database.compare", "database.choose_method")
 
-def to_database(situation: str, *, target: str, manager: str) -> List[Message]:
+
+def to_database(situation: str, *, target: str, manager: str, options: str = "") -> List[Message]:
     """Return the steps that recover a database. situation: a key of _STEPS. See also command and guarded."""
-    run = command(DATABASE, target)
+    run = command(DATABASE, target, options)
     steps = [
-        message(f"next_step.{name}", number=number, **({"command": run} if name == "database.compare" else {}))
+        message(f"next_step.{name}", number=number, **({"command": run} if name in _WITH_COMMAND else {}))
         for number, name in enumerate(_STEPS[situation], start=1)
     ]
     return guarded(steps, manager=manager)

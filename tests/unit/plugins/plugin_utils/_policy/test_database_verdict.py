@@ -95,7 +95,26 @@ NEXT_STEPS = [
         {"held": True, "recovery": LOST, "check_mode": True, "manager": "process"},
         "The service has no systemd unit, so nothing prevents a manual start: until the recovery has ended",
     ),
-    ({"error": "no method"}, "Give the evidence to the DBA"),
+    (
+        {"held": True, "recovery": DONE, "check_mode": True, "options": "-e database_recovery_method=salvage"},
+        "ansible-playbook playbooks/database_recover.yml -e database_recovery_method=salvage",
+    ),
+    # Without a plan, it is unknown which methods are possible.
+    ({"error": "no method"}, "lose: ansible-playbook playbooks/database_recover.yml --check"),
+    (
+        {"error": "failed", "recovery": {**KEPT, "method": "checkpoint", "possible": ["checkpoint", "salvage"]}},
+        "To try another method, run for example: ansible-playbook playbooks/database_recover.yml -e "
+        "database_recovery_method=salvage",
+    ),
+    (
+        {"error": "failed", "recovery": {**KEPT, "method": "salvage", "possible": ["salvage"]}},
+        "No other method is possible",
+    ),
+    (
+        {"error": "fewer", "recovery": {**KEPT, "method": "checkpoint", "possible": ["checkpoint"]}, "triage": FEWER},
+        "2. If they were not, choose a method, for example: ansible-playbook playbooks/database_recover.yml -e "
+        "database_recovery_method=checkpoint",
+    ),
     (
         {"error": "fewer", "recovery": {**KEPT, "stopped": False}, "triage": FEWER, "detection": SERVES},
         "run outage_release.yml",
