@@ -142,17 +142,18 @@ def _next_steps(outcome: str, seen: Mapping[str, Any], *, lost: str) -> List[Mes
     if outcome == "not_recovered":
         return _other_method(seen, recovery, target=chosen, manager=manager)
     if outcome == "recovered" and recovery.get("data_loss") != statements.NONE:
-        statement = messages_of(recovery, "statement")
-        kept = recovery.get("kept")
-        if kept:
-            return [message("next_step.database.loss", statement=statement, kept=str(kept))]
-        return [message("next_step.database.loss_in_evidence", statement=statement)]
+        return [_loss(recovery)]
     return [message(f"next_step.{outcome}")]
 
 
-def _other_method(
-    seen: Mapping[str, Any], recovery: Mapping[str, Any], *, target: str, manager: str
-) -> List[Message]:
+def _loss(recovery: Mapping[str, Any]) -> Message:
+    statement, kept = messages_of(recovery, "statement"), recovery.get("kept")
+    if kept:
+        return message("next_step.database.loss", statement=statement, kept=str(kept))
+    return message("next_step.database.loss_in_evidence", statement=statement)
+
+
+def _other_method(seen: Mapping[str, Any], recovery: Mapping[str, Any], *, target: str, manager: str) -> List[Message]:
     """Return the steps after a recovery that did not succeed. recovery.possible: the methods that the plan allows."""
     undecided = _rows_are_missing(seen)
     possible = [each for each in recovery.get("possible") or [] if undecided or each != recovery.get("method")]
