@@ -175,8 +175,11 @@ class Stand:
         """Start the service in as few steps as possible."""
         raise NotImplementedError
 
-    def play(self, playbook: str, folder: Path, *, program: str = "ansible-playbook", **changes: Any) -> Run:
-        """Run a playbook that writes the postmortem and other files to `folder`. The caller must check the outcome."""
+    @contextlib.contextmanager
+    def begun(
+        self, playbook: str, folder: Path, *, program: str = "ansible-playbook", **changes: Any
+    ) -> Iterator[Callable[[], Run]]:
+        """Start a playbook that writes its files to `folder`, and yield a function that awaits its end."""
         variables = folder / "variables.yml"
         variables.touch(mode=0o600)
         variables.write_text(yaml.safe_dump({**self.variables, **changes}), encoding="utf-8")
@@ -190,32 +193,83 @@ class Stand:
                 stdout=screen,
                 stderr=subprocess.STDOUT,
             )
-            _pid, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            ended = time.time()
-            screen.seek(0)
-            told = screen.read()
-        events = [
-            json.loads(line)
-            for file in sorted((folder / "postmortems").glob("*.jsonl"))
-            for line in file.read_text(encoding="utf-8").splitlines()
-        ]
-        return Run(
-            code=process.returncode,
-            screen=told,
-            started=started,
-            ended=ended,
-            cpu=usage.ru_utime + usage.ru_stime,
-            memory=usage.ru_maxrss / 1024,
-            events=events,
-        )
+
+            def end() -> Run:
+                _pid, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+                ended = time.time()
+                screen.seek(0)
+                return Run(
+                    code=process.returncode,
+                    screen=screen.read(),
+                    started=started,
+                    ended=ended,
+                    cpu=usage.ru_utime + usage.ru_stime,
+                    memory=usage.ru_maxrss / 1024,
+                    events=_events(folder),
+                )
+
+            try:
+                yield end
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    process.wait()
+
+    def play(self, playbook: str, folder: Path, *, program: str = "ansible-playbook", **changes: Any) -> Run:
+        """Run a playbook that writes the postmortem and other files to `folder`. The caller must check the outcome."""
+        with self.begun(playbook, folder, program=program, **changes) as end:
+            return end()
+
+    @contextlib.contextmanager
+    def armed(self, folder: Path) -> Iterator[Callable[[], Run]]:
+        """Start a run of outage_armed.yml, and yield a function that sends it the alarm and awaits its end."""
+        socket = folder / "alarm"
+        with self.begun(
+            "playbooks/outage_armed.yml", folder, outage_armed_alarm=str(socket), outage_recover_rungs=["restart"]
+        ) as end:
+            until = time.monotonic() + LONGEST
+            while not socket.exists():
+                if time.monotonic() > until:
+                    raise harness.BenchError("the run does not wait for an alarm")
+                time.sleep(POLL)
+
+            def recover() -> Run:
+                ring = [
+                    "curl",
+                    "--silent",
+                    "--fail",
+                    "--unix-socket",
+                    str(socket),
+                    "--request",
+                    "POST",
+                    "http://alarm/",
+                ]
+                subprocess.run(ring, stdout=subprocess.DEVNULL, check=True)
+                return self._succeeded(end(), "restart")
+
+            yield recover
+
+    @staticmethod
+    def _succeeded(run: Run, rung: str) -> Run:
+        """Return the run. Raises BenchError if the rung failed."""
+        if run.code != 0 or f"{rung} succeeded" not in run.screen:
+            raise harness.BenchError(f"it ended with code {run.code}: {run.screen.strip()[-600:]}")
+        return run
 
     def recover(self, folder: Path, *, rung: str = "restart", program: str = "ansible-playbook", **changes: Any) -> Run:
         """Recover the service with one rung. Raises BenchError if the rung failed."""
         run = self.play("playbooks/outage_recover.yml", folder, program=program, outage_recover_rungs=[rung], **changes)
-        if run.code != 0 or f"{rung} succeeded" not in run.screen:
-            raise harness.BenchError(f"it ended with code {run.code}: {run.screen.strip()[-600:]}")
-        return run
+        return self._succeeded(run, rung)
+
+
+def _events(folder: Path) -> list[dict[str, Any]]:
+    """Return the events of the timelines in a folder."""
+    return [
+        json.loads(line)
+        for file in sorted((folder / "postmortems").glob("*.jsonl"))
+        for line in file.read_text(encoding="utf-8").splitlines()
+    ]
 
 
 @dataclass

@@ -439,6 +439,7 @@ SENTENCES: Dict[str, str] = {
     "resource.disk": "ディスク",
     # 各モジュールの名前。英語の文書ではタスク名をそのまま使う
     "module.assert": "条件を確認",
+    "module.alarm_wait": "警報を待機",
     "module.backup_fetch": "バックアップを管理側にコピー",
     "module.disk_reclaim": "必要な分だけファイルを削除して空き容量を確保",
     "module.fail": "エラーで終了",

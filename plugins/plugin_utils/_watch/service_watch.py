@@ -12,6 +12,7 @@ ansible-rulebook.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
@@ -22,8 +23,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, probe_plan
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._watch import alarm
 
 TRIAGE, RECOVER, RESTORED = "triage", "recover", "restored"
+# An armed controller has accepted the alarm, so nothing else has to start a recovery.
+ALARMED = "alarmed"
 _SEVERITIES = {TRIAGE: "warning", RECOVER: "critical", RESTORED: "none"}
 # How long the maintenance state remains valid after it was read, and the time limit for reading a file, both in
 # seconds.
@@ -57,6 +61,8 @@ class Target(NamedTuple):
     - as_root: the second prefix, for the command that reads files in the state folder.
     - process: if None, the process is not checked.
     - state_dir: if empty, the maintenance window is not read.
+    - alarm: the socket of an armed controller, which recovers the service. If empty, or if no run is waiting, an event
+      is sent instead.
     """
 
     host: str
@@ -65,6 +71,7 @@ class Target(NamedTuple):
     state_dir: str = ""
     over: Sequence[str] = ()
     as_root: Sequence[str] = ()
+    alarm: str = ""
 
 
 def _known(values: Any, kind: Any, *, parameter: str) -> Any:
@@ -99,6 +106,8 @@ def _target(values: Any, *, parameter: str) -> Target:
     for name, words in (("over", target.over), ("as_root", target.as_root)):
         if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
             raise WatchError(f"{parameter}.{name}: must be a list of words, not {words!r}")
+    if not isinstance(target.alarm, str) or (target.alarm and not os.path.isabs(target.alarm)):
+        raise WatchError(f"{parameter}.alarm: must be an absolute path, not {target.alarm!r}")
     if target.over:
         if process is not None and process.manager != "systemd":
             raise WatchError(f"{parameter}.process.manager: must be systemd if 'over' is set, not {process.manager!r}")
@@ -206,12 +215,13 @@ class Watch:
         if act is None or (act != RESTORED and self._under_maintenance()):
             return None
         self._outage.called(act, now=now)
+        alarmed = act == RECOVER and bool(self.target.alarm) and alarm.ring(self.target.alarm)
         if state == "gone":
             wrong.append("the process is gone")
         return {
             "outage": {
                 "host": self.target.host,
-                "act": act,
+                "act": ALARMED if alarmed else act,
                 "severity": "emergency" if state == "gone" else _SEVERITIES[act],
                 "consecutive_failures": self._outage.failures,
                 "process": state,

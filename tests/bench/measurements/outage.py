@@ -78,6 +78,17 @@ def crash(rung: str = "restart", program: str = "ansible-playbook", **changes: o
     return measure
 
 
+def armed(place: Stand, folder: Path) -> dict[str, float | None]:
+    """Crash the service while a run of outage_armed.yml waits, and send it the alarm at this moment."""
+    place.begin()
+    with place.armed(folder) as recover:
+        place.crash()
+        with place.observer.watching() as first:
+            fell = time.time()
+            run = recover()
+    return {FIRST: first() - fell, CONFIRMED: run.moment(stand.CONFIRMED) - fell, TOTAL: run.ended - fell}
+
+
 def cost(run: Run) -> dict[str, float | None]:
     """Return a run's CPU time and memory on the controller, and the duration of its escalation and postmortem."""
     return {
@@ -286,6 +297,17 @@ MEASUREMENTS = [
             Goal(0.6, against=BY_HAND, figure=CONFIRMED),
             Goal(0.25, against=TRANSCRIBED, figure=CONFIRMED),
         ],
+        headline=FIRST,
+    ),
+    Measurement(
+        name="crash-armed",
+        what="Crash, local connection, armed controller",
+        how="as crash-local, but outage_armed.yml has started before the crash. curl sends the alarm at the moment of "
+        "the crash",
+        prepare=local,
+        ours=("outage_armed.yml", armed),
+        rivals={LIMIT: limit, OURS: crash()},
+        goals=[Goal(0.75, against=OURS, figure=FIRST)],
         headline=FIRST,
     ),
     restarted(

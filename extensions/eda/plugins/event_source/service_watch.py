@@ -28,7 +28,7 @@ options:
   targets:
     description:
       - The services to watch. Each item is a dictionary with C(host), C(endpoints), and optionally C(process),
-        C(state_dir), C(over) and C(as_root).
+        C(state_dir), C(over), C(as_root) and C(alarm).
       - C(host) is the name of the host in the inventory.
       - C(endpoints) is a list of dictionaries with C(name), C(url), and optionally C(required), C(validate_certs) and
         C(ca_path), as for the C(health_probe) module.
@@ -41,6 +41,8 @@ options:
         machine.
       - C(as_root) is the command prefix for the only command that needs root on the host, for example V([sudo, -n]).
         This command is C(cat -- STATE_DIR/maintenance.json).
+      - C(alarm) is the socket of a run of C(outage_armed.yml) on this machine. If this run accepts the alarm, C(act) is
+        V(alarmed) instead of V(recover), because the recovery has already begun.
     type: list
     elements: dict
     required: true

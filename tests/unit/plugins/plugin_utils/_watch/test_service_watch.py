@@ -204,6 +204,18 @@ def test_nothing_is_triggered_during_a_maintenance_window(monkeypatch, caplog):
         assert looker.look()["outage"]["act"] == "recover"
 
 
+@pytest.mark.parametrize(("accepted", "act"), [(True, "alarmed"), (False, "recover")])
+def test_an_armed_controller_gets_the_alarm(monkeypatch, accepted, act):
+    rung = []
+    monkeypatch.setattr(service_watch.alarm, "ring", lambda path: rung.append(path) or accepted)
+    with Server(BAD) as server:
+        looker = watching(server, Host(GONE), alarm="/run/alarms/app.one")
+        assert looker.look()["outage"]["act"] == act
+        # One outage is one alarm.
+        assert looker.look() is None
+    assert rung == ["/run/alarms/app.one"]
+
+
 @pytest.mark.parametrize(
     "maintenance", ["", "{}", '{"until": "soon"}', '{"until": "2020-01-01T00:00:00Z"}', '{"until": "2099-01-01T00:00"}']
 )
@@ -248,6 +260,7 @@ def test_an_invalid_maintenance_window_does_not_prevent_an_action(maintenance):
             r"targets\[0\].process.manager: must be systemd if 'over' is set, not 'process'",
         ),
         ({"as_root": "sudo -n"}, r"targets\[0\].as_root: must be a list of words, not 'sudo -n'"),
+        ({"alarm": "alarm"}, r"targets\[0\].alarm: must be an absolute path, not 'alarm'"),
         ({"over": "ssh x"}, r"targets\[0\].over: must be a list of words, not 'ssh x'"),
         ({"state_dir": "/srv/a b"}, r"targets\[0\]: '/srv/a b' must not contain blanks or quotes if 'over' is set"),
         ({"process": {**PROCESS, "unit": "$(id)"}}, r"targets\[0\]: '\$\(id\)' must not contain blanks"),

@@ -1,0 +1,62 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: alarm_wait
+short_description: Wait on the controller for an alarm
+version_added: 0.2.0
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+description:
+  - Waits for an HTTP POST request to a Unix socket. The playbook C(outage_armed.yml) uses this module, so
+    that Ansible is already running when the alarm arrives.
+  - Answers with status 202 only if the run still exists and therefore continues. Otherwise, the sender gets another
+    status or no answer, and must start a recovery itself.
+  - Runs on the controller.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: N/A
+    details: This module changes nothing.
+  idempotent:
+    support: full
+options:
+  path:
+    description:
+      - The absolute path of the socket. The module creates its folder if needed, and removes the socket at the end.
+      - The user who runs Ansible must own the folder, and no other user may write to it.
+    type: path
+    required: true
+  timeout:
+    description: How long to wait, in seconds.
+    type: float
+    default: 900
+"""
+
+EXAMPLES = r"""
+- name: Wait for an alarm
+  itsm_nexus.runbook.alarm_wait:
+    path: "{{ lookup('ansible.builtin.env', 'HOME') }}/.cache/itsm-nexus-runbook/alarms/itsm-prod-01"
+  delegate_to: localhost
+  register: _alarm
+"""
+
+RETURN = r"""
+alarmed:
+  description: True if an alarm arrived. False if there was none within O(timeout).
+  returned: success
+  type: bool
+  sample: true
+waited:
+  description: How long the module waited, in seconds.
+  returned: success
+  type: float
+  sample: 512.3
+"""
