@@ -177,7 +177,7 @@ def test_a_restore_works_and_the_running_service_is_not_touched(
     age = begun - outside.seconds_of(made["at"])
     assert age <= told["rpo_seconds"] < age + 60
     assert 0 < told["rto_seconds"] < 60
-    # Every client got an answer at all times, from the same process.
+    # Every request was answered, and always by the same process.
     assert client.healthy and client.outages(begun) == []
     assert {table: told["rows_after"][table] for table in made["rows"]} == made["rows"]
     assert "RPO: the backup is" in drill.screen(f"restore-{number}")

@@ -132,7 +132,7 @@ def ask(
 
     after: maps the name of a question to the name of the question that must end before it. If the earlier question
     times out, the later question is not asked. Each time limit begins when its question starts. first: the questions to
-    start first. Name slow questions here, because each start takes a few milliseconds. until: the deadline for all
+    start first. Name only slow questions here, because each start takes a few milliseconds. until: the deadline for all
     questions (time.monotonic seconds). meanwhile: a function that is called once, after the questions have started. If
     it raises an exception, the questions are ended. Do not call this function while other threads are running, because
     each question runs in a forked copy of this process.

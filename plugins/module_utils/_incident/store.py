@@ -360,7 +360,7 @@ class Acceptance(NamedTuple):
 
 
 def acceptance(data: Optional[Mapping[str, Any]]) -> Optional[Acceptance]:
-    """Return the acceptance in the `data` field of a record, or None if no person has accepted damage."""
+    """Return the acceptance in the `data` field of a record, or None if nobody has accepted damage."""
     known = data or {}
     valid = known.get("state") == ACCEPTED
     if not valid and not known.get("accepted_at"):
@@ -372,7 +372,7 @@ def acceptance(data: Optional[Mapping[str, Any]]) -> Optional[Acceptance]:
 
 
 def current_acceptance(state_dir: str) -> Optional[Acceptance]:
-    """Return the acceptance in the open incident, or None if no person has accepted damage."""
+    """Return the acceptance in the open incident, or None if nobody has accepted damage."""
     return acceptance((current(state_dir) or {}).get("data"))
 
 

@@ -269,7 +269,7 @@ def _drill(state_dir: str) -> Dict[str, Any]:
 
 
 def _incident(config: Config) -> Dict[str, Any]:
-    """Return the hold of the service and the ID of the open incident."""
+    """Return the hold on the service and the ID of the open incident."""
     where = service_hold.place(manager=config.manager, unit=config.unit, state_dir=config.state_dir)
     record = incident_store.current(config.state_dir) or {}
     return {"hold": service_hold.read(where), "open": record.get("id")}

@@ -15,7 +15,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 # The causes after which a start is harmless. None of them has a remedy. A finding with any other cause may need a
 # remedy or a person before the start.
 HARMLESS = ("killed", "unknown", "wal_pending", "wal_reset_bug")
-# The parts of the triage that must be collected before the start, because they can block it. See triage_pass.
+# The parts of the triage that must be collected before the start, because their results can block the start. See
+# triage_pass.
 NEEDED = ("process", "environment", "database", "migrations", "ports", "start", "ownership", "memory", "log")
 # The states of a unit that nobody is starting.
 _DOWN = ("inactive", "failed")

@@ -113,7 +113,7 @@ SENTENCES: Dict[str, str] = {
     "ready.limits.low": "the service may open only {limit} files (at least {least} are recommended)",
     "ready.limits.low.do": "Set LimitNOFILE=65536 in the [Service] section of the unit",
     "ready.limits.files": "the service has {used} files and connections open (limit: {limit})",
-    "ready.limits.files.do": "Raise LimitNOFILE= of the unit, and find out why so many files are open",
+    "ready.limits.files.do": "Raise LimitNOFILE= in the unit, and find out why so many files are open",
     "ready.limits.memory": "the service uses {used} MiB of memory (limit: {limit} MiB)",
     "ready.limits.memory.do": "Raise MemoryMax= of the unit, or find out what uses the memory",
     "ready.limits.unknown": "the service is not running, so its limits are unknown",

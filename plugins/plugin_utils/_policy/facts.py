@@ -50,7 +50,7 @@ class Facts:
     findings: Sequence[Mapping[str, Any]] = ()
     diagnosis: Sequence[Mapping[str, Any]] = ()
     in_doubt: bool = False
-    # True if the verification after a rung found damage to the database that no person has accepted.
+    # True if the verification after a rung found damage to the database that nobody has accepted.
     damaged_since: bool = False
     # The release by a person who accepted all damage that was found (at, reason), or empty.
     accepted: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -208,7 +208,7 @@ def acceptance(findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _is_new_damage(problem: Mapping[str, Any]) -> bool:
-    """Return True if a problem of a service that answers is damage to the database that no person has accepted."""
+    """Return True if a problem of a service that answers is damage to the database that nobody has accepted."""
     return problem.get("cause") == "db_corrupt" and not acceptance((problem,))
 
 

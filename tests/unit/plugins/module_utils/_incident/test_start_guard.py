@@ -64,7 +64,7 @@ def state(tmp_path):
 
 @pytest.fixture
 def installed(state, tmp_path, monkeypatch):
-    """Install the programs of the role for a database in a temporary folder. Return the database's path."""
+    """Install the role's programs for a database that is in a temporary folder. Return the database's path."""
     monkeypatch.setattr(start_guard, "CONFIG_FOLDER", str(tmp_path / "etc"))
     monkeypatch.setattr(start_guard, "PROGRAM", str(FILES / "run.py"))
     (tmp_path / "etc").mkdir()
