@@ -83,7 +83,7 @@ SENTENCES: Dict[str, str] = {
     "discovery.source.unit_variable": "ユニットの Environment= の {name}",
     # 担当者への質問
     "discovery.question.app_dir": "サービスの実行フォルダーはどこですか。ユニットに WorkingDirectory がなく、プロセスもありません",
-    "discovery.question.backups": "データベースのバックアップはどこですか。通常のフォルダーに SQLite データベースがありません",
+    "discovery.question.backups": "データベースのバックアップはどこですか。通常のフォルダーに SQLite データベースがありません。バックアップがない場合は [] を設定してください",
     "discovery.question.certificate": "サービスの証明書はどれですか。環境変数にファイルの指定がありません",
     "discovery.question.changed_since": "再起動の予定はありますか。{path} の {name} が実行中のプロセスの値と異なるため、プロセスの値を使用しています",
     "discovery.question.command": "サービスの起動コマンドは何ですか。ユニットにもプロセスにも見つかりません",
