@@ -29,7 +29,7 @@ PATIENCE = 180.0
 
 def commands(chapter: int) -> list[str]:
     """Return those command blocks of a section that need no separate host or server."""
-    (text,) = re.findall(rf"^## {chapter}\. .*?(?=^## )", PAGE, re.MULTILINE | re.DOTALL)
+    (text,) = re.findall(rf"^## {chapter}\. .*?(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
     blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [block for block in blocks if "◇" not in block]
 
@@ -147,6 +147,15 @@ def test_page_leads_to_a_first_recovery_one_by_hand_and_one_by_an_alert(reader: 
 
     reader.types(fall)
     reader.types(recover)
+
+    arm, ring = commands(8)
+    with reader.terminal(arm, "armed"):
+        wait_for((reader.home / "nexus/alarm").exists, reader.folder / "armed")
+        reader.types(ring)
+        reader.await_line("RECOVERED: ", "armed")
+        reader.await_line("postmortem  ", "armed")
+    # Now no run is waiting, so the second command recovers the service.
+    reader.types(ring)
 
     make_token, run = listen.splitlines()
     reader.types(make_token)
