@@ -95,7 +95,7 @@ def command(line: str, *, restart: bool = False) -> Callable[[Drill], None]:
 
 
 DROPIN = f"/run/systemd/system/{RUNBOOK.unit}.service.d/limit.conf"
-# This program opens connections and sends nothing, until the service can open only three more files.
+# This program sends nothing. It keeps opening connections until the service can open only three more files.
 CONNECTIONS = """
 import os, socket, sys, time
 open_files = len(os.listdir(f'/proc/{sys.argv[1]}/fd'))

@@ -118,7 +118,7 @@ class Environment:
         return message("discovery.source.file_variable", name=name, path=path)
 
     def changed(self) -> List[Tuple[str, str]]:
-        """Return (name, file) of shown settings whose value in a file differs from that of the running process."""
+        """Return (name, file) for each setting whose value in a file differs from the value in the running process."""
         process: Dict[str, str] = {}
         for source in self._sources:
             process.update(source.values if source.kind == PROCESS else {})

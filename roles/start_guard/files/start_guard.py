@@ -169,7 +169,7 @@ def _replaced(state: Mapping[str, Any], ended: Mapping[str, Any]) -> Optional[Do
         why = "the database is another file than"
     elif not is_header and header["bytes"] not in frames.headers:
         why = "the database has neither a header from the WAL nor the one that it had"
-    # A database that was cut off has fewer pages than its header says. See _short.
+    # A truncated database has fewer pages than its header says. See _short.
     elif now[2] >= before[2] and common.is_same_stamp(wal, had) and not common.contains_a_frame(state):
         why = "the database has changed, but contains no page from the WAL that it had"
     else:

@@ -45,7 +45,7 @@ def _detectors() -> Iterator[type[RegexBasedDetector]]:
 
 
 def _samples(pattern: re.Pattern[str], group: int | None, *, seed: str) -> Iterator[tuple[str, str]]:
-    """Yield texts that a rule matches, each with its secret: the group `group` of the match, or its longest group."""
+    """Yield texts that a rule matches, each with its secret: the group `group`, or else the longest group."""
     sampler = Sampler(seed)
     made = 0
     for _attempt in range(OF_A_RULE * 20):

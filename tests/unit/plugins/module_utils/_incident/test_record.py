@@ -366,7 +366,7 @@ def test_a_continuing_outage_is_one_incident(call, time):
     ended = call("closed", run=first["run"], update={"outcome": "not_recovered"})
     assert ended["closed_at"] is None and ended["locked_by"] is None
     time.advance(1800)
-    # A later healthy response or crash within the same incident does not change when the outage started.
+    # A later healthy response or crash within the same incident does not change the start time of the outage.
     second = call("open", update={"signs": [sign(time, 1700), sign(time, 1650, "good")]})
     assert second["continued"] and second["changed"]
     assert second["outage_started_at"] == time.at(-100)
