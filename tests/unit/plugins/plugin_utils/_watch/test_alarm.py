@@ -13,6 +13,7 @@ import signal
 import socket
 import stat
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -149,3 +150,27 @@ def test_an_unusable_path_is_named(
     (tmp_path / "file").touch()
     with pytest.raises(alarm.AlarmError, match=words):
         alarm.wait(str(path), timeout=1, needed=lambda: True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_cannot_accept_an_alarm() -> None:
+    """The service's user could otherwise suppress a recovery."""
+    nobody = 65534
+    # Other users cannot enter the folders of pytest.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, nobody, nobody)
+        path = Path(folder) / "node1"
+        pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(BaseException):
+                os.setgid(nobody)
+                os.setuid(nobody)
+                alarm.wait(str(path), timeout=60, needed=lambda: True)
+            os._exit(1)
+        try:
+            while not listens(path):
+                time.sleep(0.005)
+            assert alarm.ring(str(path)) is False
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
