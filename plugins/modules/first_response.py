@@ -73,7 +73,7 @@ response:
     - C(attempt) is the recorded attempt (C(rung), C(started_at)), and C(process) is the result of the start, as
       M(itsm_nexus.runbook.node_process) returns it. Both are V(null) if nothing was started.
     - C(answered_at) is the time of the first healthy answer, or V(null) if none was seen.
-    - If the process was not gone, the dictionary is empty.
+    - If the process was still there, the dictionary is empty.
   returned: success
   type: dict
 findings:

@@ -122,7 +122,7 @@ def incident(i: int) -> tuple[object, ...]:
 
 
 def comments(i: int) -> Iterator[tuple[object, ...]]:
-    """Yield the comments that are written together with incident `i`. They are about this or older incidents."""
+    """Yield the comments that are written together with incident `i`. They are about this incident or older ones."""
     for number_of in (2 * i - 1, 2 * i):
         on = 1 + number(number_of) % i
         yield number_of, on, 1 + number(number_of + 1) % USERS, prose(number_of, 125), moment(i)

@@ -145,7 +145,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
             assert teams["ITSM approvers"] in granted[node["template"], "read"]
     assert [
         each["name"] for each in awx.linked(templates["outage_triage_clean_start"], "notification_templates_success")
-    ] == ["ITSM clean start to approve"]
+    ] == ["ITSM clean start needs approval"]
     # Without a credential, no schedule starts a job.
     schedules = {each["name"]: each for each in awx.objects["schedules"].values()}
     assert awx.surveys and schedules and not [name for name, each in schedules.items() if each["enabled"]]

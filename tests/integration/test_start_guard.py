@@ -1142,7 +1142,7 @@ os.kill(os.getpid(), 9)
 
 
 def test_a_new_header_before_frames_without_a_commit_is_not_refused(config):
-    """SQLite is killed in its first write on a WAL that was never restarted and contains no commit."""
+    """SQLite is killed during its first write to a WAL that was never restarted and contains no commit."""
     samples.closed(config.database)
     subprocess.run([sys.executable, "-c", FIRST_WRITE, config.database], check=False)
     wal = Path(f"{config.database}-wal")
