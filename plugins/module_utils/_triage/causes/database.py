@@ -92,7 +92,10 @@ def wal_reset_bug(facts: Facts) -> Optional[Finding]:
 
 
 def _missing(facts: Facts) -> List[str]:
-    """Return "<table> <rows now> of <rows before>" for each table, if normal operation cannot explain the loss."""
+    """Return "<table> <rows now> of <rows before>" for each table with missing rows.
+
+    If normal operation can explain the loss, the list is empty.
+    """
     if not facts.hold.rows_collapsed:
         return []
     return [f"{name} {now} of {before}" for name, (before, now) in sorted(facts.hold.rows_missing.items())]
