@@ -5,7 +5,7 @@
 
 """Write docs/drills.md from the drill results. Run `make matrix` after the drills.
 
-With --check, only check that the page lists the same drills as the scenarios. A difference is an error.
+With --check, only check that the page lists exactly the drills whose tests name a cause. A difference is an error.
 """
 
 from __future__ import annotations
