@@ -70,7 +70,7 @@ def test_what_systemd_lacks_is_found(drill: Drill) -> None:
     drill.host.check_output(f"mkdir -p {folder}")
     for name, text in settings.items():
         drill.host.check_output(f"printf '{text}' >{folder}/{name}".replace("\n", "\\n"))
-    # The guard itself is missing. systemd does not read its drop-in before the next daemon-reload.
+    # The guard itself is missing. systemd does not read the guard's drop-in before the next daemon-reload.
     drill.host.check_output(f"mv {folder}/{GUARD} /root/ && systemctl daemon-reload && mv /root/{GUARD} {folder}/")
     try:
         assert check(drill, "lacking", "--extra-vars=outage_ready_rebuild=false") == 2

@@ -257,7 +257,7 @@ def test_a_reboot_is_recorded(drill: Drill, installed: str, how: str) -> None:
 
 
 def test_the_environment_file_of_the_user_gives_no_rights(drill: Drill, installed: str) -> None:
-    """The service's user owns the environment file, so its variables must not reach a process that runs as root.
+    """The service's user owns the environment file, so the file's variables must not reach a process that runs as root.
 
     With these variables, the dynamic linker of every process writes a file with the privileges of that process.
     LD_PRELOAD would run code with the same privileges.
@@ -304,7 +304,7 @@ def test_a_hostile_user_gains_nothing(drill: Drill, installed: str, attack: str)
         assert time.monotonic() - began < 20
         drill.host.run(f"systemctl stop {service.unit}")
         assert drill.host.check_output(f"sha256sum {CANARY}; stat -c '%a %U %Y' {CANARY}") == before
-        # The search finds the canary itself, so it can find a copy.
+        # The search finds the canary itself, so it would also find a copy.
         assert drill.host.check_output(f"grep -rFl {secret} {CANARY} {STATE_DIR} /var/lib/itsm-nexus-guard") == CANARY
     finally:
         drill.host.check_output(

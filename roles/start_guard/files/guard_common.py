@@ -83,7 +83,7 @@ def kind_of(code: Optional[str]) -> Kind:
 
 
 class Config(namedtuple("Config", "unit database user state_dir known socket logs")):
-    """The configuration file that the role start_guard writes.
+    """The configuration file that the start_guard role writes.
 
     known: the file to which the keeper writes the last known state of the database. socket: the keeper's socket.
     """
@@ -299,7 +299,7 @@ class _Frames:
     committed: number of frames up to the last commit. pages: size of the database after that commit. last: the last
     committed frame of each page. first_changes, last_changes: the change counter in the first and in the last committed
     frame with page 1. headers: the database headers in these frames. foreign: True if the frames do not belong to the
-    header. lost: if the header is damaged, True if frames follow. needed: True if a committed page differs from the
+    header. lost: True if the header is damaged and frames follow it. needed: True if a committed page differs from the
     database, None if unknown. complete: False if only a part was read.
     """
 

@@ -248,7 +248,7 @@ class Keeper:
             "since_boot": since_boot,
             "invocation": message["invocation"],
             "boot": self.boot,
-            # If the unit has been started again since then, its counter is higher now.
+            # If the unit has been started again since this start, its counter is higher now.
             "restarts": number_now if current else max(number_now - 1, 0),
             "confirmed": current,
         }

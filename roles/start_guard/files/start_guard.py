@@ -178,7 +178,7 @@ def _replaced(state: Mapping[str, Any], ended: Mapping[str, Any]) -> Optional[Do
 
 
 def _is_same(state: Mapping[str, Any], ended: Mapping[str, Any]) -> bool:
-    """Return True if the database is the same as when the service last ended, or has only been cut off.
+    """Return True if the database is the same as when the service last ended, or has only been truncated.
 
     If SQLite shortens a database, it also changes the header.
     """
@@ -224,7 +224,9 @@ def _is_hot(journal: Mapping[str, Any]) -> bool:
 
 
 def _lost_journal(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:
-    """Return a doubt if the rollback journal that the database needed when the service ended is missing or shorter."""
+    """Return a doubt if the database needed a rollback journal when the service ended, and the journal is now missing
+    or shorter.
+    """
     ended, path = known.get("end") or {}, state["path"]
     before, now = ended.get("journal") or {}, state["journal"] or {}
     if not _is_hot(before) or not _is_same(state, ended):
@@ -404,7 +406,7 @@ def main(arguments: List[str]) -> int:
             raise
         common.say(f"The refusal was not reported: {type(error).__name__}: {error}")
     finally:
-        # After a doubt, nothing may start the unit, not even a failure such as an output that nobody reads.
+        # After a doubt, nothing may start the unit, not even an error that occurs because nobody reads the output.
         if alarm.doubt is not None:
             os._exit(REFUSED)
     return 0
