@@ -39,7 +39,7 @@ class ActionModule(unreachable.OnHost):
         return {**opened, "invocation": {}}
 
     def _with_timelines(self, tmp: Any, task_vars: Dict[str, Any]) -> Dict[str, Any]:
-        """Run the module. At the end of a run, also fetch the timelines of earlier runs that are missing here."""
+        """Run the module. At the end of a run, also fetch any missing timelines of earlier runs."""
         path = recorder.current_path()
         if self._task.args.get("state") != "closed" or path is None or self._task.delegate_to or self._task.check_mode:
             return super().run(tmp, task_vars)

@@ -72,7 +72,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return result
 
     def _written(self, words: catalogue.Words, hosts: List[document.Host], *, folder: str, at: str) -> Dict[str, Any]:
-        """Write the documents. An error does not fail the check, because its verdict is still valid."""
+        """Write the documents. An error does not make the check fail, because the verdict is still valid."""
         paths = {kind: os.path.join(folder, f"{_NAME}.{kind}") for kind in _WRITERS}
         outcome: Dict[str, Any] = {"changed": not self._task.check_mode, "at": at, "documents": {}, "error": ""}
         if self._task.check_mode:

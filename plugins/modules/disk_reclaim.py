@@ -68,8 +68,8 @@ options:
         required: true
       keep:
         description:
-          - How many of the newest files to keep in each series. The module also keeps as many of the newest complete
-            copies of a database, but always at least one copy.
+          - How many of the newest files to keep in each series. The module also keeps this number of the newest
+            complete copies of a database, but always at least one copy.
         type: int
         default: 0
   protect:

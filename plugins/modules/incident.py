@@ -14,9 +14,9 @@ description:
     notifications. If an incident is still open, the next run continues this incident and does not change the recorded
     start of the outage.
   - Reserves the host for the whole run with a lease. O(state=open) takes the lease, and O(state=closed) releases the
-    lease. If a module of this collection is called with O(run), it keeps the lease while it runs, and renews the lease
-    when it ends. If the run is killed, the lease expires after O(lease) seconds. While the lease lasts, a second run is
-    refused. If O(wait) is set, the second run waits instead.
+    lease. A module of this collection that is called with O(run) keeps the lease while the module is running, and
+    renews the lease when the module ends. If the run is killed, the lease expires after O(lease) seconds. While the
+    lease lasts, a second run is refused. If O(wait) is set, the second run waits instead.
   - An unreadable record is renamed. If the record cannot be written to its folder, for example because the disk is
     full, the record is kept in memory. Both problems are reported as warnings and never block the run.
   - Records the maintenance window of the host. During a maintenance window, O(state=open) does not open an incident or
@@ -453,7 +453,8 @@ data:
   type: dict
   version_added: 0.2.0
 handed_back:
-  description: True if this call started a unit that was taken over from systemd and had not been started since then.
+  description: True if this call started a unit that was taken over from systemd and that had not been started after
+    the takeover.
   returned: if O(state=closed) and the unit was taken over
   type: bool
   version_added: 0.2.0

@@ -15,7 +15,7 @@ description:
   - Does not open the database for writing and does not change the files next to it. The module copies knex's own tables
     into a temporary database, which knex then reads.
   - Fails if the file O(db_path) is missing, empty or not a SQLite database, because knex would create a missing
-    file, and would open a file whatever it contains.
+    file, and would open a file with any content.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:

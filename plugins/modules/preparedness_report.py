@@ -188,7 +188,8 @@ documents:
   returned: if O(state=written)
   type: dict
 error:
-  description: Why the module could not write the documents or record the notifications, or an empty string.
+  description: The reason why the documents could not be written or the notifications could not be recorded. Empty if
+    there was no error.
   returned: success
   type: str
 at:

@@ -38,8 +38,8 @@ options:
     type: str
     default: ""
   environment_file:
-    description: The environment file that the inventory names. If the host has no such file, and no fact proves another
-      file, the module returns a question.
+    description: The environment file that the inventory names. If the host has no such file, and no fact proves that
+      the service uses another file, the module returns a question.
     type: str
     default: ""
 """

@@ -64,8 +64,8 @@ options:
       - Row counts at the last good check, by table, as in RV(itsm_nexus.runbook.triage_info#module:rows_before).
       - These counts are used for tables whose rows cannot be counted now. With O(replaced=true), they are used for all
         tables.
-      - If a table has fewer rows now, the rows were deleted or lost. RV(statement) then names them, and RV(data_loss)
-        is not V(none).
+      - If a table has fewer rows now, the missing rows were deleted or lost. RV(statement) then lists them, and
+        RV(data_loss) is not V(none).
     type: dict
     default: {}
     version_added: 0.2.0

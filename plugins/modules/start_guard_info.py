@@ -51,8 +51,9 @@ installed:
   returned: success
   type: bool
 allowed:
-  description: True if the guard would allow a start now, false if it would refuse it, and V(null) if this is unknown or
-    systemd does not call the guard. While the service runs, its files change, so this value is of little use.
+  description: True if the guard would allow a start now, false if the guard would refuse a start, and V(null) if this
+    is unknown or systemd does not call the guard. While the service runs, its files change, so this value is of
+    little use.
   returned: success
   type: bool
 reason:
