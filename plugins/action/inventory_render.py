@@ -169,7 +169,7 @@ def _read(path: str) -> Optional[str]:
 
 
 def _hidden(before: str, *, path: str, unsure: Mapping[str, Any]) -> List[str]:
-    """Return the variables that both the file and the command line set. Their values in the inventory are unknown."""
+    """Return the variables set both in the file and on the command line. Their inventory values are unknown."""
     names = [] if before.startswith(_VAULT) else host_file.names(before, path=path)
     return [name for name in names if name in unsure]
 

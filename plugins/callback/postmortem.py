@@ -107,8 +107,8 @@ _ASKING = ("ansible.builtin.pause", "pause")
 # Modules that read the timeline of the current run.
 _READING = ("postmortem_render", "postmortem_archive")
 
-# Modules that may run for a long time. Their start is written before they read the timeline, so that the host knows the
-# step at which a run was cancelled.
+# Modules that may run for a long time. The start of such a task is written before the timeline is copied to the host,
+# so that the host's copy shows the step at which a run was cancelled.
 _LONG = (
     *("incident", "first_response", "node_process", "npm_ci", "knex_migrate", "release_rollback"),
     *("sqlite_backup", "sqlite_restore", "sqlite_wal"),
