@@ -211,7 +211,7 @@ def _check(order: Order) -> None:
 def _known(order: Order) -> candidates.Known:
     """Return what identifies the service's database: its state at the last good check, or its present state.
 
-    If both are unknown, the tables of the newest sound backup that is listed are used.
+    If both are unknown, use the tables of the newest sound backup in the list.
     """
     counted = last_good.last_good_rows(order.state_dir, path=order.database)
     if not counted.created_at:

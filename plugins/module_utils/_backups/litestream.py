@@ -35,7 +35,10 @@ _QUOTED = 200
 
 
 class Replica(NamedTuple):
-    """A database that Litestream replicates: the program, its configuration file, and the database's path in it."""
+    """A database that Litestream replicates, with Litestream's program and configuration file.
+
+    database: the path of the database in this file.
+    """
 
     program: str
     config: str
@@ -72,7 +75,7 @@ def find(database: str, *, config: str = CONFIG, program: str = "litestream") ->
 
 
 def _is_ours(path: str) -> bool:
-    """Return True if no account other than root and this account can replace or change a file."""
+    """Return True if only root and this account can replace or change a file."""
     try:
         if safe_open.rights_on(path) is not None:
             return False

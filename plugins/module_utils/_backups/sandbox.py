@@ -34,7 +34,7 @@ _TIMEOUT = 30.0
 _CLONE_NEWNET = 0x40000000
 _PROPERTIES = ("LoadState", "ActiveState", "MainPID")
 
-# What the program prints before the reason if the unit is not isolated.
+# If the unit is not isolated, the program prints this text before the reason.
 NOT_ISOLATED = "itsm-runbook-drill: not isolated: "
 
 # What the program prints if the service writes too much.

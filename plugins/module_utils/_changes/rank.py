@@ -70,7 +70,7 @@ class Ranked(NamedTuple):
 
 
 def findings(found: Sequence[Mapping[str, Any]], *, log: str = "") -> List[Finding]:
-    """Return the findings of a triage that the ranking uses, the most likely first.
+    """Return the triage findings that the ranking uses, the most likely first.
 
     Past causes, and findings with a low confidence, are omitted, unless there are no other findings.
     log: the last lines of the log. If the application ended with an error, these lines belong to the finding.

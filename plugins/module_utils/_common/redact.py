@@ -297,7 +297,7 @@ def _without_values(lines: Sequence[str], words: Iterable[str]) -> Iterator[str]
             carry = left or carry
         if carry is not None and carry.kind == "quote":
             following = lines[number + 1 : number + 4]
-            # If none of the next three lines contains the closing quote, the line was probably cut off.
+            # If none of the next three lines contains the closing quote, the line was probably truncated.
             carry = carry if any(carry.quote in each for each in following) else carry._replace(kind="rest")
         yield line
 

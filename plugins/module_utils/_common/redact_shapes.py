@@ -51,14 +51,14 @@ _LINE_OF_KEY = lazy(rf"(?:[ \t]{{0,200}}{PREFIX})?([A-Za-z0-9+/=\s]*)\Z")
 
 
 def without_private_keys(text: str) -> str:
-    """Return text without private keys, including keys whose beginning or end was cut off."""
+    """Return text without private keys, including keys whose beginning or end is missing."""
     if "PRIVATE KEY" in text or "PuTTY-User-Key" in text:
         text = _without_beheaded_keys(_WHOLE_KEY.sub(lambda match: cover(match.group()), text))
     return text
 
 
 def _without_beheaded_keys(text: str) -> str:
-    """Mask private keys whose beginning was cut off: the base64 lines before an END line."""
+    """Mask private keys whose beginning is missing: the base64 lines before an END line."""
     pieces = _END_OF_KEY.split(text)
     clean = []
     for piece in pieces[:-1]:

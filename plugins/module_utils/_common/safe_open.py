@@ -327,7 +327,7 @@ def rights_on(path: str, *, user: Rights = None) -> Rights:
 
 
 def follow_ours(path: str) -> str:
-    """Return an absolute path in which links are resolved if only root could have created them.
+    """Return an absolute path in which the links that only root could have created are resolved.
 
     The first entry that another account could replace, and the rest of the path after it, are returned unchanged. If
     links of that account were resolved here, later checks could not detect that the account had chosen the path. Raises

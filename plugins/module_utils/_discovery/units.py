@@ -54,9 +54,9 @@ class Unit(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The service that was found. unit: None if there is only a process. others: other units, or folders of
-    other processes, that may be the service.
+    """The service that was found. unit: None if there is only a process.
 
+    others: other candidates for the service: the names of units, or the folders of processes.
     missing: the configured unit, if the host has no such unit.
     """
 

@@ -45,7 +45,10 @@ def note_failure(state_dir: str, *, first_at: str, last_at: str) -> None:
 
 
 def first_failure(state_dir: str, *, until: str) -> Optional[str]:
-    """If a run without an incident saved the first failed probe of the outage at `until`, return it, otherwise None."""
+    """Return when the first probe of the outage failed, or None. The outage is the one in progress at `until`.
+
+    Only a run without an incident saves this time.
+    """
     try:
         known = json.loads(atomic_files.read_plain(os.path.join(state_dir, _FAILURE), limit=_SMALL).decode("utf-8"))
         first, last = (timestamps.epoch(known[name]) for name in ("first_at", "last_at"))
@@ -82,7 +85,7 @@ class Counted(NamedTuple):
         return cls(look.get("row_counts") or {}, database.get("first_migration_at") or "")
 
     def is_replaced_by(self, created_at: str) -> Optional[bool]:
-        """Return True if a database with this creation time is newer than this one, or None if created_at is empty."""
+        """Return True if a database created at this time is newer than the counted one, None if created_at is empty."""
         if not self.created_at:
             return False
         return created_at > self.created_at if created_at else None

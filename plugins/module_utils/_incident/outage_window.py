@@ -18,8 +18,8 @@ RECOVERED, BY_SYSTEMD, BY_HAND = "recovered", "recovered_by_systemd", "resolved_
 
 # The source name for signs that one of this collection's health probes reported.
 PROBE = "health probe"
-# The source name for the first failed probe of a run that opened no incident. The service may have worked again after
-# such a probe, so later good signs from a log count. After a sign of PROBE, they do not count.
+# The source name for the first failed probe of a run that opened no incident. Good signs from a log after that probe
+# count, because the service may have worked again. After a sign of PROBE, they do not count.
 EARLIER_PROBE = "earlier health probe"
 # Source names for the end of an outage that no probe observed.
 PROCESS_LOG = "the log of the process that serves"

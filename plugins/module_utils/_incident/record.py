@@ -87,7 +87,7 @@ def _succeed(store: incident_store.Store, record: Dict[str, Any], *, run: str) -
 def _before_opening(record: Dict[str, Any], update: Update, *, store: incident_store.Store) -> Update:
     """Add the detection time (by default the opening time), and the signs that earlier runs saved.
 
-    The signs are the last time the service was found healthy, and the first failed probe since then.
+    The signs are the last time the service was found healthy, and the first failed probe after that time.
     """
     signs = list(update.signs)
     healthy = last_good.last_healthy(store.home)
@@ -106,7 +106,7 @@ def _begin_outage(record: Dict[str, Any], update: Update, *, clock: host_lease.C
     record.update(down_at=timestamps.iso(clock.wall()), opened_boot=clock.boot(), boot_id=clock.boot_id())
     record.update(dict.fromkeys(_OF_OUTAGE))
     # Drop the signs of an earlier outage, because they do not show when this one began. Keep the last answer, because
-    # this outage began after it.
+    # this outage began after that answer.
     record["signs"] = outage_window.last_answer(record["signs"])
 
 
@@ -222,7 +222,7 @@ def _absent(
 
 
 def _end_by_hand(call: Call, *, store: incident_store.Store, seat: host_lease.Seat) -> _Outcome:
-    """Record how the open incident of a healthy service ended, unless a run is working on the incident.
+    """If no run is working on the open incident of a healthy service, record how this incident ended.
 
     If state is closed, the incident is closed. If state is resolved, the incident stays open under the lease of a new
     run, which closes it later.

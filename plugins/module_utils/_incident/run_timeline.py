@@ -87,7 +87,7 @@ def _append(folder: str, name: str, data: bytes, *, open_incident: Callable[[], 
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size + len(data) > LARGEST:
             return
-        # A full disk may have cut off the previous line.
+        # A full disk may have truncated the previous line.
         if status.st_size and os.pread(descriptor, 1, status.st_size - 1) != b"\n":
             data = b"\n" + data
         if os.write(descriptor, data) != len(data):

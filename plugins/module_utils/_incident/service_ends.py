@@ -76,7 +76,7 @@ def folder_of(state_dir: str, unit: str) -> str:
 def read(state_dir: str, unit: str, *, since: float, boot: str = "") -> List[End]:
     """Return the ends after a time (in seconds), the oldest first. Return an empty list if nothing was recorded.
 
-    boot: the ID of the current boot. If it is given and a reboot or a power failure prevented the recorder from
+    boot: the ID of the current boot. If `boot` is given, and a reboot or a power failure prevented the recorder from
     saving the last end, this end is added.
     """
     folder = folder_of(state_dir, unit)
@@ -110,7 +110,10 @@ def of_service(service: Mapping[str, Any], *, state_dir: str, window: float = WI
 
 
 def public(found: Optional[Mapping[str, Any]], *, commands: bool = False) -> Optional[Dict[str, Any]]:
-    """Return the ends without the log lines. commands: keep the command that stopped the service, for a redactor."""
+    """Return the ends without the log lines.
+
+    commands: True to keep the command that stopped the service. The caller must redact it.
+    """
     if found is None:
         return None
     names = ("at", "how", "result", "status", "signal", "automatic", "invocation", "confirmed")
@@ -160,7 +163,7 @@ def _end(values: Mapping[str, Any]) -> Optional[End]:
 
 
 def _lost(config: Mapping[str, Any], *, boot: str, ended: Any) -> Optional[End]:
-    """Return the end of the last process if the host went down before the recorder could save it, or None."""
+    """If the host went down before the recorder could save the end of the last process, return this end, else None."""
     start = current_start(config)
     if not boot or not start or start.get("boot") in (boot, None) or start.get("invocation") in ended:
         return None

@@ -78,7 +78,7 @@ def live(
 ) -> Live:
     """Return what identifies the service's database. check: the result of a check of this database.
 
-    last: the last good count. A recovery compares backups with the database of this count.
+    last: the last good count. A recovery compares backups with the database that was counted.
     """
     now, last = last_good.Counted.of(check), last or last_good.Counted()
     known = Known(sorted(now.rows or last.rows), last.created_at or now.created_at)
@@ -101,7 +101,7 @@ def survey(
     deadline: float,
     recorded: Tuple[Sequence[Recorded], Sequence[Message]] = ((), ()),
 ) -> Dict[str, Any]:
-    """Examine the backups, newest first, until one has all rows up to its time. Nothing is changed.
+    """Examine the backups, newest first, until one has all rows that existed when it was made. Nothing is changed.
 
     budget: time limit in seconds for each backup. deadline: in time.monotonic seconds. recorded: see candidates.find.
     Returns the examined backups, the total number of backups, and why folders could not be read. Raises SqliteError for

@@ -30,7 +30,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_
 
 # A slow answer counts only if this number of further answers is also slow.
 _AGAIN = 2
-# Measuring files may take this many seconds longer than the time limits of the checks.
+# The checks of files may take this many seconds longer than their time limits.
 _MORE = 1.0
 
 

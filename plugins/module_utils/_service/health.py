@@ -167,7 +167,8 @@ class _Watch:
     def severity(self, *, healthy: bool) -> str:
         """Return the severity. An unhealthy service is at least a warning.
 
-        In watch mode, a healthy service is also a warning if at least warning_after consecutive probes failed before.
+        In watch mode, a healthy service also counts as a warning if at least warning_after consecutive probes failed
+        before.
         """
         if healthy:
             return "warning" if self.most_failures >= self.plan.warning_after and self.plan.mode == "watch" else "none"

@@ -70,7 +70,7 @@ def find(log: str, patterns: Iterable[str], *, user: str) -> List[LogFile]:
 
 
 def _listed(patterns: Iterable[str]) -> Dict[str, float]:
-    """Return the regular files that match the patterns or are named like rotated files, as path -> time of change."""
+    """Return the regular files that match the patterns or are named like rotated files, as {path: time of change}."""
     found: Dict[str, float] = {}
     for pattern in patterns:
         for path in glob.iglob(f"{pattern}*"):

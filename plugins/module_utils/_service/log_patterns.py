@@ -142,7 +142,7 @@ def _instant(head: str) -> Optional[float]:
 
 
 def tail(path: str, *, limit: int) -> Tuple[str, bool, os.stat_result]:
-    """Return the last `limit` bytes of a file as text, whether the file is larger, and its status.
+    """Return the last `limit` bytes of a file as text, True if the file has more bytes, and the status of the file.
 
     An incomplete first line is omitted, because it may contain a secret without the name that identifies the secret. A
     compressed file (.gz) is decompressed. Raises OSError.
@@ -296,11 +296,12 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
 
     since, written_at (time of the last write to the log): in seconds since the epoch.
 
-    The results `exceptions` and `signatures` contain only events at or after `since`. Events near the end of the log
-    that have no timestamp also count if the log was last written at or after `since`. Events before the last successful
-    request (last_success_at) do not count, because the service was working again afterwards. But errors in _LASTING may
-    persist, so they also count if they occurred at most _LASTING_SECONDS before that request. Each exception has place
-    (file, line), compiling (True if Node was compiling the file, not running it) and times (number of occurrences).
+    The results `exceptions` and `signatures` contain only events at or after `since`. Events without a timestamp
+    near the end of the log also count if the log was last written at or after `since`. Events before the last
+    successful request (last_success_at) do not count, because the service was working again afterwards. But errors in
+    _LASTING may persist, so they also count if they occurred at most _LASTING_SECONDS before that request. Each
+    exception has place (file, line), compiling (True if Node was compiling the file, not running it) and times (number
+    of occurrences).
     """
     fresh = written_at is not None and written_at >= since
     success = max((number for number, line in enumerate(lines) if _SUCCESS.search(line.searched)), default=-1)

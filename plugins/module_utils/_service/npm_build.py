@@ -287,7 +287,7 @@ def try_build(application: Application, folder: str, *, cache: Optional[str], ti
 def _show_cache(source: str, target: str) -> None:
     """Make a folder that npm can use as its cache, with links to the content of a cache. Raises OSError.
 
-    npm creates folders in its cache even if it only reads from it.
+    npm creates folders in its cache even if npm only reads from the cache.
     """
     os.mkdir(target, 0o700)
     content = os.path.join(target, "_cacache")

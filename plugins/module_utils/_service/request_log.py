@@ -35,7 +35,7 @@ _MOST_FILES = 50
 _MOST_NAMED = 5
 _CHUNK = 1 << 20
 _LONGEST_LINE = 2000
-# Also read this many seconds before the period. Requests from this time show that the service logs requests here.
+# Reading begins this many seconds before the period. Requests from this time show that the service logs requests here.
 _BEFORE = 3600
 # Reading stops at a request that is this many seconds after the period, because lines may be slightly out of order.
 _AFTER = 60

@@ -182,7 +182,7 @@ def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> No
                 # SQLite records a commit in the index before acknowledging it. In two cases, the index may lack
                 # acknowledged commits:
                 # - Nothing has been committed since a process rebuilt the index. In this case, the index has only the
-                #   frames that this process could read.
+                #   frames that the rebuilding process could read.
                 # - The host has crashed since the last write. In this case, the index may be older than the WAL.
                 booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
                 if index.commits and side.mtime_ns / 1e9 > booted:

@@ -55,7 +55,7 @@ def private_copy(found: sqlite_files.Look, *, deadline: float) -> Iterator[str]:
 
 
 def _room_for_copies(rights: Tuple[int, int]) -> str:
-    """Return a folder for temporary files that a user can access. Often, only root can access root's TMPDIR."""
+    """Return a folder that a user can access, for temporary files. Often, only root can access root's TMPDIR."""
     usual = tempfile.gettempdir()
     with safe_open.acting(rights):
         return usual if os.access(usual, os.X_OK, effective_ids=True) else "/var/tmp"  # noqa: S108 - by mkdtemp

@@ -364,9 +364,9 @@ def lost(before: Mapping[str, int], after: Mapping[str, int]) -> Dict[str, int]:
 
 
 def fewer(case: Case, way: Way) -> Dict[str, int]:
-    """Return table -> the number of rows that have been missing since the last good count.
+    """Return, by table, the number of rows that have been missing since the last good count.
 
-    Only tables of which the method loses no row now are returned. Their rows were deleted or lost before.
+    Only tables from which the method loses no row now are returned. Their rows were deleted or lost before.
     """
     told = {*way.lost, *case.uncounted}
     missing = lost(case.last_good, way.rows)

@@ -118,7 +118,7 @@ def _as_before_the_takeover(facts: Dict[str, Any], record: Mapping[str, Any]) ->
 
 
 def _mark_own_exits(facts: Dict[str, Any], record: Mapping[str, Any]) -> None:
-    """Omit the exits that a takeover caused, and mark the exits (ours) that followed a start by a run."""
+    """Omit the exits that a takeover caused, and mark as `ours` the exits that followed a start by a run."""
     journal = facts.get("journal")
     if not isinstance(journal, dict):
         return

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Collect facts about the certificate and its private key: names, validity, match, and whether they are readable."""
+"""Collect facts about the certificate and its private key: names, validity, match and readability."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def _parses(question: Question, path: str) -> Optional[bool]:
 
 
 def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
-    """Add to each exception when its file was last changed (changed_at), and whether Node can parse it now (parses).
+    """For each exception, add when its file was last changed (changed_at), and whether Node can parse it now (parses).
 
     If the file was changed after the error, the error may already be fixed. Only application files are checked, because
     other files may be on a disk that does not respond.

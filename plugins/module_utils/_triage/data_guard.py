@@ -164,7 +164,7 @@ def _root(finding: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> 
 
 
 def finish(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, guarded: bool, warn: Warn) -> None:
-    """Add the state of the hold and of the data to a triage result, and whether this run has started the service.
+    """To a triage result, add the hold, the state of the data, and whether this run has started the service.
 
     guarded: True to hold or release the service first, depending on the result.
     """

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The result of the triage that ran before this run started the service, if the answer of that triage was lost."""
+"""Read the saved result of the triage that ran before this run started the service.
+
+This is needed if the answer of that triage was lost.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _SAVED = ("findings", "facts", "signs")
 
 
 def started_at(record: Optional[Mapping[str, Any]], *, run: str) -> Optional[str]:
-    """Return the time at which the run began its current attempt, if this attempt has started the service, or None."""
+    """If the run's current attempt has started the service, return when the attempt began, otherwise None."""
     attempt = incident_record.under_way(record, run=run) if record and run else None
     return str(attempt["started_at"]) if attempt and attempt.get("started") else None
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English texts for findings: the problem (finding), the action to take now (remedy), how to prevent it (prevention).
+"""English texts for findings: problems (finding), actions to take now (remedy), and future measures (prevention).
 
 A template does not end with a full stop. The Japanese templates with the same ids are in
 plugin_utils/_messages/ja_findings.py.
@@ -97,7 +97,7 @@ ENGLISH: Dict[str, str] = {
     "finding.migration_pending.running": "A migration is running: {processes}",
     "finding.migration_pending.code_older": "The database has migrations that the code does not have: the code is older than its database",
     "finding.migration_pending.locked": "A migration was interrupted, and its lock is still set",
-    "finding.migration_pending.was_locked": "The service found the migration lock set; it is free now",
+    "finding.migration_pending.was_locked": "The service found that the migration lock was set; the lock is free now",
     "finding.migration_pending.pending": "The service needs tables or columns that pending migrations create ({number} pending)",
     "finding.migration_pending.missing": "The service needs tables or columns that the database does not have",
     "remedy.migration_pending.wait": "Wait until the migration ends. If it is interrupted, its lock stays set and the service does not start",

@@ -222,7 +222,7 @@ def _is_named(variable: str, text: str) -> bool:
     return re.search(rf"(?<![A-Za-z0-9]){words}(?![A-Za-z0-9])", text, re.IGNORECASE) is not None
 
 
-# For each setting, the load states of the unit in which another finding already reports the problem with the setting.
+# By setting: if the unit has one of these load states, another finding already reports the problem with the setting.
 _REPORTED = {"nexus_unit": ("masked", "bad-setting", "error", "not-found")}
 # Under systemd, a restart does not need these variables, because the unit has its own settings.
 _OF_UNIT = ("nexus_command", "nexus_environment_file", "nexus_user")

@@ -41,9 +41,9 @@ _ACCEPTED, _NOT_ACCEPTED = "finding.accepted", "finding.not_accepted"
 _LEAST_FOR_BUNDLE = 2.0
 
 
-# A function that may start the service during a triage, see triage_pass.Triage.ask_all. It gets the result from the
-# facts collected so far, with modules_complete (see triage_pass.Triage), and a function that saves the evidence
-# collected so far. It returns the value of the result's key "response", and additional parts for the triage.
+# A function that may start the service during a triage, see triage_pass.Triage.ask_all. Its arguments are the
+# result for the facts collected so far, with modules_complete (see triage_pass.Triage), and a function that saves the
+# evidence collected so far. It returns the value of the result's key "response", and additional parts for the triage.
 Respond = Callable[[Mapping[str, Any], Callable[[], None]], Tuple[Dict[str, Any], Mapping[str, triage_pass.Part]]]
 
 

@@ -36,7 +36,7 @@ PROOF = 2
 
 
 def only_start(facts: Facts) -> Tuple[str, ...]:
-    """Return the rungs that do nothing but start the service, if the service keeps crashing.
+    """If the service keeps crashing, return the rungs that do nothing but start the service.
 
     Return an empty tuple if the process is running. Also return an empty tuple if the unit or its settings were changed
     after the last exit, because the next start may then succeed.

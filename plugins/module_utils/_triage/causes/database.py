@@ -75,7 +75,7 @@ def _remedy_of_damage(facts: Facts, summary: Message) -> Message:
 
 
 def wal_reset_bug(facts: Facts) -> Optional[Finding]:
-    """Report a known bug in SQLite that may have damaged the database, if an affected version wrote it."""
+    """If an affected version of SQLite wrote the database, report the known bug that may have damaged it."""
     database = facts.database
     known = database.database or {}
     if not known.get("wal_reset_bug") or not (database.damages or database.data_loss_suspected):

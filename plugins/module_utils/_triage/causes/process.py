@@ -251,7 +251,7 @@ def stopped(facts: Facts) -> Optional[Finding]:
 
 
 def start_held(facts: Facts) -> Optional[Finding]:
-    """Report an earlier hold that is still in force because no check has allowed the run to release it."""
+    """Report an earlier hold that still applies, because no check has allowed the run to release it."""
     held, kept = facts.hold.held, facts.hold.kept_by
     # Database damage is a more specific cause than the hold.
     if not held or not kept or facts.database.damages or facts.database.unread:
