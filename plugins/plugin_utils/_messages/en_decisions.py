@@ -65,18 +65,16 @@ SENTENCES: Dict[str, str] = {
     "next_step.degraded": "Fix the cause ({remedy:;}). Meanwhile, the service keeps running. To check whether the problem is gone, run the playbook again",
     "next_step.accepted.running": (
         "The service keeps running with the damage that a person accepted on {at} ({reason}). Agree on a time to "
-        "stop it and to repair or restore the database. This command shows what each method would lose, and its next "
-        "step is the command to run then:\n{command} --check"
+        "stop it and to repair or restore the database. To see what each method would lose, and which command to run "
+        "at that time, run:\n{command} --check"
     ),
     "next_step.accepted.planned": (
         "On {at}, a person accepted the damage to the database ({reason}). Agree on a time to repair or restore it. "
-        "This command shows what each method would lose, and its next step is the command to run then:\n{command} "
-        "--check"
+        "To see what each method would lose, and which command to run at that time, run:\n{command} --check"
     ),
     "next_step.accepted.failed": (
         "The service does not work with the damage that a person accepted on {at} ({reason}). Repair or restore the "
-        "database now. This command shows what each method would lose, and its next step is the command to run "
-        "then:\n{command} --check"
+        "database now. To see what each method would lose, and which command to run next, run:\n{command} --check"
     ),
     "next_step.accepted.down": (
         "On {at}, a person accepted the damage to the database ({reason}). Agree on a time to repair or restore it "
