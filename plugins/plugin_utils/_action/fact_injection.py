@@ -18,7 +18,7 @@ _OURS = re.compile(r"_?(?:escalation|outage|postmortem)_")
 
 
 def variables(task_vars: Optional[Mapping[str, Any]], *, injected: bool) -> List[str]:
-    """Return the variables of this collection that a host's facts set, or an empty list if facts are not injected."""
+    """Return the variables of this collection that are set by a host's facts. If facts are not injected, return []."""
     facts = (task_vars or {}).get("ansible_facts")
     if not injected or not isinstance(facts, Mapping):
         return []
@@ -26,5 +26,5 @@ def variables(task_vars: Optional[Mapping[str, Any]], *, injected: bool) -> List
 
 
 def refusal(names: List[str]) -> str:
-    """Return the error message that names the variables that the host set."""
+    """Return the error message that names the variables set by the host."""
     return f"the facts of the host set {', '.join(names[:3])}; set inject_facts_as_vars = false"

@@ -23,7 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 
 _WIDTH = 118
-# Maps a variable to the other variables that the answer to its question sets.
+# Maps a variable to the other variables that are also set by the answer to its question.
 _WITH: Mapping[str, Sequence[str]] = {"nexus_login_password": ("nexus_login_username",)}
 
 

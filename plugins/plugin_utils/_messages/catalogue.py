@@ -104,7 +104,7 @@ class Words:
     def _plain(self, value: object) -> str:
         """Return a value as text. An instant is written like all other instants in this language."""
         told = self.short(value) if isinstance(value, str) and value.endswith("Z") else str(value)
-        # In a template, a line break stands before a command, so a value must not contain one.
+        # In a template, a line break stands before a command, so a value must not contain a line break.
         return " ".join(told.splitlines())
 
     def quoted(self, text: object) -> str:

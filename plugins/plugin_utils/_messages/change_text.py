@@ -15,7 +15,7 @@ _Item = Mapping[str, Any]
 
 
 def first(words: Words, items: Sequence[_Item], cause: Optional[str]) -> str:
-    """Return the first change on one line, or an empty string if it is not related to the cause.
+    """Return the first change on one line. If this change is not related to the cause, return an empty string.
 
     If the cause is unknown, a change that may have caused the outage counts as related.
     """

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
 
-"""Japanese for the process ends that the restart recorder saved, and for the start guard."""
+"""Japanese texts about how the service's processes ended, as saved by the restart recorder, and the start guard."""
 
 from __future__ import annotations
 

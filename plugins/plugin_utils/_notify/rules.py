@@ -146,7 +146,9 @@ def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], take
 def _each_once(
     due: _Due, *, contacts: Mapping[str, Any], taken: _Taken
 ) -> List[Tuple[str, Channel, Optional[Channel]]]:
-    """Return the due messages, each with the channel of an earlier due message to the same destination, or with None.
+    """Return the due messages as (level, channel, same_as).
+
+    same_as is the channel of an earlier due message to the same destination, or None.
 
     A message that its destination has already accepted is omitted. A message about an event (resolved or acknowledged)
     is also omitted if its destination now receives the notification for a level.

@@ -40,7 +40,7 @@ class Facts:
     degraded: Sequence[Reason] = ()
     # True if the service was degraded until a remedy of this run made a change.
     was_degraded: bool = False
-    # True if a probe has found the service down since the beginning of the incident.
+    # True if any probe in this incident has found the service down.
     was_down: bool = False
     # True if the data of the open incident were in doubt before this run.
     was_in_doubt: bool = False
@@ -52,7 +52,7 @@ class Facts:
     in_doubt: bool = False
     # True if the verification after a rung found damage to the database that nobody has accepted.
     damaged_since: bool = False
-    # The release by a person who accepted all damage that was found (at, reason), or empty.
+    # When (at) and why (reason) a person accepted all damage that was found, or empty.
     accepted: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # True if a check in this run, or in an earlier step of the workflow, suspects lost rows.
     loss_suspected: bool = False

@@ -45,7 +45,7 @@ def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
     """Return the messages for a text in a result, taken from the "messages" key of that result.
 
     A host can return any result. Therefore, the text itself is quoted in two cases: there is no message, or the
-    catalogue lacks the message or one of the messages among its values.
+    catalogue lacks the message or one of the messages nested in this message.
     """
     told = texts.get("messages")
     known = told.get(name) if isinstance(told, Mapping) else None

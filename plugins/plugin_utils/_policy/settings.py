@@ -101,7 +101,7 @@ def partial(options: Mapping[str, Any]) -> str:
 
 
 def single_host(wanted: Any, *, limit: Any, hosts: Any, groups: Mapping[str, Sequence[str]], members: Any) -> str:
-    """Return why a run is refused because it must be limited to one host, or an empty string.
+    """Return the reason to refuse a run that is not limited to one host, or an empty string if there is none.
 
     - wanted: the value of outage_recover_single_host. limit: the value of --limit.
     - hosts: the pattern of the play. members: the names of the hosts that this pattern selects.

@@ -188,7 +188,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
     def _reach(self) -> bool:
         """Return True if the host can be reached with a new connection."""
         self._connection.close()
-        # The reset() method that connection plugins inherit only prints a warning.
+        # A reset() method that is inherited from ConnectionBase only prints a warning.
         if type(self._connection).reset is not ConnectionBase.reset:
             self._connection.reset()
         try:

@@ -163,7 +163,7 @@ def _summary(finding: Mapping[str, Any]) -> Reason:
 
 
 def useless(facts: Facts, rung: str) -> List[Reason]:
-    """Return why a rung cannot help. Ignore findings whose cause a remedy has fixed."""
+    """Return why a rung cannot help. Ignore each finding whose cause was fixed by a remedy."""
     remediated = facts.remediated
     found = [
         _summary(each)
@@ -288,9 +288,9 @@ def _halted(facts: Facts, outcome: str) -> Reason:
 
 
 def _kept_down(facts: Facts) -> Reason:
-    """Return why the rung that restored the previous state failed.
+    """If a rung failed and restored the previous state, return the reason for its failure.
 
-    Without such a rung, return why no rung was tried.
+    Otherwise, return why no rung was tried.
     """
     restored = next(iter(facts.restored), _NONE)
     return restored if restored.text else why_no_rung(facts)
@@ -391,7 +391,10 @@ def _remedy(facts: Facts) -> List[Message]:
 
 
 def _after_a_start(remedy: Message) -> Message:
-    """Return the remedy without its initial restart (the message remedy.tried.<cause>), if there is such a message."""
+    """Return the message remedy.tried.<cause>, which is the remedy without its initial restart.
+
+    If there is no such message, return the remedy unchanged.
+    """
     cause = remedy.id[len("remedy.") :]
     return message(f"remedy.tried.{cause}", **remedy.values) if f"remedy.tried.{cause}" in TRIAGE else remedy
 

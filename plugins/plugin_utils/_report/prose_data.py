@@ -77,7 +77,7 @@ def data_loss(words: Words, incident: incident_model.Incident) -> str:
 def _number_lost(incident: incident_model.Incident) -> float:
     """Return the number of rows that were lost in the database recoveries, or 0 if this number is unknown.
 
-    The service may have written rows since then, so the counts after the recovery are used only if there is no other
+    The service may have written rows after a recovery, so the counts after it are used only if there is no other
     number. A later recovery may restore lost rows, or repeat a recovery that was killed, so the numbers of several
     recoveries are not added.
     """

@@ -74,8 +74,8 @@ def skips(
     """Return which rungs were skipped or not reached, and why. Rungs with the same reason share a line.
 
     shown: label -> text for the fields that are already on the screen. If one of these texts contains a reason, the
-    reason is not repeated: a skipped rung is omitted, because ladder() already names it, and the line for a rung that
-    was not reached refers to the label.
+    reason is not repeated. A rung that was skipped for this reason is omitted, because ladder() already names it. The
+    line for a rung that was not reached refers to the label.
     """
     lines = []
     for reason, rungs in _by_reason(words, incident.rungs_skipped, run=run).items():

@@ -195,7 +195,8 @@ def _outage(words: Words, incident: incident_model.Incident) -> str:
 def _database(incident: incident_model.Incident, *, cause: str) -> str:
     """Return the path of the database that database_recover.yml recovers, so that a person can check it.
 
-    cause: the field that may already show the path. Another cause, such as a mismatch, may name several databases.
+    cause: the text of the cause field. If the database is damaged, this text may already show the path. For any other
+    cause, such as a mismatch, the text may name several databases.
     """
     its_own = any(each.rung.startswith("database_recovery") for each in incident.rungs_tried)
     path = str((incident.database.get("database") or {}).get("path") or "")

@@ -42,7 +42,7 @@ _DEEP = _message(5)
 _TOLD = (_DEEP, Each(_DEEP, limit=_VALUES))
 _REASON = {"reason": _TOLD}
 _ERROR = {"error": MESSAGE}
-# Messages in a module result: why the module failed, why its host cannot be reached, and the summary of a health probe.
+# Messages in a module result: the reason for a failure or an unreachable host, and the summary of a health probe.
 _OF_RESULT = {"msg": _TOLD, "why": MESSAGE, "summary": _TOLD}
 _OF_RESTORE = {"reason": _TOLD, "statement": _TOLD}
 

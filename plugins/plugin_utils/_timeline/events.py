@@ -10,9 +10,10 @@ this format), at (UTC time), run and kind. Kinds and their other keys:
 - run_start: playbook, check (check mode), core (version of ansible-core)
 - play_start: name
 - started: host, task, role, action; a task with one of our modules begins
-- task: host, task (its name in the playbook, templates not filled in), role, action, status (ok, changed, failed,
-  ignored), start, duration (seconds); if they may be recorded, data (allowlisted keys of the result) and msg (why the
-  task failed); hidden, if the task has no_log; timeline_saved, the number of lines that the host has (handover.py)
+- task: host, task (its name in the playbook, with unrendered templates), role, action, status (ok, changed, failed,
+  ignored), start, duration (seconds), data (allowlisted keys of the result), msg (why the task failed), hidden (if the
+  task has no_log), timeline_saved (the number of lines that the host has, see handover.py). If data or msg must not be
+  recorded, it is omitted.
 - retry: host, task, role, action, attempts
 - unreachable: the same keys as task, without data
 - outcome: host, data; the verdict on the run, see allowlist

@@ -131,7 +131,7 @@ def _causes(
 
 
 def _changes(events: Sequence[Event], findings: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
-    """Return the changes from the triage with these findings, because the ranking of the changes depends on them."""
+    """Return the changes from the triage with these findings, which determine the ranking of the changes."""
     triages = list(results(events, "triage_info"))
     agreeing = [each for each in triages if each.get("findings") == findings]
     found = [(each.get("facts") or {}).get("changes") or {} for each in (*agreeing, *triages)]

@@ -214,8 +214,8 @@ class Incident:
     rows_from: str = _says("Source of rows_before: first_look (the first triage) or last_good (the last verified run).")
     rows_after: Dict[str, float] = _says("Rows by table afterwards.")
     rows_seeded: Dict[str, float] = _says(
-        "Current row counts of tables that were empty before the outage or, after a database recovery, before the "
-        "service started. The service may have filled these tables at its start."
+        "Current row counts of tables that were empty before the outage. After a database recovery: of tables that "
+        "were empty before the service started. The service may have filled these tables at its start."
     )
     rows_seeded_removal: List[str] = _says(
         "The command on the host that removes the rows that the service created at its start."

@@ -134,7 +134,10 @@ class TimelineFile:
         self._size += len(data)
 
     def content(self) -> bytes:
-        """Return the data that was appended without an error. Raises OSError, also if the file is shorter than that."""
+        """Return the data that was appended without an error.
+
+        Raises OSError if the file cannot be read, or if it is shorter than this data.
+        """
         data = b""
         while len(data) < self._size:
             part = os.pread(self._descriptor, self._size - len(data), len(data))

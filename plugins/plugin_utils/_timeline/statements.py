@@ -216,7 +216,9 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _removal(verified: Mapping[str, Any]) -> List[str]:
-    """Return the command that removes the rows that the service created at its start, or the SQL statements.
+    """Return the command that removes the rows that the service created at its start.
+
+    If the path of the database is unknown, return only the SQL statements.
 
     The command runs as the service's user, so that the files keep their owner. It waits for the service's own writes,
     and starts no checkpoint, because the service has the database open.
@@ -237,7 +239,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     attempts = seen.get("attempts") or []
     recovery = seen.get("recovery")
     if recovery and seen.get("outcome") != "would_recover" and not recovery.get("replaced"):
-        # As far as the run knows, the recovery did not replace the database, so its other results are only a plan.
+        # As far as the run knows, the recovery did not replace the database, so the other results are only a plan.
         recovery = {"rows_before": recovery.get("rows_before")}
     on_record = seen.get("data") or triaged.get("data") or {}
     first = seen.get("first") or {}
@@ -262,8 +264,8 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
         rows_before, rows_after = triaged.get("rows_before"), triaged.get("row_counts")
     # Later runs see only the remaining rows, so a loss in an earlier run is read from the incident's record.
     losses = [(recovery or {}).get("data_loss"), on_record.get("loss")]
-    # The first response starts the service after it has looked for processes. If its answer was lost, it may have
-    # started the service.
+    # The first response looks for processes before it starts the service. If the answer of the first response was
+    # lost, the service may have been started.
     begun, lost = bool(triaged.get("started_by_run")), bool(seen.get("responded")) and "findings" not in triaged
     processes = None if begun or lost else ((triaged.get("facts") or {}).get("process") or {}).get("processes")
     return Facts(

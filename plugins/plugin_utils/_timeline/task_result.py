@@ -242,7 +242,10 @@ def _published(task: Any, fields: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _reason(task: Any, known: Task, fields: Dict[str, Any]) -> Optional[str]:
-    """Return why a task failed, if recording it is allowed: a message from our modules or a constant in a playbook."""
+    """Return the reason why a task failed, or None if the reason must not be recorded.
+
+    The reason is a message from our modules or a constant in a playbook.
+    """
     if known.module:
         return kinds.pick(kinds.TEXT, fields.get("msg")) if _is_of_module(fields) else _undefined(fields)
     if known.action in _VALIDATING:
@@ -280,6 +283,7 @@ def _mismatches(task: Any, known: Task, fields: Dict[str, Any]) -> Dict[str, Any
 def _is_of_module(fields: Dict[str, Any]) -> bool:
     """Return True if a failure's text is from the module. Text from ansible-core can quote arguments and exceptions.
 
-    Texts from ansible-core 2.19 and later have a prefix. Results from earlier versions lack a key that modules add.
+    ansible-core 2.19 and later adds a prefix to its own texts. In earlier versions, a result without the "invocation"
+    key has a text from ansible-core.
     """
     return not str(fields.get("msg")).startswith("Task failed:") if _CORE >= (2, 19) else "invocation" in fields

@@ -148,7 +148,7 @@ class _Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
-        # If another user could answer, this user could suppress a recovery. The format is described in unix(7).
+        # Another user who could answer could suppress a recovery. For the format of the credentials, see unix(7).
         _pid, user, _group = struct.unpack("3i", self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if user not in (0, os.geteuid()):
             raise PermissionError(f"{self._path} belongs to another user")
