@@ -158,7 +158,7 @@ def variables(template: Object, survey: Object, answers: Object) -> Object:
 
 
 def rendered(text: str, *, approval: bool, artifacts: Object) -> str:
-    """Return the text of a notification. AWX provides only these values, both for sending a text and for saving it."""
+    """Return the text of a notification. AWX provides only the values below when it sends or saves a text."""
     of_approval = {"approval_status": "running", "approval_node_name": "A step", "workflow_url": "https://awx/#/jobs/1"}
     of_job = {"url": "https://awx/#/jobs/2", "job_friendly_name": "Job", "job": {"name": "n", "artifacts": artifacts}}
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
@@ -336,7 +336,7 @@ class Awx:
             self._delete("inventories", each)
 
     def run(self, template: Object, *, requests: int) -> None:
-        """Start a job from a template. The job ends after this number of requests for running jobs."""
+        """Start a job from a template. The job ends after `requests` requests for the list of running jobs."""
         self.running[next(self._ids)] = (template, requests)
 
     def _running(self, query: Dict[str, str]) -> List[Object]:

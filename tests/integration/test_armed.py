@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An armed controller: a run that has started before the outage recovers the service as soon as the alarm arrives."""
+"""An armed controller: a run that was started before the outage recovers the service as soon as the alarm arrives."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_alarm_starts_the_recovery(service: Service, tmp_path: Path) -> None
     (document,) = service.postmortems.glob("INC-*.md")
     text = document.read_text(encoding="utf-8")
     assert "Run started: outage_armed.yml" in text
-    # The outage began after the run, and its length does not include the wait.
+    # The outage began while the run was waiting. The length of the outage does not include this wait.
     assert "Time to mitigate" in text
     # Now no run is waiting, so the next alarm must start a recovery by itself.
     assert ring(path).returncode == 7

@@ -23,7 +23,7 @@ from .conftest import on_screen
 ROOT = Path(__file__).resolve().parents[2]
 ORGANIZATION = "ITSM-Sec Nexus"
 
-# An action plugin that runs the real module in the process of the task, so that no call starts a Python interpreter.
+# An action plugin that runs the real module in the task's process, so that no call starts a Python interpreter.
 IN_PROCESS = """\
 import contextlib, importlib, io, json
 from ansible.module_utils.testing import patch_module_args
@@ -45,7 +45,7 @@ class ActionModule(ActionBase):
 
 @pytest.fixture(scope="module")
 def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a collections folder with awx.awx, whose modules run in the process of the task."""
+    """Return a collections folder with awx.awx, whose modules run in the task's process."""
     installed = Path(ansible.__file__).parents[1] / "ansible_collections" / "awx" / "awx"
     folder = tmp_path_factory.mktemp("collections")
     copy = folder / "ansible_collections" / "awx" / "awx"
@@ -163,7 +163,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
         }
     ]
 
-    # A second run only makes two changes: it removes an old version's step, and resets a field that somebody changed.
+    # A second run makes only two changes: it removes an old version's step, and resets a field that somebody changed.
     awx.add(
         "workflow_job_template_nodes",
         identifier="of_old",
@@ -198,7 +198,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     awx.running.clear()
     awx.run(templates["outage_recover"], requests=2)
 
-    # Operators' credentials are kept, and so are the organization and the credential type that they use.
+    # Operators' credentials are kept. The organization and the type of these credentials are kept too.
     kind = awx.named("credential_types", "ITSM service login")
     awx.add("credentials", name="login", organization=organization["id"], credential_type=kind["id"])
     left = controller.succeed(awx_state="absent", awx_absent_interval=1)

@@ -564,7 +564,7 @@ def test_a_test_message_says_so_in_every_channel(desk: Desk, language: str, begi
     desk.text.touch()
     before, written = desk.counts(), len(desk.text.read_text(encoding="utf-8"))
     variables = {**at_once(desk, f"test-{language}"), "escalation_contacts": desk.variables()["escalation_contacts"]}
-    # No incident is open, as in the documented command.
+    # As with the documented command, no incident is open.
     variables |= {"escalation_severity": "", "escalation_incident": ""}
     run = desk.play(**variables, escalation_test=True, escalation_language=language)
     assert run.rc == 0

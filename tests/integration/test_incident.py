@@ -349,6 +349,6 @@ def test_a_damaged_database_is_not_touched_during_a_maintenance(service: Service
     assert run.rc != 0
     assert "is under maintenance until 2099-12-31T00:00:00.000Z (Release 4.2): nothing was done" in run.screen
     assert service.pids() == pids
-    # If the probe finds the service healthy, it saves this time and the measurements for trends.
+    # If the service is healthy, the probe saves the time of the response and the measurements for trends.
     saved = {path.name for path in service.state.iterdir()} - {"last_healthy", "manifest.json", "readiness.json"}
     assert saved == {"maintenance.json"}

@@ -236,7 +236,8 @@ def test_a_clean_start_in_one_job_needs_an_approver(awx: Awx) -> None:
     for each in (survey, {}):
         given = awx_server.variables(recover, each, {})
         assert given["outage_recover_highest_rung"] == "standard_recovery"
-    # The other templates that operators or webhooks may launch try no clean start. The workflow asks for approval.
+    # Operators and webhooks may also launch other templates, but none of these tries a clean start. The workflow asks
+    # for approval.
     climbing = [each for each in awx.templates.values() if "highest_rung" in each.get("survey", [])]
     assert {each["name"] for each in climbing if each["team"] == recover["team"]} == {
         "outage_restart",

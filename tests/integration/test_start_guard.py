@@ -201,7 +201,7 @@ def test_a_sound_database_is_not_refused(config, case):
 
 
 def in_the_wal(db):
-    """Move all pages of a database into its WAL, as they are after the first start of a service."""
+    """Move all pages of a database into its WAL, where they are after the first start of a service."""
     connection = sqlite3.connect(f"{db}.new", isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA wal_autocheckpoint=0")
@@ -601,7 +601,7 @@ def test_the_number_of_connections_to_the_keeper_is_limited():
     text = (FILES.parent / "templates" / "keeper.socket.j2").read_text()
     settings = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
     assert 0 < int(settings["TriggerLimitBurst"]) <= 400 and settings["TriggerLimitIntervalSec"] == "10s"
-    # With this limit, systemd 255 and later delays the connections, before the other limit stops the socket.
+    # With this limit, systemd 255 or later delays connections before the other limit would stop the socket.
     assert int(settings["PollLimitBurst"]) * 5 < int(settings["TriggerLimitBurst"])
     assert settings["PollLimitIntervalSec"] == "2s"
 
@@ -892,8 +892,8 @@ def test_a_checkpoint_of_another_program_that_was_killed_is_not_refused(config, 
     assert judged(config) is None
 
 
-# A file system may reuse the inode number of the old WAL for the new WAL, but it does not reuse that of the old
-# database for the new database.
+# A file system may give the new WAL the inode number of the old WAL. It does not give the new database the inode number
+# of the old database.
 @pytest.mark.parametrize("how", ["moved", "new files", "in place", "database is new", "wal is new"])
 @pytest.mark.parametrize("damage", [None, 0, 60, 4096 * 3])
 def test_files_that_were_put_back_together_are_not_refused(config, tmp_path, how, damage):
@@ -990,7 +990,10 @@ def test_an_error_after_the_decision_does_not_start_the_unit(config, broken):
 
 
 def with_a_slow_wal(config, *, held=False):
-    """Run the guard in a child process that cannot read the WAL in time. Return its exit code, or minus its signal."""
+    """Run the guard in a child process that cannot read the WAL in time.
+
+    Return the exit code. If a signal ended the process, return the negative number of the signal.
+    """
     path = Path(config.state_dir) / "config.json"
     path.write_text(json.dumps(config._asdict()))
     child = os.fork()

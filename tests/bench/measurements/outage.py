@@ -79,7 +79,7 @@ def crash(rung: str = "restart", program: str = "ansible-playbook", **changes: o
 
 
 def armed(place: Stand, folder: Path) -> dict[str, float | None]:
-    """Crash the service while a run of outage_armed.yml waits, and send it the alarm at this moment."""
+    """While a run of outage_armed.yml waits, crash the service and send the alarm to the run at the same moment."""
     place.begin()
     with place.armed(folder) as recover:
         place.crash()
@@ -302,7 +302,7 @@ MEASUREMENTS = [
     Measurement(
         name="crash-armed",
         what="Crash, local connection, armed controller",
-        how="as crash-local, but outage_armed.yml has started before the crash. curl sends the alarm at the moment of "
+        how="as crash-local, but outage_armed.yml is started before the crash. curl sends the alarm at the moment of "
         "the crash",
         prepare=local,
         ours=("outage_armed.yml", armed),

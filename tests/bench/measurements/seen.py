@@ -164,7 +164,7 @@ def by_monit(outage: Callable[[hosts.Host], None]) -> harness.Contender:
 def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> harness.Contender:
     """Return a contender that runs the playbook after the outage has begun.
 
-    cause: the cause that the playbook must name, if no restart can help.
+    cause: for an outage that no restart can end, the cause that the playbook must name.
     """
 
     def measure(place: hosts.Host, folder: Path) -> dict[str, float | None]:

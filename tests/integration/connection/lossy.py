@@ -12,7 +12,7 @@ short_description: A connection to this machine that drops at certain modules
 author: The itsm_nexus.runbook contributors
 description:
   - The environment variable E(LOSSY_CUTS) is the path of a JSON file with the remaining planned losses.
-  - Each loss has C(module), C(when), and C(away), the seconds for which the host cannot be reached.
+  - Each loss has C(module), C(when) and C(away). C(away) is the time in seconds for which the host cannot be reached.
   - C(when) is V(before), V(during) or V(after) the module, or V(died) if a signal ends the module.
 options:
   become_success_timeout:

@@ -26,7 +26,7 @@ FOUND = {
 
 
 class Templar:
-    """Returns each value unchanged, but fails for a template that uses a vault variable, as if it were undefined."""
+    """Returns each value unchanged. A template that uses a vault variable fails, as if the variable were undefined."""
 
     available_variables = None
 

@@ -331,7 +331,7 @@ def test_a_backup_waits_for_no_recovery(host: Host, seat: host_lease.Seat, check
 
 @pytest.mark.usefixtures("seat")
 def test_a_copy_is_recorded_during_a_recovery(host: Host) -> None:
-    """This changes only the list, so no run is in the way."""
+    """This changes only the list, so a recovery does not prevent it."""
     listing.write(host.state_dir, [Entry("2026-03-02T01:02:03.000Z", "/b/x", verified=True)])
     off_host.answer("/b/x", offset=-1, where="there", user=None, state_dir=host.state_dir, check_mode=False)
     assert listing.read(host.state_dir)[0].off_host == "there"

@@ -1102,9 +1102,9 @@ def test_a_failure_before_the_incident_is_a_sign(call, time, tmp_path, case):
 
 
 def test_a_first_failure_is_kept_until_a_record_contains_it(call, time, tmp_path):
-    """While an incident of a degraded service is open, a detection may find a failure.
+    """While the incident of a degraded service is open, a detection may find a failure.
 
-    A run may then write this record.
+    A run may then write the incident's record.
     """
     opened = call("open", update={"severity": "degraded"})
     last_good.note_failure(str(tmp_path / "state"), first_at=time.at(0), last_at=time.at(0))

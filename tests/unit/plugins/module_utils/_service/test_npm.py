@@ -4,8 +4,8 @@
 
 """An application's modules: broken modules are detected, and the old modules are kept if an installation fails.
 
-Small scripts stand in for npm and node. The npm script creates a given tree. The node script reports that
-a package fails to load only if the package contains a file named "broken".
+Small scripts stand in for npm and node. The npm script creates a given tree. The node script reports a load
+failure only for packages that contain a file named "broken".
 """
 
 from __future__ import annotations

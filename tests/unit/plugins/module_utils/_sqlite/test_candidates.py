@@ -162,7 +162,7 @@ def test_the_list_of_backups_does_not_stop_the_recovery(site: Site) -> None:
 
 
 def test_a_new_database_does_not_make_its_old_backups_foreign(site: Site) -> None:
-    """The service has created a new database, so no backup has the time of its first migration."""
+    """The service has created a new database, so no backup has the time of the new database's first migration."""
     path = made(site.folder / "itsm.db.backup_1")
     os.unlink(site.database)
     made(Path(site.database), created=CREATED + 3_600_000, rows=0)

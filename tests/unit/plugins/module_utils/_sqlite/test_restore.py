@@ -403,7 +403,7 @@ def test_the_backup_that_loses_the_fewest_rows_is_used(path: str, tmp_path: Path
 
 
 def test_the_rows_of_a_new_database_do_not_decide_which_backup_is_used(path: str, tmp_path: Path) -> None:
-    """The service has created a new database with three rows, and its last backup contains only these rows."""
+    """The service has created a new database with three rows, and the last backup contains only these rows."""
     sqlite_samples.closed(path, rows=3)
     folder = tmp_path / "backups"
     folder.mkdir()
@@ -423,7 +423,7 @@ def test_the_rows_of_a_new_database_do_not_decide_which_backup_is_used(path: str
 
 
 def test_rows_that_have_been_missing_since_the_last_good_count_are_named(path: str, tmp_path: Path) -> None:
-    """A loss of less than half of the rows could be a deletion, but it is not reported as no loss."""
+    """If fewer than half of the rows are missing, users may have deleted them. So the loss is unknown, not none."""
     sqlite_samples.closed(path, rows=60)
     backed_up(path, tmp_path / "itsm_daily_1.db", 80, days=1)
     given = {"backup_dirs": [str(tmp_path)], "patterns": [], "last_good": {"users": 2, "incidents": 100}}
@@ -437,7 +437,7 @@ def test_rows_that_have_been_missing_since_the_last_good_count_are_named(path: s
 
 
 def test_a_table_that_only_an_older_backup_has_does_not_count(path: str, tmp_path: Path) -> None:
-    """A migration has dropped the table since then."""
+    """A migration dropped the table after that backup was made."""
     folder = unreadable(path, tmp_path)
     older = backed_up(path, folder / "itsm_daily_1.db", 200, days=1)
     with contextlib.closing(sqlite3.connect(older)) as connection:

@@ -754,7 +754,7 @@ def test_exits_of_this_outage_are_separated_from_earlier_ones(state, exits, stop
     unit = {
         "name": "itsm-system",
         "active_state": state,
-        # The result must not depend on NRestarts. It includes restarts from earlier weeks, and a stop resets it to 0.
+        # NRestarts must not affect the result. It includes restarts from earlier weeks, and a stop resets it to 0.
         "restarts": 7,
         "restart_delay": "10s",
         "started_at": started and timestamps.iso(started),

@@ -391,7 +391,7 @@ NEW_DAMAGE = finding(
 )
 EXPLAINED = finding("hung", explained_by="db_corrupt")
 
-# The beginning of each next step if the database must be recovered.
+# If the database must be recovered: the beginning of each next step.
 RECOVER_DATABASE = ["1. Do not start the service", "2. See how many rows", "3. If the DBA agrees"]
 # The findings, the other changes, and the beginning of each next step after a person has accepted damage.
 AFTER_RELEASE = [

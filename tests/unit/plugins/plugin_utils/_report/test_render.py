@@ -1749,7 +1749,7 @@ COMPARE = message("next_step.database.compare", number=1, command="ansible-playb
 
 
 def test_a_next_step_of_a_recovered_service_is_shown_although_the_loss_is_unknown():
-    """The database was restored from a backup, so nobody knows how many rows were written since then."""
+    """The database was restored from a backup, so nobody knows how many rows were written after that backup."""
     loss = message("next_step.database.loss", statement=message("reason.loss.since", at="10:00"), kept="/k")
     lines = screen_report.summary(EN, incident(outcome="recovered", data_loss="unknown", **told(loss)), document="x")
     assert lines[1] == "  next step   Report the lost data: changes to rows since 10:00. The damaged files are in /k."

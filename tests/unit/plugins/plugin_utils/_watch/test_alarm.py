@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The alarm of an armed controller. An alarm is accepted only if the run that accepts it is going to recover."""
+"""The alarm of an armed controller. Only a run that is going to recover the service accepts an alarm."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_curl_can_send_the_alarm(tmp_path: Path) -> None:
     path = tmp_path / "node1"
     curl = ["curl", "--silent", "--show-error", "--fail", "--max-time", "2", "--unix-socket", str(path)]
     with waiting(path) as done:
-        # A request that only looks is no alarm.
+        # A request that only checks for a waiting run is not an alarm.
         looked = subprocess.run([*curl, "http://alarm/"], capture_output=True, text=True, check=True)
         assert looked.stdout == "waiting for an alarm\n"
         rung = subprocess.run([*curl, "--request", "POST", "http://alarm/"], capture_output=True, text=True, check=True)
