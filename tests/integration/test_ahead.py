@@ -48,7 +48,7 @@ print(json.dumps([packed, kept()]))
 """
 
 
-# Before and after the packer prepares a play, count the kinds of plugins that are loaded.
+# Count the kinds of plugins that are loaded, before and after the packer prepares a play.
 LOADING = """
 import os, sys
 from ansible.parsing.dataloader import DataLoader

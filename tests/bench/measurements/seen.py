@@ -54,7 +54,7 @@ def package() -> Path:
 
 @functools.cache
 def host() -> hosts.Host:
-    """Return a host that has the production unit's RestartSec, and monit installed but not running."""
+    """Return a host with the production unit's RestartSec. monit is installed there but is not running."""
     place = hosts.Host.new("ssh", name="itsm-nexus-bench-seen", restart_after="10")
     hosts.run("podman", "cp", package(), f"{place.name}:/tmp/monit.deb")
     place.shell("dpkg --install --force-depends /tmp/monit.deb >/dev/null 2>&1; systemctl disable --now -q monit")
