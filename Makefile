@@ -116,7 +116,7 @@ coverage: $(VENV)/test.stamp ## Run the unit tests and show their coverage
 	tests/install sqlite3
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=auto --cov --cov-report=term:skip-covered tests/unit
 
-cores: $(VENV)/demo.stamp ## Run unit tests, a recovery and sanity tests on every supported version of ansible-core; CORE=2.16 for one
+cores: $(VENV)/demo.stamp ## Run unit tests, sanity tests and a recovery on every supported version of ansible-core; CORE=2.16 for one
 	tests/install sqlite3
 	tests/publish/cores $(CORE)
 

@@ -246,7 +246,7 @@ def timed_ansible(argv: Sequence[str], folder: Path, *, says: str = "") -> float
 def _judge(code: int, said: str, errors: str, *, expect: str) -> None:
     if code != 0 or said.strip() != expect:
         told = (errors.strip() or said.strip()).splitlines()
-        raise BenchError(f"it ended with code {code}: {told[-1] if told else 'not a word'}")
+        raise BenchError(f"it ended with code {code}: {told[-1] if told else 'no output'}")
 
 
 @functools.cache
