@@ -273,7 +273,7 @@ def ordinary_lines(recorded: Path, *, each: int = 40) -> list[str]:
 
 
 def recorded_texts(recorded: Path) -> list[str]:
-    """Return the texts in the timelines of the folder `recorded`."""
+    """Return the text of each timeline in the folder `recorded`."""
     texts: dict[str, None] = {}
 
     def walk(value: Any) -> None:

@@ -71,7 +71,8 @@ class _UnreadError(RequestLogError):
 class Places(NamedTuple):
     """Where the service logs requests. Each place may be empty.
 
-    log: the path of a log. patterns: absolute patterns of more logs. unit: the systemd unit whose journal is read.
+    log: the path of a log. patterns: patterns with absolute paths, for additional logs. unit: the systemd unit whose
+    journal is read.
     user: the user that the service runs as.
     """
 

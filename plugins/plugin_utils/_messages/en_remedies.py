@@ -16,7 +16,7 @@ SENTENCES: Dict[str, str] = {
     # Why a remedy is not applied.
     "reason.remedy.not_allowed": "remediation_allowed does not include this cause",
     "reason.remedy.proposed": "proposed: {what}",
-    "reason.remedy.owner_blocked": "the database is not changed, because the service must not be started on it: {why}",
+    "reason.remedy.owner_blocked": "the owner was not changed, because the service must not be started on this database: {why}",
     "reason.remedy.owner_not_root": (
         "root owns none of the database files, so this remedy does not help; correct the modes of the files and of "
         "their folder manually"

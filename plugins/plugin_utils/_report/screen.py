@@ -585,5 +585,5 @@ def _done(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def _how_to_wait(words: Words) -> str:
-    """Return how to make a run wait for another run. A job of AWX has a survey and no command line."""
+    """Return the text that explains how to wait for another run. A job of AWX has a survey and no command line."""
     return words.say("screen.how_to_wait.awx" if os.environ.get("AWX_HOST") else "screen.how_to_wait")
