@@ -25,7 +25,7 @@ _LARGEST = 16 << 20
 # Limits for a folder that contains code: number of files, depth of subfolders.
 _MOST_FILES, _DEEPEST = 3000, 12
 _CODE = (".js", ".cjs", ".mjs", ".ts", ".sql", ".node")
-# Folders that contain no code of the service.
+# Folders that contain none of the code of the service.
 _SKIPPED = ("node_modules", "logs", "log", "backups", "backup", "uploads", "coverage", "test", "tests")
 _MOST_NAMES = 2000
 # Maximum number of most recently changed files that an entry lists.

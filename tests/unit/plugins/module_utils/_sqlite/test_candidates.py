@@ -180,7 +180,7 @@ def test_a_new_database_does_not_make_its_old_backups_foreign(site: Site) -> Non
         (Known({"users", "incidents"}, "A"), Known({"songs"}, "A"), None),
         (Known({"users", "incidents"}, "A"), Known({"users", "incidents"}, "B"), "reason.restore.other_database"),
         (Known({"users", "incidents"}, "A"), Known({"users", "incidents"}), "reason.restore.no_migrations"),
-        # Without the time, the tables are compared. An older schema has only some of them.
+        # If the time is unknown, the tables are compared instead. An older schema has only some of them.
         (Known({"a", "b", "c", "d"}), Known({"a", "b"}, "B"), None),
         (Known({"a", "b", "c", "d"}), Known({"a", "x", "y"}), "reason.restore.other_service"),
         (Known({"a", "knex_migrations"}), Known({"x", "knex_migrations"}), "reason.restore.other_service"),
