@@ -106,14 +106,17 @@ def test_watch_of_the_page_is_valid_and_has_the_defaults_of_the_rulebooks() -> N
 
 
 def test_units_of_the_page_run_its_manual_commands() -> None:
-    (unit,) = blocks("eda.md", "ini")
-    # Do not use strict mode, because a unit file may contain the same setting twice.
-    parser = configparser.RawConfigParser(strict=False)
-    parser.optionxform = str  # type: ignore[assignment, method-assign]
-    parser.read_string(unit)
-    command = parser["Service"]["ExecStart"].replace("/opt/runbook/.venv/bin/", "").replace("/etc/itsm-watch/", "")
-    assert any(command in text for text in blocks("eda.md", "sh"))
-    assert [parser["Service"]["User"]] == re.findall(r"useradd --system .* (\S+) +# ◇$", PAGES["eda.md"], re.MULTILINE)
+    units = blocks("eda.md", "ini")
+    assert len(units) == 2
+    for unit in units:
+        # Do not use strict mode, because a unit file may contain the same setting twice.
+        parser = configparser.RawConfigParser(strict=False)
+        parser.optionxform = str  # type: ignore[assignment, method-assign]
+        parser.read_string(unit)
+        command = parser["Service"]["ExecStart"].replace("/opt/runbook/.venv/bin/", "").replace("/etc/itsm-watch/", "")
+        assert any(command in text for text in blocks("eda.md", "sh")), command
+        users = re.findall(r"useradd --system .* (\S+) +# ◇$", PAGES["eda.md"], re.MULTILINE)
+        assert [parser["Service"]["User"]] == users
 
 
 def test_timers_of_the_page_are_settings_of_the_role() -> None:

@@ -53,6 +53,7 @@ REASONS = {
     "_host/confine.py": KERNEL,
     "_host/mounts.py": "only /etc/fstab, which belongs to root, and a file of /proc",
     "_host/procfs.py": KERNEL,
+    "_host/sockets.py": KERNEL,
     "_incident/archive.py": OURS,
     "_incident/hold.py": OURS,
     "_incident/last_good.py": OURS,

@@ -672,7 +672,7 @@ CASES = [
     ),
     ("migration_pending", [GONE, LOCKED, exception(), {"migrations": None}], "lock is still set"),
     ("migration_pending", [GONE, LOCKED, exception(), HELD], "lock is still set"),
-    ("migration_pending", [GONE, LOCKED, exception(message="MigrationLocked: locked")], "it is free now"),
+    ("migration_pending", [GONE, LOCKED, exception(message="MigrationLocked: locked")], "the lock is free now"),
     ("migration_pending", [GONE, HELD], "lock is still set"),
     (
         "migration_pending",
