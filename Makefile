@@ -31,7 +31,7 @@ CONSTRAINTS ?= constraints.txt
 # Start more processes than there are cores, because tests spend some time waiting. Unit tests wait half of the
 # time.
 TEST_PROCESSES = $$(($$(nproc) + 1))
-UNIT_TEST_PROCESSES = $$(($$(nproc) * 2))
+UNIT_TEST_PROCESSES = $$(($$(nproc) * 3))
 
 # Tests that only `make nightly` runs, because each takes several minutes. The first test runs all commands of
 # docs/eda.md. The second test recovers sixty hosts.
