@@ -10,6 +10,7 @@ import json
 import os
 import pwd
 import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -228,10 +229,13 @@ def test_a_missing_program_of_the_start_guard_is_found(
     assert guard_of(app) == {"installed": True, **parts}
 
 
-def test_an_application_without_a_lock_file_cannot_be_rebuilt(app: Path) -> None:
+def test_an_application_without_a_lock_file_cannot_be_rebuilt(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
-    before = set(Path("/var/tmp").iterdir())
-    result = collect.collect(settings(app, rebuild=True))
-    assert not result["facts"]["modules"]["ok"]
-    assert set(Path("/var/tmp").iterdir()) == before
+    # As in /var/tmp, the user of the service can enter this folder. Other tests work in /var/tmp at the same time.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as scratch:
+        Path(scratch).chmod(0o755)
+        monkeypatch.setattr(collect, "_SCRATCH", scratch)
+        result = collect.collect(settings(app, rebuild=True))
+        assert not result["facts"]["modules"]["ok"]
+        assert list(Path(scratch).iterdir()) == []
