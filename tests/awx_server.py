@@ -35,6 +35,7 @@ UNIFIED = {
     "inventory_sources": "inventory_source",
 }
 ROLES = {
+    "inventories": ["adhoc", "admin", "read", "update", "use"],
     "job_templates": ["admin", "execute", "read"],
     "workflow_job_templates": ["admin", "approval", "execute", "read"],
 }

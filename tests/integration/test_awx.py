@@ -139,6 +139,11 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     assert (
         granted["outage_clean_start", "execute"] == granted["database_recover", "execute"] == [teams["ITSM approvers"]]
     )
+    # Both teams can read the hosts, and have no other right on the inventory.
+    rights = {
+        role: sorted(led) for (name, role), led in granted.items() if name == described()["awx_inventory"] and led
+    }
+    assert rights == {"read": sorted([teams["ITSM operators"], teams["ITSM approvers"]])}
     # An approver can read the jobs before the approval.
     for node in described()["awx_workflow_nodes"]:
         if "template" in node:
