@@ -209,7 +209,9 @@ class Awx:
     """The server. Its dictionary objects[kind][id] contains all objects."""
 
     def __init__(self) -> None:
-        self.objects: Dict[str, Dict[int, Object]] = {kind: {} for kind in (*FIELDS, "credentials", "approvals")}
+        self.objects: Dict[str, Dict[int, Object]] = {
+            kind: {} for kind in (*FIELDS, "credentials", "approvals", "instance_groups")
+        }
         self.surveys: Dict[int, Object] = {}
         self.links: Dict[Tuple[int, str], List[int]] = {}
         self.roles: Dict[int, Tuple[str, str]] = {}

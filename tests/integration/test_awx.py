@@ -110,6 +110,8 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
         each["allow_simultaneous"] is False and each["ask_limit_on_launch"] and each["timeout"]
         for each in templates.values()
     )
+    assert {(each["forks"], each["job_slice_count"]) for each in templates.values()} == {(0, 1)}
+    assert not any(awx.linked(each, "instance_groups") for each in templates.values())
     assert templates["database_recover"]["job_type"] == "check"
     assert [
         template["name"] for template in awx.linked(templates["outage_recover"], "notification_templates_error")
@@ -236,6 +238,29 @@ def test_objects_of_other_owners_are_unchanged(controller: Controller) -> None:
     left = controller.succeed(awx_state="absent")
     assert "is kept, because this playbook did not create it" in left
     assert awx.names("job_templates") == ["outage_recover"] and awx.names("organizations") == [ORGANIZATION]
+
+
+def test_settings_for_capacity(controller: Controller) -> None:
+    awx = controller.awx
+    for wrong in ({"awx_forks": "many"}, {"awx_forks": -1}, {"awx_instance_groups": "recovery"}):
+        done = controller.configure(**wrong)
+        assert done.returncode != 0 and "awx_forks must be an integer, 0 or greater" in done.stdout, wrong
+    missing = controller.configure(awx_instance_groups=["recovery", "other"])
+    assert missing.returncode != 0 and "may not read them: recovery, other" in missing.stdout
+    assert not awx.objects["organizations"] and awx.refused == []
+
+    group = awx.add("instance_groups", name="recovery")
+    settings = {"awx_forks": 20, "awx_instance_groups": ["recovery"]}
+    controller.succeed(**settings)
+    templates = list(awx.objects["job_templates"].values())
+    assert {(each["forks"], each["job_slice_count"]) for each in templates} == {(20, 1)}
+    assert all(awx.linked(each, "instance_groups") == [group] for each in templates)
+
+    # Somebody has set slices. The next run resets them, and keeps the groups, because it sets none.
+    templates[0]["job_slice_count"] = 4
+    again = controller.succeed(awx_forks=20)
+    assert again.count("changed: ") == 1 and templates[0]["job_slice_count"] == 1
+    assert all(awx.linked(each, "instance_groups") == [group] for each in templates)
 
 
 def test_a_failed_project_update_is_reported(controller: Controller) -> None:
