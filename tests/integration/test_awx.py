@@ -153,6 +153,9 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     assert [
         each["name"] for each in awx.linked(templates["outage_triage_clean_start"], "notification_templates_success")
     ] == ["ITSM clean start needs approval"]
+    # A success is reported only if the setting says so.
+    assert not awx.linked(templates["outage_recover"], "notification_templates_success")
+    assert not awx.linked(workflow, "notification_templates_success")
     # Without a credential, no schedule starts a job.
     schedules = {each["name"]: each for each in awx.objects["schedules"].values()}
     assert awx.surveys and schedules and not [name for name, each in schedules.items() if each["enabled"]]
@@ -261,6 +264,24 @@ def test_settings_for_capacity(controller: Controller) -> None:
     again = controller.succeed(awx_forks=20)
     assert again.count("changed: ") == 1 and templates[0]["job_slice_count"] == 1
     assert all(awx.linked(each, "instance_groups") == [group] for each in templates)
+
+
+def test_a_success_is_reported_if_the_setting_says_so(controller: Controller) -> None:
+    awx = controller.awx
+    controller.succeed(awx_notify_succeeded=["ITSM runbook succeeded"])
+    reported = {
+        thing["name"]: [each["name"] for each in awx.linked(thing, "notification_templates_success")]
+        for kind in ("job_templates", "workflow_job_templates")
+        for thing in awx.objects[kind].values()
+    }
+    recoveries = ("outage_recover", "outage_release", "database_recover", "outage_workflow")
+    assert {name: names for name, names in reported.items() if names} == {
+        "outage_triage_clean_start": ["ITSM clean start needs approval"],
+        **{name: ["ITSM runbook succeeded"] for name in recoveries},
+    }
+    # Without the setting, AWX sends no notification of a success.
+    controller.succeed()
+    assert not awx.linked(awx.named("workflow_job_templates", "outage_workflow"), "notification_templates_success")
 
 
 def test_a_failed_project_update_is_reported(controller: Controller) -> None:
