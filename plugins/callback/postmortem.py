@@ -84,12 +84,14 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
 from ansible import context
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
+from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import terminal, wording
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import (
     allowlist,
     event_batch,
+    job,
     kinds,
     recorder,
     task_result,
@@ -171,6 +173,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             playbook=os.path.basename(str(playbook._file_name)),
             check=_check_mode(),
             core=ansible_version,
+            **_job(),
         )
 
     @_guarded
@@ -305,6 +308,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def _say_progress(self, task: str, hosts: List[str], seconds: float) -> None:
         self._terminal.progress(self._wording.of_run(), self._actions.get(task, ""), task, hosts, seconds)
+
+
+def _job() -> Dict[str, str]:
+    """Return the entry with the URL of the AWX job that is this run, or no entry."""
+    # load_extra_vars saves the variables of the command line in this attribute.
+    url = job.of_run(getattr(load_extra_vars, "extra_vars", None) or {}, os.environ)
+    return {"job": url} if url else {}
 
 
 def _check_mode() -> bool:

@@ -76,6 +76,7 @@ class FilterModule:
             "recovery_failure": function("_policy.failures", "messages"),
             "recovery_failure_again": function("_policy.failures", "later"),
             "recovery_first_response": function("_policy.first_response", "allowed"),
+            "recovery_job_url": function("_timeline.job", "url"),
             "recovery_ladder": recovery_settings.ladder,
             "recovery_options": options,
             "recovery_outcome": function("_policy.outcome", "of_run"),

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -110,6 +111,9 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
         each["allow_simultaneous"] is False and each["ask_limit_on_launch"] and each["timeout"]
         for each in templates.values()
     )
+    # Each job knows the address for its URL.
+    assert {json.loads(each["extra_vars"])["outage_recover_awx_url"] for each in templates.values()} == {awx.url}
+    assert json.loads(templates["outage_recover"]["extra_vars"])["outage_recover_highest_rung"] == "standard_recovery"
     assert {(each["forks"], each["job_slice_count"]) for each in templates.values()} == {(0, 1)}
     assert not any(awx.linked(each, "instance_groups") for each in templates.values())
     assert templates["database_recover"]["job_type"] == "check"
@@ -243,8 +247,11 @@ def test_objects_of_other_owners_are_unchanged(controller: Controller) -> None:
     assert awx.names("job_templates") == ["outage_recover"] and awx.names("organizations") == [ORGANIZATION]
 
 
-def test_settings_for_capacity(controller: Controller) -> None:
+def test_invalid_settings_and_settings_for_capacity(controller: Controller) -> None:
     awx = controller.awx
+    # No valid address of AWX. The password is not shown.
+    done = controller.configure(awx_url="https://admin:0ff-the-record@awx.example.com")
+    assert done.returncode != 0 and "awx_url is not valid" in done.stdout and "0ff-the-record" not in done.stdout
     for wrong in ({"awx_forks": "many"}, {"awx_forks": -1}, {"awx_instance_groups": "recovery"}):
         done = controller.configure(**wrong)
         assert done.returncode != 0 and "awx_forks must be an integer, 0 or greater" in done.stdout, wrong

@@ -330,7 +330,8 @@ def test_a_cancelled_job_and_a_closing_job_leave_one_complete_document(awx: Awx)
     def started() -> bool:
         return record.exists() and bool(json.loads(record.read_text("utf-8"))["starts"])
 
-    awx.launch("outage_recover", cancel=started, outage_recover_reason="The phone rang")
+    address = {"outage_recover_awx_url": "https://awx.internal.example.com"}
+    awx.launch("outage_recover", cancel=started, outage_recover_reason="The phone rang", **address)
     incident = json.loads(record.read_text("utf-8"))["id"]
     documents = service.state / "postmortems"
     assert not documents.exists()
@@ -360,10 +361,16 @@ def test_a_cancelled_job_and_a_closing_job_leave_one_complete_document(awx: Awx)
     assert {"itsm_nexus.runbook.health_probe", "itsm_nexus.runbook.incident"} <= actions
     # The job was cancelled during the first response, so the result of the restart is unknown.
     assert [(rung["rung"], rung["held"]) for rung in told["rungs_tried"]] == [("restart", None)]
+    # The template of the first job sets an address. For the second job, it is the address in AWX's settings.
+    assert [run["job"] for run in told["runs"]] == [
+        "https://awx.internal.example.com/#/jobs/playbook/1/output",
+        "https://awx.example.com/#/jobs/playbook/2/output",
+    ]
     # The artifact contains the same document.
     place = closing.artifacts["outage_postmortem"][HOST]
     assert (place["on_host"], place["unpublished"]) == (str(documents), [])
     assert place["text"] == (documents / f"{incident}.md").read_text("utf-8")
+    assert not [run["job"] for run in told["runs"] if run["job"] not in place["text"]]
     assert_complete(closing)
     secrets = [awx.password, service.environment()["JWT_SECRET"], TOKEN]
     for folder in (service.state, closing.folder):

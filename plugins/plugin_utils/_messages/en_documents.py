@@ -74,6 +74,7 @@ SENTENCES: Dict[str, str] = {
     "doc.on_host": "{name} on the host",
     "doc.in_evidence": "{name}, in the evidence folder",
     "doc.timeline_of_run": "Timeline of the run",
+    "doc.job_of_run": "AWX job of the run",
     # The chart and the page.
     "page.picture": "Timeline",
     "page.ladder": "The recovery ladder, from the bottom up",

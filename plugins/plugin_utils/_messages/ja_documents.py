@@ -74,6 +74,7 @@ SENTENCES: Dict[str, str] = {
     "doc.on_host": "{name}（ホスト上）",
     "doc.in_evidence": "{name}（証拠一式のフォルダー内）",
     "doc.timeline_of_run": "実行のタイムライン",
+    "doc.job_of_run": "実行の AWX ジョブ",
     # 図とページ
     "page.picture": "経過",
     "page.ladder": "復旧段階（下から上へ）",

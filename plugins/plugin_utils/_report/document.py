@@ -187,6 +187,7 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
         evidence=[
             *(_kept(words, incident, name, path) for name, path in prose_data.kept(words, incident)),
             *((words.say("doc.timeline_of_run"), f"{run.run}.jsonl") for run in incident.runs),
+            *((words.say("doc.job_of_run"), run.job) for run in incident.runs if run.job),
         ],
     )
 

@@ -7,7 +7,7 @@
 A timeline is a file of JSON objects, one per line, in the order of the events. Every event has the keys v (version of
 this format), at (UTC time), run and kind. Kinds and their other keys:
 
-- run_start: playbook, check (check mode), core (version of ansible-core)
+- run_start: playbook, check (check mode), core (version of ansible-core), job (URL of the AWX job, if there is one)
 - play_start: name
 - started: host, task, role, action; a task with one of our modules begins
 - task: host, task (its name in the playbook, with unrendered templates), role, action, status (ok, changed, failed,

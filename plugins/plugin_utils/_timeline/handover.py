@@ -32,7 +32,7 @@ _LARGEST = run_timeline.LARGEST // 4
 # Kinds of events that describe a run and belong to no host.
 _OF_RUN = (b'"kind":"run_start"', b'"kind":"play_start"')
 _TIMES = ("at", "start")
-_TEXTS = ("task", "role", "action", "status", "msg", "name", "playbook", "core")
+_TEXTS = ("task", "role", "action", "status", "msg", "name", "playbook", "core", "job")
 _FLAGS = ("check", "hidden")
 _NUMBERS = ("duration", "attempts")
 _KINDS = ("run_start", "play_start", "started", "task", "retry", "unreachable", "outcome")

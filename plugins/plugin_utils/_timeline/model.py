@@ -127,6 +127,7 @@ class Run:
     run: str = _says("The name of the run. Its timeline is <run>.jsonl.")
     playbook: Optional[str] = _says("The playbook's file.")
     core: Optional[str] = _says("Version of ansible-core.")
+    job: Optional[str] = _says("URL of the AWX job, or null if the run was no AWX job.")
     started_at: str = _says("When the run began.")
     last_event_at: str = _says("The time of the run's verdict or, without a verdict, of the last recorded event.")
     complete: bool = _says("False if the run was killed before its verdict.")

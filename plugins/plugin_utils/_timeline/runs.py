@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import List, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import FIRST_RESPONSE
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import job
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.events import (
     Event,
     first_value,
@@ -165,6 +166,8 @@ def summary(events: Sequence[Event]) -> Run:
         run=str(first["run"]),
         playbook=first.get("playbook"),
         core=first.get("core"),
+        # A timeline from a host can contain any text.
+        job=first.get("job") if job.valid(first.get("job")) else None,
         started_at=str(first["at"]),
         # Events after the verdict only publish it.
         last_event_at=str((verdicts or events)[-1]["at"]),

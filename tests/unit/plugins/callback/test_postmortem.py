@@ -118,3 +118,17 @@ def test_an_error_is_a_warning_that_does_not_quote_a_result(plugin: Any) -> None
     (warning,) = plugin._display.warnings
     assert warning.startswith("The postmortem is incomplete: v2_runner_on_failed failed in ")
     assert "secret" not in warning
+
+
+@pytest.mark.parametrize("number", [7, None])
+def test_the_timeline_names_the_job_of_awx(
+    plugin: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, number: int | None
+) -> None:
+    extra_vars = {"outage_recover_awx_url": "https://awx.example.com", **({"awx_job_id": number} if number else {})}
+    monkeypatch.setattr(callback.load_extra_vars, "extra_vars", extra_vars, raising=False)
+    begin(plugin)
+    plugin.v2_playbook_on_stats(STATS)
+    (file,) = tmp_path.glob("*.jsonl")
+    url = "https://awx.example.com/#/jobs/playbook/7/output"
+    assert timeline_events.decode(file.read_bytes())[0].get("job") == (url if number else None)
+    assert (url in (tmp_path / "INC-1.md").read_text("utf-8")) == bool(number)

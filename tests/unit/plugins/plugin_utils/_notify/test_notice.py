@@ -258,17 +258,28 @@ def test_the_result_of_each_channel_and_the_contacts_without_one_are_listed() ->
     ]
 
 
-def subject(language: str, **changes: Any) -> str:
-    """Return the first line of a message, as the escalation role renders it."""
+def lines_of(language: str, **changes: Any) -> list[str]:
+    """Return the lines of a message, as the escalation role renders it."""
     known = {"test": False, "service": "itsm", "host": "node1", "recovered": False, "outcome": "not_recovered"}
     known |= {"still_down": "yes", "mitigated_estimated": False, "incident": "INC-1", "evidence": "", "to": "Ms Sato"}
-    known |= {"acknowledged_by": ""}
+    known |= {"acknowledged_by": "", "job": ""}
     folder = PROJECT / "roles" / "escalation" / "templates"
     loader = jinja2.FileSystemLoader(folder)
     environment = jinja2.Environment(trim_blocks=True, loader=loader)  # noqa: S701 - plain text
     environment.filters["itsm_nexus.runbook.escalation_texts"] = notice.texts
     told = environment.get_template(f"{language}.j2").render(_escalation_facts={**FACTS, **known, **changes})
-    return str(told.strip().splitlines()[0])
+    return str(told).strip().splitlines()
+
+
+def subject(language: str, **changes: Any) -> str:
+    return lines_of(language, **changes)[0]
+
+
+def test_a_message_names_the_job() -> None:
+    url = "https://awx.example.com/#/jobs/playbook/7/output"
+    assert f"Job: {url}" in lines_of("en", job=url)
+    assert f"ジョブ：{url}" in lines_of("ja", job=url)
+    assert not [line for line in lines_of("en") if line.startswith("Job:")]
 
 
 def test_a_host_that_can_be_reached_again_may_still_be_down() -> None:

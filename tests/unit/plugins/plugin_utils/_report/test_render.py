@@ -95,7 +95,9 @@ def step(module="node_process", data=None, **changes):
 
 
 def runs(*names):
-    return [incident_model.Run(name, "outage_recover.yml", None, "", "", True, False, None, None) for name in names]
+    return [
+        incident_model.Run(name, "outage_recover.yml", None, None, "", "", True, False, None, None) for name in names
+    ]
 
 
 def section(document, title):
