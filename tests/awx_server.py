@@ -72,6 +72,13 @@ APPROVAL_MESSAGES = {"running", "approved", "timed_out", "denied"}
 PLAYBOOK = re.compile(
     r"^\s*?-?\s*?(?:hosts|(ansible\.builtin\.)?import_playbook|(ansible\.builtin\.)?include):\s*?.*?$"
 )
+TEXT = re.compile(r"\{\{ (awx_texts[\w.]+) \}\}")
+# The fields of an approval node, which has no endpoint of its own for POST.
+APPROVAL_FIELDS: Dict[str, Dict[str, Any]] = {
+    "name": {"max_length": 512, "type": "string"},
+    "description": {"type": "string"},
+    "timeout": {"type": "integer"},
+}
 JSON_TYPES = {"string": str, "boolean": bool, "integer": int, "choice": (str, int), "id": int, "json": (dict, str)}
 
 
@@ -82,9 +89,35 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(node))
 
 
-def described() -> Object:
-    """Return the content of playbooks/vars/awx.yml, which describes the objects to create."""
-    loaded: Object = _Loader((ROOT / "playbooks" / "vars" / "awx.yml").read_text("utf-8")).get_single_data()
+def _loaded(name: str) -> Object:
+    loaded: Object = _Loader((ROOT / "playbooks" / "vars" / f"{name}.yml").read_text("utf-8")).get_single_data()
+    return loaded
+
+
+def texts(language: str) -> Object:
+    """Return the texts of the objects in a language. The names of the keys are joined by dots."""
+
+    def flat(value: Any, path: str) -> Object:
+        if not isinstance(value, dict):
+            return {path: value}
+        return {key: text for name, each in value.items() for key, text in flat(each, f"{path}.{name}").items()}
+
+    return flat(_loaded(f"awx_{language}")["awx_texts"], "awx_texts")
+
+
+def described(language: str = "en") -> Object:
+    """Return the content of playbooks/vars/awx.yml, which describes the objects to create, with texts in a language."""
+    known = texts(language)
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: filled(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [filled(each) for each in value]
+        named = TEXT.fullmatch(value) if isinstance(value, str) else None
+        return known[named.group(1)] if named else value
+
+    loaded: Object = filled(_loaded("awx"))
     return loaded
 
 
@@ -325,6 +358,9 @@ class Awx:
             return 204, None
         if method == "PATCH":
             changed = {**thing, **self._judged(kind, body, thing)}
+            if kind == "credential_types" and changed["inputs"] != thing["inputs"] and self._credentials_of(thing):
+                reason = "Modifications to inputs are not allowed for credential types that are in use"
+                raise Refused({"inputs": reason}, 403)
             self._judge(kind, changed)
             thing.update(changed)
         answer = dict(thing)
@@ -455,7 +491,7 @@ class Awx:
         """Return the fields of `body` that AWX stores. Raises Refused for an unknown field or an invalid value."""
         taken = {}
         for name, value in body.items():
-            field = FIELDS[kind].get(name)
+            field = (APPROVAL_FIELDS if kind == "approvals" else FIELDS[kind]).get(name)
             if field is None:
                 # AWX would ignore an unknown field. Here, the test must fail, because the field is probably misspelled.
                 if name not in ("managed", "type", "organization", "kind", "host_filter", "state"):
@@ -503,6 +539,10 @@ class Awx:
         ):
             raise Refused({"rrule": thing["rrule"]})
 
+    def _credentials_of(self, credential_type: Object) -> List[Object]:
+        credentials = self.objects["credentials"].values()
+        return [each for each in credentials if each["credential_type"] == credential_type["id"]]
+
     def _delete(self, kind: str, thing: Object) -> None:
         if any(template["id"] == thing["id"] for template, _left in self.running.values()):
             raise Refused({"error": "Resource is being used by running jobs."}, 409)
@@ -510,9 +550,7 @@ class Awx:
             # AWX deletes an inventory in the background. Until then, its name is in use.
             thing["pending_deletion"] = 3
             return
-        if kind == "credential_types" and any(
-            each["credential_type"] == thing["id"] for each in self.objects["credentials"].values()
-        ):
+        if kind == "credential_types" and self._credentials_of(thing):
             raise Refused("Credential types that are in use cannot be deleted", 403)
         for other, field in CASCADES.get(kind, []):
             for each in list(self.objects[other].values()):

@@ -17,7 +17,7 @@ from typing import Any, Iterator
 import ansible
 import pytest
 import yaml
-from awx_server import Awx, described
+from awx_server import Awx, described, texts
 
 from .conftest import on_screen
 
@@ -289,6 +289,41 @@ def test_a_success_is_reported_if_the_setting_says_so(controller: Controller) ->
     # Without the setting, AWX sends no notification of a success.
     controller.succeed()
     assert not awx.linked(awx.named("workflow_job_templates", "outage_workflow"), "notification_templates_success")
+
+
+def test_texts_are_in_the_language_of_the_setting(controller: Controller) -> None:
+    awx = controller.awx
+    refused = controller.configure(awx_language="fr")
+    assert refused.returncode != 0 and "awx_language is 'fr': must be en or ja" in refused.stdout
+    assert not awx.objects["organizations"]
+
+    controller.succeed()
+    # AWX refuses to change the fields of a credential type in use.
+    login = awx.named("credential_types", "ITSM service login")
+    awx.add("credentials", name="login", organization=login["id"], credential_type=login["id"])
+    controller.succeed(awx_language="ja")
+    ours, mark = described("ja"), described()["awx_mark"]
+    recover = awx.named("job_templates", "outage_recover")
+    (template,) = (each for each in ours["awx_job_templates"] if each["name"] == "outage_recover")
+    assert recover["description"] == f"{template['description']} {mark}"
+    asked = [question["question_name"] for question in awx.surveys[recover["id"]]["spec"]]
+    assert asked == [ours["awx_questions"][name]["question_name"] for name in template["survey"]]
+    failed = awx.named("notification_templates", "ITSM runbook failed")
+    assert failed["messages"]["error"]["message"] == "{{ job_friendly_name }} {{ job.name }} が失敗しました"
+    (approval,) = awx.objects["approvals"].values()
+    assert approval["name"] == "ITSM-Sec Nexus のクリーンスタート"
+    source = awx.named("inventory_sources", ours["awx_inventory_source"])
+    assert source["description"] == f"プロジェクトの inventories/production/hosts.yml。 {mark}"
+    # No English description is left, and a second run changes nothing.
+    english = {each for each in texts("en").values() if "{{" not in each}
+    described_in_english = [
+        (kind, thing.get("name"))
+        for kind, things in awx.objects.items()
+        for thing in things.values()
+        if thing.get("description", "").removesuffix(f" {mark}") in english
+    ]
+    assert described_in_english == []
+    assert "changed: " not in controller.succeed(awx_language="ja")
 
 
 def test_a_failed_project_update_is_reported(controller: Controller) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, List, Set
 
 import pytest
 import yaml
-from awx_server import could_be_playbook, described
+from awx_server import TEXT, could_be_playbook, described, rendered, texts
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 
@@ -52,7 +52,8 @@ def text_of(*folders: str) -> str:
         path.read_text(encoding="utf-8")
         for folder in folders
         for path in sorted((ROOT / folder).rglob("*"))
-        if path.suffix in {".yml", ".py", ".j2"} and path.name not in {"argument_specs.yml", "awx.yml"}
+        if path.suffix in {".yml", ".py", ".j2"}
+        and path.name not in {"argument_specs.yml", "awx.yml", "awx_en.yml", "awx_ja.yml"}
     )
 
 
@@ -101,6 +102,34 @@ def test_names_of_templates_are_unique() -> None:
     names = [*TEMPLATES, DATA["awx_workflow"]["name"], DATA["awx_project"], DATA["awx_inventory_source"]]
     repeated = sorted({name for name in names if names.count(name) > 1})
     assert repeated == [], f"{PLACE} has more than one object named {', '.join(repeated)}"
+
+
+def test_both_languages_have_the_same_texts() -> None:
+    english, japanese = texts("en"), texts("ja")
+    assert list(english) == list(japanese)
+    wrong = [f"{key} is empty" for known in (english, japanese) for key, text in known.items() if not text.strip()]
+    untranslated = [key for key, text in japanese.items() if not re.search("[\u3041-\u30fa\u4e00-\u9fff]", text)]
+    wrong += [f"{key} in awx_ja.yml is not Japanese" for key in untranslated]
+    for key, text in english.items():
+        expressions = [sorted(re.findall(r"\{\{.*?\}\}", each)) for each in (text, japanese[key])]
+        wrong += [f"{key} has other expressions in Japanese"] if expressions[0] != expressions[1] else []
+    assert wrong == [], "\n".join(wrong)
+
+
+def test_every_text_is_used_and_exists() -> None:
+    places = ("playbooks/vars/awx.yml", "playbooks/tasks/awx_present.yml")
+    used = {name for place in places for name in TEXT.findall((ROOT / place).read_text("utf-8"))}
+    assert used == set(texts("en"))
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_awx_can_evaluate_the_texts_of_notifications(language: str) -> None:
+    for template in described(language)["awx_notification_templates"]:
+        for event, messages in template["messages"].items():
+            approval = event == "workflow_approval"
+            for each in messages.values() if approval else [messages]:
+                told = [rendered(text, approval=approval, artifacts={}) for text in each.values()]
+                assert all(told) and "{" not in "".join(told), template["name"]
 
 
 def differences(place: str, found: Any, expected: Any) -> List[str]:
