@@ -77,6 +77,19 @@ def everything(drill: Drill) -> str:
     )
 
 
+def wait_until_it_answers(drill: Drill) -> None:
+    """Wait for the service. If it does not answer, the error shows the unit, its last lines and the refusal."""
+    unit = drill.service.unit
+    try:
+        runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")
+    except AssertionError as error:
+        shown = drill.host.run(
+            f"systemctl status --no-pager --lines=30 {unit}; cat {STATE_DIR}/refusal-{unit}.json; "
+            f"cut --delimiter== --fields=1 {drill.service.environment}"
+        )
+        raise AssertionError(f"{error}\n{shown.stdout}{shown.stderr}") from None
+
+
 @pytest.fixture(scope="module")
 def before(drill: Drill) -> str:
     assert runs.run(drill, "first", playbook="outage_detect") == 0
@@ -117,7 +130,7 @@ def test_no_row_is_lost_and_no_sound_database_is_refused(drill: Drill, installed
 def test_a_refusal_is_no_restart_loop_and_the_next_run_finds_its_incident(drill: Drill, installed: str) -> None:
     unit, database = drill.service.unit, drill.service.database
     drill.host.check_output(f"rm -f {STATE_DIR}/refusal-*; systemctl restart {unit}")
-    runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")
+    wait_until_it_answers(drill)
     drill.host.check_output(f"mkdir /root/kept-files && cp -a {database} {database}-wal /root/kept-files/")
     drill.host.check_output(f"systemctl kill --kill-whom=main --signal=SIGKILL {unit}; rm {database}-wal")
     runs.wait_for(lambda: refused(drill) >= 1, "the guard refuses the start")
@@ -152,7 +165,7 @@ def test_a_refusal_is_no_restart_loop_and_the_next_run_finds_its_incident(drill:
         f"systemctl stop {unit}; rm -f {database}*; cp -a /root/kept-files/* $(dirname {database})/; "
         f"systemctl reset-failed {unit}; systemctl start {unit}"
     )
-    runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")
+    wait_until_it_answers(drill)
     assert runs.run(drill, "restored") == 0, drill.screen("restored")
     assert runs.open_incident(drill) is None
 
@@ -207,7 +220,7 @@ def test_a_kill_by_the_kernel_is_recorded(drill: Drill, installed: str) -> None:
     drill.host.check_output(f"echo NEXUS_DEMO_FAULTS=on >> {service.environment}")
     try:
         drill.host.check_output(f"systemctl reset-failed {service.unit}; systemctl restart {service.unit}")
-        runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")
+        wait_until_it_answers(drill)
         running = drill.host.check_output(f"systemctl show --property=InvocationID --value {service.unit}")
         leak = ["podman", "exec", drill.container, "/opt/drill/bin/leak"]
         subprocess.run([BOUND_MEMORY, drill.container, *leak], check=True)
