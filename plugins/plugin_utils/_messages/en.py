@@ -144,7 +144,7 @@ SENTENCES: Dict[str, str] = {
     "data_loss.suspected.accepted": "SUSPECTED. A person has accepted this damage",
     "data_loss.unknown": "unknown ({why})",
     "data_loss.untouched": "{verdict}. The service was not started",
-    "uncounted.uncounted": "the recovery of the database could not count the rows that it lost",
+    "uncounted.uncounted": "the recovery of the database could not determine whether rows were lost",
     "uncounted.not_counted": "the rows were not counted",
     "uncounted.not_before": "the rows were not counted before the recovery",
     "uncounted.not_after": "the rows were not counted after the recovery",

@@ -130,7 +130,7 @@ SENTENCES: Dict[str, str] = {
     "data_loss.suspected.accepted": "疑いあり。この損傷は担当者が了承済みです",
     "data_loss.unknown": "不明（{why}）",
     "data_loss.untouched": "{verdict}（サービスは起動していません）",
-    "uncounted.uncounted": "データベースの復旧で失われた行数を集計できませんでした",
+    "uncounted.uncounted": "データベースの復旧では、行が失われたかどうかを判定できませんでした",
     "uncounted.not_counted": "行数を集計していません",
     "uncounted.not_before": "復旧前の行数を集計していません",
     "uncounted.not_after": "復旧後の行数を集計していません",

@@ -159,7 +159,9 @@ def _other_method(seen: Mapping[str, Any], recovery: Mapping[str, Any], *, targe
     possible = [each for each in recovery.get("possible") or [] if undecided or each != recovery.get("method")]
     run = next_steps.command(next_steps.DATABASE, target)
     if possible:
-        options = next_steps.options({"database_recovery_method": possible[0]}, "")
+        # A checkpoint brings no missing rows back, and a backup may contain them.
+        method = next(each for each in ("backup", *possible) if each in possible) if undecided else possible[0]
+        options = next_steps.options({"database_recovery_method": method}, "")
         if undecided:
             return next_steps.to_database("fewer_rows_possible", target=target, manager=manager, options=options)
         run = next_steps.command(next_steps.DATABASE, target, options)

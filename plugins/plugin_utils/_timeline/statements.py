@@ -69,7 +69,7 @@ class Facts:
     replaced: bool = False
     # True if a database recovery in this incident reported that rows were lost.
     lost: bool = False
-    # True if a database recovery in this incident could not count the lost rows.
+    # True if a database recovery in this incident could not determine whether rows were lost.
     uncounted: bool = False
     # True if the service answered the last probe since its last start or stop, even if the login failed.
     answers: Optional[bool] = None

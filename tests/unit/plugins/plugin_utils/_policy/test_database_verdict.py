@@ -111,6 +111,14 @@ NEXT_STEPS = [
         "No other method is possible",
     ),
     (
+        {
+            "error": "fewer",
+            "recovery": {**KEPT, "method": "checkpoint", "possible": ["checkpoint", "salvage", "backup"]},
+            "triage": FEWER,
+        },
+        "for example: ansible-playbook playbooks/database_recover.yml -e database_recovery_method=backup",
+    ),
+    (
         {"error": "fewer", "recovery": {**KEPT, "method": "checkpoint", "possible": ["checkpoint"]}, "triage": FEWER},
         "2. If they were not, choose a method, for example: ansible-playbook playbooks/database_recover.yml -e "
         "database_recovery_method=checkpoint",

@@ -544,7 +544,7 @@ def test_rows_that_the_recovery_could_not_count_are_not_declared_safe_by_a_later
     incident = of_runs({**LOST, "data_loss": "unknown", **by_recovery}, {**LATER, "outcome": "recovered"})
     assert incident.statements["data_loss"] == {"value": "unknown", "why": "uncounted"}
     assert prose_data.data_loss(EN, incident) == (
-        "unknown (the recovery of the database could not count the rows that it lost)"
+        "unknown (the recovery of the database could not determine whether rows were lost)"
     )
     assert prose_data.rows(EN, incident).startswith("not all tables could be counted; ")
 
