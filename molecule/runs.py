@@ -25,6 +25,11 @@ from drills import STATE_DIR, Drill
 PATIENCE = 180.0
 
 
+# The task that saves the evidence and starts the service. Before this task, a run has only opened the incident and
+# cancelled systemd's restart.
+FIRST_RESPONSE = "Save the evidence, and start the service if there is no reason not to"
+
+
 class Run:
     """A playbook run that has been started. `shared/recover` describes the files that are named after the run."""
 
@@ -35,14 +40,16 @@ class Run:
         *arguments: str,
         playbook: str = "outage_recover",
         environment: dict[str, str] | None = None,
+        pause_before: str = "",
     ) -> None:
         project = drill.output.parents[1]
         self.log = drill.output / f"{name}.log"
         self.process = subprocess.Popen(
             [project / "molecule/shared/recover", drill.name, name, f"playbooks/{playbook}.yml", *arguments],
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, **(environment or {}), "DRILL_PAUSE_BEFORE": pause_before},
         )
+        self.pause_before = pause_before
 
     @property
     def running(self) -> bool:
@@ -52,11 +59,17 @@ class Run:
         return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
 
     def reach(self, task: str) -> None:
-        """Wait until the run starts the given task."""
-        give_up = time.monotonic() + PATIENCE
+        """Wait until the screen shows the given task. The task may already have ended."""
         # Ansible may show text in parentheses after the name of the task.
-        begun = re.compile(re.escape(task) + r"(?: \([^()\n]*\))?\] \*\*")
-        while not begun.search(self.screen()):
+        self._show(re.compile(re.escape(task) + r"(?: \([^()\n]*\))?\] \*\*"), task)
+
+    def pause(self) -> None:
+        """Wait until the run pauses before the task `pause_before`. The previous task has ended."""
+        self._show(re.compile("^PAUSED BEFORE: " + re.escape(self.pause_before) + "$", re.MULTILINE), self.pause_before)
+
+    def _show(self, text: re.Pattern[str], task: str) -> None:
+        give_up = time.monotonic() + PATIENCE
+        while not text.search(self.screen()):
             assert self.running, f"the run ended before the task {task!r}\n{self.screen()}"
             assert time.monotonic() < give_up, f"the run has not reached the task {task!r}\n{self.screen()}"
             time.sleep(0.02)

@@ -39,9 +39,8 @@ def test_service_recovers_without_a_controller(drill: Drill, client: outside.Cli
     drill.host.check_output("/opt/drill/bin/restart-after 30")
     killed_at = time.time()
     runs.kill_service(drill)
-    dead = runs.Run(drill, f"{number}-dead")
-    # The controller is killed during the first task after the probe.
-    dead.reach("Open the incident or continue the open one")
+    dead = runs.Run(drill, f"{number}-dead", pause_before=runs.FIRST_RESPONSE)
+    dead.pause()
     dead.kill()
     died_at = time.time()
     assert "PLAY RECAP" not in dead.screen()

@@ -102,9 +102,8 @@ def test_third_run_waits_and_then_has_nothing_to_do(drill: Drill, story: Story) 
 
 def test_incident_of_a_dead_run_is_closed_as_resolved_manually(drill: Drill, story: Story) -> None:
     runs.kill_service(drill)
-    dead = runs.Run(drill, "dead")
-    # After this task, the first response starts the service.
-    dead.reach("Open the incident or continue the open one")
+    dead = runs.Run(drill, "dead", pause_before=runs.FIRST_RESPONSE)
+    dead.pause()
     dead.kill()
     waiting = start_waiting(drill, "heir")
     drill.host.check_output(f"systemctl start {RUNBOOK.unit}")
