@@ -43,6 +43,11 @@ SENTENCES: Dict[str, str] = {
     "doc.clock_ahead": "ホストの時計はコントローラーより{apart}進んでいます。タイムラインには両方の時刻が含まれます。",
     "doc.clock_behind": "ホストの時計はコントローラーより{apart}遅れています。タイムラインには両方の時刻が含まれます。",
     "doc.begin_read_from": "停止開始時刻の根拠：{source}。",
+    "doc.begin_earlier": (
+        "停止は、最後の正常応答の後、最大{uncertain}早く始まった可能性があります。"
+        "所要時間は、最初の異常から数えています。"
+    ),
+    "doc.rung_took": "結果判明まで{took}",
     "doc.mark.last_good": "最後の正常応答",
     "doc.mark.degraded": "機能低下の検知",
     "doc.mark.started": "停止開始",

@@ -261,7 +261,7 @@ def _climb(words: Words, climb: prose_ladder.Climb) -> Climb:
         name=climb.name,
         on_rung=rung is not None,
         held=prose_ladder.held(words, rung) if rung else "",
-        took=words.duration(rung.seconds) if rung and rung.seconds is not None else "",
+        took=words.say("doc.rung_took", took=words.duration(rung.seconds)) if rung and rung.seconds is not None else "",
         reason=prose_ladder.why(words, rung) if rung else "",
         facts=climb.facts,
     )

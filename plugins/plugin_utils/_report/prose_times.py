@@ -14,6 +14,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
+# Shorter durations, in seconds, are shown as 0.0 s.
+_NOTICEABLE = 0.05
+
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
@@ -82,16 +85,19 @@ def outage(words: Words, incident: incident_model.Incident) -> str:
         told = words.say("so_far", outage=told)
     if spans.uncertain is None:
         return words.say("outage.begin_unsure", outage=told)
-    if spans.uncertain < 0.05:
+    if spans.uncertain < _NOTICEABLE:
         return told
     return words.say("outage.at_most", outage=told, uncertain=words.duration(spans.uncertain))
 
 
 def sources(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return notes about the times: the source of the start, an estimated end, or a difference between the clocks."""
+    """Return notes about the times: how exact the start and the end are, and the difference between the clocks."""
     times, told = incident.times, []
     if times.started_from:
         told.append(words.say("doc.begin_read_from", source=words.name("source", times.started_from)))
+    uncertain = incident.durations.uncertain or 0.0
+    if uncertain >= _NOTICEABLE and not incident.answered and incident.outcome != "unreachable":
+        told.append(words.say("doc.begin_earlier", uncertain=words.duration(uncertain)))
     if times.mitigated_estimated:
         told.append(words.say("doc.end_estimated", source=words.name("source", times.mitigated_from or "unknown")))
     if times.clocks_apart is not None:
