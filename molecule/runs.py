@@ -27,7 +27,7 @@ PATIENCE = 180.0
 
 # The task that saves the evidence and starts the service. Before this task, a run has only opened the incident and
 # cancelled systemd's restart.
-FIRST_RESPONSE = "Save the evidence, and start the service if there is no reason not to"
+FIRST_RESPONSE = "Save the evidence, and start the service unless a check forbids it"
 
 
 class Run:

@@ -86,7 +86,7 @@ options:
     type: str
     default: ""
   evidence_limit:
-    description: Maximum size of the evidence of one incident, in bytes. The limit applies to all triage runs of the
+    description: Maximum size of the evidence for each incident, in bytes. The limit applies to all triage runs of the
       incident together.
     type: int
     default: 20971520

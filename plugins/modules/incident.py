@@ -431,7 +431,7 @@ last_exit:
   type: dict
   version_added: 0.2.0
 takeover:
-  description: The takeover of the unit from systemd, or V(null) if the module did not take over the unit. The keys are
+  description: How the module took over the unit from systemd, or V(null) if it did not take it over. The keys are
     C(unit), C(at), C(sub_state) and C(timer).
   returned: always
   type: dict

@@ -142,7 +142,7 @@ last_exit:
   returned: always
   type: dict
 takeover:
-  description: The takeover of the unit from systemd, or V(null) if no run took over the unit. The keys are C(unit),
+  description: How a run took over the unit from systemd, or V(null) if no run took it over. The keys are C(unit),
     C(at), C(sub_state) and C(timer).
   returned: always
   type: dict

@@ -222,8 +222,8 @@ facts:
       type: dict
     health:
       description: >-
-        The answers to the health requests to O(health_path), one for each port. The requests are the same as those of
-        M(itsm_nexus.runbook.health_probe). Each answer has C(name) (V(https), V(http)), C(url), C(ok), C(status) and
+        The responses to the health requests for O(health_path), one for each port. The requests are the same as in
+        M(itsm_nexus.runbook.health_probe). Each response has C(name) (V(https), V(http)), C(url), C(ok), C(status) and
         C(error). C(messages) contains C(error) in translatable form, with its message C(id).
       type: list
       elements: dict

@@ -184,7 +184,7 @@ def _plain_spellings(value: str) -> Set[str]:
     """Return the lower-case forms of the value to search for in the copies."""
     values = {value, "".join(value.splitlines())}
     values.update(line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE)
-    # A value that itself looks escaped is decoded together with the text, so the decoded forms of the value are added.
+    # If a value contains escapes, the copies of the text contain its decoded forms, so search for these too.
     for item in sorted(values):
         copy = _Copy(item).without_escapes()
         while copy is not None:

@@ -42,7 +42,7 @@ EMPTY: Dict[str, Any] = {
     "attempts": [],
     "starts": [],
     "cause": None,
-    # The takeover of the unit by a run, and the last exit before it. See _incident/takeover.py.
+    # How a run took over the unit, and the last exit before that. See _incident/takeover.py.
     "last_exit": None,
     "takeover": None,
     # The times (from, until) at which a takeover killed the service's processes.

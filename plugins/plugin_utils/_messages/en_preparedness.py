@@ -124,7 +124,7 @@ SENTENCES: Dict[str, str] = {
     "ready.versions.soon": "support ends soon: {versions}",
     "ready.versions.soon.do": "Plan an upgrade",
     "ready.versions.no_version": "the version of {program} is unknown",
-    "ready.versions.unknown": "the end of support of {program} {version} is unknown",
+    "ready.versions.unknown": "the end-of-support date of {program} {version} is unknown",
     # The checks of the service and its data.
     "ready.settings.ok": "the variables of the service are valid on this host",
     "ready.settings.invalid": "{problems:;}",

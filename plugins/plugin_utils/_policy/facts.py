@@ -18,7 +18,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons
 
 # The severity and the outcome of a service that answers but is not ready.
 DEGRADED = "degraded"
-# After a person has released the service, the summary of a finding about damage is one of these.
+# The summaries of a finding that describes damage, after a person has released the service.
 ACCEPTED, NOT_ACCEPTED = "finding.accepted", "finding.not_accepted"
 UNKNOWN_CAUSE: Mapping[str, Any] = {
     "cause": "unknown",
