@@ -733,6 +733,68 @@ def test_only_a_refusal_has_the_exit_code_for_a_refusal(config):
     assert missing.returncode not in (0, 77)
 
 
+def start_while_an_end_is_due(config, save):
+    """Run the guard before the keeper has saved the end of the last process. Return the exit code and the duration.
+
+    `save` is called after 0.2 seconds.
+    """
+    path = Path(config.state_dir) / "config.json"
+    path.write_text(json.dumps(config._asdict()))
+    begun = time.monotonic()
+    command = [sys.executable, "-I", "-S", "-E", "-B", str(FILES / "run.py"), "start_guard", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        time.sleep(0.2)
+        save()
+        return process.wait(10), time.monotonic() - begun
+
+
+def foreign_to_the_saved_end(config):
+    """Let a process run with a WAL that the saved end of the process before it does not know."""
+    samples.crashed(config.database)
+    assert end(config)
+    known = json.loads(Path(config.known).read_text())
+    known["end"]["frames"]["salts"] = [1, 2]
+    Path(config.known).write_text(json.dumps(known))
+    assert keep(config, "start", invocation=SECOND, boot=common.boot_id())
+    assert judged(config) == "wal_foreign"
+
+
+def test_a_start_just_after_an_end_waits_until_the_end_is_saved(config):
+    foreign_to_the_saved_end(config)
+    code, seconds = start_while_an_end_is_due(config, lambda: end(config, invocation=SECOND, boot=common.boot_id()))
+    assert code == 0 and 0.2 <= seconds < 0.2 + guard._PATIENCE
+
+
+def test_a_doubt_stays_if_no_end_is_saved(config):
+    foreign_to_the_saved_end(config)
+    code, seconds = start_while_an_end_is_due(config, lambda: None)
+    assert code == guard.REFUSED and seconds >= guard._PATIENCE
+
+
+def test_a_doubt_does_not_wait_for_an_end_of_an_earlier_boot(config):
+    foreign_to_the_saved_end(config)
+    known = json.loads(Path(config.known).read_text())
+    known["start"]["boot"] = "earlier"
+    assert guard.end_is_due({**known, "start": {**known["start"], "boot": common.boot_id()}})
+    assert not guard.end_is_due(known)
+
+
+def test_a_wal_that_is_deleted_just_after_the_end_is_missed(config):
+    """For example, a person runs: systemctl stop itsm; rm itsm.db-wal; systemctl start itsm."""
+    samples.closed(config.database)
+    assert end(config)
+    samples.crashed(config.database)
+    assert keep(config, "start", invocation=SECOND, boot=common.boot_id())
+    last = common.examine(config.database, compare=True)
+    os.unlink(f"{config.database}-wal")
+    assert judged(config) is None
+    code, _seconds = start_while_an_end_is_due(
+        config, lambda: end(config, invocation=SECOND, boot=common.boot_id(), state=common.summary(last))
+    )
+    assert code == guard.REFUSED
+    assert judged(config) == "wal_missing"
+
+
 def test_the_recorder_always_ends_with_success(config):
     assert run("restart_recorder", config, SERVICE_RESULT="signal").returncode == 0
     broken = subprocess.run([sys.executable, str(FILES / "run.py"), "restart_recorder", "/nonexistent"], check=False)

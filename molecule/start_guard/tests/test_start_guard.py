@@ -127,6 +127,19 @@ def test_no_row_is_lost_and_no_sound_database_is_refused(drill: Drill, installed
     assert without["doubtful"] == 0 or without["started_doubtful"] > 0
 
 
+def test_a_wal_deleted_just_after_a_stop_is_refused(drill: Drill, installed: str) -> None:
+    unit, database = drill.service.unit, drill.service.database
+    # The demo service does not checkpoint the WAL when it stops.
+    drill.host.check_output(
+        f"rm -f {STATE_DIR}/refusal-*; systemctl stop {unit}; mv {database}-wal /root/; systemctl start {unit}; "
+        "test -s /root/*-wal"
+    )
+    assert refused(drill) == 1
+    assert output(drill, f"cat {STATE_DIR}/refusal-{unit}.json")["code"] == "wal_missing"
+    drill.host.check_output(f"mv /root/*-wal {database}-wal && systemctl start {unit}")
+    wait_until_it_answers(drill)
+
+
 def test_a_refusal_is_no_restart_loop_and_the_next_run_finds_its_incident(drill: Drill, installed: str) -> None:
     unit, database = drill.service.unit, drill.service.database
     drill.host.check_output(f"rm -f {STATE_DIR}/refusal-*; systemctl restart {unit}")
@@ -160,10 +173,11 @@ def test_a_refusal_is_no_restart_loop_and_the_next_run_finds_its_incident(drill:
     # The service answers, and the damage that was accepted is still reported.
     assert runs.run(drill, "recovered") in (0, 2)
     drill.assert_serves()
-    # Later, the person restores the files.
+    # Later, the person restores the files. With `touch`, the guard sees that the database has been replaced, even if
+    # the copy has the inode number of the deleted file.
     drill.host.check_output(
         f"systemctl stop {unit}; rm -f {database}*; cp -a /root/kept-files/* $(dirname {database})/; "
-        f"systemctl reset-failed {unit}; systemctl start {unit}"
+        f"touch {database}; systemctl reset-failed {unit}; systemctl start {unit}"
     )
     wait_until_it_answers(drill)
     assert runs.run(drill, "restored") == 0, drill.screen("restored")

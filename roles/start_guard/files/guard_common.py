@@ -127,6 +127,12 @@ def known_state(path: str, *, database: str) -> Dict[str, Any]:
     return known if known.get("path") == database else {}
 
 
+def boot_id() -> str:
+    """Return the ID of this boot. Raises OSError."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+        return stream.read().strip()
+
+
 def now() -> str:
     """Return the current time (UTC), for example 2026-03-02T01:02:03.456Z."""
     return iso(time.time_ns())

@@ -57,12 +57,6 @@ _ENDED = ("stop-post", "final", "auto-restart", "failed", "dead")
 _CODES = {"1": "exited", "2": "killed", "3": "dumped"}
 
 
-def boot_id() -> str:
-    """Return the ID of this boot."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
-        return stream.read().strip()
-
-
 def properties_of(unit: str) -> Dict[str, str]:
     """Return the unit's properties, or an empty dict if systemd does not answer."""
     argv = ["systemctl", "show", f"--property={','.join(_PROPERTIES)}", "--", unit]
@@ -532,7 +526,7 @@ def _keep(config: common.Config) -> Tuple[Dict[str, Any], bool]:
     with os.fdopen(os.dup(0), "rb") as stream:
         message, parts = receive(stream)
     signal.setitimer(signal.ITIMER_REAL, 0)
-    keeper = Keeper(config, properties=properties_of(config.unit), boot=boot_id())
+    keeper = Keeper(config, properties=properties_of(config.unit), boot=common.boot_id())
     signal.setitimer(signal.ITIMER_REAL, _SAVING)
     saved = keeper.keep(message, parts)
     signal.setitimer(signal.ITIMER_REAL, 0)

@@ -28,6 +28,8 @@ REFUSED = 77
 # Maximum duration in seconds. If a disk does not answer and there is no doubt yet, the unit is started.
 _DEADLINE = 2.0
 _MOST_EVIDENCE = 8 << 20
+# The keeper saves an end less than 0.1 seconds after it was reported. On a busy host, it may take longer.
+_PATIENCE = 0.7
 # Maximum number of repeated checks if the files change during a check.
 _ATTEMPTS = 5
 _HELD = "zz-held-"
@@ -258,6 +260,37 @@ def _short(state: Mapping[str, Any]) -> Optional[Doubt]:
     return Doubt("truncated", f"{state['path']} has {there} of {wanted} pages, and the WAL lacks {missing} of them")
 
 
+def end_is_due(known: Mapping[str, Any]) -> bool:
+    """Return True if the keeper has not saved the end of the last process yet.
+
+    After a reboot, the end of the earlier process is not reported.
+    """
+    start, end = known.get("start") or {}, known.get("end") or {}
+    is_open = bool(start.get("invocation")) and start["invocation"] != end.get("invocation")
+    return is_open and start.get("boot") == common.boot_id()
+
+
+def needs_the_end(state: Mapping[str, Any], doubt: Optional[Doubt]) -> bool:
+    """Return True if the decision may depend on the state of the files when the last process ended.
+
+    A doubt may be wrong if an earlier end was used. Without a doubt, a WAL with transactions may be missing.
+    """
+    committed = state["frames"] is not None and state["frames"].committed
+    return doubt is not None or (state["database"] is not None and not committed)
+
+
+def await_end(config: common.Config, known: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the known state as soon as it contains the end of the last process, or when the patience ends.
+
+    systemd may start the next process before the keeper has saved the end of the last one.
+    """
+    give_up = time.monotonic() + _PATIENCE
+    while end_is_due(known) and time.monotonic() < give_up:
+        time.sleep(0.005)
+        known = common.known_state(config.known, database=config.database) or known
+    return known
+
+
 def hold_of(unit: str, folders: Any = _DROPIN_FOLDERS) -> Optional[Doubt]:
     """Return a doubt if a hold on the unit exists on disk, even if systemd has not read it yet."""
     for folder in folders:
@@ -379,6 +412,9 @@ def main(arguments: List[str]) -> int:
     alarm.note(hold)
     try:
         state, doubt = decide(config.database, known, note=lambda found: alarm.note(found or hold))
+        if not alarm.show and needs_the_end(state, doubt) and end_is_due(known):
+            known = await_end(config, known)
+            state, doubt = decide(config.database, known, note=lambda found: alarm.note(found or hold))
         doubt = doubt or hold
         about: Dict[str, Any] = {
             "kind": "start" if doubt is None else "refused",
