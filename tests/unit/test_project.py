@@ -52,6 +52,7 @@ FOUND_BY_FOLDER = (
     r"(demo/service/backend|molecule/other_service/desk)/migrations/",  # knex
     r"inventories/[^/]+/(hosts\.yml|(group|host)_vars/)",  # ansible-playbook -i
     r"molecule/[^/]+/(molecule\.yml|tests/test_)",  # molecule
+    r"molecule/shared/callback_plugins/",  # Ansible, by the folder
     r"plugins/(action|callback|doc_fragments|filter|modules)/",  # Ansible, by the name of the plugin
     r"requirements-\w+\.txt$",  # the Makefile
     r"roles/escalation/tasks/channels/",  # the escalation role, by the type of the channel
