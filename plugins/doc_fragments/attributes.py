@@ -13,7 +13,7 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options: {}
 requirements:
-  - Python 3.8 or later where the module runs
+  - Python 3.8 or later on the machine where the module runs
 attributes:
   check_mode:
     description: In check mode, the module changes nothing on the host and returns what a run would do.
@@ -32,7 +32,7 @@ attributes:
     INFO_MODULE = r"""
 options: {}
 requirements:
-  - Python 3.8 or later where the module runs
+  - Python 3.8 or later on the machine where the module runs
 attributes:
   check_mode:
     description: In check mode, the module changes nothing on the host and returns what a run would do.

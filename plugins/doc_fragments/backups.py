@@ -16,7 +16,7 @@ options:
     description:
       - Folders in which to search for backups, in addition to the database's folder.
       - The verified backups that M(itsm_nexus.runbook.scheduled_backup) has listed in O(state_dir) are also examined,
-        whichever folder they are in.
+        regardless of their folder.
       - If the time of the first migration in a backup differs from that in the last sound database, the backup belongs
         to another database and is not used.
     type: list

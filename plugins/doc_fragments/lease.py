@@ -34,7 +34,7 @@ class ModuleDocFragment:
 options:
   run:
     description:
-      - The id of the run that calls this module, as returned in RV(itsm_nexus.runbook.incident#module:run). While the
+      - The ID of the run that calls this module, as returned in RV(itsm_nexus.runbook.incident#module:run). While the
         module is running, no other run can take over the host. When the module ends, it renews the run's lease. If
         another run has already taken the lease, the module fails without changing anything.
       - If empty, the lease is not checked.

@@ -47,8 +47,8 @@ options:
   health_path:
     description:
       - Path of the health request. If empty, no request is sent.
-      - If the service rejects the request or answers with an HTML page, but everything else is healthy, the path is
-        probably wrong. The finding is then V(config_mismatch), and no rung is tried.
+      - If the service rejects the request or returns an HTML page, but everything else is healthy, the path is probably
+        wrong. The finding is then V(config_mismatch), and no rung is tried.
       - A request counts as rejected if the status is between 300 and 499, except 408 and 429.
     type: str
     default: ""
@@ -72,7 +72,7 @@ options:
   silent:
     description:
       - Whether all earlier probes timed out. See RV(itsm_nexus.runbook.health_probe#module:silent). If true, the module
-        waits only 0.5 seconds for each answer.
+        waits only 0.5 seconds for each response.
     type: bool
     default: false
     version_added: 0.2.0
@@ -82,7 +82,7 @@ options:
     elements: str
     default: []
   incident:
-    description: Id of the incident for which to save the evidence. If empty, no evidence is saved.
+    description: ID of the incident for which to save the evidence. If empty, no evidence is saved.
     type: str
     default: ""
   evidence_limit:

@@ -17,7 +17,7 @@ DOCUMENTATION = r"""
 short_description: Watch the service and report each outage once
 description:
   - Probes the service every few seconds and counts consecutive failures. Sends an event only if an action is needed,
-    not for every answer.
+    not for every response.
   - C(event.outage.act) is the action. It is V(triage) after O(warning_after) consecutive failures, and V(recover) after
     O(critical_after) consecutive failures, or as soon as a probe fails and the process is gone. It is V(restored) after
     O(restored_after) consecutive healthy responses. During an outage, no event is repeated unless O(again_after) is
@@ -55,7 +55,7 @@ options:
     type: float
     default: 5
   ok_statuses:
-    description: Values of C(status) in the answer that mean healthy (case-insensitive).
+    description: Values of C(status) in the response that mean healthy (case-insensitive).
     type: list
     elements: str
     default: [ok]
