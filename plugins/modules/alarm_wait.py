@@ -14,8 +14,8 @@ author:
 description:
   - Waits for an HTTP POST request to a Unix socket. The playbook C(outage_armed.yml) uses this module, so
     that Ansible is already running when the alarm arrives.
-  - Answers with status 202 only if the run still exists and therefore continues. Otherwise, the sender gets another
-    status or no answer, and must start a recovery itself.
+  - Responds with status 202 only if the run still exists and therefore continues. Otherwise, the sender receives
+    another status or no response, and must start a recovery itself.
   - Runs on the controller.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -50,7 +50,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 alarmed:
-  description: True if an alarm arrived. False if there was none within O(timeout).
+  description: True if an alarm arrived, false if none arrived within O(timeout).
   returned: success
   type: bool
   sample: true

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: first_response
-short_description: Save the evidence of a crash, start the service if nothing rules this out, and find the cause
+short_description: Save the evidence of a crash, start the service if nothing rules out a start, and find the cause
 version_added: 0.2.0
 description:
-  - Does the same as M(itsm_nexus.runbook.triage_info), in two steps. If the process of the service is gone, the module
-    first collects the facts that a start would change, and the facts that can block a start. It saves this evidence.
-    If nothing rules out a start, it starts the service. Then it collects the other facts, with a low priority.
-  - The module starts nothing if anything is in doubt, for example if the database was not checked completely, if a
-    finding blocks the start or may need a remedy first, if the service is held, or if the incident already has an
-    attempt. The result is then the same as that of M(itsm_nexus.runbook.triage_info).
+  - Does the same as M(itsm_nexus.runbook.triage_info), in two steps. If the service's process is gone, the module first
+    collects the facts that a start would change, and the facts that can block a start. It saves these facts as
+    evidence. If nothing rules out a start, it starts the service. Then it collects the other facts with low priority.
+  - The module does not start the service if anything is in doubt. Examples are an incomplete check of the database, a
+    finding that blocks the start or may need a remedy first, a hold on the service, or an earlier attempt in the
+    incident. The result is then the same as that of M(itsm_nexus.runbook.triage_info).
   - The module makes the same checks as M(itsm_nexus.runbook.triage_info), and starts the service in the same way as
     M(itsm_nexus.runbook.node_process). The start is recorded in the incident.
-  - After the start, the module waits at most O(part_timeout) seconds for the first healthy answer. Use
+  - After the start, the module waits at most O(part_timeout) seconds for the first healthy response. Use
     M(itsm_nexus.runbook.health_probe) to check whether the service is healthy.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -72,8 +72,8 @@ response:
       contains this reason as a translatable message. Otherwise, C(why_not) is V(null).
     - C(attempt) is the recorded attempt (C(rung), C(started_at)), and C(process) is the result of the start, as
       M(itsm_nexus.runbook.node_process) returns it. Both are V(null) if nothing was started.
-    - C(answered_at) is the time of the first healthy answer, or V(null) if none was seen.
-    - If the process was still there, the dictionary is empty.
+    - C(answered_at) is the time of the first healthy response, or V(null) if there was none.
+    - If the service's process still existed, the dictionary is empty.
   returned: success
   type: dict
 findings:

@@ -12,8 +12,8 @@ version_added: 0.1.0
 description:
   - Probes all endpoints of the service in parallel, checks its process, and repeats both until the verdict is clear. If
     the service is unhealthy, the module does not fail, but returns RV(healthy=false).
-  - An endpoint is healthy if it answers with status 200 and a JSON body whose C(status) is one of O(ok_statuses). An
-    answer with status 429 (rate limit) also counts as healthy, because it shows that the service works. Each request is
+  - An endpoint is healthy if it returns status 200 and a JSON body whose C(status) is one of O(ok_statuses). A response
+    with status 429 (rate limit) also counts as healthy, because it shows that the service works. Each request is
     aborted after O(timeout), even if the server is still sending a few bytes at a time. Proxy settings in the
     environment are ignored.
   - The module is not named C(health_info), because it can change the host. With O(open=true), it opens the incident and
@@ -143,17 +143,17 @@ options:
       ready_path:
         description:
           - Path of the endpoint that reports whether the service is ready. The service is not ready if the endpoint
-            returns a status of 500 or higher, or does not answer. If the body is a JSON object with C(checks), the
+            returns a status of 500 or higher, or does not respond. If the body is a JSON object with C(checks), the
             names of the failed checks are reported. If the status is between 300 and 499, such as 404, readiness counts
-            as not checked.
+            as unchecked.
           - If empty, no request is sent.
         type: str
         default: ""
       slow_after:
         description: >-
-          Report slow answers if three answers in a row each take at least this number of seconds. If the usual latency
-          is known, each answer must also take at least ten times as long as usual. With V(0), the latency is not
-          checked.
+          Report slow responses if three consecutive responses each take at least this number of seconds. If the usual
+          latency is known, each response must also take at least ten times as long as usual. With V(0), the latency is
+          not checked.
         type: float
         default: 1.0
       lock_after:
@@ -163,8 +163,8 @@ options:
         type: float
         default: 2.0
       check_budget:
-        description: Time limit in seconds for the check of the database (quick_check). The maximum is V(10). With V(0),
-          the content of the database is not checked.
+        description: Time limit in seconds for the database check (quick_check). The maximum is V(10). With V(0), the
+          content of the database is not checked.
         type: float
         default: 0.5
       open_files_percent:
@@ -183,7 +183,7 @@ options:
           - Report a file system if at least this percentage of its space or inodes is used, and the file system will be
             full within O(readiness.disk_hours) at the current rate.
           - With V(0), this trend is not checked. A file system is always reported if at least V(99) % of its space or
-            inodes are used.
+            inodes is used.
         type: float
         default: 95.0
       disk_hours:
@@ -203,8 +203,8 @@ options:
         default: 3
       memory_pressure:
         description: >-
-          Report memory pressure if all processes waited for memory for at least this percentage of the last minute.
-          With V(0), memory pressure is not checked.
+          Report memory pressure if all processes were waiting for memory at the same time for at least this percentage
+          of the last minute. With V(0), memory pressure is not checked.
         type: float
         default: 20.0
   manifest:
@@ -228,7 +228,7 @@ options:
         type: str
         default: ""
       tls_key_path:
-        description: Path of the private key of the certificate. If empty, the path is read from the environment.
+        description: Path of the certificate's private key. If empty, the path is read from the environment.
         type: str
         default: ""
   ports:
@@ -314,7 +314,7 @@ readiness:
     - Whether a service that answers is also ready. V(null) if O(readiness) is not set or the service does not answer.
     - C(problems) lists the problems. C(cause) is a cause as in RV(itsm_nexus.runbook.triage_info#module:findings).
       C(source) is the place where the problem was found.
-    - C(unchecked) lists the checks that could not be done, with the reason.
+    - C(unchecked) lists the checks that could not be run, each with the reason.
     - C(reported) is the ID of the open incident in which a run has already reported all of these problems, or V(null).
     - C(seconds) is the duration of the checks.
   returned: success
@@ -350,8 +350,8 @@ process:
   sample: {"state": "running", "pids": [812], "started_at": "2026-03-02T01:02:03.450Z", "restarts": 0}
 endpoints:
   description:
-    - The last answer from each endpoint. C(certificate) is V(null) if there was no TLS handshake.
-    - C(silent) is true if the endpoint did not answer in time.
+    - The last response from each endpoint. C(certificate) is V(null) if there was no TLS handshake.
+    - C(silent) is true if the endpoint did not respond in time.
     - C(messages) contains C(error) as a translatable message. See RV(messages).
   returned: success
   type: list
@@ -425,7 +425,8 @@ supervisor:
   sample: {"phase": "starting", "waited": 2.1, "restarted": true, "started_at": "2026-03-02T01:02:03.456Z"}
 takeover:
   description:
-    - The takeover of a unit that systemd was about to start. The keys are C(unit), C(at), C(sub_state) and C(timer).
+    - How the module took over a unit that systemd was about to start. The keys are C(unit), C(at), C(sub_state) and
+      C(timer).
     - V(null) if nothing was taken over.
   returned: success
   type: dict
@@ -482,7 +483,7 @@ ends:
   sample: {"window": 3600.0, "restarts": 3, "after": {"SIGSEGV": 2, "exit 1": 1}, "ends": []}
 answers_since:
   description:
-    - With O(mode=watch), the time when a healthy service started to answer (C(at)), and the source of that time
+    - With O(mode=watch), the time when a healthy service started to respond (C(at)), and the source of that time
       (C(source)). If systemd restarted the service before the first probe, this time is an estimate.
   returned: success
   type: dict
@@ -509,8 +510,8 @@ duration:
   sample: 0.021
 login:
   description:
-    - The result of the login check, or V(null) if no login was tried. If the service answered 429 (rate limit), C(ok)
-      is true and C(checked) is false, because the password was not checked.
+    - The result of the login check, or V(null) if no login was tried. If the service returned status 429 (rate limit),
+      C(ok) is true and C(checked) is false, because the password was not checked.
   returned: success
   type: dict
   sample: {"ok": true, "checked": true, "status": 200, "error": null, "messages": {}}

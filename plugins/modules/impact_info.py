@@ -10,8 +10,9 @@ module: impact_info
 short_description: Count the users and requests that an outage affected
 version_added: 0.2.0
 description:
-  - Runs one read-only query on the database, in a separate process with a time limit. Also counts the requests that
-    were logged in the journal and in log files during the outage. Rotated and compressed files (C(.gz)) are included.
+  - Runs one read-only query on the database, in a separate process with a time limit. The module also counts the
+    requests that were logged in the journal and in log files during the outage. Rotated and compressed files (C(.gz))
+    are included.
   - A request that is logged in several places is counted once. Entries belong to the same request if they have the same
     method, path and status, and nearly the same time.
   - If a number is unknown, the module returns null and the reason. The module fails only if its parameters are invalid.
@@ -51,7 +52,7 @@ options:
     default: []
     version_added: 0.2.0
   app_dir:
-    description: Folder of the application. Required if a pattern is relative.
+    description: The application's folder. Required if a pattern is relative.
     type: path
     version_added: 0.2.0
   journal_unit:

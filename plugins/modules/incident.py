@@ -10,7 +10,7 @@ module: incident
 short_description: Keep the record of an incident on the affected host, and let only one run at a time work on that host
 version_added: 0.1.0
 description:
-  - Records when the outage began, when it was detected and when it ended, and records the attempts and the
+  - Records when the outage began, when it was detected and when it ended, as well as the attempts and the
     notifications. If an incident is still open, the next run continues this incident and does not change the recorded
     start of the outage.
   - Reserves the host for the whole run with a lease. O(state=open) takes the lease, and O(state=closed) releases the
@@ -65,8 +65,8 @@ options:
     type: path
     default: /var/lib/itsm-runbook
   run:
-    description: The id of the calling run. If empty, O(state=open) creates a new run and returns its id in RV(run).
-      Pass this id to the other calls.
+    description: The ID of the calling run. If empty, O(state=open) creates a new run and returns its ID in RV(run).
+      Pass this ID to the other calls.
     type: str
     default: ""
   step:
@@ -106,7 +106,7 @@ options:
     description:
       - With O(state=open), the value of RV(itsm_nexus.runbook.health_probe#module:opened) from a probe that has already
         opened the incident. In this case, the task does not connect to the host. The task returns this value as its
-        result, or fails if the value is a failure. If this option is empty, the module runs on the host.
+        result, or fails if the value reports a failure. If this option is empty, the module runs on the host.
     type: dict
     default: {}
     version_added: 0.2.0
@@ -182,20 +182,20 @@ options:
         required: true
       held:
         description:
-          - True if the attempt succeeded. Not set while the attempt is in progress. Also not set if the connection to
-            the host was lost before the service was checked. In this case, O(attempts[].reason) is set.
+          - True if the attempt succeeded. Not set while the attempt is in progress, or if the connection to the host
+            was lost before the service was checked. In the second case, O(attempts[].reason) is set.
         type: bool
       halted:
         description: True if the attempt was stopped before it changed anything, because a change would have done harm.
         type: bool
         default: false
       fell:
-        description: True if the service answered but failed again during the stability check.
+        description: True if the service responded but failed again during the stability check.
         type: bool
         default: false
         version_added: 0.2.0
       serves:
-        description: True if the service answered after the attempt and only the login check failed.
+        description: True if the service responded after the attempt and only the login check failed.
         type: bool
         default: false
         version_added: 0.2.0
@@ -332,12 +332,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 id:
-  description: Id of the incident, or V(null) if no incident is open.
+  description: ID of the incident, or V(null) if no incident is open.
   returned: always
   type: str
   sample: INC-20260302T010203Z-1f3a
 run:
-  description: The id of the run to pass to the next call, or V(null) if no run was given or created.
+  description: The ID of the run to pass to the next call, or V(null) if no run was given or created.
   returned: always
   type: str
   sample: run-20260302T010203Z-5c0ffee1
@@ -369,8 +369,8 @@ outage_seconds:
   type: float
 lasted:
   description:
-    - Duration of the outage in seconds, up to RV(mitigated_at). While that time is unknown, the duration up to now.
-      Setting the host's clock back does not shorten the duration.
+    - Duration of the outage in seconds, up to RV(mitigated_at), or up to now while RV(mitigated_at) is unknown. Setting
+      back the host's clock does not shorten the duration.
   returned: always
   type: float
   version_added: 0.2.0
@@ -403,14 +403,14 @@ mitigated_from:
   type: str
   version_added: 0.2.0
 mitigated_estimated:
-  description: True if RV(mitigated_at) is an estimate, because no probe saw the first healthy response.
+  description: True if RV(mitigated_at) is an estimate, because no probe received the first healthy response.
   returned: always
   type: bool
   version_added: 0.2.0
 record_in_memory:
   description:
     - The in-memory folder that contains the record if the module cannot write to O(state_dir). The content of this
-      folder is lost at a reboot. V(null) if the record is in O(state_dir) or was not written.
+      folder is lost on reboot. V(null) if the record is in O(state_dir) or was not written.
   returned: always
   type: str
   sample: null

@@ -53,7 +53,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 id:
-  description: Id of the open incident, or V(null) if no incident is open.
+  description: ID of the open incident, or V(null) if no incident is open.
   returned: always
   type: str
   sample: INC-20260302T010203Z-1f3a
@@ -117,7 +117,7 @@ mitigated_from:
   returned: always
   type: str
 mitigated_estimated:
-  description: True if RV(mitigated_at) is an estimate, because no probe saw the first healthy response.
+  description: True if RV(mitigated_at) is an estimate, because no probe received the first healthy response.
   returned: always
   type: bool
 record_in_memory:
@@ -137,7 +137,7 @@ outcome:
   type: str
 last_exit:
   description:
-    - The last exit of the process before a run took over the unit from systemd, or V(null) if no run took over the
+    - How the service's process ended before a run took over the unit from systemd, or V(null) if no run took over the
       unit. The keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
   returned: always
   type: dict

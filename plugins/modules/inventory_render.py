@@ -7,15 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: inventory_render
-short_description: Compare a discovered service with the inventory, and write the variables of the host
+short_description: Compare a discovered service with the inventory, and write the host's variables
 version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Compares the result of M(itsm_nexus.runbook.service_discovery_info) with the variables of the host in the inventory
     and with the defaults of the roles. Writes a YAML file with the variables that are missing from the inventory or
-    have a different value there. A comment names the source of each value. For each unknown value, a comment contains a
-    question.
+    have a different value there. A comment names the source of each value. If a value is unknown, a comment asks for
+    it.
   - An existing file is changed only if O(update) is true. In this case, the module changes the variables whose values
     differ from those on the host, and adds the missing variables. All other lines and comments stay as they are.
   - Runs on the controller.

@@ -14,7 +14,7 @@ author:
 description:
   - Runs a command on the controller, without a shell, and passes the message to its standard input. The output of the
     command is discarded. Exit code 0 means success. The command inherits the environment of ansible-playbook, except
-    E(ITSM_NEXUS_GITHUB_TOKEN) and E(GITHUB_TOKEN).
+    for E(ITSM_NEXUS_GITHUB_TOKEN) and E(GITHUB_TOKEN).
   - The module runs on the controller, in the process of ansible-playbook. It ignores the connection, the interpreter
     and the privilege escalation that the inventory sets for the host.
   - If the message is not accepted, the module does not fail, but returns RV(ok=false). Set C(no_log=true) for the task

@@ -71,11 +71,11 @@ options:
     type: str
     required: true
   message_id:
-    description: The id of the message, which is the same for every attempt.
+    description: The ID of the message, which is the same for every attempt.
     type: str
     required: true
   thread:
-    description: Id that all emails about one incident share, so that mail programs group these emails.
+    description: ID that all emails about one incident share, so that mail programs group these emails.
     type: str
     required: true
   ca_path:

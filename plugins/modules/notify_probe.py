@@ -53,7 +53,7 @@ options:
     type: str
     default: ""
   ca_path:
-    description: File or folder with the certificates of trusted CAs. Defaults to the trusted CAs of the system.
+    description: File or folder with the CA certificates to trust. Defaults to the system's own CA certificates.
     type: path
   timeout:
     description: Time limit for each channel, in seconds.

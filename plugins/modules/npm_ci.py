@@ -11,7 +11,7 @@ short_description: Install C(node_modules) from the lock file, and keep the old 
 version_added: 0.1.0
 description:
   - Checks whether the installed modules match the lock file and whether the native modules can be loaded. If either
-    check fails, the modules are installed again.
+    check fails, the modules are reinstalled.
   - C(npm ci) deletes C(node_modules) before it downloads packages. This module therefore runs C(npm ci) in a temporary
     folder below O(app_dir), loads the native modules from there, and then renames the new tree into place. If any of
     these steps fails, the old tree stays in place.
@@ -50,7 +50,7 @@ options:
     default: auto
   omit_dev:
     description: Whether to omit development dependencies. Installed development dependencies are not a reason to
-      install the modules again.
+      reinstall the modules.
     type: bool
     default: true
   offline:

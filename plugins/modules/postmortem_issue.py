@@ -13,7 +13,7 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Creates an issue from a postmortem through the REST API of GitHub or GitHub Enterprise Server. The text of the issue
-    contains a hidden marker with the incident's id. If an issue with this marker exists, the postmortem is added to the
+    contains a hidden marker with the incident's ID. If an issue with this marker exists, the postmortem is added to the
     issue as a comment. The same document is not posted twice.
   - Runs on the controller, in the process of ansible-playbook, and does not connect to the task's host. The token is
     never passed to another process and never written to a file or a result. Redirects are not followed, and
@@ -61,7 +61,7 @@ options:
     elements: str
     default: []
   incident:
-    description: Id of the incident.
+    description: ID of the incident.
     type: str
     required: true
   title:
@@ -74,8 +74,8 @@ options:
     required: true
   full:
     description:
-      - Path or URL of the complete document. An issue can have at most 65,536 characters. If
-        sections had to be omitted, the issue refers to this path or URL. Defaults to O(document).
+      - Path or URL of the complete document. An issue can have at most 65,536 characters. If sections had to be
+        omitted, the issue refers to this path or URL. Defaults to O(document).
     type: str
     default: ""
   since:
@@ -84,8 +84,8 @@ options:
     type: str
     required: true
   patience:
-    description: Maximum time in seconds to retry a request if the server answers with 5xx or asks the client to retry
-      later.
+    description: Maximum total time, in seconds, to wait between retries. A request is retried if the server returns 5xx
+      or asks the client to retry later.
     type: float
     default: 60
   timeout:

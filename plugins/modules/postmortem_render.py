@@ -32,7 +32,7 @@ options:
     type: path
   incident:
     description:
-      - Id of the incident to document. Existing documents of the incident are overwritten.
+      - ID of the incident to document. Existing documents of the incident are overwritten.
       - If empty, the module writes the documents of every incident that has a timeline in the folder but lacks at least
         one document.
     type: str
@@ -82,7 +82,7 @@ documents:
   elements: dict
   contains:
     incident:
-      description: Id of the incident.
+      description: ID of the incident.
       type: str
     host:
       description: The host of the incident.

@@ -15,7 +15,7 @@ description:
   - Changes nothing on the host. The service's Node.js modules are rebuilt in a folder below C(/var/tmp), and this
     folder is removed afterwards. If run as root, this module rebuilds them without network access, in a private mount
     namespace in which everything else is read-only.
-  - Files in folders of the service's user are read with the permissions of this user.
+  - Files in folders that belong to the service's user are read with the permissions of that user.
   - If a fact cannot be collected in time, the module does not fail. RV(parts) contains the reason.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
@@ -29,7 +29,7 @@ options:
     description: Absolute path of the folder for the collection's state.
     type: str
   log_patterns:
-    description: More log files of the service, as path patterns.
+    description: Path patterns of additional log files of the service.
     type: list
     elements: str
     default: []
@@ -70,7 +70,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Collect facts about the readiness for a recovery
+- name: Collect facts about readiness for a recovery
   itsm_nexus.runbook.preparedness_info:
     service: "{{ nexus_service }}"
     db_path: "{{ nexus_db_path }}"
@@ -131,8 +131,8 @@ facts:
       type: list
       elements: dict
     secrets:
-      description: The names of required variables that are missing or whose secret is weak. Also the environment files
-        and the private key, if every account can read them.
+      description: The names of required variables that are missing or contain a weak secret. This part also lists the
+        environment files and the private key if every account can read them.
       type: dict
     settings:
       description: The result of M(itsm_nexus.runbook.service_preflight_info).

@@ -41,7 +41,7 @@ options:
     elements: str
     required: true
   seen:
-    description: What is known about each host.
+    description: The results that were collected for each host.
     type: list
     elements: dict
     required: true
@@ -87,7 +87,7 @@ options:
         suboptions:
           rpo_hours:
             description: Recovery point objective, in hours. The host is not ready if the newest backup that can be
-              restored is older than this.
+              restored is older than this limit.
             type: float
             default: 24
           drill_days:
@@ -100,8 +100,8 @@ options:
             default: 7
           open_files_percent:
             description:
-              - The host is not ready if the service has at least this percentage of its maximum number of files open.
-              - V(0) switches this check off.
+              - The host is not ready if the service's number of open files reaches this percentage of its limit.
+              - V(0) disables this check.
             type: float
             default: 90
   at:

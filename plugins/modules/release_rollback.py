@@ -83,10 +83,9 @@ options:
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 notes:
-  - git runs without the hooks of the repository. If accounts other than root can change O(app_dir) or a folder on its
-    path, git runs as O(user). If O(user) is empty, git runs as the owner of the first such folder. If only root can
-    change these folders, git runs as root. In this case, the module fails if another account can change a file in
-    O(app_dir).
+  - git runs without the repository's hooks. If accounts other than root can change O(app_dir) or a folder on its path,
+    git runs as O(user). If O(user) is empty, git runs as the owner of the first such folder. If only root can change
+    these folders, git runs as root. In this case, the module fails if another account can change a file in O(app_dir).
 seealso:
   - module: itsm_nexus.runbook.npm_ci
   - module: itsm_nexus.runbook.sqlite_backup
@@ -109,8 +108,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 from:
-  description: The release before the module ran, as the name of its folder, branch, tag or commit. Null if the release
-    is unknown.
+  description: The release that was active before the module ran, as the name of its folder, branch, tag or commit. Null
+    if the release is unknown.
   returned: success
   type: str
   sample: v1.5.0

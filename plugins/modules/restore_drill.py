@@ -62,7 +62,7 @@ options:
     type: str
     default: /etc/litestream.yml
   endpoints:
-    description: The endpoints of the service. The required ones must be healthy.
+    description: The endpoints of the service. All required endpoints must be healthy.
   login:
     description: The login that the module tries in the network of the drill. The login must succeed. If this option is
       not set, no login is tried.
@@ -92,7 +92,7 @@ options:
     type: float
     default: 300.0
 notes:
-  - The command in C(ExecStart) is split at blanks. C(ExecStartPre) is not run.
+  - The command in C(ExecStart) is split at spaces. C(ExecStartPre) is not run.
   - A service that reads the path of its database only from a file cannot be tested. For such a service, the drill fails
     with a message that names O(variable). Even then, the service cannot open the live database.
 attributes:
@@ -137,7 +137,7 @@ ok:
   type: bool
   sample: true
 at:
-  description: When the drill began.
+  description: Time when the drill began.
   returned: success
   type: str
   sample: "2026-03-02T01:02:03.000Z"
@@ -165,12 +165,12 @@ rto_seconds:
   type: float
   sample: 4.2
 rows:
-  description: Number of rows of each table in the backup.
+  description: Number of rows in each table of the backup.
   returned: success
   type: dict
   sample: {users: 12, incidents: 340}
 rows_after:
-  description: Number of rows of each table after the service was stopped.
+  description: Number of rows in each table after the service was stopped.
   returned: success
   type: dict
   sample: {users: 12, incidents: 340}

@@ -18,10 +18,10 @@ description:
     missing rows are always kept.
   - The new backup is compared with the newest verified backup without missing rows. If a table no longer exists, or if
     more than half of all rows are missing, the new backup is kept, RV(problems) names the tables, and no backup is
-    removed. So if the service has lost its database and filled a new one with demo data, the good backups are kept. A
-    missing table is not a problem if a migration was applied in the meantime.
+    removed. Therefore, if the service has lost its database and filled a new one with demo data, the good backups are
+    kept. A missing table is not a problem if a migration was applied in the meantime.
   - If O(command) is set, the module then runs this command, which copies the backup to another host.
-  - The module fails if no verified backup was made. Nothing is removed in this case. If a backup was made but not
+  - The module fails if no verified backup was made. In this case, no backup is removed. If a backup was made but not
     copied, the module succeeds and reports the reason in RV(problems).
 options:
   path:
@@ -126,7 +126,7 @@ backup:
       type: int
       sample: 1048576
     rows:
-      description: Number of rows of each table.
+      description: Number of rows in each table.
       type: dict
       sample: {users: 12, incidents: 340}
     verified:

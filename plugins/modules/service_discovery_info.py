@@ -11,11 +11,11 @@ short_description: Find out how the service is deployed on this host
 version_added: 0.2.0
 description:
   - Reads the unit, its environment, the running process, its listening sockets and open files, and the application's
-    folder, in one round trip. Proposes variables of the P(itsm_nexus.runbook.nexus#role) role, each with its source. If
-    no fact proves a value, the module returns a question.
-  - Also works while the service is down. The values then come from the unit, the environment and files.
-  - Never returns the values of environment variables, except ports, switches and paths that the inventory needs. Code
-    of the application, such as the knexfile, is not run.
+    folder, in one round trip. Proposes values for the variables of the P(itsm_nexus.runbook.nexus#role) role, each with
+    its source. If no fact proves a value, the module returns a question.
+  - The module also works while the service is down. The values then come from the unit, the environment and files.
+  - Never returns the values of environment variables, except ports, switches and paths that the inventory needs. The
+    module does not run the application's code, such as the knexfile.
   - If the service is running, the module sends at most two health requests to each port of the service, and at most
     four more requests to one of these ports.
 extends_documentation_fragment:

@@ -11,7 +11,7 @@ short_description: Hold a service so that it is not started by accident, or rele
 version_added: 0.2.0
 description:
   - Under systemd, a hold is a drop-in for the unit. While the hold exists, systemd refuses C(systemctl start),
-    automatic restarts and starts at boot. C(systemctl status) shows the incident's id. The hold survives a reboot.
+    automatic restarts and starts at boot. C(systemctl status) shows the incident's ID. The hold survives a reboot.
   - If the service is a plain process, only this collection respects the hold, and the module shows a warning.
   - O(state=held) records in the open incident that the data are in doubt. The incident can be closed only after
     O(state=released) with O(statement=sound) or O(statement=accepted).
@@ -60,7 +60,7 @@ options:
     choices: [sound, accepted]
     default: sound
   rows:
-    description: Number of rows of each table in the checked database. These numbers become the last good row counts.
+    description: Number of rows in each table of the checked database. These numbers become the last good row counts.
     type: dict
     default: {}
   look:

@@ -148,7 +148,7 @@ integrity:
   type: str
   sample: ok
 row_counts:
-  description: Number of rows of each table. The numbers are the same in the database and in the backup.
+  description: Number of rows in each table. The numbers are the same in the database and in the backup.
   returned: success
   type: dict
   sample: {users: 12, incidents: 340}

@@ -131,7 +131,7 @@ problems:
   contains:
     code:
       description:
-        - The problems with files are V(missing), V(not_a_file), V(empty), V(empty_beside_wal), V(not_a_database),
+        - Problems with the files are V(missing), V(not_a_file), V(empty), V(empty_beside_wal), V(not_a_database),
           V(unreadable) and V(no_tables).
         - V(folder_missing) means that the database's folder does not exist. V(not_mounted) means that the database's
           file system is in C(/etc/fstab) but is not mounted. In both cases, the database cannot be checked, and
@@ -362,7 +362,7 @@ holders_complete:
   type: bool
   sample: true
 row_counts:
-  description: Exact number of rows of each table. Virtual tables and SQLite's internal tables are omitted.
+  description: Exact number of rows in each table. Virtual tables and SQLite's internal tables are omitted.
   returned: always
   type: dict
   sample: {users: 12, incidents: 340}

@@ -14,8 +14,8 @@ description:
     primary group of O(user). Nothing else is changed.
   - Fails without changing anything if any of these files is a symbolic link, has more than one hard link, denies its
     owner access, or does not have the header of a SQLite file.
-  - Also fails if an account other than root or O(user) owns one of these files, or if an account other than O(user)
-    owns the folder or anything else in it.
+  - The module also fails if an account other than root or O(user) owns one of these files, or if an account other than
+    O(user) owns the folder or anything else in it.
 options:
   path:
     description: Absolute path of the database file.

@@ -184,7 +184,7 @@ plan:
       type: str
       sample: the latest good backup is /srv/itsm.db.backup_20260302T010203Z, 3 hours older than the last write
     rows:
-      description: Number of rows of each table after the method is applied.
+      description: Number of rows in each table after the method is applied.
       type: dict
       sample: {users: 12, incidents: 331}
     lost:
@@ -236,7 +236,7 @@ plan:
       elements: str
       sample: []
 rows_before:
-  description: Number of rows of each table, counted in the damaged database or given in O(expected) or O(last_good).
+  description: Number of rows in each table, counted in the damaged database or given in O(expected) or O(last_good).
   returned: success
   type: dict
   sample: {users: 12, incidents: 340}
@@ -247,7 +247,7 @@ rows_uncounted:
   elements: str
   sample: []
 rows_after:
-  description: Number of rows of each table in the new database, counted after the database is in place. With
+  description: Number of rows in each table of the new database, counted after the database is in place. With
     O(state=planned) or in check mode, this is the expected number.
   returned: success
   type: dict

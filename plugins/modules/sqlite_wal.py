@@ -113,7 +113,7 @@ holders:
   elements: dict
   sample: []
 row_counts:
-  description: Number of rows of each table. The numbers are the same before and after the checkpoint.
+  description: Number of rows in each table. The numbers are the same before and after the checkpoint.
   returned: success
   type: dict
   sample: {users: 12, incidents: 340}

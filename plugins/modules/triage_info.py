@@ -11,10 +11,10 @@ short_description: Find out why the service is down, and save the evidence
 version_added: 0.1.0
 description:
   - Collects in parallel the facts that a person would check during an outage. These are the process, the unit, the
-    ports and their answers, the disk, the memory, the kernel's messages about low memory, the log file, the journal,
+    ports and their responses, the disk, the memory, the kernel's messages about low memory, the log file, the journal,
     the certificate, the database, core dumps, Node, and the names of the environment variables. Each of these parts has
     its own time limit. RV(parts) shows which parts could not be collected.
-  - Returns the causes of the outage in RV(findings), the most likely first. On a healthy host, RV(findings) is empty.
+  - Returns the causes of the outage in RV(findings), most likely first. On a healthy host, RV(findings) is empty.
   - With O(incident), the module saves the facts as the evidence bundle of this incident, in a folder that only its
     owner can read. If O(run) is also set, the module can hold the service or release a hold. See RV(hold).
   - Passwords, tokens, keys and the values of the service's secret variables are removed from all data that the module
@@ -59,7 +59,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 findings:
-  description: The causes of the outage, the most likely first.
+  description: The causes of the outage, most likely first.
   returned: always
   type: list
   elements: dict
@@ -111,16 +111,16 @@ findings:
         - Input for the remedy, by cause. For causes that are not listed here, C(details) is empty.
         - >-
           V(disk_full): C(mounts), each with C(mount), C(path), C(what) (V(bytes), V(inodes)), C(wanted) (the number of
-          bytes or inodes to free), C(available), C(size), C(inodes_available), C(inodes).
+          bytes or inodes to free), C(available), C(size), C(inodes_available) and C(inodes).
         - >-
-          V(port_conflict): C(processes), each with C(port), C(pid) (V(null) if it is not visible),
-          C(start_ticks), C(user), C(command), C(exe), C(ours).
+          V(port_conflict): C(processes), each with C(port), C(pid) (V(null) if it is not visible), C(start_ticks),
+          C(user), C(command), C(exe) and C(ours).
         - >-
           V(db_locked): C(holders) (the processes whose lock blocks the service), each with C(pid), C(start_ticks),
-          C(user), C(command), C(exe), C(role), C(ours).
+          C(user), C(command), C(exe), C(role) and C(ours).
         - >-
           V(tls_expired): C(reason) (V(missing), V(unreadable), V(key_missing), V(key_unreadable), V(key_mismatch),
-          V(expired), V(not_yet_valid), V(served_expired), V(not_served)), C(path), C(key_path), C(not_after).
+          V(expired), V(not_yet_valid), V(served_expired), V(not_served)), C(path), C(key_path) and C(not_after).
         - >-
           V(oom_kill), V(heap_oom): C(measured) (C(total), C(available), C(swap_free), C(memory_max), C(peak), C(heap)
           in bytes, C(max_old_space_size) in MiB) and C(proposal) (C(memory_max) in bytes, C(max_old_space_size) in
@@ -141,7 +141,7 @@ findings:
           V(database_owner): the C(user) of the service, the C(database), C(files) (the database files that another user
           owns), C(denied) (paths that the service's user is not allowed to use), and C(others) (the folder and the
           other entries in the folder, if another user owns them).
-        - "V(config_mismatch): C(items), each with C(what), C(configured), C(effective)."
+        - "V(config_mismatch): C(items), each with C(what), C(configured) and C(effective)."
         - >-
           V(stopped): C(by_operator) (true if a person stopped the service, V(null) if this is unknown), and C(at).
         - "V(start_held): C(incident) and C(at) of the hold."
@@ -205,18 +205,18 @@ facts:
         C(open_files_max), C(control_group), C(working_directory), C(file), C(drop_ins), C(user), C(group),
         C(more_groups) (true if the unit sets supplementary groups), C(confined) (true if the unit has its own root
         folder or its own user), C(needed_folder), C(environment_files) (the environment files that the unit needs to
-        start), C(load_error), and the times C(active_enter_at), C(active_exit_at), C(inactive_enter_at),
-        C(started_at), C(exited_at).
+        start), C(load_error), and the times C(active_enter_at), C(active_exit_at), C(inactive_enter_at), C(started_at)
+        and C(exited_at).
       type: dict
     ports:
       description: >-
         The listening sockets on the configured ports, and the listening sockets of the service. Each has C(port),
-        C(address) and C(owners). An owner has C(pid), C(start_ticks), C(command), C(exe), C(user), C(ours).
+        C(address) and C(owners). An owner has C(pid), C(start_ticks), C(command), C(exe), C(user) and C(ours).
       type: list
       elements: dict
     answer:
       description: >-
-        The answers on C(https) and C(http), each with C(port), C(listening), C(answered), C(status), C(error),
+        The responses on C(https) and C(http), each with C(port), C(listening), C(answered), C(status), C(error),
         C(seconds), and the served C(certificate) with the fields of the part C(certificate). If nothing listens on the
         HTTPS port, C(tls_elsewhere) lists the other ports on which the service speaks TLS.
       type: dict
@@ -231,14 +231,14 @@ facts:
       description: >-
         The file systems that contain the application, the database, the log, the state folder and the temporary files,
         each with C(use), C(path), C(mount), C(device), C(type), C(size), C(available), C(used_percent), C(inodes),
-        C(inodes_available), C(read_only).
+        C(inodes_available) and C(read_only).
       type: list
       elements: dict
     memory:
       description: >-
-        C(total), C(available), C(swap_total), C(swap_free); C(pressure) with C(cpu), C(memory) and C(io), each with
-        C(some) and C(full) (C(avg10), C(avg60), C(avg300)); the unit's C(control_group) with C(max), C(high),
-        C(swap_max), C(current), C(peak), C(oom), C(oom_kill), C(pressure).
+        C(total), C(available), C(swap_total) and C(swap_free). C(pressure) has C(cpu), C(memory) and C(io), each with
+        C(some) and C(full) (C(avg10), C(avg60), C(avg300)). The unit's C(control_group) has C(max), C(high),
+        C(swap_max), C(current), C(peak), C(oom), C(oom_kill) and C(pressure).
       type: dict
     kernel:
       description: >-
@@ -258,8 +258,8 @@ facts:
     journal:
       description: >-
         C(lines) (only the last O(log_lines) lines), C(exceptions), C(signatures) and C(last_success_at) as in C(log),
-        and systemd's log lines as C(starts), C(exits), C(control_exits), C(stops), C(results), C(start_limit). For an
-        open incident, C(ours) in an exit is true if a run started the process, and the exits of processes that a run
+        and systemd's log lines as C(starts), C(exits), C(control_exits), C(stops), C(results) and C(start_limit). For
+        an open incident, C(ours) in an exit is true if a run started the process, and the exits of processes that a run
         killed are omitted.
       type: dict
     certificate:
@@ -267,7 +267,7 @@ facts:
         The certificate file with C(path), C(source) (of the path), C(exists), C(readable_by_service), C(error),
         C(subject), C(issuer), C(names), C(not_before), C(not_after), C(expired), C(not_yet_valid), C(fingerprint)
         (SHA-256), and C(key) with C(path), C(source), C(exists), C(readable) (by the service's user), C(matches) (true
-        if the key matches the certificate), C(error).
+        if the key matches the certificate) and C(error).
       type: dict
     database:
       description: >-
@@ -281,7 +281,7 @@ facts:
     migrations:
       description: >-
         C(completed) and C(pending) migrations, C(batch), C(lock_held), C(lock_stale) (true if the lock is taken, but no
-        running process can be applying migrations), C(migrators) (C(pid), C(start_ticks), C(command), C(user)),
+        running process can be applying migrations), C(migrators) (C(pid), C(start_ticks), C(command), C(user)) and
         C(error).
       type: dict
     dependencies:
@@ -299,7 +299,7 @@ facts:
       description: >-
         C(names) (the names of the service's variables), C(sources) (where the variables are set), C(required_missing)
         (required variables that are missing), C(database_path), C(database_path_source), the C(certificate) and the
-        C(key) that the variables name (C(path), C(source)), C(max_old_space_size) in MiB, C(problems).
+        C(key) that the variables name (C(path), C(source)), C(max_old_space_size) in MiB, and C(problems).
       type: dict
     start:
       description: >-
@@ -317,7 +317,7 @@ facts:
         owns. C(read_only) is true if the file system is read-only.
       type: dict
     settings:
-      description: The variables in O(settings), each with C(variable), C(value), C(message), C(messages).
+      description: The variables in O(settings), each with C(variable), C(value), C(message) and C(messages).
       type: list
       elements: dict
     readiness:
@@ -328,7 +328,7 @@ facts:
     paths:
       description: >-
         The configured and the effective paths, each with C(what) (V(database), V(log), V(working directory)),
-        C(configured), C(effective), C(source) (of the effective path), and C(same) (true if both paths are the same).
+        C(configured), C(effective), C(source) (of the effective path) and C(same) (true if both paths are the same).
       type: list
       elements: dict
     hold:
@@ -336,13 +336,13 @@ facts:
         C(held) (the current hold with C(incident), C(cause), C(reason), C(at)), C(kept_by) (the reason why the hold
         cannot be released, also in C(messages)), C(rows_missing), C(rows_collapsed), C(replaced) (see
         RV(database_replaced)), C(may_be_another) (true if the database was not found at first, and the module did not
-        recognize the current database as the same one), C(created_at).
+        recognize the current database as the same one) and C(created_at).
       type: dict
     changes:
       description: >-
         The changes since the service was last healthy. C(since) is the time of the manifest, or V(null) if there is no
-        manifest to compare with. C(failed_at) is the time of the failure. C(items) lists the changes, the most likely
-        cause first, and C(omitted) is the number of further changes. A change has C(kind) (such as V(lock_file),
+        manifest to compare with. C(failed_at) is the time of the failure. C(items) lists the changes, with the most
+        likely cause first, and C(omitted) is the number of further changes. A change has C(kind) (such as V(lock_file),
         V(unit), V(environment)), C(name), C(inside) (the file or folder that contains it), C(what) (V(changed),
         V(added), V(removed), or V(access) for the owner and the permissions), C(before) and C(after) (empty if they are
         unknown or may be secret), C(at) (V(null) if only C(earliest) and C(latest) are known), C(seconds_before)
@@ -351,12 +351,13 @@ facts:
         V(possible), V(unlikely), V(after) (made after the failure), or V(ours) (made by this collection).
       type: dict
     cores:
-      description: Core dumps within O(window), each with C(path), C(size), C(at), C(pid), C(signal), C(exe), C(source).
+      description: Core dumps within O(window), each with C(path), C(size), C(at), C(pid), C(signal), C(exe) and
+        C(source).
       type: list
       elements: dict
     service:
       description: >-
-        C(app_dir), C(app_dir_exists), C(manager), C(unit), C(pid_file_exists), C(https_port), C(http_port),
+        C(app_dir), C(app_dir_exists), C(manager), C(unit), C(pid_file_exists), C(https_port), C(http_port) and
         C(health_path).
       type: dict
     ends:
