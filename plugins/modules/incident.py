@@ -71,8 +71,8 @@ options:
     default: ""
   step:
     description:
-      - Current step of the run. Another run that must wait or is refused reports this step. Defaults to the rung that
-        the run has begun. If the run has not begun a rung, the default is O(state).
+      - Current step of the run. Another run that must wait or is refused reports this step. Defaults to the current
+        rung of the run. If the run has not started a rung, the default is O(state).
     type: str
     default: ""
   lease:
@@ -303,7 +303,7 @@ EXAMPLES = r"""
     wait: 30
   register: incident
 
-- name: Begin a rung
+- name: Start a rung
   itsm_nexus.runbook.incident:
     state: attempt
     run: "{{ incident.run }}"
