@@ -281,7 +281,7 @@ PLANTED: list[tuple[Callable[[Prepared], None], str, str]] = [
     (webhook_is_down, "contacts", "project leader by slack"),
     (nobody_has_a_channel, "contacts", "nobody"),
     (invalid_contacts, "contacts", "escalation_contacts.everyone"),
-    (notify_names_nobody, "contacts", "outage_ready_notify names manager"),
+    (notify_names_nobody, "contacts", "not in escalation_contacts: manager"),
 ]
 
 

@@ -88,7 +88,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.held": "The service is held by incident {incident}: until the hold is released, neither this collection nor systemd starts it",
     "next_step.database.loss": "Report the lost data: {statement:;}. The damaged files are in {kept}",
     "next_step.database.loss_in_evidence": "Report the lost data: {statement:;}. The damaged files are in the evidence",
-    "next_step.database.deleted": "{number}. Ask the DBA if the missing rows were deleted on purpose. If they were, run outage_release.yml",
+    "next_step.database.deleted": "{number}. Ask the DBA whether the missing rows were deleted on purpose. If they were, run outage_release.yml",
     "next_step.database.compare": "{number}. See how many rows each method would lose:\n{command} --check",
     "next_step.database.time": "{number}. Agree on a time to stop the service. Until then, it keeps running",
     "next_step.database.agreed": "{number}. If the DBA agrees, run the command that this check shows as its next step. It recovers the database and starts the service",
@@ -97,7 +97,7 @@ SENTENCES: Dict[str, str] = {
         "recovers the database and starts the service"
     ),
     "next_step.database.choose": (
-        "{number}. Choose a method that this check shows as possible, and run the command without --check but with "
+        "{number}. Choose a method that this check shows as possible, and run the command without --check, adding "
         "the method, for example:\n-e database_recovery_method=backup"
     ),
     "next_step.database.would_recover": (

@@ -37,7 +37,7 @@ SENTENCES: Dict[str, str] = {
     "inventory.questions": "QUESTIONS: {number}",
     "inventory.next.review": "next step: review {path} and answer its questions, then run {command}",
     "inventory.next.update": "next step: change {path} by hand, or run this playbook again with -e outage_discover_update=true. Then run {command}",
-    "inventory.next.copy": "next step: copy the text above to the variables of the host in your inventory, then run {command}",
+    "inventory.next.copy": "next step: copy the text above to the host's variables in your inventory, then run {command}",
     "inventory.next.without_check": "next step: run this playbook again without --check",
     "inventory.next.detect": "next step: run {command}",
 }

@@ -29,7 +29,7 @@ SENTENCES: Dict[str, str] = {
     "doc.users": "Affected users",
     "doc.requests": "Failed requests",
     "doc.methods": "Methods to recover the database",
-    "doc.seeded": "Rows that the service created at its start",
+    "doc.seeded": "Rows that the service created when it started",
     "doc.rows": "Rows",
     "doc.login": "Login",
     "doc.reason": "Started because",

@@ -28,7 +28,7 @@ SENTENCES: Dict[str, str] = {
     "reason.remedy.migration_none": "no migrations are pending, and the lock is free",
     "reason.remedy.modules_sound": "the dependencies match the lock file and can be loaded",
     "reason.remedy.release_unknown": "nexus_release_strategy is none, so the playbook cannot roll back. Roll back manually, or set nexus_release_strategy",
-    "reason.remedy.release_falls": "number of failures: {falls}; the policy rolls back after {after}",
+    "reason.remedy.release_falls": "failures so far: {falls}; the policy allows a rollback after {after} or more",
     "reason.remedy.release_same": "release {release} is already in use",
     "reason.remedy.process_hidden": "this user is not allowed to see the process",
     "reason.remedy.process_unlocked": "no process locks the database any more",
@@ -80,7 +80,7 @@ SENTENCES: Dict[str, str] = {
     "deed.tls_valid": "valid until {at}",
     "deed.tls_off": "HTTPS IS OFF UNTIL {until}; passwords are sent unencrypted",
     "next_step.approval.wanted": "Approve or deny a clean start of {service} on {host}",
-    "next_step.approval.reason": "Reason of the run: {reason}. Ticket: {ticket}",
+    "next_step.approval.reason": "Reason for the run: {reason}. Ticket: {ticket}",
     "next_step.approval.cause": "Most likely cause: {cause}",
     "next_step.approval.effect": (
         "A clean start stops the service, makes a verified backup, checkpoints the WAL, rebuilds the modules and "

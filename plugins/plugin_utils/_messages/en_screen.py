@@ -57,7 +57,7 @@ SENTENCES: Dict[str, str] = {
     "screen.nothing_changed": "nothing was changed",
     "screen.no_change_recorded": "no change is recorded",
     "taken.none": "no rung was tried and no remedy applied",
-    "taken.unknown": "unknown: the host may have started the service, but its answer was lost",
+    "taken.unknown": "unknown: the host may have started the service, but its response was lost",
     "taken.only_held": "no rung was tried and no remedy applied; the service is held",
     "screen.since": "{outage}, since {at}",
     "screen.estimated": "{outage}; its end is an estimate",

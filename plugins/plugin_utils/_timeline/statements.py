@@ -216,7 +216,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _removal(verified: Mapping[str, Any]) -> List[str]:
-    """Return the command that removes the rows that the service created at its start.
+    """Return the command that removes the rows that the service created when it started.
 
     If the path of the database is unknown, return only the SQL statements.
 
@@ -256,7 +256,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
         rows_before = first.get("rows_before" if missed else "row_counts")
         since_start = (seen.get("clean_start") or {}).get("rows_after")
     rows_after = verified.get("row_counts") or since_start
-    # Rows that the service created at its start are not recovered rows.
+    # Rows that the service created when it started are not recovered rows.
     own = [each["table"] for each in verified.get("seeded") or [] if (rows_before or {}).get(each["table"])]
     rows_after = {**(rows_after or {}), **dict.fromkeys(own, 0)}
     if by_itself and recovery is None:

@@ -213,7 +213,7 @@ LACKS: list[tuple[Any, str, str, str]] = [
     ({"certificate.error": "Cannot read /etc/x.crt: gone"}, "certificate", NOT_READY, "gone"),
     ({"certificate.key.readable": False}, "certificate", NOT_READY, "cannot read"),
     ({"certificate.path": None}, "certificate", NOT_CHECKED, "nexus_tls_cert_path"),
-    ({"unit.at_boot": "disabled"}, "restart_policy", NOT_READY, "after a boot (the unit is disabled)"),
+    ({"unit.at_boot": "disabled"}, "restart_policy", NOT_READY, "at boot (the unit is disabled)"),
     ({"unit.restart": "no"}, "restart_policy", NOT_READY, "Restart=no"),
     ({"unit.needs_reload": True}, "restart_policy", WARNING, "has not read it"),
     ({"unit.start_limit_interval_seconds": 10.0}, "start_limit", WARNING, "never reached"),
@@ -252,7 +252,7 @@ LACKS: list[tuple[Any, str, str, str]] = [
         "project leader by mail a@b.c",
     ),
     ({"tested": [REFUSED]}, "contacts", NOT_READY, "404"),
-    ({"notify": ["manager"]}, "contacts", NOT_READY, "outage_ready_notify names manager"),
+    ({"notify": ["manager"]}, "contacts", NOT_READY, "not in escalation_contacts: manager"),
 ]
 _OF_CONTROLLER = ("notify", "login", "contacts", "contact_problems", "tested", "https")
 

@@ -647,7 +647,7 @@ def test_items_without_work_have_no_checkbox():
     told_of.outcome = "not_recovered"
     lines = section(markdown_report.markdown(EN, told_of), "6.").splitlines()[2:-1]
     assert "[x]" not in "".join(lines)
-    assert "- [ ] Read: no check confirmed that this cause is resolved (hung)" in lines
+    assert "- [ ] Read: no check confirmed that this cause has been removed (hung)" in lines
     assert "- Check log rotation (not needed): no full file system was found" in lines
     assert lines == sorted(lines, key=lambda line: not line.startswith("- [ ] "))
 
@@ -1621,7 +1621,7 @@ def test_the_next_steps_of_a_recovered_service_are_shown() -> None:
     [
         (
             {"users": 90},
-            "KNOWN. The database recovery lost 12 rows, as far as the rows were counted",
+            "KNOWN. The database recovery lost 12 rows, according to the row counts",
             "12行が失われました",
         ),
         ({}, "KNOWN. The database recovery lost rows", "行が失われました"),
@@ -1635,9 +1635,7 @@ def test_the_number_of_lost_rows_is_never_shortened(after, english, japanese):
     # The service has written rows since the recovery.
     planned = step("sqlite_restore", {"rows_lost": {"users": 99}}, status="ok")
     told.steps = [planned, step("sqlite_restore", {"rows_lost": {"users": 15}})]
-    assert (
-        prose_data.data_loss(EN, told) == "KNOWN. The database recovery lost 15 rows, as far as the rows were counted"
-    )
+    assert prose_data.data_loss(EN, told) == "KNOWN. The database recovery lost 15 rows, according to the row counts"
 
 
 def test_the_lost_rows_of_several_recoveries_are_not_added():
