@@ -40,8 +40,8 @@ LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py
 # Integration tests that have more cases in `make nightly`.
 THOROUGH_TESTS := tests/integration/test_changes.py tests/integration/test_ready.py tests/integration/test_start_guard.py
 
-# Drills that only `make nightly` runs. Some of them take several minutes. Each of the others resembles another drill
-# and tests code that rarely changes.
+# Drills that only `make nightly` runs. Some of them take several minutes. Each other drill in this list resembles a
+# drill that `make molecule` runs, and tests code that rarely changes.
 LONG_DRILLS := controller_timer crowded database_recover discover escalation_rises heap_oom migration_pending \
   modules_native oom_kill other_service port_conflict_own ready restore_drill tls_key_unreadable two_faults \
   useless_rungs what_changed
