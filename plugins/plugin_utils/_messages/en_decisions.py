@@ -59,7 +59,7 @@ SENTENCES: Dict[str, str] = {
         "Check that people can log in. Check the values of nexus_login_username and nexus_login_password. Then run "
         "the playbook again: it checks the login and closes the incident"
     ),
-    "next_step.halted": "Fix what stopped the recovery ({halted}), then run the playbook again",
+    "next_step.halted": "Fix the problem that stopped the recovery ({halted}), then run the playbook again",
     "next_step.helpless": "Read the evidence. The steps that were tried did not help, and repeating them will not help either",
     "next_step.not_recovered": "Fix the cause ({remedy:;}), then run the playbook again",
     "next_step.degraded": "Fix the cause ({remedy:;}). Meanwhile, the service keeps running. To check whether the problem is gone, run the playbook again",
@@ -110,7 +110,7 @@ SENTENCES: Dict[str, str] = {
         "lose:\n{command} --check"
     ),
     "next_step.database.other_method": (
-        "Give the evidence to the DBA. All files of the database are kept. To try another method, run for "
+        "Give the evidence to the DBA. All files of the database are kept. To try another method, run, for "
         "example:\n{command}"
     ),
     "next_step.database.no_other_method": (

@@ -103,7 +103,7 @@ NEXT_STEPS = [
     ({"error": "no method"}, "lose: ansible-playbook playbooks/database_recover.yml --check"),
     (
         {"error": "failed", "recovery": {**KEPT, "method": "checkpoint", "possible": ["checkpoint", "salvage"]}},
-        "To try another method, run for example: ansible-playbook playbooks/database_recover.yml -e "
+        "To try another method, run, for example: ansible-playbook playbooks/database_recover.yml -e "
         "database_recovery_method=salvage",
     ),
     (

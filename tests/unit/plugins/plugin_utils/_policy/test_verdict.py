@@ -292,7 +292,7 @@ NEXT = [
     (
         "then what ended the ladder",
         {"tried": [tried(halted=True, reason="No room")]},
-        "Fix what stopped the recovery (No room), then",
+        "Fix the problem that stopped the recovery (No room), then",
     ),
     ("then no cause", {"tried": [tried()]}, "Read the evidence"),
     ("then the cause", {"tried": [tried()], "diagnosis": [finding()]}, "Fix the cause (Mend killed), then"),
