@@ -63,7 +63,7 @@ _LIVE_PROPERTIES = ("ActiveState", "MainPID", "NRestarts", "ExecMainStartTimesta
 _COMMAND = re.compile(r"path=(.*?) ; argv\[\]=(.*?) ; ignore_errors=")
 _POLL = 0.1
 _PROBE = 5.0  # time limit of one request, in seconds
-# Maximum time in seconds from the first healthy answer until the service has the restored database open.
+# Maximum time in seconds from the first healthy response until the service has the restored database open.
 _OPENED_WITHIN = 3.0
 _MARGIN = 64 << 20
 _LAST_LINE = 300
@@ -131,7 +131,7 @@ class _Done:
         self.rows_after: Dict[str, int] = {}
         self.login: Optional[bool] = None
         self.unchanged: Optional[bool] = None
-        # True if the drill has reached its end: the service was healthy, and everything was checked.
+        # True if the drill was completed: the service was healthy, and everything was checked.
         self.complete = False
         # True if the backup was restored. A later failure is the result of the drill, and no other backup is tried.
         self.restored = False

@@ -42,7 +42,7 @@ _SMALL = 1 << 16
 _LARGEST_REFS = 1 << 22
 # Time limit in seconds for reading the schema.
 _DATABASE = 2.0
-# If a database is written to all the time, its schema is read again after this number of seconds.
+# If a database changes all the time, its schema is read again after this number of seconds.
 _SCHEMA_EVERY = 300.0
 _MOST_TABLES = 5000
 

@@ -171,7 +171,7 @@ def _files(before: Entry, after: Entry, times: _Times, *, now: float) -> List[Ch
     found = [change(name, ADDED if known and name not in before.parts else CHANGED, at) for name, at in newer]
     listed = known and entries.MANY not in after.parts
     gone = [name for name in before.parts if listed and name not in after.parts]
-    # Removing a file changes its folder, but so does adding one.
+    # Removing a file changes its folder, and so does adding a file.
     return found + [change(name, REMOVED, 0.0 if newer else after.since) for name in gone[:_MOST_PARTS]]
 
 

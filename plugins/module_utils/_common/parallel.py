@@ -23,7 +23,7 @@ from typing import Any, Callable, Collection, Container, Dict, Mapping, NamedTup
 TIMED_OUT = "timed out"
 
 _CHUNK = 1 << 16
-# Time limit in seconds for reading an answer that has already arrived.
+# Time limit in seconds for reading a response that has already arrived.
 _READING = 0.1
 
 
@@ -113,7 +113,7 @@ def _do_meanwhile(function: Callable[[], Any], children: Collection[_Child]) -> 
             _give_up(child)
             os.close(child.pipe)
         raise
-    # Also read an answer that arrived in time while this process was busy.
+    # Also read a response that arrived in time while this process was busy.
     ready = time.monotonic() + _READING
     for child in children:
         child.until = max(child.until, ready)

@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import en
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names, open_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 
-# Time limit in seconds for access to the service's files, because they may be on a disk that does not answer.
+# Time limit in seconds for access to the service's files, because they may be on a disk that does not respond.
 _PATIENCE = 20.0
 
 
@@ -181,7 +181,7 @@ def _missing_folder(configured: str, folder: str) -> str:
     """Return `configured` (the folder in the inventory) if it does not exist. folder: the folder that was found."""
     if not configured or os.path.normpath(configured) == folder:
         return ""
-    # The folder may be on a disk that does not answer.
+    # The folder may be on a disk that does not respond.
     answer = parallel.ask({"configured": functools.partial(os.path.isdir, configured)}, timeout=_PATIENCE)
     return configured if answer["configured"].value is False else ""
 
@@ -189,7 +189,7 @@ def _missing_folder(configured: str, folder: str) -> str:
 def _missing_file(configured: str, folder: str) -> str:
     """Return the path of `configured` (a file in the inventory) if it does not exist. folder: the service's folder."""
     path = os.path.normpath(os.path.join(folder or "/", configured)) if configured else ""
-    # The file may be on a disk that does not answer.
+    # The file may be on a disk that does not respond.
     answer = parallel.ask({"configured": functools.partial(os.path.isfile, path)}, timeout=_PATIENCE)
     return path if path and answer["configured"].value is False else ""
 

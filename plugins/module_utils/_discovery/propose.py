@@ -107,7 +107,7 @@ def _command(facts: Facts, found: Proposal) -> None:
         return
     usual = procfs.find_program("node", app_dir=facts.app_dir)
     program = facts.program or argv[0]
-    # If the disk does not answer, no links are resolved.
+    # If the disk does not respond, no links are resolved.
     follows = facts.disk is not None
     if (
         follows

@@ -145,7 +145,7 @@ def ending(
     failed = _last_failure(record)
     outcome = _author(record, failed=failed, serving_since=serving_since, restarts=restarts)
     if record["severity"] == "degraded":
-        # A degraded service answers every probe, so an earlier answer does not show that the outage had ended.
+        # A degraded service answers every probe, so an earlier response does not show that the outage had ended.
         return Ending(outcome, seen_at, LATER_LOOK)
     proof = _first_answer(record, failed=failed, serving_since=serving_since)
     if proof:

@@ -105,8 +105,8 @@ def _begin_outage(record: Dict[str, Any], update: Update, *, clock: host_lease.C
         return
     record.update(down_at=timestamps.iso(clock.wall()), opened_boot=clock.boot(), boot_id=clock.boot_id())
     record.update(dict.fromkeys(_OF_OUTAGE))
-    # Drop the signs of an earlier outage, because they do not show when this one began. Keep the last answer, because
-    # this outage began after that answer.
+    # Drop the signs of an earlier outage, because they do not show when this one began. Keep the last response, because
+    # this outage began after it.
     record["signs"] = outage_window.last_answer(record["signs"])
 
 
@@ -231,7 +231,7 @@ def _end_by_hand(call: Call, *, store: incident_store.Store, seat: host_lease.Se
         store.tidy()
     record = store.open_incident()
     before = copy.deepcopy(_public(record))
-    # If the data are in doubt, the caller must check the database first.
+    # If the data is in doubt, the caller must check the database first.
     if record is None or seat.holder() is not None or incident_store.unsettled(record):
         return record_result.result(record, call, store=store, seat=seat), before, before
     run = call.run = _new_run(store.clock) if store.writing else ""

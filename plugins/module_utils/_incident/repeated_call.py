@@ -42,9 +42,9 @@ ARGUMENTS: Dict[str, Dict[str, Any]] = {
 _FOLDER = "calls"
 # The format of a call name: the ID of the run and its host, a dot, and a random ID.
 _NAME = re.compile(r"[0-9a-f]{12}\.[0-9a-f]{16}")
-# Maximum size of a saved answer in bytes. If the answer is larger, the repeated call does the work again.
+# Maximum size of a saved result in bytes. If the result is larger, the repeated call does the work again.
 _LARGEST = 1 << 20
-# Age in seconds after which an answer is removed.
+# Age in seconds after which a result is removed.
 _KEPT = 3600.0
 # Maximum time in seconds to wait for the first call.
 _PATIENCE = 3600.0
@@ -210,12 +210,12 @@ class _Kept:
 
     def write(self, text: str) -> int:
         data = text.encode("utf-8", "replace")
-        # If the memory is full, the answer is not saved, and a repeated call does the work again.
+        # If the memory is full, the result is not saved, and a repeated call does the work again.
         with contextlib.suppress(OSError):
             if len(data) <= _LARGEST:
                 os.pwrite(self._descriptor, data, os.fstat(self._descriptor).st_size)
         # If the connection is lost, nobody reads this stream. Do not raise: Ansible would then print the error as a
-        # second answer, and a repeated call could read neither of them.
+        # second result, and a repeated call could read neither of them.
         with contextlib.suppress(OSError):
             return self._stream.write(text)
         return len(text)

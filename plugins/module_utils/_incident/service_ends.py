@@ -20,11 +20,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import start_guard
 
 _LARGEST = 1 << 17
-# Maximum number of ends to read: first for ends that systemd has confirmed, then for the others, which the service's
-# user may have invented. The recorder keeps 200 of each.
+# Maximum number of ends to read: first for ends that systemd has confirmed, then for unconfirmed ends, which the
+# service's user may have invented. The recorder keeps 200 of each.
 MOST, MOST_UNCONFIRMED = 50, 20
 _UNCONFIRMED = ".unconfirmed.json"
-# The ends that have a word of their own. For each, the catalogues have a text ended_how.*. OOM_KILL, WATCHDOG and
+# The ends that have their own text. For each, the catalogues have a text ended_how.*. OOM_KILL, WATCHDOG and
 # TIMEOUT are results of systemd.
 OOM_KILL, HOST_DOWN, WATCHDOG, TIMEOUT, STOPPED = "oom-kill", "host-down", "watchdog", "timeout", "stopped"
 WORDS = (OOM_KILL, HOST_DOWN, WATCHDOG, TIMEOUT, STOPPED)

@@ -43,7 +43,7 @@ REFUSED = 77
 _TIMEOUT = 5.0
 _LARGEST = 1 << 18
 _INCIDENT = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
-# The pattern of a valid problem code in the guard's answer, and the code that replaces an invalid one.
+# The pattern of a valid problem code in the guard's result, and the code that replaces an invalid one.
 _CODE = re.compile(r"[a-z_]{1,40}\Z")
 _UNKNOWN = "unknown"
 _LONGEST = 500
@@ -111,7 +111,7 @@ def verdict(unit: str, *, run: commands.Runner = commands.run) -> Optional[Refus
     """If the guard would refuse a start now because of the data, return the refusal, otherwise None."""
     answer = ask(unit, run=run) or {}
     code = answer.get("code")
-    # guard_common.py of the role defines the codes. Unless the answer rules it out, rows could be lost.
+    # guard_common.py of the role defines the codes. Unless the result rules it out, rows could be lost.
     if not code or answer.get("of_data") is False:
         return None
     return Refusal(code, answer["reason"], of_data=True)

@@ -60,7 +60,7 @@ def report(
     """Return the result of the start_guard_info module."""
     systemd = manager == "systemd"
     there = parts(unit) if systemd else Parts("", installed=False, guard=False, recorder=False)
-    # If systemd does not call the guard, the guard's answer says nothing about the next start.
+    # If systemd does not call the guard, the guard's result says nothing about the next start.
     answer = start_guard.ask(unit, run=run) if there.guard else None
     refusals = [each for each in start_guard.refusals(state_dir) if systemd]
     found = service_ends.of_service({"manager": manager, "unit": unit}, state_dir=state_dir, window=window)

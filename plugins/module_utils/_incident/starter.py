@@ -269,7 +269,7 @@ def note_loss(
     if record is None:
         return lambda: None
     known = record.get("data") or {}
-    # If no state is recorded yet, the data are in doubt until the service is released. A loss that is not in _LOSSES is
+    # If no state is recorded yet, the data is in doubt until the service is released. A loss that is not in _LOSSES is
     # recorded as unknown.
     losses = [each if each in _LOSSES else "unknown" for each in (str(known.get("loss") or ""), loss)]
     first = dict(known.get("rows_first") or {})

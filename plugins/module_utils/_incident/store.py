@@ -22,10 +22,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages, start_guard
 
 # Outcomes that leave the incident open, so that the next run continues the incident: the service does not answer, its
-# data are in doubt, or nobody can log in.
+# data is in doubt, or nobody can log in.
 DEGRADED = "degraded"
 UNFINISHED = (DEGRADED, "not_recovered", "data_in_doubt", "login_failed")
-# States of the service's data in an incident. An incident cannot be closed while its data are in doubt.
+# States of the service's data in an incident. An incident cannot be closed while its data is in doubt.
 IN_DOUBT, SOUND, ACCEPTED, NOT_FOUND = "in_doubt", "sound", "accepted", "not_found"
 # The code for a database that could not be checked completely. A person accepts this code together with the damage
 # codes.

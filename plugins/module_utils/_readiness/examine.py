@@ -28,7 +28,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness.prob
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import detection, http_probe, probe_plan
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Login, Target
 
-# A slow answer counts only if this number of further answers is also slow.
+# A slow response counts only if this number of further responses are also slow.
 _AGAIN = 2
 # The checks of files may take this many seconds longer than their time limits.
 _MORE = 1.0
@@ -112,7 +112,7 @@ class _Check:
             again = http_probe.probe(self.question.required, timeout=self.question.timeout, ok_statuses=())
             latency = min(latency, max((each["latency_ms"] for each in again), default=0.0) / 1000)
         if latency < slow:
-            # A slow answer is not saved, because slow answers would raise the usual latency.
+            # A slow response is not saved, because slow responses would raise the usual latency.
             self.latency = latency
         else:
             self.found.append(problems.of_latency(latency, self.known, answered[0]["url"]))

@@ -19,7 +19,7 @@ _HOUR = 3600.0
 _DAY = 86400.0
 # A file system counts as full if at least this percentage of it is used.
 _FULL = 99.0
-# A slow answer takes at least this many times as long as usual.
+# A slow response takes at least this many times as long as usual.
 _SLOWER = 10.0
 # The smallest clock change, in seconds, that counts as a problem. Smaller changes are normal corrections.
 _CLOCK = 60.0

@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.run imp
 
 Warn = Callable[[str], Any]
 
-# While waiting for the first answer: the timeout of a request and the time between two requests, both in seconds.
+# While waiting for the first response: the timeout of a request and the time between two requests, both in seconds.
 _ANSWER, _INTERVAL = 1.0, 0.1
 
 
@@ -76,7 +76,7 @@ class FirstResponse(NamedTuple):
         service = self.service._replace(db_path=str(result["facts"]["database"]["path"]))
         problem = incident_notes.note_attempts(**self.lease, attempts=[attempt], signs=result["signs"], cause=cause)
         if problem:
-            # If the answer of this module is lost, only the record shows that the run has started the service.
+            # If the result of this module is lost, only the record shows that the run has started the service.
             return _nothing(message("reason.response.unrecorded", why=quoted(problem)))
         try:
             started = recorded_start.ensure(

@@ -36,7 +36,7 @@ _RESTART_GRACE = 3.0
 # Number of exits that are allowed after a start. If the first start fails, a restart by systemd may succeed.
 _ENDS_ALLOWED = 1
 # If systemd or a person is starting the service, wait for at most _SETTLE seconds until its unit is up. While the
-# process is younger than _YOUNG seconds, also wait for an answer, with a probe every _YOUNG_INTERVAL seconds. A longer
+# process is younger than _YOUNG seconds, also wait for a response, with a probe every _YOUNG_INTERVAL seconds. A longer
 # wait would exceed the deadline of the detection role, which would then report the host as unreachable.
 _SETTLE = 25.0
 _YOUNG = 20.0

@@ -26,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Login, Target
 
 _BODY_LIMIT = 64 * 1024
-# IDs of the messages about answers that have status code 200 but do not state the service's health.
+# IDs of the messages about responses that have status code 200 but do not state the service's health.
 WITHOUT_HEALTH = ("reason.probe.not_json", "reason.probe.no_status")
 _TOO_MANY_REQUESTS = 429  # a server that enforces a rate limit is alive
 _AGENT = "itsm_nexus.runbook"
@@ -90,7 +90,7 @@ class _Request:
         self.error: Optional[Message] = None
         self.certificate: Optional[Dict[str, Any]] = None
         self.latency = 0.0
-        # True if there was no answer within the time limit.
+        # True if there was no response within the time limit.
         self.silent = False
         self._timeout = timeout
         self._body = body

@@ -102,7 +102,7 @@ class Line(NamedTuple):
     dated: bool
     # The latest time at which the line could have been logged: its own timestamp, or else the next one in the log.
     logged_by: Optional[float] = None
-    # The line before secrets were masked, because a mask may hide a signature. This text is never quoted.
+    # The original line, without masked secrets, because a mask may hide a signature. This text is never quoted.
     unmasked: str = ""
 
     @property

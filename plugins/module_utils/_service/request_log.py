@@ -282,7 +282,7 @@ def count(
         except _UnreadError as error:
             unread.append(error.told)
     logs = log_files.find(places.log, places.patterns, user=places.user)
-    # A file that was last changed before the period contains no request of the period. It can only show that the
+    # A file that was last changed before the period contains no request from the period. It can only show that the
     # service logs requests.
     current = [log for log in logs if log.modified >= begun]
     if len(current) > _MOST_FILES:

@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 # Size limit in bytes for small files (/proc, certificates, package.json). Larger files are truncated.
 _LARGEST_READ = 4 << 20
 
-# Time limit in seconds for an answer from the service if earlier probes timed out.
+# Time limit in seconds for a response from the service if earlier probes timed out.
 _SILENT = 0.5
 
 # Programs that run other programs, so their names do not identify the service.
@@ -47,7 +47,7 @@ class Service(NamedTuple):
     http_port: int
     required_environment: Sequence[str]
     state_dir: str
-    # Path of the health request, or empty for no request, and the values of the answer's `status` that mean healthy.
+    # Path of the health request, or empty for no request, and the values of the response's `status` that mean healthy.
     health_path: str = ""
     health_ok_statuses: Sequence[str] = ("ok",)
     # Path patterns of additional log files, for logs that get a new name every day.

@@ -99,7 +99,7 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
     """Hold the service if a finding blocks its start. Release the hold if there is no longer a reason for it."""
     where = {**_place(params), "run": params["run"]}
     blocking = [finding for finding in result["findings"] if finding["blocks_start"]]
-    # If another cause explains a finding, the data are not in doubt. For example, a database may be "missing" only
+    # If another cause explains a finding, the data is not in doubt. For example, a database may be "missing" only
     # because its configured path is wrong.
     of_data = [item for item in blocking if item["cause"] in DATA_CAUSES and not item["explained_by"]]
     record = known["record"] or {}
@@ -173,5 +173,5 @@ def finish(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
         _guard(params, result, known, warn=warn)
     record = incident_store.current(params["state_dir"]) or {}
     result["data"] = record.get("data")
-    # The record shows a start even if the answer of the module that started the service was lost.
+    # The record shows a start even if the result of the module that started the service was lost.
     result["started_by_run"] = earlier.started_at(record, run=params["run"])

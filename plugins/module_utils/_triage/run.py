@@ -33,7 +33,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.database import Database
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
 
-# Causes that affect the data. If one of them blocks the start, the data are in doubt.
+# Causes that affect the data. If one of them blocks the start, the data is in doubt.
 DATA_CAUSES = ("db_corrupt", "db_unchecked")
 # After a person has released the service, the summary of damage has one of these message IDs.
 _ACCEPTED, _NOT_ACCEPTED = "finding.accepted", "finding.not_accepted"

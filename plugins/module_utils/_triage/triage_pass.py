@@ -175,7 +175,7 @@ class Triage:
         for entry in self.done.facts["paths"]:
             if entry.get("what") == "database" and "effective" in entry:
                 return {"path": entry["effective"], "source": entry["source"], "configured": entry["configured"]}
-        # The part that follows links did not answer, perhaps because the disk does not respond. Do not follow links
+        # The part that follows links did not respond, perhaps because the disk does not respond. Do not follow links
         # here.
         question = dataclasses.replace(self._base, known=self._known)
         path, source = collect_paths.used_database(question, links=False)

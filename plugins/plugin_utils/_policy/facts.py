@@ -69,7 +69,7 @@ class Facts:
     lost: str = ""
     error: str = ""
     halted_before: str = ""
-    # The same reasons as messages, if messages are known.
+    # The same reasons as messages, if available.
     messages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     first_healthy_at: Optional[str] = None
     # The outcome of the previous run, from the incident's record.

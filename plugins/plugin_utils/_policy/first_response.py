@@ -42,6 +42,6 @@ def already_started(seen: Mapping[str, Any]) -> bool:
     seen: triage (the triage result), untouched (True if no remedy and no rung has changed the service).
     """
     triage = seen["triage"] or {}
-    # If the start could not be recorded, only the answer of the module shows it.
+    # If the start could not be recorded, only the module's result shows it.
     started = triage.get("started_by_run") or (triage.get("response") or {}).get("started")
     return bool(started) and bool(seen["untouched"])

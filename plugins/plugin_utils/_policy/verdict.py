@@ -254,7 +254,7 @@ def _outcome(facts: Facts) -> str:
     back = bool(facts.held or facts.restored)
     rules = (
         ("would_recover", facts.check_mode and bool(facts.held)),
-        # A healthy answer after a start does not show whether rows are missing.
+        # A healthy response after a start does not show whether rows are missing.
         ("data_in_doubt", facts.in_doubt and back),
         # If a person has accepted the damage, the record shows this as long as the incident is open.
         (DEGRADED, back and bool(facts.degraded or facts.accepted)),
@@ -353,7 +353,7 @@ def _next_steps(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
 def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
     remedy = _remedy(facts)
     cause_unknown = facts.finding["cause"] == "unknown"
-    # In check mode, the data are not recorded as in doubt, but the finding is the same.
+    # In check mode, the data is not recorded as in doubt, but the finding is the same.
     damaged = any(each.id == _DAMAGED_IN_USE for each in messages_of(facts.finding, "remedy"))
     helpless = outcome == "not_recovered" and facts.started_in_vain and (cause_unknown or not remedy)
     rules = (

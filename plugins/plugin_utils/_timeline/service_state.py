@@ -59,7 +59,7 @@ def last_look(runs: Sequence[Sequence[Event]]) -> statements.Facts:
         elif module in ("sqlite_info", "triage_info") and data.get("row_counts"):
             stale = False
     last = [event for event in runs[-1] if event["kind"] != "stats"]
-    # A first response without an answer may have started the service.
+    # A first response without a result may have started the service.
     lost = any(module_of(event) == "first_response" for run in runs for event in run if event["kind"] == "task")
     changed = any(each.weight == CHANGE for each in map(steps.step, last) if each)
     return statements.Facts(

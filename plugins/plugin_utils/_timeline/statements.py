@@ -264,8 +264,8 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
         rows_before, rows_after = triaged.get("rows_before"), triaged.get("row_counts")
     # Later runs see only the remaining rows, so a loss in an earlier run is read from the incident's record.
     losses = [(recovery or {}).get("data_loss"), on_record.get("loss")]
-    # The first response looks for processes before it starts the service. If the answer of the first response was
-    # lost, the service may have been started.
+    # The first response looks for processes before it starts the service. If the result of the first response was lost,
+    # the service may have been started.
     begun, lost = bool(triaged.get("started_by_run")), bool(seen.get("responded")) and "findings" not in triaged
     processes = None if begun or lost else ((triaged.get("facts") or {}).get("process") or {}).get("processes")
     return Facts(

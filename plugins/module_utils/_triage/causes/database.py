@@ -68,7 +68,7 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
 
 
 def _remedy_of_damage(facts: Facts, summary: Message) -> Message:
-    # Only a person knows if the rows were deleted on purpose.
+    # Only a person knows whether the rows were deleted on purpose.
     if summary.id == "finding.db_corrupt.fewer":
         return message("remedy.start_held")
     return message("remedy.db_corrupt" if facts.down else "remedy.db_corrupt.in_use")

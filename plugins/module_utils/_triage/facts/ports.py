@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.c
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import Service
 
-# A TLS error counts as an answer if the peer sent any data, such as an alert or plain text.
+# A TLS error counts as a response if the peer sent any data, such as an alert or plain text.
 _TLS_ANSWER = re.compile(r"\[SSL: (?!UNEXPECTED_EOF)")
 
 
