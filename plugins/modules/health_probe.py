@@ -443,7 +443,7 @@ hold:
   type: dict
   version_added: 0.2.0
 data_in_doubt:
-  description: True if the open incident records that the service's data are in doubt or that its database was not
+  description: True if the open incident records that the service's data is in doubt or that its database was not
     found.
   returned: success
   type: bool

@@ -13,7 +13,7 @@ description:
   - Under systemd, a hold is a drop-in for the unit. While the hold exists, systemd refuses C(systemctl start),
     automatic restarts and starts at boot. C(systemctl status) shows the incident's ID. The hold survives a reboot.
   - If the service is a plain process, only this collection respects the hold, and the module shows a warning.
-  - O(state=held) records in the open incident that the data are in doubt. The incident can be closed only after
+  - O(state=held) records in the open incident that the data is in doubt. The incident can be closed only after
     O(state=released) with O(statement=sound) or O(statement=accepted).
   - If the start guard (P(itsm_nexus.runbook.start_guard#role) role) is installed, O(state=released) makes the guard
     accept the current files of the database. A refusal by the guard counts as a hold, with the cause V(start_guard).
@@ -53,7 +53,7 @@ options:
     default: db_corrupt
   statement:
     description:
-      - With O(state=released), the reason why the data are no longer in doubt.
+      - With O(state=released), the reason why the data is no longer in doubt.
       - V(sound) means that a check found no damage in the database. V(accepted) means that a person accepts the state
         of the database.
     type: str

@@ -34,7 +34,7 @@ options:
   resume:
     description: Whether the result of an earlier call by the same run may have been lost. If true and that call started
       the service, the module returns the facts and the findings that the earlier call saved before the start, unless
-      the data are in doubt now.
+      the data is in doubt now.
     type: bool
     default: false
     version_added: 0.2.0

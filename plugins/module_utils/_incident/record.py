@@ -59,7 +59,7 @@ def under_way(record: Mapping[str, Any], *, run: str) -> Optional[Dict[str, Any]
 
 
 def _step(record: Mapping[str, Any], call: Call) -> str:
-    """Return the run's current step: the step of the call, else the attempt in progress, else the state of the call."""
+    """Return the run's current step: the step of the call, or else the attempt in progress, or else the state."""
     begun = under_way(record, run=call.run)
     return call.step or (begun["rung"] if begun else call.state)
 
@@ -176,7 +176,7 @@ def _write(store: incident_store.Store, record: Dict[str, Any], call: Call) -> N
 
 
 def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
-    """Close the incident and move its record, unless the outcome is in UNFINISHED or the data are in doubt."""
+    """Close the incident and move its record, unless the outcome is in UNFINISHED or the data is in doubt."""
     if incident_store.unsettled(record) and record["outcome"] not in incident_store.UNFINISHED:
         record["outcome"] = "data_in_doubt"
     over = record["outcome"] not in incident_store.UNFINISHED

@@ -110,7 +110,7 @@ def hold(
     damaged: bool = False,
     warn: Callable[[str], Any],
 ) -> Optional[Dict[str, Any]]:
-    """Hold the service and return the hold. If `data` is True, also record that the service's data are in doubt.
+    """Hold the service and return the hold. If `data` is True, also record that the service's data is in doubt.
 
     damaged: see put_in_doubt.
     """
@@ -210,7 +210,7 @@ def put_in_doubt(
     damaged: bool = False,
     warn: Callable[[str], Any],
 ) -> None:
-    """Record in the open incident that the service's data are in doubt. Earlier good row counts remain in the record.
+    """Record in the open incident that the service's data is in doubt. Earlier good row counts remain in the record.
 
     created_at: when the database with the good row counts was created. See last_good.Counted. damaged: True if the rows
     could not be counted completely. If such a database is later found to be sound, somebody has replaced it.
@@ -312,9 +312,9 @@ def settle_doubt(
     created_at: str = "",
     look: Optional[Mapping[str, Any]] = None,
 ) -> bool:
-    """Release the hold and record why the data are no longer in doubt. Return True if the service was held.
+    """Release the hold and record why the data is no longer in doubt. Return True if the service was held.
 
-    state: SOUND after a check, ACCEPTED if a person accepts the damage. reason: why the data are sound, or the reason
+    state: SOUND after a check, ACCEPTED if a person accepts the damage. reason: why the data is sound, or the reason
     that the person gave. look: the result of sqlite_info. ACCEPTED covers only the damage and the row counts in this
     result. Raises HoldError.
     """

@@ -337,12 +337,12 @@ def is_kept(store: Store) -> bool:
 
 
 def in_doubt(record: Optional[Mapping[str, Any]]) -> bool:
-    """Return True if an incident's data are in doubt. Only a database check or a person can end this state."""
+    """Return True if an incident's data is in doubt. Only a database check or a person can end this state."""
     return ((record or {}).get("data") or {}).get("state") == IN_DOUBT
 
 
 def unsettled(record: Optional[Mapping[str, Any]]) -> bool:
-    """Return True if an incident's data are in doubt, or if its database has not been found again."""
+    """Return True if an incident's data is in doubt, or if its database has not been found again."""
     return ((record or {}).get("data") or {}).get("state") in (IN_DOUBT, NOT_FOUND)
 
 

@@ -6,7 +6,7 @@
 """English messages that explain why a first response did not start the service.
 
 A message has no full stop at its end. The Japanese messages are in plugin_utils/_messages/ja_response.py, with the same
-ids.
+IDs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 ENGLISH: Dict[str, str] = {
     **triage_messages.ENGLISH,
     "reason.response.running": "the service has a process",
-    "reason.response.incident": "the incident is not new, or its data are in doubt",
+    "reason.response.incident": "the incident is not new, or its data is in doubt",
     "reason.response.held": "the service is held",
     "reason.response.unit": "the unit is {state}",
     "reason.response.not_collected": "the part {part} of the triage could not be collected",

@@ -43,7 +43,7 @@ def _refuse_foreign(look: Look) -> None:
 
 
 def _refuse_lost_database(service: Service) -> None:
-    """Raise NodeProcessError if a start would destroy data that exist only in the database's WAL.
+    """Raise NodeProcessError if a start would destroy data that exists only in the database's WAL.
 
     The service opens its database when it starts. When SQLite opens an empty or new database file, it deletes the WAL
     next to that file.

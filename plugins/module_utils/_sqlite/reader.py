@@ -11,8 +11,8 @@ How the database is opened depends on its files and on the processes that have i
 - alone: the WAL is empty or missing, and no process has the database open. immutable=1 needs no locks and no other
   files.
 - still: a crashed service left a WAL. vfs=unix-none with locking_mode=EXCLUSIVE keeps the WAL index in the child's
-  memory (https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory). So nothing is created, copied or locked.
-  The service may be started at the same time, so the caller compares the files' stamps afterwards.
+  memory (https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory). Therefore, nothing is created, copied or
+  locked. The service may be started at the same time, so the caller compares the files' stamps afterwards.
 - live: a service has the database open. An ordinary connection is used, with the index mapped read-only.
 - locked: the database uses a rollback journal instead of a WAL, and a process has the database open. An ordinary
   connection is used, which holds a lock while it reads.
@@ -131,7 +131,7 @@ class WayIn(NamedTuple):
 
     @property
     def steady(self) -> bool:
-        """True if all data read so far belong to one consistent state of the database.
+        """True if all data read so far belongs to one consistent state of the database.
 
         A read without locks is steady only if the files have not changed since the check, because other processes may
         write during the read.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hold the service if its data are in doubt after a triage, and release it if the data are sound.
+"""Hold the service if its data is in doubt after a triage, and release it if the data is sound.
 
 In each function, the `params` argument contains the parameters of the triage_info module.
 """
@@ -44,7 +44,7 @@ def known(params: Params) -> Dict[str, Any]:
 
 
 def _is_guarded(record: Optional[Mapping[str, Any]]) -> bool:
-    """Return True if the start guard has refused a start in this incident, or if the data are in doubt."""
+    """Return True if the start guard has refused a start in this incident, or if the data is in doubt."""
     return bool(((record or {}).get("data") or {}).get("refused")) or incident_store.in_doubt(record)
 
 
@@ -133,7 +133,7 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
 
 
 def _why_sound(result: Mapping[str, Any], known: Mapping[str, Any], *, created_at: str) -> str:
-    """Return why the data of a completely checked database are sound, or an empty string if they are in doubt."""
+    """Return why the data in a completely checked database is sound, or an empty string if it is in doubt."""
     record = known["record"] or {}
     if result["rows_missing"] or result["database_replaced"] is None:
         return ""
@@ -149,7 +149,7 @@ def _why_sound(result: Mapping[str, Any], known: Mapping[str, Any], *, created_a
 
 
 def _settle(params: Params, result: Dict[str, Any], *, reason: str, created_at: str, warn: Warn) -> None:
-    """Release the hold, and record that the data are sound."""
+    """Release the hold, and record that the data is sound."""
     where = {**_place(params), "run": params["run"], "rows": result["row_counts"], "created_at": created_at}
     try:
         one_starter.settle_doubt(**where, state=incident_store.SOUND, reason=reason, warn=warn)

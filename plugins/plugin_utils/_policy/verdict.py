@@ -407,7 +407,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     - rung: the name of the next rung, or empty if there is none.
     - was_degraded: True if the service was degraded until a remedy of this run made a change.
     - responded: True if a first response was sent to the host.
-    - stopped: True if this run stopped the service because the data are in doubt.
+    - stopped: True if this run stopped the service because the data is in doubt.
     - policy_problem: why the remedy policy is invalid, or empty if it is valid.
     - continued: True if a later step of a workflow is allowed to try one of the rungs.
     """
@@ -509,5 +509,5 @@ def _policy(facts: Facts, problem: Optional[str]) -> List[Dict[str, Any]]:
 
 
 def _once(reasons: Sequence[Reason]) -> List[Reason]:
-    """Return the reasons without repeated texts."""
+    """Return the reasons without duplicate texts."""
     return list({each.text: each for each in reversed(reasons)}.values())[::-1]
