@@ -4,8 +4,8 @@
 
 """The URL of the AWX job that is this run.
 
-A job knows its number, but its only source for the address of AWX is AWX's setting "Base URL of the service". The
-default of this setting is not a real address. Therefore, the job template may set another address.
+A job knows its number, but the only source of AWX's address is the AWX setting "Base URL of the service". The default
+of this setting is not a real address. Therefore, the job template may set another address.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _LONGEST = 300
 
 
 def url(number: Any, *addresses: Any) -> str:
-    """Return the URL of an AWX job, or an empty string if this run is no job, or if no address is valid.
+    """Return the URL of an AWX job, or an empty string if this run is not a job, or if no address is valid.
 
-    number: the number of the job. addresses: addresses of AWX, the preferred address first.
+    number: the number of the job. addresses: addresses of AWX, preferred address first.
     """
     for address in addresses:
         base = str(address or "").rstrip("/")

@@ -127,7 +127,7 @@ class Run:
     run: str = _says("The name of the run. Its timeline is <run>.jsonl.")
     playbook: Optional[str] = _says("The playbook's file.")
     core: Optional[str] = _says("Version of ansible-core.")
-    job: Optional[str] = _says("URL of the AWX job, or null if the run was no AWX job.")
+    job: Optional[str] = _says("URL of the AWX job, or null if the run was not an AWX job.")
     started_at: str = _says("When the run began.")
     last_event_at: str = _says("The time of the run's verdict or, without a verdict, of the last recorded event.")
     complete: bool = _says("False if the run was killed before its verdict.")
@@ -151,7 +151,8 @@ class Times:
     )
     resolved_at: Optional[str] = _says("When the incident was closed, after its verification.")
     clocks_apart: Optional[float] = _says(
-        "Seconds by which the clock of the host is ahead of the controller's (negative: behind); null up to 2 seconds."
+        "Seconds by which the clock of the host is ahead of the controller's (negative: behind), or null for a "
+        "difference of at most 2 seconds."
     )
 
 
@@ -188,7 +189,7 @@ class Incident:
     """The data that the documents show for one incident on one host."""
 
     schema: int = _says("Version of this schema. It changes only if an old program would misread the document.")
-    incident: str = _says("Id of the incident.")
+    incident: str = _says("ID of the incident.")
     host: str = _says("The host's name in the inventory.")
     service: Optional[str] = _says("The service on the host.")
     language: Optional[str] = _says("The language of the documents.")
@@ -245,10 +246,10 @@ class Incident:
         "cause_summary, error, login_error and next_step as translatable messages, each with id and values."
     )
     held_by: Optional[str] = _says("The incident that still holds the service at the end of the run, if any.")
-    findings: List[Dict[str, Any]] = _says("Causes, the most likely first, with their evidence.")
+    findings: List[Dict[str, Any]] = _says("Causes, most likely first, with their evidence.")
     resources: Dict[str, Any] = _says("Disk, memory and log at the first triage.")
     changes: Dict[str, Any] = _says(
-        "What changed since the last healthy run (since), the most likely cause first. See RETURN of triage_info."
+        "What changed since the last healthy run (since), most likely cause first. See RETURN of triage_info."
     )
     probe: Dict[str, Any] = _says("The first health probe that failed.")
     database: Dict[str, Any] = _says("The last check of the database.")
