@@ -10,9 +10,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 
 class ActionModule(unreachable.OnHost):
-    """Runs the module of the same name. If the module fails or its answer is lost, the task does not fail.
+    """Runs the module of the same name. If the module fails or its result is lost, the task does not fail.
 
-    The first response only saves time. Without its answer, the run continues with triage, which reads from the host
+    The first response only saves time. Without its result, the run continues with triage, which reads from the host
     whether the service was started.
     """
 

@@ -447,7 +447,7 @@ def _require_room(order: Order, done: _Done, scratch: _Scratch) -> None:
 def _await_health(
     order: Order, unit: str, scratch: _Scratch, *, secrets: Mapping[str, str], run: commands.Runner
 ) -> int:
-    """Wait for the first healthy answer, and return the service's process id. Raises BackupError."""
+    """Wait for the first healthy response, and return the service's process ID. Raises BackupError."""
     give_up = time.monotonic() + order.timeout
     why: Message = message("reason.probe.gone")
 

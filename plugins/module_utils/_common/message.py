@@ -18,7 +18,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 # The ID for text from the kernel, a library or an older version of the collection. Such text is quoted and never
 # translated.
 QUOTED = "quoted"
-# The ID for a name and a message about it, such as "https: no answer within 5 s".
+# The ID for a name and a message about it, such as "https: no response within 5 s".
 LABEL = "label"
 # The ID for a missing value. With this ID, a message can be shown even if a value, such as the reason, is missing.
 UNKNOWN = "unknown"
@@ -69,7 +69,7 @@ def quoted(text: object) -> Message:
 
 
 def labelled(name: str, text: Message) -> Message:
-    """Return a message with a name in front of a text, such as "https: no answer within 5 s"."""
+    """Return a message with a name in front of a text, such as "https: no response within 5 s"."""
     return Message(LABEL, {"name": name, "text": text})
 
 

@@ -21,7 +21,7 @@ ENGLISH: Dict[str, str] = {
     "reason.host.processes_unread": "Cannot list processes in {path}: {why}",
     "reason.host.sockets_unread": "Cannot read the listening sockets below {path}: {why}",
     "reason.host.systemd_silent": "Cannot query systemd about unit {unit}: {why}",
-    "reason.host.late": "no answer in time",
+    "reason.host.late": "no response in time",
     "reason.host.rc": "exit code {code}",
     "reason.host.environment_unread": "Cannot read the environment file {path}: {why}",
     "reason.host.not_utf8": "byte {byte} is not UTF-8",

@@ -6,7 +6,7 @@
 
 Processes are used instead of threads. A thread that hangs in the kernel, for example on a dead mount, cannot be stopped
 and would keep the module from exiting. If a child process crashes (for example while it reads a mapped file on a
-failing disk), only its answer is lost.
+failing disk), only its result is lost.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _finish(child: _Child) -> Answer:
     try:
         answer = json.loads(bytes(child.data).decode("utf-8"))
     except ValueError:
-        return Answer(seconds=seconds, error="ended without an answer")
+        return Answer(seconds=seconds, error="ended without a result")
     return Answer(seconds=seconds, value=answer.get("value"), error=answer.get("error"))
 
 
@@ -128,7 +128,7 @@ def ask(
     until: float = float("inf"),
     meanwhile: Callable[[], Any] = lambda: None,
 ) -> Dict[str, Answer]:
-    """Run all questions in parallel, each for at most timeout seconds, and return the answers by name.
+    """Run all questions in parallel, each for at most timeout seconds, and return the results by name.
 
     after: maps the name of a question to the name of the question that must end before it. If the earlier question
     times out, the later question is not asked. Each time limit begins when its question starts. first: the questions to

@@ -195,7 +195,7 @@ def _missing_file(configured: str, folder: str) -> str:
 
 
 def _argv(found: units.Found, running: _Running) -> List[str]:
-    """Return the command of the unit or of the process. Only the process shows which blanks are part of an argument."""
+    """Return the command of the unit or of the process. Only the process shows which spaces are part of an argument."""
     of_unit = found.unit.argv if found.unit else []
     of_process = running.ancestor.argv if running.ancestor else []
     if not of_unit:
@@ -205,7 +205,7 @@ def _argv(found: units.Found, running: _Running) -> List[str]:
 
 
 class _Answers(NamedTuple):
-    """The ports on which the service listens, and the health and readiness answers. See Facts."""
+    """The ports on which the service listens, and the health and readiness responses. See Facts."""
 
     ports: Sequence[network.Port]
     health: Optional[Tuple[str, Optional[str]]]

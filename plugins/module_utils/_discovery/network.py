@@ -37,7 +37,7 @@ _LARGEST = 1 << 20
 class Port(NamedTuple):
     """A listening port of the service. scheme: https, http, or an empty string if neither answered.
 
-    local: True if the service listens on an address that localhost reaches. status, word: the answer to the health
+    local: True if the service listens on an address that localhost reaches. status, word: the response to the health
     request (HTTP status, and `status` in its JSON body).
     """
 
@@ -87,7 +87,7 @@ def ports(numbers: Dict[int, bool], *, tls_first: Set[int]) -> List[Port]:
 
 
 def health_path(port: Port) -> Optional[Tuple[str, Optional[str]]]:
-    """Return the path of the health request, and `status` in its answer, or None if no usual path answers.
+    """Return the path of the health request, and `status` in its response, or None if no usual path answers.
 
     The status is None if the service limits the number of requests (429) or is unhealthy (503). In both cases, the path
     exists.

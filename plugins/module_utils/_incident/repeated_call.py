@@ -4,12 +4,12 @@
 
 """Make a module act only once, even if the connection is lost and the controller repeats the call.
 
-If the connection is lost, the module on the host runs to completion, but its answer is lost. So the controller repeats
-the call with the same name. The repeated call waits for the first call and returns the first call's answer. If the
-first call never arrived, or was killed before it answered, the repeated call does the work itself.
+If the connection is lost, the module on the host runs to completion, but its result is lost. Therefore, the controller
+repeats the call with the same name. The repeated call waits for the first call and returns the first call's result. If
+the first call never arrived, or was killed before it returned a result, the repeated call does the work itself.
 
-The answers are in-memory files below the lease folder, and are owned by this account. The first line of a file is the
-start time of the call in seconds since boot. The rest is the printed answer, unchanged. While a call is running, its
+The results are in-memory files below the lease folder, and are owned by this account. The first line of a file is the
+start time of the call in seconds since boot. The rest is the printed result, unchanged. While a call is running, its
 process holds an fcntl(2) lock on the file. The lock is released when the process ends, and is not inherited.
 """
 
@@ -68,12 +68,12 @@ def once(
     memory: Optional[str] = None,
     clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
 ) -> Optional[float]:
-    """Return only if this call must do the work. Otherwise, print the first call's saved answer and exit.
+    """Return only if this call must do the work. Otherwise, print the first call's saved result and exit.
 
     The keys "call" and "timeline" are removed from params. The lines in "timeline" are appended to the run's timeline.
-    If an earlier call with this name was killed before it answered, the start of that call is returned (seconds since
-    boot), otherwise None. If the name is invalid, or an earlier call does not end in time, `fail` is called with msg
-    and messages. `fail` must not return.
+    If an earlier call with this name was killed before it returned a result, the start of that call is returned
+    (seconds since boot), otherwise None. If the name is invalid, or if an earlier call does not end in time, `fail` is
+    called with msg and messages. `fail` must not return.
     """
     name, timeline = params.pop("call"), params.pop("timeline", "")
     if timeline and not check_mode:
@@ -169,7 +169,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _read(descriptor: int) -> Tuple[Optional[float], Optional[str]]:
-    """Return the start of the call and its answer. Each is None if it is missing or incomplete."""
+    """Return the start of the call and its result. Each is None if it is missing or incomplete."""
     head, _separator, answer = os.pread(descriptor, 2 * _LARGEST, 0).partition(b"\n")
     try:
         begun = float(head)
@@ -183,7 +183,7 @@ def _read(descriptor: int) -> Tuple[Optional[float], Optional[str]]:
 
 
 def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
-    """Remove the answers to this run's earlier calls, and old answers to other runs.
+    """Remove the results of this run's earlier calls, and old results of other runs.
 
     If an earlier call of this run is still running, wait until it ends, because two simultaneous steps would interfere
     with each other. Raises OSError and _CallError.
@@ -202,7 +202,7 @@ def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
 
 
 class _Kept:
-    """The standard output of a module. The answer is saved in the call's file before it is sent to the controller."""
+    """The standard output of a module. The result is saved in the call's file before it is sent to the controller."""
 
     def __init__(self, stream: TextIO, descriptor: int) -> None:
         self._stream = stream

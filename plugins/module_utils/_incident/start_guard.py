@@ -118,7 +118,7 @@ def verdict(unit: str, *, run: commands.Runner = commands.run) -> Optional[Refus
 
 
 def _cleaned(answer: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the guard's answer in a known form. The guard runs as the service's user, who may change the answer."""
+    """Return the guard's response in a known form. The guard runs as the service's user, who could change it."""
     code, told, took = answer.get("code"), answer.get("reason"), answer.get("milliseconds")
     if code:
         code = code if isinstance(code, str) and _CODE.match(code) else _UNKNOWN
@@ -215,7 +215,7 @@ def release(unit: str, *, accepted: Sequence[str] = (), run: commands.Runner = c
     try:
         stamps = _stamps(answer.get("state"))
     except ValueError:
-        return f"The start guard of {unit} gave an invalid answer. {_refused_next(unit)}"
+        return f"The start guard of {unit} gave an invalid response. {_refused_next(unit)}"
     released = {
         "at": timestamps.now(),
         "accepted": sorted(accepted),

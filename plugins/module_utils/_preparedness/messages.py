@@ -6,7 +6,7 @@
 """English messages about facts for the readiness report.
 
 A message has no full stop at its end. The Japanese messages are in plugin_utils/_messages/ja_preparedness.py, with the
-same ids.
+same IDs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ENGLISH: Dict[str, str] = {
         "already had data from {newest}"
     ),
     # Why a fact was not collected.
-    "ready.part.late": "no answer within {seconds} s",
+    "ready.part.late": "no response within {seconds} s",
     "ready.part.settings": "the settings of the service are invalid",
     "ready.part.process": "the service is not managed by systemd",
     "ready.part.failed": "{why}",

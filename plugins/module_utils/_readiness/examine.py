@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""In the round trip of the health probe, check whether a service that answers is also ready.
+"""In the same call as the health probe, check whether a service that answers is also ready.
 
 A service that answers can still have a damaged or locked database, an expired certificate or a full disk.
 """
@@ -74,7 +74,7 @@ class _Check:
         self.open_files: Optional[int] = None
 
     def answers(self) -> None:
-        """Check everything that needs no file of the service: answers, certificates, the process and the host."""
+        """Check everything that needs no file of the service: responses, certificates, the process and the host."""
         question = self.question
         self.found += problems.of_certificates(question.endpoints, self.limits, self.clock["now"])
         self._check_latency()
@@ -178,7 +178,7 @@ class _Check:
 
 
 def _not_ready(path: str, status: Optional[int], body: bytes) -> Message:
-    """Return the message for an answer that names the checks that failed, as in {"checks": {"disk": {"ok": false}}}."""
+    """Return the message for a response that names the failed checks, as in {"checks": {"disk": {"ok": false}}}."""
     checks: Any = None
     with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         checks = json.loads(body.decode("utf-8"))["checks"]

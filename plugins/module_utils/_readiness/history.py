@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Earlier measurements of a host, which show trends: a disk that fills up, a WAL that grows, restarts, slow answers.
+"""Earlier measurements of a host, which show trends: a disk that fills up, a WAL that grows, restarts, slow responses.
 
 The measurements are kept in a file in the state folder. Without this file, no trend is reported.
 """
@@ -33,7 +33,7 @@ Sample = Mapping[str, Any]
 
 
 def read(state_dir: str, *, now: float) -> List[Sample]:
-    """Return the measurements of the last day, the oldest first. Return an empty list if the file is unusable.
+    """Return the measurements of the last day, oldest first. Return an empty list if the file is unusable.
 
     The last measurement is always included: if the clock was set forward, it may seem older than it is. If the clock
     was set back, the times of the last measurements are in the future.

@@ -163,7 +163,7 @@ def of_host(
 
 
 def slow_after(known: Sequence[history.Sample], limits: Limits) -> Optional[float]:
-    """Return the latency in seconds from which an answer counts as slow, or None if the latency is not checked."""
+    """Return the latency in seconds from which a response counts as slow, or None if the latency is not checked."""
     if not limits.slow_after:
         return None
     return max(limits.slow_after, (history.usual_latency(known) or 0.0) * _SLOWER)
@@ -177,7 +177,7 @@ def unconfirmed(cause: str, unchecked: Sequence[Unchecked]) -> Iterator[Problem]
 
 
 def of_latency(latency: float, known: Sequence[history.Sample], source: str) -> Problem:
-    """Return the problem for a slow answer."""
+    """Return the problem for a slow response."""
     usual, seconds = history.usual_latency(known), f"{latency:.1f}"
     if usual is None:
         return Problem("slow", message("finding.slow.slow", seconds=seconds), source)
@@ -185,5 +185,5 @@ def of_latency(latency: float, known: Sequence[history.Sample], source: str) -> 
 
 
 def first_of_each(problems: Sequence[Problem]) -> List[Problem]:
-    """Return the problems without repetitions. For example, two ports can report the same certificate."""
+    """Return the problems without duplicates. For example, two ports can report the same certificate."""
     return list({str(each.told): each for each in reversed(problems)}.values())[::-1]

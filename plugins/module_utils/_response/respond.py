@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Immediately start a service whose process is gone, unless there is a reason not to."""
+"""Immediately start a service whose process is gone, if no obstacle is found (see decision.py)."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class FirstResponse(NamedTuple):
     def __call__(
         self, result: Mapping[str, Any], save: Callable[[], None]
     ) -> Tuple[Dict[str, Any], Mapping[str, triage_pass.Part]]:
-        """Start the service unless there is a reason not to. Return the `response` result of first_response.
+        """Start the service if no obstacle is found. Return the `response` result of first_response.
 
-        If the service was started, also return the part that waits for its first answer. result, save: see
+        If the service was started, also return the part that waits for its first response. result, save: see
         triage_run.Respond.
         """
         record = incident_store.current(self.lease["state_dir"])
@@ -64,7 +64,7 @@ class FirstResponse(NamedTuple):
         return response, waiting if response["started"] else {}
 
     def note_answer(self, result: Mapping[str, Any]) -> None:
-        """Record the time of the first healthy answer now, because the run may be killed before the verification."""
+        """Record the time of the first healthy response now, because the run may be killed before the verification."""
         at = (result.get("response") or {}).get("answered_at")
         problem = incident_notes.note_answer(**self.lease, at=at) if at else None
         if problem:

@@ -311,7 +311,7 @@ class Detection:
         self._result["readiness"] = self._ready(self._values, self._checked, self._result)
 
     def _note_answer(self) -> None:
-        """Immediately record that the service failed again, or the time of its first answer after a start.
+        """Immediately record that the service failed again, or the time of its first response after a start.
 
         Do not wait for report(), because the run may be killed before that call.
         """

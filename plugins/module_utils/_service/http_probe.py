@@ -4,7 +4,7 @@
 
 """Send requests to the service's endpoints over HTTP and HTTPS, and log in.
 
-Proxy settings in the environment are ignored, because only the service's own answer counts.
+Proxy settings in the environment are ignored, because only the service's own response counts.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _context(target: Target) -> ssl.SSLContext:
 
 
 def _reason(error: Exception, *, timeout: float) -> Message:
-    """Return a short reason why there was no answer."""
+    """Return a short reason why there was no response."""
     said = str(getattr(error, "strerror", None) or type(error).__name__)
     kinds: Tuple[Tuple[Any, Message], ...] = (
         ((socket.timeout, TimeoutError), _silent(timeout)),
@@ -103,7 +103,7 @@ class _Request:
         self._thread.start()
 
     def result(self) -> _Request:
-        """Wait for the answer, at most until the time limit, and return this request."""
+        """Wait for the response, at most until the time limit, and return this request."""
         self._thread.join(max(0.0, self._begun + self._timeout - time.monotonic()))
         with self._lock:
             if self._thread.is_alive() and not self._over:
@@ -200,7 +200,7 @@ def _judge_body(answer: bytes, ok_statuses: Sequence[str]) -> Optional[Message]:
 
 
 def _judge(request: _Request, ok_statuses: Sequence[str]) -> Optional[Message]:
-    """Return what is wrong with an answer, or None if the answer is good."""
+    """Return what is wrong with a response, or None if the response is good."""
     if request.error is not None or request.status == _TOO_MANY_REQUESTS:
         return request.error
     if request.status != http.client.OK:
@@ -233,7 +233,7 @@ def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[st
 
 
 class Fetched(NamedTuple):
-    """The status and the body of an answer, or the reason why there was no answer."""
+    """The status and the body of a response, or the reason why there was no response."""
 
     status: Optional[int]
     body: bytes
@@ -241,13 +241,13 @@ class Fetched(NamedTuple):
 
 
 def fetch(target: Target, *, timeout: float) -> Fetched:
-    """Send one GET request, wait for the answer for at most timeout seconds, and return it."""
+    """Send one GET request, wait for the response for at most timeout seconds, and return it."""
     request = _Request(target, timeout=timeout).result()
     return Fetched(request.status, request.answer, request.error)
 
 
 def ask(target: Target, *, timeout: float) -> Dict[str, Any]:
-    """Send one request. Return the HTTP status, and `status` in the answer's JSON body. Both are None if unknown."""
+    """Send one request. Return the HTTP status, and `status` in the response's JSON body. Both are None if unknown."""
     answer = fetch(target, timeout=timeout)
     try:
         body = json.loads(answer.body.decode("utf-8")) if answer.error is None else None
@@ -258,7 +258,7 @@ def ask(target: Target, *, timeout: float) -> Dict[str, Any]:
 
 
 def log_in(login: Login, *, timeout: float) -> Dict[str, Any]:
-    """Try to log in. Return the result without the body of the answer, which contains a token.
+    """Try to log in. Return the result without the body of the response, which contains a token.
 
     If the rate limit is reached (429), the login counts as successful. In this case, `checked` is False in the result,
     because the password was not tested.

@@ -6,7 +6,7 @@
 """English messages about problems with the service, and about failed actions on the service.
 
 A message has no full stop at its end. The Japanese messages are in plugin_utils/_messages/ja_service.py, with the same
-ids.
+IDs.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ ENGLISH: Dict[str, str] = {
     **incident_messages.ENGLISH,
     **sqlite_messages.ENGLISH,
     # The health probe and the login.
-    "reason.probe.silent": "no answer within {seconds} s",
+    "reason.probe.silent": "no response within {seconds} s",
     "reason.probe.not_trusted": "certificate not trusted: {why}",
     "reason.probe.tls": "TLS error: {why}",
     "reason.probe.refused": "connection refused (nothing listens there)",
     "reason.probe.lost": "connection lost: {why}",
-    "reason.probe.not_http": "answer is not HTTP: {why}",
+    "reason.probe.not_http": "response is not HTTP: {why}",
     "reason.probe.not_connected": "cannot connect: {why}",
     "reason.probe.not_json": "answered 200 with a body that is not JSON",
     "reason.probe.no_status": 'answered 200 with JSON that has no "status"',
@@ -267,7 +267,7 @@ ENGLISH: Dict[str, str] = {
     "reason.knex.silent": "it printed nothing",
     "reason.knex.not_listed": "Cannot list the pending migrations of {folder}: {why}",
     "reason.knex.not_made": "Cannot create {path}: {why}",
-    "reason.knex.lock_taken": "Cannot migrate {path}: the migration lock is set by a running or an interrupted migration",
+    "reason.knex.lock_taken": "Cannot migrate {path}: the migration lock was set by a running or interrupted migration",
     "reason.knex.in_use": "Cannot migrate {path}: it is in use by {holders}",
     "reason.knex.running": "Cannot release the migration lock of {path}: knex is still running ({processes})",
     "reason.knex.lock_in_use": "Cannot release the migration lock of {path}: the database is in use by {holders}",
@@ -275,7 +275,7 @@ ENGLISH: Dict[str, str] = {
     "reason.knex.still_locked": "knex migrate:unlock succeeded, but the lock of {path} is still set",
     # The impact of an outage.
     "reason.impact.no_path": "the path of the database is not known",
-    "reason.impact.not_asked": "the database is not queried: {why}",
+    "reason.impact.not_asked": "the database was not queried: {why}",
     "reason.impact.not_opened": "it cannot be opened",
     "reason.impact.not_a_database": "{path} does not begin with a SQLite header: it is damaged, encrypted, or another kind of file",
     "reason.impact.empty": "{path} has 0 bytes",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Collect facts about the ports: the listening processes and their answers."""
+"""Collect facts about the ports: the listening processes and their responses."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def ports(question: Question) -> Dict[str, Any]:
 
 
 def _ask_port(address: str, port: int, *, tls: bool, timeout: float) -> Dict[str, Any]:
-    """Send one request. Return whether there was an answer (with any status) and, with TLS, the certificate."""
+    """Send one request. Return whether there was a response (with any status) and, with TLS, the certificate."""
     started = time.monotonic()
     result: Dict[str, Any] = {"answered": False, "status": None, "error": None, "certificate": None}
     target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104
@@ -75,7 +75,7 @@ def _ask_port(address: str, port: int, *, tls: bool, timeout: float) -> Dict[str
 
 
 def answer(question: Question) -> Dict[str, Any]:
-    """Return the answers from the listening ports."""
+    """Return the responses from the listening ports."""
     service = question.service
     ports_asked = {name: port for name, port in (("https", service.https_port), ("http", service.http_port)) if port}
     listening = {listener.port: listener for listener in reversed(sockets.listeners(ports_asked.values()))}
@@ -113,7 +113,7 @@ def _others(question: Question, *, configured: Collection[int]) -> List[sockets.
 
 
 def health(question: Question) -> Dict[str, Any]:
-    """Send the detection's health request, because the answer to it decides whether the service counts as down."""
+    """Send the detection's health request, because the response to it decides whether the service counts as down."""
     service = question.service
     ports_asked = (("https", service.https_port), ("http", service.http_port))
     targets = [

@@ -175,7 +175,7 @@ def _read_files(
         if part.error is None:
             sources += [(path, part.value)] if part.value or path in paths else []
         elif part.error == parallel.TIMED_OUT:
-            problems.append(f"Cannot read the environment file {path}: no answer in time")
+            problems.append(f"Cannot read the environment file {path}: no response in time")
         else:
             problems.append(part.error.partition(": ")[2])
     return sources, problems

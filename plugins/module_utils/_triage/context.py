@@ -110,7 +110,7 @@ class Question:
 
     @property
     def patience(self) -> float:
-        """Time to wait for an answer from the service, in seconds."""
+        """Time to wait for a response from the service, in seconds."""
         return min(_SILENT, self.left) if self.silent else self.budget * 0.5
 
     @property
@@ -139,7 +139,7 @@ def found(
     secrets: Iterable[str] = (),
     reports: Optional[Mapping[str, Any]] = None,
 ) -> Dict[str, Any]:
-    """Return a part's answer: facts, files for the bundle, secret values to redact, and reports from subparts."""
+    """Return a part's result: facts, files for the bundle, secret values to redact, and reports from subparts."""
     return {"facts": facts, "evidence": list(evidence), "secrets": list(secrets), "reports": dict(reports or {})}
 
 
@@ -174,7 +174,7 @@ def status_fields(text: str) -> Dict[str, str]:
 
 def why(done: commands.Completed) -> str:
     """Return a short reason why a command returned no result."""
-    return "no answer in time" if done.timed_out else done.stderr.strip()[:200] or f"rc {done.rc}"
+    return "no response in time" if done.timed_out else done.stderr.strip()[:200] or f"rc {done.rc}"
 
 
 def end_of(text: str, *, limit: int) -> Tuple[str, bool]:

@@ -4,7 +4,7 @@
 
 """Read the saved result of the triage that ran before this run started the service.
 
-This is needed if the answer of that triage was lost.
+This is needed if the result of that triage was lost.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def started_at(record: Optional[Mapping[str, Any]], *, run: str) -> Optional[str
 def as_before_the_start(result: Mapping[str, Any], *, incident: str, state_dir: str) -> Dict[str, Any]:
     """Return a triage result with the facts and the findings that were saved before the start.
 
-    The result is unchanged if the process is gone again, if the data are in doubt now, or if nothing was saved in the
+    The result is unchanged if the process is gone again, if the data is in doubt now, or if nothing was saved in the
     state folder.
     """
     saved = _saved(os.path.join(triage_evidence.home(state_dir), incident, triage_evidence.RESULT))

@@ -50,7 +50,7 @@ class Mismatch(NamedTuple):
 
 
 def mismatches_of(facts: Facts) -> List[Mismatch]:
-    """Return all differences, the most certain one first."""
+    """Return all differences, most certain first."""
     found = [*_of_host(facts), *_of_question(facts), *_of_paths(facts), *_of_environment(facts), *_of_settings(facts)]
     return sorted(found, key=lambda item: -item.confidence)
 
@@ -108,9 +108,9 @@ def _of_question(facts: Facts) -> List[Mismatch]:
     """Return a mismatch if the health check path is definitely wrong, otherwise an empty list.
 
     A status such as 401, 403 or 404 means that the request was rejected. A redirect or an HTML page does not report the
-    health of the service. If the path is wrong, a restart does not change these answers. However, a service that failed
-    to load its routes gives the same answers, and a restart may help. Therefore, the path is considered wrong only if
-    all of the following are true:
+    health of the service. If the path is wrong, a restart does not change these responses. However, a service that
+    failed to load its routes sends the same responses, and a restart may help. Therefore, the path is considered wrong
+    only if all of the following are true:
 
     - The process on the port that users reach is known to be the service. For a proxy or another program on that port,
       the cause is port_conflict or unknown.
@@ -128,7 +128,7 @@ def _of_question(facts: Facts) -> List[Mismatch]:
     refused = 300 <= status < 500 and status not in _NOT_NOW
     if not path or not (elsewhere or refused) or not facts.ports.proven:
         return []
-    # In the log, an HTML page looks like a healthy response, so do not search the log if the answer is a page.
+    # In the log, an HTML page looks like a healthy response, so do not search the log if the response is a page.
     if not _seems_well(facts, path if refused else ""):
         return []
     variant = "health_page" if elsewhere else "health_path"

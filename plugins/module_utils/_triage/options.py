@@ -57,7 +57,7 @@ def triage(
 ) -> Dict[str, Any]:
     """Run a triage with a module's parameters. Raises TriageError.
 
-    known: the result of data_guard.known. respond: see triage_run.Respond. resume: True if the answer of an earlier
+    known: the result of data_guard.known. respond: see triage_run.Respond. resume: True if the result of an earlier
     call may have been lost. If that call has started the service, the facts and the findings are those from before the
     start.
     """

@@ -46,7 +46,7 @@ _SLOWEST = ("log", "journal", "dependencies")
 # the start: a start would change their facts, or open the database that they read.
 _AFTER_A_START = ("dependencies", "node", "cores", "changes")
 _NICENESS = 10
-# The part in which a response waits for the first healthy answer.
+# The part in which a response waits for the first healthy response.
 FIRST_ANSWER = "first_answer"
 # The part that replaces "dependencies" before a start, because "dependencies" runs Node, which takes longer.
 MODULES = "modules"
@@ -261,7 +261,7 @@ class Triage:
 
     @property
     def answered_at(self) -> Optional[str]:
-        """The time of the first healthy answer after a response started the service, or None if it was not seen."""
+        """The time of the first healthy response after a start by a first response, or None if it was not seen."""
         at: Optional[str] = self.done.of(FIRST_ANSWER).get("at")
         return at
 

@@ -65,7 +65,7 @@ SENTENCES: Dict[str, str] = {
     # Why a check could not be carried out.
     "ready.no_facts": "the host returned no facts",
     "ready.unknown_fact": "unknown",
-    "ready.no_answer": "no answer",
+    "ready.no_answer": "no response",
     "ready.malformed": "the host returned an unexpected value",
     # The checks of the host.
     "ready.connection.ok": "the host answered in {seconds} s (connecting and starting the check)",

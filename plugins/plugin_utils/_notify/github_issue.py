@@ -6,7 +6,7 @@
 
 GitHub does not support idempotency keys, so the body contains two hidden markers. The incident marker identifies the
 issue of an incident. The document marker shows that this version has already been posted. The code lists issues instead
-of searching for them, because GitHub updates its search index with a delay. (https://docs.github.com/en/rest/issues)
+of searching for them, because GitHub updates its search index with a delay. See https://docs.github.com/en/rest/issues.
 """
 
 from __future__ import annotations
@@ -336,7 +336,7 @@ def transport(*, timeout: float, ca_path: Optional[str] = None) -> Transport:
         except urllib.error.URLError as error:
             raise _unreached(error.reason) from None
         except http.client.HTTPException:
-            raise UnreachedError("its answer is not HTTP", passing=True) from None
+            raise UnreachedError("its response is not HTTP", passing=True) from None
         except OSError as error:
             raise _unreached(error) from None
 
@@ -347,7 +347,7 @@ def _unreached(error: object) -> UnreachedError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return UnreachedError(f"its certificate is not trusted: {error.verify_message}", passing=False)
     if isinstance(error, TimeoutError):
-        return UnreachedError("no answer in time", passing=True)
+        return UnreachedError("no response in time", passing=True)
     told = getattr(error, "strerror", None) or type(error).__name__
     return UnreachedError(f"cannot be reached: {told}", passing=True)
 

@@ -107,7 +107,7 @@ def _attempt(send: Callable[[], None], *, timeout: float) -> Optional[DeliveryEr
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(timeout)
-    return outcome[0] if outcome else DeliveryError(f"no answer within {timeout:g} s", passing=True)
+    return outcome[0] if outcome else DeliveryError(f"no response within {timeout:g} s", passing=True)
 
 
 def trust(ca_path: Optional[str]) -> ssl.SSLContext:
@@ -121,13 +121,13 @@ def trust(ca_path: Optional[str]) -> ssl.SSLContext:
 
 
 def network_error(error: OSError) -> DeliveryError:
-    """Return the error of a connection, without secrets."""
+    """Return the error for a failed connection, without secrets."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return DeliveryError(f"its certificate is not trusted: {error.verify_message}", passing=False)
     if isinstance(error, ssl.SSLError):
         return DeliveryError(f"TLS failed: {error.reason or 'no reason given'}", passing=True)
     if isinstance(error, socket.timeout):
-        return DeliveryError("no answer in time", passing=True)
+        return DeliveryError("no response in time", passing=True)
     return DeliveryError(f"cannot be reached: {error.strerror or type(error).__name__}", passing=True)
 
 
@@ -173,7 +173,7 @@ def signature(secret: str, *, message_id: str, timestamp: int, body: bytes) -> D
     """Return the headers that sign a request body. A receiver with the same secret can verify the sender and the time.
 
     The format is defined by https://www.standardwebhooks.com: HMAC-SHA256 over id.timestamp.body, in base64. The
-    receiver rejects a timestamp that differs from the current time by more than five minutes, and an id that it has
+    receiver rejects a timestamp that differs from the current time by more than five minutes, and an ID that it has
     already received.
     """
     signed = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
@@ -246,7 +246,7 @@ def post(
             raise network_error(error.reason) from None
         raise DeliveryError("cannot be reached", passing=True) from None
     except http.client.HTTPException:
-        raise DeliveryError("its answer is not HTTP", passing=True) from None
+        raise DeliveryError("its response is not HTTP", passing=True) from None
     except OSError as error:
         raise network_error(error) from None
 
@@ -339,7 +339,7 @@ def mail(message: email.message.EmailMessage, *, server: Server, timeout: float,
 
 
 def smtp_error(error: smtplib.SMTPException) -> DeliveryError:
-    """Return the error of a mail server, without secrets."""
+    """Return the error for a failure of the mail server, without secrets."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         codes = sorted({code for code, _text in error.recipients.values()})
         return DeliveryError(

@@ -25,7 +25,7 @@ _Teller = Callable[[Words, Mapping[str, Any]], str]
 
 
 def endpoint(words: Words, each: Mapping[str, Any]) -> str:
-    """Return an endpoint's name and its answer."""
+    """Return an endpoint's name and its response."""
     answer = words.message(message_of(each, "error"), each.get("error")) or (
         words.say("answered", status=each["status"]) if each.get("status") else ""
     )
@@ -70,7 +70,7 @@ def recorded(step: incident_model.Step) -> bool:
 
 
 def short(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
-    """Return the steps for the short timeline: changes, failures and decisions, without repetitions."""
+    """Return the steps for the short timeline: changes, failures and decisions, without duplicates."""
     told: List[incident_model.Step] = []
     for step in steps:
         if step.weight == incident_model.DETAIL or recorded(step):
@@ -164,12 +164,12 @@ def refused(step: incident_model.Step) -> List[Mapping[str, Any]]:
 
 
 def refusals(words: Words, steps: Sequence[incident_model.Step]) -> List[str]:
-    """Return the invalid settings that these steps found, in this language and without repetitions."""
+    """Return the invalid settings that these steps found, in this language and without duplicates."""
     return list(dict.fromkeys(text_of(words, each, "message") for step in steps for each in refused(step)))
 
 
 def mismatched(steps: Sequence[incident_model.Step]) -> List[str]:
-    """Return the variables that do not match the host, without repetitions."""
+    """Return the variables that do not match the host, without duplicates."""
     found = [str(each["variable"]) for step in steps for each in refused(step) if each.get("variable")]
     return list(dict.fromkeys(found))
 

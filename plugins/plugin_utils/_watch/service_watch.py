@@ -265,7 +265,7 @@ class Watch:
             return done.stdout.encode()
         if "No such file" in done.stderr:
             raise FileNotFoundError(path)
-        raise OSError(0, "no answer in time" if done.timed_out else done.stderr.strip() or f"rc {done.rc}")
+        raise OSError(0, "no response in time" if done.timed_out else done.stderr.strip() or f"rc {done.rc}")
 
     def _under_maintenance(self) -> bool:
         """Return True if a maintenance window is active. If this is unknown, return False to allow recoveries."""

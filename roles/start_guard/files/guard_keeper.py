@@ -223,7 +223,7 @@ class Keeper:
         return bool(message["invocation"] == self.properties.get("InvocationID"))
 
     def _has_ended(self, message: Mapping[str, Any]) -> bool:
-        """Return True if systemd confirms that this invocation is not running any more, or is an earlier one."""
+        """Return True if systemd confirms that this invocation is no longer running, or is an earlier one."""
         ended = self.properties.get("SubState", "").startswith(_ENDED)
         return bool(self.properties) and (ended or not self._is_current(message))
 
@@ -511,7 +511,7 @@ def main(arguments: List[str]) -> int:
         common.say(f"A report about {config.unit} was not saved, because it took too long")
         return 1
     if saved and message["kind"] == "refused":
-        os.close(0)  # the guard waits until the answer ends
+        os.close(0)  # the guard waits until the response ends
         return_start(config.unit)
     return 0
 
@@ -530,7 +530,7 @@ def _keep(config: common.Config) -> Tuple[Dict[str, Any], bool]:
     signal.setitimer(signal.ITIMER_REAL, _SAVING)
     saved = keeper.keep(message, parts)
     signal.setitimer(signal.ITIMER_REAL, 0)
-    os.set_blocking(0, False)  # the answer is short, and the sender may not read it
+    os.set_blocking(0, False)  # the response is short, and the sender may not read it
     with contextlib.suppress(OSError):
         os.write(0, b"saved\n" if saved else b"ignored\n")
     return message, saved

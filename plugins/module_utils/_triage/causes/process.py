@@ -35,7 +35,7 @@ def hung(facts: Facts) -> Optional[Finding]:
         for item in [*stopped_ones, *dead]
     ]
     evidence += [
-        says(f"port {answer.port}", f"listened on, no answer: {answer.error or 'closed without an answer'}")
+        says(f"port {answer.port}", f"listened on, no response: {answer.error or 'closed without a response'}")
         for answer in waiting
     ]
     pressure = facts.memory.pressure

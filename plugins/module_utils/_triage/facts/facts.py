@@ -101,7 +101,7 @@ class Facts(NamedTuple):
 
     @property
     def unwell(self) -> bool:
-        """True if the service is down, or if its answer to the health request is unhealthy."""
+        """True if the service is down, or if its response to the health request is unhealthy."""
         return self.down or self.ports.health.ok is False
 
     @property

@@ -18,7 +18,7 @@ _TLS_ANSWER = re.compile(r"\[SSL: (?!UNEXPECTED_EOF)")
 
 
 class Answer(Part):
-    """The answer from one port. certificate: the served certificate."""
+    """The response from one port. certificate: the served certificate."""
 
     port: int = 0
     listening: Optional[bool] = None
@@ -32,7 +32,7 @@ class Answer(Part):
 
 
 class Health(Part):
-    """The answer to the health request on one port. status: the HTTP status, or 0 if there was no answer."""
+    """The response to the health request on one port. status: the HTTP status, or 0 if there was no response."""
 
     name: str = ""
     ok: Optional[bool] = None
@@ -41,7 +41,7 @@ class Health(Part):
 
     @property
     def problem(self) -> str:
-        """The ID of the message about an unhealthy response, or an empty string if the answer was healthy."""
+        """The ID of the message about an unhealthy response, or an empty string if the response was healthy."""
         return str((self.messages.get("error") or {}).get("id") or "")
 
 
@@ -95,7 +95,7 @@ class Ports(NamedTuple):
 
     @property
     def health(self) -> Health:
-        """The answer to the health request on the main port. If no request was sent, the answer is unknown."""
+        """The response to the health request on the main port. If no request was sent, the response is unknown."""
         name = "https" if self.service.https_port else "http"
         return next((item for item in self.answers if item.name == name), Health())
 

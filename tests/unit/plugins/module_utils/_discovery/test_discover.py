@@ -210,7 +210,7 @@ def test_a_disk_that_does_not_answer_is_a_question(dead_mount, monkeypatch):
     finally:
         child.kill()
     assert any(f"The disk with {dead_mount} did not answer" in each for each in questions), questions
-    assert sum("no answer in time" in each for each in questions) == 1
+    assert sum("no response in time" in each for each in questions) == 1
 
 
 def test_files_that_only_run_out_of_depth_are_no_error(app):

@@ -51,7 +51,7 @@ def test_service_units():
     [
         (answer(rc=1, stderr="Failed to connect to bus\nmore\n"), "Failed to connect to bus$"),
         (answer(rc=4), "exit code 4$"),
-        (answer(rc=None), "no answer in time$"),
+        (answer(rc=None), "no response in time$"),
     ],
 )
 def test_systemd_that_does_not_answer_is_an_error(run, said):

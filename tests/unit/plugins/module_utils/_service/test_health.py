@@ -427,7 +427,7 @@ def test_hanging_login_has_a_time_limit(service, running):
             target=Target(name="login", url=f"http://127.0.0.1:{port}/"), username="a", password="b"
         )
         result = ask(service, [health.target()], login=hanging, mode="await", timeout=0.3)
-    assert (result["healthy"], result["login"]["error"]) == (False, "no answer within 0.3 s")
+    assert (result["healthy"], result["login"]["error"]) == (False, "no response within 0.3 s")
     assert result["login"]["checked"] is False
 
 

@@ -146,9 +146,9 @@ def test_words_for_a_good_status_are_configurable():
 @pytest.mark.parametrize(
     ("handle", "error"),
     [
-        (silent, "no answer within 0.4 s"),
-        (dripping, "no answer within 0.4 s"),
-        (not_http, "answer is not HTTP: BadStatusLine"),
+        (silent, "no response within 0.4 s"),
+        (dripping, "no response within 0.4 s"),
+        (not_http, "response is not HTTP: BadStatusLine"),
         (hanging_up, "connection lost: RemoteDisconnected"),
         (endless, "answered 200 with a body that is not JSON"),
     ],
@@ -159,7 +159,7 @@ def test_misbehaving_server(handle, error):
         endpoint = ask_once(Target(name="one", url=f"http://127.0.0.1:{port}/"), timeout=0.4)
         assert time.monotonic() - begun < 0.8
     assert (endpoint["ok"], endpoint["error"]) == (False, error)
-    assert endpoint["silent"] is error.startswith("no answer")
+    assert endpoint["silent"] is error.startswith("no response")
 
 
 def test_handshake_that_never_ends_has_a_time_limit():
@@ -167,7 +167,7 @@ def test_handshake_that_never_ends_has_a_time_limit():
         begun = time.monotonic()
         endpoint = ask_once(Target(name="one", url=f"https://127.0.0.1:{port}/"), timeout=0.3)
         assert time.monotonic() - begun < 0.7
-    assert (endpoint["error"], endpoint["silent"]) == ("no answer within 0.3 s", True)
+    assert (endpoint["error"], endpoint["silent"]) == ("no response within 0.3 s", True)
 
 
 def test_plain_http_on_the_tls_port_is_reported():
@@ -183,7 +183,7 @@ def test_nothing_listens():
 
 def test_unknown_host_name():
     endpoint = ask_once(Target(name="one", url="http://no-such-host.invalid/"))
-    assert endpoint["error"].startswith("cannot connect: ") or endpoint["error"].startswith("no answer")
+    assert endpoint["error"].startswith("cannot connect: ") or endpoint["error"].startswith("no response")
 
 
 def test_no_thread_is_left_behind():

@@ -299,7 +299,7 @@ def test_a_hanging_environment_file_costs_only_its_own_facts(site, tmp_path, mon
     monkeypatch.setattr(env_file, "read_environment_file", slowly)
     answer = collect_service.environment(site.question(service={"environment_file": "unit.env"}, budget=1.0))
     assert answer["facts"]["names"] == ["NODE_ENV"]
-    assert "no answer in time" in answer["facts"]["problems"][0]
+    assert "no response in time" in answer["facts"]["problems"][0]
     assert answer["facts"]["required_missing"] is None
 
 

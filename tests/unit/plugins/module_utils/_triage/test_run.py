@@ -329,7 +329,7 @@ def test_accepted_damage_does_not_cover_later_damage(service, tmp_path, accepted
     else:
         assert finding["summary"].endswith("Accepted by a person on 2026-03-02T01:00:00.000Z: CHG-4711.")
         assert finding["remedy"].startswith("Agree on a time to repair or restore the database")
-    # Later, the data are in doubt because of new damage.
+    # Later, the data is in doubt because of new damage.
     later = look(service, record={"data": {**about, "state": "in_doubt", "rows": {"users": 1}}})
     (again,) = [each for each in later["findings"] if each["cause"] == "db_corrupt"]
     assert again["blocks_start"] and "(CHG-4711) did not accept this damage" in again["summary"]
@@ -423,7 +423,7 @@ def test_a_hang_costs_only_its_own_part(service, tmp_path, dead_disk):
     result = look(service, part_timeout=0.8, kernel_log_command=["sleep", "60"])
     assert time.monotonic() - started < 3
     assert result["parts"]["log"] == parallel.TIMED_OUT
-    assert "no answer in time" in result["facts"]["kernel"]["errors"][0]
+    assert "no response in time" in result["facts"]["kernel"]["errors"][0]
     assert result["facts"]["process"]["state"] == "running"
     # The service does not write to the configured log.
     assert causes(result) == ["config_mismatch"]
@@ -885,7 +885,7 @@ def test_each_function_has_its_own_result():
     assert answers["good"].value == {"a": 1} and isinstance(answers["good"].report, float)
     assert len(answers["long"].value) == 5_000_000
     assert answers["hang"].report == "timed out"
-    assert answers["crash"].report == "ended without an answer"
+    assert answers["crash"].report == "ended without a result"
     assert answers["fail"].report == "ValueError: no such thing"
 
 

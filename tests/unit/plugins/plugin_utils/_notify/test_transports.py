@@ -106,7 +106,7 @@ def test_temporary_errors_are_retried_and_a_rejection_is_final(serve, answers, a
 def test_no_answer_ends_at_the_timeout(serve):
     receiver = serve(Receiver, [None])
     went = deliver(lambda: transports.post(url=receiver.url, body={}, timeout=60.0), timeout=0.3, retries=1)
-    assert (went.ok, went.attempts, went.error) == (False, 2, "no answer within 0.3 s")
+    assert (went.ok, went.attempts, went.error) == (False, 2, "no response within 0.3 s")
 
 
 def test_no_server_listens():
