@@ -24,7 +24,7 @@ class ActionModule(unreachable.OnHost):
 
     If the task is delegated to the controller, the module always runs as the account that runs Ansible, with Ansible's
     own Python. Otherwise, a connection or become setting given with -e would also apply to the controller, because such
-    a setting takes precedence over the settings of the task. Then, no incident could be opened for an unreachable host.
+    a setting takes precedence over the settings of the task. No incident could then be opened for an unreachable host.
     """
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:

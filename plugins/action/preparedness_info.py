@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 
 class ActionModule(unreachable.OnHost):
-    """Runs the module of the same name, and adds two times from the controller.
+    """Runs the module of the same name, and adds two values that the controller measures.
 
     answered_at: the controller's time, to compare the clocks. elapsed: the duration of the call in seconds, to
     determine the round trip time.

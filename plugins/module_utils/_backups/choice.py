@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Choose the newest backup that can be restored, and report why newer ones cannot."""
+"""Choose the newest backup that can be restored, and report why newer ones cannot be restored."""
 
 from __future__ import annotations
 

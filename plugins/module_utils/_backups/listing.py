@@ -4,8 +4,8 @@
 
 """The list of the backups that this collection has made on a host. The file is backups.json in the state folder.
 
-Before a backup is made, it is listed as not verified. So a killed run leaves an entry, and a file without an entry was
-not made by this collection.
+Before a backup is made, it is listed as not verified. Therefore, a killed run leaves an entry, and a file without an
+entry was not made by this collection.
 """
 
 from __future__ import annotations

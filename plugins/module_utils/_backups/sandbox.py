@@ -8,8 +8,8 @@ systemd provides the private network, the read-only file system and the limits. 
 checks that the network is private and the file system is read-only, because systemd ignores some of these settings if
 it cannot apply them, for example in a container. Then the program makes two kinds of mounts in folders of the service's
 user: it hides the live database, and it puts empty temporary file systems over the folders to which the service writes.
-It opens each of these paths as the service's user and mounts on the opened descriptor, so root is not redirected if
-the user replaces a path at this moment. Then it starts the command as the user in a private PID namespace with its own
+It opens each of these paths as the service's user and mounts on the opened descriptor, so root is not redirected if the
+user replaces a path at that moment. Then it starts the command as the user in a private PID namespace with its own
 /proc: otherwise, the files of the running service could be changed through /proc, where the read-only file system does
 not apply.
 

@@ -285,7 +285,7 @@ def _schema(place: Place, known: Entries, known_at: float) -> Optional[Entry]:
 
 
 def _gate(path: str) -> str:
-    """Return the status of the files of a database. This status changes with each write."""
+    """Return the status of a database's files, which changes with each write."""
     there = [files.status(f"{path}{suffix}") for suffix in ("", "-wal")]
     return ",".join("" if each is None else ":".join(map(str, files.stamp_of(each)[:3])) for each in there)
 

@@ -149,7 +149,7 @@ def _access(stamp: Stamp) -> str:
 
 
 def _time(before: Optional[Stamp], after: Entry, times: _Times, *, now: float) -> Optional[float]:
-    """Return when an entry was changed, or None. A moved file may have an older time, so the folder's also counts."""
+    """Return when an entry was changed, or None. A moved file may have an older time, so its folder's counts too."""
     candidates = []
     if after.stamp is not None and (before is None or after.stamp.at != before.at):
         candidates.append(after.stamp.at)

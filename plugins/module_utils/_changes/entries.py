@@ -54,8 +54,8 @@ class Entry(NamedTuple):
     only the stamp is known. stamp: the status of the file, or None. parts: named parts, such as the variables of an
     environment file. The text of a part is empty if it is unknown, or if it may be a secret. since: when the folder of
     the file was last changed or, for a schema, when it was read, in seconds since the epoch. latest: the most recently
-    changed files of a folder, with the times of their changes. gate: the status of the files of a database when its
-    schema was read. It is empty if the files have changed since, because the schema may then have changed too.
+    changed files of a folder, with the times of their changes. gate: the status of a database's files when its schema
+    was read. It is empty if the files have changed since then, because the schema may then have changed too.
     """
 
     kind: str

@@ -11,8 +11,8 @@ The order follows a few rules, so that a person can understand it:
 3. Any other change that affects the service.
 4. A change that rarely affects the service, such as a package.
 
-Within a rule, changes of a kind that usually leads to the cause in the finding are first. New things that nothing uses
-yet, such as a new variable, are last. Otherwise, the change that was nearest to the failure is first. Changes after the
+Within a rule, the kinds of changes that usually lead to the cause in the finding come first. New things that nothing
+uses yet, such as a new variable, come last. Otherwise, the change nearest to the failure comes first. Changes after the
 failure and changes by this collection are listed last, because they did not cause the outage.
 """
 
@@ -70,7 +70,7 @@ class Ranked(NamedTuple):
 
 
 def findings(found: Sequence[Mapping[str, Any]], *, log: str = "") -> List[Finding]:
-    """Return the triage findings that the ranking uses, the most likely first.
+    """Return the triage findings that the ranking uses, most likely first.
 
     Past causes, and findings with a low confidence, are omitted, unless there are no other findings.
     log: the last lines of the log. If the application ended with an error, these lines belong to the finding.
@@ -91,7 +91,7 @@ def _text(finding: Mapping[str, Any]) -> str:
 
 
 def ranked(changes: Sequence[Change], found: Sequence[Finding], *, failed_at: float) -> List[Ranked]:
-    """Return the changes, the most likely cause of the outage first.
+    """Return the changes, most likely cause of the outage first.
 
     failed_at: when the service first failed, in seconds since the epoch.
     """

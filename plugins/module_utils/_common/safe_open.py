@@ -307,10 +307,10 @@ def rights_on(path: str, *, user: Rights = None) -> Rights:
     """Return the account (uid, gid) whose rights are used for a file and its folder.
 
     The path is followed folder by folder, up to the first entry that another account could replace. Deeper entries are
-    not evaluated, because they may change at any time. If there is such an entry, the result is `user` (uid, gid). If
-    no user is given, the result is the owner of that entry. The result is None if there is no such entry, or if this
-    process does not run as root. Raises PermissionError if no user is given and more than one account could replace
-    that entry. Raises OSError for other errors.
+    not evaluated, because they may change at any time. If another account could replace an entry, the result is `user`
+    (uid, gid) or, if no user is given, the owner of that entry. The result is None if no other account could replace an
+    entry, or if this process does not run as root. Raises PermissionError if no user is given and more than one account
+    could replace the entry. Raises OSError for other errors.
     """
     if os.getuid() != 0:
         return None

@@ -72,7 +72,7 @@ class Environment:
     """The service's environment. The first source that contains a variable takes precedence."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
-        """Store the sources, the most reliable one first."""
+        """Store the sources, most reliable first."""
         self._sources = list(sources)
 
     @property

@@ -5,7 +5,7 @@
 
 """English messages about the deployment of the service: sources of values, questions and information.
 
-The Japanese messages are in plugin_utils/_messages/ja_discovery.py, with the same ids.
+The Japanese messages are in plugin_utils/_messages/ja_discovery.py, with the same IDs.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Unit(NamedTuple):
 
     @property
     def argv(self) -> List[str]:
-        """The command, split at blanks, because systemctl shows no other separator."""
+        """The command, split at spaces, because systemctl shows no other separator."""
         found = _ARGV.search(self.properties.get("ExecStart", ""))
         return found.group(1).split(" ") if found else []
 
@@ -96,7 +96,7 @@ def _only(candidates: Sequence[Unit], *, app_dir: str) -> Optional[Unit]:
 
 
 def _same_namespace(pid: int, *, proc_root: str) -> bool:
-    """Return True if a process is not in a container. A container has its own process ids."""
+    """Return True if a process is not in a container. A container has its own process IDs."""
     try:
         return os.readlink(f"{proc_root}/{pid}/ns/pid") == os.readlink(f"{proc_root}/self/ns/pid")
     except OSError:

@@ -71,7 +71,7 @@ def confine(folder: str) -> bool:
 
 
 def _continue_alone(library: ctypes.CDLL, proc: List[str]) -> bool:
-    """Return in a new process in the private PID namespace. Return False there if /proc cannot be replaced.
+    """Continue in a new process in the private PID namespace. Return True, or False if /proc cannot be replaced.
 
     proc: where the file system proc is mounted. The first process of the namespace only reaps ended processes. It
     does not change its user, because the kernel would then forget PR_SET_PDEATHSIG.

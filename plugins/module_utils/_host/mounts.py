@@ -31,7 +31,7 @@ def mounted() -> List[Tuple[str, str, str]]:
 
 
 def unmounted(path: str) -> Optional[str]:
-    """If no file system is mounted at the mount point that should contain path, return this mount point, else None.
+    """Return the mount point that should contain path if no file system is mounted there, otherwise None.
 
     This is the deepest mount point above path in /etc/fstab. Mount points that are not mounted at boot (noauto) are
     ignored. path: an absolute path without links.

@@ -134,7 +134,7 @@ def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[Lis
 
 
 def ancestors(pid: int, *, proc_root: str = "/proc") -> List[int]:
-    """Return the pids of the processes that started a process directly or indirectly, the nearest first."""
+    """Return the pids of the processes that started a process directly or indirectly, nearest first."""
     found: List[int] = []
     process = read_process(pid, proc_root=proc_root)
     while process is not None and process.ppid > 0 and process.ppid not in found:

@@ -85,7 +85,7 @@ class Place(NamedTuple):
         return found
 
     def records(self) -> List[str]:
-        """Return the possible paths of the hold's record, the path in the state folder first."""
+        """Return the possible paths of the hold's record, starting with the path in the state folder."""
         return [os.path.join(folder, NAME) for folder in (self.state_dir, self.spare) if folder]
 
 

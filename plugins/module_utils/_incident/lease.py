@@ -10,8 +10,8 @@ works even if the state folder is full or missing, and a reboot releases it. Fil
 - lock: locked with flock(2) during one transaction, which takes milliseconds;
 - lease.json: the current or last holder of the lease, and the end of the lease;
 - work: every module of the run holds a shared fcntl(2) lock on this file while the module is running. The lock is
-  released when the module's process ends, and child processes do not inherit it. So neither a killed module nor a
-  service that the module started blocks other runs.
+  released when the module's process ends, and child processes do not inherit it. Therefore, neither a killed module nor
+  a service that the module started blocks other runs.
 
 Another run may take the lease when the lease has expired and no process holds a lock on `work`. The expiry is measured
 with the kernel's clock since boot, so a change to the wall clock neither ends nor extends the lease.

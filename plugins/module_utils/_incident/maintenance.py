@@ -4,8 +4,8 @@
 
 """During a maintenance window, an outage is only reported, and no action is taken.
 
-Every window has an end. A window is defined by variables, or by maintenance.json in the state folder (until, reason),
-which a person can also edit.
+Every window has an end. A window is defined by variables or by maintenance.json in the state folder (keys: until,
+reason). A person can also edit this file.
 """
 
 from __future__ import annotations

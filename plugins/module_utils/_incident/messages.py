@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""English texts of errors about the record, the lease, the maintenance window, the takeover and the hold.
+"""English error messages about the record, the lease, the maintenance window, the takeover and the hold.
 
 See _service/messages.py for the format.
 """

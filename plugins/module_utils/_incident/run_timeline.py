@@ -108,7 +108,7 @@ def _prune(folder: str, *, open_incident: Callable[[], str]) -> None:
 
 
 def _names(data: bytes, incident: str) -> bool:
-    """Return True if lines name an incident."""
+    """Return True if the lines name an incident."""
     return f'"{incident}"'.encode() in data
 
 

@@ -74,7 +74,7 @@ def folder_of(state_dir: str, unit: str) -> str:
 
 
 def read(state_dir: str, unit: str, *, since: float, boot: str = "") -> List[End]:
-    """Return the ends after a time (in seconds), the oldest first. Return an empty list if nothing was recorded.
+    """Return the ends after a time (in seconds), oldest first. Return an empty list if nothing was recorded.
 
     boot: the ID of the current boot. If `boot` is given, and a reboot or a power failure prevented the recorder from
     saving the last end, this end is added.
@@ -163,7 +163,7 @@ def _end(values: Mapping[str, Any]) -> Optional[End]:
 
 
 def _lost(config: Mapping[str, Any], *, boot: str, ended: Any) -> Optional[End]:
-    """If the host went down before the recorder could save the end of the last process, return this end, else None."""
+    """Return the end of the last process if the host went down before the recorder could save it, otherwise None."""
     start = current_start(config)
     if not boot or not start or start.get("boot") in (boot, None) or start.get("invocation") in ended:
         return None

@@ -410,7 +410,7 @@ def _remove_leftovers(place: str) -> None:
 
 
 def _modules(settings: Settings, question: Question, folder: str) -> Dict[str, Any]:
-    """Try to build the modules offline, in a folder of our own, and load them."""
+    """Try to build the modules offline, in a separate folder, and load them."""
     os.nice(_NICE)
     begun = time.monotonic()
     confined = confine.confine(folder)

@@ -51,7 +51,7 @@ def open_files(pid: int, *, proc_root: str = "/proc") -> Files:
 
 
 def memory_pressure(pid: int, *, proc_root: str = "/proc", group_root: str = "/sys/fs/cgroup") -> Optional[float]:
-    """Return for what percentage of the last minute all processes of the host, or of the unit, waited for memory.
+    """Return the percentage of the last minute in which all processes of the host, or of the unit, waited for memory.
 
     The higher value counts. Return None if the kernel does not measure it.
     """
@@ -94,7 +94,7 @@ def disks(paths: Mapping[str, str]) -> List[Dict[str, Any]]:
 
 
 def _room(room: os.statvfs_result) -> Optional[Dict[str, Any]]:
-    """Return the free and the used share of a file system, or None if it is read-only or has no size."""
+    """Return the free space and the used percentage of a file system, or None if it is read-only or has no size."""
     used, free = room.f_blocks - room.f_bfree, room.f_bavail
     if room.f_flag & os.ST_RDONLY or not used + free:
         return None

@@ -6,7 +6,7 @@
 """English messages about a service that answers but is degraded.
 
 A message has no full stop at its end. The Japanese messages are in plugin_utils/_messages/ja_readiness.py, with the
-same ids.
+same IDs.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
 
 """Free space on a full file system: remove files that match patterns, oldest first, until enough space is free.
 
-The service's user may own folders on the path of a pattern, and could replace one of them with a link. So each folder
-on a path is opened relative to the descriptor of its parent, without following links. A file is removed only if it is
-still the file that was checked.
+The service's user may own folders on the path of a pattern, and could replace one of them with a link. Therefore, each
+folder on a path is opened relative to the descriptor of its parent, without following links. A file is removed only if
+it is still the file that was checked.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
 
 
 def merged(logs: Sequence[Tuple[float, Sequence[Line]]]) -> List[Line]:
-    """Return the lines of several logs in the order of their times, without repetitions.
+    """Return the lines of several logs in the order of their times, without duplicates.
 
     logs: for each log, the time of its last write in seconds since the epoch, and its lines. A line without a timestamp
     stays after its predecessor. The lines at the end of a log may have no timestamp, for example after a crash of Node.
@@ -296,9 +296,9 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
 
     since, written_at (time of the last write to the log): in seconds since the epoch.
 
-    The results `exceptions` and `signatures` contain only events at or after `since`. Events without a timestamp
-    near the end of the log also count if the log was last written at or after `since`. Events before the last
-    successful request (last_success_at) do not count, because the service was working again afterwards. But errors in
+    The results `exceptions` and `signatures` contain only events at or after `since`. Events without a timestamp near
+    the end of the log also count if the log was last written at or after `since`. Events before the last successful
+    request (last_success_at) do not count, because the service was working again afterwards. However, errors in
     _LASTING may persist, so they also count if they occurred at most _LASTING_SECONDS before that request. Each
     exception has place (file, line), compiling (True if Node was compiling the file, not running it) and times (number
     of occurrences).

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From the service's journal and log files, count the requests of a period.
+"""Count the requests in a period, based on the service's journal and log files.
 
 A service may log a request in several places, for example in the journal and in a file. Such a request is counted once:
 requests in different places are the same request if they have the same method, path and status, and nearly the same
@@ -186,7 +186,7 @@ def _read(stream: IO[bytes], count: _Count) -> Iterator[str]:
 
 
 def _time_after(stream: IO[bytes], offset: int) -> Optional[float]:
-    """Find the first line after an offset that states a time. Return the time, or None if the next lines state none."""
+    """Return the time of the first line after an offset that has one, or None if the next lines have none."""
     stream.seek(offset)
     stream.readline(_CHUNK)
     for _number in range(_MOST_UNDATED):
@@ -237,7 +237,7 @@ def _unread(path: str, error: Exception) -> Message:
 
 
 def _in_journal(unit: str, count: _Count, *, run: commands.Runner) -> Iterator[_Line]:
-    """Yield the unit's journal entries of the period. Raises RequestLogError."""
+    """Yield the unit's journal entries from the period. Raises RequestLogError."""
     argv = ["journalctl", "-q", "--all", "--no-pager", "-o", "short-unix", "-n", str(_MOST_ENTRIES), "-u", unit]
     argv += ["--since", f"@{max(0.0, count.begun - _BEFORE):.0f}", "--until", f"@{count.over + 1:.0f}"]
     source = journal_of(unit)

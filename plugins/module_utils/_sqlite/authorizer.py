@@ -35,7 +35,7 @@ def only_reads(
     """Callback for Connection.set_authorizer: return SQLITE_OK if an action only reads, otherwise SQLITE_DENY.
 
     INSERT, UPDATE and DELETE are allowed, because a virtual table prepares them even for a read. They cannot change the
-    original database, because either it is opened read-only or a private copy is read.
+    original database, because it is opened read-only, or a private copy is read instead.
     """
     denied = action in _WRITES
     if action == _PRAGMA:

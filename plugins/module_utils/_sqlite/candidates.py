@@ -52,8 +52,8 @@ class Recorded(NamedTuple):
 class Candidate(NamedTuple):
     """A file that may be a backup. at: the time of its last write, in seconds since the epoch.
 
-    A backup contains the state at the beginning of the copy. So for a recorded backup, `at` is the time when the copy
-    began. why: how the file differs from its record, or None.
+    A backup contains the state at the beginning of the copy. Therefore, for a recorded backup, `at` is the time when
+    the copy began. why: how the file differs from its record, or None.
     """
 
     at: float
@@ -72,7 +72,7 @@ class Known(NamedTuple):
 
 
 class Examined(NamedTuple):
-    """The result for one backup. why: the reason if it cannot be restored, else None."""
+    """The result for one backup. why: the reason if it cannot be restored, otherwise None."""
 
     kind: str
     why: Optional[Message] = None
@@ -103,10 +103,10 @@ def examine(candidate: Candidate, known: Known, *, user: Optional[str], time_bud
 def why_foreign(known: Known, found: Known) -> Optional[Message]:
     """Return why a sound database is not a backup of the service's database, or None if it may be one.
 
-    The first migration has the same time in all copies of a database. Another database of the same service, such as
-    the one on a test host, has the same tables, but another time. If a time is unknown, the tables are compared. A
-    backup from before a migration has only some of them. Tables such as users exist in the databases of other
-    services too, so one common table is not enough.
+    The first migration has the same time in all copies of a database. Another database of the same service, such as the
+    one on a test host, has the same tables, but another time. If a time is unknown, the tables are compared. A backup
+    from before a migration has only some of them. Tables such as `users` exist in the databases of other services too,
+    so one common table is not enough.
     """
     if known.created_at and found.created_at:
         if known.created_at == found.created_at:

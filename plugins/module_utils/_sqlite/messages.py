@@ -6,7 +6,7 @@
 """English messages about problems with a database, and about failed backups, checkpoints and recoveries.
 
 A message has no full stop at its end. The Japanese messages are in plugin_utils/_messages/ja_sqlite.py, with the same
-ids.
+IDs.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
 
 """Make the service's user the owner of a database again, if root now owns it.
 
-The service's user may replace these files at any moment. So the folder and its files are opened without following
-links. Each file is checked and changed through its descriptor.
+The service's user may replace these files at any moment. Therefore, the folder and its files are opened without
+following links. Each file is checked and changed through its descriptor.
 """
 
 from __future__ import annotations

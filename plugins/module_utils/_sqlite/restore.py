@@ -15,8 +15,8 @@ Each step is flushed to disk before the next step begins:
 4. The WAL, its index and the journal are moved into the work folder.
 5. The new file is renamed over the guard. The old files are kept in a separate folder next to the new database.
 
-So SQLite always finds either the old database with its WAL, or no database, or the new database without a WAL. If a
-run finds the guard of a killed run, it puts the old files back (the database last) and starts again.
+Therefore, SQLite always finds either the old database with its WAL, no database, or the new database without a WAL. If
+a run finds the guard of a killed run, it puts the old files back (the database last) and starts again.
 
 If accounts other than root can change the folder, all steps run as the database's user (see files.rights_on).
 Otherwise, an account that can rename the work folder could redirect root's new files to any path.

@@ -20,9 +20,9 @@ def missing(before: Mapping[str, int], after: Mapping[str, int]) -> Dict[str, Li
 def collapsed(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
     """Return True if so many rows are missing that normal operation cannot explain the loss.
 
-    Tables shrink in normal operation, for example when sessions end or old entries are deleted. But a database does not
-    normally lose more than half of its rows, or a whole table. If a migration was applied in between, a missing table
-    does not count, because the migration may have dropped it.
+    Tables shrink in normal operation, for example when sessions end or old entries are deleted. However, a database
+    does not normally lose more than half of its rows, or a whole table. If a migration was applied in between, a
+    missing table does not count, because the migration may have dropped it.
     """
     if not before:
         return False

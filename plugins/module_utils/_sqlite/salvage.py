@@ -6,7 +6,7 @@
 
 First, an image is made: the bytes of the database, overwritten with the frames of its WAL. The writer of the database
 controls the schema in the image. A salvage runs statements from that schema, and so does the sqlite3 shell, even when
-it only reads. So every read of an image runs in a child process as the database's owner.
+it only reads. Therefore, every read of an image runs in a child process as the database's owner.
 """
 
 from __future__ import annotations

@@ -71,8 +71,8 @@ def _frames_beyond(descriptor: int, wal: sqlite_wal.Wal) -> Tuple[Dict[int, int]
     """Return {page: newest frame} from the damaged frame to the last commit, and the database size after that commit.
 
     The size is in pages. The checksums form a chain: each frame contains the checksum from which the next frame starts.
-    So the chain can continue after a damaged frame. The damaged frame is also used, because most of its bytes are the
-    newest state of its page.
+    Therefore, the chain can continue after a damaged frame. The damaged frame is also used, because most of its bytes
+    are the newest state of its page.
     """
     size = sqlite_wal.FRAME_HEADER_SIZE + wal.page_size
     header = os.pread(descriptor, 4, 0)

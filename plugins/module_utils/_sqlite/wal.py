@@ -111,9 +111,9 @@ def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[i
 def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big_endian: bool) -> List[Tuple[int, int]]:
     """Return the expected checksum of each frame of a block, assuming that the previous frame's checksum is correct.
 
-    seed: the checksum before the first frame. Each frame contains the checksum from which the next frame starts. So
-    all checksums are computed in parallel, each in its own 64 bits of a large integer. This is ten times as fast as
-    computing them word by word.
+    seed: the checksum before the first frame. Each frame contains the checksum from which the next frame starts.
+    Therefore, all checksums are computed in parallel, each in its own 64 bits of a large integer. This is ten times as
+    fast as computing them word by word.
     """
     count = len(block) // frame_size
     starts = range(0, count * frame_size, frame_size)

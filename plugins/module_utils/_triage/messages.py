@@ -5,7 +5,7 @@
 
 """English texts for findings: problems (finding), actions to take now (remedy), and future measures (prevention).
 
-A template does not end with a full stop. The Japanese templates with the same ids are in
+A template does not end with a full stop. The Japanese templates with the same IDs are in
 plugin_utils/_messages/ja_findings.py.
 """
 
@@ -119,7 +119,7 @@ ENGLISH: Dict[str, str] = {
         "SQLite {version} wrote this database. This version has a bug that can damage a database in WAL mode if two "
         "connections write and checkpoint at the same time"
     ),
-    "remedy.wal_reset_bug": "Find out if another process, such as a backup, had the database open before it was damaged",
+    "remedy.wal_reset_bug": "Find out whether another process, such as a backup, had the database open before it was damaged",
     "prevention.wal_reset_bug": "Update the SQLite library of the service to 3.51.3 or later, and let no other process write to its database",
     # Ports and certificates.
     "finding.port_conflict.other": "Port {port} is taken by process {pid} of user {user} ({program}), which is not the service",
@@ -246,7 +246,7 @@ ENGLISH: Dict[str, str] = {
     "finding.too_many_files.past": "The service could not open more files or connections",
     "remedy.too_many_files": "Restart the service, and find the code that does not close its files or connections",
     "remedy.tried.too_many_files": "Find the code that does not close its files or connections",
-    "prevention.too_many_files": "Set an alert for the number of open files of the service, and check if LimitNOFILE= is high enough",
+    "prevention.too_many_files": "Set an alert for the number of open files of the service, and check whether LimitNOFILE= is high enough",
     "finding.hung.stopped": "Process {pid} is suspended (SIGSTOP)",
     "finding.hung.silent": "The process is running but does not answer",
     "prevention.hung.stopped": "Find out who sent SIGSTOP",

@@ -82,7 +82,7 @@ def _sentence(words: Words, told: Message) -> str:
 
 
 def lines(words: Words, host: Host) -> List[Line]:
-    """Return the texts of a host's checks in one language, the most important checks first."""
+    """Return the texts of a host's checks in one language, most important checks first."""
     ordered = sorted(host.checks, key=lambda check: (not check.blocks, _RANK[check.verdict]))
     return [line(words, check) for check in ordered]
 

@@ -102,7 +102,7 @@ def tells_all(made: Iterable[Document], before: Mapping[str, Optional[str]], inc
 
 
 def index(folder: str, words: Words) -> Document:
-    """Return the page that lists the postmortems in a folder, the latest first. Raises OSError."""
+    """Return the page that lists the postmortems in a folder, latest first. Raises OSError."""
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:

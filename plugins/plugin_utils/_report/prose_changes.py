@@ -26,7 +26,7 @@ class Change:
 
 
 def changes(words: Words, incident: incident_model.Incident) -> List[Change]:
-    """Return the changes, the most likely cause first."""
+    """Return the changes, most likely cause first."""
     return [
         Change(
             at=item.get("at"),

@@ -37,7 +37,7 @@ def ladder(words: Words, incident: incident_model.Incident) -> str:
 
 
 def by_run(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the rungs of each run with their results, the oldest run first."""
+    """Return the rungs of each run with their results, oldest run first."""
     if not incident.rungs_tried and not incident.rungs_skipped and not any(run.released for run in incident.runs):
         if not incident.rung:
             return [words.say("ladder.none")]

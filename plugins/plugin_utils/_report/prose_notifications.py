@@ -22,7 +22,7 @@ _RECORD_ONLY = "record_only"
 
 
 def whom(words: Words, incident: incident_model.Incident) -> str:
-    """Return who was notified of what: for this run with the reason, and for earlier runs with the times."""
+    """Return who was notified of what. For this run, the reason is added; for earlier runs, the times are added."""
     told = calls(words, incident)
     if told and _reason_of_calls(words, incident):
         told[-1] = words.say("notified.why", told=told[-1], reason=_reason_of_calls(words, incident))

@@ -133,7 +133,7 @@ def _not_remedied(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def _rungs(words: Words, incident: incident_model.Incident, *, brief: bool) -> List[str]:
-    """Return the rungs of all runs, the oldest run first. brief: True to shorten the list of earlier runs."""
+    """Return the rungs of all runs, oldest run first. brief: True to shorten the list of earlier runs."""
     *earlier, last = prose_ladder.by_run(words, incident)
     before = _earlier_runs(words, earlier) if brief else words.joined(earlier)
     together = words.joined([before, last])

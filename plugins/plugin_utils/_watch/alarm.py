@@ -104,7 +104,7 @@ def wait(path: str, *, timeout: float, needed: Callable[[], bool]) -> Optional[b
     """Wait for the alarm at a path.
 
     timeout: in seconds. needed: returns False as soon as nobody would act on the alarm. Returns True after the alarm,
-    False after the timeout, and None if the wait is not needed anymore. Raises AlarmError.
+    False after the timeout, and None if the wait is no longer needed. Raises AlarmError.
     """
     until = time.monotonic() + timeout
     with _reserved(path):

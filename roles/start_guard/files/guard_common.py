@@ -170,7 +170,7 @@ def examine(database: str, *, compare: bool = False, scan: bool = True) -> Dict[
 
     Keys: path (links resolved), database, wal, shm and journal (None, or facts about the file), header, frames (the
     content of the WAL), index (the content of the -shm file), problem (code and text, or None), complete. Nothing is
-    changed, no lock is taken, and no special file blocks the read.
+    changed, no lock is taken, and special files do not block the read.
     """
     path = os.path.realpath(database)
     state: Dict[str, Any] = {
@@ -224,7 +224,7 @@ def _open(path: str, *, name: str) -> Tuple[Optional[Dict[str, Any]], Optional[i
 
 
 def _unwritable(path: str) -> Optional[List[str]]:
-    """Return a problem if this account lacks permission to write to the file. A read-only file system is no problem."""
+    """Return a problem if this account lacks permission to write to the file. Ignore read-only file systems."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError as error:

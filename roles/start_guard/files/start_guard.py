@@ -151,8 +151,8 @@ def _replaced(state: Mapping[str, Any], ended: Mapping[str, Any]) -> Optional[Do
 
     As long as a WAL keeps its salts, only a checkpoint changes the database. A checkpoint copies committed frames into
     the same file. If the WAL is a different file too, a person has restored both files. The new WAL may have the inode
-    number of the old one. But in this case, it was written after the service ended, it is complete, and the header of
-    the database is unchanged.
+    number of the old one. However, in this case, it was written after the service ended, it is complete, and the header
+    of the database is unchanged.
     """
     frames, header, path = state["frames"], state["header"], state["path"]
     now, before, then = common.stamp(state["database"]), ended.get("database"), ended.get("header") or {}
@@ -336,8 +336,8 @@ def _steady(
 ) -> Tuple[Dict[str, Any], Optional[Doubt]]:
     """Return the state and the doubt. scan: also judge the content of the WAL.
 
-    If another program, such as a backup, changes the files during the read, the facts may be inconsistent. So a doubt
-    counts only if the files did not change.
+    If another program, such as a backup, changes the files during the read, the facts may be inconsistent. Therefore, a
+    doubt counts only if the files did not change.
     """
     state, doubt = _judged(database, known, scan=scan)
     for _again in range(_ATTEMPTS):

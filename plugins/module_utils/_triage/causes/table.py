@@ -107,7 +107,7 @@ CAUSES: Dict[str, Cause] = {
 
 
 def evaluate(facts: Mapping[str, Any]) -> List[Finding]:
-    """Return the findings, the most likely cause first. A healthy host has no findings."""
+    """Return the findings, most likely cause first. A healthy host has no findings."""
     known = Facts.of(facts)
     found = {}
     for name, cause in CAUSES.items():
