@@ -95,7 +95,7 @@ def _loaded(name: str) -> Object:
 
 
 def texts(language: str) -> Object:
-    """Return the texts of the objects in a language. The names of the keys are joined by dots."""
+    """Return the objects' texts in a language. The names of the keys are joined with dots."""
 
     def flat(value: Any, path: str) -> Object:
         if not isinstance(value, dict):

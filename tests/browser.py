@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Debian's headless Chromium over its DevTools protocol (https://chromedevtools.github.io/devtools-protocol/)."""
+"""Control Debian's Chromium over the DevTools protocol (https://chromedevtools.github.io/devtools-protocol/)."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Browser:
         os.close(self._answers)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Send a command to the browser and return its answer."""
+        """Send a command to the browser and return its response."""
         self._number += 1
         command: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -84,13 +84,13 @@ class Browser:
                 return message["result"]
 
     def open(self, page: Path) -> None:
-        """Show a file, and wait until it is loaded completely."""
+        """Show a file, and wait until it is fully loaded."""
         self._loaded, self.complaints, self.requests = False, [], []
         self.call("Page.navigate", url=page.as_uri())
         deadline = time.monotonic() + PATIENCE
         while not self._loaded:
             self._next(deadline)
-        # The page may send requests right after it is loaded. These are recorded before the answer to this call
+        # The page may send requests right after it is loaded. These are recorded before the response to this call
         # arrives.
         self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
 

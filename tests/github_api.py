@@ -121,7 +121,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         )
 
     def hold_to(self, check, what):
-        """Return True if `check` raises no error. Otherwise, add a violation. what: the request or the answer."""
+        """Return True if `check` raises no error. Otherwise, add a violation. what: the request or the response."""
         try:
             check()
         except openapi_core.exceptions.OpenAPIError as error:

@@ -30,7 +30,7 @@ class Request:
 
 
 class Receiver:
-    """Answers each request with the next status code in `answers`, and repeats the last code. None means no answer."""
+    """Answers each request with the next status code in `answers`, and repeats the last code. None: no response."""
 
     def __init__(self, answers: Sequence[Optional[int]] = (200,), *, context: Optional[ssl.SSLContext] = None) -> None:
         self.requests: List[Request] = []

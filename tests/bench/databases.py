@@ -19,8 +19,8 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "itsm-nexus-runbook" / "bench"
 
-# An ITSM system after some years of use. The indexes are created before the rows, so that the pages of the indexes are
-# scattered over the file, as in a database that has grown.
+# An ITSM system after some years of use. The indexes are created before the rows, so that their pages are scattered
+# across the file, as in a database that has grown over time.
 SCHEMA = """
 CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT NOT NULL UNIQUE, email TEXT NOT NULL UNIQUE, role TEXT);
 CREATE TABLE assets (id INTEGER PRIMARY KEY, tag TEXT NOT NULL UNIQUE, owner_id INTEGER REFERENCES users (id));
@@ -64,7 +64,7 @@ class Recipe:
 
     @property
     def database(self) -> Path:
-        """Return the path of the database file, which exists only after made()."""
+        """Return the path of the database file, which exists only after a call to made()."""
         return self.folder / "itsm.db"
 
     def made(self) -> Path:
@@ -185,6 +185,6 @@ def make(work: Path, recipe: Recipe) -> None:
         fill(connection, range(start, start + 20))
         connection.execute("COMMIT")
         start += 20
-    for suffix in ("", "-wal"):  # copied before the close, because a crash leaves files like these
+    for suffix in ("", "-wal"):  # copied before the connection is closed, because a crash leaves files like these
         shutil.copy(f"{source}{suffix}", target / f"{source.name}{suffix}")
     connection.close()

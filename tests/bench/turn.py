@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run our contender of one measurement in another checkout: turn.py CHECKOUT CACHE NAME. Used by compare.py.
+"""Run our contender for one measurement in another checkout: turn.py CHECKOUT CACHE NAME. Used by compare.py.
 
 The benchmark is imported from the checkout, so that it matches the product in the checkout. Standard input has one
-command per line: "prepare", then "run" for each round. The answer to each command is one line of JSON: the figures of
+command per line: "prepare", then "run" for each round. The response to each command is one line of JSON: the figures of
 the round, or {"error": text}.
 """
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Operations that root performs on files of the service's user, with one case per module and state."""
+"""Operations that root performs on files owned by the service's user, with one case per module and state."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def _sqlite_cases() -> List[Case]:
         return sqlite_backup.backup(path=_path(theirs), user=USER, dest_dir=str(ours / "backups"), timeout=10)
 
     def backup_on_schedule(theirs: Path, ours: Path) -> Any:
-        """Make three backups in a folder of the user. The third removes the first. A command reads each backup."""
+        """Make three backups in a user-owned folder. The third removes the first. A command reads each backup."""
         order = scheduled.Order(
             path=_path(theirs),
             folder=str(theirs / "backend"),

@@ -126,7 +126,7 @@ class Ground:
         (cron / "daily").write_text("# root's\n")
 
     def counts(self, call: tracer.Call) -> bool:
-        """Return True if an exchange is to be made before this call."""
+        """Return True if an exchange must be made before this call."""
         here = any(path.startswith(str(self.theirs)) for path in call.paths)
         return here and (self._every or not call.is_for_good())
 

@@ -145,19 +145,19 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     assert (
         granted["outage_clean_start", "execute"] == granted["database_recover", "execute"] == [teams["ITSM approvers"]]
     )
-    # Both teams can read the hosts, and have no other right on the inventory.
+    # Both teams can read the hosts, and have no other rights to the inventory.
     rights = {
         role: sorted(led) for (name, role), led in granted.items() if name == described()["awx_inventory"] and led
     }
     assert rights == {"read": sorted([teams["ITSM operators"], teams["ITSM approvers"]])}
-    # An approver can read the jobs before the approval.
+    # Approvers can read the workflow's jobs before they approve.
     for node in described()["awx_workflow_nodes"]:
         if "template" in node:
             assert teams["ITSM approvers"] in granted[node["template"], "read"]
     assert [
         each["name"] for each in awx.linked(templates["outage_triage_clean_start"], "notification_templates_success")
     ] == ["ITSM clean start needs approval"]
-    # A success is reported only if the setting says so.
+    # A success is reported only if the setting enables this.
     assert not awx.linked(templates["outage_recover"], "notification_templates_success")
     assert not awx.linked(workflow, "notification_templates_success")
     # Without a credential, no schedule starts a job.
@@ -177,7 +177,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
         }
     ]
 
-    # A second run makes only two changes: it removes an old version's step, and resets a field that somebody changed.
+    # A second run makes only two changes: it removes an old version's step, and resets a field that someone changed.
     awx.add(
         "workflow_job_template_nodes",
         identifier="of_old",
@@ -249,7 +249,7 @@ def test_objects_of_other_owners_are_unchanged(controller: Controller) -> None:
 
 def test_invalid_settings_and_settings_for_capacity(controller: Controller) -> None:
     awx = controller.awx
-    # No valid address of AWX. The password is not shown.
+    # The value of awx_url is not valid. The password in it is not shown.
     done = controller.configure(awx_url="https://admin:0ff-the-record@awx.example.com")
     assert done.returncode != 0 and "awx_url is not valid" in done.stdout and "0ff-the-record" not in done.stdout
     for wrong in ({"awx_forks": "many"}, {"awx_forks": -1}, {"awx_instance_groups": "recovery"}):
@@ -266,7 +266,7 @@ def test_invalid_settings_and_settings_for_capacity(controller: Controller) -> N
     assert {(each["forks"], each["job_slice_count"]) for each in templates} == {(20, 1)}
     assert all(awx.linked(each, "instance_groups") == [group] for each in templates)
 
-    # Somebody has set slices. The next run resets them, and keeps the groups, because it sets none.
+    # Someone has set a slice count. The next run resets it. It keeps the instance groups, because it does not set any.
     templates[0]["job_slice_count"] = 4
     again = controller.succeed(awx_forks=20)
     assert again.count("changed: ") == 1 and templates[0]["job_slice_count"] == 1
@@ -286,7 +286,7 @@ def test_a_success_is_reported_if_the_setting_says_so(controller: Controller) ->
         "outage_triage_clean_start": ["ITSM clean start needs approval"],
         **{name: ["ITSM runbook succeeded"] for name in recoveries},
     }
-    # Without the setting, AWX sends no notification of a success.
+    # Without the setting, AWX does not report a success.
     controller.succeed()
     assert not awx.linked(awx.named("workflow_job_templates", "outage_workflow"), "notification_templates_success")
 

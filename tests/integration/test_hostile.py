@@ -236,7 +236,7 @@ LIES = {
 
 
 def liar(folder: Path, answer: str) -> dict[str, str]:
-    """Return the variables for a host on which Python has been replaced. The host gives each module the same answer."""
+    """Return variables for a host on which Python has been replaced, so that each module returns the same result."""
     folder.mkdir()
     (folder / "answer").write_text(answer, encoding="utf-8", newline="")
     (folder / "error").write_text(f"{ORDERS}\n", encoding="utf-8", newline="")

@@ -295,7 +295,7 @@ def test_the_recovery_is_attributed_to_a_run_killed_before_the_first_answer(serv
             record.exists() and bool(json.loads(record.read_text(encoding="utf-8"))["starts"]) and bool(service.pids())
         )
 
-    # The first response would go on and record the answer itself, because its process on the host is not killed.
+    # Disable the first response: its process on the host is not killed, so it would itself record the healthy response.
     service.end(RECOVER, when=started, by=signal.SIGKILL, outage_recover_first_response=False)
     deadline = time.monotonic() + 30
     while not service.healthy():

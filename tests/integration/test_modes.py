@@ -13,7 +13,7 @@ from .conftest import Service
 
 
 def open_to_others(folder: Path) -> dict[str, str]:
-    """Return the octal modes of the folder and its content, by path, but only of paths that are open to other users."""
+    """Return the octal modes, by path, of the folder and its content, except paths that only the owner can access."""
     found = {str(path): path.lstat() for path in (folder, *folder.rglob("*")) if not path.is_symlink()}
     return {path: oct(status.st_mode & 0o777) for path, status in found.items() if status.st_mode & 0o077}
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Planted backups. The report must name the defect of each. All files are SQLite databases or damaged copies."""
+"""Planted backups. The report must name each backup's defect. All files are SQLite databases or damaged copies."""
 
 from __future__ import annotations
 

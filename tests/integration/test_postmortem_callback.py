@@ -575,7 +575,7 @@ CLOSED = {
     "closed_at": "2026-03-02T01:00:30.000Z",
     "outage_started_at": "2026-03-02T01:00:10.000Z",
 }
-# Replaces a module that the role calls. It accepts the options and returns a fixed answer.
+# Replaces a module that the role calls. It accepts the options and returns a fixed result.
 PLAIN_MODULE = """\
 from ansible.module_utils.basic import AnsibleModule
 module = AnsibleModule(argument_spec=dict.fromkeys(

@@ -326,7 +326,7 @@ def test_one_notification_a_day_and_both_languages(prepared: Prepared, receiver:
     _rc, _host, screen = prepared.check()
     assert len(receiver.requests) == 1
     assert "notified: already on" in screen
-    # Something else is not ready now.
+    # Another check is not ready now, so the contact gets a second message.
     prepared.check(nexus_required_environment=["SESSION_SECRET"])
     assert len(receiver.requests) == 2
 

@@ -331,7 +331,7 @@ def test_rows_that_the_service_seeds_after_a_restore_are_reported_apart(service:
     # The command is on a line of its own, without punctuation.
     assert command in map(str.strip, run.screen.splitlines())
     service.write("of a user")
-    # The account of this test may have no right to use sudo, and is the service's user.
+    # The account that runs this test is the service's user, and may have no right to use sudo.
     words = shlex.split(command)
     subprocess.run(words[words.index("sqlite3") :], check=True)
     assert incidents(service.database) == 1

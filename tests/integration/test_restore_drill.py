@@ -554,7 +554,7 @@ def replica(host: Host) -> Dict[str, str]:
 
 
 class Both:
-    """Runs Litestream, and lets the stand-in for systemd answer everything else."""
+    """Runs Litestream, and passes all other commands to the simulated systemd."""
 
     def __init__(self, host: Host) -> None:
         self.host = host

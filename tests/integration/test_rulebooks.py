@@ -177,7 +177,7 @@ def test_watch_starts_exactly_one_recovery_per_outage(service: Service) -> None:
         ended(watch, recoveries=2, triages=1)
         documents = [json.loads(path.read_text(encoding="utf-8")) for path in service.postmortems.glob("*.json")]
         (hung,) = (each for each in documents if each["cause"] == "hung")
-        # The recovery's probes have already timed out, so its triage does not wait long for an answer.
+        # The recovery's probes have already timed out, so its triage does not wait long for a response.
         found = json.loads(Path(hung["evidence"], "triage.json").read_text(encoding="utf-8"))
         assert found["facts"]["answer"]["https"]["seconds"] < 2
 

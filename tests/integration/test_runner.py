@@ -164,7 +164,7 @@ class Awx:
 
 
 def cancelled(argv: list[Any], environment: dict[str, str], when: Callable[[], bool]) -> int:
-    """Run a job and cancel it. As in AWX, all processes of its container are killed at once."""
+    """Run a job and cancel it. As in AWX, all processes in its container are killed at the same time."""
     with subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as run:
         deadline = time.monotonic() + 60
         while not when():
@@ -361,7 +361,7 @@ def test_a_cancelled_job_and_a_closing_job_leave_one_complete_document(awx: Awx)
     assert {"itsm_nexus.runbook.health_probe", "itsm_nexus.runbook.incident"} <= actions
     # The job was cancelled during the first response, so the result of the restart is unknown.
     assert [(rung["rung"], rung["held"]) for rung in told["rungs_tried"]] == [("restart", None)]
-    # The template of the first job sets an address. For the second job, it is the address in AWX's settings.
+    # The template of the first job sets an address. The second job uses the address in AWX's settings.
     assert [run["job"] for run in told["runs"]] == [
         "https://awx.internal.example.com/#/jobs/playbook/1/output",
         "https://awx.example.com/#/jobs/playbook/2/output",

@@ -749,7 +749,7 @@ def start_while_an_end_is_due(config, save):
 
 
 def foreign_to_the_saved_end(config):
-    """Let a process run with a WAL that the saved end of the process before it does not know."""
+    """Start a process with a WAL that differs from the WAL in the saved end of the previous process."""
     samples.crashed(config.database)
     assert end(config)
     known = json.loads(Path(config.known).read_text())
@@ -1173,7 +1173,7 @@ def test_a_rollback_journal_that_is_needed_must_not_disappear(config, mode):
         damage(journal)
         assert judged(config) == "journal_missing"
         Path(journal).write_bytes(content)
-    # Another program undoes the transaction.
+    # Another program rolls back the transaction.
     by_sqlite(config.database, "SELECT count(*) FROM t")
     assert judged(config) is None
     assert common.KINDS["journal_missing"].of_data

@@ -97,7 +97,7 @@ def new_salts(path: str) -> None:
 
 
 def snapshot(folder: str) -> Dict[str, Tuple[Any, ...]]:
-    """Return the state of a folder that a check must not change: entries, contents, times, owners, modes and links."""
+    """Return what a check must not change in a folder: entries, contents, times, owners, modes and links."""
     entries: Dict[str, Tuple[Any, ...]] = {}
     for name in [".", *sorted(os.listdir(folder))]:
         path = os.path.join(folder, name)

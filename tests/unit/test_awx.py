@@ -88,7 +88,7 @@ def playbook_of(template: str) -> str:
 def test_every_playbook_has_its_template_and_awx_lists_no_other_file() -> None:
     folder = ROOT / "playbooks"
     listed = {path for path in folder.rglob("*") if path.is_file() and could_be_playbook(path)}
-    # outage_armed.yml waits for an alarm on its own machine, which cannot reach a job of AWX.
+    # outage_armed.yml waits for an alarm from its own machine. Such an alarm cannot reach an AWX job.
     with_template = {folder / f"{name}.yml" for name in [*map(playbook_of, TEMPLATES), "awx_configure", "outage_armed"]}
     wrong = [f"{PLACE}, awx_job_templates lacks {path.stem}" for path in sorted(listed - with_template)]
     wrong += [

@@ -33,9 +33,9 @@ def test_each_time_has_its_own_line_that_states_what_it_measures() -> None:
 
 
 class Listing:
-    """A service that loses answers. `losses` has one word for each POST.
+    """A service that loses requests and responses. `losses` has one word for each POST.
 
-    "request" or "answer" names what is lost, "refused" is answered with status 503, and "" is answered normally.
+    "request": the request is lost. "answer": the response is lost. "refused": the response has status 503. "": no loss.
     """
 
     def __init__(self, *losses: str) -> None:
@@ -103,7 +103,7 @@ def test_a_row_that_is_not_written_ends_the_demo(losses: list[str]) -> None:
 def stand_in(folder: Path, *answers: str) -> dict[str, str]:
     """Return an environment with an apt-get that records its arguments.
 
-    Each call takes the next answer. An empty answer lets it succeed. Otherwise, it prints the answer and fails.
+    Each call prints the next text in `answers` and fails. If the text is empty, the call succeeds.
     """
     for number, answer in enumerate(answers, 1):
         (folder / f"answer{number}").write_text(answer, encoding="utf-8")

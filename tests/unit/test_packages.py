@@ -74,7 +74,7 @@ def all_imports() -> dict[str, set[str]]:
 
 
 def rank(name: str) -> int:
-    """Return the level of a module's package, starting at 0. All of plugin_utils is above all of module_utils."""
+    """Return the level of a module's package, starting at 0. All levels of plugin_utils are above module_utils."""
     kind, package = name.split(".")[:2]
     layers = [*MODULE_UTILS, *PLUGIN_UTILS]
     of_kind = MODULE_UTILS if kind == "module_utils" else PLUGIN_UTILS

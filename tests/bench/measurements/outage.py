@@ -45,7 +45,7 @@ host = functools.cache(hosts.Host.new)
 
 
 def limit(place: Stand, _folder: Path) -> dict[str, float | None]:
-    """Crash the service and start it again without any other step. Return the time to the first answer.
+    """Crash the service and start it again without any other step. Return the time to the first response.
 
     No recovery can be faster.
     """
@@ -246,7 +246,7 @@ def filled(name: str, mib: int) -> Callable[[], stand.Local]:
         place = stand.Local.new()
         place.service.start()
         place.service.kill()
-        # Fill the database in another process. Otherwise, the memory used for filling would be counted for programs
+        # Fill the database in another process. Otherwise, the memory used for filling would be attributed to programs
         # that are started later, because they inherit the peak memory of their parent.
         filler = multiprocessing.get_context("fork").Process(target=_fill, args=(place.service.database, mib * 1024))
         filler.start()

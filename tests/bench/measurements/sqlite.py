@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compare the check and the backup of a SQLite database with the sqlite3 shell. Also measure WAL reading and memory."""
+"""Compare the database check and backup with those of the sqlite3 shell. Also measure WAL reading and memory."""
 
 from __future__ import annotations
 

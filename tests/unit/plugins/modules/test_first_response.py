@@ -27,7 +27,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 from .test_lease_modules import begin, end
 
-# A service that keeps its database open. The database contains rows in its WAL only.
+# A service that keeps its database open. The database has rows that are only in its WAL.
 SERVER = """
 import sqlite3, time
 database = sqlite3.connect("itsm.db", isolation_level=None)

@@ -85,7 +85,7 @@ def test_there_is_no_network(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def service(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of another account in its own folder."""
+    """Start a process in a separate folder, as another account that owns the folder. Yield the process."""
     folder.mkdir()
     (folder / "index.js").write_text("original", encoding="ascii")
     for path in (folder, folder / "index.js"):

@@ -293,7 +293,7 @@ def test_a_service_older_than_the_dead_call_is_restarted(seat, process):
 
 
 def test_a_long_answer_that_nobody_reads_is_saved_once(tmp_path):
-    """A stream without a reader raises an error as soon as more than its buffer is written."""
+    """A stream without a reader raises an error as soon as more data is written than fits into its buffer."""
 
     class Closed:
         def write(self, text):

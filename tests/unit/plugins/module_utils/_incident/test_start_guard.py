@@ -64,7 +64,7 @@ def state(tmp_path):
 
 @pytest.fixture
 def installed(state, tmp_path, monkeypatch):
-    """Install the role's programs for a database that is in a temporary folder. Return the database's path."""
+    """Install the role's programs for a database in a temporary folder. Return the database's path."""
     monkeypatch.setattr(start_guard, "CONFIG_FOLDER", str(tmp_path / "etc"))
     monkeypatch.setattr(start_guard, "PROGRAM", str(FILES / "run.py"))
     (tmp_path / "etc").mkdir()
@@ -440,7 +440,7 @@ def test_a_guard_that_systemd_does_not_call_is_reported(state, installed, dropin
     found = start_guard_report.report(manager="systemd", unit="itsm", state_dir=str(state), window=3600.0)
     assert "only partly installed" in found["text"][0] and "outage_guard_state=present" in found["text"][0]
     assert found["installed"] is True
-    # Without the guard, systemd would start the service in any case, so the guard's answer is not shown.
+    # Without the guard, systemd would start the service in any case, so the guard's decision is not shown.
     assert found["allowed"] is (True if option == "ExecStopPost" else None)
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Collecting the facts takes a limited time and changes nothing, and the facts contain no secret."""
+"""The facts are collected within a time limit. The collection changes nothing, and the facts contain no secret."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_pipes_and_links_of_the_user_do_not_stop_the_check(app: Path) -> None:
 
 
 def test_a_large_list_of_backups_is_read(app: Path) -> None:
-    """If the database has many tables, a list of a thousand backups is several MiB long."""
+    """If the database has many tables, a list of a thousand backups takes several MiB."""
     elsewhere, state = app.parent / "elsewhere", str(app.parent / "state")
     elsewhere.mkdir()
     backup = elsewhere / "any name"

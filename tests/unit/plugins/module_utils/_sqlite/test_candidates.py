@@ -108,7 +108,7 @@ def test_a_listed_backup_is_found_in_any_folder_under_any_name(site: Site) -> No
 
 
 def test_a_backup_of_another_host_with_the_same_service_is_never_restored(site: Site) -> None:
-    """Its tables are the same, and it is newer and has more rows."""
+    """The other host's backup has the same tables, is newer and has more rows."""
     own = made(site.folder / "itsm.db.backup_own")
     os.utime(own, (time.time() - 7200,) * 2)
     made(site.folder / "itsm.db.backup_test", created=CREATED + 1, rows=500)

@@ -389,7 +389,7 @@ def test_the_backup_that_loses_the_fewest_rows_is_used(path: str, tmp_path: Path
     assert (backup["source"], backup["lost"]) == (full, {"incidents": 10})
     assert f"{small} is newer, but loses 285 more rows" in backup["reason"]
     assert f"{damaged} cannot be used" in backup["reason"]
-    # Damage can make the rows uncountable. The last good count is then used.
+    # Damage can make it impossible to count the rows. The last good count is then used.
     counted = {**given, "expected": {}, "last_good": {"users": 2, "incidents": 295}}
     assert way(restore(path, act=False, **counted), "backup")["lost"] == {"incidents": 5}
     # Without known numbers of rows, a backup with fewer than half the rows of another backup counts as incomplete.
@@ -817,7 +817,7 @@ class Torture:
         return all(content in kept for content in old)
 
     def run(self, method: str, *, expected: str, old: List[bytes]) -> Dict[str, int]:
-        """Kill a run at calls of POINTS, check the state, and let the next run recover. Count each state.
+        """Kill a run at calls in POINTS, check the state, and let the next run recover. Count each state.
 
         A thorough test kills a run at every call, another test at every second call.
         """

@@ -872,7 +872,7 @@ def test_the_right_cause_comes_first(cause, changes, words):
     told = found[0].as_dict()
     assert all(told[name].endswith(".") for name in ("summary", "remedy", "prevention"))
     assert {name: each["id"].split(".")[1] for name, each in told["messages"].items()}["summary"] == cause
-    # If the first change of a case sets `health`, the case is about a service that is not to be restarted.
+    # If the first change of a case sets `health`, the case is about a service that must not be restarted.
     serves = ELSEWHERE in changes or HTTPS_ELSEWHERE in changes or changes[0].get("health") is not None
     blocks = cause in ("db_corrupt", "db_unchecked", "start_held") or serves
     assert found[0].blocks_start == blocks, "if the first change sets health, the cause must block a start"
@@ -1441,7 +1441,7 @@ OWN_PORT = {
         ([FULL], ALL),
         ([GONE, FULL_TMP], []),
         ([GONE, FULL_TMP, signature("disk_full", "ENOSPC")], ALL),
-        # Without free inodes, the service can start. A reported write error shows that it cannot.
+        # Without free inodes, the service may still be able to start. A reported write error shows that it cannot.
         ([GONE, NO_INODES], []),
         ([GONE, NO_INODES, signature("disk_full", "ENOSPC")], ALL),
         ([GONE, signature("disk_full", "ENOSPC")], []),
@@ -1836,7 +1836,7 @@ def test_details_of_memory_that_ran_out():
         "max_old_space_size": None,
     }
     assert told["proposal"] == {"memory_max": 3 * 2**27, "max_old_space_size": 288}
-    # If the host has no more memory to give, the heap limit stays below the available memory.
+    # If the host has no memory to spare, the heap limit stays below the available memory.
     small = {"memory": {"total": 2**28, "available": 2**27}}
     told = details("oom_kill", GONE, limited, {"unit": {"memory_max": 2**28}}, small)
     assert told["proposal"] == {"memory_max": None, "max_old_space_size": 192}

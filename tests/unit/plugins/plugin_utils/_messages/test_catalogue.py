@@ -68,7 +68,7 @@ def files(language):
 
 
 def other_file(key, language):
-    """Return the file that should contain the message `key` in `language`. Only the other language has the message."""
+    """Return the file that should contain the message `key` in `language`. The message exists in the other language."""
     names = {"_backups": "ja_backups", "_triage": "ja_findings", "_sqlite": "ja_sqlite"}
     if language == "en":
         path = files("ja")[key]
@@ -136,7 +136,7 @@ def test_every_message_is_used():
 
 
 def test_english_takes_each_catalogue_once():
-    """A catalogue that is merged twice can hide a sentence of another one."""
+    """If a catalogue is merged twice, it can hide a sentence from another catalogue."""
     merged = re.findall(r"^    \*\*(\w+\.\w+),$", (CATALOGUES / "en.py").read_text("utf-8"), re.MULTILINE)
     assert len(merged) > 10
     assert sorted(merged) == sorted(set(merged))

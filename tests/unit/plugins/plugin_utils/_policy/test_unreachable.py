@@ -117,7 +117,7 @@ DEAD = {"failed": True, "rc": 137, "module_stdout": "", "module_stderr": "Killed
 
 
 class Line:
-    """A fake connection. It returns or raises `answers` for module calls, and `tries` for reconnection attempts."""
+    """A fake connection. Module calls return or raise `answers`. Reconnection attempts return or raise `tries`."""
 
     transport = "ssh"
 

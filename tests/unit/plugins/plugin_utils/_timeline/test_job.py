@@ -25,7 +25,7 @@ URL = f"{AWX}/#/jobs/playbook/7/output"
         (7, [AWX, "https://other.example.com"], URL),
         (7, ["https://awx.example.com:8443/awx"], "https://awx.example.com:8443/awx/#/jobs/playbook/7/output"),
         (7, ["http://[2001:db8::1]"], "http://[2001:db8::1]/#/jobs/playbook/7/output"),
-        # The defaults of AWX's setting are no addresses.
+        # The default values of AWX's setting are not real addresses.
         (7, ["https://towerhost"], ""),
         (7, ["https://platformhost/", AWX], URL),
         # No job.

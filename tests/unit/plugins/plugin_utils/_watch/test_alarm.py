@@ -156,7 +156,7 @@ def test_an_unusable_path_is_named(
 def test_another_user_cannot_accept_an_alarm() -> None:
     """The service's user could otherwise suppress a recovery."""
     nobody = 65534
-    # Other users cannot enter the folders of pytest.
+    # Other users cannot enter pytest's folders.
     with tempfile.TemporaryDirectory() as folder:
         os.chown(folder, nobody, nobody)
         path = Path(folder) / "node1"

@@ -211,7 +211,7 @@ def test_an_armed_controller_gets_the_alarm(monkeypatch, accepted, act):
     with Server(BAD) as server:
         looker = watching(server, Host(GONE), alarm="/run/alarms/app.one")
         assert looker.look()["outage"]["act"] == act
-        # One outage is one alarm.
+        # One outage causes one alarm.
         assert looker.look() is None
     assert rung == ["/run/alarms/app.one"]
 
