@@ -54,7 +54,7 @@ def test_the_lines_are_kept_without_their_secrets(bundle: dict[str, str]) -> Non
 
 
 def forms_of(canary: str) -> set[str]:
-    """Return the strings that reveal a canary: itself, its halves, its URL encoding, parts of its base64 encodings."""
+    """Return strings that reveal a canary: itself, its halves, its URL encoding, and parts of its base64 encodings."""
     encoded = {base64.b64encode(b" " * before + canary.encode()).decode()[4:-4] for before in range(3)}
     return {canary, canary[:16], canary[16:], urllib.parse.quote(canary), *encoded}
 

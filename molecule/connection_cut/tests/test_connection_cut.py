@@ -6,8 +6,8 @@
 
 The drill runs outage_recover.yml three times and outage_clean_start.yml twice. In one of these rounds, the host has no
 network for 15 s. With DRILL_THOROUGH (make nightly), the drill runs outage_recover.yml 20 times and
-outage_clean_start.yml 10 times. To cut at the same moments as in an earlier drill, set DRILL_SEED to the seed in that
-drill's rounds.log.
+outage_clean_start.yml 10 times. To cut the connection at the same moments as in an earlier drill, set DRILL_SEED to the
+seed in that drill's rounds.log.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ ROUNDS = (
     else [("zero", 3), ("pages", JUST_STARTED), ("deleted", 6), ("deleted", SYSTEMD_FIRST)]
 )
 KILLS = range(10 if THOROUGH else 1)
-# Number of seconds for which systemd is watched after the kill. The minimum is twice the restart delay of systemd plus
-# the pause before a start.
+# Number of seconds for which systemd is watched after the kill. The minimum is twice systemd's restart delay plus the
+# pause before a start.
 WATCHED = 120.0 if THOROUGH else 30.0
 LEASE = 60.0
 # A run must stop a start in progress within this many seconds of its first probe on the host.
@@ -310,7 +310,7 @@ def test_person_releases_the_hold_with_a_reason(drill: Drill, acknowledged: set[
     assert (record["data"]["state"], record["data"]["accepted"]) == ("accepted", ["empty_beside_wal"])
     drill.host.check_output(f"systemctl start {RUNBOOK.unit}")
 
-    # The person accepted the lost rows, but not damage that occurs later in the same incident.
+    # The person accepted the loss of rows, but not damage that occurs later in the same incident.
     acknowledged.clear()
     later = put_in_doubt(drill, "after-release", "pages", acknowledged)
     assert runs.run(drill, later.name) == 2

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Backups of a service under load, and a restore drill: a second instance starts on a backup while the first runs."""
+"""Backups of a service under load, and a restore drill: a second instance starts on a backup while the service runs."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_the_controller_copies_a_backup(drill: Drill) -> None:
     assert copy.stat().st_mode & 0o777 == 0o600
     assert drill.host.check_output(f"sha256sum {made['path']}").split()[0] == made["sha256"]
     assert made["sha256"] in drill.host.check_output(f"sha256sum /opt/drill/output/fetched/{drill.name}/{copy.name}")
-    # The rows of the database are not on the screen.
+    # The rows of the database do not appear on the screen.
     assert '"data": "' not in drill.screen("fetch")
 
 

@@ -101,7 +101,7 @@ def test_rate_limited_login_is_not_checked(drill: Drill, password: str) -> None:
 def assert_on_its_old_modules(
     drill: Drill, told: dict[str, Any], *, name: str, before: tuple[str, dict[str, int]], reason: str
 ) -> None:
-    """Assert that the clean start failed for this reason, and that the service has its old modules and all rows."""
+    """Assert that the clean start failed for this reason, and that the service keeps its old modules and all rows."""
     drill.assert_serves()
     assert held(drill) == before
     assert drill.host.run(f"ls -d {APP}/.npm_ci-*").rc != 0

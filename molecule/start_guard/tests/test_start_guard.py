@@ -180,7 +180,7 @@ def test_a_refusal_is_no_restart_loop_and_the_next_run_finds_its_incident(drill:
     # A person accepts the state of the database. The guard must no longer refuse the start.
     release = ["-e", "outage_release_reason=CHG-4711"]
     assert runs.run(drill, "release", *release, playbook="outage_release") == 0, drill.screen("release")
-    # The service answers, and the damage that was accepted is still reported.
+    # The service answers, and the accepted damage is still reported.
     assert runs.run(drill, "recovered") in (0, 2)
     drill.assert_serves()
     # Later, the person restores the files. With `touch`, the guard sees that the database has been replaced, even if
@@ -230,7 +230,7 @@ def test_each_end_until_the_start_limit_is_recorded(drill: Drill, test_unit: str
     drill.host.check_output("echo 'exit 7' > /run/ends-test && systemctl daemon-reload")
     try:
         drill.host.check_output(f"systemctl reset-failed {test_unit}; systemctl start {test_unit}")
-        # The unit keeps the result of its last process. Before each restart, the unit is activating.
+        # The unit keeps the result of its last process. Before each restart, the unit's state is "activating".
         shown = f"systemctl show --property=ActiveState --value {test_unit}"
         runs.wait_for(lambda: drill.host.check_output(shown) == "failed", "systemd gives up")
         new = [each for each in ends(drill, test_unit) if each["invocation"] not in known]
