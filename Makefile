@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# For programs that start other programs from the virtual environment.
+# This lets programs start other programs from the virtual environment.
 WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 COLLECTION := collections/ansible_collections/itsm_nexus/runbook
 # Python programs without the .py suffix, which Ruff does not find on its own.
@@ -28,20 +28,20 @@ GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 # versions that requirements-*.txt allow.
 CONSTRAINTS ?= constraints.txt
 
-# Start more processes than there are cores, because tests spend some time waiting. Unit tests wait half of the
-# time.
+# Start more processes than there are cores, because tests spend some time waiting. Unit tests spend half of their
+# time waiting.
 TEST_PROCESSES = $$(($$(nproc) + 1))
 UNIT_TEST_PROCESSES = $$(($$(nproc) * 3))
 
-# Tests that only `make nightly` runs, because each takes several minutes. The first test runs all commands of
+# Tests that only `make nightly` runs, because each takes several minutes. The first test runs all commands in
 # docs/eda.md. The second test recovers sixty hosts.
 LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_broken_hosts_are_recovered_without_waiting
 
 # Integration tests that have more cases in `make nightly`.
 THOROUGH_TESTS := tests/integration/test_changes.py tests/integration/test_ready.py tests/integration/test_start_guard.py
 
-# Drills that only `make nightly` runs. Some of them take several minutes. Each other drill in this list resembles a
-# drill that `make molecule` runs, and tests code that rarely changes.
+# Drills that only `make nightly` runs. Some of them take several minutes. Each of the other drills resembles one that
+# `make molecule` runs, and tests code that rarely changes.
 LONG_DRILLS := controller_timer crowded database_recover discover escalation_rises heap_oom migration_pending \
   modules_native oom_kill other_service port_conflict_own ready restore_drill tls_key_unreadable two_faults \
   useless_rungs what_changed
@@ -58,8 +58,8 @@ help: ## Show this list
 demo: $(VENV)/demo.stamp ## Break and recover the demo service on this machine
 	@$(WITH_PATH) demo/run
 
-# Targets that use only one core run in parallel. All packages are installed before that, because two apt processes
-# cannot run at the same time.
+# Targets that use only one core run in parallel. All packages are installed first, because two apt processes cannot run
+# at the same time.
 test: $(VENV)/test.stamp ## Run the tests for every change, as root; make nightly adds the long tests and drills
 	$(MAKE) --jobs=2 --output-sync=target lint torture flip TORTURE='--rounds 30 --backups 10' FLIP='--sample 500 --seed 1'
 	$(MAKE) unit integration molecule
@@ -82,7 +82,7 @@ lint: $(VENV)/test.stamp ## Check style and types
 	$(BIN)/python docs/postmortem_schema.py --check
 	$(BIN)/antsibull-changelog lint
 	$(WITH_PATH) $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
-	# The syntax check of ansible-lint has no inventory.
+	# ansible-lint's syntax check has no inventory.
 	$(WITH_PATH) ANSIBLE_HOST_PATTERN_MISMATCH=warning $(BIN)/ansible-lint
 
 unit: $(VENV)/test.stamp ## Test the logic; a minute or two

@@ -30,7 +30,7 @@ module.exports = function faults() {
     response.status(202).json({ status: 'accepted' });
   });
 
-  // The real service sends this answer if its rate limit rejects a login.
+  // The real service sends this response if its rate limit rejects a login.
   router.post('/limited', (request, response) => {
     response.status(429).json({ error: 'Too many login attempts' });
   });
