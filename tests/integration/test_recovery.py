@@ -338,7 +338,7 @@ def test_rows_that_the_service_seeds_after_a_restore_are_reported_apart(service:
 
 
 def test_the_applications_own_backup_that_loses_the_fewest_rows_is_restored(service: Service) -> None:
-    """The backups have different ages and contents, and the newest one is almost empty. None of them is configured."""
+    """The backups have different ages and contents, and the newest one is almost empty. No setting lists them."""
 
     def backup(kind: str, *, days: int) -> Path:
         made = service.app / "backend" / "backups" / kind / f"itsm_{kind}_{days}.db"

@@ -80,7 +80,7 @@ def host(tmp_path: Path) -> Host:
 
 @pytest.fixture
 def seat(host: Host) -> Iterator[host_lease.Seat]:
-    """Yield the lease of a recovery that is working on the host."""
+    """Yield the lease of a recovery that is running on the host."""
     seat = host_lease.Seat(state_dir=host.state_dir)
     seat.prepare()
     seat.take(run="a-recovery")

@@ -148,7 +148,8 @@ def test_a_log_without_requests_from_that_time_is_named(tmp_path):
     log = lay(tmp_path / "access.log", "hello\n")
     with pytest.raises(RequestLogError, match=f"no requests from that time were recognized in {log}"):
         count(Places(log=str(log)))
-    # Requests shortly before the outage show that the service logs requests here. So there were none during the outage.
+    # Requests shortly before the outage show that the service logs requests here. So there were no requests during the
+    # outage.
     lay(log, text([("00:59:00", 200)]))
     assert count(Places(log=str(log))) == (0, 0, [str(log)])
 

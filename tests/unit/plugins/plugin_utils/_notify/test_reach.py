@@ -41,7 +41,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def checked(*channels: dict[str, Any], server: Server | None = None, ca_path: str | None = None) -> list[str]:
-    """Return the errors of the channels of one contact."""
+    """Return the errors from one contact's channels."""
     contacts = {"dba": {"name": "DBA", "channels": list(channels)}}
     mail = server or Server(host="127.0.0.1", port=closed_port(), security="none")
     found, without = reach.all_channels(contacts, server=mail, timeout=5, ca_path=ca_path)
