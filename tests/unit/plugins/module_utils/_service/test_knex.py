@@ -313,7 +313,7 @@ def test_a_taken_lock_is_reported_and_not_released(site):
     site.make(lock=1)
     assert site.migrate()["locked"] is True
     before = site.traces()
-    with pytest.raises(knex_tables.KnexError, match="the migration lock is set") as caught:
+    with pytest.raises(knex_tables.KnexError, match="the migration lock was set") as caught:
         site.migrate(latest=True)
     assert caught.value.locked is True
     assert site.traces() == before
