@@ -257,10 +257,10 @@ facts:
       type: dict
     journal:
       description: >-
-        C(lines) (only the last O(log_lines) lines), C(exceptions), C(signatures) and C(last_success_at) as in C(log),
-        and systemd's log lines as C(starts), C(exits), C(control_exits), C(stops), C(results) and C(start_limit). For
-        an open incident, C(ours) in an exit is true if a run started the process, and the exits of processes that a run
-        killed are omitted.
+        C(lines) (only the last O(log_lines) lines), C(exceptions), C(signatures) and C(last_success_at), with the same
+        meaning as in C(log). The log lines of systemd are in C(starts), C(exits), C(control_exits), C(stops),
+        C(results) and C(start_limit). For an open incident, C(ours) in an exit is true if a run started the process,
+        and the exits of processes that a run killed are omitted.
       type: dict
     certificate:
       description: >-

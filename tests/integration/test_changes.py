@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Outages caused by a change, each with three innocent changes: the change that caused the outage is listed first."""
+"""Outages caused by a change, each with three unrelated changes. The change that caused the outage is listed first."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def start(service: Service) -> None:
 
 
 def outage(service: Service, breaking: Callable[[Service], None], innocent: list[Callable[[Service], None]]) -> Run:
-    """Make an innocent change, the change that breaks the service, and two innocent changes. Then run the playbook."""
+    """Make an unrelated change, the breaking change, and two more unrelated changes. Then run the playbook."""
     assert service.play("playbooks/outage_detect.yml").rc == 0
     assert (service.state / "manifest.json").stat().st_mode & 0o777 == 0o600
     for change in (innocent[0], breaking, *innocent[1:]):
@@ -202,7 +202,7 @@ def test_the_change_that_broke_the_service_is_listed_first(
     service: Service, breaking: Callable[[Service], None]
 ) -> None:
     kinds = BREAKING[breaking]
-    # The test recognizes the breaking change by its kind, so the innocent changes must have other kinds. Use three of
+    # The test recognizes the breaking change by its kind, so the unrelated changes must have other kinds. Use three of
     # them, starting with a different one for each breaking change.
     position = list(BREAKING).index(breaking)
     names = [each for each, kind in INNOCENT.items() if kind not in kinds]

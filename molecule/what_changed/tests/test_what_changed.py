@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Three outages, each caused by a change: this change is first in the list, before three innocent changes."""
+"""Three outages, each caused by a change: this change is first in the list, before three unrelated changes."""
 
 from __future__ import annotations
 

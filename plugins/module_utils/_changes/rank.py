@@ -136,6 +136,6 @@ def _is_named(change: Change, text: str) -> bool:
 
 
 def failure_time(signs: Sequence[Mapping[str, Any]], *, since: float, now: float) -> float:
-    """Return when the service first failed after a healthy run: the first bad sign, or now if there is none."""
+    """Return when the service first failed after a healthy run: the first sign of failure, or now if there is none."""
     bad = [timestamps.epoch(str(sign["at"])) for sign in signs if sign["kind"] == "bad"]
     return min((at for at in bad if at >= since), default=now)

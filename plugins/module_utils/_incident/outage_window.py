@@ -58,7 +58,7 @@ def opened(record: Mapping[str, Any]) -> str:
 
 
 def last_answer(signs: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
-    """Return the last good sign of a health probe as a list, which is empty if there is none."""
+    """Return the last sign of health of a health probe as a list, which is empty if there is none."""
     good = [dict(item) for item in signs if item["kind"] == "good" and item["source"] in _OWN]
     return sorted(good, key=lambda item: str(item["at"]))[-1:]
 
@@ -66,9 +66,9 @@ def last_answer(signs: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
 def start(record: Mapping[str, Any]) -> Dict[str, str]:
     """Return the earliest and the latest time at which the outage may have begun, each with its source.
 
-    The earliest time is the last good sign. The latest time is the first bad sign after that good sign. Good signs
-    after the first failure do not count: the service may have answered again before the incident was opened, but the
-    outage had begun. Signs after the incident was opened do not count. If only one time is needed, use the latest,
+    The earliest time is the last sign of health. The latest time is the first sign of failure after that. Signs of
+    health after the first failure do not count: the service may have answered again before the incident was opened, but
+    the outage had begun. Signs after the incident was opened do not count. If only one time is needed, use the latest,
     because the service had certainly failed by then.
     """
     until = opened(record)
@@ -88,7 +88,7 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
 
 
 def _exit_sign(record: Mapping[str, Any]) -> List[Dict[str, str]]:
-    """Return, as a bad sign, the exit recorded at a takeover, because systemd no longer reports that exit."""
+    """Return, as a sign of failure, the exit recorded at a takeover, because systemd no longer reports that exit."""
     ended = (record.get("last_exit") or {}).get("at")
     return [{"at": str(ended), "kind": "bad", "source": "unit: main process ended"}] if ended else []
 
@@ -96,8 +96,8 @@ def _exit_sign(record: Mapping[str, Any]) -> List[Dict[str, str]]:
 def _known_failure(signs: Sequence[Mapping[str, Any]], *, opened: str) -> str:
     """Return a time when the service was down: the time of this collection's first failed probe.
 
-    If no probe failed, return the last bad sign before the last successful probe. If there is no such sign, return the
-    time of that successful probe. If no probe ran, return the time when the incident was opened.
+    If no probe failed, return the last sign of failure before the last successful probe. If there is no such sign,
+    return the time of that successful probe. If no probe ran, return the time when the incident was opened.
     """
     bad = [str(item["at"]) for item in signs if item["kind"] == "bad"]
     own_bad = [str(item["at"]) for item in signs if item["kind"] == "bad" and item["source"] in _OWN]
@@ -172,7 +172,7 @@ def _last_failure(record: Mapping[str, Any]) -> str:
     known: List[str] = [item["at"] for item in signs if item["kind"] == "bad"]
     good = [item["at"] for item in signs if item["kind"] == "good" and item["source"] in _OWN]
     # The opening of the incident counts as a failure. It does not count if a probe got a healthy response after the
-    # last bad sign.
+    # last sign of failure.
     if not (known and good and max(good) > max(known)):
         known.append(opened(record))
     for item in record["attempts"]:

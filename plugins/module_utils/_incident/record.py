@@ -185,8 +185,7 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
     else:
         record["answered_at"] = None
         if record["outcome"] == "not_recovered":
-            # A process that is already running now has not ended the outage. Record a bad sign, so that a later run
-            # knows this.
+            # A process that is already running now has not ended the outage. Record a sign of failure for later runs.
             record["signs"].append(
                 {"at": timestamps.iso(store.clock.wall()), "kind": "bad", "source": "run ended: not recovered"}
             )

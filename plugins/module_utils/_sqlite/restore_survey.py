@@ -170,7 +170,10 @@ def _count(case: restore_ways.Case, scratch: str) -> None:
 
 
 def _reading_of(case: restore_ways.Case, scratch: str) -> str:
-    """Return how to read the WAL. Another database's WAL is ignored, because its frames would overwrite pages."""
+    """Return the method for reading the WAL.
+
+    The WAL of another database is ignored, because its frames would overwrite pages.
+    """
     if "database" not in case.found.files or not case.found.wal.frames_committed:
         return salvage_image.COMMITTED
     if file_survey.why_foreign(case.found):

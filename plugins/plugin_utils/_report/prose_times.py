@@ -126,7 +126,7 @@ def no_instant(words: Words, incident: incident_model.Incident, name: str) -> st
 
 
 def begun(words: Words, incident: incident_model.Incident) -> str:
-    """Return the label of the first bad sign: "Outage began", "No access since" or "Degraded since"."""
+    """Return the label of the first sign of failure: "Outage began", "No access since" or "Degraded since"."""
     if incident.answered:
         return words.say("doc.mark.degraded")
     return words.say("doc.mark.unreached" if incident.outcome == "unreachable" else "doc.mark.started")

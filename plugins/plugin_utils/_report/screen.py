@@ -127,7 +127,7 @@ def _head(words: Words, incident: incident_model.Incident, *, outcome: str) -> s
 
 
 def _not_remedied(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the remedies of the last run that failed or were not applied."""
+    """Return the remedies that failed in the last run or were not applied."""
     came = (prose_ladder.FAILED, prose_ladder.LEFT)
     return prose_ladder.not_remedied(words, incident, came, run=incident.runs[-1].run)
 

@@ -1331,7 +1331,7 @@ def test_a_service_that_listens_elsewhere_is_not_restarted(facts):
 @pytest.mark.parametrize(
     "facts",
     [
-        # Another of the service's ports that does not use TLS is not a misplaced HTTPS port.
+        # If another port of the service does not use TLS, it is not the HTTPS port at a wrong place.
         {"answer": {"tls_elsewhere": []}},
         # The configured port hangs. Users need this port, so the service is restarted even though another of its ports
         # responds.
