@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notification_action
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notification_action, reach
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import rules as notification_rules
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import settings as notification_settings
 
@@ -214,6 +214,7 @@ def test_a_channel_is_complete(path: Path) -> None:
     kind, place, text = path.stem, path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
     texts = {
         "docs/escalation.md": f"| `{kind}` |",
+        "docs/docsite/rst/guide_notifications.rst": f"``{kind}``",
         "roles/escalation/meta/argument_specs.yml": f"C({kind})",
     }
     missing = [f"{name} lacks {what}" for name, what in texts.items() if what not in (ROOT / name).read_text("utf-8")]
@@ -222,6 +223,9 @@ def test_a_channel_is_complete(path: Path) -> None:
     missing += [f"{page} lacks {name}" for page, name in pages.items() if name not in (ROOT / page).read_text("utf-8")]
     if kind not in notification_settings.CHANNEL_KEYS:
         missing.append(f"plugins/plugin_utils/_notify/settings.py lacks the required keys of {kind} in CHANNEL_KEYS")
+    server = reach.Server(host="localhost", port=25, security="none")
+    if reach._check({"type": kind}, server=server, timeout=1.0, ca_path=None) is None:
+        missing.append(f"plugins/plugin_utils/_notify/reach.py lacks the check of {kind} in _check")
     tasks = yaml.safe_load(text)
     missing += [
         f"{place} lacks no_log: true in the task {task['name']!r}" for task in tasks if task.get("no_log") is not True

@@ -12,7 +12,8 @@ from typing import Any, Collection, Dict, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_application, collect_changes
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex_tables, migration_names
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_changes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.collected import Pass
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Service
 
@@ -53,7 +54,7 @@ def of_pass(
     read = None if tables is None else {"schema": tables, "names": facts["migrations"]["completed"]}
     version = done.of("node").get("version")
     facts["changes"] = collect_changes.with_schema(done.of("changes"), read, version)
-    facts["migrations"] = collect_application.with_pending(facts["migrations"], facts.pop("migrations_shipped"))
+    facts["migrations"] = with_pending(facts["migrations"], facts.pop("migrations_shipped"))
     for item in facts["disk"]:
         item.setdefault("path", places[item["use"]])
     for item in facts["paths"]:
@@ -78,6 +79,18 @@ def of_pass(
         "booted_at": first.started_at if first is not None else None,
     }
     return facts
+
+
+def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the facts with the pending migrations: those in the application that the database lacks."""
+    if facts.get("error") or facts.get("pending") is not None:
+        return dict(facts)
+    if shipped.get("names") is None:
+        return {**facts, "error": shipped["error"]}
+    try:
+        return {**facts, "pending": migration_names.pending(facts["completed"], shipped["names"])}
+    except knex_tables.KnexError as error:
+        return {**facts, "error": str(error)}
 
 
 def window_start(facts: Mapping[str, Any], *, window: float) -> float:

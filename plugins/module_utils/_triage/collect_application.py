@@ -186,18 +186,6 @@ def migrations(question: Question) -> Dict[str, Any]:
     return found(facts)
 
 
-def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the facts with the pending migrations: those in the application that the database lacks."""
-    if facts.get("error") or facts.get("pending") is not None:
-        return dict(facts)
-    if shipped.get("names") is None:
-        return {**facts, "error": shipped["error"]}
-    try:
-        return {**facts, "pending": migration_names.pending(facts["completed"], shipped["names"])}
-    except knex_tables.KnexError as error:
-        return {**facts, "error": str(error)}
-
-
 def node(question: Question) -> Dict[str, Any]:
     """Return facts about the Node program that runs the service, and about the script and package.json."""
     service = question.service

@@ -30,6 +30,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, mounts, procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
+    assembled_facts,
     collect_application,
     collect_certificate,
     collect_host,
@@ -576,7 +577,7 @@ def migrations(site, base, *, processes=()):
     shipped = collect_application.migrations_shipped(question)["facts"]
     if collect_application.to_be_listed(facts, shipped):
         shipped = collect_application.migrations_listed(question)["facts"]
-    return collect_application.with_pending(facts, shipped)
+    return assembled_facts.with_pending(facts, shipped)
 
 
 @pytest.fixture
