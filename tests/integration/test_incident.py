@@ -171,6 +171,18 @@ def test_a_manual_resolution_is_notified_once_and_recorded(
     assert [(each["level"], each["ok"]) for each in record["notified"]] == [("not_recovered", True), ("resolved", True)]
 
 
+def test_a_resolution_after_a_release_is_notified_with_the_accepted_damage(service: Service, tmp_path: Path) -> None:
+    opened(service)
+    path, told = service.state / "incident.json", tmp_path / "told"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    accepted = {"accepted": ["db_corrupt"], "accepted_at": "2026-03-02T01:00:00.000Z", "accepted_reason": "CHG-4711"}
+    path.write_text(json.dumps({**record, "data": {**(record["data"] or {}), **accepted}}), encoding="utf-8")
+    assert service.play(RECOVER, escalation_contacts=contacts(told)).rc == 0
+    said = told.read_text(encoding="utf-8")
+    assert said.count("RESOLVED: ") == 1
+    assert "CHG-4711" in said and "playbooks/database_recover.yml --check" in said
+
+
 def test_an_incident_of_another_run_is_not_reported_as_resolved(service: Service, tmp_path: Path) -> None:
     opened(service)
     other = incident_record.call(state_dir=str(service.state), state="open", step="verification", lease=600)

@@ -304,6 +304,8 @@ def test_a_planted_lack_is_found(prepared: Prepared, plant: Callable[[Prepared],
     assert rc == 2
     assert name in host["not_ready"]
     assert "NOT READY: itsm-system on" in screen
+    # The summary of the run does not repeat the result with another word.
+    assert "STOPPED" not in screen
 
 
 def told(receiver: Receiver, number: int) -> str:

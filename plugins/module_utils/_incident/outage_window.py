@@ -192,7 +192,9 @@ def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[s
     if restarts:
         return BY_SYSTEMD
     if proved or any(_follows(serving_since, item["at"]) for item in record["starts"]):
-        return RECOVERED
+        # Without systemd, a process that began after a failed attempt was started manually.
+        by_hand = not proved and restarts is None and _after_every_attempt(record, serving_since)
+        return BY_HAND if by_hand else RECOVERED
     fired = _timer_fired(record, failed=failed, serving_since=serving_since)
     return BY_SYSTEMD if fired else BY_HAND
 
@@ -215,6 +217,14 @@ def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) 
 def _was_there(serving_since: str, failed: str) -> bool:
     """Return True if the process was running at the failure and should have been ready by then."""
     return timestamps.epoch(failed) - timestamps.epoch(serving_since) > _STARTING
+
+
+def _after_every_attempt(record: Mapping[str, Any], serving_since: str) -> bool:
+    """Return True if all attempts have failed, and the process began after the end of the last one."""
+    attempts = record["attempts"]
+    ends = [timestamps.epoch(item["started_at"]) + float(item.get("seconds") or 0) for item in attempts]
+    failed = bool(attempts) and all(item.get("held") is False for item in attempts)
+    return failed and timestamps.epoch(serving_since) > max(ends) + _EARLIER
 
 
 def _follows(serving_since: str, started: str) -> bool:

@@ -165,7 +165,7 @@ ENGLISH: Dict[str, str] = {
         "service's user (sqlite_owner module)"
     ),
     "reason.sqlite.not_recovered": "Refusing to recover {path}: {why}",
-    "reason.sqlite.holders_hidden": "this user cannot see which processes have it open; run the module as root",
+    "reason.sqlite.holders_hidden": "this user cannot see which processes have it open. Connect as root, or set ansible_become",
     "reason.sqlite.new_not_sound": "The new database {path} is not sound: {problems}",
     "reason.sqlite.new_differs": "The row counts of the new database {path} are {counted} instead of the expected {announced}",
     "reason.sqlite.new_not_closed": "The new database {path} was not closed properly",

@@ -164,6 +164,7 @@ def _workspace(
     restore_swap.require_a_way(path, place, rights=rights)
     restore_survey.require_a_place(place, rights=rights)
     if not working:
+        restore_survey.refuse_hidden_holders(place, user=owner, proc_root=proc_root)
         scratch = stack.enter_context(restore_swap.scratch_elsewhere(place, rights=rights))
         subject = restore_swap.as_it_was(place, scratch, rights=rights)
         return _Workspace(place=place, work="", scratch=scratch, subject=subject, put_back=False)

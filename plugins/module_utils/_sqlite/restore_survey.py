@@ -219,6 +219,15 @@ def refuse_files_of_root(place: str, *, rights: safe_open.Rights) -> None:
             raise sqlite_files.cannot("recover", path=printable(place), why=why)
 
 
+def refuse_hidden_holders(place: str, *, user: Optional[str], proc_root: str) -> None:
+    """Raise SqliteError if this user cannot see all processes. A recovery would be refused for the same reason."""
+    if not restore_swap.guarded(place):
+        found, holders = sqlite_holders.survey(place, user=user, deadline=time.monotonic(), proc_root=proc_root)
+        if not holders.complete:
+            why = message("reason.sqlite.holders_hidden")
+            raise SqliteError(message("reason.sqlite.not_recovered", path=printable(found.path), why=why))
+
+
 def refuse_holders(place: str, *, user: Optional[str], proc_root: str) -> None:
     if restore_swap.guarded(place):
         return  # no process can open the database

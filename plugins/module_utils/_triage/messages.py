@@ -306,6 +306,10 @@ ENGLISH: Dict[str, str] = {
     "remedy.tried.disk_full.past": "Find out what filled the disk",
     "remedy.tried.port_conflict.past": "Find out what took the port",
     "remedy.tried.unhandled_exception": "Roll back to the previous release",
+    "remedy.tried.tls_expired.restart": (
+        "Check which certificate and private key the service's environment names, and read the service's log. If one of "
+        "these files or the environment has changed since the last start, restart the service"
+    ),
     "remedy.tried.oom_kill": "Set the proposed limits or give the host more memory",
     "remedy.tried.heap_oom": "Look for a memory leak. If the load explains the memory use, set the proposed heap size",
     "remedy.start": "Start the service",

@@ -244,6 +244,7 @@ SENTENCES: Dict[str, str] = {
     "partial_over.login_refused": "not a full outage: the service answered, but the login check failed, so users may have been unable to log in",
     "outage.unreached": "unknown; the playbook has had no access to the host for {outage}",
     "outage.begin_unsure": "{outage}; the start is uncertain, because no earlier sign of health is recorded",
+    "outage.range": "{outage}, possibly up to {uncertain} longer",
     "outage.at_most": "{outage}, possibly up to {uncertain} longer, because the outage began between the last sign of health and the first sign of failure",
     "users": "{users}, from the query for affected users",
     "requests": "at least {failed} of {requests} logged in {log} returned 5xx; requests that never reached the service are not logged",

@@ -49,15 +49,16 @@ SENTENCES: Dict[str, str] = {
     "next_step.halted": "復旧が中止された原因（{halted}）に対処してから、Playbook を再度実行する",
     "next_step.helpless": "証拠を確認する。実施した手順では復旧しておらず、繰り返しても復旧しない",
     "next_step.not_recovered": "原因に対処し（{remedy:;}）、その後 Playbook を再度実行する",
+    "next_step.start_manually": "この Playbook による起動回数が上限に達したため、1時間以内は再び起動しない。原因を解消した場合は、先にサービスを手動で起動する",
     "next_step.degraded": "原因に対処する（{remedy:;}）。その間もサービスは稼働を続ける。Playbook を再度実行すると、問題が解消したかを確認できる",
     "next_step.accepted.running": (
         "担当者が {at} に了承した損傷（{reason}）があるまま、サービスは稼働を続けます。停止してデータベースを修復または復元する時刻を決める。次のコマンドで復旧方法ごとに失われるデータを確認し、"
-        "「次の手順」に表示されるコマンドを実行する：\n{command} --check"
+        "「次の対応」に表示されるコマンドを実行する：\n{command} --check"
     ),
-    "next_step.accepted.planned": "データベースの損傷は、担当者が {at} に了承済みです（{reason}）。修復または復元する時刻を決める。次のコマンドで復旧方法ごとに失われるデータを確認し、「次の手順」に表示されるコマンドを実行する：\n{command} --check",
+    "next_step.accepted.planned": "データベースの損傷は、担当者が {at} に了承済みです（{reason}）。修復または復元する時刻を決める。次のコマンドで復旧方法ごとに失われるデータを確認し、「次の対応」に表示されるコマンドを実行する：\n{command} --check",
     "next_step.accepted.failed": (
         "担当者が {at} に了承した損傷（{reason}）があるため、サービスが正常に動作しません。今すぐデータベースを修復または復元する。次のコマンドで復旧方法ごとに失われるデータを確認し、"
-        "「次の手順」に表示されるコマンドを実行する：\n{command} --check"
+        "「次の対応」に表示されるコマンドを実行する：\n{command} --check"
     ),
     "next_step.accepted.down": "データベースの損傷は、担当者が {at} に了承済みです（{reason}）。database_recover.yml で修復または復元する時刻を決める。それまでの間、サービスを起動できる：\n{command}",
     "next_step.warning": "停止に至る前に原因を調査する：{summary}",
@@ -71,8 +72,8 @@ SENTENCES: Dict[str, str] = {
     "next_step.database.deleted": "{number}. 欠落した行が意図した削除かどうかを DBA に確認し、意図した削除であれば outage_release.yml を実行する",
     "next_step.database.compare": "{number}. 次のコマンドを実行し、復旧方法ごとに失われる行数を確認する：\n{command} --check",
     "next_step.database.time": "{number}. サービスを停止する時刻を決める（それまでサービスは稼働を続ける）",
-    "next_step.database.agreed": "{number}. DBA の同意を得て、この確認の「次の手順」に表示されるコマンドを実行する（データベースを復旧し、サービスを起動する）",
-    "next_step.database.stopping": "{number}. 決めた時刻に、この確認の「次の手順」に表示されるコマンドを実行する（サービスを停止し、データベースを復旧して起動する）",
+    "next_step.database.agreed": "{number}. DBA の同意を得て、この確認の「次の対応」に表示されるコマンドを実行する（データベースを復旧し、サービスを起動する）",
+    "next_step.database.stopping": "{number}. 決めた時刻に、この確認の「次の対応」に表示されるコマンドを実行する（サービスを停止し、データベースを復旧して起動する）",
     "next_step.database.choose": "{number}. この確認で可能と表示された方法を選び、--check を付けずにオプションを付けて実行する。オプションの例：\n-e database_recovery_method=backup",
     "next_step.database.choose_method": "{number}. 意図した削除でなければ、復旧方法を選んで実行する。例：\n{command}",
     "next_step.database.not_recovered": "証拠を DBA に引き継ぐ。データベースのファイルはすべて保存されている。復旧方法ごとに失われる行数を確認する：\n{command} --check",

@@ -258,6 +258,10 @@ SENTENCES: Dict[str, str] = {
     "remedy.tried.disk_full.past": "ディスクを使い切った原因を調べる",
     "remedy.tried.port_conflict.past": "ポートを使用していたプロセスを調べる",
     "remedy.tried.unhandled_exception": "前のリリースに戻す",
+    "remedy.tried.tls_expired.restart": (
+        "サービスの環境変数が指す証明書と秘密鍵、およびサービスのログを確認する。"
+        "最後の起動後にこれらのファイルまたは環境変数が変わった場合は、サービスを再起動する"
+    ),
     "remedy.tried.oom_kill": "提案されたメモリ上限を設定するか、ホストのメモリを増設する",
     "remedy.tried.heap_oom": "メモリリークを調査する。負荷に見合うメモリ使用量であれば、提案されたヒープサイズを設定する",
     "remedy.start": "サービスを起動する",

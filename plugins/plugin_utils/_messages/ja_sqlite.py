@@ -122,7 +122,7 @@ SENTENCES: Dict[str, str] = {
     "reason.sqlite.no_room_in": "{folder} に{needed}バイト必要だが、空きは{free}バイト",
     "reason.sqlite.file_of_root": "{file} の所有者が root だが、復旧はフォルダーの所有者として実行される。先に sqlite_owner でサービスのユーザーに戻す",
     "reason.sqlite.not_recovered": "{path} を復旧しない：{why}",
-    "reason.sqlite.holders_hidden": "使用中のプロセスの有無をこのユーザーは確認できない（root で実行する）",
+    "reason.sqlite.holders_hidden": "使用中のプロセスの有無をこのユーザーは確認できない（root で接続するか、ansible_become を設定する）",
     "reason.sqlite.new_not_sound": "新しいデータベース {path} に問題がある：「{problems}」",
     "reason.sqlite.new_differs": "新しいデータベース {path} の行数 {counted} が予定の行数 {announced} と一致しない",
     "reason.sqlite.new_not_closed": "新しいデータベース {path} が正しく閉じられていない",

@@ -22,6 +22,7 @@ ALSO_A_START = (
     "remedy.port_conflict.older",
     "remedy.port_conflict.past",
     "remedy.tls_expired.restart",
+    "remedy.tried.tls_expired.restart",
     "remedy.tls_expired.renew",
     "remedy.unhandled_exception",
     "remedy.environment_missing",

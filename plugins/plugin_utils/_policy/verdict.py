@@ -377,7 +377,10 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
         fewer = [each.id for each in messages_of(facts.finding, "summary")] == [_FEWER_ROWS]
         situation = "fewer_rows" if which == "data_loss" and fewer else which
         return next_steps.to_database(situation, target=facts.target, manager=facts.manager)
-    return [message(f"next_step.{which}", **values.get(which, {}))]
+    step = message(f"next_step.{which}", **values.get(which, {}))
+    may_start = not any(each.get("blocks_start") for each in facts.standing)
+    looping = which == "not_recovered" and bool(facts.crash_loop.get("looping")) and may_start
+    return [step, message("next_step.start_manually")] if looping else [step]
 
 
 def _remedy(facts: Facts) -> List[Message]:

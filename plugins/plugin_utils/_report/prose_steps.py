@@ -213,8 +213,9 @@ def _variant(step: incident_model.Step) -> str:
         return "closed" if data.get("closed_at") else "opened" if data.get("opened_at") else ""
     done = {
         "npm_ci": ("swapped", data.get("swapped")),
+        "service_hold": ("changed", step.status == "changed"),
         "sqlite_backup": ("evidence", data.get("evidence_dir") and not data.get("backup_file")),
-        "sqlite_restore": ("recovered", data.get("rows_after") or data.get("kept")),
+        "sqlite_restore": ("recovered" if step.status == "changed" else "failed", step.status in ("changed", "failed")),
     }
     variant, applies = done.get(str(module), ("", None))
     return variant if applies else ""

@@ -16,6 +16,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 # Shorter durations, in seconds, are shown as 0.0 s.
 _NOTICEABLE = 0.05
+# The summary of an outage mentions an uncertainty of at least this many seconds and this part of the outage.
+_WORTH_SAYING, _LARGE_PART = 1.0, 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +61,14 @@ def lasted(words: Words, incident: incident_model.Incident) -> str:
     told = words.duration(incident.durations.outage)
     if incident.outcome == "unreachable":
         return words.say("outage.unreached", outage=told)
-    known = incident.durations.outage is not None
-    return words.say("so_far", outage=told) if known and still_down(incident) else told
+    spans = incident.durations
+    if spans.outage is None:
+        return told
+    if still_down(incident):
+        return words.say("so_far", outage=told)
+    if (spans.uncertain or 0.0) < max(_WORTH_SAYING, _LARGE_PART * spans.outage):
+        return told
+    return words.say("outage.range", outage=told, uncertain=words.duration(spans.uncertain))
 
 
 def _answered(words: Words, incident: incident_model.Incident) -> str:

@@ -595,6 +595,23 @@ def test_plan_and_check_mode_change_nothing(path: str) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("options", [{"act": False}, {"check_mode": True}, {}])
+def test_a_plan_is_refused_like_the_recovery_if_processes_are_hidden(
+    path: str, options: Dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqlite_samples.closed(path)
+    survey = sqlite_holders.survey
+
+    def partly(*arguments: Any, **named: Any) -> Any:
+        found, holders = survey(*arguments, **named)
+        return found, holders._replace(complete=False)
+
+    monkeypatch.setattr(restore_survey.sqlite_holders, "survey", partly)
+    with pytest.raises(SqliteError, match="this user cannot see which processes have it open"):
+        restore(path, method="checkpoint", **options)
+
+
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("method", ["auto", "salvage", "backup"])
 def test_restore_is_refused_while_another_process_has_the_database_open(path: str, method: str) -> None:
     sqlite_samples.closed(path)

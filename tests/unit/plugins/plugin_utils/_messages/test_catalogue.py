@@ -217,6 +217,43 @@ def test_the_code_and_the_catalogue_have_the_same_messages():
     assert unused == [], lines(unused, "has", after=", which no code creates")
 
 
+def values_in_yaml(path):
+    """Yield (id, names of the values) for each message in a YAML file that is created with the filter `message`."""
+    content = path.read_text(encoding="utf-8")
+    for found in re.finditer(r"'([a-z_.]+)'\s*\|\s*itsm_nexus\.runbook\.message\(", content):
+        depth, at = 1, found.end()
+        while depth:
+            depth += {"(": 1, ")": -1}.get(content[at], 0)
+            at += 1
+        # Leave out the arguments of filters within the values.
+        own = content[found.end() : at - 1]
+        while own != (own := re.sub(r"\([^()]*\)|\[[^\[\]]*\]", "", own)):
+            pass
+        yield found[1], set(re.findall(r"(?:^|,)\s*(\w+)=(?!=)", own))
+
+
+def values_in_python(path):
+    """Yield (id, names of the values) for each call of message() or Message() that names all values."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and node.args and all(each.arg for each in node.keywords):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name == "message":
+                yield from ((each, {one.arg for one in node.keywords}) for each in written(node.args[0]))
+
+
+def test_every_message_gets_all_its_values():
+    created = [(path, *each) for path in PLUGINS.rglob("*.py") for each in values_in_python(path)]
+    files_in_yaml = [path for folder in ("roles", "playbooks") for path in (ROOT / folder).rglob("*.yml")]
+    created += [(path, *each) for path in files_in_yaml for each in values_in_yaml(path)]
+    assert len(created) > 500
+    lacking = [
+        (path, f"{key} without {', '.join(sorted(places(EN.sentences[key]) - names))}")
+        for path, key, names in created
+        if key in EN.sentences and not places(EN.sentences[key]) <= names
+    ]
+    assert lacking == [], lines(lacking, "creates")
+
+
 # English words that a Japanese sentence may contain: names of programs, commands, settings and headings.
 NAMES = re.compile(
     "|".join(

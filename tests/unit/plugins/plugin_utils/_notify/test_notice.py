@@ -186,7 +186,7 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
             "it. To see what each method would lose, and which command to run at that time, run:\n"
             "x --check",
             "データベースの損傷は、担当者が 10:00 に了承済みです（CHG-1）。修復または復元する時刻を決める。"
-            "次のコマンドで復旧方法ごとに失われるデータを確認し、「次の手順」に表示されるコマンドを実行する：\n"
+            "次のコマンドで復旧方法ごとに失われるデータを確認し、「次の対応」に表示されるコマンドを実行する：\n"
             "x --check",
         ),
         (

@@ -466,7 +466,7 @@ def test_next_step_after_a_person_has_accepted_damage(
 # Remedies that begin with a restart even if a rung has already restarted the service. A fact shows that the running
 # process still needs a restart: the process is older than the corrected file, keeps deleted files open, or holds a
 # lock.
-STILL_A_RESTART = ("remedy.db_locked.restart_older", "remedy.disk_full.restart", "remedy.tls_expired.restart")
+STILL_A_RESTART = ("remedy.db_locked.restart_older", "remedy.disk_full.restart")
 
 
 def test_no_remedy_proposes_the_restart_that_a_rung_has_tried() -> None:
@@ -507,7 +507,7 @@ def test_the_steps_of_a_database_recovery_have_one_order_and_complete_commands(
         assert places == sorted(places)
         # The last step is the command that the check shows, or a command with a method that it shows as possible.
         last = text[places[-1] :]
-        assert any(each in last for each in ("as its next step", "「次の手順」", "as possible", "可能と表示された"))
+        assert any(each in last for each in ("as its next step", "「次の対応」", "as possible", "可能と表示された"))
         assert ("systemd unit" in text or "systemd のユニット" in text) is (manager == "process")
 
 
