@@ -249,7 +249,7 @@ SENTENCES: Dict[str, str] = {
     "users": "{users}, from the query for affected users",
     "requests": "at least {failed} of {requests} logged in {log} returned 5xx; requests that never reached the service are not logged",
     "requests.nothing": "unknown, because {log} has no requests from that time; requests that never reached the service are not logged",
-    "requests.none": "none of {requests} logged in {log} failed; requests that never reached the service are not logged",
+    "requests.none": "none of {requests} logged in {log} failed; health checks are included, and requests that never reached the service are not logged",
     # Steps.
     "step.run": "Run started: {playbook}",
     "step.cut_short": "ended early; the last recorded event is in {task}",

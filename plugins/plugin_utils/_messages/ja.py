@@ -269,7 +269,7 @@ SENTENCES: Dict[str, str] = {
     "users": "{users}（影響ユーザー数のクエリによる）",
     "requests": "{failed}件以上（{log} に残るこの間の{requests}のうち、5xx 応答の件数。サービスに届かなかったリクエストは記録されません）",
     "requests.nothing": "不明（{log} にこの間のリクエストの記録がありません。サービスに届かなかったリクエストは記録されません）",
-    "requests.none": "なし（{log} に残るこの間の{requests}に 5xx 応答はありません。サービスに届かなかったリクエストは記録されません）",
+    "requests.none": "なし（{log} に残るこの間の{requests}に 5xx 応答はありません。ヘルスチェックを含みます。サービスに届かなかったリクエストは記録されません）",
     # 各ステップ
     "step.run": "実行開始：{playbook}",
     "step.cut_short": "途中で終了（最後の記録は「{task}」の実行中）",
