@@ -64,7 +64,7 @@ def _filled(word: str, values: Mapping[str, str]) -> str:
 def send(
     entry: Entry, command: Command, *, rights: safe_open.Rights, run: commands.Runner
 ) -> Tuple[Optional[str], Optional[Message]]:
-    """Run the command with the backup as its standard input. Return the place of the copy, or the problem.
+    """Run the command with the backup as its standard input. Return the location of the copy, or an error message.
 
     rights: the account that reads the backup. Raises BackupError if the command is invalid.
     """

@@ -27,7 +27,7 @@ def note_healthy(state_dir: str, *, at: str) -> None:
 
 
 _FAILURE = "first_failure.json"
-# Longest time in seconds between two failed probes of one outage. During a longer gap, the service may have worked.
+# Longest time in seconds between two failed probes of one outage. The service may have recovered during a longer gap.
 _SAME_OUTAGE = 3600.0
 _SMALL = 4096
 

@@ -43,7 +43,7 @@ ENGLISH: Dict[str, str] = {
     "finding.not_ready.checks": "The readiness endpoint {path} reports that the service is not ready: {checks}",
     "finding.not_ready.silent": "The readiness endpoint {path} does not answer: {why}",
     "finding.login_refused": "The login fails: {why}",
-    # Damage to the database of a service that a person has released.
+    # Damage to a database that a person has accepted by releasing the service.
     "finding.accepted": "{summary}. Accepted by a person on {at}: {reason}",
     "finding.not_accepted": "{summary}. The person who released the service on {at} ({reason}) did not accept this damage",
     "remedy.accepted": (

@@ -101,7 +101,7 @@ def settle(place: str, work: str, *, owner: Owner) -> bool:
 
 
 def _holds_another(place: str, old: str) -> bool:
-    """Return True if the folder `old` contains files of a database that is no longer in its place."""
+    """Return True if the folder `old` contains the files of a database that was moved away from its path."""
     kept = f"{old}/{os.path.basename(place)}"
     if not os.path.lexists(kept):
         return os.path.isdir(old) and bool(os.listdir(old))

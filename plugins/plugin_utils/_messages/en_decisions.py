@@ -63,8 +63,8 @@ SENTENCES: Dict[str, str] = {
     "next_step.helpless": "Read the evidence. The steps that were tried did not help, and repeating them will not help either",
     "next_step.not_recovered": "Fix the cause ({remedy:;}), then run the playbook again",
     "next_step.start_manually": (
-        "This playbook has started the service too often and does not start it again within an hour. If the cause is "
-        "fixed, start the service manually first"
+        "This playbook has started the service too often, and will not start it again for up to an hour. If the cause "
+        "is fixed, start the service manually first"
     ),
     "next_step.degraded": "Fix the cause ({remedy:;}). Meanwhile, the service keeps running. To check whether the problem is gone, run the playbook again",
     "next_step.accepted.running": (

@@ -37,7 +37,7 @@ SENTENCES: Dict[str, str] = {
     "ready.screen.report": "report: {path}",
     "ready.screen.notified": "notified: {names}",
     "ready.screen.not_notified": "NOT notified: {names}",
-    "ready.screen.notified_before": "notified: already on {at}. The next notification is sent after a day, or as soon as another check is not ready",
+    "ready.screen.notified_before": "notified: already on {at}. The next notification is sent after one day, or as soon as another check reports a problem",
     # The names of the checks and of the verdicts.
     "ready.name.connection": "connection",
     "ready.name.privileges": "privileges",
@@ -74,7 +74,7 @@ SENTENCES: Dict[str, str] = {
     "ready.connection.failed": "the check could not run on the host: {why}",
     "ready.connection.failed.do": "Correct the error, then run the check again",
     "ready.privileges.ok": "the check ran as {user}. This account may start and stop the service",
-    "ready.privileges.missing": "the check ran as {user}. This account is not allowed to start and stop the service",
+    "ready.privileges.missing": "the check ran as {user}. This account is not allowed to start or stop the service",
     "ready.privileges.missing.do": "Set ansible_become to true and allow sudo for the account (see docs/sudoers)",
     "ready.room.ok": "there is enough space. {mount} has {free} MiB free, and a recovery needs {needed} MiB there",
     "ready.room.lacking": "{places:;}",
