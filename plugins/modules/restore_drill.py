@@ -67,7 +67,7 @@ options:
     description: The login that the module tries in the network of the drill. The login must succeed. If this option is
       not set, no login is tried.
   writable:
-    description: Absolute paths of other folders to which the service writes, such as the folder of its logs. During
+    description: Absolute paths of other folders to which the service writes, such as its log folder. During
       the drill, each of them is an empty temporary folder of at most 64 MiB.
     type: list
     elements: path

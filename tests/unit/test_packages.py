@@ -48,13 +48,13 @@ LOADED_BY_NAME = {
 
 
 def modules() -> dict[str, Path]:
-    """Return the files of all packages by their dotted names below plugins."""
+    """Return the files of all packages by their dotted names relative to plugins."""
     files = itertools.chain(*((PLUGINS / kind).rglob("*.py") for kind in ("module_utils", "plugin_utils")))
     return {".".join(path.relative_to(PLUGINS).with_suffix("").parts): path for path in files}
 
 
 def imports(path: Path) -> set[str]:
-    """Return the modules that a file imports from this collection, as dotted names below plugins."""
+    """Return the modules that a file imports from this collection, as dotted names relative to plugins."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(PREFIX):

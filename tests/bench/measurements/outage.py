@@ -287,8 +287,8 @@ MEASUREMENTS = [
         "service every 20 ms. The limit is the duration of the start alone. By hand: chapters 2.1, 2.2 and 5.1 of the "
         "runbook as a script, with its wait times. Transcribed: chapters 1, 2 and 5.1 as a playbook, with one task per "
         "command. A run is confirmed when the health check and the login succeed. The stability check of one minute, "
-        "which follows, is not measured. Modules are packed in the first round, as on a controller that checks the "
-        "service regularly",
+        "which follows, is not measured. Only the first round packs the modules. On a controller that checks the "
+        "service regularly, they are packed as well",
         prepare=local,
         ours=(OURS, crash()),
         rivals={LIMIT: limit, BY_HAND: scripted("by-hand"), TRANSCRIBED: transcribed},

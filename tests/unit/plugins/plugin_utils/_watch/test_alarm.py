@@ -28,7 +28,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._watch import a
 def waiting(
     path: Path, *, timeout: float = 30.0, needed: Callable[[], bool] = lambda: True
 ) -> Iterator[concurrent.futures.Future[object]]:
-    """Wait for the alarm in another thread, and yield its result as soon as the socket exists."""
+    """Wait for the alarm in another thread.
+
+    As soon as the socket exists, yield the object that will hold the result.
+    """
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as threads:
         done = threads.submit(alarm.wait, str(path), timeout=timeout, needed=needed)
         until = time.monotonic() + 5
