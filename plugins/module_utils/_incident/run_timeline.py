@@ -29,8 +29,8 @@ SUFFIX = ".jsonl"
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 # Maximum size of a timeline in bytes. Later lines are dropped.
 LARGEST = 1 << 20
-# Maximum number of timelines on the host. The oldest ones are removed. The open incident may have the same number in
-# addition.
+# Maximum number of timelines on the host. The oldest ones are removed. The open incident may
+# have up to this number of additional timelines.
 _MOST = 50
 # Maximum number of timelines, and their total size in bytes, that are returned for one incident.
 MOST_OF_INCIDENT = 20
