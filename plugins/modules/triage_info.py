@@ -263,11 +263,12 @@ facts:
         and the exits of processes that a run killed are omitted.
       type: dict
     certificate:
-      description: >-
-        The certificate file with C(path), C(source) (of the path), C(exists), C(readable_by_service), C(error),
-        C(subject), C(issuer), C(names), C(not_before), C(not_after), C(expired), C(not_yet_valid), C(fingerprint)
-        (SHA-256), and C(key) with C(path), C(source), C(exists), C(readable) (by the service's user), C(matches) (true
-        if the key matches the certificate) and C(error).
+      description:
+        - The certificate file. The keys are C(path), C(source) (where the module found the path), C(exists),
+          C(readable_by_service), C(error), C(subject), C(issuer), C(names), C(not_before), C(not_after), C(expired),
+          C(not_yet_valid), C(fingerprint) (SHA-256) and C(key).
+        - C(key) describes the private key. Its keys are C(path), C(source), C(exists), C(readable) (by the service's
+          user), C(matches) (true if the private key matches the certificate) and C(error).
       type: dict
     database:
       description: >-

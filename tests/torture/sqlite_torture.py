@@ -63,7 +63,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
 
 SYSCALLS = "pwrite64,fsync,fdatasync,ftruncate,unlink,close"
-# Functions that the steps call, and that make a change or are called just before or after a change. The steps can be
+# Functions that the steps call to make a change, or just before or after a change. The steps can be
 # killed before or after each call.
 POINTS: List[Tuple[Any, str]] = [
     (os, "mkdir"),

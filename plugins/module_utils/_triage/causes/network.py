@@ -72,7 +72,7 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
         useless_rungs=RUNGS if strangers else (),
         details={"processes": [process_details(owner, port=port) for port, owner in strangers + stale]},
         # If an older process of the service hangs with the port open, this explains why the service does not answer.
-        # If another program uses the port, this does not explain a hang.
+        # A port that another program uses does not explain a hang.
         explains=(*FALLS, "hung") if stale else FALLS,
         past=not strangers and not stale,
     )
