@@ -23,8 +23,8 @@ class ActionModule(unreachable.OnHost):
     When a run ends, the timelines of earlier runs on the incident are copied from the host to the controller.
 
     If the task is delegated to the controller, the module always runs as the account that runs Ansible, with Ansible's
-    own Python. Otherwise, a connection or become setting given with -e would also apply to the controller, because such
-    a setting takes precedence over the settings of the task. No incident could then be opened for an unreachable host.
+    own Python. Connection and become settings given with -e take precedence over the settings of the task. Without this
+    rule, they would also apply to the controller, and no incident could be opened for an unreachable host.
     """
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:

@@ -48,8 +48,8 @@ options:
     description: The user that the service runs as. See O(itsm_nexus.runbook.sqlite_backup#module:user).
     type: str
 notes:
-  - Set C(no_log) on the task. Otherwise, if Ansible runs with C(-vvv), it prints the output of the module, which
-    contains the rows of the database.
+  - Set C(no_log) on the task, because the output of the module contains the rows of the database. Without C(no_log),
+    Ansible prints this output if it runs with C(-vvv).
 attributes:
   check_mode:
     support: full

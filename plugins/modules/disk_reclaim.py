@@ -141,9 +141,10 @@ enough:
   sample: true
 targets:
   description:
-    - The file systems, each with the required free space (C(wanted) in bytes, C(wanted_inodes)), the free space before
-      the module ran (C(available_before) in bytes), the freed space (C(freed) in bytes, C(inodes_freed)), and
-      C(enough).
+    - The file systems. For each file system, C(wanted) and C(wanted_inodes) are the required free space,
+      C(available_before) is the free space before the module ran, and C(freed) and C(inodes_freed) are the freed space.
+      C(wanted), C(available_before) and C(freed) are in bytes. C(enough) is true if the file system has the required
+      free space.
   returned: success
   type: list
   elements: dict

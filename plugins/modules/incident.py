@@ -14,9 +14,9 @@ description:
     notifications. If an incident is still open, the next run continues this incident and does not change the recorded
     start of the outage.
   - Reserves the host for the whole run with a lease. O(state=open) takes the lease, and O(state=closed) releases the
-    lease. A module of this collection that is called with O(run) keeps the lease while the module is running, and
-    renews the lease when the module ends. If the run is killed, the lease expires after O(lease) seconds. While the
-    lease lasts, a second run is refused. If O(wait) is set, the second run waits instead.
+    lease. If a module of this collection is called with O(run), it keeps the lease while it is running, and renews the
+    lease when it ends. If the run is killed, the lease expires after O(lease) seconds. While the lease lasts, a second
+    run is refused. If O(wait) is set, the second run waits instead.
   - An unreadable record is renamed. If the record cannot be written to its folder, for example because the disk is
     full, the record is kept in memory. Both problems are reported as warnings and never block the run.
   - Records the maintenance window of the host. During a maintenance window, O(state=open) does not open an incident or
@@ -453,8 +453,8 @@ data:
   type: dict
   version_added: 0.2.0
 handed_back:
-  description: True if this call started a unit that was taken over from systemd and that had not been started after
-    the takeover.
+  description: True if the unit was taken over from systemd, and this call was the first to start the unit after the
+    takeover.
   returned: if O(state=closed) and the unit was taken over
   type: bool
   version_added: 0.2.0
@@ -492,9 +492,9 @@ blind_restarts_left:
   type: int
 crash_loop:
   description:
-    - C(looping) is true if another start would not help. This is the case if C(restarts), the number of starts within
-      C(window) seconds, has reached C(limit), or if C(fell) is true. C(fell) is true if the service failed again during
-      the stability check after a start.
+    - C(looping) is true if another start would not help, because C(restarts) has reached C(limit) or because C(fell) is
+      true. C(restarts) is the number of starts within C(window) seconds. C(fell) is true if the service failed again
+      during the stability check after a start.
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}

@@ -186,9 +186,9 @@ blind_restarts_left:
   type: int
 crash_loop:
   description:
-    - C(looping) is true if another start would not help. This is the case if C(restarts), the number of starts within
-      C(window) seconds, is at least C(limit), or if C(fell) is true. C(fell) is true if the service failed again during
-      the stability check after a start.
+    - C(looping) is true if another start would not help. This is the case if C(restarts) is at least C(limit), or if
+      C(fell) is true. C(restarts) is the number of starts within C(window) seconds. C(fell) is true if the service
+      failed again during the stability check after a start.
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}

@@ -164,8 +164,8 @@ hosts:
       type: list
       elements: str
     notify:
-      description: True if a notification must be sent. False if the host is ready, or if a notification that covers all
-        checks in C(not_ready) was sent within the last day.
+      description: True if a notification must be sent. False if the host is ready. Also false if a notification was
+        sent within the last day, and that notification covers all checks in C(not_ready).
       type: bool
     notice:
       description: The lines of the notification.

@@ -26,10 +26,10 @@ author:
 options:
   unit:
     description:
-      - The systemd unit. If it is empty or the host has no such unit, the module searches for a unit that runs node
-        with a C(server.js), or that has one of the names V(itsm-nexus-prod), V(itsm-sec-nexus-prod), V(itsm-system) and
-        V(itsm-system-https). If there is no such unit, the module searches for a process that runs node with a
-        C(server.js).
+      - The systemd unit. If this option is empty or the host has no such unit, the module searches for a unit. The unit
+        must run node with a C(server.js), or have one of the names V(itsm-nexus-prod), V(itsm-sec-nexus-prod),
+        V(itsm-system) or V(itsm-system-https). If the module finds no unit, it searches for a process that runs node
+        with a C(server.js).
     type: str
     default: ""
   app_dir:

@@ -12,10 +12,10 @@ version_added: 0.2.0
 description:
   - Changes the owner of a database, its C(-wal) file and its C(-shm) file from root to O(user), and their group to the
     primary group of O(user). Nothing else is changed.
-  - Fails without changing anything if any of these files is a symbolic link, has more than one hard link, denies its
-    owner access, or does not have the header of a SQLite file.
-  - The module also fails if an account other than root or O(user) owns one of these files, or if an account other than
-    O(user) owns the folder or anything else in it.
+  - Each of these files must have the header of a SQLite file. No file may be a symbolic link, have more than one hard
+    link, or deny its owner access. Otherwise, the module fails without changing anything.
+  - Only root or O(user) may own these files. Only O(user) may own the folder and everything else in the folder.
+    Otherwise, the module also fails.
 options:
   path:
     description: Absolute path of the database file.

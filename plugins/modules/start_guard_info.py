@@ -10,8 +10,8 @@ module: start_guard_info
 short_description: Show the start guard of a service, its refusals, and how the service's processes ended
 version_added: 0.2.0
 description:
-  - Returns whether the start guard and the restart recorder are installed, whether the guard would allow a start now,
-    which starts it refused, and how the service's processes ended.
+  - Returns whether the start guard and the restart recorder are installed, and whether the guard would allow a start
+    now. Also returns the starts that the guard refused, and how the service's processes ended.
   - To install or remove the start guard and the restart recorder, use the P(itsm_nexus.runbook.start_guard#role) role.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
@@ -51,8 +51,8 @@ installed:
   returned: success
   type: bool
 allowed:
-  description: True if the guard would allow a start now, false if the guard would refuse a start, and V(null) if this
-    is unknown or systemd does not call the guard. While the service runs, its files change, so this value is of
+  description: True if the guard would allow a start now, and false if the guard would refuse a start. V(null) if this
+    is unknown, or if systemd does not call the guard. While the service runs, its files change, so this value is of
     little use.
   returned: success
   type: bool

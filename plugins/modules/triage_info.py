@@ -33,8 +33,8 @@ author:
 options:
   resume:
     description: Whether the result of an earlier call by the same run may have been lost. If true and that call started
-      the service, the module returns the facts and the findings that the earlier call saved before the start, unless
-      the data is in doubt now.
+      the service, the module returns the facts and the findings that were saved before the start. It returns the
+      current ones instead if nothing was saved, if the process is gone again, or if the data is in doubt now.
     type: bool
     default: false
     version_added: 0.2.0
@@ -124,7 +124,7 @@ findings:
         - >-
           V(oom_kill), V(heap_oom): C(measured) (C(total), C(available), C(swap_free), C(memory_max), C(peak), C(heap)
           in bytes, C(max_old_space_size) in MiB) and C(proposal) (C(memory_max) in bytes, C(max_old_space_size) in
-          MiB), each V(null) if it is unknown or no value is proposed.
+          MiB). A value is V(null) if it is unknown or if none is proposed.
         - >-
           V(modules_broken): C(packages) (the names of the broken packages, if they are known) and C(reason)
           (V(missing), V(unloadable), V(invalid), V(not loaded), V(repaired)).
@@ -138,9 +138,9 @@ findings:
         - >-
           V(exec_failed): C(status) (an exit code from systemd.exec(5)), the unit's C(program), and the C(reason).
         - >-
-          V(database_owner): the C(user) of the service, the C(database), C(files) (the database files that another user
-          owns), C(denied) (paths that the service's user is not allowed to use), and C(others) (the folder and the
-          other entries in the folder, if another user owns them).
+          V(database_owner): the C(user) of the service, and the C(database). C(files) are the database files that
+          another user owns. C(denied) are the paths that the service's user is not allowed to use. C(others) are the
+          folder and the other entries in the folder, if another user owns them.
         - "V(config_mismatch): C(items), each with C(what), C(configured) and C(effective)."
         - >-
           V(stopped): C(by_operator) (true if a person stopped the service, V(null) if this is unknown), and C(at).
@@ -203,10 +203,10 @@ facts:
         C(exit_status), C(main_pid), C(last_pid), C(restarts), C(restart), C(restart_delay), C(start_limit_burst),
         C(start_limit_interval), C(stop_timeout), C(memory_max), C(memory_high), C(memory_peak), C(tasks_max),
         C(open_files_max), C(control_group), C(working_directory), C(file), C(drop_ins), C(user), C(group),
-        C(more_groups) (true if the unit sets supplementary groups), C(confined) (true if the unit has its own root
-        folder or its own user), C(needed_folder), C(environment_files) (the environment files that the unit needs to
-        start), C(load_error), and the times C(active_enter_at), C(active_exit_at), C(inactive_enter_at), C(started_at)
-        and C(exited_at).
+        C(more_groups), C(confined), C(needed_folder), C(environment_files) and C(load_error). C(more_groups) is true if
+        the unit sets supplementary groups. C(confined) is true if the unit has its own root folder or its own user.
+        C(environment_files) lists the environment files that the unit needs to start. The times are C(active_enter_at),
+        C(active_exit_at), C(inactive_enter_at), C(started_at) and C(exited_at).
       type: dict
     ports:
       description: >-
@@ -250,17 +250,17 @@ facts:
         C(paths) lists the log files. C(path), C(size) and C(written_at) describe the newest one. The other keys are
         C(lines) (only the last O(log_lines) lines), C(exceptions), C(signatures) by name (each with C(count), C(text),
         C(at)) and C(last_success_at). C(exceptions) and C(signatures) may also come from earlier lines. An exception
-        has C(message), C(stack), C(fatal), C(last), C(at) (time of its line or of the line before), C(logged_by) (the
-        latest time at which it could have been logged), C(place) (C(file), C(line)), C(compiling) (true if Node was
-        parsing a file), C(times) (number of occurrences in the log), C(changed_at) (when its file was last changed)
-        and C(parses) (true if Node can parse that file now).
+        has C(message), C(stack), C(fatal), C(last), C(place) (C(file), C(line)), and C(times) (the number of
+        occurrences in the log). C(at) is the time of its line or of the line before. C(logged_by) is the latest time at
+        which it could have been logged. C(compiling) is true if Node was parsing a file. C(changed_at) is the time when
+        its file was last changed. C(parses) is true if Node can parse that file now.
       type: dict
     journal:
       description: >-
         C(lines) (only the last O(log_lines) lines), C(exceptions), C(signatures) and C(last_success_at), with the same
         meaning as in C(log). The log lines of systemd are in C(starts), C(exits), C(control_exits), C(stops),
-        C(results) and C(start_limit). For an open incident, C(ours) in an exit is true if a run started the process,
-        and the exits of processes that a run killed are omitted.
+        C(results) and C(start_limit). For an open incident, exits of processes that a run killed are omitted. In the
+        other exits, C(ours) is true if a run started the process.
       type: dict
     certificate:
       description:
@@ -281,15 +281,16 @@ facts:
       type: dict
     migrations:
       description: >-
-        C(completed) and C(pending) migrations, C(batch), C(lock_held), C(lock_stale) (true if the lock is taken, but no
-        running process can be applying migrations), C(migrators) (C(pid), C(start_ticks), C(command), C(user)) and
-        C(error).
+        The keys are C(completed) and C(pending) (migrations), C(batch), C(lock_held), C(lock_stale), C(migrators)
+        (C(pid), C(start_ticks), C(command), C(user)) and C(error). C(lock_stale) is true if the lock is taken, but no
+        running process can be applying migrations.
       type: dict
     dependencies:
       description: >-
-        C(ok), the names of the packages that are C(missing), C(invalid) (their version or content differs from the lock
-        file) or C(unloadable) (Node cannot load them), and the C(reasons) as text. If the files did not contain enough
-        information, the module ran C(npm ls), and C(npm_ls) contains C(ok), C(problems) and C(error).
+        C(missing), C(invalid) and C(unloadable) list names of packages. The version or the content of an invalid
+        package differs from the lock file. Node cannot load an unloadable package. The other keys are C(ok), and
+        C(reasons) as text. If the files did not contain enough information, the module ran C(npm ls), and C(npm_ls)
+        contains C(ok), C(problems) and C(error).
       type: dict
     node:
       description: >-
@@ -298,9 +299,10 @@ facts:
       type: dict
     environment:
       description: >-
-        C(names) (the names of the service's variables), C(sources) (where the variables are set), C(required_missing)
-        (required variables that are missing), C(database_path), C(database_path_source), the C(certificate) and the
-        C(key) that the variables name (C(path), C(source)), C(max_old_space_size) in MiB, and C(problems).
+        C(names) lists the names of the service's variables, C(sources) where they are set, and C(required_missing) the
+        required variables that are missing. C(certificate) and C(key) are the files that the variables name (C(path),
+        C(source)). The other keys are C(database_path), C(database_path_source), C(max_old_space_size) in MiB, and
+        C(problems).
       type: dict
     start:
       description: >-
@@ -334,22 +336,23 @@ facts:
       elements: dict
     hold:
       description: >-
-        C(held) (the current hold with C(incident), C(cause), C(reason), C(at)), C(kept_by) (the reason why the hold
-        cannot be released, also in C(messages)), C(rows_missing), C(rows_collapsed), C(replaced) (see
-        RV(database_replaced)), C(may_be_another) (true if the database was not found at first, and the module did not
-        recognize the current database as the same one) and C(created_at).
+        C(held) is the current hold with C(incident), C(cause), C(reason) and C(at). C(kept_by) is the reason why the
+        hold cannot be released, also in C(messages). C(may_be_another) is true if the database was not found at first,
+        and the module did not recognize the current database as the same one. The other keys are C(rows_missing),
+        C(rows_collapsed), C(replaced) (see RV(database_replaced)) and C(created_at).
       type: dict
     changes:
       description: >-
         The changes since the service was last healthy. C(since) is the time of the manifest, or V(null) if there is no
         manifest to compare with. C(failed_at) is the time of the failure. C(items) lists the changes, with the most
         likely cause first, and C(omitted) is the number of further changes. A change has C(kind) (such as V(lock_file),
-        V(unit), V(environment)), C(name), C(inside) (the file or folder that contains it), C(what) (V(changed),
-        V(added), V(removed), or V(access) for the owner and the permissions), C(before) and C(after) (empty if they are
-        unknown or may be secret), C(at) (V(null) if only C(earliest) and C(latest) are known), C(seconds_before)
-        (seconds from the change to the failure), C(cause) (the finding that the change is related to), and C(relation).
-        The relation is V(named) (the finding names the change), V(explains) (such a change can lead to this finding),
-        V(possible), V(unlikely), V(after) (made after the failure), or V(ours) (made by this collection).
+        V(unit), V(environment)), C(name), and C(inside) (the file or folder that contains it). C(what) is V(changed),
+        V(added), V(removed), or V(access) (the owner or the permissions changed). C(before) and C(after) are empty if
+        they are unknown or may be secret. C(at) is the time of the change, or V(null) if only C(earliest) and C(latest)
+        are known. C(seconds_before) is the number of seconds from the change to the failure. C(cause) is the finding
+        that the change is related to. C(relation) is V(named) (the finding names the change), V(explains) (such a
+        change can lead to this finding), V(possible), V(unlikely), V(after) (made after the failure), or V(ours) (made
+        by this collection).
       type: dict
     cores:
       description: Core dumps within O(window), each with C(path), C(size), C(at), C(pid), C(signal), C(exe) and

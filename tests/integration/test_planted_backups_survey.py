@@ -106,7 +106,8 @@ def empty_tables(path: str) -> None:
     connection.close()
 
 
-# name: (how it is made, why it cannot be used: the id of the reason or None, the rows that it lacks, the id of a note)
+# For each backup: a function that makes it, the id of the reason why it cannot be used (or None), the number of missing
+# rows by table, and the id of a note (or None).
 BAD: Dict[str, Tuple[Make, Optional[str], Dict[str, int], Optional[str]]] = {
     "truncated to three quarters": (truncated(0.75), "reason.sqlite.", {}, None),
     "truncated to half": (truncated(0.5), "reason.sqlite.", {}, None),

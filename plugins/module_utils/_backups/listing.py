@@ -35,8 +35,8 @@ class Entry(NamedTuple):
 
     at: when it was started (see timestamps.iso). bytes: its size. rows: its number of rows by table. verified: True if
     it was reopened, checked and compared with the database. off_host: where its copy is, or None. fewer: the tables
-    with missing rows, as {table: [rows before, rows now]}. Set only if so many rows are missing that a person must
-    check the loss, otherwise empty.
+    with missing rows, as {table: [rows before, rows now]}. It is empty unless so many rows are missing that a person
+    must check the loss.
     """
 
     at: str

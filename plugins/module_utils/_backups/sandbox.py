@@ -4,14 +4,14 @@
 
 """Run the service's own command in a transient unit that cannot reach or change the running service.
 
-systemd provides the private network, the read-only file system and the limits. A small program in this unit first
-checks that the network is private and the file system is read-only, because systemd ignores some of these settings if
-it cannot apply them, for example in a container. Then the program makes two kinds of mounts in folders of the service's
-user: it hides the live database, and it puts empty temporary file systems over the folders to which the service writes.
-It opens each of these paths as the service's user and mounts on the opened descriptor, so root is not redirected if the
-user replaces a path at that moment. Then it starts the command as the user in a private PID namespace with its own
-/proc: otherwise, the files of the running service could be changed through /proc, where the read-only file system does
-not apply.
+systemd provides the private network, the read-only file system and the limits. If systemd cannot apply some of these
+settings, for example in a container, it ignores them. Therefore, a small program in this unit first checks that the
+network is private and the file system is read-only. Then the program makes two kinds of mounts in folders of the
+service's user: it hides the live database, and it puts empty temporary file systems over the folders to which the
+service writes. It opens each of these paths as the service's user and mounts on the opened descriptor. Therefore, root
+is not redirected if the user replaces a path at that moment. Then it starts the command as the user in a private PID
+namespace with its own /proc. Otherwise, the command could change the files of the running service through /proc, where
+the read-only file system does not apply.
 
 The first process of the unit keeps running. It stops the unit if the service writes too much to the disk.
 """

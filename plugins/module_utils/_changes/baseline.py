@@ -39,8 +39,8 @@ def of_detection(
 ) -> Callable[[], None]:
     """Run `meanwhile`, and collect the manifest at the same time. Return a function that saves it.
 
-    Nothing is collected or saved in any of these cases: in check mode, if the parameters do not request the manifest,
-    or if the service is not healthy. See detection.See.
+    The manifest is collected and saved only if the parameters request it and the service is healthy, and never in check
+    mode. See detection.See.
     """
     started_at = health["process"]["started_at"]
     asked = values["manifest"] and values["remember"] and not check_mode and health["healthy"] and started_at

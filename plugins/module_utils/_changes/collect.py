@@ -4,7 +4,7 @@
 
 """Collect the entries that describe the host now. No program is run, and an unchanged database is not read.
 
-Run collect() in a child process, because a disk may not answer, and because the process permanently becomes the
+Run collect() in a child process for two reasons: a disk may not answer, and the process permanently becomes the
 service's user. Everything that the service's user could replace is read with the rights of this user.
 """
 
@@ -265,7 +265,7 @@ def _database_file(place: Place) -> Optional[Entry]:
 
 
 def _schema(place: Place, known: Entries, known_at: float) -> Optional[Entry]:
-    """Return the tables and the completed migrations, or the known ones if there is no need to read the database.
+    """Return the tables and the completed migrations. The database is read only if the known entry may be out of date.
 
     known_at: the time of the manifest.
     """

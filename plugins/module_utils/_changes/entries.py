@@ -89,8 +89,8 @@ Entries = Dict[str, Entry]
 class Manifest(NamedTuple):
     """The entries from the last check that found the service healthy.
 
-    at: the time of that check, in seconds since the epoch. waiting: the entries that have changed but that the service
-    has not loaded yet, each with the times (seconds) of the last check before the change and the first check after it.
+    at: the time of that check, in seconds since the epoch. waiting: the changed entries that the service has not loaded
+    yet. Each has two times (seconds): the last check before the change and the first check after the change.
     """
 
     at: float

@@ -27,8 +27,8 @@ class Kind(NamedTuple):
     nothing uses it yet. always_there: True if the described object always exists. A missing entry then means that the
     entry was not read, not that the object was added or removed. digest: True if the value of an entry is a digest,
     which is not shown. files: True if an entry describes the files of a folder. named: True if a change to a part is
-    shown with the name of its entry. of_host: True if only the complete name of a change counts, because a part of it,
-    such as a version, may appear in any text.
+    shown with the name of its entry. of_host: True if a finding must contain the complete name of a change. A part of
+    the name, such as a version, may appear in any text.
     """
 
     typical: Tuple[str, ...] = ()

@@ -272,7 +272,7 @@ _LONGEST_LINE = 64 * 1024
 
 
 def _without_values(lines: Sequence[str], words: Iterable[str]) -> Iterator[str]:
-    """Yield the lines, with a mask for each secret that matches a rule or follows a secret's name.
+    """Yield the lines. A mask replaces each secret that matches a rule or follows the name of a secret.
 
     words: the rule words that occur in the text.
     """
@@ -351,8 +351,8 @@ class Redactor:
     def value(self, value: Any) -> Any:
         """Return JSON data with every string redacted.
 
-        Strings and lists of strings whose key is the name of a secret are masked completely, and so are the values of
-        pairs such as {"name": "Authorization", "value": "x"}.
+        If a key is the name of a secret, its value is masked completely, provided that the value is a string or a list
+        of strings. The values of pairs such as {"name": "Authorization", "value": "x"} are masked in the same way.
         """
         if isinstance(value, str):
             return self.text(value)

@@ -6,8 +6,8 @@
 
 Escapes (URL, JSON, JavaScript, Python, shell, HTML) are decoded in copies of the text, up to three levels deep. In
 additional copies, line breaks are removed. Each copy is searched for the plain value. A match is masked at the
-corresponding position in the original text. Base64, hex and lists of bytes do not contain the letters of the value, so
-each copy is also searched for these encodings of the value.
+corresponding position in the original text. Base64, hex and lists of bytes do not contain the letters of the value.
+Therefore, each copy is also searched for these encodings of the value.
 """
 
 from __future__ import annotations
@@ -160,9 +160,9 @@ class _Copy:
 
 
 def _copies(text: str, signs: Container[str]) -> Iterator[_Copy]:
-    """Yield the text and its copies with up to three levels of escapes decoded, each with and without joined lines.
+    """Yield the text, and copies in which up to three levels of escapes are decoded.
 
-    signs: the last characters of the lines to join.
+    Each is yielded with and without joined lines. signs: the last characters of the lines to join.
     """
     copy: Optional[_Copy] = _Copy(text)
     for _level in range(_LEVELS):

@@ -4,9 +4,9 @@
 
 """Open files in folders that another account can write to, without letting that account misuse root's privileges.
 
-The service's user owns the application's folder and its logs. This user can replace any file there with a link to a
-file that only root can read, with a pipe that never ends, or with a device. Therefore, root follows a path step by step
-and checks each link. A link that only root could have created is followed as root. A link in a folder of another
+The service's user owns the application's folder and its logs. This user can replace any of these files: with a link to
+a file that only root can read, with a pipe that never ends, or with a device. Therefore, root follows a path step by
+step and checks each link. A link that only root could have created is followed as root. A link in a folder of another
 account is followed as that account, so it leads only to files that the account itself can open. If this process does
 not run as root, it has no additional privileges that could be exploited with such a link.
 """
@@ -307,10 +307,14 @@ def rights_on(path: str, *, user: Rights = None) -> Rights:
     """Return the account (uid, gid) whose rights are used for a file and its folder.
 
     The path is followed folder by folder, up to the first entry that another account could replace. Deeper entries are
-    not evaluated, because they may change at any time. If another account could replace an entry, the result is `user`
-    (uid, gid) or, if no user is given, the owner of that entry. The result is None if no other account could replace an
-    entry, or if this process does not run as root. Raises PermissionError if no user is given and more than one account
-    could replace the entry. Raises OSError for other errors.
+    not evaluated, because they may change at any time. The result is:
+
+    - None, if no other account could replace an entry, or if this process does not run as root.
+    - `user` (uid, gid), if another account could replace an entry and a user is given.
+    - The owner of the entry, if another account could replace the entry and no user is given.
+
+    Raises PermissionError if no user is given and more than one account could replace the entry. Raises OSError for
+    other errors.
     """
     if os.getuid() != 0:
         return None
@@ -329,9 +333,9 @@ def rights_on(path: str, *, user: Rights = None) -> Rights:
 def follow_ours(path: str) -> str:
     """Return an absolute path in which the links that only root could have created are resolved.
 
-    The first entry that another account could replace, and the rest of the path after it, are returned unchanged. If
-    links of that account were resolved here, later checks could not detect that the account had chosen the path. Raises
-    OSError.
+    The first entry that another account could replace, and the rest of the path after it, are returned unchanged. Links
+    of that account must not be resolved here. Otherwise, later checks could not detect that the account had chosen the
+    path. Raises OSError.
     """
     if os.getuid() != 0:
         return "/" + os.path.realpath(path).lstrip("/")

@@ -69,7 +69,7 @@ def _of_comparator(sign: str, numbers: List[int]) -> _Range:
 
 
 def _alternative(text: str) -> Optional[List[_Range]]:
-    """Return a list of ranges, all of which a version must satisfy, or None if text is not a range."""
+    """Return ranges, or None if text is not a range. A version must satisfy every range in the list."""
     hyphen = _HYPHEN.match(text)
     if hyphen:
         return [

@@ -6,9 +6,9 @@
 
 For child processes only. The kernel enforces these limits for this process and for every program that it starts: in a
 private mount namespace, all other file systems are read-only, and a private network namespace has no interface. From a
-private PID namespace, no signal can be sent to other processes, and the files of other processes cannot be reached
-through /proc, where the read-only mounts would not apply. When this process ends, the kernel kills everything that it
-has started. See mount_namespaces(7) and pid_namespaces(7).
+private PID namespace, no signal can be sent to other processes, and their files cannot be reached through /proc. The
+read-only mounts would not protect these files. When this process ends, the kernel kills everything that it has started.
+See mount_namespaces(7) and pid_namespaces(7).
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def confine(folder: str) -> bool:
     Return True in a new process, which continues in place of this process. This process only waits until the new
     process ends.
 
-    Return False if that is not possible: this process does not run as root, or a container does not allow it. The
-    process may then already have lost its network. folder: an absolute path without links.
+    Return False if this process does not run as root, or if a container does not allow these limits. The process may
+    then already have lost its network. folder: an absolute path without links.
     """
     if os.geteuid() != 0:
         return False

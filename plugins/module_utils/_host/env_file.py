@@ -157,8 +157,8 @@ def read_environment_file(path: str) -> Dict[str, str]:
 def read_text(path: str) -> str:
     """Return the text of an environment file.
 
-    The values are passed to processes of the service's user. Therefore, a file is read only if this
-    user has permission to read it, even if this process runs as root.
+    The values are passed to processes of the service's user. Therefore, even root reads a file only if this user has
+    permission to read it.
 
     Raises EnvironmentFileError if the file cannot be read or is not text. The error message is one line and does not
     quote the file.

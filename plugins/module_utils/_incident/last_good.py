@@ -85,7 +85,10 @@ class Counted(NamedTuple):
         return cls(look.get("row_counts") or {}, database.get("first_migration_at") or "")
 
     def is_replaced_by(self, created_at: str) -> Optional[bool]:
-        """Return True if a database created at this time is newer than the counted one, None if created_at is empty."""
+        """Return True if a database that was created at this time is newer than the counted database.
+
+        Return None if created_at is empty.
+        """
         if not self.created_at:
             return False
         return created_at > self.created_at if created_at else None

@@ -106,7 +106,7 @@ def current(
     reason: str = "",
     read: Callable[[str], bytes] = _contents,
 ) -> Tuple[Optional[Dict[str, str]], List[str]]:
-    """Return the current maintenance window and warnings. If there are two, the window with the later end applies.
+    """Return the current maintenance window and warnings. If there are two windows, the one that ends later applies.
 
     read: returns the content of a file, which may be on another host, or raises OSError. Raises MaintenanceError if the
     variables are invalid.

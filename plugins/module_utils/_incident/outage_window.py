@@ -58,7 +58,7 @@ def opened(record: Mapping[str, Any]) -> str:
 
 
 def last_answer(signs: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
-    """Return the last sign of health of a health probe as a list, which is empty if there is none."""
+    """Return a list with the last sign of health from a health probe, or an empty list."""
     good = [dict(item) for item in signs if item["kind"] == "good" and item["source"] in _OWN]
     return sorted(good, key=lambda item: str(item["at"]))[-1:]
 
@@ -67,9 +67,9 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
     """Return the earliest and the latest time at which the outage may have begun, each with its source.
 
     The earliest time is the last sign of health. The latest time is the first sign of failure after that. Signs of
-    health after the first failure do not count: the service may have answered again before the incident was opened, but
-    the outage had begun. Signs after the incident was opened do not count. If only one time is needed, use the latest,
-    because the service had certainly failed by then.
+    health after the first failure do not count: even if the service answered again before the incident was opened, the
+    outage had already begun. Signs after the incident was opened do not count. If only one time is needed, use the
+    latest, because the service had certainly failed by then.
     """
     until = opened(record)
     signs = [item for item in [*record["signs"], *_exit_sign(record)] if item["at"] <= until]

@@ -5,9 +5,9 @@
 """The record of an incident on the host.
 
 Files below the state folder: incident.json (the open incident), incidents/<id>.json (closed incidents), and
-last_healthy, an empty file whose modification time is the time when the service was last found healthy. A write
-replaces the complete file, so either the old or the new record survives a power failure. An unreadable record is
-renamed and does not block the run. While the state folder is not writable (for example on a full disk), records are
+last_healthy. The file last_healthy is empty. Its modification time is the time when the service was last found healthy.
+A write replaces the complete file, so either the old or the new record survives a power failure. An unreadable record
+is renamed and does not block the run. While the state folder is not writable (for example on a full disk), records are
 stored in the lease folder.
 
 Only the run that holds the host lease may write. The incident module takes or renews the lease when it opens or updates

@@ -71,9 +71,9 @@ def once(
     """Return only if this call must do the work. Otherwise, print the first call's saved result and exit.
 
     The keys "call" and "timeline" are removed from params. The lines in "timeline" are appended to the run's timeline.
-    If an earlier call with this name was killed before it returned a result, the start of that call is returned
-    (seconds since boot), otherwise None. If the name is invalid, or if an earlier call does not end in time, `fail` is
-    called with msg and messages. `fail` must not return.
+    If an earlier call with this name was killed before it returned a result, the start of that call (seconds since
+    boot) is returned. Otherwise, None is returned. If the name is invalid, or if an earlier call does not end in time,
+    `fail` is called with msg and messages. `fail` must not return.
     """
     name, timeline = params.pop("call"), params.pop("timeline", "")
     if timeline and not check_mode:

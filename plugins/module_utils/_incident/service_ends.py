@@ -20,8 +20,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import start_guard
 
 _LARGEST = 1 << 17
-# Maximum number of ends to read: first for ends that systemd has confirmed, then for unconfirmed ends, which the
-# service's user may have invented. The recorder keeps 200 of each.
+# Maximum number of ends to read: ends that systemd has confirmed, and unconfirmed ends. The service's user may have
+# invented unconfirmed ends. The recorder keeps 200 of each.
 MOST, MOST_UNCONFIRMED = 50, 20
 _UNCONFIRMED = ".unconfirmed.json"
 # The ends that have their own text. For each, the catalogues have a text ended_how.*. OOM_KILL, WATCHDOG and

@@ -203,8 +203,9 @@ def _locked(folder: str) -> Iterator[None]:
 def release(unit: str, *, accepted: Sequence[str] = (), run: commands.Runner = commands.run) -> Optional[str]:
     """Make the guard accept the current files of the database. Return the error message if this failed.
 
-    Call this function after a check has found the database sound or a person has released it. accepted: the codes of
-    the damage that the person has accepted. If the files change later, the guard judges them again.
+    Call this function after a check has found the database sound, or after a person has released the database.
+    accepted: the codes of the damage that the person has accepted. If the files change later, the guard judges them
+    again.
     """
     known = config(unit)
     if known is None:

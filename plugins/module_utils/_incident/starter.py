@@ -259,8 +259,8 @@ def note_loss(
     """If an incident is open, record that a database recovery lost data. For the values of loss, see _LOSSES.
 
     before, after: the row counts before and after the recovery, as far as they are known. The number of lost rows is
-    the difference between the rows before the first recovery of the incident (rows_first) and the rows now, because a
-    later recovery may restore lost rows, or repeat a recovery that was killed. lost_again: True if an earlier recovery
+    calculated over the whole incident: the rows before its first recovery (rows_first) minus the rows now. The reason
+    is that a later recovery may restore lost rows, or repeat a killed recovery. lost_again: True if an earlier recovery
     may have lost rows, too. The service may have written rows in between, so the number is then a minimum.
 
     Returns a function that removes this loss from the record again. Call this function if the recovery changed nothing.

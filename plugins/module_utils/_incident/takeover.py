@@ -51,16 +51,21 @@ EXIT_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
 POLL = 5
 # Maximum age in seconds of an automatic restart that a run reports even if the service is healthy.
 RECENT = 60.0
-# Times in seconds. IMMINENT: an automatic restart that is due within this time is not cancelled. It could begin before
-# the cancellation, which would then stop the new process. _OVERDUE: a restart that is overdue by this much will no
-# longer happen.
+# Times in seconds. IMMINENT: an automatic restart that is due within this time is not cancelled. The restart could
+# begin before the cancellation. The cancellation would then stop the new process. _OVERDUE: a restart that is overdue
+# by this much will no longer happen.
 IMMINENT, _OVERDUE = 1.5, 3.0
 _TIMEOUT = 30.0
 _TRANSIENT = "/run/systemd/transient"
 
-# The script that the timer runs on the host. Arguments: lease file, lock file of the working modules, unit, timer,
-# database (empty if unknown), the account that reads the database (uid:gid, or empty for root), the folder for a copy
-# of the database, the path of the drop-in that holds the unit, the content of the drop-in.
+# The script that the timer runs on the host. Arguments:
+# - lease: the lease file.
+# - work: the lock file of the working modules.
+# - unit, timer: their names.
+# - database: its path, or empty if it is unknown.
+# - user: the account that reads the database (uid:gid, or empty for root).
+# - scratch: the folder for a copy of the database.
+# - dropin, text: the path and the content of the drop-in that holds the unit.
 _DEAD_MAN = """
 import errno, fcntl, json, os, pwd, resource, shutil, sqlite3, struct, subprocess, sys, tempfile, time
 lease, work, unit, timer, database, user, scratch, dropin, text = sys.argv[1:]
@@ -307,8 +312,8 @@ def take(
 ) -> Takeover:
     """Take the unit over: arm the timer first, then cancel systemd's pending action. Raises TakeoverError.
 
-    properties: the properties before the takeover, because a stop resets the result, the exit and the restart counter.
-    kill: kill the unit's processes immediately with SIGKILL.
+    properties: the unit's properties. Read them before the takeover, because a stop resets the result, the exit and the
+    restart counter. kill: kill the unit's processes immediately with SIGKILL.
     """
     timer = arm(unit, seat=seat, run=run, guard=guard)
     killed_at = timestamps.now() if kill else None

@@ -4,9 +4,9 @@
 
 """Collect the facts for the readiness report in one pass. Nothing on the host is changed.
 
-Each part is a function that returns plain data. The parts run in separate processes (see parallel), so if a part hangs
-or crashes, only its own fact is missing, and the reason is reported. A part that reads files of the service's user acts
-as this user.
+Each part is a function that returns plain data. The parts run in separate processes (see parallel). If a part hangs or
+crashes, only its own fact is missing, and the reason is reported. A part that reads files of the service's user acts as
+this user.
 """
 
 from __future__ import annotations
@@ -72,8 +72,7 @@ _OLD = 86400.0  # the age in seconds at which the folder of a killed check is re
 _LOADING = 90.0
 # The check of the service's own database may use this fraction of the time limit for all databases.
 _LIVE_SHARE = 0.4
-# Number of bytes that a database recovery leaves free, and number of bytes that its evidence needs in addition to the
-# copied database.
+# A database recovery leaves _MARGIN bytes free. Its evidence needs _EVIDENCE bytes in addition to the copied database.
 _MARGIN, _EVIDENCE = 8 << 20, 64 << 20
 _LARGEST = 1 << 20
 _MOST_LOGS = 1000

@@ -163,7 +163,7 @@ def of_host(
 
 
 def slow_after(known: Sequence[history.Sample], limits: Limits) -> Optional[float]:
-    """Return the latency in seconds from which a response counts as slow, or None if the latency is not checked."""
+    """Return the minimum latency of a slow response in seconds, or None if the latency is not checked."""
     if not limits.slow_after:
         return None
     return max(limits.slow_after, (history.usual_latency(known) or 0.0) * _SLOWER)

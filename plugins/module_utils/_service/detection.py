@@ -373,7 +373,7 @@ class Detection:
     def _remember_failure(self, record: Optional[Mapping[str, Any]]) -> None:
         """Record the first failed probe of an outage for which no run has opened an incident yet.
 
-        If the service answers, that outage has ended, even if the service is degraded. record: the open incident, or
+        That outage ends as soon as the service answers, even if the service is degraded. record: the open incident, or
         None.
         """
         values, result = self._values, self._result

@@ -5,9 +5,9 @@
 """List and apply schema migrations with the service's own knex.
 
 knex changes each database that it opens. It creates a missing database, and creates its tables in an empty database.
-When knex closes the database, SQLite copies the WAL into the database. Therefore, to list migrations, knex is given a
-temporary database with a copy of knex's own tables, which are read without changing any file. knex opens the real
-database only to migrate it or to release the lock.
+When knex closes the database, SQLite copies the WAL into the database. Therefore, knex lists the migrations from a
+temporary database with a copy of knex's own tables. These tables are read from the real database without changing any
+file. knex opens the real database only to migrate it or to release the lock.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ _HEADER = lazy(r"^(?:file://)?(/[^\n]*|node:\S+):(\d+)$")
 _PLACE = lazy(r"(?:^|[\s(])(?:file://)?(/[^()\n]+?):(\d+)(?::\d+)?\)?$")
 # An error in a JSON file has no header: its message begins with the path of the file.
 _JSON_FILE = lazy(r"SyntaxError: (/[^\n:]+\.json): ")
-# Stack frames that show that Node was compiling a file, so the code in that file had not run yet.
+# Stack frames from the compilation of a file by Node. The code in that file had not run yet.
 _COMPILING = lazy(r"^at .*\(?node:(?:internal/(?:modules|vm)|vm)\b")
 _LONGEST_HEADER = 8
 # When an exception ends Node (17 and later), the last line that Node prints is its version.

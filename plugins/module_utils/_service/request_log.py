@@ -37,7 +37,7 @@ _CHUNK = 1 << 20
 _LONGEST_LINE = 2000
 # Reading begins this many seconds before the period. Requests from this time show that the service logs requests here.
 _BEFORE = 3600
-# Reading stops at a request that is this many seconds after the period, because lines may be slightly out of order.
+# Lines may be slightly out of order. Therefore, reading stops only at a request this many seconds after the period.
 _AFTER = 60
 # Maximum number of lines to read to find the first line with a time.
 _MOST_UNDATED = 100
@@ -186,7 +186,7 @@ def _read(stream: IO[bytes], count: _Count) -> Iterator[str]:
 
 
 def _time_after(stream: IO[bytes], offset: int) -> Optional[float]:
-    """Return the time of the first line after an offset that has one, or None if the next lines have none."""
+    """Return the first time in the lines after an offset, or None if the next lines contain no time."""
     stream.seek(offset)
     stream.readline(_CHUNK)
     for _number in range(_MOST_UNDATED):

@@ -138,9 +138,9 @@ def find(
     """Return the backups in the database's folder, in `dirs` and in `recorded`, newest first.
 
     Also return why folders could not be read. In folders, backups are recognized by their names. patterns: file name
-    patterns, or empty for the usual names. recorded: the backups that this collection made in any folder, newest first,
-    and why their list could not be read. Each folder is read as the account that safe_open.rights_on returns for it.
-    Raises SqliteError if dirs contains a relative path.
+    patterns, or empty for the usual names. recorded: a list of the backups that this collection made in any folder,
+    newest first, and the reasons why it could not be read. Each folder is read as the account that safe_open.rights_on
+    returns for it. Raises SqliteError if dirs contains a relative path.
     """
     found: Dict[str, float] = {}
     unread: List[Message] = list(recorded[1])

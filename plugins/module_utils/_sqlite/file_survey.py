@@ -245,8 +245,8 @@ def why_foreign(found: Look) -> Optional[Message]:
     if wal.page_size != header.page_size:
         return message("reason.sqlite.other_page_size", found=wal.page_size, expected=header.page_size)
     first, last = sqlite_files.parse_header(wal.first_page_one), sqlite_files.parse_header(wal.page_one)
-    # Page 1 contains a change counter. In a database's own WAL, the first counter is at most one higher than the
-    # database's counter, and the last counter is not lower than the database's counter.
+    # Page 1 contains a change counter. If the WAL belongs to the database, its first counter is at most one higher than
+    # the database's counter, and its last counter is not lower than the database's counter.
     if first is None or last is None or first.change_counter - 1 <= header.change_counter <= last.change_counter:
         return None
     counted = {"first": first.change_counter, "last": last.change_counter, "present": header.change_counter}

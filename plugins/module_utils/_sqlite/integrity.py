@@ -198,7 +198,8 @@ def _answer(
         emit({"event": "basics", "basics": basics})
         connection.execute(f"PRAGMA mmap_size={_MAP}")
         for name in ("quick", "foreign_keys"):
-            # The full check includes the quick check, whose result is used if there is no time for the full check.
+            # The full check includes the quick check. Run the quick check first anyway, because its result is used if
+            # there is no time for the full check.
             if name in checks or (name == "quick" and "integrity" in checks):
                 emit(run_check(connection, name))
         if row_counts:

@@ -133,8 +133,8 @@ class WayIn(NamedTuple):
     def steady(self) -> bool:
         """True if all data read so far belongs to one consistent state of the database.
 
-        A read without locks is steady only if the files have not changed since the check, because other processes may
-        write during the read.
+        Other processes may write during a read without locks. Such a read is steady only if the files have not changed
+        since the check.
         """
         if self.way in ("live", "locked"):
             return True

@@ -101,9 +101,10 @@ def examine(
 ) -> restore_ways.Case:
     """Check the damaged database and count its rows. Raises SqliteError.
 
-    expected: the minimum row counts of the database. last_good: numbers of rows at the last good count. Users
-    delete rows, so these numbers are used only if the rows cannot be counted now, or if the database is new or has lost
-    most of its rows. created_at: the time of the first migration of the last sound database, or "" if it is unknown.
+    expected: the minimum row counts of the database. last_good: numbers of rows at the last good count. Users delete
+    rows, so these numbers are used only in three cases: the rows cannot be counted now, the database is new, or the
+    database has lost most of its rows. created_at: the time of the first migration of the last sound database, or "" if
+    it is unknown.
     """
     begun = time.monotonic()
     check = sqlite_check.check(

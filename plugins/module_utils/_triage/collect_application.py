@@ -154,8 +154,8 @@ def migrations_listed(question: Question) -> Dict[str, Any]:
 def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
     """Return True if knex must be asked for the application's migrations.
 
-    knex is not needed if the usual folder contains exactly the completed migrations in `facts`, because then no
-    migration is pending. Otherwise, the knexfile may specify another folder.
+    If the usual folder contains exactly the completed migrations in `facts`, no migration is pending, and knex is not
+    needed. Otherwise, the knexfile may specify another folder.
     """
     if shipped.get("by") != "folder" or facts.get("error") or facts.get("pending") is not None:
         return False
@@ -342,8 +342,8 @@ def dependencies(question: Question) -> Dict[str, Any]:
     reports: Dict[str, Any] = {}
     if facts["ok"] is None:
         asked = question.begun_with(question.left * 0.8)
-        # TemporaryDirectory is not used, because its cleanup in older Python versions follows links when it changes
-        # modes, and the service's user can create links in the folder.
+        # Do not use TemporaryDirectory: in older Python versions, its cleanup follows links when it changes modes. The
+        # service's user can create links in the folder.
         with contextlib.ExitStack() as stack:
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
             stack.callback(atomic_files.discard_tree, folder)

@@ -127,7 +127,10 @@ def start(question: Question) -> Dict[str, Any]:
 
 
 def _judged(account: Optional[pwd.struct_passwd], unit: Mapping[str, Any]) -> Optional[pwd.struct_passwd]:
-    """Return the account, or None if the unit adds groups, which may grant permissions that the account lacks."""
+    """Return the account, or None if its permissions cannot be judged.
+
+    This is the case if the unit adds groups, because these groups may grant permissions that the account lacks.
+    """
     group = str(unit.get("group") or "")
     if account is None or unit.get("more_groups"):
         return None
@@ -210,7 +213,7 @@ def ownership(question: Question) -> Dict[str, Any]:
             facts["denied"].append({key: entry[key] for key in ("path", "owner", "group", "mode")})
         if name and entry is not None and entry["uid"] != account.pw_uid:
             facts["foreign"].append(name)
-    # List the folder as the user, because this user could create a link to a folder that the user must not see.
+    # List the folder with the user's permissions. The path may contain a link to a folder that this user must not see.
     with safe_open.acting(safe_open.account_rights(account.pw_name)):
         facts["others"] = _others(folder, family=[path + suffix for suffix in _FAMILY], uid=account.pw_uid)
     return found(facts)

@@ -41,14 +41,14 @@ _EARLY_SHARE = 0.15
 _PATHS = ("database", "log", "working directory")
 # The parts that usually take the longest.
 _SLOWEST = ("log", "journal", "dependencies")
-# The parts that run only after a first response has started the service, because a start changes none of their facts.
-# Only one of their facts could make a start useless: a native module that cannot be loaded. All other parts run before
-# the start: a start would change their facts, or open the database that they read.
+# These parts run only after a first response has started the service. A start changes none of their facts. Only one of
+# their facts could make a start useless: a native module that cannot be loaded. All other parts run before the start: a
+# start would change their facts, or open the database that they read.
 _AFTER_A_START = ("dependencies", "node", "cores", "changes")
 _NICENESS = 10
 # The part in which a response waits for the first healthy response.
 FIRST_ANSWER = "first_answer"
-# The part that replaces "dependencies" before a start, because "dependencies" runs Node, which takes longer.
+# Before a start, this part replaces "dependencies". The part "dependencies" takes longer, because it runs Node.
 MODULES = "modules"
 # Fraction of the deadline that is reserved for the findings and the bundle.
 _LAST_SHARE = 0.15

@@ -75,7 +75,7 @@ def _told(words: Words, item: Mapping[str, Any], name: str) -> str:
 def compare(
     words: Words, found: Mapping[str, Any], known: Mapping[str, Any], *, unsure: Mapping[str, Any]
 ) -> Comparison:
-    """Return the comparison. Values that the controller must not use become questions.
+    """Return the comparison. A value that the controller must not use becomes a question.
 
     found: the result of service_discovery_info. known: the variables of the inventory for the host. unsure: variables
     from the command line, which hide the values in the inventory.

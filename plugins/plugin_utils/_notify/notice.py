@@ -24,8 +24,8 @@ _Facts = Mapping[str, Any]
 
 # The rule whose notification asks for an action even if the service is healthy again.
 _ASKED_LATER = "repeated_restarts"
-# Next steps that are still necessary when the service is healthy again: to report lost rows, and to repair a database
-# whose damage a person has accepted.
+# Next steps that remain when the service is healthy again. Lost rows must be reported. If a person has accepted damage
+# to the database, the database must be repaired.
 _REMAINING = ("next_step.database.loss", "next_step.database.loss_in_evidence", "next_step.accepted.planned")
 
 

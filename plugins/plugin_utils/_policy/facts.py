@@ -208,7 +208,7 @@ def acceptance(findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _is_new_damage(problem: Mapping[str, Any]) -> bool:
-    """Return True if a problem of a service that answers is damage to the database that nobody has accepted."""
+    """Return True if the problem of a service that answers is database damage, and nobody has accepted it."""
     return problem.get("cause") == "db_corrupt" and not acceptance((problem,))
 
 

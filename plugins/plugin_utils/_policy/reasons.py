@@ -44,8 +44,11 @@ class Reason:
 def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
     """Return the messages for a text in a result, taken from the "messages" key of that result.
 
-    A host can return any result. Therefore, the text itself is quoted in two cases: there is no message, or the
-    catalogue lacks the message or one of the messages nested in this message.
+    A host can return any result. Therefore, the text itself is quoted in these cases:
+
+    - There is no message.
+    - The catalogue lacks the message.
+    - The catalogue lacks another message that is nested in the message.
     """
     told = texts.get("messages")
     known = told.get(name) if isinstance(told, Mapping) else None

@@ -45,7 +45,10 @@ _ALIKE = 0.85
 
 
 def ladder(highest: Any = None) -> List[str]:
-    """Return the rungs up to `highest`: all rungs if `highest` is empty, and none if there is no rung of that name."""
+    """Return the rungs up to `highest`.
+
+    If `highest` is empty, return all rungs. If no rung has this name, return an empty list.
+    """
     if highest in (None, ""):
         return list(RUNGS)
     return list(RUNGS[: RUNGS.index(highest) + 1]) if highest in RUNGS else []
@@ -101,7 +104,7 @@ def partial(options: Mapping[str, Any]) -> str:
 
 
 def single_host(wanted: Any, *, limit: Any, hosts: Any, groups: Mapping[str, Sequence[str]], members: Any) -> str:
-    """Return the reason to refuse a run that is not limited to one host, or an empty string if there is none.
+    """Return why a run must be refused if it is not limited to one host, or an empty string if it is accepted.
 
     - wanted: the value of outage_recover_single_host. limit: the value of --limit.
     - hosts: the pattern of the play. members: the names of the hosts that this pattern selects.

@@ -78,8 +78,8 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
 def _remedy(words: Words, incident: incident_model.Incident, finding: Mapping[str, Any]) -> str:
     """Return the remedy for a finding.
 
-    While the service must not be started, a remedy that also proposes a start must wait, and a remedy that proposes
-    only a start is left out (empty string).
+    If the service must not be started, a remedy that proposes only a start is left out (empty string). A remedy that
+    proposes a start and other actions must wait.
     """
     told = message_of(finding, "remedy")
     text = words.message(told, finding["remedy"])

@@ -555,8 +555,8 @@ def _did_not_hold(words: Words, incident: incident_model.Incident, tried: Sequen
 def _reasons(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
     """Return the failures that can be the reason for the outcome.
 
-    The final failure of a playbook is omitted, because it repeats another failure. Failed notifications and invalid
-    settings that do not stop a recovery are omitted, because they are not reasons for an outage.
+    The final failure of a playbook is omitted, because it repeats another failure. Failed notifications are omitted,
+    and so are invalid settings that do not stop a recovery. They are not reasons for an outage.
     """
     return [
         step

@@ -4,7 +4,7 @@
 
 """The data in a task result that may be recorded: named keys from this collection's own modules, with their types.
 
-Keys that are not in a table are dropped, and so are values whose type differs from the type in the table. For the
+A key that is not in a table is dropped. A value is dropped if its type differs from the type in the table. For the
 types, see kinds.py.
 """
 

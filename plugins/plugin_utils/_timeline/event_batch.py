@@ -5,8 +5,8 @@
 """Collect events for a short time and handle them together.
 
 Ansible forks a worker for every task on every host. After each fork, the first write to a memory page copies that page.
-In Python, even reading an object changes its reference count. As a result, an event that is handled alone between two
-forks takes several times as long as one of twenty events that are handled together.
+In Python, even reading an object changes its reference count. As a result, handling twenty events one by one, each
+between two forks, takes several times as long as handling them together.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Burst:
             atexit.register(self._handle)
 
     def _late(self) -> None:
-        # During a task that takes minutes, no new item arrives, so this thread handles the items that were added
-        # before.
+        # During a long task, no new item arrives for minutes. Therefore, this thread handles the items that are already
+        # waiting.
         while True:
             self._arrived.wait()
             self._arrived.clear()

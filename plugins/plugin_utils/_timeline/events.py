@@ -88,7 +88,7 @@ def is_left(data: Mapping[str, Any], status: Optional[str]) -> bool:
 def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
     """Return a mapping of host to events.
 
-    It contains each host that has no incident and on which one of our modules ran or should have run.
+    A host is included if it has no incident, and if one of our modules ran or should have run on it.
     """
     told = list(events)
     with_incident = opened(told)

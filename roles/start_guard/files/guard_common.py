@@ -270,7 +270,7 @@ def _header(data: bytes) -> Optional[Dict[str, Any]]:
         return None
     changes, pages = struct.unpack_from(">II", data, 24)
     (valid_for,) = struct.unpack_from(">I", data, 92)
-    # The number of pages is valid only if the SQLite version that wrote it also made the last change to the database.
+    # The number of pages is valid only if the last change to the database also updated this number.
     pages = pages if changes == valid_for else 0
     return {"page_size": page_size, "changes": changes, "pages": pages, "bytes": data.hex()}
 

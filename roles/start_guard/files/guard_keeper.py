@@ -37,7 +37,7 @@ _RECEIVING, _SAVING = 4.0, 8.0
 _LARGEST_HEAD = 1 << 17
 _LARGEST_PART = 9 << 20
 _PARTS = ("database", "wal", "shm")
-# Keep at most this many ends that systemd has confirmed, and at most this many that it has not confirmed.
+# Maximum number of ends to keep of each kind: ends that systemd has confirmed, and unconfirmed ends.
 MOST_ENDS = 200
 _UNCONFIRMED = ".unconfirmed.json"
 # A report is saved at most this long after it was sent, in nanoseconds.

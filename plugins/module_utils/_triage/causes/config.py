@@ -21,7 +21,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# The exit codes that systemd reports if it cannot run a program, and the steps that failed. See systemd.exec(5).
+# If systemd cannot run a program, it reports one of these exit codes. Each code stands for the step
+# that failed. See systemd.exec(5).
 _STEPS = {200: "CHDIR", 203: "EXEC", 209: "STDOUT", 216: "GROUP", 217: "USER", 226: "NAMESPACE"}
 
 _STEP = re.compile(r"code=exited, status=(\d+)/[A-Z]")

@@ -90,7 +90,8 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     key, fault = Key.of(file.key), file.fault()
     outdated = [item for item in (file, served) if item.outdated]
     serving = not facts.process.gone and not ports.silent and ports.unserved in ([], ["https"])
-    # A process that has just started may open the HTTPS port later, but not if the certificate or the key is faulty.
+    # A process that has just started may open the HTTPS port later. If the certificate or the key is faulty, the
+    # process cannot open it.
     fallen_back = serving and bool(ports.unserved) and (bool(fault) or facts.process.age > _START_SECONDS)
     words = facts.errors.signature("tls") if facts.down else []
     if not (outdated or fallen_back or words or (fault and facts.process.gone)):

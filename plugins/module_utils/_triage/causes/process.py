@@ -152,13 +152,14 @@ def _sends(signal: str) -> Sequence[str]:
 
 
 def _gone_without_a_word(facts: Facts) -> Optional[Finding]:
-    """Return a finding if a process that systemd does not manage is gone and its log shows no error, otherwise None."""
+    """Return a finding if a plain process is gone without an error in its log, otherwise None."""
     service, log = facts.service, facts.log
     if service.manager != "process" or not facts.process.gone or facts.errors.exceptions() or facts.errors.last_word():
         return None
     if service.pid_file_exists:
-        # The evidence can rule out that the host went down or that the kernel killed the process. It cannot rule out
-        # that the process exited without a message, because only the parent process receives the exit code.
+        # The evidence can rule out that the host went down or that the kernel killed the process. The process may also
+        # have exited without a message. The evidence cannot rule this out, because only the parent process receives the
+        # exit code.
         ruled_out = _host_stayed_up(facts) + _no_out_of_memory(facts)
         sure = len(ruled_out) == 2
         return Finding(

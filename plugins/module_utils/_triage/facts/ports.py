@@ -110,8 +110,8 @@ class Ports(NamedTuple):
         """The ports that the service uses instead of the main port.
 
         If the service listens on neither configured port, all its ports count. If the service listens on the other
-        configured port, a third port proves nothing, because it could serve any purpose. In this case, only ports with
-        TLS count, because they show that the certificate can be used and that HTTPS is on the wrong port.
+        configured port, only third ports with TLS count. They show that the certificate can be used and that HTTPS is
+        on the wrong port. A third port without TLS proves nothing, because it could serve any purpose.
         """
         ours, configured = self.own_ports, {self.service.https_port, self.service.http_port}
         if self.main_port in ours:

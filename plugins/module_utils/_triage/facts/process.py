@@ -80,7 +80,7 @@ class Process(NamedTuple):
 
     @property
     def signal(self) -> str:
-        """The signal that last ended the main process, or an empty string if there was none or it is unknown."""
+        """The signal that last ended the main process. Empty if no signal ended it, or if the signal is unknown."""
         if self.gone:
             status = self.unit.exit_status or 0
             return SIGNALS.get(status, str(status)) if self.unit.exit_code in ("killed", "dumped") else ""

@@ -839,7 +839,7 @@ def reachable() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_a_file_of_root_that_the_user_cannot_read_is_read(reachable: Path) -> None:
-    """Even if root owns the files because a command was run as root by mistake, the database must be checked."""
+    """If a command was run as root by mistake, root may own the files. The database must still be checked."""
     folder = reachable / "app"
     folder.mkdir()
     path = str(folder / "itsm.db")

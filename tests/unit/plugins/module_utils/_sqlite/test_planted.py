@@ -464,7 +464,7 @@ def test_the_wal_of_another_account_is_not_read_in_place_of_the_users(app, priva
 
 
 def test_a_file_of_root_that_was_renamed_to_a_journal_is_not_copied(app):
-    """In a folder that the user owns, the user can rename files that a command running as root left there."""
+    """A command that runs as root may leave files in the user's folder. The user can then rename these files."""
     crashed(str(app / "itsm.db"))
     (app / "root.env").write_text("SECRET=of-root-alone")
     give_to_user(app)

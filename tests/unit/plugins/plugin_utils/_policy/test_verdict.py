@@ -505,7 +505,7 @@ def test_the_steps_of_a_database_recovery_have_one_order_and_complete_commands(
     for text in (judged.next_step, told):
         places = [text.index(each) for each in ("1. ", f"{COMMAND} --check", "3. ")]
         assert places == sorted(places)
-        # The last step is the command that the check shows, or a command with a method that it shows as possible.
+        # The last step refers to the output of the check: to its command, or to a method that it shows as possible.
         last = text[places[-1] :]
         assert any(each in last for each in ("as its next step", "「次の対応」", "as possible", "可能と表示された"))
         assert ("systemd unit" in text or "systemd のユニット" in text) is (manager == "process")
