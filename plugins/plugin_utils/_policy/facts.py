@@ -93,7 +93,7 @@ class Facts:
 
     @property
     def not_accepted(self) -> Facts:
-        """These facts without accepted damage, and without the findings that this damage explains."""
+        """Return a copy of the facts without the accepted damage and the findings that it explains."""
         accepted = [each["cause"] for each in self.diagnosis if acceptance((each,))]
         rest = [each for each in self.diagnosis if not {each["cause"], each.get("explained_by")} & set(accepted)]
         return dataclasses.replace(self, diagnosis=rest, loss_suspected=False, accepted={})
