@@ -81,7 +81,7 @@ SENTENCES: Dict[str, str] = {
     "doc.timeline_of_run": "Timeline of the run",
     "doc.job_of_run": "AWX job of the run",
     # The chart and the page.
-    "page.picture": "Timeline",
+    "page.picture": "Overview",
     "page.ladder": "The recovery ladder, from the bottom up",
     "page.ladder.not_needed": "not needed",
     "page.ladder.not_climbed": "not reached",
