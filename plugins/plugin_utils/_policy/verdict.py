@@ -378,7 +378,7 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
         situation = "fewer_rows" if which == "data_loss" and fewer else which
         return next_steps.to_database(situation, target=facts.target, manager=facts.manager)
     step = message(f"next_step.{which}", **values.get(which, {}))
-    may_start = not any(each.get("blocks_start") for each in facts.standing)
+    may_start = not facts.in_doubt and not any(each.get("blocks_start") for each in (*facts.standing, *facts.diagnosis))
     looping = which == "not_recovered" and bool(facts.crash_loop.get("looping")) and may_start
     return [step, message("next_step.start_manually")] if looping else [step]
 

@@ -482,6 +482,15 @@ def test_no_remedy_proposes_the_restart_that_a_rung_has_tried() -> None:
     assert lacks == [], "\n".join(lacks)
 
 
+@pytest.mark.parametrize("field", ["findings", "diagnosis"])
+@pytest.mark.parametrize("blocked", [False, True])
+def test_after_too_many_starts_a_person_must_start_the_service(field: str, blocked: bool) -> None:
+    loop = {"looping": True, "restarts": 3, "window": 3600, "fell": False}
+    judged = verdict.judge(dataclasses.replace(DOWN, crash_loop=loop, **{field: [finding(blocks_start=blocked)]}))
+    text = catalogue.of("en").message(judged.messages["next_step"])
+    assert ("start the service manually" in text) is not blocked
+
+
 FEWER_ROWS = message("finding.db_corrupt.fewer", path="/db", tables=["a 3 of 18"]).to_dict()
 TARGET = next_steps.target("node1", ["inventories/my own"])
 COMMAND = "ansible-playbook -i 'inventories/my own' --limit node1 playbooks/database_recover.yml"

@@ -558,6 +558,35 @@ def test_each_rung_names_its_run_if_there_are_several():
     assert told.endswith("   - started pid 3\n")
 
 
+@pytest.mark.parametrize(
+    ("outage", "uncertain", "text"),
+    [
+        (1.0, 31.0, "1.0 s, possibly up to 31 s longer"),
+        (1.0, 0.7, "1.0 s"),
+        (100.0, 1.5, "1 min 40 s"),
+        (1.0, None, "1.0 s"),
+    ],
+)
+def test_a_short_outage_says_how_much_longer_it_may_have_been(outage, uncertain, text):
+    told = incident(outcome="recovered", durations=durations(outage=outage, uncertain=uncertain))
+    assert prose_times.lasted(EN, told) == text
+
+
+@pytest.mark.parametrize(
+    ("module", "status", "label"),
+    [
+        ("sqlite_restore", "ok", "各復旧方法で戻るデータと失われるデータを算出"),
+        ("sqlite_restore", "changed", "データベースを復旧"),
+        ("sqlite_restore", "failed", "データベースの復旧処理"),
+        ("service_hold", "ok", "起動保留の状態を確認"),
+        ("service_hold", "changed", "起動保留を設定または解除"),
+    ],
+)
+def test_a_label_names_what_the_module_did(module, status, label):
+    done = step(module, {"rows_after": {"users": 1}}, status=status)
+    assert prose_steps._name(JA, done) == label
+
+
 def test_a_release_is_named_in_the_list_of_runs():
     told_of = incident(runs=runs("r1", "r2", "r3"), rungs_tried=[rung(held=False, run="r1"), rung(run="r3")])
     told_of.runs[1].released = True
