@@ -779,7 +779,7 @@ def test_a_doubt_does_not_wait_for_an_end_of_an_earlier_boot(config):
     assert not guard.end_is_due(known)
 
 
-def test_a_wal_that_is_deleted_just_after_the_end_is_missed(config):
+def test_a_wal_that_is_deleted_just_after_the_end_is_detected(config):
     """For example, a person runs: systemctl stop itsm; rm itsm.db-wal; systemctl start itsm."""
     samples.closed(config.database)
     assert end(config)
