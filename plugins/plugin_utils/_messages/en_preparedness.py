@@ -115,7 +115,7 @@ SENTENCES: Dict[str, str] = {
     "ready.limits.files": "the service has {used} files and connections open (limit: {limit})",
     "ready.limits.files.do": "Raise LimitNOFILE= in the unit, and find out why so many files are open",
     "ready.limits.memory": "the service uses {used} MiB of memory (limit: {limit} MiB)",
-    "ready.limits.memory.do": "Raise MemoryMax= in the unit, or find out what is using the memory",
+    "ready.limits.memory.do": "Raise MemoryMax= in the unit, or find the cause of the high memory use",
     "ready.limits.unknown": "the service is not running, so its limits are unknown",
     "ready.versions.ok": "{versions}",
     "ready.versions.end": "{program} {version} (end of support: {day})",

@@ -256,9 +256,10 @@ def without_incident(
 
     target: see next_steps.target.
     """
-    if _reported_ready([each for each in map(timeline_steps.step, events) if each]):
+    steps = [each for each in map(timeline_steps.step, events) if each]
+    if _reported_ready(steps):
         return BAD, []
-    tone, lines = _without_incident(words, host, events, check_mode=check_mode, target=target)
+    tone, lines = _without_incident(words, host, events, steps, check_mode=check_mode, target=target)
     return tone, _headed(words, lines, check_mode=check_mode)
 
 
@@ -268,9 +269,14 @@ def _headed(words: Words, lines: List[str], *, check_mode: bool) -> List[str]:
 
 
 def _without_incident(
-    words: Words, host: str, events: Sequence[timeline_events.Event], *, check_mode: bool, target: str
+    words: Words,
+    host: str,
+    events: Sequence[timeline_events.Event],
+    steps: Sequence[incident_model.Step],
+    *,
+    check_mode: bool,
+    target: str,
 ) -> Tuple[str, List[str]]:
-    steps = [each for each in map(timeline_steps.step, events) if each]
     # In check mode, a changed step is only planned.
     changed = [prose_steps.deed(words, each) for each in steps if each.status == "changed" and not check_mode]
     touched = words.say("screen.changed", what=words.listed(changed)) if changed else words.say("screen.unchanged")
