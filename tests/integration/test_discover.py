@@ -130,8 +130,6 @@ def expected(service: Deployed) -> dict[str, Any]:
         "nexus_db_path": "backend/itsm_nexus.db",
         "nexus_https_port": service.https_port,
         "nexus_http_port": service.http_port,
-        "nexus_tls_cert_path": str(service.app / "backend/ssl/server.crt"),
-        "nexus_tls_key_path": str(service.app / "backend/ssl/server.key"),
     }
 
 
@@ -203,6 +201,17 @@ def test_a_service_that_is_down_is_described_by_its_files(running: Deployed) -> 
     assert "QUESTION: The service is not running." in text
     assert "# Source: DATABASE_PATH in config/env/.env.production\nnexus_db_path: backend/itsm_nexus.db\n" in text
     assert "not running" in found.screen
+
+
+def test_a_later_change_of_the_certificate_path_is_not_hidden_by_the_inventory(running: Deployed) -> None:
+    assert running.run("outage_discover").rc == 0
+    text = running.environment_file.read_text(encoding="utf-8")
+    changed = text.replace("/server.crt", "/renewed.crt")
+    assert changed != text
+    running.environment_file.write_text(changed, encoding="utf-8")
+    running.kill()
+    screen = running.run("outage_triage").screen
+    assert "renewed.crt" in screen
 
 
 def test_check_mode_writes_nothing_and_shows_the_text(running: Deployed) -> None:

@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-from drills import RUNBOOK, Drill
+from drills import Drill
 
 
 def test_mismatch_is_reported_and_service_is_not_started(drill: Drill) -> None:
     told = drill.assert_left_alone(cause="config_mismatch", run="recover", to=("project leader", "DBA"))
-    assert "itsm_nexus.db" in told["cause_summary"]
+    assert "itsm_test.db" in told["cause_summary"]
 
 
 def test_no_empty_database_was_created(drill: Drill) -> None:
-    assert not drill.host.file(f"{RUNBOOK.app}/backend/itsm_nexus.db").exists
+    assert not drill.host.file(f"{drill.service.app}/backend/itsm_test.db").exists

@@ -117,6 +117,10 @@ class Environment:
             return message("discovery.source.unit_variable", name=name)
         return message("discovery.source.file_variable", name=name, path=path)
 
+    def is_saved(self, name: str) -> bool:
+        """Return True if a file or the unit contains this variable, so it can be read while the service is down."""
+        return any(source.values.get(name) for source in self._sources if source.kind != PROCESS)
+
     def changed(self) -> List[Tuple[str, str]]:
         """Return (name, file) for each setting whose value in a file differs from the value in the running process."""
         process: Dict[str, str] = {}

@@ -140,6 +140,10 @@ ENGLISH: Dict[str, str] = {
     "discovery.question.unusable": "Which value is correct? The value is not shown, because it contains a template or control characters. Source: {source}",
     # What a person should know.
     "discovery.information.backups": "Backups are in {folders}",
+    "discovery.information.certificate": (
+        "{variable} is not set, because each run reads this path from the service's environment. The path is now {path} "
+        "({source})"
+    ),
     "discovery.information.node_env": "NODE_ENV is {value} ({source})",
     "discovery.information.package": "package.json: {name} {version}",
     "discovery.information.proxy": "{program} may be in front of the service: line {line} of {path} names port {port}",

@@ -306,6 +306,10 @@ def _health(facts: Facts, found: Proposal) -> None:
 
 
 def _certificate(facts: Facts, found: Proposal) -> None:
+    """Propose the paths of the certificate and its key only if the saved environment does not name them.
+
+    All runs read the saved environment, and a variable in the inventory would hide a later change there.
+    """
     if not found.value("nexus_https_port"):
         return
     named = {
@@ -318,7 +322,12 @@ def _certificate(facts: Facts, found: Proposal) -> None:
                 found.ask(variable, message("discovery.question.certificate"))
             continue
         path = os.path.normpath(os.path.join(facts.app_dir, setting.value))
-        found.set(variable, path, setting.source)
+        if facts.environment.is_saved(setting.name):
+            found.inform(
+                message("discovery.information.certificate", variable=variable, path=path, source=setting.source)
+            )
+        else:
+            found.set(variable, path, setting.source)
         if facts.disk is not None and setting.value in facts.disk["missing"]:
             found.ask("", message("discovery.question.missing_file", path=path))
 

@@ -133,6 +133,7 @@ SENTENCES: Dict[str, str] = {
     "discovery.question.unusable": "正しい値は何ですか。値はテンプレートまたは制御文字を含むため、表示しません。出典：{source}",
     # 参考情報
     "discovery.information.backups": "バックアップのフォルダー：{folders}",
+    "discovery.information.certificate": "{variable} は設定しません。このパスは、実行のたびにサービスの環境変数から読み取ります。現在のパス：{path}（{source}）",
     "discovery.information.node_env": "NODE_ENV は {value}（{source}）",
     "discovery.information.package": "package.json：{name} {version}",
     "discovery.information.proxy": "{program} がサービスの前段にある可能性：{path} の {line}行目にポート {port}",

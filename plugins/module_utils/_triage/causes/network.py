@@ -21,10 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 _START_SECONDS = 20.0
 
 # Certificate and private key faults for which there is a message.
-_TLS_FAULTS = (
-    *("missing", "unreadable", "key_missing", "key_unreadable", "key_mismatch"),
-    *("expired", "not_yet_valid"),
-)
+_TLS_FAULTS = ("missing", "unreadable", "key_missing", "key_unreadable", "key_mismatch")
 _OUTDATED = ("expired", "not_yet_valid", "served_expired")
 
 
@@ -107,9 +104,8 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     if reason in _OUTDATED:
         summary = _outdated_summary(outdated, reason=reason)
     else:
-        why = fault if fault in _TLS_FAULTS else "not_loaded" if well else "unusable"
         variant = "would_not" if facts.process.gone else "does_not"
-        summary = message(f"finding.tls_expired.{variant}", reason=message(f"reason.tls.{why}"))
+        summary = message(f"finding.tls_expired.{variant}", reason=_tls_reason(facts, fault=fault, well=well))
     if serving:
         confidence = 0.95 if fault or outdated else 0.6 if well else 0.8
     elif words:
@@ -149,6 +145,15 @@ def _outdated_summary(outdated: Sequence[Validity], *, reason: str) -> Message:
     return message(f"finding.tls_expired.{'expired' if late else 'early'}{newer}", at=str(when))
 
 
+def _tls_reason(facts: Facts, *, fault: str, well: bool) -> Message:
+    """Return why HTTPS is not offered. well: True if the certificate and its private key were checked and are valid."""
+    file, key = facts.certificate, Key.of(facts.certificate.key)
+    if fault not in _TLS_FAULTS:
+        return message("reason.tls.not_loaded" if well else "reason.tls.unusable")
+    path = key.path if fault.startswith("key_") else file.path
+    return message(f"reason.tls.{fault}", path=path or "?")
+
+
 def _tls_evidence(facts: Facts, *, fault: str, fallen_back: bool) -> List[Dict[str, str]]:
     """Return the evidence about the certificate and its private key. fallen_back: True if only HTTP is served."""
     file, key = facts.certificate, Key.of(facts.certificate.key)
@@ -162,7 +167,8 @@ def _tls_evidence(facts: Facts, *, fault: str, fallen_back: bool) -> List[Dict[s
     ]
     if fallen_back:
         evidence.append(says("listening sockets", "HTTP is served, but no process listens on the HTTPS port"))
-    if fault in _TLS_FAULTS and fault not in ("expired", "not_yet_valid"):
+    if fault in _TLS_FAULTS:
         path, error = (key.path, key.error) if fault.startswith("key_") else (file.path, file.error)
-        evidence.append(says(path or "certificate", error or messages.english(message(f"reason.tls.{fault}"))))
+        told = messages.english(_tls_reason(facts, fault=fault, well=False))
+        evidence.append(says(path or "certificate", error or told))
     return evidence

@@ -127,8 +127,6 @@ def test_a_running_unit():
         "nexus_http_port": 8080,
         "nexus_ready_path": "/api/v1/health/ready",
         "nexus_health_path": "/api/v1/health",
-        "nexus_tls_cert_path": f"{APP}/backend/ssl/server.crt",
-        "nexus_tls_key_path": f"{APP}/backend/ssl/server.key",
         "nexus_log_file": "",
         "nexus_stop_timeout": 45,
     }
@@ -235,6 +233,22 @@ def test_a_changed_setting_is_reported_without_its_value():
     assert ("", "changed_since") in asked(environment=known)
     assert values(environment=known)["nexus_http_port"] == 8080
     assert "9999" not in str(proposal(environment=known))
+
+
+def test_a_certificate_in_the_saved_environment_is_not_written_to_the_inventory():
+    """A variable in the inventory would hide a later change to the environment."""
+    told = [each["messages"]["text"] for each in proposal()["information"]]
+    paths = {each["values"]["variable"]: each["values"]["path"] for each in told if each["id"].endswith(".certificate")}
+    expected = {
+        "nexus_tls_cert_path": f"{APP}/backend/ssl/server.crt",
+        "nexus_tls_key_path": f"{APP}/backend/ssl/server.key",
+    }
+    assert paths == expected
+    assert not set(paths) & set(values())
+    # If only the process has the variables, they cannot be read while the service is down.
+    only_process = environment.Environment([environment.Source(environment.PROCESS, "", VALUES)])
+    found = values(environment=only_process)
+    assert {name: found[name] for name in expected} == expected
 
 
 def test_a_port_that_does_not_listen_is_unused():
