@@ -330,6 +330,7 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
                 quoted = _quoted(line.text, pattern)
                 known = signatures.setdefault(name, {"count": 0, "text": quoted, "at": _iso(line.at)})
                 known["count"] += 1
+                known["last_at"] = _iso(line.at)
     if success >= 0 and not lines[success].dated and success == len(lines) - 1:
         served = written_at
     return {

@@ -35,7 +35,9 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
     problems = database.damages
     texts = [item["message"] for item in problems]
     lost = bool(database.data_loss_suspected)
-    words = facts.errors.signature("db_corrupt") if facts.troubled else []
+    # If the database is sound now, log lines from before the running process are about an earlier state of the file.
+    since = facts.process.running_since if database.conclusive and not problems else ""
+    words = facts.errors.signature("db_corrupt", since=since) if facts.troubled else []
     # The rows of a damaged database cannot be compared.
     another, missing = bool(facts.hold.may_be_another), [] if problems else _missing(facts)
     if not problems and not lost and not words and not replaced and not another and not missing:

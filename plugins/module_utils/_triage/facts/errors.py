@@ -39,9 +39,9 @@ class Errors(NamedTuple):
     def _sources(self) -> Tuple[Log, Log]:
         return self.log, self.journal
 
-    def signature(self, name: str) -> List[Dict[str, str]]:
-        """Return the evidence for a known error pattern in the log and the journal."""
-        return self.log.signature(name) + self.journal.signature(name)
+    def signature(self, name: str, *, since: str = "") -> List[Dict[str, str]]:
+        """Return the evidence for a known error pattern in the log and the journal, see Log.signature."""
+        return self.log.signature(name, since=since) + self.journal.signature(name, since=since)
 
     def exceptions(self) -> List[Tuple[str, Mapping[str, Any]]]:
         """Return (source, exception) for fatal exceptions.

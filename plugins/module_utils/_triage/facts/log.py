@@ -29,10 +29,13 @@ class Log(Part):
         """The name of the log for evidence. If several files were read, this text names all of them."""
         return ", ".join(self.paths) or self.path
 
-    def signature(self, name: str) -> List[Dict[str, str]]:
-        """Return the evidence for a known error pattern."""
+    def signature(self, name: str, *, since: str = "") -> List[Dict[str, str]]:
+        """Return the evidence for a known error pattern. Lines without a timestamp count, too.
+
+        since: a time. If the last line with this pattern is older, the result is empty.
+        """
         hit = (self.signatures or {}).get(name)
-        if not hit:
+        if not hit or (hit.get("last_at") or since) < since:
             return []
         times = f"{hit['count']} times, first: " if hit["count"] > 1 else ""
         return [says(self.source, times + hit["text"])]

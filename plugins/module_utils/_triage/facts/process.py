@@ -171,7 +171,12 @@ class Process(NamedTuple):
         return [item for item in stops if item["at"] >= self.unit.started_at]
 
     @property
+    def running_since(self) -> str:
+        """The start time of the service's oldest process, or "" if there is none."""
+        return min((item["started_at"] for item in self.processes), default="")
+
+    @property
     def age(self) -> float:
         """Age of the service's oldest process in seconds, or 0 if there is none."""
-        until, started = self.window.until, [item["started_at"] for item in self.processes]
-        return timestamps.epoch(until) - timestamps.epoch(min(started)) if started and until else 0.0
+        until, started = self.window.until, self.running_since
+        return timestamps.epoch(until) - timestamps.epoch(started) if started and until else 0.0

@@ -1984,3 +1984,20 @@ def test_a_known_bug_of_sqlite_is_noted_if_the_database_is_damaged(bug, found):
     damage = [{"code": "corrupt", "message": "page 3 is damaged", "level": "error"}]
     assert [each.cause for each in evaluate({"database": {"problems": damage, "database": library}})] == found
     assert evaluate({"database": {"database": library}}) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "last_at", "found"),
+    [
+        (FALLEN_BACK, "2026-01-31T23:59:59.000Z", False),  # before the start of the running process
+        (FALLEN_BACK, "2026-02-01T00:00:01.000Z", True),
+        (FALLEN_BACK, None, True),
+        (GONE, "2026-01-31T23:59:59.000Z", True),
+    ],
+)
+def test_old_log_lines_about_damage_do_not_count_if_a_later_process_uses_a_sound_database(state, last_at, found):
+    said = {"log": {"signatures": {"db_corrupt": {"count": 2, "text": "SQLITE_CORRUPT", "last_at": last_at}}}}
+    causes = [each.cause for each in evaluate(state, said)]
+    assert ("db_corrupt" in causes) is found
+    damaged = [each.cause for each in evaluate(state, said, problem("corrupt"))]
+    assert "db_corrupt" in damaged
