@@ -23,11 +23,16 @@ options:
     required: true
   query:
     description:
-      - One SQL statement that returns a number. The statement can refer to O(start) and O(end) as C(:start) and
-        C(:end).
+      - One SQL statement that returns a number. The statement can refer to O(start), O(end) and O(login) as C(:start),
+        C(:end) and C(:login).
       - If empty, the database is not queried.
     type: str
     default: ""
+  login:
+    description: The account that checks whether people can log in. It is not one of the affected users.
+    type: str
+    default: ""
+    version_added: 0.2.0
   user:
     description:
       - The user that the service runs as. If users other than root can change the database's folder, the module reads
@@ -149,6 +154,7 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "query": {"type": "str", "default": ""},
+            "login": {"type": "str", "default": ""},
             "access_log": {"type": "str", "default": ""},
             "access_log_patterns": {"type": "list", "elements": "str", "default": []},
             "app_dir": {"type": "path"},

@@ -43,19 +43,20 @@ def measure(
     start: str,
     end: str,
     time_budget: float,
+    login: str = "",
     user: str = "",
     busy_timeout: float = 1.0,
 ) -> Dict[str, Any]:
     """Return how many users and requests an outage affected between two times, or why a number is unknown.
 
     path: the path of the database, or "". query: one statement that returns the number of users; in this statement,
-    :start and :end are the two times. An empty query is skipped. places: where requests are logged. user: the user that
+    :start and :end are the two times, and :login is the account of the login check. An empty query is skipped. places: where requests are logged. user: the user that
     reads the database. See file_survey.look. Raises ImpactError.
     """
     begun, over = _instant("start", start), _instant("end", end)
     deadline = time.monotonic() + time_budget
     users, why_no_users = _users(
-        path, query, {"start": start, "end": end}, deadline=deadline, user=user, busy_timeout=busy_timeout
+        path, query, {"start": start, "end": end, "login": login}, deadline=deadline, user=user, busy_timeout=busy_timeout
     )
     requests, why_no_requests = _requests(places, begun=begun, over=over, deadline=deadline)
     return {
@@ -77,7 +78,7 @@ def _instant(name: str, text: str) -> float:
 
 
 def _users(
-    path: str, query: str, instants: Dict[str, str], *, deadline: float, user: str, busy_timeout: float
+    path: str, query: str, values: Dict[str, str], *, deadline: float, user: str, busy_timeout: float
 ) -> Tuple[Optional[int], Optional[Message]]:
     if not query.strip() or not path:
         return None, message("reason.impact.no_path") if query.strip() else None
@@ -94,7 +95,7 @@ def _users(
                 connection = way.connect()
                 connection.set_authorizer(_only_reads)
                 with sqlite_reader.interrupted_at(connection, deadline):
-                    row = connection.execute(query, instants).fetchone()
+                    row = connection.execute(query, values).fetchone()
                 value = row[0] if row else None
                 emit({"event": "answer", "users": value if isinstance(value, int) else None})
 

@@ -33,6 +33,8 @@ def database(tmp_path):
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("CREATE TABLE user_activity (user_id INTEGER, created_at TEXT)")
+        connection.execute("CREATE TABLE users (id INTEGER, username TEXT)")
+        connection.execute("INSERT INTO users VALUES (1, 'anna'), (2, 'runbook')")
         rows = [
             (1, "2026-03-02T00:30:00.000Z"),
             (1, "2026-03-02T00:40:00.000Z"),
@@ -62,6 +64,7 @@ def measure(path, **keys):
 def test_the_default_counts_users_active_from_an_hour_before_the_outage_to_its_end(database):
     told = measure(database, query=DEFAULT)
     assert (told["users"], told["users_unknown"]) == (2, None)
+    assert measure(database, query=DEFAULT, login="runbook")["users"] == 1
 
 
 def test_a_live_database_is_queried_and_unchanged(database, tmp_path):
