@@ -220,7 +220,7 @@ SENTENCES: Dict[str, str] = {
     "login.checked": "checked",
     "login.rate_limited": "not checked (rate limit)",
     "login.no_password": "not checked (no password was given)",
-    "login.no_answer": "not checked (the service did not answer)",
+    "login.no_answer": "not checked (the service was not healthy)",
     "login.failed": "failed",
     # Detection and impact.
     "detection.no_probe": "by a run of this playbook; no failed health probe is recorded",

@@ -240,7 +240,7 @@ SENTENCES: Dict[str, str] = {
     "login.checked": "確認済み",
     "login.rate_limited": "未確認（レート制限）",
     "login.no_password": "未確認（パスワードの指定なし）",
-    "login.no_answer": "未確認（サービスが応答せず）",
+    "login.no_answer": "未確認（サービスが正常ではなかったため）",
     "login.failed": "失敗",
     # 検知と影響
     "detection.no_probe": "Playbook の実行により検知（失敗したヘルスチェックの記録なし）",

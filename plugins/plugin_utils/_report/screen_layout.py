@@ -24,8 +24,8 @@ _CUT = " ..."
 _WHOLE = ("next", "methods", "options", "data_loss", "rows", "seeded", "settings", "postmortem")
 # The order of shortening. Fields with a higher number are shortened first. The number of all other fields is 0.
 _ORDER = {"kept": 1, "escalation": -1, "why": -1, "cause": -2}
-# The smallest number of lines of a field. In a cause, a long path can fill the second line.
-_LEAST = {"cause": 3}
+# The smallest number of lines of a field. In a cause or a reason, a long path can fill the second line.
+_LEAST = {"cause": 3, "why": 3}
 # This field is left out before the fields with a negative number in _ORDER are shortened.
 _DISPENSABLE = "severity"
 LABEL = 14
