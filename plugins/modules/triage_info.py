@@ -247,13 +247,14 @@ facts:
       type: dict
     log:
       description: >-
-        C(paths) lists the log files. C(path), C(size) and C(written_at) describe the newest one. The other keys are
-        C(lines) (only the last O(log_lines) lines), C(exceptions), C(signatures) by name (each with C(count), C(text), and
-        the times C(at) and C(last_at) of the first and the last line) and C(last_success_at). C(exceptions) and
-        C(signatures) may also come from earlier lines. An exception has C(message), C(stack), C(fatal), C(last),
-        C(place) (C(file), C(line)), and C(times) (the number of occurrences in the log). C(at) is the time of its line or of the line before. C(logged_by) is the latest time at
-        which it could have been logged. C(compiling) is true if Node was parsing a file. C(changed_at) is the time when
-        its file was last changed. C(parses) is true if Node can parse that file now.
+        C(paths) lists the log files. C(path), C(size) and C(written_at) describe the newest one. The other keys
+        are C(lines) (only the last O(log_lines) lines), C(exceptions), C(signatures) by name (each with
+        C(count), C(text), and the times C(at) and C(last_at) of the first and the last line) and
+        C(last_success_at). C(exceptions) and C(signatures) may also come from earlier lines. An exception has
+        C(message), C(stack), C(fatal), C(last), C(place) (C(file), C(line)), and C(times) (the number of
+        occurrences in the log). C(at) is the time of its line or of the line before. C(logged_by) is the latest
+        time at which it could have been logged. C(compiling) is true if Node was parsing a file. C(changed_at)
+        is the time when its file was last changed. C(parses) is true if Node can parse that file now.
       type: dict
     journal:
       description: >-

@@ -50,13 +50,18 @@ def measure(
     """Return how many users and requests an outage affected between two times, or why a number is unknown.
 
     path: the path of the database, or "". query: one statement that returns the number of users; in this statement,
-    :start and :end are the two times, and :login is the account of the login check. An empty query is skipped. places: where requests are logged. user: the user that
-    reads the database. See file_survey.look. Raises ImpactError.
+    :start and :end are the two times, and :login is the account of the login check. An empty query is skipped. places:
+    where requests are logged. user: the user that reads the database. See file_survey.look. Raises ImpactError.
     """
     begun, over = _instant("start", start), _instant("end", end)
     deadline = time.monotonic() + time_budget
     users, why_no_users = _users(
-        path, query, {"start": start, "end": end, "login": login}, deadline=deadline, user=user, busy_timeout=busy_timeout
+        path,
+        query,
+        {"start": start, "end": end, "login": login},
+        deadline=deadline,
+        user=user,
+        busy_timeout=busy_timeout,
     )
     requests, why_no_requests = _requests(places, begun=begun, over=over, deadline=deadline)
     return {

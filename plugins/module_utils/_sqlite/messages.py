@@ -224,6 +224,7 @@ ENGLISH: Dict[str, str] = {
     "reason.loss.everything": "Everything",
     "reason.loss.everything_counted": "Everything, including the {rows} counted rows in {tables} tables",
     "reason.loss.rows": "{rows} rows: {tables}",
+    "reason.loss.rows_at_least": "at least {rows} rows: {tables}",
     "reason.loss.table": "{table} {rows} of {before}",
     "reason.loss.unread": "an unknown number of rows ({why})",
     "reason.loss.uncounted": "an unknown number of rows in {tables}, because the damaged database does not show how many rows there were",

@@ -398,7 +398,11 @@ def _losses(case: Case, way: Way) -> List[Message]:
             message("reason.loss.table", table=table, rows=rows, before=case.rows[table])
             for table, rows in way.lost.items()
         ]
-        parts.append(message("reason.loss.rows", rows=sum(way.lost.values()), tables=tables))
+        incomplete = bool(case.unread or case.uncounted or case.schema_unreadable)
+        rows = sum(way.lost.values())
+        parts.append(
+            message("reason.loss.rows_at_least" if incomplete else "reason.loss.rows", rows=rows, tables=tables)
+        )
     if case.unread:
         parts.append(message("reason.loss.unread", why=case.unread))
     unknown = [table for table in case.uncounted if table not in way.lost]

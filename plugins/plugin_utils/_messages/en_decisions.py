@@ -62,6 +62,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.halted": "Fix the problem that stopped the recovery ({halted}), then run the playbook again",
     "next_step.helpless": "Read the evidence. The steps that were tried did not help, and repeating them will not help either",
     "next_step.not_recovered": "Fix the cause ({remedy:;}), then run the playbook again",
+    "next_step.command": "The command is:\n{command}",
     "next_step.start_manually": (
         "This playbook has started the service too often, and will not start it again for up to an hour. If the cause "
         "is fixed, start the service manually first"

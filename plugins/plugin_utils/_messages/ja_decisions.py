@@ -49,6 +49,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.halted": "復旧が中止された原因（{halted}）に対処してから、Playbook を再度実行する",
     "next_step.helpless": "証拠を確認する。実施した手順では復旧しておらず、繰り返しても復旧しない",
     "next_step.not_recovered": "原因に対処し（{remedy:;}）、その後 Playbook を再度実行する",
+    "next_step.command": "コマンド：\n{command}",
     "next_step.start_manually": "この Playbook による起動回数が上限に達したため、1時間以内は再び起動しない。原因を解消した場合は、先にサービスを手動で起動する",
     "next_step.degraded": "原因に対処する（{remedy:;}）。その間もサービスは稼働を続ける。Playbook を再度実行すると、問題が解消したかを確認できる",
     "next_step.accepted.running": (

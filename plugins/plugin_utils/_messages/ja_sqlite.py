@@ -178,6 +178,7 @@ SENTENCES: Dict[str, str] = {
     "reason.loss.everything": "すべて",
     "reason.loss.everything_counted": "すべて（集計できた{tables}テーブルの{rows}行を含む）",
     "reason.loss.rows": "{rows}行（{tables}）",
+    "reason.loss.rows_at_least": "少なくとも{rows}行（{tables}）",
     "reason.loss.table": "{table} は{before}行中{rows}行",
     "reason.loss.unread": "行数不明（{why}）",
     "reason.loss.uncounted": "行数不明（破損したデータベースから元の行数が分からないテーブル：{tables}）",

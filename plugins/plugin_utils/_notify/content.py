@@ -18,9 +18,21 @@ SHAPES = ("mattermost", "slack", "teams")
 _TEAMS_TEXT, _MATTERMOST_TEXT = 6000, 16000
 
 
+# The fact with several lines. Each command is on a line of its own, and a part of a command would be useless.
+_LINES, _MOST_TEXT = "next_step", 4000
+
+
 def facts(values: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return a message's facts, ready to send: every string is one short line, with credentials masked."""
-    return {name: _fit(value) for name, value in values.items()}
+    """Return a message's facts, ready to send: with credentials masked, and each string on one short line.
+
+    Only next_step keeps its line breaks, and has up to _MOST_TEXT characters.
+    """
+    fitted = {name: _fit(value) for name, value in values.items()}
+    if isinstance(values.get(_LINES), str):
+        fitted[_LINES] = "\n".join(
+            " ".join(line.split()) for line in kinds.text(values[_LINES], limit=_MOST_TEXT).splitlines()
+        )
+    return fitted
 
 
 def _fit(value: Any) -> Any:

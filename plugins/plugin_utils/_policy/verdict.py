@@ -58,6 +58,8 @@ NEXT_STEPS = (
 _LIKELY = 0.5
 # The next steps that lead to database_recover.yml.
 _TO_DATABASE = ("data_loss", "data_in_doubt", "degraded_database")
+# The next steps that end with another run of the playbook.
+_AGAIN = ("not_recovered", "halted", "login_failed", "degraded", "would_recover")
 # The finding about a sound database with far fewer rows than before. A person must decide whether the rows were deleted
 # on purpose.
 _FEWER_ROWS = "finding.db_corrupt.fewer"
@@ -371,8 +373,9 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
         DEGRADED: {"remedy": remedy or [message("remedy.see_evidence")]},
         "warning": {"summary": list(messages_of(facts.finding, "summary"))},
     }
+    again = message("next_step.command", command=next_steps.command("outage_recover.yml", facts.target))
     if which == "unreachable":
-        return [unreachable.reach(facts.lost)]
+        return [unreachable.reach(facts.lost), again]
     if which in _TO_DATABASE:
         fewer = [each.id for each in messages_of(facts.finding, "summary")] == [_FEWER_ROWS]
         situation = "fewer_rows" if which == "data_loss" and fewer else which
@@ -380,7 +383,7 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
     step = message(f"next_step.{which}", **values.get(which, {}))
     may_start = not facts.in_doubt and not any(each.get("blocks_start") for each in (*facts.standing, *facts.diagnosis))
     looping = which == "not_recovered" and bool(facts.crash_loop.get("looping")) and may_start
-    return [step, message("next_step.start_manually")] if looping else [step]
+    return [step, *([message("next_step.start_manually")] if looping else []), *([again] if which in _AGAIN else [])]
 
 
 def _remedy(facts: Facts) -> List[Message]:

@@ -28,6 +28,13 @@ def test_facts_are_one_line_each_without_secrets():
     assert len(notification_content.facts({"cause": "x" * 10_000})["cause"]) == 600
 
 
+def test_the_next_step_keeps_its_commands_on_their_own_lines():
+    told = "Do this:\nansible-playbook x.yml -e PASSWORD=hunter2hunter2\r\n\x1b[31mThen " + "x" * 700
+    sent = notification_content.facts({"next_step": told})["next_step"]
+    assert sent == "Do this:\nansible-playbook x.yml -e PASSWORD=[redacted]\nThen " + "x" * 700
+    assert len(notification_content.facts({"next_step": "x" * 10_000})["next_step"]) == 4000
+
+
 HOSTILE = "<!channel> <https://evil.example|click> *bold* @all ```\n# heading & [link](https://evil.example)"
 
 

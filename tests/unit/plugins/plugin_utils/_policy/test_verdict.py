@@ -400,7 +400,7 @@ AFTER_RELEASE = [
         "it answers, and has another problem",
         [ACCEPTED, finding("disk_filling")],
         DEGRADED,
-        ["Fix the cause (Mend disk_filling). Meanwhile", f"On {AT}, a person accepted the damage to the database"],
+        ["Fix the cause (Mend disk_filling). Meanwhile", "The command is:", f"On {AT}, a person accepted the damage"],
     ),
     ("it was not started yet", [ACCEPTED, EXPLAINED], {}, [f"On {AT}, a person accepted the damage to the database"]),
     ("it does not start", [ACCEPTED, EXPLAINED], {"tried": [tried()]}, ["The service does not work with the damage"]),
@@ -408,7 +408,11 @@ AFTER_RELEASE = [
         "it does not start for another reason",
         [ACCEPTED, finding("port_conflict")],
         {"tried": [tried()]},
-        ["Fix the cause (Mend port_conflict), then", f"On {AT}, a person accepted"],
+        [
+            "Fix the cause (Mend port_conflict), then",
+            "The command is:\nansible-playbook -i x",
+            f"On {AT}, a person accepted",
+        ],
     ),
     ("it is back", [ACCEPTED], {"tried": [tried(held=True)]}, ["The service keeps running with the damage"]),
     (
@@ -608,7 +612,7 @@ def test_each_text_of_a_verdict_has_its_messages() -> None:
     lost = message("reason.unreached", why="no route").to_dict()
     judged = verdict.of_run(seen(lost="the host cannot be reached: no route", lost_message=lost))
     assert judged["messages"]["error"] == [lost]
-    assert judged["messages"]["next_step"] == [{"id": "next_step.reach.other", "values": {}}]
+    assert [each["id"] for each in judged["messages"]["next_step"]] == ["next_step.reach.other", "next_step.command"]
 
 
 def test_a_step_that_ended_the_ladder_hands_on_its_reason_as_messages() -> None:
