@@ -10,7 +10,6 @@ _triage/messages.py. Code may compare IDs, but must never search the text of a m
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
@@ -27,12 +26,27 @@ ENGLISH: Mapping[str, str] = {QUOTED: "{text}", LABEL: "{name}: {text}", UNKNOWN
 Value = Union[str, int, float, "Message", Sequence[Union[str, "Message"]]]
 
 
-@dataclasses.dataclass(frozen=True)
 class Message:
     """An ID in the catalogue, and the values for its template. A value can be a list of messages, such as reasons."""
 
-    id: str
-    values: Mapping[str, Value] = dataclasses.field(default_factory=dict)
+    __slots__ = ("id", "values")
+
+    def __init__(self, id: str, values: Optional[Mapping[str, Value]] = None) -> None:
+        """Store the ID and the values. The default is no values."""
+        self.id = id
+        self.values: Mapping[str, Value] = {} if values is None else values
+
+    def __eq__(self, other: object) -> bool:
+        """Return True if the other message has the same ID and the same values."""
+        if not isinstance(other, Message):
+            return NotImplemented
+        return self.id == other.id and self.values == other.values
+
+    __hash__ = None  # type: ignore[assignment]  # the values are usually a dictionary
+
+    def __repr__(self) -> str:
+        """Return the message as Python code."""
+        return f"Message(id={self.id!r}, values={self.values!r})"
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the message as plain data, with the keys id and values."""

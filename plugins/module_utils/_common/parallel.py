@@ -12,7 +12,6 @@ failing disk), only its result is lost.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import selectors
@@ -40,14 +39,16 @@ class Answer(NamedTuple):
         return round(self.seconds, 3) if self.error is None else self.error
 
 
-@dataclasses.dataclass
 class _Child:
-    name: str
-    pid: int
-    pipe: int
-    started: float
-    until: float
-    data: bytearray = dataclasses.field(default_factory=bytearray)
+    __slots__ = ("data", "name", "pid", "pipe", "started", "until")
+
+    def __init__(self, *, name: str, pid: int, pipe: int, started: float, until: float) -> None:
+        self.name = name
+        self.pid = pid
+        self.pipe = pipe
+        self.started = started
+        self.until = until
+        self.data = bytearray()
 
 
 def _answer_and_exit(question: Callable[[], Any], pipe: int) -> NoReturn:

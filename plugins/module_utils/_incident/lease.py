@@ -20,7 +20,6 @@ with the kernel's clock since boot, so a change to the wall clock neither ends n
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import fcntl
 import hashlib
@@ -113,15 +112,19 @@ def _decode(data: bytes) -> Dict[str, Any]:
 _at_work: Dict[str, int] = {}
 
 
-@dataclasses.dataclass
 class Seat:
-    """The lease for one state folder. Take, renew or release the lease only within locked()."""
+    """The lease for one state folder. Take, renew or release the lease only within locked().
 
-    state_dir: str
-    clock: Clock = dataclasses.field(default_factory=Clock)
-    # The in-memory folder; by default the folder of this account.
-    memory: Optional[str] = None
-    warnings: List[str] = dataclasses.field(default_factory=list)
+    memory: the in-memory folder, or None for the folder of this account.
+    """
+
+    __slots__ = ("clock", "memory", "state_dir", "warnings")
+
+    def __init__(self, *, state_dir: str, clock: Optional[Clock] = None, memory: Optional[str] = None) -> None:
+        self.state_dir = state_dir
+        self.clock = clock or Clock()
+        self.memory = memory
+        self.warnings: List[str] = []
 
     @property
     def folder(self) -> str:

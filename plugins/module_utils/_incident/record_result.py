@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
@@ -70,20 +69,34 @@ def _result_of(attempt: Mapping[str, Any]) -> str:
     return {None: "under way", True: "succeeded"}.get(attempt.get("held"), "failed")
 
 
-@dataclasses.dataclass
 class Call:
-    """One call of the incident module: the calling run and its arguments."""
+    """One call of the incident module: the calling run and its arguments.
 
-    state: str
-    run: str
-    step: str
-    lease: float
-    update: Update
-    window: float
-    restart_limit: int
-    maintenance: Optional[Dict[str, str]]
-    # Number of seconds for which the call has waited for another run.
-    waited: float = 0.0
+    waited: the number of seconds for which the call has waited for another run.
+    """
+
+    __slots__ = ("lease", "maintenance", "restart_limit", "run", "state", "step", "update", "waited", "window")
+
+    def __init__(  # noqa: PLR0917 in the order of the fields
+        self,
+        state: str,
+        run: str,
+        step: str,
+        lease: float,
+        update: Update,
+        window: float,
+        restart_limit: int,
+        maintenance: Optional[Dict[str, str]],
+    ) -> None:
+        self.state = state
+        self.run = run
+        self.step = step
+        self.lease = lease
+        self.update = update
+        self.window = window
+        self.restart_limit = restart_limit
+        self.maintenance = maintenance
+        self.waited = 0.0
 
 
 def result(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import json
 import math
 import os
@@ -173,18 +172,22 @@ _CURRENT = "incident.json"
 _HISTORY = "incidents"
 
 
-@dataclasses.dataclass
 class Store:
-    """The records in one state folder. If `writing` is False, no file is changed."""
+    """The records in one state folder. If `writing` is False, no file is changed.
 
-    # The state folder, and the folder that is used for records while the state folder is not writable.
-    home: str
-    spare: str
-    clock: host_lease.Clock
-    writing: bool
-    warnings: List[str] = dataclasses.field(default_factory=list)
-    # The spare folder if the open record was written there, otherwise None.
-    in_memory: Optional[str] = None
+    home, spare: the state folder, and the folder that is used for records while the state folder is not writable.
+    in_memory: the spare folder if the open record was written there, otherwise None.
+    """
+
+    __slots__ = ("clock", "home", "in_memory", "spare", "warnings", "writing")
+
+    def __init__(self, *, home: str, spare: str, clock: host_lease.Clock, writing: bool) -> None:
+        self.home = home
+        self.spare = spare
+        self.clock = clock
+        self.writing = writing
+        self.warnings: List[str] = []
+        self.in_memory: Optional[str] = None
 
     def _read(self, path: str) -> Optional[Dict[str, Any]]:
         """Return the record in a file. If the record is damaged, rename the file and return None."""

@@ -12,7 +12,6 @@ this user.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import json
 import os
@@ -161,7 +160,7 @@ def collect(settings: Settings, *, run: commands.Runner = commands.run) -> Dict[
 def _of_service(settings: Settings, done: _Collection, question: Question, *, database: str) -> None:
     """Collect the facts about the files of the service."""
     unit = Known(unit=done.of("unit"), database_path=database)
-    question = dataclasses.replace(question, known=unit)
+    question = question._replace(known=unit)
     done.ask(
         {
             "environment": functools.partial(_of_triage, collect_service.environment, question),
@@ -171,10 +170,8 @@ def _of_service(settings: Settings, done: _Collection, question: Question, *, da
         },
         timeout=settings.timeout,
     )
-    known = dataclasses.replace(
-        unit, environment=done.of("environment"), processes=done.of("process").get("processes", [])
-    )
-    question = dataclasses.replace(question, known=known)
+    known = unit._replace(environment=done.of("environment"), processes=done.of("process").get("processes", []))
+    question = question._replace(known=known)
     done.ask(
         {
             "certificate": functools.partial(_of_triage, collect_certificate.certificate, question),

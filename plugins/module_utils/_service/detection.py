@@ -9,7 +9,6 @@ In each function, the `values` argument contains the parameters of the health_pr
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set
@@ -96,7 +95,7 @@ def ask_health(values: Values, checked: Optional[Dict[str, Any]]) -> Dict[str, A
     """
     service, targets = _service(values, checked), targets_of(values["endpoints"], checked)
     refused = checked is not None and bool(checked["problems"])
-    plan = {field.name: values[field.name] for field in dataclasses.fields(Plan) if field.name in values}
+    plan = {name: values[name] for name in Plan.__slots__ if name in values}
     found: Dict[str, Any] = service_health.ask(
         service,
         targets,

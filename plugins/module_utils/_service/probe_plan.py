@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 import os
 import urllib.parse
@@ -71,21 +70,48 @@ def login_of(given: Optional[Mapping[str, Any]]) -> Optional[Login]:
     return Login(target=target, username=given["username"], password=given["password"])
 
 
-@dataclasses.dataclass(frozen=True)
 class Plan:
-    """Limits for a health check. Times are in seconds. interval: time between the starts of two probes."""
+    """Limits for a health check. Times are in seconds. interval: time between the starts of two probes.
 
-    mode: str = "watch"
-    ok_statuses: Sequence[str] = ("ok",)
-    timeout: float = 5.0
-    interval: float = 1.0
-    warning_after: int = 3
-    critical_after: int = 5
-    deadline: float = 60.0
-    count: int = 6
-    # True if only the caller is allowed to start the service. In this case, the check does not wait for systemd to
-    # restart it.
-    sole_starter: bool = False
+    sole_starter: True if only the caller is allowed to start the service. In this case, the check does not wait for
+    systemd to restart it.
+    """
+
+    # A named tuple cannot have a field with the name count.
+    __slots__ = (
+        "count",
+        "critical_after",
+        "deadline",
+        "interval",
+        "mode",
+        "ok_statuses",
+        "sole_starter",
+        "timeout",
+        "warning_after",
+    )
+
+    def __init__(
+        self,
+        *,
+        mode: str = "watch",
+        ok_statuses: Sequence[str] = ("ok",),
+        timeout: float = 5.0,
+        interval: float = 1.0,
+        warning_after: int = 3,
+        critical_after: int = 5,
+        deadline: float = 60.0,
+        count: int = 6,
+        sole_starter: bool = False,
+    ) -> None:
+        self.mode = mode
+        self.ok_statuses = ok_statuses
+        self.timeout = timeout
+        self.interval = interval
+        self.warning_after = warning_after
+        self.critical_after = critical_after
+        self.deadline = deadline
+        self.count = count
+        self.sole_starter = sole_starter
 
 
 def _check_target(target: Target, *, parameter: str) -> None:

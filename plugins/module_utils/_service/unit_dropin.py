@@ -12,13 +12,13 @@ unit's files. After each change, this code checks that systemd uses the settings
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import os
 import re
 import shutil
 import time
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from types import MappingProxyType
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
@@ -45,15 +45,14 @@ class UnitDropinError(ServiceError):
     """A parameter is invalid, systemd does not answer, or the drop-in has no effect."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Dropin:
+class Dropin(NamedTuple):
     """The settings to apply to the unit. Each field contains the parameter of the same name."""
 
     unit: str
     name: str
     memory_max: int = 0
     max_old_space_size: int = 0
-    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    environment: Mapping[str, str] = MappingProxyType({})
     until: str = ""
 
     @property
@@ -149,8 +148,7 @@ def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) 
         found = re.search(pattern, before.get(path, ""))
         return int(found.group(1)) if found else 0
 
-    return dataclasses.replace(
-        dropin,
+    return dropin._replace(
         memory_max=dropin.memory_max or given(r"(?m)^MemoryMax=(\d+)$", paths.conf),
         max_old_space_size=dropin.max_old_space_size
         or given(r'(?m)^NODE_OPTIONS=.*--max-old-space-size=(\d+)"$', paths.variables),

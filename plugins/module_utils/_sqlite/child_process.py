@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import dataclasses
 import json
 import os
 import resource
@@ -106,17 +105,19 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
-@dataclasses.dataclass
 class _Child:
     """A reading process and its messages so far."""
 
-    pid: int
-    pipe: int
-    said: bytearray = dataclasses.field(default_factory=bytearray)
-    ended: bool = False
-    said_too_much: bool = False
-    timeout: bool = False
-    status: int = 0
+    __slots__ = ("ended", "pid", "pipe", "said", "said_too_much", "status", "timeout")
+
+    def __init__(self, *, pid: int, pipe: int) -> None:
+        self.pid = pid
+        self.pipe = pipe
+        self.said = bytearray()
+        self.ended = False
+        self.said_too_much = False
+        self.timeout = False
+        self.status = 0
 
     def messages(self) -> List[Message]:
         """Return the messages of the child. The last one is {"event": "end", ...}."""

@@ -12,7 +12,6 @@ one. Therefore, the sizes, types and headers of the files are checked first. For
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import stat
 import struct
@@ -152,24 +151,38 @@ class Header(NamedTuple):
         return self.read_version == 2
 
 
-@dataclasses.dataclass
 class Look:
     """Everything that is known about the files of a database before SQLite opens it.
 
     backfilled: number of WAL frames that are already in the database. acknowledged: number of WAL frames whose
-    transactions were acknowledged, or None if the index does not show this.
+    transactions were acknowledged, or None if the index does not show this. rights: the account (uid, gid) that opens
+    the files, or None.
     """
 
-    given: str
-    path: str
-    files: Dict[str, FileFacts] = dataclasses.field(default_factory=dict)
-    header: Optional[Header] = None
-    wal: sqlite_wal.Wal = dataclasses.field(default_factory=sqlite_wal.Wal)
-    backfilled: int = 0
-    acknowledged: Optional[int] = None
-    hot_journal: bool = False
-    problems: List[Problem] = dataclasses.field(default_factory=list)
-    rights: safe_open.Rights = None  # the account (uid, gid) that opens the files, or None
+    __slots__ = (
+        "acknowledged",
+        "backfilled",
+        "files",
+        "given",
+        "header",
+        "hot_journal",
+        "path",
+        "problems",
+        "rights",
+        "wal",
+    )
+
+    def __init__(self, *, given: str, path: str, rights: safe_open.Rights = None) -> None:
+        self.given = given
+        self.path = path
+        self.files: Dict[str, FileFacts] = {}
+        self.header: Optional[Header] = None
+        self.wal = sqlite_wal.Wal()
+        self.backfilled = 0
+        self.acknowledged: Optional[int] = None
+        self.hot_journal = False
+        self.problems: List[Problem] = []
+        self.rights = rights
 
     @property
     def openable(self) -> bool:

@@ -12,7 +12,6 @@ show the roles of the processes. Lock bytes in the -shm file: "WAL-mode File For
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import os
 import struct
@@ -37,14 +36,16 @@ WRITE_LOCKS = (("-shm", 120, 1), ("", _PENDING, 2 + _SHARED_SIZE))
 HIDDEN = "hidden: a process in another PID namespace"
 
 
-@dataclasses.dataclass
 class Holder:
     """A process that has one of the database's files open. For a process in another PID namespace, pid is 0."""
 
-    pid: int
-    command: str
-    role: str = "open"
-    files: List[str] = dataclasses.field(default_factory=list)
+    __slots__ = ("command", "files", "pid", "role")
+
+    def __init__(self, *, pid: int, command: str, role: str = "open", files: Optional[List[str]] = None) -> None:
+        self.pid = pid
+        self.command = command
+        self.role = role
+        self.files: List[str] = [] if files is None else files
 
     def as_dict(self) -> Dict[str, Any]:
         """Return the holder in the format of the modules' results."""

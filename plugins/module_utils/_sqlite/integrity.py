@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import sqlite3
 import struct
@@ -42,19 +41,23 @@ _NO_SIGN_OF_DAMAGE = (
 SKIPPED = "skipped: time budget"
 
 
-@dataclasses.dataclass
 class Examination:
-    """The results from the reading process. steady: False if the files changed during the read."""
+    """The results from the reading process. steady: False if the files changed during the read.
 
-    basics: Dict[str, Any] = dataclasses.field(default_factory=dict)
-    checks: Dict[str, str] = dataclasses.field(default_factory=dict)
-    row_counts: Dict[str, int] = dataclasses.field(default_factory=dict)
-    # By table: the number of rows that were seeded, and the statement that removes them.
-    seeded: Dict[str, Dict[str, Any]] = dataclasses.field(default_factory=dict)
-    # Seconds since the epoch.
-    first_migration: Optional[float] = None
-    problems: List[Problem] = dataclasses.field(default_factory=list)
-    steady: bool = True
+    seeded: by table, the number of rows that were seeded, and the statement that removes them. first_migration: in
+    seconds since the epoch.
+    """
+
+    __slots__ = ("basics", "checks", "first_migration", "problems", "row_counts", "seeded", "steady")
+
+    def __init__(self, *, steady: bool = True) -> None:
+        self.basics: Dict[str, Any] = {}
+        self.checks: Dict[str, str] = {}
+        self.row_counts: Dict[str, int] = {}
+        self.seeded: Dict[str, Dict[str, Any]] = {}
+        self.first_migration: Optional[float] = None
+        self.problems: List[Problem] = []
+        self.steady = steady
 
 
 def examine(

@@ -11,12 +11,12 @@ Formats: "WAL-mode File Format" (https://www.sqlite.org/walformat.html) and sect
 from __future__ import annotations
 
 import array
-import dataclasses
 import os
 import struct
 import sys
 import time
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from types import MappingProxyType
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 HEADER_SIZE = 32
 FRAME_HEADER_SIZE = 24
@@ -29,8 +29,7 @@ _BLOCK = 2 << 20  # size in bytes of a block of frames whose checksums are compu
 _PAIRS = 20
 
 
-@dataclasses.dataclass(frozen=True)
-class Wal:
+class Wal(NamedTuple):
     """The content of a -wal file.
 
     frames_valid: number of frames at the beginning that SQLite accepts, because their salts and checksums are correct.
@@ -55,7 +54,7 @@ class Wal:
     frames_lost: int = 0
     commits_lost: int = 0
     database_pages: int = 0
-    last_frame_of_page: Dict[int, int] = dataclasses.field(default_factory=dict)
+    last_frame_of_page: Mapping[int, int] = MappingProxyType({})
     first_page_one: bytes = b""
     page_one: bytes = b""
     torn: bool = False

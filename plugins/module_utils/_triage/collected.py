@@ -6,20 +6,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Dict, List, Mapping, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel
 
 
-@dataclasses.dataclass
 class Pass:
     """The results that a pass has collected so far."""
 
-    facts: Dict[str, Any] = dataclasses.field(default_factory=dict)
-    reports: Dict[str, Any] = dataclasses.field(default_factory=dict)
-    evidence: List[Dict[str, Any]] = dataclasses.field(default_factory=list)
-    secrets: Set[str] = dataclasses.field(default_factory=set)
+    __slots__ = ("evidence", "facts", "reports", "secrets")
+
+    def __init__(self) -> None:
+        self.facts: Dict[str, Any] = {}
+        self.reports: Dict[str, Any] = {}
+        self.evidence: List[Dict[str, Any]] = []
+        self.secrets: Set[str] = set()
 
     def take(self, answers: Mapping[str, parallel.Answer]) -> None:
         for name, part in answers.items():

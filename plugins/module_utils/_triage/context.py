@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fnmatch
 import os
 import pwd
 import re
 import time
+from types import MappingProxyType
 from typing import Any, Collection, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, redact, safe_open, timestamps
@@ -64,8 +64,7 @@ class Service(NamedTuple):
         return same or any(fnmatch.fnmatchcase(os.path.realpath(path), pattern) for pattern in patterns)
 
 
-@dataclasses.dataclass(frozen=True)
-class Known:
+class Known(NamedTuple):
     """The results of earlier parts. If a part could not be collected, its result is empty.
 
     unit, environment: the facts from these parts. processes: the processes that the "process" part found.
@@ -73,16 +72,15 @@ class Known:
     values to redact.
     """
 
-    unit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    unit: Mapping[str, Any] = MappingProxyType({})
+    environment: Mapping[str, Any] = MappingProxyType({})
     processes: Sequence[Mapping[str, Any]] = ()
     database_path: str = ""
     app_dir_answers: bool = True
     secrets: Collection[str] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """The input for a part: the service, the start of the window, the time limit, the results of earlier parts."""
 
     service: Service
@@ -98,15 +96,16 @@ class Question:
     # True if the host is compared with the manifest of the last healthy run.
     compare: bool = True
     known: Known = Known()
-    # Start of this part, and deadline for the whole pass (time.monotonic).
-    asked_at: float = dataclasses.field(default_factory=time.monotonic)
+    # Start of this part (None if it has not started), and deadline for the whole pass (time.monotonic).
+    asked_at: Optional[float] = None
     until: float = float("inf")
 
     @property
     def left(self) -> float:
         """Time left for this part, in seconds."""
         now = time.monotonic()
-        return max(0.05, min(self.budget - (now - self.asked_at), self.until - now))
+        begun = now if self.asked_at is None else self.asked_at
+        return max(0.05, min(self.budget - (now - begun), self.until - now))
 
     @property
     def patience(self) -> float:
@@ -120,7 +119,7 @@ class Question:
 
     def begun_with(self, budget: float) -> Question:
         """Return a copy of the question with a time limit of `budget` seconds from now."""
-        return dataclasses.replace(self, budget=budget, asked_at=time.monotonic())
+        return self._replace(budget=budget, asked_at=time.monotonic())
 
     def command(self, argv: Sequence[str], **_ignored: Any) -> commands.Completed:
         """Run a command within the time left for this part."""

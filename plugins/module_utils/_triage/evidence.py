@@ -14,7 +14,6 @@ example the damaged database of a recovery) are kept.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import json
@@ -238,8 +237,7 @@ def _remove(top: str) -> None:
             os.rmdir(folder)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Bundle:
+class _Bundle(NamedTuple):
     """The content of a bundle, and the settings for writing it.
 
     spared: incidents whose evidence is not pruned, or None to prune nothing. reasons: why earlier folders could not be
@@ -253,7 +251,7 @@ class _Bundle:
     keep: Keep
     spared: Optional[Sequence[str]]
     dry_run: bool
-    reasons: List[str] = dataclasses.field(default_factory=list)
+    reasons: List[str]
 
     @property
     def home(self) -> str:
@@ -330,6 +328,7 @@ def save(
         # If the open incidents are unknown, nothing is pruned.
         spared=_spared(state_dir, timeout=timeout / 2) if home_answers else None,
         dry_run=dry_run,
+        reasons=[],
     )
     places = [bundle.home, *(elsewhere if elsewhere is not None else map(_place_in, _ELSEWHERE))]
     if not home_answers:

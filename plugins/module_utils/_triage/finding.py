@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from types import MappingProxyType
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, with_stop
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
@@ -19,8 +19,7 @@ def says(source: str, text: Any) -> Dict[str, str]:
     return {"source": source, "text": str(text)[:500]}
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """A cause, with its confidence (0 to 1), a summary, evidence, and actions.
 
     confidence: a cause with at least 0.5 is likely; any other is only a note. summary, remedy (the action to take now)
@@ -38,7 +37,7 @@ class Finding:
     prevention: Message
     blocks_start: bool = False
     useless_rungs: Sequence[str] = ()
-    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    details: Mapping[str, Any] = MappingProxyType({})
     explains: Optional[Sequence[str]] = None
     only_by: Optional[Sequence[str]] = None
     past: bool = False
@@ -52,7 +51,7 @@ class Finding:
 
     def as_dict(self) -> Dict[str, Any]:
         """Return the finding as triage_info returns it, with each text in English and as a translatable message."""
-        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        found = self._asdict()
         del found["explains"], found["only_by"]
         texts = {"summary": self.summary, "remedy": self.remedy, "prevention": self.prevention}
         return {

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Callable, Dict, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import service_ends
@@ -51,7 +50,7 @@ def with_evidence(finding: Finding, ends: Optional[Mapping[str, Any]]) -> Findin
         return finding
     told = [says(SOURCE, _described(end)) for end in found[-_LAST:]]
     restarts = says(SOURCE, counted(ends or {}))
-    return dataclasses.replace(finding, evidence=[*finding.evidence, *told, restarts])
+    return finding._replace(evidence=[*finding.evidence, *told, restarts])
 
 
 def _described(end: End) -> str:

@@ -10,11 +10,10 @@ access could hang. The causes package interprets the facts.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import socket
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, message, redact
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, service_ends
@@ -132,13 +131,13 @@ def _accepted(finding: Finding, facts: Mapping[str, Any], acceptance: incident_s
     said = finding.summary.id in (_ACCEPTED, _NOT_ACCEPTED)
     covered = acceptance.valid and finding.summary.id != _NOT_ACCEPTED and _is_covered(finding, facts, acceptance.codes)
     if covered:
-        finding = dataclasses.replace(finding, blocks_start=False, useless_rungs=())
+        finding = finding._replace(blocks_start=False, useless_rungs=())
     if finding.cause not in DATA_CAUSES or not (covered or finding.blocks_start):
         return finding
     about: Dict[str, Any] = {"at": acceptance.at, "reason": acceptance.reason, "summary": finding.summary}
     summary = finding.summary if said else message.message(_ACCEPTED if covered else _NOT_ACCEPTED, **about)
     remedy = message.message("remedy.accepted") if covered else finding.remedy
-    return dataclasses.replace(finding, summary=summary, remedy=remedy)
+    return finding._replace(summary=summary, remedy=remedy)
 
 
 def _is_covered(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[str]) -> bool:
@@ -245,8 +244,7 @@ def triage(
     return result
 
 
-@dataclasses.dataclass(frozen=True)
-class _Case:
+class _Case(NamedTuple):
     """What a triage knows about the incident and the service, in addition to the facts that it collects. See triage."""
 
     record: Optional[Mapping[str, Any]]

@@ -10,7 +10,6 @@ process (see parallel), so if a part hangs or crashes, only its own result is lo
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import time
@@ -120,13 +119,12 @@ class Triage:
         meanwhile: Callable[[], Any] = lambda: None,
     ) -> None:
         until = time.monotonic() + timeout
-        question = dataclasses.replace(
-            self._base,
+        question = self._base._replace(
             since=assembled_facts.window_start(self.done.facts, window=self._window),
             # A part's commands must end before the part itself times out, so that no process is left behind.
             budget=timeout * 0.9,
             until=until - timeout * 0.1,
-            known=dataclasses.replace(self._known, secrets=self.done.secrets),
+            known=self._known._replace(secrets=self.done.secrets),
         )
         nice = self._niceness
         questions = {name: functools.partial(_run, part, question, niceness=nice) for name, part in parts.items()}
@@ -164,11 +162,11 @@ class Triage:
         self._known = Known(unit=self.done.of("unit"), app_dir_answers=self.done.answered("app_dir"))
         self._ask({"process": collect_process.process, "environment": collect_service.environment}, timeout=timeout)
         processes = self.done.of("process").get("processes", [])
-        self._known = dataclasses.replace(self._known, environment=self.done.of("environment"), processes=processes)
+        self._known = self._known._replace(environment=self.done.of("environment"), processes=processes)
         self._ask(
             {f"paths:{what}": functools.partial(collect_paths.paths, what=what) for what in _PATHS}, timeout=timeout
         )
-        self._known = dataclasses.replace(self._known, database_path=self._database()["path"])
+        self._known = self._known._replace(database_path=self._database()["path"])
 
     def _database(self) -> Dict[str, str]:
         """Return the path of the database that the service uses, the source of that path, and the configured path."""
@@ -177,7 +175,7 @@ class Triage:
                 return {"path": entry["effective"], "source": entry["source"], "configured": entry["configured"]}
         # The part that follows links did not respond, perhaps because the disk does not respond. Do not follow links
         # here.
-        question = dataclasses.replace(self._base, known=self._known)
+        question = self._base._replace(known=self._known)
         path, source = collect_paths.used_database(question, links=False)
         configured = os.path.normpath(self._service.path(self._service.db_path))
         return {"path": path, "source": source, "configured": configured}

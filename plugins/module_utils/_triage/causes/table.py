@@ -14,7 +14,6 @@ Otherwise, evidence of a fault that has already been fixed would delay the recov
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
@@ -139,9 +138,9 @@ def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
         name = next(name for name in waiting if not any(other in waiting for other in explained_by[name]))
         waiting.remove(name)
         by = [item.cause for item in ranked if item.cause in explained_by[name]]
-        finding = dataclasses.replace(found[name], cause=name, explained_by=by[0] if by else None)
+        finding = found[name]._replace(cause=name, explained_by=by[0] if by else None)
         if by and CAUSES[name].symptom:
-            finding = dataclasses.replace(finding, useless_rungs=())
+            finding = finding._replace(useless_rungs=())
         ranked.append(finding)
     return ranked
 

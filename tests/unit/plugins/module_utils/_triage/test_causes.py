@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import json
 import pathlib
 import re
@@ -1304,7 +1303,7 @@ def test_any_cause_may_have_ended(name, monkeypatch):
     by_rule = [changes for cause, changes, _words in CASES if cause == name]
     assert by_rule, f"test_causes.py lacks a case of {name} in CASES"
     finding = next(item for item in evaluate(*by_rule[0]) if item.cause == name)
-    past = dataclasses.replace(finding, past=True, confidence=0.9, explains=None)
+    past = finding._replace(past=True, confidence=0.9, explains=None)
     monkeypatch.setitem(table.CAUSES, name, table.CAUSES[name]._replace(rule=lambda _facts: past))
     explained_by = {item.cause: item.explained_by for item in evaluate(*ended)}
     assert {name, "unhandled_exception", "crash_loop"} <= set(explained_by)

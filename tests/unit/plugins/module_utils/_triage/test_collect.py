@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import shutil
@@ -902,6 +901,6 @@ def test_the_program_of_a_process_never_runs_as_root(site):
         os.chmod(base, 0o755)  # noqa: S103
         planted = program_at(Path(base, "node"), '#!/bin/sh\necho "v20.1.0-as-$(id -un)"\n')
         service = site.service._replace(user="nobody")
-        question = dataclasses.replace(site.question(processes=[{"exe": planted}]), service=service)
+        question = site.question(processes=[{"exe": planted}])._replace(service=service)
         facts = collect_application.node(question)["facts"]
     assert (facts["path"], facts["version"]) == (planted, "v20.1.0-as-nobody")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import dataclasses
 import gzip
 import json
 import os
@@ -697,7 +696,7 @@ def test_the_names_of_evidence_files_do_not_come_from_the_application(service):
     described = service.described._replace(log_patterns=["backend/logs/*.log", "backend/logs/triage.json"])
     service.described = described
     (folder / "triage.json").write_text("{}")
-    asked_for = dataclasses.replace(question(service, {}), keep=True)
+    asked_for = question(service, {})._replace(keep=True)
     names = [each["name"] for each in collect_logs.log(asked_for)["evidence"]]
     assert names and all(name.startswith(("log-", pathlib.Path(described.log_file).name)) for name in names), names
     assert len(set(names)) == len(names)
@@ -843,7 +842,7 @@ def test_an_oom_kill_is_found_in_a_crowded_kernel_log(service):
         found = [killed, *others] if any(word.startswith("--grep") for word in argv) else packets
         return commands.Completed(argv=argv, rc=0, stdout="\n".join([*found, ""]), stderr="", duration=0.0)
 
-    facts = collect_host.kernel(dataclasses.replace(question(service, {}, since=now - 600), run=run))["facts"]
+    facts = collect_host.kernel(question(service, {}, since=now - 600)._replace(run=run))["facts"]
     assert [item["pid"] for item in facts["out_of_memory"]] == [77, *range(1030, 1050)]
     # Each call limits the number of lines.
     assert len(asked_for) == 2 and all("-n" in argv for argv in asked_for)
