@@ -300,7 +300,16 @@ def call(
         kept = _maintained(
             host_maintenance.keep, state_dir=state_dir, now=clock.wall(), begin=begin, check_mode=check_mode, **said
         )
-    plan = Call(state, run, step, lease, update, window, restart_limit, kept.get("maintenance"))
+    plan = Call(
+        state=state,
+        run=run,
+        step=step,
+        lease=lease,
+        update=update,
+        window=window,
+        restart_limit=restart_limit,
+        maintenance=kept.get("maintenance"),
+    )
     if state == "present" and not check_mode:
         plan.waited = _wait_for_others(host_lease.Seat(state_dir=state_dir, **host), run=run, seconds=wait)
     if kept:

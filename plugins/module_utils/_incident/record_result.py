@@ -77,8 +77,9 @@ class Call:
 
     __slots__ = ("lease", "maintenance", "restart_limit", "run", "state", "step", "update", "waited", "window")
 
-    def __init__(  # noqa: PLR0917 in the order of the fields
+    def __init__(
         self,
+        *,
         state: str,
         run: str,
         step: str,
