@@ -150,6 +150,8 @@ class Line:
 def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[dict[str, Any], Line]]:
     monkeypatch.setattr(unreachable.constants, "DEFAULT_LOCAL_TMP", str(tmp_path))
     monkeypatch.setattr(unreachable, "_PAUSE", 0.01)
+    # Another test in this process may have started a timeline.
+    monkeypatch.setattr(unreachable.handover, "part", lambda _host: None)
 
     def ask(
         *answers: Any, tries: Sequence[Any] = (), bound: float = 0.1, transport: str = "ssh", **arguments: Any
