@@ -127,8 +127,8 @@ def _instant(head: str) -> Optional[float]:
     match = _ISO.search(head)
     if match:
         day, clock, fraction, zone = match.groups()
-        zone = "" if zone is None else "+0000" if zone == "Z" else zone.replace(":", "")
-        moment = datetime.datetime.strptime(f"{day} {clock}{zone}", "%Y-%m-%d %H:%M:%S" + ("%z" if zone else ""))
+        zone = "" if zone is None else "+00:00" if zone == "Z" else f"{zone[:3]}:{zone[-2:]}"
+        moment = datetime.datetime.fromisoformat(f"{day} {clock}{zone}")
         return moment.timestamp() + float(f"0.{fraction or 0}")
     match = _PINO.search(head)
     if match:
@@ -304,7 +304,7 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     of occurrences).
     """
     fresh = written_at is not None and written_at >= since
-    success = max((number for number, line in enumerate(lines) if _SUCCESS.search(line.searched)), default=-1)
+    success = next((number for number in reversed(range(len(lines))) if _SUCCESS.search(lines[number].searched)), -1)
     served = lines[success].at if success >= 0 else None
 
     def recent(number: int, at: Optional[float]) -> bool:
@@ -325,8 +325,11 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     times = collections.Counter(map(_alike, exceptions))
     signatures: Dict[str, Dict[str, Any]] = {}
     for number, line in enumerate(lines):
+        # The patterns take most of the time, so a line that does not count is not searched.
+        if not recent(number, line.at):
+            continue
         for name, pattern in SIGNATURES.items():
-            if pattern.search(line.searched) and recent(number, line.at) and still_counts(name, number, line.at):
+            if still_counts(name, number, line.at) and pattern.search(line.searched):
                 quoted = _quoted(line.text, pattern)
                 known = signatures.setdefault(name, {"count": 0, "text": quoted, "at": _iso(line.at)})
                 known["count"] += 1
