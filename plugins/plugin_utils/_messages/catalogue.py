@@ -248,6 +248,11 @@ def sentences(language: str) -> Mapping[str, str]:
     return known
 
 
+def knows_zone(timezone: object) -> bool:
+    """Return True if this is the name of a time zone in the controller's tz database. UTC is always known."""
+    return timezone == "UTC" or (isinstance(timezone, str) and _zone(timezone) is not None)
+
+
 def _zone(timezone: Optional[str]) -> Optional[datetime.tzinfo]:
     if not timezone or timezone == "UTC":
         return None

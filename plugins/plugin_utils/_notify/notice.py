@@ -29,17 +29,17 @@ _ASKED_LATER = "repeated_restarts"
 _REMAINING = ("next_step.database.loss", "next_step.database.loss_in_evidence", "next_step.accepted.planned")
 
 
-def texts(facts: _Facts, language: str) -> Dict[str, Any]:
-    """Return the statements of a notification.
+def texts(facts: _Facts, language: str, timezone: str = "UTC") -> Dict[str, Any]:
+    """Return the statements of a notification. Times are in UTC, and also in the time zone.
 
     The keys are severity, lasted, began, ended, cause, change, reason, done (a list), data_loss, lost, asked and
     restarts. A missing statement is an empty string.
     """
-    words = catalogue.of(language)
+    words = catalogue.of(language, timezone)
     return {
         "lasted": words.duration(facts["outage_seconds"]) if facts["outage_seconds"] else "",
-        "began": words.utc(facts["outage_started_at"]),
-        "ended": words.utc(facts["mitigated_at"]),
+        "began": words.when(facts["outage_started_at"]),
+        "ended": words.when(facts["mitigated_at"]),
         "severity": words.name("severity", facts["severity"]) if facts["severity"] else "",
         "cause": _cause(words, facts),
         "change": change_text.first(words, facts.get("changes") or [], facts["cause"]),

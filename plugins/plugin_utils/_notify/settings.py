@@ -10,6 +10,7 @@ import os
 import shutil
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import transports
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify.contacts import (
     UNREADABLE_REASON,
@@ -230,6 +231,9 @@ def _settings(settings: Mapping[str, Any], *, languages: Sequence[str]) -> List[
     language = settings["escalation_language"]
     if language not in languages:
         found.append(f"escalation_language is {language!r}: must be one of {', '.join(languages)}")
+    timezone = settings["escalation_timezone"]
+    if not catalogue.knows_zone(timezone):
+        found.append(f"escalation_timezone is {timezone!r}: must be a name from the tz database, such as Asia/Tokyo")
     for name, least, words in (
         ("escalation_timeout", 0.1, "at least 0.1 seconds"),
         ("escalation_retries", 0, "0 or more"),

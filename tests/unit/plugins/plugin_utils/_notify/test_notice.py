@@ -74,6 +74,11 @@ def test_the_time_of_the_outage_is_worded_as_in_the_documents() -> None:
     assert [unknown[each] for each in times] == ["", "", ""]
 
 
+def test_times_are_also_in_the_time_zone() -> None:
+    expected = "2026年03月02日 10:00:00 JST（2026年03月02日 01:00:00 UTC）"
+    assert notice.texts(FACTS, "ja", "Asia/Tokyo")["began"] == expected
+
+
 def test_a_rule_of_the_inventory_has_its_own_reason() -> None:
     assert texts("ja", rule="our_own", reason="Our reason.")["reason"] == "Our reason."
     assert texts("ja")["reason"] == "データ損失の疑いがあるため"
@@ -227,7 +232,7 @@ def test_every_rule_of_the_role_asks_for_something() -> None:
 def test_the_templates_contain_no_sentences() -> None:
     for path in (PROJECT / "roles" / "escalation" / "templates").glob("*.j2"):
         template = path.read_text(encoding="utf-8")
-        assert f"escalation_texts('{path.stem}')" in template
+        assert f"escalation_texts('{path.stem}', escalation_timezone)" in template
         assert "data_loss_why" not in template and "cause_summary" not in template and "next_step" not in template
 
 

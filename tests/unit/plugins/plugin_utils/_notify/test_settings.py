@@ -18,6 +18,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
 TYPES = ["mail", "webhook", "pagerduty", "http", "command", "sms"]
 SETTINGS = {
     "escalation_language": "en",
+    "escalation_timezone": "UTC",
     "escalation_timeout": 10,
     "escalation_retries": "2",
     "escalation_retry_delay": 0,
@@ -195,6 +196,11 @@ def test_a_missing_contact_is_reported_once_with_all_rules_that_need_it():
     ("name", "value", "problem"),
     [
         ("language", "fr", "escalation_language is 'fr': must be one of en, ja"),
+        (
+            "timezone",
+            "Asia/Tokio",
+            "escalation_timezone is 'Asia/Tokio': must be a name from the tz database, such as Asia/Tokyo",
+        ),
         ("timeout", 0, "escalation_timeout is 0: must be at least 0.1 seconds"),
         ("timeout", float("nan"), "escalation_timeout is nan: must be at least 0.1 seconds"),
         ("retries", "often", "escalation_retries is 'often': must be 0 or more"),
