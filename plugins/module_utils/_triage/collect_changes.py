@@ -20,6 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes.compare import Change
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, Value, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex_tables
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import outage_signs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, found, program
@@ -31,7 +32,6 @@ _PACKAGES = 0.5
 _EVIDENCE = 2
 # Number of log lines that are searched for the names of changes.
 _LINES = 40
-_SOURCE = "changed since the last healthy run"
 
 
 def changes(question: Question) -> Dict[str, Any]:
@@ -113,7 +113,9 @@ def ranked(
     items = rank.ranked(every, rank.findings(findings, log=_log(facts)), failed_at=failed_at)
     for finding in findings:
         related = [each for each in items if each.cause == finding["cause"] and each.relation in relations.SUSPECTS]
-        finding["evidence"] += [says(_SOURCE, sentence(each)) for each in related[:_EVIDENCE]]
+        finding["evidence"] += [
+            says(message("evidence.source.changes"), sentence(each)) for each in related[:_EVIDENCE]
+        ]
     return {
         "since": listed["since"],
         "failed_at": timestamps.iso(failed_at),
@@ -135,16 +137,20 @@ def _error(listed: Mapping[str, Any]) -> Dict[str, Any]:
     return {"error": listed["error"]} if listed.get("error") else {}
 
 
-def sentence(each: rank.Ranked) -> str:
-    """Return a change as an English sentence for the evidence. Evidence is not translated."""
+def sentence(each: rank.Ranked) -> Message:
+    """Return a change as evidence."""
     change = each.change
-    where = f"{change.inside}: " if change.inside else ""
-    deed = {compare.ACCESS: "owner or permissions changed"}.get(change.what, change.what)
-    values = f" (before: {change.before or 'none'}, now: {change.after or 'none'})"
-    shown = values if change.before or change.after else ""
+    told: Dict[str, Value] = {
+        "name": f"{change.inside}: {change.name}" if change.inside else change.name,
+        "what": message(f"evidence.change.what.{change.what}"),
+    }
+    with_values = bool(change.before or change.after)
+    if with_values:
+        nothing = message("evidence.change.nothing")
+        told.update(before=change.before or nothing, now=change.after or nothing)
     if each.before_failure is None:
-        when = f"between {timestamps.iso(change.earliest)} and {timestamps.iso(change.latest)}"
-    else:
-        unit, number = timestamps.span(abs(each.before_failure))
-        when = f"at {timestamps.iso(change.at or 0.0)}, {number} {unit} before the failure"
-    return f"{where}{change.name} {deed}{shown} {when}"
+        told.update(begin=timestamps.iso(change.earliest), end=timestamps.iso(change.latest))
+        return message("evidence.change.values_between" if with_values else "evidence.change.between", **told)
+    unit, number = timestamps.span(abs(each.before_failure))
+    told.update(at=timestamps.iso(change.at or 0.0), number=number, unit=message(f"evidence.change.unit.{unit}"))
+    return message("evidence.change.values_at" if with_values else "evidence.change.at", **told)

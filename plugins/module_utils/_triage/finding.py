@@ -7,16 +7,31 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, with_stop
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import QUOTED, Message, with_stop
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
 
+_LONGEST = 500
 
-def says(source: str, text: Any) -> Dict[str, str]:
-    """Return a piece of evidence: its source and its text."""
-    return {"source": source, "text": str(text)[:500]}
+
+def says(source: Union[str, Message], text: Any) -> Dict[str, Any]:
+    """Return a piece of evidence: its source and its text.
+
+    A quoted text is a str, and a text of our own is a Message. Only messages are translated.
+    """
+    told = {
+        name: each
+        for name, each in (("source", source), ("text", text))
+        if isinstance(each, Message) and each.id != QUOTED
+    }
+    shown = {"source": _shown(source), "text": _shown(text)[:_LONGEST]}
+    return {**shown, "messages": {name: each.to_dict() for name, each in told.items()}} if told else shown
+
+
+def _shown(text: Any) -> str:
+    return messages.english(text) if isinstance(text, Message) else str(text)
 
 
 class Finding(NamedTuple):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, Mapping, Optional
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import service_ends
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-SOURCE = "restart recorder"
 _LAST = 3
 End = Mapping[str, Any]
 
@@ -48,21 +48,26 @@ def with_evidence(finding: Finding, ends: Optional[Mapping[str, Any]]) -> Findin
     found = [end for end in (ends or {}).get("ends") or () if fits is not None and fits(end)]
     if not found:
         return finding
-    told = [says(SOURCE, _described(end)) for end in found[-_LAST:]]
-    restarts = says(SOURCE, counted(ends or {}))
+    told = [says(message("evidence.source.recorder"), _described(end)) for end in found[-_LAST:]]
+    restarts = says(message("evidence.source.recorder"), counted(ends or {}))
     return finding._replace(evidence=[*finding.evidence, *told, restarts])
 
 
-def _described(end: End) -> str:
-    text = f"{end['at']} the process ended: {end['how']}"
+def _described(end: End) -> Message:
+    known = {"at": str(end["at"]), "how": str(end["how"])}
     by = end["stopped_by"]
     if not by:
-        return text
-    login = f", login uid {by.get('login_uid')}" if by.get("login_uid") is not None else ""
-    return f"{text}, requested by uid {by.get('uid')}{login}: {by.get('command')}"
+        return message("evidence.ended", **known)
+    known.update(uid=str(by.get("uid")), command=str(by.get("command")))
+    if by.get("login_uid") is None:
+        return message("evidence.ended.by", **known)
+    return message("evidence.ended.by_login", login_uid=str(by["login_uid"]), **known)
 
 
-def counted(ends: Mapping[str, Any]) -> str:
-    """Return the number of restarts by systemd, for example "restarts by systemd in 3600 s: 3, after SIGSEGV: 2"."""
-    after = [f"after {how}: {number}" for how, number in sorted(ends["after"].items(), key=lambda item: -item[1])]
-    return ", ".join([f"restarts by systemd in {ends['window']:.0f} s: {ends['restarts']}", *after])
+def counted(ends: Mapping[str, Any]) -> Message:
+    """Return the number of restarts by systemd, for example "restarts by systemd in 3600 s: 3, SIGSEGV: 2"."""
+    after = [f"{how}: {number}" for how, number in sorted(ends["after"].items(), key=lambda item: -item[1])]
+    values = {"seconds": f"{ends['window']:.0f}", "number": ends["restarts"]}
+    if not after:
+        return message("evidence.restarts", **values)
+    return message("evidence.restarts.after", after=", ".join(after), **values)

@@ -242,11 +242,19 @@ def _rows(words: Words, incident: incident_model.Incident) -> List[Rows]:
     return [Rows(each, count(before.get(each)), count_after(each), change(each), each in fewer) for each in tables]
 
 
+def _evidence(words: Words, item: Mapping[str, Any], name: str) -> str:
+    """Return the source or the text of a piece of evidence. A quoted text, such as a log line, is not translated."""
+    told = message_of(item, name)
+    return words.message(told, "") if told else str(item.get(name) or "")
+
+
 def _finding(words: Words, finding: Mapping[str, Any]) -> Finding:
     named = str(finding.get("cause") or "unknown")
     original = prose_causes.original(words, finding)
     summary = summed_up(words, named, finding.get("summary"), message_of(finding, "summary"))
-    evidence = [(item.get("source") or "", item.get("text") or "") for item in finding.get("evidence") or []]
+    evidence = [
+        (_evidence(words, item, "source"), _evidence(words, item, "text")) for item in finding.get("evidence") or []
+    ]
     return Finding(
         name=words.name("cause", named),
         sure=prose_causes.sure(words, finding),

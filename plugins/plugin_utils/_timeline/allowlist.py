@@ -121,7 +121,9 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
                 "cause": TEXT,
                 "confidence": NUMBER,
                 "summary": TEXT,
-                "evidence": Each({"source": TEXT, "text": TEXT}, limit=10),
+                "evidence": Each(
+                    {"source": TEXT, "text": TEXT, "messages": {"source": MESSAGE, "text": MESSAGE}}, limit=10
+                ),
                 "remedy": TEXT,
                 "prevention": TEXT,
                 "messages": dict.fromkeys(("summary", "remedy", "prevention"), MESSAGE),

@@ -43,7 +43,7 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
     if not broken and not words and not packaged.invalid:
         return None
     repaired = packaged.ok is True and not broken
-    evidence = [says("node_modules", "is not there")] if nothing_there else []
+    evidence = [says("node_modules", message("evidence.absent"))] if nothing_there else []
     evidence += [says("node_modules", text) for text in (packaged.reasons or missing + unloadable)[:5]]
     # Facts take precedence over the log, because the log may contain lines from an earlier start.
     packages = missing + unloadable or sorted(named)

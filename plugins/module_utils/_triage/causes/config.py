@@ -13,6 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
     Message,
     from_dict,
     message,
+    of,
     quoted,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ABOVE_THE_FIRST, RUNGS
@@ -36,7 +37,7 @@ def config_mismatch(facts: Facts) -> Optional[Finding]:
     return Finding(
         confidence=found[0].confidence,
         summary=message("finding.config_mismatch", what=found[0].what, mismatch=found[0].told),
-        evidence=[says(item.what, messages.english(item.told)) for item in found],
+        evidence=[says(item.what, item.told) for item in found],
         remedy=message("remedy.config_mismatch.disk" if found[0].disk else "remedy.config_mismatch"),
         prevention=message("prevention.config_mismatch"),
         blocks_start=any(item.serves for item in found),
@@ -105,7 +106,7 @@ def unit_invalid(facts: Facts) -> Optional[Finding]:
 
 def _settings(facts: Facts, *names: str) -> List[Dict[str, str]]:
     """Return, as evidence, the problems that the preflight found with these variables."""
-    return [says(item["variable"], item["message"]) for item in facts.settings if item["variable"] in names]
+    return [says(item["variable"], of(item, "message")) for item in facts.settings if item["variable"] in names]
 
 
 def exec_failed(facts: Facts) -> Optional[Finding]:
@@ -120,7 +121,7 @@ def exec_failed(facts: Facts) -> Optional[Finding]:
     common: Dict[str, Any] = {
         "prevention": message("prevention.exec_failed"),
         "evidence": [
-            *(says("host", messages.english(fault)) for _, fault in faults),
+            *(says(message("evidence.source.host"), fault) for _, fault in faults),
             *facts.unit.ending(),
             *_said(facts),
         ],

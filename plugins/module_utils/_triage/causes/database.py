@@ -10,7 +10,13 @@ import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import messages as common_messages
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
+    Message,
+    labelled,
+    message,
+    of,
+    quoted,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import (
     KEEP_SCHEMA,
     MIGRATE,
@@ -57,16 +63,21 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
     return Finding(
         confidence=0.98 if problems or lost or replaced or another or missing else 0.6,
         summary=summary,
-        evidence=[says(path, f"{item['code']}: {item['message']}") for item in problems]
-        + [says(path, text) for text in database.data_loss_reasons if text not in texts]
-        + [says(path, f"rows: {text}") for text in missing]
-        + ([says(path, f"the first migration was applied at {created_at}")] if replaced else [])
+        evidence=[says(path, labelled(item["code"], of(item, "message"))) for item in problems]
+        + [says(path, _as_message(facts, text)) for text in database.data_loss_reasons if text not in texts]
+        + [says(path, message("evidence.rows", text=text)) for text in missing]
+        + ([says(path, message("evidence.first_migration", at=str(created_at)))] if replaced else [])
         + words,
         remedy=_remedy_of_damage(facts, summary),
         prevention=message("prevention.db_corrupt"),
         blocks_start=True,
         useless_rungs=RUNGS,
     )
+
+
+def _as_message(facts: Facts, text: str) -> Message:
+    """Return a reason for data loss as a message. The reasons are also in the list of problems, as messages."""
+    return next((of(item, "message") for item in facts.database.problems if item["message"] == text), quoted(text))
 
 
 def _remedy_of_damage(facts: Facts, summary: Message) -> Message:
@@ -87,7 +98,7 @@ def wal_reset_bug(facts: Facts) -> Optional[Finding]:
         # Other faults can also damage a database, so the confidence is low.
         confidence=0.3,
         summary=message("finding.wal_reset_bug", version=version),
-        evidence=[says(database.path, f"written by SQLite {version}, in WAL mode")],
+        evidence=[says(database.path, message("evidence.written_by_sqlite", version=version))],
         remedy=message("remedy.wal_reset_bug"),
         prevention=message("prevention.wal_reset_bug"),
     )
@@ -124,7 +135,7 @@ def db_unchecked(facts: Facts) -> Optional[Finding]:
     return Finding(
         confidence=0.9,
         summary=message(f"finding.db_unchecked.{variant}", path=path, **more),
-        evidence=[says(path, text) for text in unread or [said or "not reached"]],
+        evidence=[says(path, text) for text in unread or [said or message("evidence.not_reached")]],
         remedy=message(f"remedy.db_unchecked.{variant}"),
         prevention=message(f"prevention.db_unchecked.{variant}"),
         blocks_start=True,
@@ -172,9 +183,17 @@ def db_locked(facts: Facts) -> Optional[Finding]:
     return Finding(
         confidence=confidence,
         summary=summary,
-        evidence=[says(database.path, item["message"]) for item in problems]
+        evidence=[says(database.path, of(item, "message")) for item in problems]
         + [
-            says("locks", f"pid {item['pid']} ({item['role']}) holds the lock: {item.get('command')}")
+            says(
+                message("evidence.source.locks"),
+                message(
+                    "evidence.holds_the_lock",
+                    pid=item["pid"],
+                    role=str(item["role"]),
+                    command=str(item.get("command")),
+                ),
+            )
             for item in holders
         ]
         + words,
@@ -209,9 +228,18 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
     if facts.ports.unserved and not facts.ports.waiting and migrations.lock_stale is False:
         migrators += [{**item, "command": " ".join(item.get("argv") or ())[:80]} for item in facts.process.processes]
     evidence = (
-        [says("knex", f"the migration lock is set; migrating: {_names(migrators) or 'no process'}")] if held else []
+        [
+            says(
+                "knex",
+                message("evidence.migration_lock.migrating", processes=_names(migrators))
+                if migrators
+                else message("evidence.migration_lock"),
+            )
+        ]
+        if held
+        else []
     )
-    evidence += [says("knex", f"pending: {', '.join(pending[:5])}")] if pending else []
+    evidence += [says("knex", message("evidence.pending", names=", ".join(pending[:5])))] if pending else []
     left_behind = bool(held if held is not None else locked)
     prevention = message("prevention.migration_pending")
     common: Dict[str, Any] = {"prevention": prevention, "details": {"pending": pending, "lock_held": left_behind}}
@@ -293,7 +321,11 @@ def database_owner(facts: Facts) -> Optional[Finding]:
             **{name: str(first[name]) for name in ("path", "owner", "mode")},
         ),
         evidence=[
-            says(item["path"], f"owner {item['owner']}, group {item['group']}, mode {item['mode']}") for item in denied
+            says(
+                item["path"],
+                message("evidence.owner", **{name: str(item[name]) for name in ("owner", "group", "mode")}),
+            )
+            for item in denied
         ]
         + ([says("log", words.group(0))] if words else []),
         remedy=message("remedy.database_owner", user=str(owned.user)),
@@ -318,7 +350,9 @@ def wal_pending(facts: Facts) -> Optional[Finding]:
     return Finding(
         confidence=0.2,
         summary=message("finding.wal_pending", pages=pending),
-        evidence=[says(f"{facts.database.path}-wal", f"{wal.get('frames_committed')} committed frames")],
+        evidence=[
+            says(f"{facts.database.path}-wal", message("evidence.committed_frames", number=wal.get("frames_committed")))
+        ],
         remedy=message("remedy.wal_pending"),
         prevention=message("prevention.wal_pending"),
     )

@@ -36,11 +36,12 @@ def disk_full(facts: Facts) -> Optional[Finding]:
         )
     evidence = []
     for room in full:
-        free = "{available} of {size}" if room["what"] == "bytes" else "{inodes_available} of {inodes}"
+        names = ("available", "size") if room["what"] == "bytes" else ("inodes_available", "inodes")
+        free, size = (room[name] for name in names)
         where = f"{room['mount']} ({', '.join(room['uses'])})"
-        evidence.append(says(where, f"{free.format(**room)} {room['what']} free"))
+        evidence.append(says(where, message(f"evidence.free.{room['what']}", free=free, size=size)))
         if room["held"]:
-            evidence.append(says(where, f"the service has {room['held']} bytes of removed files open"))
+            evidence.append(says(where, message("evidence.removed_files", bytes=room["held"])))
     matters = bool(words) or any(set(room["uses"]).intersection(_WRITTEN_TO) for room in full)
     # The space that a deleted file occupies is freed only when the file is closed.
     freed_by_restart = all(room["what"] == "bytes" and room["held"] >= room["wanted"] for room in full)
@@ -74,7 +75,8 @@ def disk_read_only(facts: Facts) -> Optional[Finding]:
         confidence=0.9,
         summary=message("finding.disk_read_only", mounts=mounts),
         evidence=[
-            says(f"{item['mount']} ({item['use']})", f"{item.get('device')} is mounted read-only") for item in closed
+            says(f"{item['mount']} ({item['use']})", message("evidence.read_only", device=str(item.get("device"))))
+            for item in closed
         ],
         remedy=message("remedy.disk_read_only"),
         prevention=message("prevention.disk_read_only"),

@@ -11,7 +11,6 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ABOVE_THE_FIRST, RUNGS
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import FALLS, process_details
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.certificate import Key, Validity
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
@@ -30,20 +29,20 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
     unit = facts.unit
     evidence, strangers, stale = [], [], []
     for listener in facts.ports.listeners:
-        where = f"{listener['address']} port {listener['port']}"
+        where = message("evidence.source.listener", address=str(listener["address"]), port=listener["port"])
         ours = [owner for owner in listener["owners"] if owner["ours"]]
         # If the service also has the socket open, the other process passed the socket on. This is not a conflict.
         for owner in ours or listener["owners"]:
-            text = f"pid {owner['pid']}, user {owner['user']}: {owner['command']}"
+            who = {"pid": owner["pid"], "user": str(owner["user"]), "command": str(owner["command"])}
             if not owner["ours"]:
                 strangers.append((listener["port"], owner))
-                evidence.append(says(where, text))
+                evidence.append(says(where, message("evidence.listener", **who)))
             elif unit.active_state in ("activating", "failed") and owner["pid"] != unit.main_pid:
                 stale.append((listener["port"], owner))
-                evidence.append(says(where, f"{text} (of this service, started outside the unit)"))
+                evidence.append(says(where, message("evidence.listener.outside_unit", **who)))
         if not listener["owners"] and facts.process.gone:
             strangers.append((listener["port"], {}))
-            evidence.append(says(where, "a process that this user cannot see is listening on it"))
+            evidence.append(says(where, message("evidence.listener.hidden")))
     words = facts.errors.signature("port_taken") if facts.troubled else []
     if not strangers and not stale and not (words and not facts.process.processes):
         return None
@@ -158,17 +157,25 @@ def _tls_evidence(facts: Facts, *, fault: str, fallen_back: bool) -> List[Dict[s
     """Return the evidence about the certificate and its private key. fallen_back: True if only HTTP is served."""
     file, key = facts.certificate, Key.of(facts.certificate.key)
     evidence = [
-        says(source, f"{item.subject}: valid from {item.not_before} to {item.not_after}")
+        says(
+            source,
+            message(
+                "evidence.valid",
+                subject=str(item.subject),
+                begin=str(item.not_before),
+                end=str(item.not_after),
+            ),
+        )
         for source, item in (
-            (file.path or "certificate", file),
-            ("served on the HTTPS port", facts.ports.served_certificate),
+            (file.path or message("evidence.source.certificate"), file),
+            (message("evidence.source.served_certificate"), facts.ports.served_certificate),
         )
         if item.outdated
     ]
     if fallen_back:
-        evidence.append(says("listening sockets", "HTTP is served, but no process listens on the HTTPS port"))
+        evidence.append(says(message("evidence.source.sockets"), message("evidence.only_http")))
     if fault in _TLS_FAULTS:
         path, error = (key.path, key.error) if fault.startswith("key_") else (file.path, file.error)
-        told = messages.english(_tls_reason(facts, fault=fault, well=False))
-        evidence.append(says(path or "certificate", error or told))
+        told = _tls_reason(facts, fault=fault, well=False)
+        evidence.append(says(path or message("evidence.source.certificate"), error or told))
     return evidence

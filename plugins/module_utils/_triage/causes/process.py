@@ -31,18 +31,27 @@ def hung(facts: Facts) -> Optional[Finding]:
     if facts.process.gone or not (stopped_ones or waiting):
         return None
     evidence = [
-        says(f"/proc/{item['pid']}/status", f"state {item['state']}, waits in {item.get('wait_channel') or 'nothing'}")
+        says(
+            f"/proc/{item['pid']}/status",
+            message("evidence.process_state", state=str(item["state"]), waits_in=item.get("wait_channel") or "-"),
+        )
         for item in [*stopped_ones, *dead]
     ]
     evidence += [
-        says(f"port {answer.port}", f"listened on, no response: {answer.error or 'closed without a response'}")
+        says(
+            message("evidence.source.port", port=answer.port),
+            message("evidence.no_response", why=quoted(answer.error))
+            if answer.error
+            else message("evidence.closed_without_response"),
+        )
         for answer in waiting
     ]
     pressure = facts.memory.pressure
     for name, values in (pressure if isinstance(pressure, dict) else {}).items():
         stalled = ((values or {}).get("full") or {}).get("avg10") or 0
         if stalled >= 20:
-            evidence.append(says(f"/proc/pressure/{name}", f"all processes waited for {name} {stalled} % of the time"))
+            told = message("evidence.pressure", resource=str(name), percent=str(stalled))
+            evidence.append(says(f"/proc/pressure/{name}", told))
     return Finding(
         confidence=0.97 if stopped_ones else 0.85,
         # Only a signal from another process suspends a process, so few causes can explain a suspended process.
@@ -75,7 +84,10 @@ def too_many_files(facts: Facts) -> Optional[Finding]:
         confidence=0.9 if near else 0.7,
         summary=summary,
         evidence=[
-            says(f"/proc/{item['pid']}/fd", f"{item['open_files']} of {item['open_files_max']} are open")
+            says(
+                f"/proc/{item['pid']}/fd",
+                message("evidence.open_files", number=item["open_files"], most=item["open_files_max"]),
+            )
             for item in near
         ]
         + words,
@@ -168,7 +180,7 @@ def _gone_without_a_word(facts: Facts) -> Optional[Finding]:
             # Other causes would have left an error at the end of the log.
             only_by=("oom_kill", "disk_full", "disk_read_only", "config_mismatch"),
             evidence=[
-                says("pid file", "the file exists, the process does not, and the log ends without an error"),
+                says(message("evidence.source.pid_file"), message("evidence.pid_file_stale")),
                 *ruled_out,
             ],
             remedy=message("remedy.start"),
@@ -178,7 +190,7 @@ def _gone_without_a_word(facts: Facts) -> Optional[Finding]:
         return Finding(
             confidence=0.5,
             summary=message("finding.killed.no_pid_file"),
-            evidence=[says(log.path, f"written to until {log.written_at}")],
+            evidence=[says(log.path, message("evidence.written_until", at=str(log.written_at)))],
             remedy=message("remedy.stopped.ask"),
             prevention=message("prevention.killed.recorded_start"),
         )
@@ -190,7 +202,8 @@ def _host_stayed_up(facts: Facts) -> List[Dict[str, str]]:
     booted, written = facts.window.booted_at, facts.log.written_at
     if not booted or not written or written <= booted:
         return []
-    return [says("process 1", f"started at {booted}, and the service wrote to its log after that, until {written}")]
+    told = message("evidence.host_stayed_up", booted=booted, written=written)
+    return [says(message("evidence.source.init"), told)]
 
 
 def _no_out_of_memory(facts: Facts) -> List[Dict[str, str]]:
@@ -198,7 +211,7 @@ def _no_out_of_memory(facts: Facts) -> List[Dict[str, str]]:
     kernel = facts.kernel
     if not kernel.source or kernel.out_of_memory:
         return []
-    return [says(kernel.source, "shows no process that was killed because memory was low")]
+    return [says(kernel.source, message("evidence.no_out_of_memory"))]
 
 
 def _lived(facts: Facts) -> bool:
@@ -243,7 +256,7 @@ def stopped(facts: Facts) -> Optional[Finding]:
         return Finding(
             confidence=0.5,
             summary=message("finding.stopped.no_pid_file"),
-            evidence=[says("pid file", "is not there")],
+            evidence=[says(message("evidence.source.pid_file"), message("evidence.absent"))],
             remedy=remedy,
             prevention=prevention,
             details={"by_operator": None, "at": None},
@@ -265,7 +278,12 @@ def start_held(facts: Facts) -> Optional[Finding]:
             incident=held.get("incident") or "?",
             reason=from_dict(told) if told else quoted(kept),
         ),
-        evidence=[says("hold", str(held.get("reason") or held.get("cause") or "no reason is recorded"))],
+        evidence=[
+            says(
+                message("evidence.source.hold"),
+                held.get("reason") or held.get("cause") or message("evidence.no_reason_recorded"),
+            )
+        ],
         remedy=message("remedy.start_held"),
         prevention=message("prevention.start_held"),
         blocks_start=True,

@@ -51,7 +51,7 @@ def reported(facts: Facts, cause: str) -> Optional[Finding]:
     return Finding(
         confidence=advice.confidence,
         summary=of(problems[0], "summary"),
-        evidence=[says(str(each.get("source")), each.get("summary")) for each in problems],
+        evidence=[says(str(each.get("source")), of(each, "summary")) for each in problems],
         remedy=_remedy_of_lock(of(problems[0], "summary")) if cause == "db_locked" else advice.remedy,
         prevention=advice.prevention,
         # The service is not started on a database that may be damaged.

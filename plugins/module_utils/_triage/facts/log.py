@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import Part
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import says
 
@@ -37,8 +38,9 @@ class Log(Part):
         hit = (self.signatures or {}).get(name)
         if not hit or (hit.get("last_at") or since) < since:
             return []
-        times = f"{hit['count']} times, first: " if hit["count"] > 1 else ""
-        return [says(self.source, times + hit["text"])]
+        if hit["count"] == 1:
+            return [says(self.source, hit["text"])]
+        return [says(self.source, message("evidence.times", number=hit["count"], text=hit["text"]))]
 
 
 class Journal(Log):

@@ -41,7 +41,8 @@ def test_without_any_fact_nothing_is_wrong():
 
 def test_a_journal_without_a_path_is_named_as_the_source_of_its_errors():
     journal = Journal.of({"signatures": {"tls": {"count": 2, "text": "SSL error"}}})
-    assert journal.signature("tls") == [{"source": "journal", "text": "2 times, first: SSL error"}]
+    (told,) = journal.signature("tls")
+    assert (told["source"], told["text"]) == ("journal", "2 times, first: SSL error")
     assert journal.signature("db_locked") == []
 
 

@@ -53,7 +53,7 @@ def optional(key):
 
 
 # ID prefixes of the messages that modules and decisions contribute to the documents.
-MESSAGES = ("discovery", "finding", "remedy", "prevention", "reason", "next_step", "deed")
+MESSAGES = ("discovery", "finding", "remedy", "prevention", "reason", "next_step", "deed", "evidence")
 CATALOGUES = PLUGINS / "plugin_utils" / "_messages"
 ON_HOST = PLUGINS / "module_utils"
 
