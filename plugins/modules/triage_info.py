@@ -81,7 +81,9 @@ findings:
       description: The cause in one sentence.
       type: str
     evidence:
-      description: Observations that support the finding, each with C(source) and C(text).
+      description: >-
+        Observations that support the finding, each with C(source) and C(text). If one of these texts is not quoted from
+        the host, C(messages) contains it as a translatable message.
       type: list
       elements: dict
     remedy:
