@@ -43,15 +43,15 @@ def line(name: str, value: Any) -> str:
     return f"{name}: {shown(value)}"
 
 
-def comment(text: str) -> List[str]:
-    """Return text as lines of a comment."""
-    lines, rest = [], text
+def comment(text: str, *, indent: str = "") -> List[str]:
+    """Return text as lines of a comment. The lines after the first one have two more spaces."""
+    lines, rest = [], f"{indent}{text}"
     while len(rest) > _WIDTH:
         cut = rest.rfind(" ", 0, _WIDTH)
         if cut < _WIDTH // 2:
             break
         lines.append(f"# {rest[:cut]}")
-        rest = f"  {rest[cut + 1 :]}"
+        rest = f"{indent}  {rest[cut + 1 :]}"
     return [*lines, f"# {rest}"]
 
 
@@ -77,7 +77,7 @@ def render(words: Words, compared: Comparison, *, host: str) -> str:
             lines += [f"#   {line(each.name, each.value)}  ({each.source})" for each in settings]
     if compared.information:
         lines += ["", *comment(words.say("inventory.information"))]
-        lines += [f"#   {text}" for text in compared.information]
+        lines += [each for text in compared.information for each in comment(text, indent="  ")]
     return "\n".join([*lines, ""])
 
 
