@@ -120,8 +120,13 @@ class _Environment(NamedTuple):
     unread: List[Tuple[str, Message]]
 
 
-def _environment(found: units.Found, running: _Running, app_dir: str, *, rights: safe_open.Rights) -> _Environment:
-    """Read the environment of the process, of the unit and of the files, in this order of priority."""
+def _environment(
+    found: units.Found, running: _Running, app_dir: str, *, given: str, rights: safe_open.Rights
+) -> _Environment:
+    """Read the environment of the process, of the unit and of the files, in this order of priority.
+
+    given: the environment file in the inventory, or empty. It is used only if there is no unit.
+    """
     sources: List[settings.Source] = []
     process = procfs.environment(running.node.pid) if running.node else None
     if process:
@@ -131,6 +136,9 @@ def _environment(found: units.Found, running: _Running, app_dir: str, *, rights:
     required = env_file.required_files(properties.get("EnvironmentFiles", ""))
     listed = list(dict.fromkeys(path for line in lines for path in env_file.files_of(line)))
     usual = {name: os.path.normpath(os.path.join(app_dir, name)) for name in settings.USUAL_FILES}
+    if given and found.unit is None:
+        path = os.path.normpath(os.path.join(app_dir, given))
+        usual = {path: path, **{name: each for name, each in usual.items() if each != path}}
     questions: Dict[str, Callable[[], Any]] = {path: functools.partial(_read_environment, path) for path in listed}
     questions.update(
         {name: functools.partial(_read_usual, path, rights) for name, path in usual.items() if path not in listed}
@@ -244,7 +252,7 @@ def discover(
     folder = _app_dir(found, running)
     user = _user(found, running, folder)
     rights = safe_open.account_rights(user)
-    environment = _environment(found, running, folder, rights=rights)
+    environment = _environment(found, running, folder, given=environment_file, rights=rights)
     known = environment.known
     checked, log_folders, backup_folders = _paths(known)
     node_env = known.get("NODE_ENV")

@@ -129,9 +129,11 @@ def _environment(facts: Facts, found: Proposal) -> None:
         if len(listed) > 1:
             found.ask("nexus_environment_file", message("discovery.question.several_files", paths=listed))
     elif facts.own_files:
-        source = message("discovery.source.own_file")
+        # Only the file in the inventory has an absolute path.
+        given = os.path.isabs(facts.own_files[0])
+        source = message("discovery.source.inventory" if given else "discovery.source.own_file")
         found.set("nexus_environment_file", os.path.join(facts.app_dir, facts.own_files[0]), source)
-        if len(facts.own_files) > 1:
+        if len(facts.own_files) > 1 and not given:
             told = message("discovery.question.several_files", paths=list(facts.own_files))
             found.ask("nexus_environment_file", told)
     elif facts.unit is not None and not facts.unread:

@@ -84,6 +84,16 @@ def test_a_link_to_a_release_and_a_repository_are_found(app, tmp_path):
     assert (found["link"], found["git"]) == ("app", True)
 
 
+def test_without_a_unit_the_environment_file_of_the_inventory_is_read(app, tmp_path):
+    file = tmp_path / "itsm.env"
+    file.write_text("SSL_CERT_PATH=backend/ssl/a.crt\n")
+    nobody = discover._Running(None, None, pids=[], databases=[], logs=[], outputs=[])
+    without = discover.units.Found(unit=None, process=None, others=[], missing="")
+    read = discover._environment(without, nobody, str(app), given=str(file), rights=None)
+    assert read.own[0] == str(file)
+    assert read.known.is_saved("SSL_CERT_PATH")
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"name": 7}'])
 def test_an_unusable_package_json_is_no_error(app, text):
     (app / "package.json").write_text(text)

@@ -251,6 +251,13 @@ def test_a_certificate_in_the_saved_environment_is_not_written_to_the_inventory(
     assert {name: found[name] for name in expected} == expected
 
 
+def test_without_a_unit_the_environment_file_of_the_inventory_is_confirmed():
+    process = {**PROCESS, "own_files": ["/home/anna/itsm.env", ".env"]}
+    assert values(**process)["nexus_environment_file"] == "/home/anna/itsm.env"
+    assert source("nexus_environment_file", **process) == "the inventory"
+    assert not [variable for variable, _id in asked(**process) if variable == "nexus_environment_file"]
+
+
 def test_a_port_that_does_not_listen_is_unused():
     http = [Port(8080, "http", True, 200, "OK")]
     plain = env({**VALUES, "ENABLE_HTTPS": "false"})
