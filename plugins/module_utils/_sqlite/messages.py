@@ -185,12 +185,12 @@ ENGLISH: Dict[str, str] = {
     "reason.restore.by_shell": "the sqlite3 shell's .recover restores {rows} rows in {tables} tables",
     "reason.restore.by_shell_unconfirmed": (
         "the sqlite3 shell's .recover restores {rows} rows in {tables} tables. All rows would be lost, so "
-        "confirm_empty is required (variable database_recovery_confirm_empty)"
+        "database_recovery_confirm_empty must be set"
     ),
     "reason.restore.by_dump": "a dump that skips the damaged parts restores {rows} rows in {tables} tables",
     "reason.restore.by_dump_unconfirmed": (
         "a dump that skips the damaged parts restores {rows} rows in {tables} tables. All rows would be lost, so "
-        "confirm_empty is required (variable database_recovery_confirm_empty)"
+        "database_recovery_confirm_empty must be set"
     ),
     "reason.restore.backup_holds_more": "salvage restores {saved} rows, but the backup has {kept}",
     "reason.restore.no_time": "no time was left to check more backups",
@@ -215,8 +215,8 @@ ENGLISH: Dict[str, str] = {
     "reason.restore.best_backup.seconds": "the backup that loses the fewest rows is {path}, {number} seconds older than the last write",
     "reason.restore.not_compared": "{number} older backups were not compared",
     "reason.restore.worse_backup": "{path} is newer, but loses {rows} more rows",
-    "reason.restore.confirmed": "confirm_empty is set",
-    "reason.restore.unconfirmed": "all rows would be lost, so confirm_empty is required (variable database_recovery_confirm_empty)",
+    "reason.restore.confirmed": "database_recovery_confirm_empty is set",
+    "reason.restore.unconfirmed": "all rows would be lost, so database_recovery_confirm_empty must be set",
     # The data loss of a method.
     "reason.loss.nothing": "Nothing (no table has fewer rows than before)",
     "reason.loss.nothing_now": "No row that can be read now",
@@ -225,7 +225,7 @@ ENGLISH: Dict[str, str] = {
     "reason.loss.everything_counted": "Everything, including the {rows} counted rows in {tables} tables",
     "reason.loss.rows": "{rows} rows: {tables}",
     "reason.loss.rows_at_least": "at least {rows} rows: {tables}",
-    "reason.loss.table": "{table} {rows} of {before}",
+    "reason.loss.table": "{rows} of {before} in {table}",
     "reason.loss.unread": "an unknown number of rows ({why})",
     "reason.loss.uncounted": "an unknown number of rows in {tables}, because the damaged database does not show how many rows there were",
     "reason.loss.table_now": "{table} ({rows} rows kept)",

@@ -124,9 +124,9 @@ SENTENCES: Dict[str, str] = {
     "rows.after_grown": "{after} after ({grown})",
     "rows.after_only": "not counted before, {after} in {tables} after",
     "rows.seeded": (
-        "{rows}; not part of the recovered data. Do not remove them if these tables contain no other rows: the "
-        "service fills empty tables again when it starts. Check the rows, then run this command on the host while "
-        "the service is running:"
+        "{rows}; not part of the recovered data. Remove them only if these tables also contain other rows, because "
+        "the service fills empty tables again when it starts. To remove them, check the rows, then run this command "
+        "on the host while the service is running:"
     ),
     "rows.after_seeded": "{after}, plus rows seeded at startup: {seeded}",
     "rows.after_stale": "{after}, counted before the last start",
@@ -147,7 +147,7 @@ SENTENCES: Dict[str, str] = {
     "uncounted.uncounted": "the recovery of the database could not determine whether rows were lost",
     "uncounted.not_counted": "the rows were not counted",
     "uncounted.not_before": "the rows were not counted before the recovery",
-    "uncounted.not_after": "the rows were not counted after the recovery",
+    "uncounted.not_after": "the rows were not counted at the end of the run",
     "uncounted.started_since": "the rows have not been counted since the last start of the service",
     "uncounted.fewer_since": "there are fewer rows than after the last verified run; users may have deleted rows during normal work",
     "uncounted.written_since": "no table has fewer rows than after the last verified run; a loss of newer rows would not be noticed",
@@ -168,6 +168,7 @@ SENTENCES: Dict[str, str] = {
     "notified.is_notified": "{name} (already notified)",
     "notified.if_recovered": "if the recovery succeeds: {told}",
     "notified.only_recorded": "the incident would only be recorded",
+    "notified.over": "the message that the outage is over",
     "notified.otherwise": "if the recovery fails: {told}",
     "notified.why": "{told} ({reason})",
     "notified.reason": "({reason})",

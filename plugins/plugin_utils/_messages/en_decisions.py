@@ -16,8 +16,8 @@ SENTENCES: Dict[str, str] = {
         "stability check: another restart will not help"
     ),
     "reason.loop.started": (
-        "This playbook started the service {times} times in the {minutes} minutes before this rung, and the service "
-        "failed again: another restart will not help"
+        "This playbook started the service {times} times in the last {minutes} minutes, in this and earlier incidents, "
+        "and the service failed again: another restart will not help"
     ),
     "reason.only_notifies": "this run only notifies, because outage_recover_act_on is empty",
     "reason.not_acted_on": "{severity} is not in outage_recover_act_on ({act_on}): nothing was tried",
@@ -106,7 +106,7 @@ SENTENCES: Dict[str, str] = {
         "the method, for example:\n-e database_recovery_method=backup"
     ),
     "next_step.database.would_recover": (
-        "Recover the database with the method that is marked as chosen. To choose another method, add one of the "
+        "Recover the database with the method that is marked as CHOSEN. To choose another method, add one of the "
         "options below. The same command, without --check, stops and starts the service:\n{command}"
     ),
     "next_step.database.choose_method": "{number}. If they were not, choose a method, for example:\n{command}",

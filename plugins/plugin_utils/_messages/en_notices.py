@@ -41,7 +41,7 @@ SENTENCES: Dict[str, str] = {
     "asked.unknown_cause": "Decide who takes over, and read the evidence. The steps that were tried did not help, and repeating them will not help either",
     "asked.not_recovered": "Fix the cause, then run the playbook again",
     "asked.login_failed": "Check that people can log in. Check the account used for the login check. Then run the playbook again",
-    "asked.repeated_restarts": "Find the root cause. A restart helps only until the next failure",
+    "asked.repeated_restarts": "Complete the prevention items in the postmortem: a restart helps only until the next failure",
     "asked.reachable_again": "wait for the result of this run: only the connection to the host is back",
     "asked.nothing": "no action is needed now; the postmortem lists the follow-up actions",
     "asked.find_out": "Find out what happened",

@@ -39,7 +39,7 @@ SENTENCES: Dict[str, str] = {
     "method.impossible": "{method} (not possible): {why}",
     "method.backup": "- {path}, {at}. Kept: {kept}. Lost: {lost}, and all changes since then",
     "method.unusable_backup": "- {path}, {at}: not usable: {why}",
-    "choice.method": "Another method (checkpoint, salvage, backup or empty): add -e database_recovery_method=salvage",
+    "choice.method": "Another method ({methods}): add -e database_recovery_method={example}",
     "choice.empty": "Accept the loss of all rows: also add -e database_recovery_confirm_empty=true",
     "choice.backup": "Another backup: add -e database_recovery_method=backup {options}",
     "choice.folder": "Backups in another folder: add {options}",

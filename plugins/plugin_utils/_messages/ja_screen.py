@@ -39,7 +39,7 @@ SENTENCES: Dict[str, str] = {
     "method.impossible": "{method}（実施不可）：{why}",
     "method.backup": "- {path}（{at}）。残るデータ：{kept}。失われるデータ：{lost}と、これ以降の変更",
     "method.unusable_backup": "- {path}（{at}）：使用不可：{why}",
-    "choice.method": "別の方法（checkpoint・salvage・backup・empty）を選ぶには、次を追加する： -e database_recovery_method=salvage",
+    "choice.method": "別の方法（{methods}）を選ぶには、次を追加する： -e database_recovery_method={example}",
     "choice.empty": "すべての行を失うことに同意するには、さらに次を追加する： -e database_recovery_confirm_empty=true",
     "choice.backup": "別のバックアップを選ぶには、次を追加する： -e database_recovery_method=backup {options}",
     "choice.folder": "別のフォルダーのバックアップを使うには、次を追加する： {options}",

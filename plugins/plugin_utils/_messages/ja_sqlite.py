@@ -141,11 +141,11 @@ SENTENCES: Dict[str, str] = {
     "reason.restore.check_result": "検査（{check}）の結果：「{result}」",
     "reason.restore.by_shell": "sqlite3 の .recover により{tables}テーブルの{rows}行を救出",
     "reason.restore.by_shell_unconfirmed": (
-        "sqlite3 の .recover により{tables}テーブルの{rows}行を救出。すべての行が失われるため、confirm_empty の指定が必要（変数 "
-        "database_recovery_confirm_empty）"
+        "sqlite3 の .recover により{tables}テーブルの{rows}行を救出。すべての行が失われるため、"
+        "database_recovery_confirm_empty の設定が必要"
     ),
     "reason.restore.by_dump": "破損部分を除いた読み出しにより{tables}テーブルの{rows}行を救出",
-    "reason.restore.by_dump_unconfirmed": "破損部分を除いた読み出しにより{tables}テーブルの{rows}行を救出。すべての行が失われるため、confirm_empty の指定が必要（変数 database_recovery_confirm_empty）",
+    "reason.restore.by_dump_unconfirmed": "破損部分を除いた読み出しにより{tables}テーブルの{rows}行を救出。すべての行が失われるため、database_recovery_confirm_empty の設定が必要",
     "reason.restore.backup_holds_more": "救出できるのは{saved}行、バックアップは{kept}行",
     "reason.restore.no_time": "残りのバックアップを調べる時間がない",
     "reason.restore.no_backup_in": "バックアップが見つからない（検索先：{places:;}）",
@@ -169,8 +169,8 @@ SENTENCES: Dict[str, str] = {
     "reason.restore.best_backup.seconds": "失われる行が最も少ないバックアップは {path}（最後の書き込みの{number}秒前）",
     "reason.restore.not_compared": "より古いバックアップ{number}件は比較していない",
     "reason.restore.worse_backup": "{path} はより新しいが、失われる行が{rows}行多い",
-    "reason.restore.confirmed": "confirm_empty が指定されている",
-    "reason.restore.unconfirmed": "すべての行が失われるため、confirm_empty の指定が必要（変数 database_recovery_confirm_empty）",
+    "reason.restore.confirmed": "database_recovery_confirm_empty が設定されている",
+    "reason.restore.unconfirmed": "すべての行が失われるため、database_recovery_confirm_empty の設定が必要",
     # 失われるデータ
     "reason.loss.nothing": "なし（以前より行数が減るテーブルはない）",
     "reason.loss.nothing_now": "現在読み取れる行の損失はなし",

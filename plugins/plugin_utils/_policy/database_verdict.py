@@ -68,7 +68,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         # If the recovery did not run, the rows were not counted, so a loss cannot be ruled out.
         loss_suspected=recovery.get("data_loss", statements.UNKNOWN) != statements.NONE,
         error=error or None,
-        next_step=" ".join(with_stop(catalogue.english(each)) for each in steps),
+        next_step="\n".join(with_stop(catalogue.english(each)) for each in steps),
         messages={
             "cause_summary": summary.plain(),
             "error": why.plain(),
@@ -79,10 +79,11 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         mitigated_at=verified.get("first_healthy_at") if outcome in ("recovered", "login_failed") else None,
         mitigated_from=None,
     )
+    notified = _as_notified(decided, recovery)
     return {
         **dataclasses.asdict(decided),
-        "notified_next_step": verdict.notified_next_step(decided),
-        "notified_messages": verdict.notified_messages(decided),
+        "notified_next_step": verdict.notified_next_step(notified),
+        "notified_messages": verdict.notified_messages(notified),
         "later": False,
         "tried": tried,
         "skipped": [],
@@ -94,6 +95,16 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "lost": _lost(recovery, record),
         "said": _statements(seen, outcome, tried, record),
     }
+
+
+def _as_notified(decided: verdict.Verdict, recovery: Mapping[str, Any]) -> verdict.Verdict:
+    """Return the verdict for the notification. In check mode, it has the next step of the recovery that would succeed."""
+    if decided.outcome != "would_recover":
+        return decided
+    lossless = recovery.get("data_loss") == statements.NONE
+    step = message("next_step.recovered") if lossless else _loss(recovery)
+    messages = {**decided.messages, "next_step": [step.to_dict()]}
+    return dataclasses.replace(decided, next_step=with_stop(catalogue.english(step)), messages=messages)
 
 
 def _tried(seen: Mapping[str, Any], recovery: Mapping[str, Any], *, serves: bool, why: Reason) -> Dict[str, Any]:

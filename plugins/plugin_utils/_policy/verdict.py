@@ -223,7 +223,7 @@ def judge(facts: Facts) -> Verdict:
         halted=halted.text,
         loss_suspected=facts.loss_suspected,
         error=error.text or None,
-        next_step=" ".join(with_stop(catalogue.english(each)) for each in steps),
+        next_step="\n".join(with_stop(catalogue.english(each)) for each in steps),
         messages={
             "cause_summary": summary.plain(),
             "error": error.plain(),
@@ -382,7 +382,9 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
         return next_steps.to_database(situation, target=facts.target, manager=facts.manager)
     step = message(f"next_step.{which}", **values.get(which, {}))
     may_start = not facts.in_doubt and not any(each.get("blocks_start") for each in (*facts.standing, *facts.diagnosis))
-    looping = which == "not_recovered" and bool(facts.crash_loop.get("looping")) and may_start
+    # After too many starts, only the rungs above the restart are tried.
+    looping = bool(facts.crash_loop.get("looping")) and all(each in ONLY_START for each in facts.rungs)
+    looping = looping and which == "not_recovered" and may_start
     return [step, *([message("next_step.start_manually")] if looping else []), *([again] if which in _AGAIN else [])]
 
 
@@ -473,7 +475,7 @@ def lost_before(record: Mapping[str, Any]) -> Dict[str, Any]:
 def notified_next_step(verdict: Verdict) -> str:
     """Return the next step for a notification. It mentions the hold, because no other line does."""
     held = [with_stop(catalogue.english(_held(verdict)))] if verdict.held_by else []
-    return " ".join([verdict.next_step, *held])
+    return "\n".join([verdict.next_step, *held])
 
 
 def notified_messages(verdict: Verdict) -> Dict[str, List[Dict[str, Any]]]:

@@ -50,15 +50,19 @@ def choices(words: Words, incident: incident_model.Incident) -> List[str]:
 
     A line ends with its option and is not wrapped.
     """
-    plan = assessment(incident).get("plan") or []
+    found = assessment(incident)
+    plan = found.get("plan") or []
     if not plan:
         return []
+    # The method empty is always possible, with a confirmation.
+    methods = [str(each.get("method")) for each in plan if each.get("possible") or each.get("method") == "empty"]
+    methods = [each for each in methods if each != found.get("method")]
     names = [str(each.get("path")) for way in plan for each in way.get("backups") or [] if each.get("usable")]
     chosen = [str(way.get("source")) for way in plan if way.get("source")]
     others = [each for each in names if each not in chosen] or names
     name = posixpath.basename(others[0]) if others else "itsm.db.backup_20260302T010203Z"
     lines = [
-        words.say("choice.method"),
+        *([words.say("choice.method", methods=words.listed(methods), example=methods[0])] if methods else []),
         words.say("choice.empty"),
         words.say("choice.backup", options=_extra(database_recovery_backup_patterns=[name])),
         words.say("choice.folder", options=_extra(**_ELSEWHERE)),

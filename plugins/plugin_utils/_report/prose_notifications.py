@@ -205,7 +205,7 @@ def _would_tell(words: Words, escalation: Mapping[str, Any], *, before: Mapping[
     reason = _escalation_reason(words, escalation)
     if escalation.get("rule") == _RECORD_ONLY:
         # In check mode, nothing has recovered yet.
-        reason = words.say("notified.only_recorded")
+        reason = words.say("notified.over" if ways else "notified.only_recorded")
     if not ways:
         return words.say("notified.nobody_why", reason=reason) if reason else words.say("notified.nobody")
     names = [

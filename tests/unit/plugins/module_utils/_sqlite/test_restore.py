@@ -151,7 +151,9 @@ def test_salvage_reports_every_lost_row(path: str, shell: str) -> None:
     now = rows(path)
     assert 0 < result["rows_lost"]["incidents"] < 40
     assert now == result["rows_after"] == {"users": 2, "incidents": 1000 - result["rows_lost"]["incidents"]}
-    assert result["statement"].startswith(f"{result['rows_lost']['incidents']} rows: incidents")
+    assert result["statement"].startswith(
+        f"{result['rows_lost']['incidents']} rows: {result['rows_lost']['incidents']} of 1000 in incidents"
+    )
     assert sqlite_samples.shell(path, "PRAGMA integrity_check; PRAGMA journal_mode") == "ok\nwal"
     assert os.stat(path).st_mode & 0o777 == 0o640
     for folder in (result["evidence_dir"], result["kept"]):
@@ -429,7 +431,7 @@ def test_rows_that_have_been_missing_since_the_last_good_count_are_named(path: s
     backed_up(path, tmp_path / "itsm_daily_1.db", 80, days=1)
     given = {"backup_dirs": [str(tmp_path)], "patterns": [], "last_good": {"users": 2, "incidents": 100}}
     plan = restore(path, act=False, **given)
-    missing = "40 rows have been missing since the last good count, deleted or lost: incidents 40 of 100"
+    missing = "40 rows have been missing since the last good count, deleted or lost: 40 of 100 in incidents"
     assert way(plan, "checkpoint")["statement"] == f"No row that can be read now; {missing}"
     assert (plan["method"], plan["rows_lost"], plan["data_loss"]) == ("checkpoint", {}, "unknown")
     assert "20 rows have been missing" in way(plan, "backup")["statement"]
@@ -548,9 +550,9 @@ def test_empty_needs_a_confirmation(path: str) -> None:
     plan = restore(path, act=False)
     assert (plan["method"], plan["changed"]) == (None, False)
     for method in ("auto", "empty"):
-        with pytest.raises(SqliteError, match="confirm_empty is required"):
+        with pytest.raises(SqliteError, match="database_recovery_confirm_empty must be set"):
             restore(path, method=method)
-    with pytest.raises(SqliteError, match="confirm_empty is required"):
+    with pytest.raises(SqliteError, match="database_recovery_confirm_empty must be set"):
         restore(path, check_mode=True)
     after = sqlite_samples.snapshot(os.path.dirname(path))
     assert after["itsm.db"] == before["itsm.db"]
@@ -571,7 +573,8 @@ def test_tables_without_rows_do_not_count_as_salvaged(path: str) -> None:
     assert (plan["method"], way(plan, "salvage")["rows"]) == (None, {"incidents": 0, "users": 0})
     for method in ("auto", "salvage"):
         with pytest.raises(
-            SqliteError, match=r"0 rows in 2 tables\. All rows would be lost, so confirm_empty is required"
+            SqliteError,
+            match=r"0 rows in 2 tables\. All rows would be lost, so database_recovery_confirm_empty must be set",
         ):
             restore(path, method=method)
     assert Path(path).read_bytes() == damaged

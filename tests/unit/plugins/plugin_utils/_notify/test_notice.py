@@ -139,7 +139,7 @@ def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "unknown (the rows were not counted after the recovery)"),
+        ({}, "unknown (the rows were not counted at the end of the run)"),
         ({"data_loss_why": "of_a_later_version"}, "unknown"),
         ({"data_loss": "none"}, "none (no table has fewer rows than before)"),
         ({"data_loss": "suspected"}, "SUSPECTED. Stop and hand over to the DBA"),
@@ -196,7 +196,7 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
         ),
         (
             {"event": "resolved", "rule": "repeated_restarts"},
-            "Find the root cause. A restart helps only until the next failure.",
+            "Complete the prevention items in the postmortem: a restart helps only until the next failure.",
             "根本原因を調査してください。再起動の効果は次の停止までの一時的なものです。",
         ),
         ({"rule": "our_own"}, "Find out what happened.", "状況を確認してください。"),

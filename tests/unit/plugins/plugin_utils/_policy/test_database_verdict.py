@@ -135,8 +135,14 @@ NEXT_STEPS = [
 @pytest.mark.parametrize(("changes", "words"), NEXT_STEPS)
 def test_next_step(changes: dict[str, Any], words: str) -> None:
     judged = database_verdict.of_run(seen(**changes))
-    assert words in judged["next_step"]
-    assert judged["notified_next_step"] == judged["next_step"]
+    assert words in " ".join(judged["next_step"].split())
+    # In check mode, the notification is the one that is sent after the recovery.
+    if judged["outcome"] == "would_recover":
+        assert judged["notified_next_step"].startswith(
+            ("Report the lost data: ", "Complete the open prevention items.")
+        )
+    else:
+        assert judged["notified_next_step"] == judged["next_step"]
 
 
 def test_the_next_step_names_the_loss_in_each_language() -> None:

@@ -1397,7 +1397,7 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
         "- /b/it's_2.db, 2026-02-01 01:00:00 UTC. Kept: 2 rows. Lost: 10 rows, and all changes since then",
         "- /b/itsm_3.db, 2026-01-01 01:00:00 UTC: not usable: pages are damaged",
         "empty (not possible): all rows would be lost",
-        "Another method (checkpoint, salvage, backup or empty): add -e database_recovery_method=salvage",
+        "Another method (salvage and empty): add -e database_recovery_method=salvage",
         "-e database_recovery_confirm_empty=true",
         '-e \'{"database_recovery_backup_dirs": ["/mnt/backup"], "database_recovery_backup_patterns": ["*.db"]}\'',
     ):
@@ -1617,7 +1617,7 @@ def test_a_dry_run_lists_the_contacts_for_success_and_failure() -> None:
         },
     )
     lines = "\n".join(screen_report.summary(EN, told, document=None))
-    assert "  to notify   if the recovery succeeds: Lead by mail lead@x (the incident would only be recorded)" in lines
+    assert "  to notify   if the recovery succeeds: Lead by mail lead@x (the message that the outage is over)" in lines
     assert "  recap       changed= counts the changes that a run would make" in lines
     flat = " ".join(lines.split())
     assert "recovered. The" not in flat
@@ -1810,7 +1810,7 @@ def test_a_host_cannot_add_a_command_to_a_next_step():
 def test_seeded_rows_are_removed_only_when_the_table_has_other_rows():
     seeded = incident(rows_before={"a": 3}, rows_seeded={"a": 4}, rows_seeded_removal=["sqlite3 /a.db 'DELETE'"])
     note, command = prose_data.seeded(EN, seeded)
-    assert "if these tables contain no other rows" in note and command == "sqlite3 /a.db 'DELETE'"
+    assert "only if these tables also contain other rows" in note and command == "sqlite3 /a.db 'DELETE'"
     assert f"{' ' * 14}{command}" in screen_report.summary(EN, seeded, document="x")
     table = section(markdown_report.markdown(EN, seeded), "3.")
     assert "| `a` | 3 | 0 (+4 seeded) |" in table
