@@ -105,6 +105,12 @@ hold:
   returned: success
   type: dict
   sample: {"incident": "INC-20260302T010203Z-1f3a", "cause": "db_corrupt", "unit": "itsm-system", "enforced": true}
+state:
+  description: The requested state. In check mode, the state that the service would have.
+  returned: success
+  type: str
+  sample: released
+  version_added: 0.2.0
 messages:
   description:
     - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
@@ -174,7 +180,7 @@ def main() -> None:
             after = before if module.check_mode else one_starter.held(**service)
     except unit_hold.HoldError as error:
         module.fail_json(**failure(error))
-    result = {"changed": changed, "hold": after}
+    result = {"changed": changed, "hold": after, "state": params["state"]}
     if module._diff:
         result["diff"] = {"before": {"held": before is not None}, "after": {"held": wanted}}
     module.exit_json(**sanitize.data(result))

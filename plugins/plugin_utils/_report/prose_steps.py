@@ -213,12 +213,18 @@ def _variant(step: incident_model.Step) -> str:
         return "closed" if data.get("closed_at") else "opened" if data.get("opened_at") else ""
     done = {
         "npm_ci": ("swapped", data.get("swapped")),
-        "service_hold": ("changed", step.status == "changed"),
+        "service_hold": (_hold_state(data), step.status == "changed"),
         "sqlite_backup": ("evidence", data.get("evidence_dir") and not data.get("backup_file")),
         "sqlite_restore": ("recovered" if step.status == "changed" else "failed", step.status in ("changed", "failed")),
     }
     variant, applies = done.get(str(module), ("", None))
     return variant if applies else ""
+
+
+def _hold_state(data: Mapping[str, Any]) -> str:
+    """Return whether a hold was set or released. A timeline from an earlier version does not contain this."""
+    state = str(data.get("state"))
+    return state if state in ("held", "released") else "changed"
 
 
 def _name(words: Words, step: incident_model.Step) -> str:

@@ -221,7 +221,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "duration": NUMBER,
     },
     "sqlite_owner": {},
-    "service_hold": {},
+    "service_hold": {"state": TEXT},
     "node_process": {
         "state": TEXT,
         "pids_before": Each(NUMBER),

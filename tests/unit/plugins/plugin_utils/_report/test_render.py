@@ -573,17 +573,20 @@ def test_a_short_outage_says_how_much_longer_it_may_have_been(outage, uncertain,
 
 
 @pytest.mark.parametrize(
-    ("module", "status", "label"),
+    ("module", "data", "status", "label"),
     [
-        ("sqlite_restore", "ok", "各復旧方法で戻るデータと失われるデータを算出"),
-        ("sqlite_restore", "changed", "データベースを復旧"),
-        ("sqlite_restore", "failed", "データベースの復旧処理"),
-        ("service_hold", "ok", "起動保留の状態を確認"),
-        ("service_hold", "changed", "起動保留を設定または解除"),
+        ("sqlite_restore", {}, "ok", "各復旧方法で戻るデータと失われるデータを算出"),
+        ("sqlite_restore", {}, "changed", "データベースを復旧"),
+        ("sqlite_restore", {}, "failed", "データベースの復旧処理"),
+        ("service_hold", {"state": "held"}, "ok", "起動保留の状態を確認"),
+        ("service_hold", {"state": "held"}, "changed", "起動保留を設定"),
+        ("service_hold", {"state": "released"}, "changed", "起動保留を解除"),
+        ("service_hold", {"state": "any"}, "changed", "起動保留を変更"),
+        ("service_hold", {}, "changed", "起動保留を変更"),
     ],
 )
-def test_a_label_names_what_the_module_did(module, status, label):
-    done = step(module, {"rows_after": {"users": 1}}, status=status)
+def test_a_label_names_what_the_module_did(module, data, status, label):
+    done = step(module, {"rows_after": {"users": 1}, **data}, status=status)
     assert prose_steps._name(JA, done) == label
 
 
