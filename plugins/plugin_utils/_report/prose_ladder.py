@@ -133,10 +133,12 @@ def climbs(
     *,
     run: Optional[str] = None,
     came: Sequence[str] = (APPLIED, FAILED),
+    planned: bool = False,
 ) -> List[Climb]:
     """Return the changes made by each rung, in the order tried, then the changes outside the rungs.
 
-    run: only changes of this run. came: the results of the remedies to include, see remedies().
+    run: only changes of this run. came: the results of the remedies to include, see remedies(). planned: see
+    prose_steps.deed.
     """
     tried = [
         Climb(rung, rung_name(words, incident, rung), []) for rung in incident.rungs_tried if run in (None, rung.run)
@@ -157,7 +159,8 @@ def climbs(
         ]
         begun = [each for each in of_role if each.rung and (each.rung.started_at or "") <= step.at]
         climb = (begun or of_role[:1] or [other])[-1]
-        climb.facts.append(prose_steps.deed(words, step, rung=climb.rung.rung if climb.rung else ""))
+        name = climb.rung.rung if climb.rung else ""
+        climb.facts.append(prose_steps.deed(words, step, rung=name, planned=planned))
     return [*([remediated] if remediated.facts else []), *tried, *([other] if other.facts else [])]
 
 

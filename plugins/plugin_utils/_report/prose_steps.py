@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import posixpath
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
@@ -52,16 +53,17 @@ def happened(words: Words, step: incident_model.Step) -> str:
     return words.say("label", name=name, text=came) if came else name
 
 
-def deed(words: Words, step: incident_model.Step, *, rung: str = "") -> str:
+def deed(words: Words, step: incident_model.Step, *, rung: str = "", planned: bool = False) -> str:
     """Return what a step changed, or the step's name if there is no text for the change.
 
     rung: the name before this text. A method that the name contains, such as "database_recovery by salvage", is not
-    repeated.
+    repeated. planned: True for a run in check mode, which only lists the changes.
     """
+    data = {**step.data, "planned": True} if planned and step.data else step.data
     method = step.data.get("method")
     if method and rung.partition(" by ")[2] == method and allowlist.own_module(step.action or "") == "sqlite_restore":
-        return bare(_restored(words, step.data, text_of(words, step.data, "reason")))
-    return bare(_came(words, step)) or _name(words, step)
+        return bare(_restored(words, data, text_of(words, step.data, "reason")))
+    return bare(_came(words, dataclasses.replace(step, data=data))) or _name(words, step)
 
 
 def recorded(step: incident_model.Step) -> bool:
@@ -306,10 +308,10 @@ def _tell_process(words: Words, data: Mapping[str, Any]) -> str:
         # stop cancelled a restart by the service manager.
         elif not before and state == "stopped":
             parts = [called]
-        elif before and state == "started":
+        elif before and state != "stopped":
             parts = [words.say("came.would_restart", pids=words.listed(before))]
         else:
-            parts = [words.say("came.would_be", state=called)]
+            parts = [words.say("came.would_stop" if state == "stopped" else "came.would_start")]
     parts += [
         words.say("came.foreign", port=each.get("port"), command=each.get("command"), pid=each.get("pid"))
         for each in data.get("foreign") or []
@@ -339,7 +341,8 @@ def _tell_restore(words: Words, data: Mapping[str, Any]) -> str:
 
 
 def _restored(words: Words, data: Mapping[str, Any], method: str) -> str:
-    return words.say("came.restored", method=method, lost=text_of(words, data, "statement"))
+    key = "came.would_restore" if data.get("planned") else "came.restored"
+    return words.say(key, method=method, lost=text_of(words, data, "statement"))
 
 
 def _tell_npm(words: Words, data: Mapping[str, Any]) -> str:

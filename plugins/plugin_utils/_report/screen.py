@@ -221,7 +221,7 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
                 *prose_ladder.skips(words, incident),
             ],
         ),
-        ("would_do", _done(words, incident) or words.say("screen.nothing")),
+        ("would_do", _done(words, incident, planned=True) or words.say("screen.nothing")),
         ("database", _database(incident, cause="")),
         ("would_tell", prose_notifications.would_tell(words, incident)),
         ("settings", _invalid_settings(words, incident)),
@@ -588,9 +588,13 @@ def _nothing_done(words: Words, incident: incident_model.Incident) -> str:
     return words.say("label", name=name, text=text) if name else text
 
 
-def _done(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the changes, one line per rung. Changes made by earlier runs are in the document."""
-    climbs = prose_ladder.climbs(words, incident, run=incident.runs[-1].run, came=(prose_ladder.APPLIED,))
+def _done(words: Words, incident: incident_model.Incident, *, planned: bool = False) -> List[str]:
+    """Return the changes, one line per rung. Changes made by earlier runs are in the document.
+
+    planned: True for a run in check mode, which only lists the changes.
+    """
+    last = incident.runs[-1].run
+    climbs = prose_ladder.climbs(words, incident, run=last, came=(prose_ladder.APPLIED,), planned=planned)
     told = [climb for climb in climbs if climb.facts]
     return [
         words.say("label", name=climb.name, text=words.joined(climb.facts)) if climb.name else words.joined(climb.facts)

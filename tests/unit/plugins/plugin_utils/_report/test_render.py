@@ -665,6 +665,26 @@ def test_a_change_is_stated_as_a_plain_fact(module, data, words):
     assert prose_steps.deed(EN, step(module, data)) == words
 
 
+@pytest.mark.parametrize(
+    ("data", "japanese"),
+    [
+        ({"state": "started", "pids_before": []}, "サービスを起動する予定"),
+        ({"state": "restarted", "pids_before": [7]}, "サービスを再起動する予定（PID 7）"),
+        ({"state": "stopped", "pids_before": [7]}, "サービスを停止する予定"),
+    ],
+)
+def test_a_planned_start_or_stop_is_an_action(data, japanese):
+    assert prose_steps.deed(JA, step(data=data)) == japanese
+
+
+def test_a_plan_states_which_data_would_be_lost():
+    data = {"method": "empty", "reason": "confirmed", "statement": "all"}
+    restored = step("sqlite_restore", data)
+    assert "; would be lost: " in prose_steps.deed(EN, restored, planned=True)
+    assert "失われるデータ：" in prose_steps.deed(JA, restored, planned=True)
+    assert "失われたデータ：" in prose_steps.deed(JA, restored)
+
+
 def test_an_existing_state_is_explained():
     done = step(
         data={"state": "stopped"}, status="ok", weight=incident_model.DETAIL, task="Bring it to the state asked for"
