@@ -157,10 +157,19 @@ class Words:
         """Return sentences on one line, without the empty ones."""
         return self.sentences["list.sentences"].join(filter(None, sentences))
 
-    def sentence(self, text: str) -> str:
-        """Return text with a capital letter at the beginning and a full stop at the end."""
+    def capitalized(self, text: str) -> str:
+        """Return text with a capital first letter. A Latin word at the beginning of a Japanese text is a name."""
+        if self.language == "ja" or _begins_with_name(text):
+            return text
+        return text[:1].upper() + text[1:]
+
+    def sentence(self, text: str, *, capital: bool = True) -> str:
+        """Return text with a capital letter at the beginning and a full stop at the end.
+
+        capital: False if the text begins with a name from the inventory, such as the name of a contact.
+        """
         whole = " ".join(text.split()).rstrip(" .;。")
-        return self.say("sentence", text=whole[:1].upper() + whole[1:])
+        return self.say("sentence", text=self.capitalized(whole) if capital else whole)
 
     def lines(self, text: str) -> List[str]:
         """Return text as a sentence, followed by the command if the text ends with one.
@@ -170,7 +179,7 @@ class Words:
         told, _break, command = text.partition("\n")
         if not command:
             return [self.sentence(told)]
-        return [told[:1].upper() + told[1:], Command(" ".join(command.splitlines()))]
+        return [self.capitalized(told), Command(" ".join(command.splitlines()))]
 
     def duration(self, seconds: Optional[float]) -> str:
         """Return seconds in human-readable form: "0.4 s", "12 s", "3 min 5 s", "2 h 1 min", or "unknown" for None."""
@@ -222,6 +231,12 @@ class Words:
         """Return the abbreviation of the service's time zone (such as JST or CEST) at an instant."""
         moment = _moment(at) or datetime.datetime.now(datetime.timezone.utc)
         return "" if self.zone is None else moment.astimezone(self.zone).tzname() or ""
+
+
+def _begins_with_name(text: str) -> bool:
+    """Return True if the first word is the name of a variable, a file or a program."""
+    word = text.partition(" ")[0].rstrip(".,:;")
+    return word in ("systemd", "npm") or any(sign in word for sign in "_./")
 
 
 def english(told: message.Message) -> str:

@@ -12,7 +12,8 @@ from typing import Dict
 SENTENCES: Dict[str, str] = {
     "notice.failed": "{action} (failed)",
     "notice.no_channel": (
-        "{name} has no channel and was not notified. Add a channel to escalation_contacts.{contact}.channels, for "
+        "No channel is set for {name}, so this contact was not notified. Add a channel to "
+        "escalation_contacts.{contact}.channels, for "
         "example {{type: mail, to: name@example.com}}"
     ),
     "notice.lost": "{rows} lost",

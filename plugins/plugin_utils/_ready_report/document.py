@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message
@@ -28,8 +27,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_
 # The version of the JSON document. It changes if a key changes its meaning or is removed.
 SCHEMA = 1
 _RANK = {NOT_READY: 0, WARNING: 1, NOT_CHECKED: 2, READY: 3}
-# A word that must not be capitalized, such as the name of a variable, a file or a program.
-_NAME = re.compile(r"[a-z]+[^a-z\s,]|systemd\b|npm\b")
 
 
 class Host(NamedTuple):
@@ -77,8 +74,7 @@ def line(words: Words, check: Check) -> Line:
 
 
 def _sentence(words: Words, told: Message) -> str:
-    text = words.message(told.to_dict(), told.id)
-    return words.say("sentence", text=text.rstrip(" .;。")) if _NAME.match(text) else words.sentence(text)
+    return words.sentence(words.message(told.to_dict(), told.id))
 
 
 def lines(words: Words, host: Host) -> List[Line]:

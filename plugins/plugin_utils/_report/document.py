@@ -23,7 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
     prose_steps,
     prose_times,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import message_of, summed_up, upper
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import message_of, summed_up
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import instants
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
@@ -174,16 +174,16 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
         moments=[
             *(Event(at, "moment", name, moment=True) for name, at in prose_times.marks(words, incident) if at),
             *(
-                Event(at, incident_model.FAILURE, upper(text), moment=True)
+                Event(at, incident_model.FAILURE, words.capitalized(text), moment=True)
                 for at, text in prose_times.cuts(words, incident)
             ),
         ],
         steps=[events[id(step)] for step in steps],
         short=[events[id(step)] for step in prose_steps.short(steps)],
-        told=words.sentence(prose_notifications.whom(words, incident)),
+        told=prose_notifications.sentence(words, incident),
         tellings=prose_notifications.tellings(words, incident),
         no_evidence="" if incident.evidence else words.say("doc.no_evidence"),
-        not_copied=upper(prose_data.not_copied(words, incident)),
+        not_copied=words.capitalized(prose_data.not_copied(words, incident)),
         evidence=[
             *(_kept(words, incident, name, path) for name, path in prose_data.kept(words, incident)),
             *((words.say("doc.timeline_of_run"), f"{run.run}.jsonl") for run in incident.runs),
@@ -201,8 +201,8 @@ def _kept(words: Words, incident: incident_model.Incident, name: str, path: str)
     """Return the label and path of a kept file. The folder of the evidence, which is listed first, is not repeated."""
     folder = f"{incident.evidence}/"
     if incident.evidence and path.startswith(folder):
-        return words.say("doc.in_evidence", name=upper(name)), path[len(folder) :]
-    return words.say("doc.on_host", name=upper(name)), path
+        return words.say("doc.in_evidence", name=words.capitalized(name)), path[len(folder) :]
+    return words.say("doc.on_host", name=words.capitalized(name)), path
 
 
 def _label(words: Words, key: str, text: str) -> str:

@@ -16,7 +16,6 @@ from typing import Iterable, List, Optional, Sequence
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document as composed
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import mermaid, prose_times
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import upper
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _ACTIVE = re.compile(r"[\\`*\[\]~|$]")
@@ -178,7 +177,7 @@ def _recovery(words: Words, document: composed.Document) -> List[str]:
 
 def _climb(words: Words, climb: composed.Climb) -> str:
     if not climb.on_rung:
-        return f"**{upper(climb.name)}**" if climb.name else words.say("doc.on_no_rung")
+        return f"**{words.capitalized(climb.name)}**" if climb.name else words.say("doc.on_no_rung")
     came = words.say("ladder.rung", rung=f"**{escape(climb.name)}**", came=escape(climb.held))
     told = words.say("list.comma").join(each for each in (came, climb.took) if each)
     return words.say("label", name=told, text=escape(climb.reason)) if climb.reason else told

@@ -16,11 +16,6 @@ def bare(text: object) -> str:
     return " ".join(str(text or "").split()).rstrip(" .;")
 
 
-def upper(text: str) -> str:
-    """Return text with a capital first letter."""
-    return text[:1].upper() + text[1:]
-
-
 def summed_up(words: Words, named: Optional[str], summary: Optional[str], told: object) -> str:
     """Return a finding's summary in this language, or a general text if the timeline is old.
 

@@ -29,6 +29,14 @@ def whom(words: Words, incident: incident_model.Incident) -> str:
     return words.joined([*told, *_informed(words, incident)])
 
 
+def sentence(words: Words, incident: incident_model.Incident) -> str:
+    """Return `whom` as a sentence. A contact's name at the beginning keeps its capitalization."""
+    told = whom(words, incident)
+    contacts = {words.name("contact", name) for name in _names(incident.escalation).values() if name}
+    contacts |= {words.name("contact", str(name)) for name in incident.escalation.get("to") or [] if name}
+    return words.sentence(told, capital=not told.startswith(tuple(contacts)))
+
+
 def calls(words: Words, incident: incident_model.Incident) -> List[str]:
     """Return the contacts that no channel has reached: somebody must call them. `whom` lists them first."""
     entries, names = _entries(incident.escalation), _names(incident.escalation)

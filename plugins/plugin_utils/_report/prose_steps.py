@@ -17,7 +17,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases
     summed_up,
     text_of,
     texts_of,
-    upper,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
@@ -49,7 +48,7 @@ def happened(words: Words, step: incident_model.Step) -> str:
     of_process = allowlist.own_module(step.action or "") == "node_process" and step.weight == incident_model.DETAIL
     # Tasks that start and tasks that stop the service have the same name, so the name alone would be ambiguous.
     if came and (step.weight == incident_model.CHANGE or of_process):
-        return upper(came)
+        return words.capitalized(came)
     return words.say("label", name=name, text=came) if came else name
 
 

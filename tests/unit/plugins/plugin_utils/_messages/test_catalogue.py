@@ -262,6 +262,7 @@ NAMES = re.compile(
             *("Node.js", "busy timeout", "npm ci", "node --check", "systemctl daemon-reload", "systemctl unmask 7"),
             *("systemctl enable --now logrotate.timer", "systemctl enable 7", "openssl rand"),
             *("systemd-analyze verify", "lock ファイル", "GitHub Issue", "ansible-playbook", "knex migrate:unlock"),
+            "{type: mail, to: name@example.com}",
         )
     )
 )

@@ -245,10 +245,19 @@ def test_a_long_text_from_a_host_is_also_shortened_in_its_message() -> None:
 def test_a_contact_without_a_channel_is_told_how_to_add_one() -> None:
     plan = {"names": {"everyone": "the whole team"}, "without_channel": ["everyone"]}
     assert notice.no_channel(plan, "en") == [
-        "The whole team has no channel and was not notified. Add a channel to "
+        "No channel is set for the whole team, so this contact was not notified. Add a channel to "
         "escalation_contacts.everyone.channels, for example {type: mail, to: name@example.com}."
     ]
-    assert "escalation_contacts.everyone.channels に通知経路を追加してください" in notice.no_channel(plan, "ja")[0]
+    assert notice.no_channel(plan, "ja") == [
+        "全チームには通知経路がないため、通知していない。escalation_contacts.everyone.channels に通知経路を追加する"
+        "（例：{type: mail, to: name@example.com}）。"
+    ]
+
+
+def test_the_name_of_a_contact_is_never_capitalized() -> None:
+    plan = {"names": {"dba": "the DBA"}, "without_channel": ["dba"]}
+    assert notice.no_channel(plan, "en")[0].startswith("No channel is set for the DBA, ")
+    assert notice.no_channel(plan, "ja")[0].startswith("the DBAには")
 
 
 def test_the_result_of_each_channel_and_the_contacts_without_one_are_listed() -> None:

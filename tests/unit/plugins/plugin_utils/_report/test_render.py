@@ -692,6 +692,23 @@ def test_an_existing_state_is_explained():
     assert prose_steps.happened(EN, done) == "Already stopped"
 
 
+def test_a_name_is_never_capitalized():
+    assert JA.sentence("systemd のユニットがない") == "systemd のユニットがない。"
+    assert JA.lines("ansible で実行する：\nx")[0] == "ansible で実行する："
+    assert EN.sentence("known_hosts has no key") == "known_hosts has no key."
+    assert EN.sentence("systemd refuses the start") == "systemd refuses the start."
+    assert EN.sentence("the service answers") == "The service answers."
+
+
+def test_the_name_of_a_contact_is_never_capitalized():
+    escalation = {"to": ["anna"], "names": {"lead": "anna"}, "rule": "long_outage", "reason": "It is down."}
+    sent_by = {"contact": "lead", "channel": "mail", "ok": True, "level": "long_outage", "new": True}
+    told = incident(escalation={**escalation, "notified": [sent_by]})
+    assert prose_notifications.sentence(EN, told).startswith("anna by mail")
+    nobody = incident(escalation={"to": [], "rule": "record_only", "reason": "It recovered."})
+    assert prose_notifications.sentence(EN, nobody).startswith("Nobody ")
+
+
 def test_items_without_work_have_no_checkbox():
     told_of = incident(
         durations=durations(detect=5.0), findings=[{"cause": "hung", "confidence": 0.9, "remedy": "Read."}]
@@ -1510,7 +1527,7 @@ def test_a_failed_recovery_names_the_rungs_that_it_did_not_reach():
     shown = fields(screen_report.summary(EN, told, document=None))
     assert shown["rungs"] == "restart failed standard_recovery and clean_start_recovery not tried: no memory"
     document = section(markdown_report.markdown(EN, told), "5. Recovery steps")
-    assert "- Standard_recovery and clean_start_recovery not tried: no memory." in document
+    assert "- standard_recovery and clean_start_recovery not tried: no memory." in document
     assert "標準復旧、クリーンスタートは未実施" in "".join(screen_report.summary(JA, told, document=None))
 
 
