@@ -474,7 +474,7 @@ SENTENCES: Dict[str, str] = {
     "module.preparedness_report": "復旧準備レポートを作成",
     "module.process_stop": "プロセスを停止",
     "module.release_rollback": "前のリリースに切り替え",
-    "module.restore_drill": "バックアップを別の場所にリストアし、サービスを起動して確認",
+    "module.restore_drill": "バックアップを別の場所に復元し、サービスを起動して確認",
     "module.scheduled_backup": "検証済みのバックアップを作成し、古いバックアップを削除",
     "module.service_discovery_info": "サービスの構成を検出",
     "module.service_hold.changed": "起動保留を変更",

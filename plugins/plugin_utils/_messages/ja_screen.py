@@ -70,7 +70,7 @@ SENTENCES: Dict[str, str] = {
     "screen.released": "保留解除：{subject}、インシデント {incident}。起動の保留を解除した。サービスは起動していない",
     "screen.would_release": "保留解除の予定（チェックモード、変更なし）：{subject}、インシデント {incident}",
     "screen.accepts": "了承対象",
-    "screen.accepts_nothing": "現在の行数（損傷は見つからない）",
+    "screen.accepts_nothing": "現在の行数（破損は見つからない）",
     "screen.accepts_unknown": "なし（データベースを検査できなかったため）",
     "screen.start_it": "次の実行で別の破損が見つかった場合は、再び起動が保留される。現在の状態のデータベースでサービスを起動するには：",
     "screen.unfinished": "判定前に実行が終了",
