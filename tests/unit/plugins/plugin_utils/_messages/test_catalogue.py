@@ -379,7 +379,7 @@ def test_japanese_has_a_label_for_every_module_that_a_document_can_show():
     [
         ("itsm_nexus.runbook.sqlite_wal", "Any name at all", "Any name at all", "WAL をデータベースに反映"),
         ("itsm_nexus.runbook.sqlite_check", "Of an old name", "Of an old name", "データベースを検査"),
-        ("ansible.builtin.fail", "Stop", "Stop", "エラーで終了"),
+        ("ansible.builtin.fail", "Stop", "Stop", "結果を判定"),
         ("community.general.nmcli", "Set the route", "Set the route", "「Set the route」"),
         (None, None, "task", "「task」"),
     ],
