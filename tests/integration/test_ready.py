@@ -316,7 +316,7 @@ def test_one_notification_a_day_and_both_languages(prepared: Prepared, receiver:
     no_backup(prepared)
     rc, host, _screen = prepared.check(postmortem_language="ja", escalation_language="ja")
     assert rc == 2
-    assert [each["text"] for each in host["checks"] if each["id"] == "backup"] == ["バックアップがありません。"]
+    assert [each["text"] for each in host["checks"] if each["id"] == "backup"] == ["バックアップがない。"]
     page = (prepared.service.postmortems / "readiness.html").read_text(encoding="utf-8")
     assert '<html lang="ja">' in page
     assert "準備未完了" in page
@@ -324,7 +324,7 @@ def test_one_notification_a_day_and_both_languages(prepared: Prepared, receiver:
     assert host["not_ready"] == ["modules", "backup"]
     assert len(receiver.requests) == 1
     assert "準備未完了" in told(receiver, 0)
-    assert "バックアップがありません" in told(receiver, 0)
+    assert "バックアップがない" in told(receiver, 0)
     _rc, _host, screen = prepared.check()
     assert len(receiver.requests) == 1
     assert "notified: already on" in screen

@@ -11,10 +11,10 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "doc.changes": "停止前の変更点",
-    "doc.changes.since": "最後に正常だった実行（{at}）との比較です。原因の可能性が高い順に示します",
-    "doc.changes.none": "最後に正常だった実行（{at}）以降の変更は見つかりませんでした",
-    "doc.changes.unknown": "不明です（正常だった実行との比較を行っていません）。",
-    "doc.changes.more": "ほかに{number}件の変更があります",
+    "doc.changes.since": "最後に正常だった実行（{at}）との比較。原因の可能性が高い順に示す",
+    "doc.changes.none": "最後に正常だった実行（{at}）以降の変更は見つからなかった",
+    "doc.changes.unknown": "不明（正常だった実行との比較を行っていない）。",
+    "doc.changes.more": "ほかに{number}件の変更がある",
     "doc.column.gap": "停止との時間差",
     "doc.column.changed": "変更対象",
     "doc.column.values": "変更内容",

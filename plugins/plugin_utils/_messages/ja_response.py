@@ -10,16 +10,16 @@ from __future__ import annotations
 from typing import Dict
 
 SENTENCES: Dict[str, str] = {
-    "reason.response.running": "サービスのプロセスがあります",
-    "reason.response.incident": "インシデントが新規でないか、データの状態が未確定です",
-    "reason.response.held": "サービスは起動保留中です",
-    "reason.response.unit": "ユニットの状態は {state} です",
-    "reason.response.not_collected": "原因調査の項目 {part} を取得できませんでした",
-    "reason.response.unchecked": "データベースの検査を完了できませんでした",
-    "reason.response.rows": "データベースの行が失われている可能性があります",
-    "reason.response.modules": "node_modules がロックファイルと一致しないか、比較できませんでした",
+    "reason.response.running": "サービスのプロセスがある",
+    "reason.response.incident": "インシデントが新規でないか、データの状態が未確定",
+    "reason.response.held": "サービスは起動保留中",
+    "reason.response.unit": "ユニットの状態は {state}",
+    "reason.response.not_collected": "原因調査の項目 {part} を取得できなかった",
+    "reason.response.unchecked": "データベースの検査を完了できなかった",
+    "reason.response.rows": "データベースの行が失われている可能性がある",
+    "reason.response.modules": "node_modules がロックファイルと一致しないか、比較できなかった",
     "reason.response.finding": "所見：{summary}",
-    "reason.response.evidence": "証拠を保存できませんでした：{why}",
-    "reason.response.unrecorded": "試行を記録できませんでした：{why}",
-    "reason.response.not_started": "起動に失敗しました：{why}",
+    "reason.response.evidence": "証拠を保存できなかった：{why}",
+    "reason.response.unrecorded": "試行を記録できなかった：{why}",
+    "reason.response.not_started": "起動に失敗した：{why}",
 }

@@ -307,7 +307,7 @@ def test_a_message_is_translated_with_all_its_values_and_nested_messages():
         reasons=[message.message("reason.database.corrupt"), message.message("reason.database.row_loss")],
     ).to_dict()
     assert EN.message(told) == "The database /srv/a.db is not sound: pages are damaged, rows are missing"
-    assert JA.message(told) == "データベース /srv/a.db に問題があります：ページの破損、行の欠落"
+    assert JA.message(told) == "データベース /srv/a.db に問題がある：ページの破損、行の欠落"
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_a_value_in_a_message_is_not_a_template_and_nesting_is_limited():
 
 def test_a_summary_of_an_old_timeline_is_worded_by_its_cause_and_quoted():
     old = {"cause": "unhandled_exception", "summary": "An exception that nobody caught ended the service: Error: x."}
-    assert phrases.summed_up(JA, old["cause"], old["summary"], None) == "未処理の例外によりサービスが終了しました"
+    assert phrases.summed_up(JA, old["cause"], old["summary"], None) == "未処理の例外によりサービスが終了した"
     assert prose_causes.original(JA, old) == "「An exception that nobody caught ended the service: Error: x」"
     assert (phrases.summed_up(EN, old["cause"], old["summary"], None), prose_causes.original(EN, old)) == (
         "An exception that nobody caught ended the service: Error: x",

@@ -47,7 +47,7 @@ def texts(language: str, **changes: Any) -> dict[str, Any]:
 
 def test_the_cause_is_worded_as_in_the_documents() -> None:
     assert texts("en")["cause"] == "disk_full: Almost no space is left on /srv"
-    assert texts("ja")["cause"] == "ディスク容量不足：/srv の空き容量がほとんどありません"
+    assert texts("ja")["cause"] == "ディスク容量不足：/srv の空き容量がほとんどない"
     # Without a message, the English text is quoted.
     assert texts("ja", messages={})["cause"] == "ディスク容量不足：「No space is left on /srv」"
     assert texts("en", cause_summary="", messages={})["cause"] == "disk_full"
@@ -166,7 +166,7 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
         (
             {"event": "resolved"},
             "No action is needed now; the postmortem lists the follow-up actions.",
-            "現時点で対応は不要です。今後の対応はポストモーテムを参照してください。",
+            "現時点で対応は不要。今後の対応はポストモーテムを参照する。",
         ),
         (
             {
@@ -176,7 +176,7 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
                 },
             },
             "Report the lost data: 7 rows. The damaged files are in the evidence.",
-            "失われたデータの内容（7 rows）を関係者に報告する。破損したファイルは証拠として保存されている。",
+            "失われたデータを関係者に報告する：7 rows。破損したファイルは証拠として保存されている。",
         ),
         (
             {
@@ -190,16 +190,16 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
             "On 10:00, a person accepted the damage to the database (CHG-1). Agree on a time to repair or restore "
             "it. To see what each method would lose, and which command to run at that time, run:\n"
             "x --check",
-            "データベースの損傷は、担当者が 10:00 に了承済みです（CHG-1）。修復または復元する時刻を決める。"
+            "データベースの破損は、担当者が 10:00 に了承済み（CHG-1）。修復または復元する時刻を決める。"
             "次のコマンドで復旧方法ごとに失われるデータを確認し、「次の対応」に表示されるコマンドを実行する：\n"
             "x --check",
         ),
         (
             {"event": "resolved", "rule": "repeated_restarts"},
             "Complete the prevention items in the postmortem: a restart helps only until the next failure.",
-            "根本原因を調査してください。再起動の効果は次の停止までの一時的なものです。",
+            "報告書の再発防止策に対応する。再起動の効果は次の停止までの一時的なもの。",
         ),
-        ({"rule": "our_own"}, "Find out what happened.", "状況を確認してください。"),
+        ({"rule": "our_own"}, "Find out what happened.", "状況を確認する。"),
         ({"next_step": "Call Ms Sato."}, "Call Ms Sato.", "「Call Ms Sato」。"),
         (
             {

@@ -151,7 +151,7 @@ def test_the_next_step_names_the_loss_in_each_language() -> None:
     text = "; ".join(map(catalogue.english, losses))
     judged = database_verdict.of_run(seen(held=True, recovery={**LOST, "statement": text, "messages": told}))
     assert judged["next_step"] == f"Report the lost data: {text}. The damaged files are in /kept."
-    assert "（データベースと一致しない WAL の3フレーム、10:00 以降の行の変更）" in catalogue.of("ja").message(
+    assert "：データベースと一致しない WAL の3フレーム、10:00 以降の行の変更。" in catalogue.of("ja").message(
         judged["messages"]["next_step"]
     )
 

@@ -278,7 +278,7 @@ def test_a_cause_without_a_remedy_is_listed_as_missing_automation():
     # If the timeline contains no message IDs, the English text is quoted.
     assert "「remediation_allowed does not include this cause」" in prose_actions.actions(JA, told)[1].why
     told.remedies[0].messages = {"reason": [{"id": "reason.remedy.not_allowed", "values": {}}]}
-    assert "許可されていません" in prose_actions.actions(JA, told)[1].why
+    assert "許可されていない" in prose_actions.actions(JA, told)[1].why
 
 
 def test_measurements_are_shown_if_nothing_was_wrong():
@@ -1682,7 +1682,7 @@ def test_the_next_steps_of_a_recovered_service_are_shown() -> None:
     assert "next step Complete the open prevention items. On 2026-03-02 01:00:00 UTC, a person accepted" in lines
     first, second, command = prose.next_steps(JA, told)
     assert command == "x --check"
-    assert first == "未完了の再発防止策に対応する。" and second.startswith("データベースの損傷は、担当者が")
+    assert first == "未完了の再発防止策に対応する。" and second.startswith("データベースの破損は、担当者が")
 
 
 @pytest.mark.parametrize(
@@ -1691,9 +1691,9 @@ def test_the_next_steps_of_a_recovered_service_are_shown() -> None:
         (
             {"users": 90},
             "KNOWN. The database recovery lost 12 rows, according to the row counts",
-            "12行が失われました",
+            "12行が失われた",
         ),
-        ({}, "KNOWN. The database recovery lost rows", "行が失われました"),
+        ({}, "KNOWN. The database recovery lost rows", "行が失われた"),
     ],
 )
 def test_the_number_of_lost_rows_is_never_shortened(after, english, japanese):
