@@ -55,7 +55,7 @@ def test_checkpoint_loses_nothing_and_notifies_nobody(drill: Drill) -> None:
 
 def test_dry_run_reports_the_loss_and_changes_nothing(drill: Drill) -> None:
     screen = drill.screen("dry_run")
-    assert "salvage (selected)" in screen
+    assert "salvage (CHOSEN)" in screen
     assert "Lost: " in screen
     assert drill.documents("dry_run") == []
     recap = drill.recap("dry_run")
@@ -72,7 +72,7 @@ def test_salvage_restores_all_but_the_overwritten_page(drill: Drill) -> None:
     assert lost(told["rows_before"], told["rows_after"]) == missing
     assert told["data_loss"] == "known"
     assert told["escalation"]["to"] == ["project leader"]
-    assert f"{missing['incidents']} rows: incidents {missing['incidents']} of {before['incidents']}" in drill.screen(
+    assert f"{missing['incidents']} rows: {missing['incidents']} of {before['incidents']} in incidents" in drill.screen(
         "salvage"
     )
 

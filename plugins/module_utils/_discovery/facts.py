@@ -29,9 +29,9 @@ class Facts(NamedTuple):
     hidden: True if this account cannot inspect the process. argv: the command, from the unit or the process. program:
     the file that runs, with links resolved. launcher: True if the unit starts another program, which then starts node.
     outputs: the files behind descriptors 1 and 2 of the process. environment_files: the files that the unit names.
-    own_files: files with settings in the application's folder, relative to it. If there is no unit, the environment file
-    in the inventory comes first, with its absolute path. unread: (file, reason). disk: the result of
-    files.survey, or None if the disk did not answer. ready: see network.ready_path.
+    own_files: files with settings in the application's folder, relative to it. If there is no unit, the inventory's
+    environment file comes first, with its absolute path. unread: (file, reason). disk: the result of files.survey, or
+    None if the disk did not answer. ready: see network.ready_path.
     """
 
     unit: Optional[Unit]

@@ -66,7 +66,7 @@ SENTENCES: Dict[str, str] = {
     "screen.in_evidence": "in this folder: {files}",
     "screen.not_written": "not written",
     "screen.triage_it": "outage_triage.yml finds the cause; outage_recover.yml --check shows what would be done",
-    "screen.that_cause": "no allowed rung can fix the cause below",
+    "screen.that_cause": "no rung in outage_recover_rungs can fix the cause below",
     "screen.released": "RELEASED: {subject}, incident {incident}; the hold is removed, and nothing was started",
     "screen.would_release": "WOULD RELEASE (check mode, nothing changed): {subject}, incident {incident}",
     "screen.accepts": "accepts",

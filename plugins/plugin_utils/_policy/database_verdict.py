@@ -98,7 +98,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _as_notified(decided: verdict.Verdict, recovery: Mapping[str, Any]) -> verdict.Verdict:
-    """Return the verdict for the notification. In check mode, it has the next step of the recovery that would succeed."""
+    """Return the verdict for the notification. In check mode, it has the next step after a successful recovery."""
     if decided.outcome != "would_recover":
         return decided
     lossless = recovery.get("data_loss") == statements.NONE

@@ -182,14 +182,15 @@ def _kept(words: Words, incident: incident_model.Incident) -> Tuple[List[str], L
 def _outage(words: Words, incident: incident_model.Incident) -> str:
     if incident.answered:
         return prose_times.lasted(words, incident)
-    told = words.duration(incident.durations.outage)
+    down = prose_times.still_down(incident)
+    told = words.duration(incident.durations.outage) if down else prose_times.lasted(words, incident)
     if incident.times.started_at:
         told = words.say("screen.since", outage=told, at=words.when(incident.times.started_at))
     if incident.outcome == "unreachable":
         return prose_times.lasted(words, incident)
     if incident.times.mitigated_estimated:
         told = words.say("screen.estimated", outage=told)
-    return words.say("screen.still_down", outage=told) if prose_times.still_down(incident) else told
+    return words.say("screen.still_down", outage=told) if down else told
 
 
 def _database(incident: incident_model.Incident, *, cause: str) -> str:

@@ -217,8 +217,8 @@ RUNG_CASES = [
         {"crash_loop": {"looping": True, "fell": False, "restarts": 4, "window": 600}},
         "restart",
         True,
-        "This playbook started the service 4 times in the last 10 minutes, in this and earlier incidents, and the service failed again: "
-        "another restart will not help.",
+        "This playbook started the service 4 times in the last 10 minutes, in this and earlier incidents, "
+        "and the service failed again: another restart will not help.",
     ),
     (
         "it fell while it was watched",
