@@ -250,7 +250,7 @@ class Awx:
         self.roles: Dict[int, Tuple[str, str]] = {}
         self.refused: List[str] = []
         self.launched: List[Object] = []
-        # A project's status after AWX has fetched it.
+        # The status of a project after AWX has fetched the project.
         self.fetched = "successful"
         # The status and the output of an inventory update after it has ended, and all updates by ID.
         self.synced, self.sync_output = "successful", "Read 1 host"

@@ -49,7 +49,7 @@ options:
   room_only:
     description:
       - If true, the module only checks whether there is enough space for the copy. It returns RV(room_needed) and
-        copies no file.
+        does not copy any files.
       - If there is not enough space, the module fails with RV(no_room=true).
     type: bool
     default: false

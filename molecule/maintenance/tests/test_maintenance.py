@@ -27,7 +27,7 @@ def codes(drill: Drill) -> dict[str, int]:
         "--extra-vars={'outage_maintenance_until': '+1h', 'outage_maintenance_reason': 'Release 4.2'}",
         playbook="outage_maintenance",
     )
-    # Stop the unit, as for a release. If the service were killed by a signal, systemd would restart it.
+    # Stop the unit, as is done for a release. If the service were killed by a signal, systemd would restart it.
     drill.host.check_output(f"systemctl stop {RUNBOOK.unit}")
     drill.host.check_output("/opt/drill/bin/observe.py >/opt/drill/output/broken.json")
     run("during")

@@ -21,7 +21,7 @@ _DATABASE = ("db_corrupt", "db_unchecked", "db_locked", "database_owner", "wal_g
 class Kind(NamedTuple):
     """A kind of change.
 
-    typical: the causes that usually result from such a change. explains: other causes that such a change can explain.
+    typical: the causes of an outage to which such a change usually leads. explains: other causes to which it may lead.
     near: False for a change that rarely affects the service. at_start: True if a running service does not notice the
     change before its next start. additive: True if something new of this kind rarely affects the service, because
     nothing uses it yet. always_there: True if the described object always exists. A missing entry then means that the

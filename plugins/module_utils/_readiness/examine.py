@@ -74,7 +74,7 @@ class _Check:
         self.open_files: Optional[int] = None
 
     def answers(self) -> None:
-        """Check everything that needs no file of the service: responses, certificates, the process and the host."""
+        """Check everything that does not require the service's files: responses, certificates, process and host."""
         question = self.question
         self.found += problems.of_certificates(question.endpoints, self.limits, self.clock["now"])
         self._check_latency()

@@ -267,7 +267,7 @@ ENGLISH: Dict[str, str] = {
     "remedy.killed.verify": "Check that the service stays up",
     "prevention.killed.timeout": "Find out why the service did not answer systemd in time",
     "prevention.killed.sender": "Find out who or what sent the signal",
-    "prevention.killed.unit_records": "Find out who or what sent the signal. If the service runs as a unit, systemd records which signal it was",
+    "prevention.killed.unit_records": "Find out who or what sent the signal. systemd would record which signal it was, if the service ran as a unit",
     "prevention.killed.unit": "Start the service through a unit: systemd then records how it ends",
     "prevention.killed.recorded_start": "Start the service through a unit or the node_process module, so that its end is recorded",
     "finding.stopped.late": "The service was asked to stop (by a person or a program), did not end in time and was killed",

@@ -124,8 +124,8 @@ SENTENCES: Dict[str, str] = {
     "rows.after_grown": "{after} after ({grown})",
     "rows.after_only": "not counted before, {after} in {tables} after",
     "rows.seeded": (
-        "{rows}; not part of the recovered data. Remove them only if these tables also contain other rows, because "
-        "the service fills empty tables again when it starts. To remove them, check the rows, then run this command "
+        "{rows}; not part of the recovered data. Remove them only if these tables also contain other rows: if a "
+        "table is empty, the service fills it again when it starts. To remove them, check the rows, then run this command "
         "on the host while the service is running:"
     ),
     "rows.after_seeded": "{after}, plus rows seeded at startup: {seeded}",
@@ -295,7 +295,7 @@ SENTENCES: Dict[str, str] = {
     "run the playbook again: it checks the login and closes the incident.",
     "next.unfinished": "Run the playbook again: it continues with this incident and checks everything again.",
     # The checklist of 7.2.
-    "action.remedy": "no check confirmed that this cause has been removed ({cause})",
+    "action.remedy": "open, because no check has confirmed that this cause is gone ({cause})",
     "action.after_recovery": "Only when the service may be started again: {remedy}",
     "action.unsettled": "the run ended before this cause ({cause}) was fixed",
     "action.prevention": "prevents this cause from recurring ({cause})",
@@ -314,7 +314,7 @@ SENTENCES: Dict[str, str] = {
     "action.automation.data_in_doubt": "a person has to decide, because the service answers but its database is in doubt",
     "action.automation.degraded": "the service answers, so the playbook does not restart it",
     "action.automation.warning": "a warning leads to an investigation, not to a recovery",
-    "action.automation.failed": "this playbook did not recover the service (rungs: {ladder})",
+    "action.automation.failed": "this playbook did not recover the service (rungs: {ladder}), so an earlier start would not have helped",
     "action.automation.unfinished": "the run ended early, without a verdict; find out why",
     "action.automation.unreachable": "no playbook can act on a host that it cannot reach or log in to",
     "action.automation.person": "a person has to decide, because the service must not be started with {causes}",

@@ -52,22 +52,22 @@ SENTENCES: Dict[str, str] = {
     ),
     "reason.recovery.not_sound": "After the migrations, {path} is not sound: {problems:;}",
     "remedy.see_evidence": "see the evidence",
-    "remedy.roll_back_manually": "nexus_release_strategy is none, so the playbook cannot roll back: roll back manually, or set nexus_release_strategy",
+    "remedy.roll_back_manually": "the playbook cannot roll back, because nexus_release_strategy is none: roll back manually, or set this variable",
     "next_step.data_loss": "{number}. Do not start the service. Give the evidence to the DBA",
     "next_step.data_in_doubt": "{number}. Ask the DBA to check the database",
     "next_step.login_failed": (
         "Check that people can log in. Check the values of nexus_login_username and nexus_login_password. Then run "
         "the playbook again: it checks the login and closes the incident"
     ),
-    "next_step.halted": "Fix the problem that stopped the recovery ({halted}), then run the playbook again",
+    "next_step.halted": "Fix the problem that stopped the recovery: {halted}. Then run the playbook again",
     "next_step.helpless": "Read the evidence. The steps that were tried did not help, and repeating them will not help either",
-    "next_step.not_recovered": "Fix the cause ({remedy:;}), then run the playbook again",
+    "next_step.not_recovered": "Fix the cause: {remedy:;}. Then run the playbook again",
     "next_step.command": "The command is:\n{command}",
     "next_step.start_manually": (
         "This playbook has started the service too often, and will not start it again for up to an hour. If the cause "
         "is fixed, start the service manually first"
     ),
-    "next_step.degraded": "Fix the cause ({remedy:;}). Meanwhile, the service keeps running. To check whether the problem is gone, run the playbook again",
+    "next_step.degraded": "Fix the cause: {remedy:;}. Meanwhile, the service keeps running. To check whether the problem is gone, run the playbook again",
     "next_step.accepted.running": (
         "The service keeps running with the damage that a person accepted on {at} ({reason}). Agree on a time to "
         "stop it and to repair or restore the database. To see what each method would lose, and which command to run "

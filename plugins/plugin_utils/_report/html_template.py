@@ -235,7 +235,7 @@ INCIDENT = (
 {% endfor %}</ul></section>
 
 <section><h2>{{ say("doc.timeline") }}</h2>{{ table_of_steps(timeline) }}
-{% if every %}<details class="every"><summary>{{ say("doc.all_steps", number=steps | length) }}</summary>{{ table_of_steps(every) }}</details>{% endif %}
+{% if every %}<details class="every"><summary>{{ say("doc.all_steps", number=every | length) }}</summary>{{ table_of_steps(every) }}</details>{% endif %}
 </section>
 
 <section><h2>{{ say("doc.changes") }}</h2><p>{{ changes_told }}</p>

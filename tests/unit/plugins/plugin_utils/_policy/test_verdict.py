@@ -145,7 +145,7 @@ def test_outcome(changes: dict[str, Any], outcome: str) -> None:
 def test_no_later_step_of_a_workflow_restarts_a_degraded_service() -> None:
     judged = verdict.judge(dataclasses.replace(DOWN, **DEGRADED))
     assert judged.halted == "The service answers, so it is not restarted."
-    assert judged.next_step.startswith("Fix the cause (")
+    assert judged.next_step.startswith("Fix the cause: ")
 
 
 def test_the_table_has_every_outcome() -> None:
@@ -292,10 +292,10 @@ NEXT = [
     (
         "then what ended the ladder",
         {"tried": [tried(halted=True, reason="No room")]},
-        "Fix the problem that stopped the recovery (No room), then",
+        "Fix the problem that stopped the recovery: No room. Then",
     ),
     ("then no cause", {"tried": [tried()]}, "Read the evidence"),
-    ("then the cause", {"tried": [tried()], "diagnosis": [finding()]}, "Fix the cause (Mend killed), then"),
+    ("then the cause", {"tried": [tried()], "diagnosis": [finding()]}, "Fix the cause: Mend killed. Then"),
     (
         "a restart is not proposed again",
         {"tried": [tried()], "diagnosis": [finding(messages={"remedy": [message("remedy.restart").to_dict()]})]},
@@ -307,7 +307,7 @@ NEXT = [
             "tried": [tried()],
             "diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})],
         },
-        "Fix the cause (Roll back to the previous release), then",
+        "Fix the cause: Roll back to the previous release. Then",
     ),
     (
         "a restart that an earlier run has tried is not proposed again",
@@ -315,7 +315,7 @@ NEXT = [
             "attempts": [attempt()],
             "diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})],
         },
-        "Fix the cause (Roll back to the previous release), then",
+        "Fix the cause: Roll back to the previous release. Then",
     ),
     (
         "a restart is all that an earlier run could propose",
@@ -331,12 +331,12 @@ NEXT = [
             "attempts": [attempt(started=False), attempt(held=None)],
             "diagnosis": [finding(messages={"remedy": [message("remedy.restart").to_dict()]})],
         },
-        "Fix the cause (Restart the service)",
+        "Fix the cause: Restart the service",
     ),
     (
         "before a rung, the remedy is complete",
         {"diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})]},
-        "Fix the cause (Start the service again. If it fails again, roll back",
+        "Fix the cause: Start the service again. If it fails again, roll back",
     ),
     (
         "a rollback that the playbook cannot do",
@@ -345,8 +345,8 @@ NEXT = [
             "release_strategy": "none",
             "diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})],
         },
-        "Fix the cause (Roll back to the previous release; nexus_release_strategy is none, so the playbook cannot roll "
-        "back: roll back manually, or set nexus_release_strategy), then",
+        "Fix the cause: Roll back to the previous release; the playbook cannot roll back, because "
+        "nexus_release_strategy is none: roll back manually, or set this variable. Then",
     ),
     (
         "a rollback that the playbook can do",
@@ -355,19 +355,19 @@ NEXT = [
             "release_strategy": "symlink",
             "diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})],
         },
-        "Fix the cause (Roll back to the previous release), then",
+        "Fix the cause: Roll back to the previous release. Then",
     ),
     (
         "no rollback, no word about releases",
         {"release_strategy": "none", "diagnosis": [finding()]},
-        "Fix the cause (Mend killed), then",
+        "Fix the cause: Mend killed. Then",
     ),
     (
         "a cause without a remedy",
         {"diagnosis": [{"cause": "odd", "summary": "Odd"}]},
-        "Fix the cause (see the evidence)",
+        "Fix the cause: see the evidence",
     ),
-    ("no cause and no rung", {}, "Fix the cause (see the evidence)"),
+    ("no cause and no rung", {}, "Fix the cause: see the evidence"),
     ("the way to the host", {"lost": "Host key verification failed."}, "known_hosts has no key for this host"),
 ]
 
@@ -400,7 +400,7 @@ AFTER_RELEASE = [
         "it answers, and has another problem",
         [ACCEPTED, finding("disk_filling")],
         DEGRADED,
-        ["Fix the cause (Mend disk_filling). Meanwhile", "The command is:", f"On {AT}, a person accepted the damage"],
+        ["Fix the cause: Mend disk_filling. Meanwhile", "The command is:", f"On {AT}, a person accepted the damage"],
     ),
     ("it was not started yet", [ACCEPTED, EXPLAINED], {}, [f"On {AT}, a person accepted the damage to the database"]),
     ("it does not start", [ACCEPTED, EXPLAINED], {"tried": [tried()]}, ["The service does not work with the damage"]),
@@ -409,7 +409,7 @@ AFTER_RELEASE = [
         [ACCEPTED, finding("port_conflict")],
         {"tried": [tried()]},
         [
-            "Fix the cause (Mend port_conflict), then",
+            "Fix the cause: Mend port_conflict. Then",
             "The command is:\nansible-playbook -i x",
             f"On {AT}, a person accepted",
         ],

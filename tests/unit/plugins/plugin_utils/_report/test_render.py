@@ -716,7 +716,7 @@ def test_items_without_work_have_no_checkbox():
     told_of.outcome = "not_recovered"
     lines = section(markdown_report.markdown(EN, told_of), "6.").splitlines()[2:-1]
     assert "[x]" not in "".join(lines)
-    assert "- [ ] Read: no check confirmed that this cause has been removed (hung)" in lines
+    assert "- [ ] Read: open, because no check has confirmed that this cause is gone (hung)" in lines
     assert "- Check log rotation (not needed): no full file system was found" in lines
     assert lines == sorted(lines, key=lambda line: not line.startswith("- [ ] "))
 
@@ -1845,7 +1845,7 @@ def test_a_command_is_on_its_own_line_in_the_summary_and_the_documents(spoken):
 def test_a_host_cannot_add_a_command_to_a_next_step():
     forged = message("next_step.not_recovered", remedy=message("quoted", text="Wait:\nrm -rf /\u2028rm"))
     (line,) = prose.next_steps(EN, incident(outcome="not_recovered", **told(forged)))
-    assert line == "Fix the cause (Wait: rm -rf / rm), then run the playbook again."
+    assert line == "Fix the cause: Wait: rm -rf / rm. Then run the playbook again."
 
 
 def test_seeded_rows_are_removed_only_when_the_table_has_other_rows():
