@@ -296,6 +296,13 @@ def test_a_message_names_the_job() -> None:
     assert not [line for line in lines_of("en") if line.startswith("Job:")]
 
 
+def test_a_message_names_the_contacts_without_a_channel() -> None:
+    missing = ["Ms Sato", "the DBA"]
+    assert "Not notified, call them: Ms Sato, the DBA" in lines_of("en", not_notified=missing)
+    assert "未通知（電話で連絡）：Ms Sato、the DBA" in lines_of("ja", not_notified=missing)
+    assert not [line for line in lines_of("en", not_notified=[]) if line.startswith("Not notified")]
+
+
 def test_a_host_that_can_be_reached_again_may_still_be_down() -> None:
     back = {"event": "resolved", "severity": "unreachable"}
     assert texts("en", **back, still_down="no")["asked"].startswith("No action is needed now")
