@@ -158,7 +158,9 @@ def syntax_error(facts: Facts) -> Optional[Finding]:
             "exception": text,
         },
     }
-    if facts.process.changed_since(latest.get("changed_at")) and latest.get("parses") is not False:
+    # The file may have its old time again, for example if it was restored with its time.
+    parses, changed = latest.get("parses"), facts.process.changed_since(latest.get("changed_at"))
+    if parses is True or (changed and parses is None):
         return Finding(
             confidence=0.5,
             summary=message("finding.syntax_error.past", where=where, error=error),

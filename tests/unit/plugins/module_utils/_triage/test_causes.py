@@ -778,6 +778,12 @@ CASES = [
         [GONE, EXIT_1, {"unit": {"exited_at": NOW}}, syntax_error(parses=True, changed_at="2026-03-02T01:01:00.000Z")],
         "the file has changed since then",
     ),
+    # The file was restored with its old time.
+    (
+        "syntax_error",
+        [GONE, EXIT_1, {"unit": {"exited_at": NOW}}, syntax_error(parses=True, changed_at="2026-01-01T00:00:00.000Z")],
+        "the file has changed since then",
+    ),
     (
         "database_owner",
         [GONE, OWNED_BY_ROOT],
