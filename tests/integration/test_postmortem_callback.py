@@ -581,7 +581,7 @@ from ansible.module_utils.basic import AnsibleModule
 module = AnsibleModule(argument_spec=dict.fromkeys(
     (
         *("state", "state_dir", "run", "outcome", "notified", "path", "user", "query", "access_log", "start", "end"),
-        *("access_log_patterns", "known_timelines", "timeline", "app_dir", "journal_unit", "time_budget"),
+        *("access_log_patterns", "known_timelines", "timeline", "app_dir", "journal_unit", "time_budget", "login"),
     ),
     dict(type="raw")), supports_check_mode=True)
 module.exit_json(**{answer})
