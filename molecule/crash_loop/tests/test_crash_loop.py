@@ -69,7 +69,7 @@ def test_mail_is_received(drill: Drill, story: Story) -> None:
     mail, incident = story.mail.mails[0], drill.postmortem("third")["incident"]
     assert story.mail.recipients[0] == ["leader@example.com"]
     text = mail.get_body(("plain",)).get_content()
-    for words in (incident, "started the service 3 times within the last 60 minutes", "Complete the prevention items"):
+    for words in (incident, "started the service 3 times within the last 60 minutes", "Complete the open prevention items"):
         assert words in text
 
 
@@ -80,7 +80,7 @@ def test_webhook_is_received(drill: Drill, story: Story) -> None:
     for words in (
         drill.postmortem("third")["incident"],
         "started the service 3 times within the last 60 minutes",
-        "Complete the prevention items",
+        "Complete the open prevention items",
     ):
         assert words in shown
 
