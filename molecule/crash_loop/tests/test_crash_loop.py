@@ -69,7 +69,8 @@ def test_mail_is_received(drill: Drill, story: Story) -> None:
     mail, incident = story.mail.mails[0], drill.postmortem("third")["incident"]
     assert story.mail.recipients[0] == ["leader@example.com"]
     text = mail.get_body(("plain",)).get_content()
-    for words in (incident, "started the service 3 times within the last 60 minutes", "Complete the open prevention items"):
+    count = "started the service 3 times within the last 60 minutes"
+    for words in (incident, count, "Complete the open prevention items"):
         assert words in text
 
 
