@@ -11,7 +11,7 @@ because it can contain a password.
 from __future__ import annotations
 
 import re
-from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Collection, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names
@@ -117,9 +117,10 @@ class Environment:
             return message("discovery.source.unit_variable", name=name)
         return message("discovery.source.file_variable", name=name, path=path)
 
-    def is_saved(self, name: str) -> bool:
-        """Return True if a file or the unit contains this variable, so it can be read while the service is down."""
-        return any(source.values.get(name) for source in self._sources if source.kind != PROCESS)
+    def is_saved(self, name: str, *, files: Collection[str]) -> bool:
+        """Return True if the unit or one of these files contains a variable. A run can then read it without a process."""
+        read = (source for source in self._sources if source.kind == UNIT or source.path in files)
+        return any(source.values.get(name) for source in read)
 
     def changed(self) -> List[Tuple[str, str]]:
         """Return (name, file) for each setting whose value in a file differs from the value in the running process."""

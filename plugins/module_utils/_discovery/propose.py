@@ -308,9 +308,9 @@ def _health(facts: Facts, found: Proposal) -> None:
 
 
 def _certificate(facts: Facts, found: Proposal) -> None:
-    """Propose the paths of the certificate and its key only if the saved environment does not name them.
+    """Propose the paths of the certificate and its key only if no run would read them from the saved environment.
 
-    All runs read the saved environment, and a variable in the inventory would hide a later change there.
+    A variable in the inventory would hide a later change there.
     """
     if not found.value("nexus_https_port"):
         return
@@ -318,13 +318,16 @@ def _certificate(facts: Facts, found: Proposal) -> None:
         "nexus_tls_cert_path": facts.environment.first(environment_names.names_certificate),
         "nexus_tls_key_path": facts.environment.first(environment_names.names_key),
     }
+    # The files that each run reads. A file can be named relative to the application's folder.
+    chosen = str(found.value("nexus_environment_file") or "")
+    read = [*facts.environment_files, *environment_names.OWN_FILES, chosen, facts.relative(chosen)]
     for variable, setting in named.items():
         if setting is None:
             if variable == "nexus_tls_cert_path":
                 found.ask(variable, message("discovery.question.certificate"))
             continue
         path = os.path.normpath(os.path.join(facts.app_dir, setting.value))
-        if facts.environment.is_saved(setting.name):
+        if facts.environment.is_saved(setting.name, files=read):
             found.inform(
                 message("discovery.information.certificate", variable=variable, path=path, source=setting.source)
             )

@@ -12,6 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import service_ends
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
+SOURCE = message("evidence.source.recorder")
 _LAST = 3
 End = Mapping[str, Any]
 
@@ -48,8 +49,8 @@ def with_evidence(finding: Finding, ends: Optional[Mapping[str, Any]]) -> Findin
     found = [end for end in (ends or {}).get("ends") or () if fits is not None and fits(end)]
     if not found:
         return finding
-    told = [says(message("evidence.source.recorder"), _described(end)) for end in found[-_LAST:]]
-    restarts = says(message("evidence.source.recorder"), counted(ends or {}))
+    told = [says(SOURCE, _described(end)) for end in found[-_LAST:]]
+    restarts = says(SOURCE, counted(ends or {}))
     return finding._replace(evidence=[*finding.evidence, *told, restarts])
 
 

@@ -219,7 +219,7 @@ def triage(
     response: Dict[str, Any] = {}
     if ends:
         text = json.dumps(ends["ends"], indent=1, sort_keys=True)
-        asking.done.evidence.append(file("ends.json", "restart recorder", text))
+        asking.done.evidence.append(file("ends.json", messages.english(recorded_ends.SOURCE), text))
 
     def answer() -> Mapping[str, triage_pass.Part]:
         first = {**case.judge(asking), "modules_complete": asking.modules_complete}

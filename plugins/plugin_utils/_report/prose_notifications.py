@@ -30,7 +30,7 @@ def whom(words: Words, incident: incident_model.Incident) -> str:
 
 
 def sentence(words: Words, incident: incident_model.Incident) -> str:
-    """Return `whom` as a sentence. A contact's name at the beginning keeps its capitalization."""
+    """Return who was notified of what, as a sentence. A name at the beginning is not capitalized."""
     told = whom(words, incident)
     contacts = {words.name("contact", name) for name in _names(incident.escalation).values() if name}
     contacts |= {words.name("contact", str(name)) for name in incident.escalation.get("to") or [] if name}

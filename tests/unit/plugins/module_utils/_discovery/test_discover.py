@@ -91,7 +91,7 @@ def test_without_a_unit_the_environment_file_of_the_inventory_is_read(app, tmp_p
     without = discover.units.Found(unit=None, process=None, others=[], missing="")
     read = discover._environment(without, nobody, str(app), given=str(file), rights=None)
     assert read.own[0] == str(file)
-    assert read.known.is_saved("SSL_CERT_PATH")
+    assert read.known.is_saved("SSL_CERT_PATH", files=[str(file)])
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"name": 7}'])

@@ -249,6 +249,15 @@ def test_a_certificate_in_the_saved_environment_is_not_written_to_the_inventory(
     only_process = environment.Environment([environment.Source(environment.PROCESS, "", VALUES)])
     found = values(environment=only_process)
     assert {name: found[name] for name in expected} == expected
+    # A run does not read a file that neither the unit nor the inventory names.
+    unread = environment.Environment(
+        [
+            environment.Source(environment.PROCESS, "", VALUES),
+            environment.Source(environment.FILE, ".env.production", VALUES),
+        ]
+    )
+    found = values(environment=unread)
+    assert {name: found[name] for name in expected} == expected
 
 
 def test_without_a_unit_the_environment_file_of_the_inventory_is_confirmed():
