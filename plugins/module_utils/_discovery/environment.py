@@ -118,7 +118,7 @@ class Environment:
         return message("discovery.source.file_variable", name=name, path=path)
 
     def is_saved(self, name: str, *, files: Collection[str]) -> bool:
-        """Return True if the unit or one of these files contains a variable. A run can then read it without a process."""
+        """Return True if the unit or one of these files contains a variable. No process is needed to read it then."""
         read = (source for source in self._sources if source.kind == UNIT or source.path in files)
         return any(source.values.get(name) for source in read)
 
