@@ -16,6 +16,7 @@ import shlex
 from typing import Callable, Dict, List, Mapping, Sequence, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import messages, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, MessageError, message
 
 _NEWLINES = "\n\r"
@@ -26,7 +27,7 @@ _ESCAPED_IN_QUOTES = '"\\`$'
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LARGEST = 1024 * 1024
 # A line of the EnvironmentFiles property in the output of systemctl show.
-_FILE = re.compile(r"(.*) \(ignore_errors=(?:yes|no)\)\Z")
+_FILE = lazy(r"(.*) \(ignore_errors=(?:yes|no)\)\Z")
 
 
 class EnvironmentFileError(MessageError):

@@ -6,17 +6,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Dict, List, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 
 _SYSTEMCTL_TIMEOUT = 15.0
 # Time units (systemd.time(7)), as systemd itself prints them.
 _TIME_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_TIMESPAN = re.compile(r"([0-9.]+)(us|ms|min|s|h|d|w)\b")
+_TIMESPAN = lazy(r"([0-9.]+)(us|ms|min|s|h|d|w)\b")
 
 
 def timespan(text: str) -> Optional[float]:

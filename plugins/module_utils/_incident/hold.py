@@ -21,6 +21,7 @@ import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
     Message,
     MessageError,
@@ -37,7 +38,7 @@ FOLDER = "/etc/systemd/system"
 RUNTIME_FOLDER = "/run/systemd/system"
 # The beginning of the names of the drop-ins that hold a unit.
 PREFIX = "zz-held-"
-_INCIDENT = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}")
+_INCIDENT = lazy(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _TIMEOUT = 60.0
 _LARGEST = 1 << 16
 _REASON = 300

@@ -18,13 +18,14 @@ import re
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
 _ALLOWED = message("reason.maintenance.allowed")
 # Maximum size of the file in bytes. A larger file is invalid.
 _LARGEST = 1 << 16
-_RELATIVE = re.compile(r"\+(?=\d)(?:(\d{1,4})d)?(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?\Z")
+_RELATIVE = lazy(r"\+(?=\d)(?:(\d{1,4})d)?(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?\Z")
 _UNITS = (86400, 3600, 60, 1)
 
 

@@ -15,7 +15,6 @@ import fcntl
 import json
 import os
 import pwd
-import re
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
@@ -24,6 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
     sanitize,
     timestamps,
 )
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
 CONFIG_FOLDER = "/etc/itsm-nexus-runbook"
 # The files that the role installs, see its vars/main.yml. The unit starts GUARD and RECORDER through RUN.
@@ -42,12 +42,12 @@ CAUSE = "start_guard"
 REFUSED = 77
 _TIMEOUT = 5.0
 _LARGEST = 1 << 18
-_INCIDENT = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
+_INCIDENT = lazy(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 # The pattern of a valid problem code in the guard's result, and the code that replaces an invalid one.
-_CODE = re.compile(r"[a-z_]{1,40}\Z")
+_CODE = lazy(r"[a-z_]{1,40}\Z")
 _UNKNOWN = "unknown"
 _LONGEST = 500
-_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
+_NAME = lazy(r"[A-Za-z0-9_.-]+\Z")
 
 
 class Refusal(NamedTuple):

@@ -11,11 +11,11 @@ import copy
 import json
 import math
 import os
-import re
 import secrets
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages, start_guard
@@ -29,7 +29,7 @@ IN_DOUBT, SOUND, ACCEPTED, NOT_FOUND = "in_doubt", "sound", "accepted", "not_fou
 # The code for a database that could not be checked completely. A person accepts this code together with the damage
 # codes.
 UNCHECKED = "unchecked"
-_ID = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
+_ID = lazy(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 # Maximum size of a record in bytes. Even the record of a week-long outage is smaller.
 LARGEST = 1 << 23
 EMPTY: Dict[str, Any] = {

@@ -104,14 +104,14 @@ class _Check:
 
     def _check_latency(self) -> None:
         answered = [each for each in self.question.endpoints if each["required"] and each["ok"]]
-        slow = problems.slow_after(self.known, self.limits)
-        if not answered or slow is None:
+        if not answered:
             return
         latency = max(each["latency_ms"] for each in answered) / 1000
-        for _time in range(_AGAIN if latency >= slow else 0):
+        slow = functools.partial(problems.is_slow, known=self.known, limits=self.limits)
+        for _time in range(_AGAIN if slow(latency) else 0):
             again = http_probe.probe(self.question.required, timeout=self.question.timeout, ok_statuses=())
             latency = min(latency, max((each["latency_ms"] for each in again), default=0.0) / 1000)
-        if latency < slow:
+        if not slow(latency):
             # A slow response is not saved, because slow responses would raise the usual latency.
             self.latency = latency
         else:
@@ -209,6 +209,7 @@ def examine(question: Question, limits: Limits, *, remember: bool, forget: Seque
             user=question.user,
             budget=limits.check_budget,
             lock_after=limits.lock_after,
+            pids=question.pids,
         )
     limit = _MORE + limits.check_budget + limits.lock_after
     answers = parallel.ask(asked, timeout=limit, first=("database",), meanwhile=check.answers)

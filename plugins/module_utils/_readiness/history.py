@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import statistics
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files
@@ -64,7 +63,11 @@ def write(state_dir: str, samples: Sequence[Sample], new: Sample) -> None:
 def usual_latency(samples: Sequence[Sample]) -> Optional[float]:
     """Return the median latency in seconds, or None if there are too few measurements."""
     known = [float(each["latency"]) for each in samples if isinstance(each.get("latency"), (int, float))]
-    return statistics.median(known) if len(known) >= _ENOUGH else None
+    if len(known) < _ENOUGH:
+        return None
+    import statistics  # noqa: PLC0415 - needed only for slow responses, so most module starts do not load it
+
+    return statistics.median(known)
 
 
 def hours_until_full(samples: Sequence[Sample], *, mount: str, what: str, free: int, now: float) -> Optional[float]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts, procfs
@@ -107,8 +107,10 @@ def _room(room: os.statvfs_result) -> Optional[Dict[str, Any]]:
     }
 
 
-def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[str, Any]:
+def database(path: str, *, user: str, budget: float, lock_after: float, pids: Sequence[int] = ()) -> Dict[str, Any]:
     """Check the database while the service uses it. Return the damage, the lock and the size of the WAL.
+
+    pids: the service's processes.
 
     - damage: the first problem, with code and message, or None. checked: False if the check did not finish in `budget`
       seconds.
@@ -124,7 +126,9 @@ def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[
     found["lock"] = _lock(path, lock_after) if lock_after else None
     if budget:
         try:
-            looked = sqlite_check.check(path=path, checks=["quick"], user=user, row_counts=False, time_budget=budget)
+            looked = sqlite_check.check(
+                path=path, checks=["quick"], user=user, row_counts=False, time_budget=budget, pids=pids
+            )
         except SqliteError:
             return found
         damages = [item for item in looked["problems"] if item["code"] in _DAMAGE]

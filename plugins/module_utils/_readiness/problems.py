@@ -162,11 +162,11 @@ def of_host(
         yield Problem("clock_jump", message("finding.clock_jump", seconds=f"{jump:+.0f}"), "clock")
 
 
-def slow_after(known: Sequence[history.Sample], limits: Limits) -> Optional[float]:
-    """Return the minimum latency of a slow response in seconds, or None if the latency is not checked."""
-    if not limits.slow_after:
-        return None
-    return max(limits.slow_after, (history.usual_latency(known) or 0.0) * _SLOWER)
+def is_slow(latency: float, known: Sequence[history.Sample], limits: Limits) -> bool:
+    """Return True if a response (latency in seconds) is slow, also in comparison with the usual latency."""
+    if not limits.slow_after or latency < limits.slow_after:
+        return False
+    return latency >= (history.usual_latency(known) or 0.0) * _SLOWER
 
 
 def unconfirmed(cause: str, unchecked: Sequence[Unchecked]) -> Iterator[Problem]:

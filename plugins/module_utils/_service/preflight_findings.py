@@ -18,6 +18,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 # Time limit for a disk, in seconds. If a disk does not respond in time, its files are not read, because a read might
 # hang forever.
 _DISK_TIMEOUT = 3.0
+# Time limit in seconds for all disks together. Disks that respond in this time cost only one child process.
+_DISKS_TIMEOUT = 0.5
 SILENT = message("reason.setting.silent", seconds=f"{_DISK_TIMEOUT:g}")
 _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")
 
@@ -109,5 +111,8 @@ class Findings:
             for name, path in paths.items()
             if path and "\0" not in path
         }
+        together = {"all": lambda: [probe() for probe in probes.values()]}
+        if parallel.ask(together, timeout=_DISKS_TIMEOUT)["all"].error is None:
+            return
         answers = parallel.ask(probes, timeout=_DISK_TIMEOUT)
         self.silent = {name for name, answer in answers.items() if answer.error == parallel.TIMED_OUT}

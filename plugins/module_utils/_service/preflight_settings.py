@@ -12,6 +12,7 @@ import re
 import stat
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings, process_start
@@ -21,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.prefli
 _NODE = ("node", "nodejs")
 _NODE_TIMEOUT = 10.0
 _NUMBER = re.compile(r"[0-9]{1,5}\Z")
-_EXPORT = re.compile(r"^[ \t]*export[ \t]+([A-Za-z_]\w*)=", re.MULTILINE)
+_EXPORT = lazy(r"^[ \t]*export[ \t]+([A-Za-z_]\w*)=", re.MULTILINE)
 
 
 def check_user(look: Findings) -> None:

@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError
@@ -33,11 +34,11 @@ PREFIX = "90-itsm-nexus"
 _TIMER_PREFIX = "itsm-nexus-expiry"
 _PROPERTIES = ("LoadState", "ExecStart", "MemoryMax", "Environment", "EnvironmentFiles")
 _TIMEOUT = 60.0
-_UNIT = re.compile(r"[A-Za-z0-9@._:-]+")
-_NAME = re.compile(r"[a-z][a-z0-9-]*")
+_UNIT = lazy(r"[A-Za-z0-9@._:-]+")
+_NAME = lazy(r"[a-z][a-z0-9-]*")
 # V8 also accepts _ instead of - in its options, and a value after = or a space.
-_HEAP = re.compile(r"\s*--max[-_]old[-_]space[-_]size(?:=|\s+)\d+")
-_INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z")
+_HEAP = lazy(r"\s*--max[-_]old[-_]space[-_]size(?:=|\s+)\d+")
+_INSTANT = lazy(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z")
 _HEADER = "# Written by itsm_nexus.runbook (unit_dropin), and removed by it.\n"
 
 

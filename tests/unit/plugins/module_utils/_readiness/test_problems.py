@@ -130,7 +130,7 @@ def test_a_limit_of_zero_switches_a_check_off():
     full = disk(used_percent=96.0)
     assert list(problems.of_disks([full], [], off, NOW)) == []
     assert list(problems.of_open_files(1, 100, 100, off)) == []
-    assert problems.slow_after([], off) is None
+    assert not problems.is_slow(60.0, [], off)
     assert list(problems.of_database("/db", {**SOUND, "wal": 1 << 40}, [], off, NOW)) == []
 
 
@@ -151,7 +151,7 @@ def test_limits_are_validated(changes, words):
 
 def test_the_slow_limit_follows_the_usual_latency():
     sample = {"boot": "", "offset": 0, "restarts": None, "wal": None, "disks": {}}
-    assert problems.slow_after([], LIMITS) == 1.0
+    assert [problems.is_slow(seconds, [], LIMITS) for seconds in (0.99, 1.0)] == [False, True]
     usual = [history.sample(at=NOW, latency=0.5, **sample)] * 5
-    assert problems.slow_after(usual, LIMITS) == 5.0
+    assert [problems.is_slow(seconds, usual, LIMITS) for seconds in (4.9, 5.0)] == [False, True]
     assert "instead of the usual 0.500 s" in messages.english(problems.of_latency(6.0, usual, "url").told)
