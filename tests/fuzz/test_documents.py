@@ -19,7 +19,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import content as notification_content
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import github_issue, transports
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store, screen_layout
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
+    document_store,
+    screen_layout,
+    screen_without_incident,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
@@ -192,7 +196,7 @@ def test_any_answers_result_in_inert_documents(told):
     for incident in timeline_incidents.from_events(told):
         check(incident)
     for host, of_host in timeline_events.without_incident(told).items():
-        screen_report.without_incident(SPOKEN[0], host, of_host)
+        screen_without_incident.without_incident(SPOKEN[0], host, of_host)
 
 
 @given(st.one_of(st.binary(max_size=300), LINES))

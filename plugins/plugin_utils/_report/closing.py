@@ -12,8 +12,10 @@ from typing import Iterator, List, Optional, Protocol, Sequence
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
     document_store,
+    screen_hosts,
     screen_layout,
     screen_release,
+    screen_without_incident,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import wording as run_wording
@@ -76,7 +78,7 @@ class Closing:
                 self._show(timeline_incidents.model("", host, [of_host]), None, events=of_host, first=not shown)
                 shown = True
                 continue
-            tone, lines = screen_report.without_incident(
+            tone, lines = screen_without_incident.without_incident(
                 self._wording.of_run(), host, of_host, check_mode=self._check, target=self._target(host)
             )
             # If there are several hosts, the healthy ones are only counted.
@@ -84,7 +86,7 @@ class Closing:
                 continue
             self._say(lines, tone)
         if together:
-            tone, lines = screen_report.hosts(self._wording.of_run(), together, check_mode=self._check)
+            tone, lines = screen_hosts.hosts(self._wording.of_run(), together, check_mode=self._check)
             self._say(lines, tone)
 
     def _incidents(self, events: List[timeline_events.Event]) -> Iterator[incident_model.Incident]:

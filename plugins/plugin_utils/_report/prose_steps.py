@@ -384,3 +384,19 @@ _TELLERS: Dict[str, _Teller] = {
     "incident_info": _tell_incident,
     "service_preflight_info": _tell_preflight,
 }
+
+
+def reasons(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
+    """Return the failures that can be the reason for the outcome.
+
+    The final failure of a playbook is omitted, because it repeats another failure. Failed notifications are omitted,
+    and so are invalid settings that do not stop a recovery. They are not reasons for an outage.
+    """
+    return [
+        step
+        for step in steps
+        if step.weight == incident_model.FAILURE
+        and step.role != "escalation"
+        and not refused(step)
+        and (broken(step) or step.message)
+    ]

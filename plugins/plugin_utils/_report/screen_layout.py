@@ -118,3 +118,8 @@ def _shortened(texts: Mapping[str, List[str]], *, pinned: Mapping[str, int], mos
             cut = f"{(wrap(cut, WIDTH - LABEL - len(_CUT)) or [''])[0]}{_CUT}"
         shorter[longest] = [*kept, cut]
     return shorter
+
+
+def headed(words: Words, lines: List[str], *, check_mode: bool) -> List[str]:
+    """Return the lines. In check mode, the first line says so."""
+    return [words.say("screen.in_check_mode", head=lines[0]), *lines[1:]] if check_mode and lines else lines

@@ -19,8 +19,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen_layout
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen_hosts, screen_layout
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 
 ROOT = Path(__file__).resolve().parents[5]
@@ -97,14 +96,14 @@ def test_hosts_are_counted_and_those_that_need_attention_are_named(language: str
     spoken = catalogue.of(language)
     healthy = [f"well-{number}" for number in range(52)]
     ended = {"healthy": healthy, "recovered": ["a", "b"], "unreachable": [f"lost-{number:02}" for number in range(20)]}
-    tone, (head, *lines) = screen_report.hosts(spoken, ended)
-    assert tone == screen_report.BAD
+    tone, (head, *lines) = screen_hosts.hosts(spoken, ended)
+    assert tone == screen_layout.BAD
     assert all(text in head for text in ("74", "52", "20"))
     text = "\n".join(lines)
     assert "well-0" not in text and all(name in text for name in ("a", "b", "lost-00", "lost-19"))
     assert all(screen_layout.columns(line) <= screen_layout.WIDTH for line in lines)
-    assert screen_report.hosts(spoken, {"healthy": healthy})[0] == screen_report.GOOD
-    assert screen_report.hosts(spoken, {"healthy": healthy, "warning": ["a"]})[0] == screen_report.ATTENTION
+    assert screen_hosts.hosts(spoken, {"healthy": healthy})[0] == screen_layout.GOOD
+    assert screen_hosts.hosts(spoken, {"healthy": healthy, "warning": ["a"]})[0] == screen_layout.ATTENTION
 
 
 def test_every_outcome_has_a_word() -> None:

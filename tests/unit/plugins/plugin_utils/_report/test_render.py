@@ -31,7 +31,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
     prose_notifications,
     prose_steps,
     prose_times,
+    screen_hosts,
     screen_layout,
+    screen_without_incident,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document as report_document
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
@@ -1296,7 +1298,7 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause; outage_recover.yml
     ],
 )
 def test_closing_line_without_an_incident(events, tone, lines):
-    assert screen_report.without_incident(EN, "node1", events, target="--limit node1") == (tone, lines)
+    assert screen_without_incident.without_incident(EN, "node1", events, target="--limit node1") == (tone, lines)
 
 
 @pytest.mark.parametrize("outcome", ["would_recover", "not_recovered"])
@@ -1329,12 +1331,12 @@ def test_a_check_states_no_outage_that_was_not_measured():
 
 def test_a_check_without_an_incident_says_so_and_changes_nothing():
     planned = event("node_process", {"state": "started", "pids_before": []}, status="changed")
-    _tone, lines = screen_report.without_incident(
+    _tone, lines = screen_without_incident.without_incident(
         EN, "node1", [event(data={"healthy": True}), planned], check_mode=True
     )
     assert lines == ["HEALTHY: node1, this run did not change the service (check mode)"]
-    assert screen_report.without_incident(EN, "node1", [event("sqlite_info")], check_mode=True)[1] == []
-    _tone, (head, *_lines) = screen_report.hosts(EN, {"healthy": ["a", "b"]}, check_mode=True)
+    assert screen_without_incident.without_incident(EN, "node1", [event("sqlite_info")], check_mode=True)[1] == []
+    _tone, (head, *_lines) = screen_hosts.hosts(EN, {"healthy": ["a", "b"]}, check_mode=True)
     assert head == "2 HOSTS: 2 healthy (check mode)"
 
 
