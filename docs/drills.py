@@ -23,8 +23,8 @@ PAGE = ROOT / "docs" / "drills.md"
 HEAD = """# Results of the drills
 
 Each row shows a drill with a real fault on a real systemd host in a container. `outage_recover.yml` recovers the
-service over OpenSSH, and the drill checks the result from outside. The service is deployed like the real one, except in
-`process_mode`. In all other drills, the run uses only the policies of the drill, and the variables that
+service over OpenSSH, and the drill checks the result from outside. The service is deployed like the real service,
+except in `process_mode`. In all other drills, the run uses only the policies of the drill, and the variables that
 `outage_discover.yml` found on the host. `make matrix` writes this table from the postmortems of these runs. The outages
 were measured while two drills ran in parallel. The duration of an outage includes the time that the drill needs to
 break the service. If a drill has two runs, the duration also includes the time until the policy allowed the remedy.
