@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Helpers for tests that act while a playbook is running, and that observe the host and this machine."""
+"""Helpers for tests that act during a playbook run. These tests also observe the host and this machine."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from drills import STATE_DIR, Drill
 PATIENCE = 180.0
 
 
-# The task that saves the evidence and starts the service. Before this task, a run has only opened the incident and
-# cancelled systemd's restart.
-FIRST_RESPONSE = "Save the evidence, and start the service unless a check forbids it"
+# Name of the task that saves the evidence and starts the service. Before this task, a run has only opened the incident
+# and cancelled systemd's restart.
+FIRST_RESPONSE = "Save the evidence, and start the service if a start is safe"
 
 
 class Run:
@@ -64,7 +64,7 @@ class Run:
         self._show(re.compile(re.escape(task) + r"(?: \([^()\n]*\))?\] \*\*"), task)
 
     def pause(self) -> None:
-        """Wait until the run pauses before the task `pause_before`. The previous task has ended."""
+        """Wait until the run pauses before the task `pause_before`. At this time, the previous task has ended."""
         self._show(re.compile("^PAUSED BEFORE: " + re.escape(self.pause_before) + "$", re.MULTILINE), self.pause_before)
 
     def _show(self, text: re.Pattern[str], task: str) -> None:
@@ -97,10 +97,10 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _is_frozen(pid: int) -> bool:
-    """Return True if a process that received SIGSTOP will not run any program code until it receives SIGCONT.
+    """Return True if a process has received SIGSTOP, and will run no program code until it receives SIGCONT.
 
-    A process that has just called vfork is in state D until its child runs another program. If the child is stopped
-    first, the process stays in this state.
+    After a vfork call, a process is in state D until its child runs another program. If the child is stopped first, the
+    process stays in state D.
     """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "DTZX"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Invalid input ends a run with one line that names the variable, before anything is changed."""
+"""Invalid input ends a run before anything is changed, with one line that names the variable."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_an_invalid_remediation_policy_is_reported_and_a_restart_is_still_tried(
 def test_triage_with_a_wrong_setting_ends_with_one_clear_error(laid: Service, variable: str, value: str) -> None:
     run = laid.play("playbooks/outage_detect.yml", **{variable: value})
     assert run.rc == 2
-    last = run.screen[run.screen.index("PLAY [Summarize all hosts]") :]
+    last = run.screen[run.screen.index("PLAY [Summarize the results of all hosts]") :]
     (error,) = re.findall(r"FAILED! => (.*)", last)
     assert variable in error and value in error
     assert "has no attribute" not in run.screen
@@ -276,7 +276,8 @@ def test_notified_and_unreached_contacts_are_listed_despite_an_undefined_variabl
     # The second run continues the incident without repeating a notification.
     assert told.read_text(encoding="utf-8").count("INC-") == 1
 
-    # An undefined variable does not prevent a recovery if only the documents need it. It is reported as an error.
+    # An undefined variable does not prevent a recovery if only the documents need it. The variable is reported as an
+    # error.
     back = laid.play("playbooks/outage_recover.yml", postmortem_github_token="{{ vault_that_is_not_there }}")
     assert (back.rc, laid.healthy()) == (2, True)
     assert summary(back).startswith("OUTAGE SUMMARY") and "RECOVERED: itsm-system" in summary(back)

@@ -37,7 +37,7 @@ def run(playbook: str, *arguments: str, folder: Path) -> subprocess.CompletedPro
     [
         ("outage_recover.yml", "--tags", "x"),
         ("outage_recover.yml", "--skip-tags", "all"),
-        ("outage_recover.yml", "--start-at-task", "Summarize all hosts"),
+        ("outage_recover.yml", "--start-at-task", "Summarize the results of all hosts"),
         ("outage_clean_start.yml", "--tags", "x"),
     ],
 )

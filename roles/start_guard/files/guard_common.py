@@ -55,8 +55,8 @@ class Kind(namedtuple("Kind", "of_data released")):
     __slots__ = ()
 
 
-# The codes of all doubts. A person can release a service whose database is damaged, but not a service whose user cannot
-# access the database.
+# Codes for all reasons to doubt the data. A person can release a service whose database is damaged, but not a service
+# whose user cannot access the database.
 KINDS: Dict[str, Kind] = {
     "missing": Kind(of_data=True, released=True),
     "empty": Kind(of_data=True, released=True),
@@ -342,7 +342,7 @@ class _Frames:
         if frames.header_valid:
             frames.salts = [salt1, salt2]
             # When SQLite restarts a WAL, it increases the first salt by one. Frames with the previous salt are normal.
-            # A part that is filled with zeros was never written.
+            # If the salts are zero, nothing was ever written there.
             strange = of_first not in (frames.salts, [0, 0]) and of_first[0] != (salt1 - 1) & _MASK
             # In a WAL that was never restarted, SQLite replaces both salts if no frame is committed.
             frames.foreign = strange and (sequence != 0 or frames._commits(descriptor, of_first, total=total))

@@ -37,10 +37,10 @@ _RECEIVING, _SAVING = 4.0, 8.0
 _LARGEST_HEAD = 1 << 17
 _LARGEST_PART = 9 << 20
 _PARTS = ("database", "wal", "shm")
-# Maximum number of ends to keep of each kind: ends that systemd has confirmed, and unconfirmed ends.
+# Maximum number of process exits to keep of each kind: exits that systemd has confirmed, and unconfirmed exits.
 MOST_ENDS = 200
 _UNCONFIRMED = ".unconfirmed.json"
-# A report is saved at most this long after it was sent, in nanoseconds.
+# Maximum time in nanoseconds between sending and saving a report.
 _LATEST = 60 * 10**9
 MOST_REFUSALS = 5
 # Minimum time in seconds between two saves of evidence for refusals with the same incident.
@@ -52,7 +52,7 @@ _PROPERTIES = (
     *("InvocationID", "NRestarts", "Result", "ExecMainCode", "ExecMainStatus", "MemoryPeak", "ActiveState"),
     "SubState",
 )
-# Prefixes of the systemd SubStates in which the unit's main process has ended.
+# Prefixes of the systemd SubStates in which the unit's main process has exited.
 _ENDED = ("stop-post", "final", "auto-restart", "failed", "dead")
 _CODES = {"1": "exited", "2": "killed", "3": "dumped"}
 
@@ -363,7 +363,7 @@ class Keeper:
         identity = f"INC-{compact[:15]}Z-{os.urandom(2).hex()}"
         refusal = {"incident": identity, "first_at": at, "times": 0, **first, **refusal}
         if first.get("of_data") is True:
-            # A doubt about the data stays until a run has checked the database.
+            # The data remains in doubt until a run has checked the database.
             refusal.update({name: first.get(name) for name in ("code", "reason", "of_data")})
         refusal["times"] = (number(refusal["times"]) or 0) + 1
         stamps = [_stamp(state, name) for name in ("database", "wal")]
@@ -422,7 +422,7 @@ class Keeper:
         compact = re.sub(r"[-:.]", "", written)
         ending = ".json" if confirmed else _UNCONFIRMED
         _write(os.path.join(self.folder, f"end-{compact}-{invocation}{ending}"), {**about, **end})
-        # Forged reports must not displace those that systemd has confirmed.
+        # Forged reports must not displace reports that systemd has confirmed.
         names = sorted(name for name in os.listdir(self.folder) if name.startswith("end-"))
         of_kind = [name for name in names if name.endswith(_UNCONFIRMED) is not confirmed]
         for name in of_kind[:-MOST_ENDS]:

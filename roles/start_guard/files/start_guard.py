@@ -25,10 +25,11 @@ if TYPE_CHECKING:  # importing typing takes 3 ms
     from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 REFUSED = 77
-# Maximum duration in seconds. If a disk does not answer and there is no doubt yet, the unit is started.
+# Maximum duration in seconds. If a disk does not answer and the database is not in doubt yet, the unit is started.
 _DEADLINE = 2.0
 _MOST_EVIDENCE = 8 << 20
-# The keeper saves an end less than 0.1 seconds after it was reported. On a busy host, it may take longer.
+# The keeper saves a process exit less than 0.1 seconds after the exit was reported. On a busy host, the keeper may take
+# longer.
 _PATIENCE = 0.7
 # Maximum number of repeated checks if the files change during a check.
 _ATTEMPTS = 5
@@ -204,8 +205,8 @@ def _lost_frames(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional
     if not before.get("committed"):
         return None
     there = frames is not None and frames.header_valid and frames.committed and frames.salts == before.get("salts")
-    # After a complete checkpoint, the WAL may be missing. But if only its beginning is left, the old pages in it would
-    # replace newer ones.
+    # After a complete checkpoint, the WAL may be missing. However, if only the beginning of the WAL is left, the old
+    # pages in the WAL would replace newer pages.
     if before.get("needed") is False and not there:
         return None
     had = f"{before['committed']} frames of transactions {at}"
@@ -252,7 +253,7 @@ def _short(state: Mapping[str, Any]) -> Optional[Doubt]:
     wanted = frames.pages if committed else header["pages"]
     unused = _LOCK_BYTE // size + 1
     last = frames.last if committed else {}
-    # The number of pages in a damaged header may be very large.
+    # A damaged header may state a very large number of pages.
     end = min(wanted, there + _MOST_PAGES)
     missing = sum(page != unused and page not in last for page in range(there + 1, end + 1))
     if not missing:
@@ -442,7 +443,8 @@ def main(arguments: List[str]) -> int:
             raise
         common.say(f"The refusal was not reported: {type(error).__name__}: {error}")
     finally:
-        # After a doubt, nothing may start the unit, not even an error that occurs because nobody reads the output.
+        # If the database is in doubt, the unit must not be started. Errors must not change this. For example, an error
+        # occurs if nobody reads the output.
         if alarm.doubt is not None:
             os._exit(REFUSED)
     return 0
