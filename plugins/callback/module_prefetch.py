@@ -14,10 +14,11 @@ author:
 description:
   - Shortens a recovery by a few seconds and does not change its result. If the callback fails, the run continues
     without it.
-  - While a module is running, packs the modules that usually run next. Requires ansible-core 2.19 or later.
+  - While one module is running, the callback packs the modules that usually run next. Requires ansible-core 2.19 or
+    later.
   - Keeps packed modules in C(~/.cache/itsm-nexus-runbook/modules) for the next run. Requires ansible-core 2.19 or
     later.
-  - Loads the components that every task needs, such as filters and a play's variable files, only once per run.
+  - Loads filters, a play's variable files and other shared components once per run instead of once per task.
   - List this callback after P(itsm_nexus.runbook.postmortem#callback), so that the closing summary is shown before the
     packed modules are saved.
 requirements:
@@ -64,7 +65,7 @@ def _guarded(method: _Method) -> _Method:
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
-    """Passes the events of a run to the packer."""
+    """Passes a run's events to the packer."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"

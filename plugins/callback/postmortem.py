@@ -7,22 +7,23 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: postmortem
 type: aggregate
-short_description: Records an outage while it lasts, and writes its postmortem
+short_description: Records an outage as it happens, and writes its postmortem
 version_added: 0.1.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Records what a run does on each host with an incident, including the events before M(itsm_nexus.runbook.incident)
-    opens the incident. Each line of C(<dir>/<run>.jsonl) is a JSON object. The file is readable at any time, even if
-    the controller was killed.
-  - At the end of the run, the postmortem of each host is written to C(<dir>/<incident>.md), C(.json) and C(.html), and
-    a summary is shown on screen. C(<dir>/index.html) lists all postmortems. A postmortem covers all runs on the
-    same incident.
+    opens the incident. Each line of C(<dir>/<run>.jsonl) is a JSON object. The file can be read at any time, even after
+    ansible-playbook was killed.
+  - At the end of the run, the postmortem of each host is written to C(<dir>/<incident>.md), C(.json) and C(.html). A
+    summary is also shown on screen. C(<dir>/index.html) lists all postmortems. A postmortem covers all runs on the same
+    incident.
   - While a task is running, a line about this task is written to standard error every O(progress) seconds.
   - No files are written in check mode, or if the run does not open an incident.
   - The timeline contains only allowlisted keys from the results of this collection's own modules. For tasks with
-    C(no_log), the timeline contains only the status, the time and the task's name as written in the playbook.
-    Arguments, loop items, and the values of variables in the names of tasks and plays are never recorded.
+    C(no_log), the timeline contains only the status, the time and the task's name as written in the playbook. Arguments
+    and loop items are never recorded. If the name of a task or play contains a variable, the value of the variable is
+    not recorded.
 requirements:
   - enabled in the configuration (C(callbacks_enabled))
 options:
@@ -39,7 +40,7 @@ options:
         key: dir
   language:
     description:
-      - Language of the documents and of the summary. The playbook variable C(postmortem_language) has priority.
+      - Language of the documents and of the summary. The playbook variable C(postmortem_language) takes precedence.
     type: str
     choices: [en, ja]
     default: en
@@ -52,7 +53,7 @@ options:
   timezone:
     description:
       - Time zone in which times are shown in addition to UTC, for example V(Asia/Tokyo). The playbook variable
-        C(postmortem_timezone) has priority.
+        C(postmortem_timezone) takes precedence.
     type: str
     default: UTC
     version_added: 0.2.0
@@ -100,7 +101,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 _Method = TypeVar("_Method", bound=Callable[..., None])
 
-# Events of started and successful tasks are collected for at most this number of seconds and then written together.
+# Events of started and successful tasks are collected for at most this many seconds, and then written together.
 _TOGETHER = 0.2
 
 # Actions that wait for a person's input. A progress line would interfere with the prompt.
@@ -109,8 +110,8 @@ _ASKING = ("ansible.builtin.pause", "pause")
 # Modules that read the timeline of the current run.
 _READING = ("postmortem_render", "postmortem_archive")
 
-# Modules that may run for a long time. The start of such a task is written before the timeline is copied to the host,
-# so that the host's copy shows the step at which a run was cancelled.
+# Modules that may run for a long time. The start of such a task is recorded before the timeline is copied to the host.
+# If the run is cancelled, the host's copy then shows the step that was running.
 _LONG = (
     *("incident", "first_response", "node_process", "npm_ci", "knex_migrate", "release_rollback"),
     *("sqlite_backup", "sqlite_restore", "sqlite_wal"),
@@ -129,7 +130,7 @@ def _guarded(method: _Method) -> _Method:
             # Catch every error, because a fault in this callback must not end the recovery.
             except Exception as error:
                 place = traceback.extract_tb(error.__traceback__)[-1]
-                # Show an error's text only if it is an OSError, because the text of other errors may quote a result.
+                # Show the error's text only if the error is an OSError. The text of other errors may quote a result.
                 reason = str(error) if isinstance(error, OSError) else error.__class__.__name__
                 where = f"{method.__name__} failed in {place.name}, line {place.lineno}"
                 self._display.warning(f"The postmortem is incomplete: {where}: {reason}")
@@ -152,7 +153,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._recorder: Optional[recorder.Recorder] = None
         self._tasks: Dict[Tuple[str, int], task_result.Task] = {}
         self._wording = wording.Wording(language="en", timezone="UTC")
-        # The module of each task, by the task's name. A progress line in Japanese shows the label of the module instead
+        # Maps the name of each task to the task's module. A progress line in Japanese shows the module's label instead
         # of the task's name.
         self._actions: Dict[str, str] = {}
         self._watch = task_progress.Watch(self._say_progress, before=self._catch_up)
@@ -266,7 +267,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         return self._known(task), self._watch.ended((host, str(task._uuid)), now)
 
     def _known(self, task: Any) -> task_result.Task:
-        """Return the part of a task's data that is the same on every host. Each use of a role has its own entry."""
+        """Return the task data that is the same on every host.
+
+        If a role is used twice, its tasks are kept separate.
+        """
         key = (str(task._uuid), id(task._parent))
         known = self._tasks.get(key)
         if known is None:
@@ -311,7 +315,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
 
 def _job() -> Dict[str, str]:
-    """Return the entry with the URL of the AWX job that is this run, or no entry."""
+    """Return the URL of this run's AWX job under the key "job", or an empty dictionary."""
     # load_extra_vars saves the variables of the command line in this attribute.
     url = job.of_run(getattr(load_extra_vars, "extra_vars", None) or {}, os.environ)
     return {"job": url} if url else {}

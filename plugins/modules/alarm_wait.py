@@ -14,8 +14,8 @@ author:
 description:
   - Waits for an HTTP POST request to a Unix socket. The playbook C(outage_armed.yml) uses this module, so
     that Ansible is already running when the alarm arrives.
-  - Responds with status 202 only if the run still exists and therefore continues. Otherwise, the sender receives
-    another status or no response, and must start a recovery itself.
+  - Responds with status 202 only if the run is still active. If the sender receives another status or no response, the
+    sender must start a recovery itself.
   - Runs on the controller.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -30,7 +30,8 @@ attributes:
 options:
   path:
     description:
-      - The absolute path of the socket. The module creates its folder if needed, and removes the socket at the end.
+      - The absolute path of the socket. The module creates the socket's folder if needed, and removes the socket at the
+        end.
       - The user who runs Ansible must own the folder, and no other user may write to it.
     type: path
     required: true

@@ -81,7 +81,7 @@ dest:
   type: str
   sample: /srv/backups/itsm/host1/itsm.db.backup_20260302T010203Z
 sha256:
-  description: The SHA-256 of the file. The verified backup on the host has the same SHA-256.
+  description: The SHA-256 of the file, which is the same as that of the verified backup on the host.
   returned: success
   type: str
   sample: 5b8991a5f9ee33367057d676263f0f53e52fa128f1c4c9f1b8d8d887045fde9b
@@ -115,7 +115,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 
 
 def main() -> None:
-    """Return one part of the backup, or record where the copy is. The action plugin of the same name makes the copy."""
+    """Return one part of the backup's data, or record where the copy is.
+
+    The action plugin of the same name makes the copy.
+    """
     module = AnsibleModule(
         argument_spec={
             **host_lease.ARGUMENTS,

@@ -13,9 +13,9 @@ description:
   - Removes files that match O(globs), oldest first, until every file system in O(targets) has the requested free space.
     Files on other file systems are not touched.
   - A file that a process has open is never touched. If the processes of another user cannot be inspected, the newest
-    file of each series is not touched either. The files of a series are in the same folder, and their names differ only
-    in numbers, times and the compression suffix. Examples are a log and its rotated files, or the logs of an
-    application that starts a new file every day.
+    file of each series is also kept. The files of a series are in the same folder, and their names differ only in
+    numbers, times and the compression suffix. Examples are a log and its rotated files, or the logs of an application
+    that starts a new file every day.
   - Symbolic links to files or folders are never followed. Files with more than one hard link are skipped.
   - Nothing in O(state_dir) is touched, because this folder contains the evidence.
   - Databases in use and their C(-wal), C(-shm) and C(-journal) files are never touched. If a glob matches copies of a
@@ -61,15 +61,15 @@ options:
         description:
           - An absolute path with wildcards. C(*), C(?) and C([...]) match characters within one name, but not a leading
             dot. C(**) matches any number of folders.
-          - The first folder in a pattern must be a name without wildcards. A pattern must not match system files
-            (below V(/etc), V(/usr) and similar folders). A pattern must not use a wildcard for the name of a subfolder
-            of a shared folder (V(/home), V(/var), V(/var/lib) and similar).
+          - The name of the first folder in a pattern must not contain wildcards. A pattern must not match system files
+            (below V(/etc), V(/usr) and similar folders). Directly below a shared folder (V(/home), V(/var), V(/var/lib)
+            and similar), the name of a subfolder must not contain wildcards.
         type: str
         required: true
       keep:
         description:
           - How many of the newest files to keep in each series. The module also keeps this number of the newest
-            complete copies of a database, but always at least one copy.
+            complete copies of a database. It always keeps at least one copy.
         type: int
         default: 0
   protect:
@@ -141,10 +141,10 @@ enough:
   sample: true
 targets:
   description:
-    - The file systems. For each file system, C(wanted) and C(wanted_inodes) are the required free space,
-      C(available_before) is the free space before the module ran, and C(freed) and C(inodes_freed) are the freed space.
-      C(wanted), C(available_before) and C(freed) are in bytes. C(enough) is true if the file system has the required
-      free space.
+    - The file systems. C(wanted) is the required free space, and C(wanted_inodes) is the required number of free
+      inodes. C(available_before) is the free space before the module ran. C(freed) is the freed space, and
+      C(inodes_freed) is the number of freed inodes. C(wanted), C(available_before) and C(freed) are in bytes. C(enough)
+      is true if the file system has the required free space.
   returned: success
   type: list
   elements: dict
@@ -163,8 +163,8 @@ duration:
   sample: 0.08
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
   version_added: 0.2.0

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: first_response
-short_description: Save the evidence of a crash, start the service if nothing rules out a start, and find the cause
+short_description: Save the evidence of a crash, start the service if it is safe to do so, and find the cause
 version_added: 0.2.0
 description:
   - Does the same as M(itsm_nexus.runbook.triage_info), in two steps. If the service's process is gone, the module first
-    collects the facts that a start would change, and the facts that can block a start. It saves these facts as
-    evidence. If nothing rules out a start, it starts the service. Then it collects the other facts with low priority.
-  - The module does not start the service if anything is in doubt. Examples are an incomplete check of the database, a
-    finding that blocks the start or may need a remedy first, a hold on the service, or an earlier attempt in the
-    incident. The result is then the same as that of M(itsm_nexus.runbook.triage_info).
-  - The module makes the same checks as M(itsm_nexus.runbook.triage_info), and starts the service in the same way as
-    M(itsm_nexus.runbook.node_process). The start is recorded in the incident.
-  - After the start, the module waits at most O(part_timeout) seconds for the first healthy response. Use
+    collects facts that change when the service starts. It also collects facts that can rule out starting the service.
+    The module saves all these facts as evidence. If nothing rules out starting the service, the module starts the
+    service. The module then collects the other facts at low priority.
+  - The module does not start the service if anything is in doubt. For example, the check of the database may be
+    incomplete, a finding may rule out starting the service or require a remedy first, the service may be held, or the
+    incident may already have an attempt. The result is then the same as that of M(itsm_nexus.runbook.triage_info).
+  - The module runs the same checks as M(itsm_nexus.runbook.triage_info), and starts the service in the same way as
+    M(itsm_nexus.runbook.node_process). The module records in the incident that it started the service.
+  - After starting the service, the module waits at most O(part_timeout) seconds for the first healthy response. Use
     M(itsm_nexus.runbook.health_probe) to check whether the service is healthy.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -68,17 +69,18 @@ EXAMPLES = r"""
 RETURN = r"""
 response:
   description:
-    - C(started) is true if the module has started the service. If it has not, C(why_not) is the reason, and C(messages)
-      contains this reason as a translatable message. Otherwise, C(why_not) is V(null).
-    - C(attempt) is the recorded attempt (C(rung), C(started_at)), and C(process) is the result of the start, as
-      M(itsm_nexus.runbook.node_process) returns it. Both are V(null) if nothing was started.
+    - C(started) is true if the module has started the service. If C(started) is false, C(why_not) is the reason, and
+      C(messages) contains this reason as a translatable message. If C(started) is true, C(why_not) is V(null).
+    - C(attempt) is the recorded attempt (C(rung), C(started_at)). C(process) is the result of starting the service, as
+      M(itsm_nexus.runbook.node_process) returns it. If the service was not started, C(attempt) and C(process) are
+      V(null).
     - C(answered_at) is the time of the first healthy response, or V(null) if there was none.
-    - If the service's process still existed, the dictionary is empty.
+    - If the service's process still exists, the dictionary is empty.
   returned: success
   type: dict
 findings:
   description: The findings and all other values are the same as those of M(itsm_nexus.runbook.triage_info). The facts
-    about the process, the unit, the ports, the logs and the database are from before the start.
+    about the process, the unit, the ports, the logs and the database were collected before the service was started.
   returned: success
   type: list
   elements: dict

@@ -10,14 +10,14 @@ module: health_probe
 short_description: Check whether the service answers, and determine the severity of an outage
 version_added: 0.1.0
 description:
-  - Probes all endpoints of the service in parallel, checks its process, and repeats both until the verdict is clear. If
-    the service is unhealthy, the module does not fail, but returns RV(healthy=false).
+  - Probes all endpoints of the service in parallel, checks the service's process, and repeats these checks until the
+    verdict is clear. If the service is unhealthy, the module does not fail, but returns RV(healthy=false).
   - An endpoint is healthy if it returns status 200 and a JSON body whose C(status) is one of O(ok_statuses). A response
     with status 429 (rate limit) also counts as healthy, because it shows that the service works. Each request is
     aborted after O(timeout), even if the server is still sending a few bytes at a time. Proxy settings in the
     environment are ignored.
-  - The module is not named C(health_info), because it can change the host. With O(open=true), it opens the incident and
-    may take over a restart that systemd has scheduled.
+  - The module can change the host, so its name does not end in C(_info). With O(open=true), the module opens the
+    incident and may take over a restart that systemd has scheduled.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.endpoints
@@ -30,16 +30,16 @@ options:
     description: The endpoints to probe. The service is healthy if every required endpoint is healthy.
   mode:
     description:
-      - V(watch) reports the service as healthy at the first healthy response. It reports the severity V(critical) after
-        O(critical_after) consecutive failures, and V(emergency) as soon as a probe fails and the process is gone.
-      - V(await) is for use after a start. It probes until all endpoints are healthy, for at most O(deadline) seconds.
-        It stops earlier if no process is running and no start is pending. It also stops earlier if a process that
-        systemd restarted has ended again.
-      - V(hold) probes O(count) times. It reports the service as unhealthy as soon as a probe fails or the process IDs
-        change.
-      - With O(run), V(await) records the time of the first healthy response in the incident. V(hold) removes this time
-        if the stability check fails. The end of the outage is therefore recorded even if the run is killed between
-        these two checks.
+      - V(watch) reports the service as healthy at the first healthy response. V(watch) reports the severity V(critical)
+        after O(critical_after) consecutive failures, and V(emergency) as soon as a probe fails and the process is gone.
+      - Use V(await) after starting the service. V(await) probes until all endpoints are healthy, for at most
+        O(deadline) seconds. V(await) stops early if no process is running and systemd will not start one. It also stops
+        early if a process that systemd restarted has ended again.
+      - V(hold) probes O(count) times. V(hold) reports the service as unhealthy as soon as a probe fails or the process
+        IDs change.
+      - With O(run), V(await) records the time of the first healthy response in the incident. V(hold) removes the
+        recorded time if the stability check fails. The end of the outage is therefore recorded even if the run is
+        killed between V(await) and V(hold).
     type: str
     default: watch
     choices: [watch, await, hold]
@@ -52,12 +52,12 @@ options:
     type: float
     default: 1.0
   warning_after:
-    description: Number of consecutive failures for the severity V(warning).
+    description: Number of consecutive failures after which the severity is V(warning).
     type: int
     default: 3
   critical_after:
-    description: Number of consecutive failures for the severity V(critical). This number must not be less than
-      O(warning_after).
+    description: Number of consecutive failures after which the severity is V(critical). This number must not be less
+      than O(warning_after).
     type: int
     default: 5
   deadline:
@@ -72,7 +72,7 @@ options:
     description:
       - A login that the module tries once, after all endpoints are healthy. The response body is discarded.
       - With O(mode=await) and O(mode=hold), the service is unhealthy if the login fails. With O(mode=watch), the login
-        is allowed only together with O(readiness), and the service is degraded if the login fails.
+        is allowed only together with O(readiness). If the login fails, the service is degraded.
       - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
   remember:
     description:
@@ -107,11 +107,11 @@ options:
     version_added: 0.2.0
   preflight:
     description:
-      - Options of M(itsm_nexus.runbook.service_preflight_info) in addition to O(service) and O(state_dir). If this
-        option is set, the module validates these options and probes the service in one round trip. If the service is
-        down, an invalid value is listed in RV(preflight), but the module does not fail. If the service is healthy or
-        its state is unknown, an invalid value makes the module fail. Only endpoints with valid settings are probed.
-      - While HTTPS is switched off by a drop-in of M(itsm_nexus.runbook.unit_dropin), only plain HTTP is probed.
+      - The options of M(itsm_nexus.runbook.service_preflight_info), except O(service) and O(state_dir). If O(preflight)
+        is set, the module validates these settings and probes the service in one round trip. If the service is down, an
+        invalid value is listed in RV(preflight), but the module does not fail. If the service is healthy or its state
+        is unknown, an invalid value makes the module fail. Only endpoints with valid settings are probed.
+      - While HTTPS is switched off by a drop-in from M(itsm_nexus.runbook.unit_dropin), only plain HTTP is probed.
     type: dict
     version_added: 0.2.0
     suboptions:
@@ -135,7 +135,7 @@ options:
     description:
       - If this option is set and the service answers, O(mode=watch) and O(mode=hold) also check whether the service is
         ready. See RV(readiness). With O(mode=watch), a service that is not ready has the severity V(degraded).
-      - The database is checked only if O(preflight) is set, because the preflight finds the path of the database.
+      - The preflight finds the path of the database. Therefore, the database is checked only if O(preflight) is set.
       - Trends need earlier measurements, which the module saves in O(state_dir) if O(remember=true).
     type: dict
     version_added: 0.2.0
@@ -197,8 +197,8 @@ options:
         default: 67108864
       restarts:
         description: >-
-          Report the service if systemd has restarted it this many times or more in the last hour. With V(0),
-          restarts are not checked.
+          Report the service if systemd restarted it at least this many times in the last hour. With V(0), restarts are
+          not checked.
         type: int
         default: 3
       memory_pressure:
@@ -209,13 +209,13 @@ options:
         default: 20.0
   manifest:
     description:
-      - O(mode=watch) and O(mode=hold) also save a manifest in O(state_dir) if the service is healthy and both this
-        option and O(remember=true) are set. The manifest describes what can change on the host, such as the release,
+      - If the service is healthy, and both this option and O(remember=true) are set, O(mode=watch) and O(mode=hold)
+        also save a manifest in O(state_dir). The manifest describes what can change on the host, such as the release,
         the lock file, the unit, the names of environment variables, the certificate, the packages and the schema of the
         database. During an outage, M(itsm_nexus.runbook.triage_info) compares the manifest with the host. See
         RV(itsm_nexus.runbook.triage_info#module:facts).
-      - The manifest contains neither secrets nor hashes of secrets. If it cannot be saved, the module does not report
-        an error.
+      - The manifest contains neither secrets nor hashes of secrets. If the manifest cannot be saved, the module does
+        not report an error.
     type: dict
     version_added: 0.2.0
     suboptions:
@@ -277,8 +277,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 healthy:
-  description: True if the service is healthy according to O(mode). If a login was tried, it must have succeeded. With
-    O(mode=watch), a degraded service is not healthy, although it answers.
+  description: True if the service is healthy according to O(mode). If the module tried a login, this value is true only
+    if the login succeeded. With O(mode=watch), a degraded service is not healthy, although it answers.
   returned: success
   type: bool
   sample: false
@@ -289,8 +289,8 @@ summary:
   sample: "https: connection refused (nothing listens there); the process is gone"
 messages:
   description:
-    - RV(summary) as translatable messages. C(summary) is a list with one message per problem. Each message contains the
-      C(id) of the text in the message catalogue and the C(values) to insert into the text.
+    - RV(summary) as translatable messages. C(summary) is a list with one message per problem. Each message contains its
+      C(id) in the message catalogue, and the C(values) to insert into the message.
     - If the module fails, C(msg) contains the reason as a message.
   returned: success, and when a parameter is invalid
   type: dict
@@ -299,8 +299,8 @@ messages:
 severity:
   description:
     - V(none) if the service is healthy, otherwise V(warning), V(critical) or V(emergency). The severity is V(emergency)
-      if the process is gone, or if the service must not be started because a check found a problem in its database
-      (RV(doubt)).
+      if the process is gone. It is also V(emergency) if a check found a problem in the database and the service must
+      therefore not be started (RV(doubt)).
     - With O(mode=watch), V(degraded) means that the service answers, but RV(readiness) contains problems.
     - With O(mode=watch), V(unreachable) means that the connection to the host failed or the host did not answer
       within the task's C(timeout). In this case, the state of the service is unknown.
@@ -312,8 +312,8 @@ severity:
 readiness:
   description:
     - Whether a service that answers is also ready. V(null) if O(readiness) is not set or the service does not answer.
-    - C(problems) lists the problems. C(cause) is a cause as in RV(itsm_nexus.runbook.triage_info#module:findings).
-      C(source) is the place where the problem was found.
+    - C(problems) lists the problems. C(cause) has the same values as in
+      RV(itsm_nexus.runbook.triage_info#module:findings). C(source) is the place where the problem was found.
     - C(unchecked) lists the checks that could not be run, each with the reason.
     - C(reported) is the ID of the open incident in which a run has already reported all of these problems, or V(null).
     - C(seconds) is the duration of the checks.
@@ -331,12 +331,12 @@ readiness:
     reported: null
     seconds: 0.04
 consecutive_failures:
-  description: Number of consecutive failures at the end of the probes.
+  description: Number of consecutive failures, up to and including the last probe.
   returned: success
   type: int
   sample: 1
 max_consecutive_failures:
-  description: Highest number of consecutive failures during the probes.
+  description: Highest number of consecutive failures.
   returned: success
   type: int
   sample: 1
@@ -418,7 +418,8 @@ supervisor:
     - The unit's state in systemd.
     - C(phase) is the phase of the unit at the first probe (V(up), V(down), V(pending), V(starting) or V(stopping)).
     - C(waited) is the time in seconds that the module waited for systemd or a person to start the service.
-    - C(restarted) is true if the service answers because systemd restarted it. C(started_at) is the time of that start.
+    - C(restarted) is true if the service answers because systemd restarted it. C(started_at) is the time of the
+      restart.
   returned: success
   type: dict
   version_added: 0.2.0
@@ -449,8 +450,8 @@ data_in_doubt:
   type: bool
   version_added: 0.2.0
 open_incident:
-  description: True if an incident was open in O(state_dir). If the service is also healthy, the outage ended without
-    this run.
+  description: True if an incident was open in O(state_dir). If an incident was open and the service is healthy, this
+    run did not end the outage.
   returned: success
   type: bool
   sample: false
@@ -470,10 +471,10 @@ ends:
   description:
     - How the service's processes ended in the last C(window) seconds, as recorded by the restart recorder of the
       P(itsm_nexus.runbook.start_guard#role) role. V(null) if the recorder is not installed.
-    - C(restarts) is the number of automatic restarts by systemd. C(after) counts these restarts by how the previous
-      process ended.
-    - Each item of C(ends) has C(at), C(how) (for example V(SIGSEGV), V(oom-kill), V(exit 1), V(host-down)), C(result),
-      C(status), C(signal), C(automatic), C(invocation), C(confirmed) and C(stopped_by).
+    - C(restarts) is the number of automatic restarts by systemd. For each way in which the process ended, C(after)
+      contains the number of restarts that followed.
+    - Each item of C(ends) contains C(at), C(how) (for example V(SIGSEGV), V(oom-kill), V(exit 1), V(host-down)),
+      C(result), C(status), C(signal), C(automatic), C(invocation), C(confirmed) and C(stopped_by).
     - C(automatic) is true if an automatic restart had started this process. C(confirmed) is true if systemd confirmed
       the invocation. If C(confirmed) is false, the service's user may have forged this entry. C(stopped_by) contains
       the C(uid) and C(login_uid) of the account that requested the stop, or is V(null).
@@ -492,8 +493,8 @@ answers_since:
 serving_said_at:
   description:
     - Time of the log line in which the process reports that it serves requests on O(ports), or V(null) if there is no
-      such line. The module searches for this line only if the service is healthy and either an incident is open or
-      systemd restarted the service. In both cases, no probe observed the end of the outage.
+      such line. The module searches for this line only if the service is healthy. In addition, an incident must be
+      open, or systemd must have restarted the service. In these cases, no probe observed the end of the outage.
   returned: success
   type: str
   sample: null
@@ -511,7 +512,7 @@ duration:
 login:
   description:
     - The result of the login check, or V(null) if no login was tried. If the service returned status 429 (rate limit),
-      C(ok) is true and C(checked) is false, because the password was not checked.
+      the password was not checked. In this case, C(ok) is true and C(checked) is false.
   returned: success
   type: dict
   sample: {"ok": true, "checked": true, "status": 200, "error": null, "messages": {}}

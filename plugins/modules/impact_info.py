@@ -29,7 +29,8 @@ options:
     type: str
     default: ""
   login:
-    description: The account that checks whether people can log in. It is not one of the affected users.
+    description: The account that is used to check whether people can log in. This account is not counted as an affected
+      user.
     type: str
     default: ""
     version_added: 0.2.0
@@ -133,7 +134,7 @@ requests_unknown:
 messages:
   description:
     - RV(users_unknown) and RV(requests_unknown) as translatable messages, if they are not null. Each message contains
-      the C(id) of the text in the message catalogue and the C(values) to insert into the text.
+      its C(id) in the message catalogue, and the C(values) to insert into the message.
   returned: success
   type: dict
   version_added: 0.2.0

@@ -10,16 +10,15 @@ module: incident
 short_description: Keep the record of an incident on the affected host, and let only one run at a time work on that host
 version_added: 0.1.0
 description:
-  - Records when the outage began, when it was detected and when it ended, as well as the attempts and the
-    notifications. If an incident is still open, the next run continues this incident and does not change the recorded
-    start of the outage.
+  - Records the start, the detection and the end of the outage, and all attempts and notifications. If an incident is
+    still open, the next run continues this incident and does not change the recorded start of the outage.
   - Reserves the host for the whole run with a lease. O(state=open) takes the lease, and O(state=closed) releases the
-    lease. If a module of this collection is called with O(run), it keeps the lease while it is running, and renews the
-    lease when it ends. If the run is killed, the lease expires after O(lease) seconds. While the lease lasts, a second
-    run is refused. If O(wait) is set, the second run waits instead.
+    lease. A module that is called with O(run) keeps the lease while the module is running, and renews the lease at the
+    end. If the run is killed, the lease expires after O(lease) seconds. While the lease lasts, a second run is refused.
+    If O(wait) is set, the second run waits instead.
   - An unreadable record is renamed. If the record cannot be written to its folder, for example because the disk is
-    full, the record is kept in memory. Both problems are reported as warnings and never block the run.
-  - Records the maintenance window of the host. During a maintenance window, O(state=open) does not open an incident or
+    full, the record is kept in memory. In both cases, the module reports a warning, and the run continues.
+  - Records the host's maintenance window. During a maintenance window, O(state=open) does not open an incident or
     take a lease.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -48,20 +47,21 @@ options:
         O(outcome=login_failed) or O(outcome=degraded), the incident itself stays open, and the next run continues the
         incident.
       - Use V(closed) with an empty O(run) if a probe found the service healthy. The module then closes the open
-        incident with RV(outcome=resolved_manually). If an earlier run or systemd started the service, RV(outcome) is
-        different. See O(serving_since) and O(serving_restarts). An incident that a run is working on stays open.
+        incident with RV(outcome=resolved_manually). If an earlier run or systemd started the service, RV(outcome) has
+        another value. See O(serving_since) and O(serving_restarts). If a run is working on the incident, the incident
+        stays open.
       - Use V(resolved) before V(closed) if contacts must be notified of the end of the outage. The call creates a run,
         takes the lease for this run, and returns RV(run). The incident stays open until a call with V(closed) and this
-        O(run). If the run is killed before that call, the next run notifies the contacts.
+        O(run). If the run is killed before it calls V(closed), the next run notifies the contacts.
       - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. The call does not fail if
         another run has taken the lease. See RV(locked_by).
-      - V(maintenance_begun) sets the maintenance window of the host, and V(maintenance_ended) removes it. A run that is
+      - V(maintenance_begun) sets the host's maintenance window, and V(maintenance_ended) removes it. A run that is
         in progress is not affected.
     type: str
     choices: [open, attempt, closed, resolved, renewed, maintenance_begun, maintenance_ended]
     required: true
   state_dir:
-    description: The folder of the records. It is created with mode V(0700) if it does not exist.
+    description: The folder for the incident records. If the folder does not exist, it is created with mode V(0700).
     type: path
     default: /var/lib/itsm-runbook
   run:
@@ -71,34 +71,34 @@ options:
     default: ""
   step:
     description:
-      - Current step of the run. Another run that must wait or is refused reports this step. Defaults to the current
-        rung of the run. If the run has not started a rung, the default is O(state).
+      - Current step of the run. If another run must wait or is refused, that run reports this step. Defaults to the
+        current rung of the run. If the run has not started a rung, the default is O(state).
     type: str
     default: ""
   lease:
     description:
       - Duration of the lease in seconds, at most 3600. If the run does not call the module again within this time,
         another run can take over the host.
-      - A module that is called with O(run) keeps the lease until the module ends. Set a higher value only if more time
-        can pass on the controller between two calls.
+      - A module that is called with O(run) keeps the lease until the module ends. Increase this value only if the
+        controller may need more time than this between two calls.
     type: float
     default: 60.0
   wait:
     description:
       - With O(state=open), maximum time in seconds to wait until another run's lease ends.
-      - If the module waited (RV(waited)), the other run may have ended the outage in the meantime. Therefore, if no
-        incident is open after the wait, the module does not open an incident or take the lease. In this case, probe
-        the service again, and call the module again if the service is still down.
+      - If the module waited (RV(waited)), the other run may have ended the outage. Therefore, if no incident is open
+        after the wait, the module does not open an incident or take the lease. In this case, probe the service again,
+        and call the module again if the service is still down.
       - To wait without opening an incident, use M(itsm_nexus.runbook.incident_info).
     type: float
     default: 0.0
   window:
-    description: RV(restarts_in_window) counts the starts within this number of seconds before the call.
+    description: RV(restarts_in_window) is the number of starts within this number of seconds before the call.
     type: float
     default: 3600.0
   restart_limit:
-    description: Maximum number of starts by runs within O(window). After this number of starts, RV(crash_loop) reports
-      that another start would not help.
+    description: Maximum number of times that runs may start the service within O(window). After this number of starts,
+      RV(crash_loop) reports that starting the service again would not help.
     type: int
     default: 3
     version_added: 0.2.0
@@ -112,9 +112,9 @@ options:
     version_added: 0.2.0
   known_timelines:
     description:
-      - The names of the timelines that the controller has. The action plugin sets this option with O(state=closed), so
-        do not set it in a task.
-      - The module then returns the host's other timelines that name the incident. The action plugin writes these
+      - Names of the timelines that already exist on the controller. The action plugin sets this option with
+        O(state=closed), so do not set it in a task.
+      - The module returns all other timelines on the host that name the incident. The action plugin writes these
         timelines to the folder of the postmortem callback, and removes them from the result.
     type: list
     elements: str
@@ -183,7 +183,7 @@ options:
       held:
         description:
           - True if the attempt succeeded. Not set while the attempt is in progress, or if the connection to the host
-            was lost before the service was checked. In the second case, O(attempts[].reason) is set.
+            was lost before the service was checked. If the connection was lost, O(attempts[].reason) is set.
         type: bool
       halted:
         description: True if the attempt was stopped before it changed anything, because a change would have done harm.
@@ -209,8 +209,8 @@ options:
         type: str
         default: ""
       messages:
-        description: The reason as translatable messages. Each message contains the C(id) of its text and the C(values)
-          to insert.
+        description: The reason as translatable messages. Each message contains its C(id) in the message catalogue, and
+          the C(values) to insert into the message.
         type: dict
         default: {}
         version_added: 0.2.0
@@ -232,8 +232,8 @@ options:
       - The start time of the process that now serves requests. Used with O(state=resolved), and with O(state=closed) if
         O(run) is empty.
       - If the process started right after a run started the service, that run ended the outage (RV(outcome=recovered)).
-        In this case, the outage ends at the first recorded healthy response. If no healthy response is recorded, the
-        outage ends at the start of the process, and RV(mitigated_estimated) is true.
+        In this case, the first recorded healthy response is used as the end of the outage. If no healthy response is
+        recorded, the start time of the process is used as the end of the outage. RV(mitigated_estimated) is then true.
     type: str
     version_added: 0.2.0
   serving_restarts:
@@ -246,7 +246,7 @@ options:
   said_at:
     description:
       - With O(serving_since), the time of the log line in which the process reports that it serves requests. If no
-        probe received the first healthy response, this time is the end of the outage.
+        probe received the first healthy response, this time is used as the end of the outage.
     type: str
     version_added: 0.2.0
   outcome:
@@ -256,9 +256,9 @@ options:
   unit:
     description:
       - The service's systemd unit, for O(state=open). If systemd has scheduled a restart, the module cancels this
-        restart. If the restart is due within 1.5 seconds, the module waits for it instead. If this run is killed
-        after a restart was cancelled, a timer on the host starts the unit. The call with O(state=closed) starts the
-        unit if no run has started it.
+        restart. If the restart is due within 1.5 seconds, the module waits for the restart instead. If this run is
+        killed after a restart was cancelled, a timer on the host starts the unit. The call with O(state=closed) starts
+        the unit if no run has started it.
     type: str
     default: ""
     version_added: 0.2.0
@@ -360,7 +360,7 @@ outage_started_at:
 outage_started:
   description:
     - The period in which the outage began, from C(earliest) (the last sign of health) to C(latest) (the first sign of
-      failure). C(earliest_source) and C(source) are the sources of C(earliest) and C(latest).
+      failure). C(earliest_source) is the source of C(earliest), and C(source) is the source of C(latest).
   returned: always
   type: dict
 outage_seconds:
@@ -379,7 +379,7 @@ severity:
   returned: always
   type: str
 detected_at:
-  description: The first recorded time of detection.
+  description: The first recorded detection time.
   returned: always
   type: str
 detected_by:
@@ -388,7 +388,7 @@ detected_by:
   type: str
 answered_at:
   description:
-    - Time of the first healthy response after a start, or V(null) if the service failed again.
+    - Time of the first healthy response after the service was started, or V(null) if the service failed again.
       M(itsm_nexus.runbook.health_probe) records this time before the stability check.
   returned: always
   type: str
@@ -425,13 +425,13 @@ outcome:
   type: str
 last_exit:
   description:
-    - How the service's process ended before the module took over the unit from systemd, or V(null) if the module did
-      not take over the unit. The keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
+    - How the service's process ended before the module took over the unit from systemd, or V(null) if there was no
+      takeover. The keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
   returned: always
   type: dict
   version_added: 0.2.0
 takeover:
-  description: How the module took over the unit from systemd, or V(null) if it did not take it over. The keys are
+  description: How the module took over the unit from systemd, or V(null) if there was no takeover. The keys are
     C(unit), C(at), C(sub_state) and C(timer).
   returned: always
   type: dict
@@ -440,15 +440,14 @@ data:
   description:
     - The state of the service's data, or V(null) if nothing is known.
     - C(state) is V(in_doubt), V(sound), V(accepted) or V(not_found). C(rows) contains the last good row counts by
-      table. C(created_at) is the time of the first migration in the database that contained these rows.
-      C(accepted) lists the kinds of damage that a person has accepted, C(accepted_at) is the time of this decision, and
+      table. C(created_at) is the time of the first migration in the database that contained these rows. C(accepted)
+      lists the kinds of damage that a person has accepted. C(accepted_at) is the time of this decision, and
       C(accepted_reason) is the reason that the person gave. C(reasons) lists the reasons for the state, and
       C(checked_at) is the time of the last check.
     - C(unseen) is true if a triage could not count the rows, because the database was not found or was damaged. C(loss)
-      shows whether a database recovery lost rows (V(none), V(known) or V(unknown)), and C(rows_lost) is the number of
-      lost rows in the tables that were counted. C(rows_first) contains the row counts before the first database
-      recovery, and C(lost_again) is true if several recoveries may have lost rows. A key that does not apply is
-      omitted.
+      shows whether a database recovery lost rows (V(none), V(known) or V(unknown)). C(rows_lost) is the number of lost
+      rows in the tables that were counted. C(rows_first) contains the row counts before the first database recovery.
+      C(lost_again) is true if several recoveries may have lost rows. Keys that do not apply are omitted.
   returned: always
   type: dict
   version_added: 0.2.0
@@ -465,14 +464,14 @@ signs:
   elements: dict
 attempts:
   description:
-    - All attempts by all runs on this incident, in the format of O(attempts). Each attempt also has C(run), C(started)
-      (whether the service was started during the attempt), and C(result), which is V(under way), V(succeeded),
-      V(failed), V(halted) or V(unknown).
+    - All attempts by all runs on this incident, in the format of O(attempts). Each attempt also contains C(run),
+      C(started) (whether the service was started during the attempt), and C(result), which is V(under way),
+      V(succeeded), V(failed), V(halted) or V(unknown).
   returned: always
   type: list
   elements: dict
 starts:
-  description: All starts of the service by runs on this incident, each with C(at) and C(run).
+  description: The times at which runs on this incident started the service, each with C(at) and C(run).
   returned: always
   type: list
   elements: dict
@@ -486,15 +485,15 @@ restarts_in_window:
   returned: always
   type: int
 blind_restarts_left:
-  description: Number of further starts that O(restart_limit) allows within O(window). V(0) if C(looping) in
-    RV(crash_loop) is true.
+  description: Number of times that runs may still start the service within O(window), according to O(restart_limit).
+    V(0) if C(looping) in RV(crash_loop) is true.
   returned: always
   type: int
 crash_loop:
   description:
-    - C(looping) is true if another start would not help, because C(restarts) has reached C(limit) or because C(fell) is
-      true. C(restarts) is the number of starts within C(window) seconds. C(fell) is true if the service failed again
-      during the stability check after a start.
+    - C(looping) is true if C(restarts) has reached C(limit) or C(fell) is true. Starting the service again would then
+      not help. C(restarts) is the number of starts within C(window) seconds. C(fell) is true if a run started the
+      service and the service then failed again during the stability check.
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
@@ -534,8 +533,8 @@ warnings:
   elements: str
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
   version_added: 0.2.0

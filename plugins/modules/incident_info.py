@@ -12,7 +12,7 @@ version_added: 0.2.0
 description:
   - Returns the record of the open incident on this host, the run that is working on the host, and the maintenance
     window.
-  - The module does not change the record. To change it, use M(itsm_nexus.runbook.incident).
+  - The module does not change the record. To change the record, use M(itsm_nexus.runbook.incident).
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
@@ -28,12 +28,12 @@ options:
     type: float
     default: 0.0
   window:
-    description: RV(restarts_in_window) counts the starts within this number of seconds before the call.
+    description: RV(restarts_in_window) is the number of starts within this number of seconds before the call.
     type: float
     default: 3600.0
   restart_limit:
     description: Maximum number of times that runs may start the service within O(window). After this number of starts,
-      RV(crash_loop) reports that another start would not help.
+      RV(crash_loop) reports that starting the service again would not help.
     type: int
     default: 3
 seealso:
@@ -77,7 +77,7 @@ outage_started_at:
 outage_started:
   description:
     - The period in which the outage began, from C(earliest) (the last sign of health) to C(latest) (the first sign of
-      failure). C(earliest_source) and C(source) are the sources of C(earliest) and C(latest).
+      failure). C(earliest_source) is the source of C(earliest), and C(source) is the source of C(latest).
   returned: always
   type: dict
 outage_seconds:
@@ -95,7 +95,7 @@ severity:
   returned: always
   type: str
 detected_at:
-  description: The first recorded time of detection.
+  description: The first recorded detection time.
   returned: always
   type: str
 detected_by:
@@ -104,7 +104,7 @@ detected_by:
   type: str
 answered_at:
   description:
-    - Time of the first healthy response after a start, or V(null) if the service failed again.
+    - Time of the first healthy response after the service was started, or V(null) if the service failed again.
       M(itsm_nexus.runbook.health_probe) records this time before the stability check.
   returned: always
   type: str
@@ -137,12 +137,12 @@ outcome:
   type: str
 last_exit:
   description:
-    - How the service's process ended before a run took over the unit from systemd, or V(null) if no run took over the
-      unit. The keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
+    - How the service's process ended before a run took over the unit from systemd, or V(null) if there was no takeover.
+      The keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
   returned: always
   type: dict
 takeover:
-  description: How a run took over the unit from systemd, or V(null) if no run took it over. The keys are C(unit),
+  description: How a run took over the unit from systemd, or V(null) if there was no takeover. The keys are C(unit),
     C(at), C(sub_state) and C(timer).
   returned: always
   type: dict
@@ -160,13 +160,13 @@ signs:
 attempts:
   description:
     - All attempts by all runs on this incident, in the format of O(itsm_nexus.runbook.incident#module:attempts). Each
-      attempt also has C(run), C(started) (whether the service was started during the attempt), and C(result), which is
-      V(under way), V(succeeded), V(failed), V(halted) or V(unknown).
+      attempt also contains C(run), C(started) (whether the service was started during the attempt), and C(result),
+      which is V(under way), V(succeeded), V(failed), V(halted) or V(unknown).
   returned: always
   type: list
   elements: dict
 starts:
-  description: All starts of the service by runs on this incident, each with C(at) and C(run).
+  description: The times at which runs on this incident started the service, each with C(at) and C(run).
   returned: always
   type: list
   elements: dict
@@ -180,15 +180,15 @@ restarts_in_window:
   returned: always
   type: int
 blind_restarts_left:
-  description: Number of further starts that O(restart_limit) allows within O(window). V(0) if C(looping) in
-    RV(crash_loop) is true.
+  description: Number of times that runs may still start the service within O(window), according to O(restart_limit).
+    V(0) if C(looping) in RV(crash_loop) is true.
   returned: always
   type: int
 crash_loop:
   description:
-    - C(looping) is true if another start would not help. This is the case if C(restarts) is at least C(limit), or if
-      C(fell) is true. C(restarts) is the number of starts within C(window) seconds. C(fell) is true if the service
-      failed again during the stability check after a start.
+    - C(looping) is true if C(restarts) has reached C(limit) or C(fell) is true. Starting the service again would then
+      not help. C(restarts) is the number of starts within C(window) seconds. C(fell) is true if a run started the
+      service and the service then failed again during the stability check.
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
@@ -217,8 +217,8 @@ warnings:
   elements: str
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
   version_added: 0.2.0

@@ -12,10 +12,10 @@ version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Compares the result of M(itsm_nexus.runbook.service_discovery_info) with the variables of the host in the inventory
-    and with the defaults of the roles. Writes a YAML file with the variables that are missing from the inventory or
-    have a different value there. A comment names the source of each value. If a value is unknown, a comment asks for
-    it.
+  - Compares the result of M(itsm_nexus.runbook.service_discovery_info) with the host's variables in the inventory and
+    with the roles' defaults. Writes a YAML file with the variables that are missing from the inventory or have a
+    different value there. A comment names the source of each value. If a value is unknown, a comment in the file asks
+    for the value.
   - An existing file is changed only if O(update) is true. In this case, the module changes the variables whose values
     differ from those on the host, and adds the missing variables. All other lines and comments stay as they are.
   - Runs on the controller.
@@ -78,8 +78,9 @@ text:
   returned: success
   type: str
 show_text:
-  description: True if there is no file to read after the run. This is the case if there is no inventory file, if the
-    run is an AWX job (AWX deletes the file when the job ends), or if a new file is not written because of check mode.
+  description: True if RV(text) must be shown on the screen, because there is no file to read after the run. There is no
+    file to read if there is no inventory file, if the run is an AWX job (AWX deletes the file when the job ends), or if
+    check mode prevents the module from writing a new file.
   returned: success
   type: bool
   sample: false
@@ -94,7 +95,7 @@ differences:
       type: str
       sample: nexus_http_port
     inventory:
-      description: The value in the inventory. If the inventory does not set the variable, the default.
+      description: The value in the inventory, or the default if the inventory does not set the variable.
       type: raw
       sample: 8080
     host:
@@ -106,7 +107,7 @@ differences:
       type: str
       sample: PORT in /etc/itsm/itsm.env
 questions:
-  description: The questions that the inventory does not answer.
+  description: Questions that the inventory does not answer.
   returned: success
   type: list
   elements: str

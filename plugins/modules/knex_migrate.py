@@ -12,10 +12,10 @@ version_added: 0.1.0
 description:
   - Applies the pending migrations, or releases the lock that a killed migration left behind.
   - Runs only the application's own C(node_modules/.bin/knex), so that no other version of knex is downloaded.
-  - The checks do not open the database for writing and do not change the files next to it. They copy knex's own tables
-    into a temporary database, which knex then reads.
-  - Fails if the file O(db_path) is missing, empty or not a SQLite database. Otherwise, knex would create a missing
-    file, and would open an existing file regardless of its content.
+  - The checks do not open the database for writing and do not change the files next to it. For the checks, the module
+    copies knex's own tables into a temporary database, which knex then reads.
+  - Fails if the file O(db_path) is missing, empty or not a SQLite database. Without this check, knex would create a
+    missing file. It would open an existing file regardless of its content.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
@@ -80,7 +80,7 @@ pending:
 applied:
   description:
     - Names of the migrations that this run applied. Empty in check mode.
-    - If a migration failed, the list contains the migrations that were applied before it.
+    - If a migration failed, the list contains the migrations that were applied before the failure.
   returned: always
   type: list
   elements: str
@@ -92,7 +92,7 @@ batch:
   sample: 3
 locked:
   description:
-    - True if knex's migration lock is taken. If migrations are also pending, O(state=latest) fails.
+    - True if knex's migration lock is taken. If the lock is taken and migrations are pending, O(state=latest) fails.
     - In check mode with O(state=unlocked), the current state of the lock.
   returned: always
   type: bool
@@ -104,8 +104,8 @@ duration:
   sample: 0.41
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
   version_added: 0.2.0

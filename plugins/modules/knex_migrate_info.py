@@ -14,8 +14,8 @@ description:
   - Runs only the application's own C(node_modules/.bin/knex), so that no other version of knex is downloaded.
   - Does not open the database for writing and does not change the files next to it. The module copies knex's own tables
     into a temporary database, which knex then reads.
-  - Fails if the file O(db_path) is missing, empty or not a SQLite database. knex itself would create a missing file,
-    and would open an existing file regardless of its content.
+  - Fails if the file O(db_path) is missing, empty or not a SQLite database. Without this check, knex would create a
+    missing file. It would open an existing file regardless of its content.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
@@ -66,8 +66,8 @@ duration:
   sample: 0.41
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
   version_added: 0.2.0

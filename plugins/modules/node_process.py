@@ -12,17 +12,20 @@ version_added: 0.1.0
 description:
   - Starts, stops or restarts the service with systemd or as a plain process, and returns as soon as the unit or the
     process is running. Use M(itsm_nexus.runbook.health_probe) to check whether the service answers.
-  - Sends signals only to processes that verifiably belong to the service. Such a process runs the executable of
-    O(service.command) in O(service.app_dir). In addition, either O(service.pid_file) contains its process ID and start
-    time, or its arguments are exactly those of O(service.command). In the second case, the process must also listen on
-    one of O(ports) or run as O(service.user). A suspended process (C(SIGSTOP)) is resumed so that it can end.
-  - Processes of the service that a person started outside the unit are also stopped. The module stops them before it
-    starts or restarts the unit, or after it has stopped the unit.
-  - Other processes that listen on one of O(ports) are not stopped, but listed in RV(foreign). If there are any, the
-    service is not started.
-  - With O(run), every start is recorded in the incident. M(itsm_nexus.runbook.incident) counts these starts.
-  - With O(service.manager=process), the service becomes a daemon that appends its output to O(service.log_file). Its
-    environment contains the default E(PATH), E(HOME) and E(LANG), and the variables from O(service.environment_file).
+  - Sends signals only to processes that verifiably belong to the service. A process that belongs to the service runs
+    the executable from O(service.command) in O(service.app_dir). In addition, O(service.pid_file) contains the process
+    ID and start time of this process, or the arguments of the process are exactly those of O(service.command). If only
+    the arguments match, the process must also listen on one of O(ports) or run as O(service.user). A suspended process
+    (C(SIGSTOP)) is resumed so that it can end.
+  - If a person started processes of the service outside the unit, these processes are also stopped. The module stops
+    these processes before it starts or restarts the unit, or after it has stopped the unit.
+  - Other processes that listen on one of O(ports) are not stopped, but listed in RV(foreign). If RV(foreign) is not
+    empty, the service is not started.
+  - With O(run), the module records in the incident each time that it starts the service. M(itsm_nexus.runbook.incident)
+    counts these starts.
+  - With O(service.manager=process), the service becomes a daemon that appends its output to O(service.log_file). The
+    daemon's environment contains the default E(PATH), E(HOME) and E(LANG), and the variables from
+    O(service.environment_file).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -51,8 +54,8 @@ options:
   db_path:
     description:
       - Path of the service's SQLite database, absolute or relative to O(service.app_dir).
-      - If the database is missing or empty and its C(-wal) file is not empty, the module does not start the service. A
-        start would delete the C(-wal) file.
+      - If the database is missing or empty and its C(-wal) file is not empty, the module does not start the service.
+        Starting the service would delete the C(-wal) file.
     type: str
     default: ""
   stop_timeout:
@@ -64,14 +67,14 @@ options:
   attempts:
     description:
       - The finished and current attempts of O(run), in the format of O(itsm_nexus.runbook.incident#module:attempts).
-        The module records them in the incident before it changes anything.
+        The module records these attempts in the incident before it changes anything.
     type: list
     elements: dict
     default: []
     version_added: 0.2.0
   signs:
     description: Signs that the service was healthy or had failed, in the format of
-      O(itsm_nexus.runbook.incident#module:signs). They are recorded together with O(attempts).
+      O(itsm_nexus.runbook.incident#module:signs). The module records these signs together with O(attempts).
     type: list
     elements: dict
     default: []
@@ -120,7 +123,8 @@ pids_before:
   elements: int
   sample: [812]
 pids_after:
-  description: Process IDs of the service when the module returns. In check mode, empty if a run would change something.
+  description: Process IDs of the service when the module returns. In check mode, the list is empty if a run would
+    change something.
   returned: success
   type: list
   elements: int
@@ -153,8 +157,8 @@ duration:
   sample: 0.312
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
   version_added: 0.2.0

@@ -14,8 +14,8 @@ author:
 description:
   - Posts a JSON document to a URL. Redirects are not followed, because a redirect could disclose a secret URL to
     another server.
-  - The module runs on the controller, in the process of ansible-playbook. It ignores the connection, the interpreter
-    and the privilege escalation that the inventory sets for the host.
+  - The module runs on the controller, in the process of ansible-playbook. The module ignores the connection, the
+    interpreter and the privilege escalation that the inventory sets for the host.
   - If the message is not accepted, the module does not fail, but returns RV(ok=false). Set C(no_log=true) for the task,
     because its arguments contain secrets. The result never contains a secret.
 extends_documentation_fragment:
@@ -32,8 +32,8 @@ attributes:
 options:
   url:
     description:
-      - The URL to post to. It must begin with C(https://). C(http://) is allowed only if the host name in the URL is
-        V(localhost), V(127.0.0.1) or V(::1).
+      - The URL to post to. The URL must begin with C(https://). C(http://) is allowed only if the host name in the URL
+        is V(localhost), V(127.0.0.1) or V(::1).
       - A webhook URL is a secret. The module shows only the host name of the URL.
     type: str
     required: true

@@ -15,8 +15,8 @@ description:
   - Sends a plain-text email in UTF-8. Unlike M(community.general.mail), the module verifies the server's certificate
     and host name if TLS is used. Line breaks are removed from the headers.
   - The password is sent only over TLS, unless O(host) is V(localhost) or a loopback address.
-  - The module runs on the controller, in the process of ansible-playbook. It ignores the connection, the interpreter
-    and the privilege escalation that the inventory sets for the host.
+  - The module runs on the controller, in the process of ansible-playbook. The module ignores the connection, the
+    interpreter and the privilege escalation that the inventory sets for the host.
   - If the message is not accepted, the module does not fail, but returns RV(ok=false). Set C(no_log=true) for the task,
     because its arguments contain secrets. The result never contains a secret.
 extends_documentation_fragment:
@@ -75,7 +75,7 @@ options:
     type: str
     required: true
   thread:
-    description: ID that all emails about one incident share, so that mail programs group these emails.
+    description: ID that all emails about one incident share. Mail programs use this ID to group the emails.
     type: str
     required: true
   ca_path:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: notify_probe
-short_description: Check that the channels of the contacts can be reached, without sending a message
+short_description: Check that the contacts' channels can be reached, without sending a message
 version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Checks all channels at the same time. For a mail channel, the module connects to the mail server and logs in. For a
-    channel with a URL, it connects to the server or to the proxy and verifies the certificate. For a command channel,
-    it checks that the program exists.
+    channel with a URL, the module connects to the server or to the proxy and verifies the certificate. For a command
+    channel, the module checks that the program exists.
   - Runs on the controller. The module does not fail if a channel cannot be reached.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -100,11 +100,11 @@ channels:
       type: str
       sample: webhook
     error:
-      description: Why the channel cannot be reached, or an empty string.
+      description: The reason why the channel cannot be reached, or an empty string.
       type: str
       sample: "cannot be reached: Connection refused"
     checked:
-      description: False for a channel type that this module does not know.
+      description: False if the module does not know the channel type.
       type: bool
       sample: true
 without_channel:

@@ -15,7 +15,7 @@ description:
   - C(npm ci) deletes C(node_modules) before it downloads packages. This module therefore runs C(npm ci) in a temporary
     folder below O(app_dir), loads the native modules from there, and then renames the new tree into place. If any of
     these steps fails, the old tree stays in place.
-  - The replaced tree is kept as C(node_modules.previous). Only the last replaced tree is kept.
+  - The replaced tree is kept as C(node_modules.previous). Only the most recently replaced tree is kept.
   - If a run was killed, the next run puts the old tree back if necessary, and removes temporary files.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
@@ -49,8 +49,8 @@ options:
     choices: [auto, always]
     default: auto
   omit_dev:
-    description: Whether to omit development dependencies. Installed development dependencies are not a reason to
-      reinstall the modules.
+    description: Whether to omit development dependencies. Installed development dependencies do not cause a
+      reinstallation of the modules.
     type: bool
     default: true
   offline:
@@ -97,10 +97,10 @@ options:
     type: str
     default: npm
 notes:
-  - If the lock file links to folders of the application (workspaces, C(file:) folders), the modules are checked but not
-    installed, because C(npm ci) would change these folders in place.
-  - The temporary folder contains links to the other files of the application, because scripts in the application's
-    C(package.json) may read these files.
+  - The lock file may link to folders in the application (workspaces, C(file:) folders). C(npm ci) would change these
+    folders in place. In this case, the modules are therefore checked but not installed.
+  - Scripts in the application's C(package.json) may read the application's other files. Therefore, the temporary folder
+    contains links to these files.
 seealso:
   - module: itsm_nexus.runbook.knex_migrate
 """
@@ -151,7 +151,7 @@ built:
   type: str
   sample: null
 previous:
-  description: Folder with the tree that the last swap replaced.
+  description: Folder that contains the most recently replaced tree.
   returned: success
   type: str
   sample: /mnt/LinuxHDD/ITSM-System/node_modules.previous
@@ -163,7 +163,7 @@ restored:
   elements: str
   sample: ["move node_modules.previous back to node_modules"]
 leftovers:
-  description: Folders from earlier runs that could not be removed.
+  description: Folders that earlier runs left behind and that could not be removed.
   returned: success
   type: list
   elements: str
@@ -175,8 +175,8 @@ duration:
   sample: 57.2
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
     - On success, C(reasons) and C(restored) contain RV(reasons) and RV(restored) as translatable messages.
   returned: success, and failure
   type: dict

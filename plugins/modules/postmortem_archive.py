@@ -10,11 +10,11 @@ module: postmortem_archive
 short_description: Save copies of postmortems on the host, and remove old copies
 version_added: 0.2.0
 description:
-  - Writes documents to a folder and removes old documents from it in the same call. Only the owner of the folder can
-    read it. Each document is written completely or not at all.
+  - Writes documents to a folder, and removes old documents from this folder in the same call. Only the owner of the
+    folder can read it. Each document is written completely or not at all.
 options:
   dir:
-    description: The folder. It is created if it does not exist.
+    description: The folder. If the folder does not exist, it is created.
     type: path
     required: true
   documents:
@@ -42,7 +42,7 @@ options:
     type: str
     default: ""
   retention_days:
-    description: Number of days to keep a document after its last write. If V(0), all documents are kept.
+    description: Number of days for which a document is kept after it was last written. If V(0), all documents are kept.
     type: float
     default: 365
 extends_documentation_fragment:

@@ -18,8 +18,8 @@ description:
   - Runs on the controller, in the process of ansible-playbook, and does not connect to the task's host. The token is
     never passed to another process and never written to a file or a result. Redirects are not followed, and
     certificates are always verified.
-  - If the postmortem cannot be published, the module shows a warning and returns RV(reason). The module does not fail
-    in this case, because a missing report must not make a recovery fail. It fails only if the document cannot be read.
+  - If the postmortem cannot be published, the module shows a warning and returns RV(reason). A missing report must not
+    make a recovery fail. The module therefore fails only if the document cannot be read.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -49,14 +49,14 @@ options:
     default: https://api.github.com
   labels:
     description:
-      - Labels of a new issue. To find an existing issue, the module searches by the first of these labels, then by the
+      - Labels for a new issue. To find an existing issue, the module searches by the first of these labels, then by the
         time of the incident. The second search is needed because GitHub silently drops labels that the token is not
         allowed to set.
     type: list
     elements: str
     default: []
   assignees:
-    description: GitHub login names of the assignees of a new issue.
+    description: GitHub login names of the users to assign to a new issue.
     type: list
     elements: str
     default: []
@@ -65,7 +65,7 @@ options:
     type: str
     required: true
   title:
-    description: Title of a new issue.
+    description: Title for a new issue.
     type: str
     required: true
   document:
@@ -125,7 +125,7 @@ number:
   type: int
   sample: 7
 reason:
-  description: The reason why the postmortem was not published. Empty if it was published.
+  description: The reason why the postmortem was not published. Empty if the postmortem was published.
   returned: always
   type: str
   sample: ""

@@ -13,7 +13,7 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Reads the timelines that the P(itsm_nexus.runbook.postmortem#callback) callback wrote to a folder on the controller,
-    including those of killed runs. Writes the Markdown, JSON and HTML documents of the incidents, and an index, to the
+    including those of killed runs. Writes Markdown, JSON and HTML documents for the incidents, and an index, to the
     same folder.
   - Runs on the controller and writes only to this folder.
 extends_documentation_fragment:
@@ -32,29 +32,29 @@ options:
     type: path
   incident:
     description:
-      - ID of the incident to document. Existing documents of the incident are overwritten.
-      - If empty, the module writes the documents of every incident that has a timeline in the folder but lacks at least
-        one document.
+      - ID of the incident to document. Existing documents for the incident are overwritten.
+      - If empty, the module writes the documents for every incident that has a timeline in the folder but lacks at
+        least one document.
     type: str
     default: ""
   host:
-    description: Only the documents of this host are written. If empty, the documents of all hosts are written.
+    description: Only the documents for this host are written. If empty, the documents for all hosts are written.
     type: str
     default: ""
     version_added: 0.2.0
   language:
     description:
       - Language of the documents.
-      - Defaults to the language of the incident. If that is unknown, the language in the callback's configuration is
-        used.
+      - Defaults to the language of the incident. If the incident's language is unknown, the language in the callback's
+        configuration is used.
     type: str
     choices: ["", en, ja]
     default: ""
     version_added: 0.2.0
   timezone:
     description:
-      - Time zone in which times are shown in addition to UTC. Defaults to the time zone of the incident. If that is
-        unknown, the time zone in the callback's configuration is used.
+      - Time zone in which times are shown in addition to UTC. Defaults to the time zone of the incident. If the
+        incident's time zone is unknown, the time zone in the callback's configuration is used.
     type: str
     default: ""
     version_added: 0.2.0
@@ -76,7 +76,7 @@ dir:
   type: str
   sample: /home/ops/.local/state/itsm-runbook/postmortems
 documents:
-  description: The incidents whose documents were rendered.
+  description: The incidents for which documents were written.
   returned: success
   type: list
   elements: dict
@@ -85,10 +85,10 @@ documents:
       description: ID of the incident.
       type: str
     host:
-      description: The host of the incident.
+      description: The host on which the incident occurred.
       type: str
     outcome:
-      description: The outcome, or V(unfinished) if the last run of the incident was killed.
+      description: The outcome, or V(unfinished) if the last run on the incident was killed.
       type: str
     markdown:
       description: Path of the Markdown document.

@@ -10,11 +10,11 @@ module: preparedness_info
 short_description: Collect facts that show whether a recovery would work on this host
 version_added: 0.2.0
 description:
-  - Collects the facts for the readiness report, in one round trip. M(itsm_nexus.runbook.preparedness_report) decides
-    what they mean.
+  - Collects the facts for the readiness report, in one round trip. M(itsm_nexus.runbook.preparedness_report) evaluates
+    the facts.
   - Changes nothing on the host. The service's Node.js modules are rebuilt in a folder below C(/var/tmp), and this
-    folder is removed afterwards. If run as root, this module rebuilds them without network access, in a private mount
-    namespace in which everything else is read-only.
+    folder is removed afterwards. If run as root, this module rebuilds the Node.js modules without network access, in a
+    private mount namespace. Everything else in this namespace is read-only.
   - Files in folders that belong to the service's user are read with the permissions of that user.
   - If a fact cannot be collected in time, the module does not fail. RV(parts) contains the reason.
 extends_documentation_fragment:
@@ -64,7 +64,7 @@ options:
     default: 120
   timeout:
     description: Time limit for all other facts, in seconds. The module collects these facts in three groups, one after
-      the other. The limit applies to each group.
+      the other. The limit applies to each group of facts separately.
     type: float
     default: 20
 """
@@ -88,16 +88,17 @@ facts:
   contains:
     backups:
       description:
-        - C(found) lists the examined backups, newest first. Their C(kind) is V(sound), V(older_schema), V(without_wal),
-          V(damaged), V(other_service), V(unreadable) or V(not_checked). C(written_at) is the time of the last write.
-          C(why) is the reason for the C(kind), as a translatable message.
+        - C(found) lists the examined backups, newest first. The C(kind) of a backup is V(sound), V(older_schema),
+          V(without_wal), V(damaged), V(other_service), V(unreadable) or V(not_checked). C(written_at) is the time of
+          the last write. C(why) is the reason for the C(kind), as a translatable message.
         - C(number) is the total number of backups. C(unread) lists the reasons why folders cannot be read.
       type: dict
     certificate:
       description: The certificate and its key, as in RV(itsm_nexus.runbook.triage_info#module:facts).
       type: dict
     clock:
-      description: C(synchronized), which is V(null) if unknown, and C(at), which is the time of the host.
+      description: C(synchronized) is true if the host's clock is synchronized, or V(null) if this is unknown. C(at) is
+        the current time on the host.
       type: dict
     database:
       description: The state of the service's database.
@@ -112,13 +113,14 @@ facts:
       description: Which parts of the start guard and of the restart recorder are installed.
       type: dict
     incident:
-      description: The hold that blocks the start of the service, and the ID of the open incident.
+      description: The hold that prevents the service from being started, and the ID of the open incident.
       type: dict
     log:
       description: The size of the log files, and the logrotate configuration that rotates the service's log file.
       type: dict
     modules:
-      description: Whether the Node.js modules could be rebuilt offline and loaded. If not, C(why) is the reason.
+      description: Whether the Node.js modules could be rebuilt offline and loaded. If the modules could not be rebuilt
+        or loaded, C(why) is the reason.
       type: dict
     privileges:
       description: The account that ran this module, and whether it has sufficient permissions for a recovery.
@@ -131,21 +133,22 @@ facts:
       type: list
       elements: dict
     secrets:
-      description: The names of required variables that are missing or contain a weak secret. This part also lists the
+      description: The names of required variables that are missing or contain a weak secret. The value also lists the
         environment files and the private key if every account can read them.
       type: dict
     settings:
       description: The result of M(itsm_nexus.runbook.service_preflight_info).
       type: dict
     unit:
-      description: The unit, as in RV(itsm_nexus.runbook.triage_info#module:facts), with C(at_boot) and C(needs_reload).
+      description: The unit, as in RV(itsm_nexus.runbook.triage_info#module:facts), plus C(at_boot) and C(needs_reload).
       type: dict
     versions:
       description: The versions of Python and Node.js.
       type: dict
       sample: {"python": "3.13.5", "node": "20.19.2"}
 parts:
-  description: For each part, its duration in seconds or, if its fact is missing, the reason as a translatable message.
+  description: For each fact, the time in seconds that the module needed to collect it. For a missing fact, the value is
+    the reason as a translatable message.
   returned: success
   type: dict
   sample: {"settings": 0.093, "modules": {"id": "ready.part.late", "values": {"seconds": "390"}}}
@@ -161,14 +164,14 @@ elapsed:
   type: float
   sample: 15.1
 answered_at:
-  description: Time at which the controller received the result, by the controller's clock.
+  description: Time at which the controller received the result, according to the controller's clock.
   returned: success
   type: str
   sample: "2026-03-02T01:02:03.456Z"
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
   sample: {"msg": {"id": "reason.lease.lost", "values": {"run": "run-1", "other": "run-2"}}}

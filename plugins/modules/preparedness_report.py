@@ -31,7 +31,7 @@ options:
   state:
     description:
       - V(written) decides whether each host is ready, writes the report, and returns the notifications to send.
-      - V(notified) records the notifications that were sent, and returns the lines for the screen.
+      - V(notified) records the notifications that were sent, and returns the screen output.
     type: str
     choices: [written, notified]
     default: written
@@ -79,10 +79,10 @@ options:
         description: True if a recovery verifies the login.
         type: bool
       error:
-        description: Why there is no result.
+        description: The reason why there is no result.
         type: str
       limits:
-        description: The limits of the host. They may differ between hosts.
+        description: The limits that apply to the host. The limits may differ between hosts.
         type: dict
         suboptions:
           rpo_hours:
@@ -100,7 +100,8 @@ options:
             default: 7
           open_files_percent:
             description:
-              - The host is not ready if the service's number of open files reaches this percentage of its limit.
+              - The host is not ready if the number of files that the service has open reaches this percentage of the
+                limit.
               - V(0) disables this check.
             type: float
             default: 90
@@ -109,15 +110,15 @@ options:
     type: str
     default: ""
   dir:
-    description: Folder of the report. Defaults to the folder in the configuration of the postmortem callback.
+    description: Folder of the report. Defaults to the folder in the postmortem callback's configuration.
     type: path
   language:
-    description: Language of the report and of the lines for the screen. Defaults to the language of the callback.
+    description: Language of the report and the screen output. Defaults to the postmortem callback's language.
     type: str
     choices: ["", en, ja]
     default: ""
   timezone:
-    description: Time zone in which times are shown in addition to UTC. Defaults to the time zone of the callback.
+    description: Time zone in which times are shown in addition to UTC. Defaults to the postmortem callback's time zone.
     type: str
     default: ""
   notice_language:
@@ -126,8 +127,8 @@ options:
     choices: [en, ja]
     default: en
   notifications:
-    description: The notifications that were sent, as one list per host, keyed by host name. Each notification has
-      C(contact), C(channel), C(ok) and C(error).
+    description: The notifications that were sent, as one list per host, keyed by host name. The keys of each
+      notification are C(contact), C(channel), C(ok) and C(error).
     type: dict
     default: {}
 """
@@ -165,10 +166,10 @@ hosts:
       elements: str
     notify:
       description: True if a notification must be sent. False if the host is ready. Also false if a notification was
-        sent within the last day, and that notification covers all checks in C(not_ready).
+        sent within the last 23 hours and named all checks in C(not_ready).
       type: bool
     notice:
-      description: The lines of the notification.
+      description: The lines for the notification.
       type: list
       elements: str
   sample:
@@ -197,7 +198,7 @@ at:
   returned: if O(state=written)
   type: str
 screen:
-  description: The lines for the screen, keyed by host name.
+  description: The screen output as lines, keyed by host name.
   returned: if O(state=notified)
   type: dict
 """

@@ -13,13 +13,13 @@ description:
   - Stops processes that listen on a port of the service or lock its database. Each process is identified by its process
     ID and start time. If the process ID has since been reused by another process, that process is not stopped.
   - A process is stopped only if it verifiably belongs to this application, or if it matches an item of O(policy). A
-    process belongs to the application if it runs the executable of O(service.command) in O(service.app_dir) as
+    process belongs to the application if it runs the executable from O(service.command) in O(service.app_dir) as
     O(service.user).
-  - A process that has since released the port or the lock is not stopped. Processes that systemd or the pid file
-    identifies as the running service are never stopped. The same applies to the ancestors of the module's own
-    process, such as the SSH session of this run.
-  - The module sends C(SIGTERM) to a process, and also C(SIGCONT) in case the process is suspended. If the process has
-    not ended after O(timeout), the module sends C(SIGKILL).
+  - If a process has released the port or the lock in the meantime, it is not stopped. Processes that systemd or the pid
+    file identifies as the running service are never stopped. The ancestors of the module's own process, such as the SSH
+    session of this run, are never stopped either.
+  - The module sends C(SIGTERM) to a process, and then C(SIGCONT), so that a suspended process can also end. If the
+    process has not ended after O(timeout), the module sends C(SIGKILL).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -136,7 +136,8 @@ gone:
   elements: int
   sample: []
 remaining:
-  description: The processes that still listen on the ports or lock the database. For a lock, C(port) is V(null).
+  description: The processes that still listen on the ports or lock the database. C(port) is V(null) for a process that
+    locks the database.
   returned: success
   type: list
   elements: dict
@@ -148,8 +149,8 @@ duration:
   sample: 0.09
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
   version_added: 0.2.0

@@ -12,12 +12,12 @@ version_added: 0.2.0
 description:
   - Switches to the release before the current one. If O(release) is set, the module switches to that release, which can
     also be a later one.
-  - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders, and the module replaces the link
-    with a single rename operation. With O(strategy=git), O(app_dir) is a git repository, and the module checks out the
-    last tag before the current commit.
+  - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders. The module replaces the link with
+    a single rename operation. With O(strategy=git), O(app_dir) is a git repository. The module checks out the last tag
+    before the current commit.
   - If the database has migrations that the target release does not contain, the module changes nothing and returns the
-    reason in RV(refused). The same applies if the database or a file in O(protect) is part of a release, or if a person
-    has changed files in the repository.
+    reason in RV(refused). The module also refuses the rollback if the database or a file in O(protect) is part of a
+    release, or if a person has changed files in the repository.
   - After a rollback, the module rolls back further only if O(release) names an older release.
   - The rollback is recorded in O(state_dir).
   - Before the rollback, stop the service and back up the database. After the rollback, install the modules with
@@ -84,8 +84,9 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 notes:
   - git runs without the repository's hooks. If accounts other than root can change O(app_dir) or a folder on its path,
-    git runs as O(user). If O(user) is empty, git runs as the owner of the first such folder. If only root can change
-    these folders, git runs as root. In this case, the module fails if another account can change a file in O(app_dir).
+    git runs as O(user). If O(user) is empty, git runs as the owner of the first folder that accounts other than root
+    can change. If only root can change these folders, git runs as root. In this case, the module fails if another
+    account can change a file in O(app_dir).
 seealso:
   - module: itsm_nexus.runbook.npm_ci
   - module: itsm_nexus.runbook.sqlite_backup
@@ -115,7 +116,7 @@ from:
   sample: v1.5.0
 to:
   description: The release that the module switched to. In check mode, the release that a run would switch to. If the
-    rollback was refused, the target release, or null if the target release is unknown.
+    rollback was refused, this is the target release, or null if that release is unknown.
   returned: success
   type: str
   sample: v1.4.2
@@ -131,8 +132,8 @@ duration:
   sample: 0.2
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
     - On success, C(refused) contains RV(refused) as a translatable message. If RV(refused) is empty, this key is
       missing.
   returned: success, and failure

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: restore_drill
-short_description: Restore the newest backup to a scratch folder, start the service on it, and measure RPO and RTO
+short_description: Restore the newest backup to a scratch folder, start the service with this backup, and measure RPO
+  and RTO
 version_added: 0.2.0
 description:
   - Searches for backups as M(itsm_nexus.runbook.sqlite_restore) does, and chooses the newest one that is sound and
     belongs to this service. Newer backups that cannot be restored are listed in RV(problems).
-  - Restores the backup to a scratch folder, and starts the command of O(unit) with the user, the working directory and
-    the environment of the unit. Only the environment variable named in O(variable) differs, so that the service uses
-    the restored database.
+  - Restores the backup to a scratch folder, and starts the command from O(unit) with the unit's user, working directory
+    and environment. Only the environment variable named in O(variable) differs, so that the service uses the restored
+    database.
   - The service runs in a transient systemd unit with a private network, in which all ports are free. The file system
     is read-only, except for the restored database. In place of each folder in O(writable), the service sees an empty
     temporary folder. The live database is hidden, and the service cannot reach other processes. If systemd cannot
@@ -55,27 +56,27 @@ options:
     default: ""
   litestream_config:
     description:
-      - Litestream's configuration file. If it lists O(path), the replica counts as the newest backup, and is restored
-        with C(litestream restore). If that fails, the newest backup file is used. Root must own the configuration file
-        and the program.
+      - Litestream's configuration file. If this file lists O(path), the replica counts as the newest backup, and is
+        restored with C(litestream restore). If the replica cannot be restored, the newest backup file is used. Root
+        must own the configuration file and the program.
       - If empty, replicas are ignored.
     type: str
     default: /etc/litestream.yml
   endpoints:
     description: The endpoints of the service. All required endpoints must be healthy.
   login:
-    description: The login that the module tries in the network of the drill. The login must succeed. If this option is
+    description: The login that the module tries in the drill's network. The login must succeed. If this option is
       not set, no login is tried.
   writable:
-    description: Absolute paths of other folders to which the service writes, such as its log folder. During
-      the drill, each of them is an empty temporary folder of at most 64 MiB.
+    description: Absolute paths of other folders to which the service writes, such as its log folder. During the drill,
+      each of these folders is replaced by an empty temporary folder of at most 64 MiB.
     type: list
     elements: path
     default: []
   scratch_dir:
     description:
-      - Folder in which the module creates the scratch folder. Users other than root must not be able to change this
-        folder, but O(user) must be able to enter it.
+      - Folder in which the module creates the scratch folder. Make sure that only root can change this folder, and that
+        O(user) can enter it.
       - Defaults to the parent of O(state_dir).
     type: path
   memory:
@@ -94,7 +95,7 @@ options:
 notes:
   - The command in C(ExecStart) is split at spaces. C(ExecStartPre) is not run.
   - A service that reads the path of its database only from a file cannot be tested. For such a service, the drill fails
-    with a message that names O(variable). Even then, the service cannot open the live database.
+    with a message that names O(variable). Even in this case, the service cannot open the live database.
 attributes:
   check_mode:
     support: full
@@ -131,7 +132,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ok:
-  description: True if the service was healthy with the restored backup, no row was lost, and the running service did
+  description: True if the service was healthy with the restored backup, no rows were lost, and the running service did
     not change. In check mode, true if a backup can be restored.
   returned: success
   type: bool
@@ -196,7 +197,7 @@ duration:
   type: float
   sample: 6.1
 messages:
-  description: The texts of RV(problems) or of the failure, as translatable messages.
+  description: RV(problems) or the reason for the failure, as translatable messages.
   returned: always
   type: dict
   sample: {}

@@ -16,12 +16,13 @@ description:
   - Removes surplus backups after the new backup has been verified. A backup is removed only if it is listed and its
     name has the form C(itsm.db.backup_20260302T010203Z). The newest verified backup and the newest backup without
     missing rows are always kept.
-  - The new backup is compared with the newest verified backup without missing rows. A loss is suspected if a table no
-    longer exists, or if more than half of all rows are missing. In this case, RV(problems) names the tables, the new
-    backup is kept, and no backup is removed. Therefore, if the service has lost its database and filled a new one with
-    demo data, the good backups are kept. A missing table is not a problem if a migration was applied in the meantime.
+  - The new backup is compared with the newest verified backup without missing rows. A data loss is suspected if a table
+    no longer exists, or if more than half of all rows are missing. In this case, RV(problems) names the tables, the new
+    backup is kept, and no backups are removed. Therefore, if the service has lost its database and filled a new one
+    with demo data, the good backups are kept. A missing table is not a problem if a migration was applied after the
+    earlier backup.
   - If O(command) is set, the module then runs this command, which copies the backup to another host.
-  - The module fails if no verified backup was made. In this case, no backup is removed. If a backup was made but not
+  - The module fails if no verified backup was made. In this case, no backups are removed. If a backup was made but not
     copied, the module succeeds and reports the reason in RV(problems).
 options:
   path:
@@ -50,15 +51,15 @@ options:
     default: false
   command:
     description:
-      - A command that copies the backup to another host, as a list. The first word is the absolute path of a program.
+      - A command that copies the backup to another host, as a list. The first item is the absolute path of a program.
         The command is run without a shell.
-      - The command reads the backup from standard input. The words may contain V({path}), V({name}), V({sha256}),
+      - The command reads the backup from standard input. The items may contain V({path}), V({name}), V({sha256}),
         V({bytes}) and V({at}). Any other name in braces is an error.
     type: list
     elements: str
     default: []
   command_user:
-    description: The account that runs O(command). This account need not be able to read the backup file.
+    description: The account that runs O(command). This account does not need read access to the backup file.
     type: str
     default: root
   command_timeout:
@@ -74,7 +75,7 @@ options:
     type: float
     default: 600.0
 notes:
-  - The module fails if a recovery run is working on the host, because that run must not find the database open.
+  - A recovery run must not find the database open. Therefore, the module fails if such a run is working on the host.
   - In WAL mode, the service can write during a backup. Until the copy is complete, the WAL cannot be emptied, so it may
     grow. A database with a rollback journal cannot be written to while it is being copied.
 attributes:
@@ -142,8 +143,8 @@ backup:
       type: str
       sample: 5b8991a5f9ee33367057d676263f0f53e52fa128f1c4c9f1b8d8d887045fde9b
     fewer:
-      description: If too many rows are missing, C([rows before, rows now]) for each table that has fewer rows than
-        before.
+      description: Tables that have fewer rows than before, each with the earlier and the current number of rows. The
+        dictionary is empty if no data loss is suspected.
       type: dict
       sample: {}
 removed:
@@ -169,7 +170,7 @@ duration:
   type: float
   sample: 0.41
 messages:
-  description: The texts of RV(problems) or of the failure, as translatable messages.
+  description: RV(problems) or the reason for the failure, as translatable messages.
   returned: always
   type: dict
   sample: {}

@@ -16,8 +16,8 @@ description:
   - The module also works while the service is down. The values then come from the unit, the environment and files.
   - Never returns the values of environment variables, except ports, switches and paths that the inventory needs. The
     module does not run the application's code, such as the knexfile.
-  - If the service is running, the module sends at most two health requests to each port of the service, and at most
-    four more requests to one of these ports.
+  - If the service is running, the module sends at most two health requests to each of its ports. The module sends at
+    most four more requests to one of these ports.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
@@ -33,8 +33,8 @@ options:
     type: str
     default: ""
   app_dir:
-    description: The service's folder. It is used only if the module finds several units or no unit. If there is no unit
-      and this folder exists, only processes in this folder are considered.
+    description: The service's folder. The module uses this folder only if it finds several units or no unit. If there
+      is no unit and this folder exists, only processes in this folder are considered.
     type: str
     default: ""
   environment_file:
@@ -90,8 +90,8 @@ variables:
       messages: {source: {id: discovery.source.open, values: {}}}
 questions:
   description:
-    - The questions for a person. C(variable) is the variable to set as the answer, or V("") if the question is not
-      about a single variable. C(messages) contains the question as a translatable message.
+    - Questions that a person must answer. C(variable) is the variable to set as the answer, or V("") if the question is
+      not about a single variable. C(messages) contains the question as a translatable message.
   returned: success
   type: list
   elements: dict
@@ -101,7 +101,7 @@ questions:
       messages: {question: {id: discovery.question.certificate, values: {}}}
 information:
   description:
-    - Other useful facts, for example proxies in front of the service and the restart policy of the unit.
+    - Other useful facts, for example proxies in front of the service and the unit's restart policy.
       C(messages) contains the text as a translatable message.
   returned: success
   type: list
@@ -111,8 +111,8 @@ information:
       messages: {text: {id: discovery.information.backups, values: {folders: [backend/backups/daily]}}}
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
   sample: {"msg": {"id": "reason.discovery.none", "values": {}}}

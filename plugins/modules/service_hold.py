@@ -12,11 +12,11 @@ version_added: 0.2.0
 description:
   - Under systemd, a hold is a drop-in for the unit. While the hold exists, systemd refuses C(systemctl start),
     automatic restarts and starts at boot. C(systemctl status) shows the incident's ID. The hold survives a reboot.
-  - If the service is a plain process, only this collection respects the hold, and the module shows a warning.
+  - If the service is a plain process, only this collection respects the hold. The module then shows a warning.
   - O(state=held) records in the open incident that the data is in doubt. The incident can be closed only after
     O(state=released) with O(statement=sound) or O(statement=accepted).
   - If the start guard (P(itsm_nexus.runbook.start_guard#role) role) is installed, O(state=released) makes the guard
-    accept the current files of the database. A refusal by the guard counts as a hold, with the cause V(start_guard).
+    accept the current database files. A refusal by the guard counts as a hold, with the cause V(start_guard).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -65,7 +65,8 @@ options:
     default: {}
   look:
     description:
-      - The current result of M(itsm_nexus.runbook.sqlite_info). Its row counts become the last good row counts.
+      - The current result of M(itsm_nexus.runbook.sqlite_info). The row counts in this result become the last good row
+        counts.
       - With O(statement=accepted), the person accepts the damage that this result reports. If another kind of damage is
         found later, the service is held again. If this option is not set, no damage is accepted.
     type: dict
@@ -100,8 +101,8 @@ EXAMPLES = r"""
 RETURN = r"""
 hold:
   description:
-    - The current hold, or V(null) if there is none. The hold has C(incident), C(cause), C(reason), C(unit), C(at), and
-      C(enforced) (true if systemd itself refuses a start).
+    - The current hold, or V(null) if there is none. The keys are C(incident), C(cause), C(reason), C(unit), C(at), and
+      C(enforced) (true if systemd itself refuses to start the service).
   returned: success
   type: dict
   sample: {"incident": "INC-20260302T010203Z-1f3a", "cause": "db_corrupt", "unit": "itsm-system", "enforced": true}
@@ -113,8 +114,8 @@ state:
   version_added: 0.2.0
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
   version_added: 0.2.0

@@ -11,8 +11,8 @@ short_description: Check whether the service's settings in the inventory are val
 version_added: 0.1.0
 description:
   - Compares the variables of the P(itsm_nexus.runbook.nexus#role) role with the host, in one round trip, before a
-    playbook changes anything. Each option has the name of its variable without the prefix C(nexus_). The same applies
-    to the suboptions of O(service).
+    playbook changes anything. Each option has the name of its variable without the prefix C(nexus_). The suboptions of
+    O(service) are named in the same way.
   - The module does not fail if a value is invalid, but returns the problem in RV(problems). Options therefore accept
     values of any type.
 extends_documentation_fragment:
@@ -102,8 +102,8 @@ resolved:
       type: str
       sample: /srv/itsm/data/itsm.db
     user:
-      description: The user that the service runs as. This is O(service.user) if the host has this user, otherwise the
-        user of the unit.
+      description: The user that the service runs as. If O(service.user) does not exist on the host, this is the unit's
+        user.
       type: str
       sample: itsm
       version_added: 0.2.0
@@ -127,14 +127,14 @@ resolved:
       sample: true
       version_added: 0.2.0
     https_suspended:
-      description: True if a drop-in of this collection has temporarily switched off HTTPS.
+      description: True if a drop-in from this collection has temporarily switched off HTTPS.
       type: bool
       sample: false
       version_added: 0.2.0
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
   version_added: 0.2.0

@@ -12,15 +12,14 @@ short_description: Make a verified backup of a SQLite database and its WAL, whil
 version_added: 0.1.0
 description:
   - Copies the database with SQLite's backup API, as one snapshot that includes the content of the WAL. The module then
-    syncs the copy to disk, opens it again, checks it (C(integrity_check)), compares its row counts with those of the
-    snapshot, and renames it to its final name. An existing file is never replaced.
+    syncs the copy to disk, opens it again, and checks it (C(integrity_check)). After that, the module compares the row
+    counts with those of the snapshot, and renames the copy to its final name. An existing file is never replaced.
   - The module does not change the database itself. The module reads the database in a process that has no write access
-    to the database, and leaves no file next to the database.
-  - With O(evidence=true), the database, its WAL, its WAL index and its journal are copied byte for byte instead,
-    regardless of their state. If a process has one of these files open, the module fails, because the copies would be
-    inconsistent.
+    to the database, and leaves no files next to the database.
+  - With O(evidence=true), the database, its WAL, its WAL index and its journal are copied byte for byte, regardless of
+    their state. If a process has one of these files open, the module fails, because the copies would be inconsistent.
   - With O(evidence=false), the module fails if the database is damaged or cannot be opened, or if its WAL has lost
-    frames. In this case, no file is left at the destination.
+    frames. In this case, no files are left at the destination.
 options:
   path:
     description: Absolute path of the database file.
@@ -34,7 +33,7 @@ options:
   dest_dir:
     description:
       - Absolute path of the folder in which the backup is created. With O(evidence=true), the evidence folder is
-        created there. O(dest_dir) itself is created if it does not exist (mode 0700).
+        created in O(dest_dir). If O(dest_dir) does not exist, it is created (mode 0700).
     type: path
   prefix:
     description:
@@ -48,8 +47,8 @@ options:
     default: false
   room_only:
     description:
-      - If true, the module only checks whether there is enough space for the copy. It returns RV(room_needed) and
-        does not copy any files.
+      - If true, the module only checks whether there is enough space for the copy. The module returns RV(room_needed)
+        and does not copy any files.
       - If there is not enough space, the module fails with RV(no_room=true).
     type: bool
     default: false
@@ -116,7 +115,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 no_room:
-  description: True if the module failed because there is not enough space. In this case, no file was copied.
+  description: True if the module failed because there is not enough space. In this case, no files were copied.
   returned: failure
   type: bool
   sample: false
@@ -137,8 +136,8 @@ size:
   sample: 1048576
 room_needed:
   description:
-    - Free space that the copy needs, in bytes. If less space is free, the module fails. This value is also returned
-      with O(room_only=true) and in check mode.
+    - Free space that the copy needs, in bytes. If less space is available, the module fails. This value is also
+      returned with O(room_only=true) and in check mode.
   returned: success
   type: int
   sample: 9437184
@@ -193,8 +192,8 @@ duration:
   sample: 0.31
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
   version_added: 0.2.0

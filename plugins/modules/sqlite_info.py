@@ -17,7 +17,7 @@ description:
     a WAL, it would delete the WAL.
   - After a crash, the module reads the database together with its WAL. If the database is in use, the module reads it
     like any other SQLite reader.
-  - Problems are returned in RV(problems). If any of them is an error, RV(healthy) is false. The module fails only if
+  - Problems are returned in RV(problems). If any problem is an error, RV(healthy) is false. The module fails only if
     its parameters are invalid.
 options:
   path:
@@ -28,8 +28,9 @@ options:
     description:
       - The SQLite checks to run.
       - V(quick) checks the structure of every page. V(integrity) also checks the content of indexes and UNIQUE
-        constraints, and takes about eight times as long. V(foreign_keys) searches for rows whose parent row is missing.
-        Such rows are reported only as a warning, because the application caused them.
+        constraints, and takes about eight times as long as V(quick). V(foreign_keys) searches for rows whose parent row
+        is missing. Rows without a parent row indicate an error in the application, not damage to the file. Therefore,
+        they are reported only as a warning.
       - If the time is too short for V(integrity), RV(checks) contains the result of V(quick), even if only V(integrity)
         is requested.
     type: list
@@ -49,14 +50,15 @@ options:
   seeded:
     description:
       - Whether to report tables that have rows now but are empty or missing in O(baseline). Many services fill empty
-        tables when they start. To find these rows, use this option with the row counts from before the start.
+        tables when they start. To find the rows that the service added when it started, use this option with the row
+        counts from before the start.
     type: bool
     default: false
     version_added: 0.2.0
   owner:
     description:
-      - The user that the service runs as. If this user has no write permission for a file of the database or for the
-        database's folder, the problem V(ownership) is reported as a warning. Access control lists are not evaluated.
+      - The user that the service runs as. If this user is not allowed to write to a database file or to the database's
+        folder, the problem V(ownership) is reported as a warning. Access control lists are not evaluated.
     type: str
   user:
     description:
@@ -66,8 +68,8 @@ options:
     type: str
     version_added: 0.2.0
   time_budget:
-    description: Combined time limit, in seconds, for all checks. Checks for which no time is left are skipped, and
-      RV(checks) marks them as skipped.
+    description: Combined time limit, in seconds, for all checks. If no time is left for a check, the check is skipped,
+      and RV(checks) marks it as skipped.
     type: float
     default: 30.0
   busy_timeout:
@@ -76,7 +78,7 @@ options:
     default: 5.0
   remember:
     description:
-      - Whether to save the row counts of a sound database in O(state_dir) as the last good row counts of this host. A
+      - Whether to save the row counts of a sound database in O(state_dir) as the last good row counts for this host. A
         later triage compares the database with these row counts.
     type: bool
     default: false
@@ -117,8 +119,8 @@ healthy:
 conclusive:
   description:
     - True if the verdict is complete. A verdict is complete if the module found an error, or if it read the whole WAL
-      and completed the requested page checks and row counts. Otherwise, RV(healthy) refers only to the part that was
-      checked.
+      and completed the requested page checks and row counts. If the verdict is not complete, RV(healthy) covers only
+      the part that was checked.
   returned: success
   type: bool
   sample: true
@@ -134,8 +136,8 @@ problems:
         - Problems with the files are V(missing), V(not_a_file), V(empty), V(empty_beside_wal), V(not_a_database),
           V(unreadable) and V(no_tables).
         - V(folder_missing) means that the database's folder does not exist. V(not_mounted) means that the database's
-          file system is in C(/etc/fstab) but is not mounted. In both cases, the database cannot be checked, and
-          RV(conclusive) and RV(data_loss_suspected) are false.
+          file system is in C(/etc/fstab) but is not mounted. With V(folder_missing) or V(not_mounted), the database
+          cannot be checked, and RV(conclusive) and RV(data_loss_suspected) are false.
         - Problems with the WAL are V(wal_torn) (a warning, which is normal if the service was killed), V(wal_damaged)
           and V(wal_foreign).
         - Problems with the content are V(corrupt), V(schema_too_new), V(foreign_keys) (a warning), V(row_loss) and
@@ -149,7 +151,7 @@ problems:
       type: str
       sample: There is no database /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     messages:
-      description: C(message) as a translatable message.
+      description: Contains C(message) as a translatable message.
       type: dict
       sample: {message: {id: reason.sqlite.missing, values: {path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db}}}
     level:
@@ -178,7 +180,7 @@ database:
       type: int
       sample: 1048576
     inode:
-      description: Inode number. The number changes if the file is replaced.
+      description: Inode number. The inode number changes if the file is replaced.
       type: int
       sample: 3407874
     uid:
@@ -208,7 +210,8 @@ database:
     first_migration_at:
       description:
         - Time when knex applied the first migration, or V(null) if this time is unknown.
-        - A copy of the database has the same time. A database that the service created later has a later time.
+        - This time is the same in every copy of the database. If the service creates a new database, the new database
+          has a later time.
       returned: always
       type: str
       version_added: 0.2.0
@@ -230,9 +233,9 @@ database:
       sample: 3.46.1
     wal_reset_bug:
       description:
-        - True if the database is in WAL mode and was last written by a library with the WAL-reset bug. The bug exists
-          in versions 3.7.0 to 3.51.2, but is fixed in 3.44.6 and later 3.44 versions and in 3.50.7 and later 3.50
-          versions. Such a database may lose pages if a second process checkpoints it while it is in use.
+        - True if the database is in WAL mode and was last written by a library with the WAL-reset bug. Versions 3.7.0
+          to 3.51.2 have this bug, except for 3.44.6 and later 3.44 versions, and 3.50.7 and later 3.50 versions. Such a
+          database may lose pages if a second process checkpoints it while it is in use.
       type: bool
       sample: true
 files:
@@ -254,11 +257,11 @@ files:
       type: int
       sample: 1048576
     owner:
-      description: Name of the owner, or the user ID if it has no name.
+      description: Name of the owner, or the user ID if the owner has no name.
       type: str
       sample: itsm
     group:
-      description: Name of the group, or the group ID if it has no name.
+      description: Name of the group, or the group ID if the group has no name.
       type: str
       sample: itsm
     mode:
@@ -300,7 +303,8 @@ wal:
       type: int
       sample: 773
     frames_lost:
-      description: Number of frames that SQLite silently ignores because of a damaged frame, including that frame.
+      description: Number of frames that SQLite silently ignores because of a damaged frame. This number includes the
+        damaged frame.
       type: int
       sample: 0
     frames_backfilled:
@@ -357,7 +361,7 @@ holders:
       elements: str
       sample: [database, shm, wal]
 holders_complete:
-  description: True if all processes could be checked. Only root can check all of them.
+  description: True if all processes could be checked. Only root can check all processes.
   returned: always
   type: bool
   sample: true
@@ -389,8 +393,8 @@ seeded:
       sample: DELETE FROM "incidents" WHERE rowid BETWEEN 1 AND 3;
 checks:
   description:
-    - The result of each requested check and of the row count (V(row_counts)). A result is V(ok), the number of
-      problems, or C(skipped) or C(failed) with the reason.
+    - The result of each requested check and of the row count (V(row_counts)). Each result is V(ok), the number of
+      problems, C(skipped) with the reason, or C(failed) with the reason.
   returned: always
   type: dict
   sample: {quick: ok, row_counts: ok, integrity: "skipped: time budget"}
@@ -412,8 +416,8 @@ duration:
   sample: 0.041
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
   version_added: 0.2.0

@@ -12,10 +12,10 @@ version_added: 0.2.0
 description:
   - Changes the owner of a database, its C(-wal) file and its C(-shm) file from root to O(user), and their group to the
     primary group of O(user). Nothing else is changed.
-  - Each of these files must have the header of a SQLite file. No file may be a symbolic link, have more than one hard
-    link, or deny its owner access. Otherwise, the module fails without changing anything.
-  - Only root or O(user) may own these files. Only O(user) may own the folder and everything else in the folder.
-    Otherwise, the module also fails.
+  - Fails without changing anything if one of these files does not have the header of a SQLite file, is a symbolic link,
+    has more than one hard link, or denies its owner access.
+  - Root or O(user) must own these files. O(user) must own the folder and everything else in the folder. If a file or
+    the folder has another owner, the module also fails.
 options:
   path:
     description: Absolute path of the database file.
@@ -62,8 +62,8 @@ owner:
   sample: itsm
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
   version_added: 0.2.0

@@ -13,18 +13,19 @@ description:
   - Checks the following four methods, in this order. V(checkpoint) lets SQLite write the WAL of a sound database into
     the database. V(salvage) creates a new database from all readable rows of the damaged database. V(salvage) uses
     C(.recover) of the sqlite3 shell. If the shell is missing or restores no rows, V(salvage) uses a dump that skips the
-    damaged parts. V(backup) uses the latest sound backup. V(empty) creates a database without tables, in which the
+    damaged parts. V(backup) uses the latest sound backup. V(empty) creates a database without tables, and the
     migrations then create the tables. V(empty) requires O(confirm_empty=true).
-  - O(method=auto) uses the first applicable method, but prefers V(backup) to V(salvage) if the backup has more
-    rows than can be salvaged.
+  - O(method=auto) uses the first applicable method. However, if the backup has more rows than can be salvaged, it uses
+    V(backup) instead of V(salvage).
   - With O(state=planned) and in check mode, nothing is changed. The module salvages rows into a temporary folder to
     count the lost rows instead of estimating them.
   - Fails if a process has the database open. Before changing anything, the module copies the files of the database to
-    O(evidence_dir). Later, it moves the original files to a folder next to the new database.
-  - The module completes the new database, checks it (C(integrity_check)), counts its rows and syncs it to disk before
-    renaming it into place. The new database gets the owner and the mode of the old database. It is never in the same
-    folder as the old WAL. If the module is killed, O(path) is the old database, the new database, or a link through
-    which no process can open a database. The next run continues from this state.
+    O(evidence_dir). Later, the module moves the original files to a folder next to the new database.
+  - The module completes the new database, checks it (C(integrity_check)), counts its rows and syncs it to disk. The
+    module then renames it into place. The new database gets the owner and the mode of the old database. The new
+    database is never in the same folder as the old WAL. If the module is killed, O(path) may be the old database, the
+    new database, or a link into a folder that does not exist. While O(path) is this link, no process can open or create
+    a database there. The next run continues from this state.
 options:
   path:
     description: Absolute path of the database file.
@@ -38,15 +39,15 @@ options:
     choices: [planned, recovered]
     default: planned
   method:
-    description: The method to apply. If V(salvage), V(backup) or V(empty) is given, the module applies it even if the
-      database is sound.
+    description: The method to apply. If V(salvage), V(backup) or V(empty) is given, the module applies this method even
+      if the database is sound.
     type: str
     choices: [auto, checkpoint, salvage, backup, empty]
     default: auto
   confirm_empty:
     description:
-      - Confirms that all rows may be lost. If false, the module does not use V(empty), and uses V(salvage) only if at
-        least one row can be restored.
+      - Whether you accept that all rows may be lost. If false, the module does not use V(empty), and uses V(salvage)
+        only if at least one row can be restored.
     type: bool
     default: false
   evidence_dir:
@@ -62,10 +63,10 @@ options:
   last_good:
     description:
       - Row counts at the last good check, by table, as in RV(itsm_nexus.runbook.triage_info#module:rows_before).
-      - These counts are used for tables whose rows cannot be counted now. With O(replaced=true), they are used for all
-        tables.
-      - If a table has fewer rows now, the missing rows were deleted or lost. RV(statement) then lists them, and
-        RV(data_loss) is not V(none).
+      - These counts are used for tables whose rows cannot be counted now. With O(replaced=true), these counts are used
+        for all tables.
+      - If a table has fewer rows now, the missing rows were deleted or lost. In this case, RV(statement) lists the
+        missing rows, and RV(data_loss) is not V(none).
     type: dict
     default: {}
     version_added: 0.2.0
@@ -96,8 +97,8 @@ options:
     type: float
     default: 1800.0
 notes:
-  - A salvage runs SQL statements from the damaged file. Therefore, the salvage runs as O(owner) or, if only root can
-    change the database's folder, as the owner of the database.
+  - A salvage runs SQL statements from the damaged file. Therefore, the salvage runs as O(owner). If only root can
+    change the database's folder, the salvage runs as the owner of the database.
   - Rows that cannot be assigned to a table are saved in a separate file in O(evidence_dir).
 attributes:
   check_mode:
@@ -196,7 +197,7 @@ plan:
       type: str
       sample: "9 rows: incidents 9 of 340; changes to rows since 2026-03-02T01:02:03.000Z"
     messages:
-      description: The texts of C(reason) and C(statement), each as a list of translatable messages.
+      description: C(reason) and C(statement), each as a list of translatable messages.
       type: dict
       sample: {reason: [{id: reason.restore.sound, values: {}}], statement: [{id: reason.loss.nothing, values: {}}]}
     source:
@@ -213,11 +214,11 @@ plan:
       sample: 10800.0
     backups:
       description:
-        - For V(backup), the backups that were examined, newest first. The examination stops at the first backup whose
-          row counts show no loss. Each backup has C(path), C(at) (the time of the backup), C(usable), C(rows), C(lost),
-          C(reason) and C(messages). C(rows) and C(lost) have the format of RV(plan[].rows) and RV(plan[].lost).
-          C(reason) states why the backup cannot be used, or that its schema is older. C(messages) contains C(reason) as
-          a translatable message.
+        - For V(backup), the backups that were examined, newest first. After the first backup whose row counts show no
+          data loss, no further backups are examined. The keys of each backup are C(path), C(at) (the time of the
+          backup), C(usable), C(rows), C(lost), C(reason) and C(messages). C(rows) and C(lost) have the format of
+          RV(plan[].rows) and RV(plan[].lost). C(reason) states why the backup cannot be used, or that its schema is
+          older. C(messages) contains C(reason) as a translatable message.
       type: list
       elements: dict
       sample: []
@@ -304,12 +305,12 @@ problems_after:
   sample: []
 put_back:
   description: >-
-    True if an earlier run was killed after it had moved the original files, and this run put them back.
+    True if an earlier run had moved the original files and was then killed, and this run put the files back.
   returned: success
   type: bool
   sample: false
 holders:
-  description: Processes that have the database open. If there are any, O(state=recovered) fails.
+  description: Processes that have the database open. If the list is not empty, O(state=recovered) fails.
   returned: success
   type: list
   elements: dict
@@ -321,10 +322,10 @@ duration:
   sample: 0.42
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
-    - On success, C(reason) and C(statement) contain the texts of RV(reason) and RV(statement), each as a list of
-      translatable messages.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
+    - On success, C(reason) and C(statement) contain RV(reason) and RV(statement), each as a list of translatable
+      messages.
   returned: success, and failure
   type: dict
   version_added: 0.2.0
@@ -383,7 +384,7 @@ def main() -> None:
                 return one_starter.note_loss(**lease, loss=loss, before=before, after=after, warn=module.warn)
 
             # Record the loss before the replacement, because the check after the replacement may fail or be killed.
-            # Later runs see only the remaining rows.
+            # Later runs see only the rows that remain.
             result = sqlite_restore.restore(
                 **parameters,
                 recorded=listing.recorded(lease["state_dir"]),

@@ -14,7 +14,7 @@ description:
     before and after the checkpoint. The module itself never removes the WAL or its index. SQLite removes these files
     after all pages have been written to the database and synced to disk.
   - Fails without changing anything if the database is missing, empty or damaged, or if frames of the WAL cannot be
-    read. The same applies if a process has the database open. In this case, the message names the process.
+    read. The module also fails if a process has the database open, and the message names this process.
   - If the module is killed, the WAL is kept, and the next run completes the checkpoint.
 options:
   path:
@@ -134,8 +134,8 @@ duration:
   sample: 0.06
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
   version_added: 0.2.0

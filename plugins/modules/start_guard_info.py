@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: start_guard_info
-short_description: Show the start guard of a service, its refusals, and how the service's processes ended
+short_description: Show a service's start guard, the starts that it refused, and how the service's processes ended
 version_added: 0.2.0
 description:
-  - Returns whether the start guard and the restart recorder are installed, and whether the guard would allow a start
-    now. Also returns the starts that the guard refused, and how the service's processes ended.
+  - Returns whether the start guard and the restart recorder are installed, and whether the guard would allow the
+    service to start now. Also returns the starts that the guard refused, and how the service's processes ended.
   - To install or remove the start guard and the restart recorder, use the P(itsm_nexus.runbook.start_guard#role) role.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
@@ -47,17 +47,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 installed:
-  description: True if the start guard of this unit is installed.
+  description: True if the start guard for this unit is installed.
   returned: success
   type: bool
 allowed:
-  description: True if the guard would allow a start now, and false if the guard would refuse a start. V(null) if this
-    is unknown, or if systemd does not call the guard. While the service runs, its files change, so this value is of
-    little use.
+  description: True if the guard would allow the service to start now, and false if not. V(null) if the
+    result is unknown, or if systemd does not call the guard. While the service is running, its files keep changing, so
+    this value is of little use.
   returned: success
   type: bool
 reason:
-  description: Why the guard would refuse a start now, or V(null).
+  description: The reason why the guard would not allow the service to start now, or V(null) if there is none.
   returned: success
   type: str
   sample: /srv/itsm.db is missing, and its WAL has 3184792 bytes
@@ -68,7 +68,8 @@ milliseconds:
 refusals:
   description:
     - The refused starts that are not yet recorded in an incident, each with C(incident), C(first_at), C(at), C(times),
-      C(code), C(reason) and C(evidence) (the folder with the evidence). The next run adds them to its incident.
+      C(code), C(reason) and C(evidence) (the folder with the evidence). The next run adds these refusals to its
+      incident.
   returned: success
   type: list
   elements: dict
@@ -78,7 +79,7 @@ ends:
   returned: success
   type: dict
 text:
-  description: A summary of the result in a few lines of English.
+  description: A short summary of the result, in English.
   returned: success
   type: list
   elements: str

@@ -110,7 +110,7 @@ not_after:
   sample: "2026-05-31T00:00:00.000Z"
 repaired:
   description: True if the owner, group or mode of the private key was changed. In check mode, true if a run would
-    change any of them.
+    change the owner, group or mode.
   returned: success
   type: bool
   sample: false
@@ -137,8 +137,8 @@ duration:
   sample: 4.2
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
     - On success, C(problems) contains RV(problems) as translatable messages.
   returned: success, and failure
   type: dict

@@ -10,12 +10,12 @@ module: triage_info
 short_description: Find out why the service is down, and save the evidence
 version_added: 0.1.0
 description:
-  - Collects in parallel the facts that a person would check during an outage. These are the process, the unit, the
-    ports and their responses, the disk, the memory, the kernel's messages about low memory, the log file, the journal,
-    the certificate, the database, core dumps, Node, and the names of the environment variables. Each of these parts has
-    its own time limit. RV(parts) shows which parts could not be collected.
+  - Collects the facts that a person would check during an outage. The facts describe the process, the unit, the ports
+    and their responses, the disk, the memory, the kernel's messages about low memory, the log file, the journal, the
+    certificate, the database, core dumps, Node, and the names of the environment variables. These parts are collected
+    in parallel, and each part has its own time limit. RV(parts) shows which parts could not be collected.
   - Returns the causes of the outage in RV(findings), most likely first. On a healthy host, RV(findings) is empty.
-  - With O(incident), the module saves the facts as the evidence bundle of this incident, in a folder that only its
+  - With O(incident), the module saves the facts as the evidence bundle for this incident, in a folder that only its
     owner can read. If O(run) is also set, the module can hold the service or release a hold. See RV(hold).
   - Passwords, tokens, keys and the values of the service's secret variables are removed from all data that the module
     returns or saves.
@@ -32,9 +32,10 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
   resume:
-    description: Whether the result of an earlier call by the same run may have been lost. If true and that call started
-      the service, the module returns the facts and the findings that were saved before the start. It returns the
-      current ones instead if nothing was saved, if the process is gone again, or if the data is in doubt now.
+    description: Whether the result of an earlier call by the same run may have been lost. If this option is true and
+      the earlier call started the service, the module returns the facts and the findings that were saved before the
+      service was started. If nothing was saved, the process is gone again, or the data is now in doubt, the module
+      returns the current facts and findings instead.
     type: bool
     default: false
     version_added: 0.2.0
@@ -75,15 +76,16 @@ findings:
         V(slow) or V(not_ready).
       type: str
     confidence:
-      description: Number from 0 to 1. If the value is at least 0.5, the cause is likely. A lower value is only a hint.
+      description: Number from 0 to 1. If the value is at least 0.5, the cause is likely. If the value is lower than
+        0.5, the cause is only a hint.
       type: float
     summary:
       description: The cause in one sentence.
       type: str
     evidence:
       description: >-
-        Observations that support the finding, each with C(source) and C(text). If one of these texts is not quoted from
-        the host, C(messages) contains it as a translatable message.
+        Observations that support the finding, each with C(source) and C(text). If a C(text) is not quoted from the
+        host, C(messages) contains it as a translatable message.
       type: list
       elements: dict
     remedy:
@@ -94,8 +96,8 @@ findings:
       type: str
     messages:
       description: >-
-        C(summary), C(remedy) and C(prevention) as translatable messages, each with the C(id) of the text in the message
-        catalogue and the C(values) to insert.
+        C(summary), C(remedy) and C(prevention) as translatable messages. Each message contains its C(id) in the message
+        catalogue, and the C(values) to insert into the message.
       type: dict
       version_added: 0.2.0
     blocks_start:
@@ -146,13 +148,13 @@ findings:
         - "V(config_mismatch): C(items), each with C(what), C(configured) and C(effective)."
         - >-
           V(stopped): C(by_operator) (true if a person stopped the service, V(null) if this is unknown), and C(at).
-        - "V(start_held): C(incident) and C(at) of the hold."
+        - "V(start_held): the hold's C(incident) and C(at)."
       type: dict
     explained_by:
       description: The other cause that led to this cause, or V(null) if there is none.
       type: str
     past:
-      description: True if the cause no longer exists. Such a cause is listed after all current causes.
+      description: True if the cause no longer exists. Causes that no longer exist are listed after all current causes.
       type: bool
       version_added: 0.2.0
   sample:
@@ -187,7 +189,7 @@ blocks_start:
   type: bool
 facts:
   description:
-    - All collected facts, by part. A part that could not be collected has only C(error).
+    - All collected facts, by part. A part that could not be collected contains only C(error).
     - An unknown value is V(null), not V(false).
   returned: always
   type: dict
@@ -212,21 +214,23 @@ facts:
       type: dict
     ports:
       description: >-
-        The listening sockets on the configured ports, and the listening sockets of the service. Each has C(port),
-        C(address) and C(owners). An owner has C(pid), C(start_ticks), C(command), C(exe), C(user) and C(ours).
+        The listening sockets on the configured ports, and the listening sockets of the service. The keys of each socket
+        are C(port), C(address) and C(owners). The keys of each owner are C(pid), C(start_ticks), C(command), C(exe),
+        C(user) and C(ours).
       type: list
       elements: dict
     answer:
       description: >-
         The responses on C(https) and C(http), each with C(port), C(listening), C(answered), C(status), C(error),
-        C(seconds), and the served C(certificate) with the fields of the part C(certificate). If nothing listens on the
-        HTTPS port, C(tls_elsewhere) lists the other ports on which the service speaks TLS.
+        C(seconds), and the served C(certificate). The served certificate has the keys C(subject) to C(fingerprint) of
+        the C(certificate) fact. If nothing listens on the HTTPS port, C(tls_elsewhere) lists the other ports on which
+        the service speaks TLS.
       type: dict
     health:
       description: >-
         The responses to the health requests for O(health_path), one for each port. The requests are the same as in
-        M(itsm_nexus.runbook.health_probe). Each response has C(name) (V(https), V(http)), C(url), C(ok), C(status) and
-        C(error). C(messages) contains C(error) in translatable form, with its message C(id).
+        M(itsm_nexus.runbook.health_probe). The keys of each response include C(name) (V(https), V(http)), C(url),
+        C(ok), C(status) and C(error). C(messages) contains C(error) in translatable form, with its message C(id).
       type: list
       elements: dict
     disk:
@@ -238,32 +242,32 @@ facts:
       elements: dict
     memory:
       description: >-
-        C(total), C(available), C(swap_total) and C(swap_free). C(pressure) has C(cpu), C(memory) and C(io), each with
-        C(some) and C(full) (C(avg10), C(avg60), C(avg300)). The unit's C(control_group) has C(max), C(high),
+        C(total), C(available), C(swap_total) and C(swap_free). C(pressure) contains C(cpu), C(memory) and C(io), each
+        with C(some) and C(full) (C(avg10), C(avg60), C(avg300)). The unit's C(control_group) contains C(max), C(high),
         C(swap_max), C(current), C(peak), C(oom), C(oom_kill) and C(pressure).
       type: dict
     kernel:
       description: >-
-        C(source), and C(out_of_memory) (the kernel's log lines about low memory, each with C(at), C(text), C(pid),
-        C(name)).
+        The keys are C(source) and C(out_of_memory) (the kernel's log lines about low memory, each with C(at), C(text),
+        C(pid), C(name)).
       type: dict
     log:
       description: >-
-        C(paths) lists the log files. C(path), C(size) and C(written_at) describe the newest one. The other keys
-        are C(lines) (only the last O(log_lines) lines), C(exceptions), C(signatures) by name (each with
-        C(count), C(text), and the times C(at) and C(last_at) of the first and the last line) and
-        C(last_success_at). C(exceptions) and C(signatures) may also come from earlier lines. An exception has
-        C(message), C(stack), C(fatal), C(last), C(place) (C(file), C(line)), and C(times) (the number of
-        occurrences in the log). C(at) is the time of its line or of the line before. C(logged_by) is the latest
-        time at which it could have been logged. C(compiling) is true if Node was parsing a file. C(changed_at)
-        is the time when its file was last changed. C(parses) is true if Node can parse that file now.
+        C(paths) lists the log files. C(path), C(size) and C(written_at) describe the newest one. The other keys are
+        C(lines) (only the last O(log_lines) lines), C(exceptions), C(signatures) by name (each with C(count), C(text),
+        and the times C(at) and C(last_at) of the first and the last line) and C(last_success_at). C(exceptions) and
+        C(signatures) may also come from earlier lines. The keys of each exception include C(message), C(stack),
+        C(fatal), C(last), C(place) (C(file), C(line)), and C(times) (the number of occurrences in the log). C(at) is
+        the time of the exception's log line or of the preceding line. C(logged_by) is the latest time at which the
+        exception could have been logged. C(compiling) is true if Node was parsing a file. C(changed_at) is the time
+        when the exception's file was last changed. C(parses) is true if Node can parse that file now.
       type: dict
     journal:
       description: >-
         C(lines) (only the last O(log_lines) lines), C(exceptions), C(signatures) and C(last_success_at), with the same
         meaning as in C(log). The log lines of systemd are in C(starts), C(exits), C(control_exits), C(stops),
-        C(results) and C(start_limit). For an open incident, exits of processes that a run killed are omitted. In the
-        other exits, C(ours) is true if a run started the process.
+        C(results) and C(start_limit). For an open incident, exits of processes that a run killed are omitted. For each
+        exit, C(ours) is true if a run started the process.
       type: dict
     certificate:
       description:
@@ -275,12 +279,12 @@ facts:
       type: dict
     database:
       description: >-
-        The result of M(itsm_nexus.runbook.sqlite_info) for the database in use, plus C(path), C(source) (where the
-        module found this path, for example C(open in the running process)) and C(configured) (the path in O(db_path)).
-        Each item of C(holders) has C(pid), C(start_ticks), C(role), C(command), C(exe), C(user), C(age) (in seconds),
-        C(ours) and C(files). If the process does not belong to the service, the item also has C(blocks_for). This is
-        the number of seconds for which the process blocked all writes during the check, or V(null) if it released its
-        lock.
+        The result of M(itsm_nexus.runbook.sqlite_info) for the database in use, plus C(path), C(source)
+        (where the module found this path, for example C(open in the running process)) and C(configured) (the path in
+        O(db_path)). Each item of C(holders) contains C(pid), C(start_ticks), C(role), C(command), C(exe), C(user),
+        C(age) (in seconds), C(ours) and C(files). If the process does not belong to the service, the item also contains
+        C(blocks_for). This is the number of seconds for which the process blocked all writes during the check, or
+        V(null) if the process released its lock.
       type: dict
     migrations:
       description: >-
@@ -302,10 +306,10 @@ facts:
       type: dict
     environment:
       description: >-
-        C(names) lists the names of the service's variables, C(sources) where they are set, and C(required_missing) the
-        required variables that are missing. C(certificate) and C(key) are the files that the variables name (C(path),
-        C(source)). The other keys are C(database_path), C(database_path_source), C(max_old_space_size) in MiB, and
-        C(problems).
+        C(names) lists the names of the service's variables, C(sources) lists where the variables are set, and
+        C(required_missing) lists the required variables that are missing. C(certificate) and C(key) are the files that
+        the variables name (C(path), C(source)). The other keys are C(database_path), C(database_path_source),
+        C(max_old_space_size) in MiB, and C(problems).
       type: dict
     start:
       description: >-
@@ -340,22 +344,23 @@ facts:
     hold:
       description: >-
         C(held) is the current hold with C(incident), C(cause), C(reason) and C(at). C(kept_by) is the reason why the
-        hold cannot be released, also in C(messages). C(may_be_another) is true if the database was not found at first,
-        and the module did not recognize the current database as the same one. The other keys are C(rows_missing),
-        C(rows_collapsed), C(replaced) (see RV(database_replaced)) and C(created_at).
+        hold cannot be released. C(messages) contains this reason as a translatable message. C(may_be_another) is true
+        if the database was not found at first, and the module did not recognize the current database as the same one.
+        The other keys are C(rows_missing), C(rows_collapsed), C(replaced) (see RV(database_replaced)) and
+        C(created_at).
       type: dict
     changes:
       description: >-
         The changes since the service was last healthy. C(since) is the time of the manifest, or V(null) if there is no
         manifest to compare with. C(failed_at) is the time of the failure. C(items) lists the changes, with the most
-        likely cause first, and C(omitted) is the number of further changes. A change has C(kind) (such as V(lock_file),
-        V(unit), V(environment)), C(name), and C(inside) (the file or folder that contains it). C(what) is V(changed),
-        V(added), V(removed), or V(access) (the owner or the permissions changed). C(before) and C(after) are empty if
-        they are unknown or may be secret. C(at) is the time of the change, or V(null) if only C(earliest) and C(latest)
-        are known. C(seconds_before) is the number of seconds from the change to the failure. C(cause) is the finding
-        that the change is related to. C(relation) is V(named) (the finding names the change), V(explains) (such a
-        change can lead to this finding), V(possible), V(unlikely), V(after) (made after the failure), or V(ours) (made
-        by this collection).
+        likely cause first, and C(omitted) is the number of further changes. The keys of each change include C(kind)
+        (such as V(lock_file), V(unit), V(environment)), C(name), and C(inside) (the file or folder that contains it).
+        C(what) is V(changed), V(added), V(removed), or V(access) (the owner or the permissions changed). C(before) and
+        C(after) are empty if they are unknown or may be secret. C(at) is the time of the change, or V(null) if only
+        C(earliest) and C(latest) are known. C(seconds_before) is the number of seconds from the change to the failure.
+        C(cause) is the finding that the change is related to. C(relation) is V(named) (the finding names the change),
+        V(explains) (such a change can lead to this finding), V(possible), V(unlikely), V(after) (made after the
+        failure), or V(ours) (made by this collection).
       type: dict
     cores:
       description: Core dumps within O(window), each with C(path), C(size), C(at), C(pid), C(signal), C(exe) and
@@ -430,8 +435,8 @@ rows_collapsed:
   version_added: 0.2.0
 created_before:
   description:
-    - The creation time of the database to which RV(rows_before) refers. This is the time of the first migration by
-      knex. Empty if this time is unknown.
+    - The creation time of the database to which RV(rows_before) refers. The creation time is the time when knex applied
+      the first migration. Empty if this time is unknown.
   returned: always
   type: str
   version_added: 0.2.0
@@ -453,8 +458,8 @@ only_copy:
 hold:
   description:
     - The current hold, as M(itsm_nexus.runbook.service_hold) returns it, or V(null) if there is none.
-    - With O(run) and O(incident), the module sets a hold if a finding blocks the start. The module releases the hold if
-      a check shows that the database is sound and that no rows are missing.
+    - With O(run) and O(incident), the module sets a hold if a finding means that the service must not be started. The
+      module releases the hold if a check shows that the database is sound and that no rows are missing.
   returned: always
   type: dict
   version_added: 0.2.0
@@ -478,8 +483,8 @@ data_evidence:
   version_added: 0.2.0
 started_by_run:
   description: If the current attempt of O(run) has started the service, the time at which this attempt began.
-    Otherwise, V(null). The time is from the record of the incident. If there is a time, RV(findings) and RV(facts) are
-    from before the start.
+    Otherwise, V(null). The time is read from the incident's record. If this value is not V(null), RV(findings) and
+    RV(facts) were collected before the service was started.
   returned: always
   type: str
   version_added: 0.2.0
@@ -489,8 +494,8 @@ duration:
   type: float
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
   version_added: 0.2.0

@@ -11,10 +11,10 @@ short_description: Set a memory limit, a heap size or environment variables for 
 version_added: 0.2.0
 description:
   - Writes a drop-in for a systemd unit, reloads systemd, and checks that the settings apply to the unit. If another
-    drop-in or the unit's command overrides a setting, the module fails, and the message names this setting.
-  - The service is not restarted. The settings apply from its next start.
+    drop-in or the unit's command overrides a setting, the module fails. The message names this setting.
+  - The service is not restarted. The settings take effect at the next start of the service.
   - With O(until), a timer removes the drop-in at the given time. If the service is running at that time, the timer
-    restarts the service, so that the previous settings apply again. The timer survives a reboot.
+    restarts the service. The previous settings then apply again. The timer survives a reboot.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -50,8 +50,8 @@ options:
     type: int
     default: 0
   environment:
-    description: Environment variables for the service. They override those of the unit. Do not use this option for
-      secrets.
+    description: Environment variables for the service. These variables override those of the unit. Do not use this
+      option for secrets.
     type: dict
     default: {}
   until:
@@ -84,7 +84,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The drop-in file. If O(until) is set, also the unit files of its timer. Empty if the drop-in is absent.
+  description: The drop-in file and, if O(until) is set, the unit files for its timer. Empty if the drop-in is absent.
   returned: success
   type: list
   elements: str
@@ -111,8 +111,8 @@ duration:
   sample: 0.4
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the C(id) of the text in the message
-      catalogue and the C(values) to insert into the text.
+    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
+      catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
   version_added: 0.2.0
