@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Incidents that span several runs: their records contain the correct start, end and events."""
+"""If an incident spans several runs, its record contains the correct start, end and events."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_manual_resolution_is_notified_once_and_recorded(
         run = service.play(playbook, escalation_contacts=contacts(told))
         assert run.rc == 0
         assert told.read_text(encoding="utf-8").count("RESOLVED: ") == 1
-        assert ("RESOLVED, not by a run of the playbook" in run.screen) is (number == 0)
+        assert ("RESOLVED, but not by the playbook" in run.screen) is (number == 0)
     document = verdict(run)
     assert (document["outcome"], document["source"]) == ("resolved_manually", "verdict")
     assert [(each["level"], each["ok"]) for each in document["escalation"]["notified"]] == [
@@ -307,7 +307,7 @@ def test_the_recovery_is_attributed_to_a_run_killed_before_the_first_answer(serv
             record.exists() and bool(json.loads(record.read_text(encoding="utf-8"))["starts"]) and bool(service.pids())
         )
 
-    # Disable the first response: its process on the host is not killed, so it would itself record the healthy response.
+    # Disable the first response. Its process on the host is not killed, and would itself record the healthy response.
     service.end(RECOVER, when=started, by=signal.SIGKILL, outage_recover_first_response=False)
     deadline = time.monotonic() + 30
     while not service.healthy():

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The main playbook recovers a service without a unit. It runs from the repository and from the built collection."""
+"""The main playbook, from the repository and from the built collection, recovers a service without a unit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def instant(text: str) -> float:
 
 
 def checkout(target: Path) -> Path:
-    """Copy the repository, without ignored files, into the folder `target`, like a clone. Return `target`."""
+    """Copy the repository without ignored files into the folder `target`, as git clone does. Return `target`."""
     files = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -106,10 +106,11 @@ def test_a_killed_service_is_recovered_with_every_row(service: Service, tmp_path
     assert told["rows_after"]["incidents"] == rows
     assert 0 < told["durations"]["outage"] < 60
     assert str(document.with_suffix(".md")) in run.screen
-    # The file's modification time is the time of the last healthy response. A process that ended before then is not the
-    # cause of a later outage.
+    # The file's modification time is the time of the last healthy response. If a process ended before this time, it is
+    # not the cause of a later outage.
     assert (service.state / "last_healthy").stat().st_mtime > instant(told["times"]["mitigated_at"])
-    # On the screen, the task's name includes the duration of the check. In the document, it does not.
+    # On the screen, the task's name includes the duration of the check. In the document, the name does not include the
+    # duration.
     assert "Check that the service stays up (0.5 s)] **" in run.screen
     assert "Check that the service stays up" in {step["task"] for step in told["steps"]}
 
@@ -162,7 +163,7 @@ def test_a_failed_recovery_ends_with_a_complete_error(service: Service) -> None:
     told = json.loads(document.read_text(encoding="utf-8"))
     assert [rung["held"] for rung in told["rungs_tried"]] == [False, False]
     assert told["escalation"]["to"]
-    # Only the triage after the rungs can find the cause, because the first start fails after the first triage.
+    # The first start fails after the first triage. Therefore, only the triage after the rungs can find the cause.
     assert told["cause"] == "unhandled_exception"
     assert told["rows_before"]["incidents"] > 0
 
@@ -214,12 +215,15 @@ def test_damage_that_a_person_has_accepted_is_reported_with_the_reason(service: 
     end = " ".join(run.screen[run.screen.rindex("NOT RECOVERED") :].split())
     assert run.rc != 0 and not service.pids()
     assert "Do not start the service" in end
-    # The summary is too small for the long paths of this test. The complete cause is in the error of the last task.
+    # The summary is too small for the long paths in this test. The complete cause is in the error of the last task.
     assert "(CHG-4711) did not accept this damage" in run.screen
 
 
 def test_an_answer_of_a_service_on_a_damaged_database_resolves_nothing(service: Service) -> None:
-    """A person starts the service on a damaged database. Requests succeed, because none needs a damaged page."""
+    """A person starts the service on a damaged database.
+
+    Requests succeed, because none of them reads a damaged page.
+    """
     damage_unused_pages(service)
     first = service.play("playbooks/outage_recover.yml")
     assert first.rc != 0
@@ -258,7 +262,7 @@ def test_a_database_without_most_of_its_rows_is_not_started(service: Service) ->
     assert not service.pids()
     assert (told["outcome"], told["cause"], told["data_loss"]) == ("not_recovered", "db_corrupt", "suspected")
     assert f"incidents {left} of {before}" in end
-    assert "If they were, run outage_release.yml" in " ".join(end.split())
+    assert "If the rows were deleted on purpose, run outage_release.yml" in " ".join(end.split())
     assert "DBA" in end
     # A person states that the rows were deleted on purpose. The next run then starts the service.
     released = service.play("playbooks/outage_release.yml", "-e", "outage_release_reason=archived")
@@ -294,10 +298,11 @@ def test_a_serving_service_is_not_stopped_before_a_person_has_decided(service: S
     told = json.loads(run.documents(".json")[-1].read_text(encoding="utf-8"))
     assert told["outcome"] == "data_in_doubt"
     assert "DATA IN DOUBT" in end and "NOT RECOVERED" not in end
-    # The service answered at the beginning of the run. The run does not check this again at its end.
+    # The service answered at the beginning of the run. At the end, the run does not check again whether the service
+    # answers.
     assert "still down" not in end and "answers" not in end
     assert "SUSPECTED" in end
-    # The summary is too small for the long paths of this test. The complete reason is in the error of the last task.
+    # The summary is too small for the long paths in this test. The complete reason is in the error of the last task.
     assert re.search(r"\[ERROR\]: .*incidents", run.screen)
     assert service.pids() == pids
 
@@ -328,10 +333,10 @@ def test_rows_that_the_service_seeds_after_a_restore_are_reported_apart(service:
     (command,) = told["rows_seeded_removal"]
     end = " ".join(run.screen[run.screen.index("PLAY RECAP") :].split())
     assert f"seeded rows incidents {seeded}; not part of the recovered data" in end
-    # The command is on a line of its own, without punctuation.
+    # The command is on its own line, without punctuation.
     assert command in map(str.strip, run.screen.splitlines())
     service.write("of a user")
-    # The account that runs this test is the service's user, and may have no right to use sudo.
+    # The account that runs this test is the service's user, and may not be allowed to use sudo.
     words = shlex.split(command)
     subprocess.run(words[words.index("sqlite3") :], check=True)
     assert incidents(service.database) == 1

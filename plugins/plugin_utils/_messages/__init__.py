@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The text catalogues, one per language.
+"""The message catalogues, one per language.
 
-Put a text here if a document or the screen shows it.
-This package imports no other package of plugin_utils.
+Put text here if a document or the screen shows it.
+This package does not import any other package in plugin_utils.
 """

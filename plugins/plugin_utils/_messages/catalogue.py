@@ -5,8 +5,8 @@
 """The language of a document: sentences from a catalogue, and numbers, durations and times in the usual format.
 
 A catalogue is a module of this package, named after its language. Its SENTENCES dictionary maps each key to a
-str.format template. Each entry is a complete sentence. Only names, numbers and lists are inserted into it, never parts
-of a sentence. Two kinds of keys are optional in a catalogue: <key>.one, for the singular form, and keys that
+str.format template. Each template is a complete sentence. Only names, numbers and lists are inserted into a template,
+never parts of a sentence. Two kinds of keys are optional in a catalogue: <key>.one (the singular form), and keys that
 belong to a family in OPEN.
 """
 
@@ -29,7 +29,7 @@ LANGUAGES = ("en", "ja")
 # Maximum depth of nested messages.
 _DEEPEST = 6
 
-# Families of names. If the catalogue has no entry for a name, the name itself is shown. For the `module` family, the
+# Families of names. If the catalogue does not contain a name, the name itself is shown. For the `module` family, the
 # name of the task is shown instead.
 OPEN = (
     *(
@@ -49,7 +49,10 @@ OPEN = (
 
 
 class Command(str):
-    """A text that people copy into a shell. It is shown on a line of its own, unwrapped and without punctuation."""
+    """Text that people copy into a shell.
+
+    A command is shown on a line of its own, unwrapped and without punctuation.
+    """
 
     __slots__ = ()
 
@@ -102,9 +105,9 @@ class Words:
         return Listed(texts, comma=self.sentences["list.comma"], clauses=self.sentences["list.clauses"])
 
     def _plain(self, value: object) -> str:
-        """Return a value as text. An instant is written like all other instants in this language."""
+        """Return a value as text. A time is written in the format that this language uses everywhere."""
         told = self.short(value) if isinstance(value, str) and value.endswith("Z") else str(value)
-        # In a template, a line break stands before a command, so a value must not contain a line break.
+        # In a template, a line break precedes each command, so a value must not contain a line break.
         return " ".join(told.splitlines())
 
     def quoted(self, text: object) -> str:
@@ -150,7 +153,7 @@ class Words:
         return self.say("list.and", names=comma.join(shown[:-1]), last=shown[-1])
 
     def joined(self, clauses: Sequence[str]) -> str:
-        """Return clauses on one line. Each clause is complete in itself."""
+        """Join clauses into one line. Each clause must make sense without the others."""
         return self.sentences["list.clauses"].join(clauses)
 
     def paragraph(self, sentences: Iterable[str]) -> str:
@@ -158,7 +161,7 @@ class Words:
         return self.sentences["list.sentences"].join(filter(None, sentences))
 
     def capitalized(self, text: str) -> str:
-        """Return text with a capital first letter. A Latin word at the beginning of a Japanese text is a name."""
+        """Return text with a capital first letter. Japanese text is not changed: a Latin first word is a name."""
         if self.language == "ja" or _begins_with_name(text):
             return text
         return text[:1].upper() + text[1:]
@@ -174,7 +177,7 @@ class Words:
     def lines(self, text: str) -> List[str]:
         """Return text as a sentence, followed by the command if the text ends with one.
 
-        The command is the part after the line break. It is a separate element of the list (Command).
+        The command is the part after the line break. In the returned list, the command is a separate element (Command).
         """
         told, _break, command = text.partition("\n")
         if not command:
@@ -197,7 +200,7 @@ class Words:
         return self.say("duration.h_min" if minutes else "duration.h", h=hours, min=minutes)
 
     def local(self, at: Optional[str]) -> str:
-        """Return an instant (UTC) in the service's time zone, or an empty string if either is missing. For tables."""
+        """Return an instant for a table, in the service's time zone. If the instant or zone is missing, return ""."""
         moment = self._in_zone(at)
         return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")
 
@@ -207,12 +210,12 @@ class Words:
         return str(at or "") if moment is None else f"{self._date_time(moment)} UTC"
 
     def when(self, at: Optional[str]) -> str:
-        """Return an instant in human-readable form: in UTC, and also in the service's time zone if it has one."""
+        """Return an instant in human-readable form: in UTC, and also in the service's time zone if it is set."""
         local, utc = self._in_zone(at), self.utc(at)
         return utc if local is None else self.say("date_time.both", local=self._zoned(local), utc=utc)
 
     def short(self, at: Optional[str]) -> str:
-        """Return an instant as a single time, in the service's time zone if there is one, otherwise in UTC."""
+        """Return an instant in the service's time zone if the service has one, otherwise in UTC."""
         local = self._in_zone(at)
         return self.utc(at) if local is None else self._zoned(local)
 

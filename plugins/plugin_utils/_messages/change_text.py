@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Texts about a change on the host, for documents and notifications. An item is a change from triage_info."""
+"""Text about a change on the host, for documents and notifications. An item is a change from triage_info."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Item = Mapping[str, Any]
 def first(words: Words, items: Sequence[_Item], cause: Optional[str]) -> str:
     """Return the first change on one line. If this change is not related to the cause, return an empty string.
 
-    If the cause is unknown, a change that may have caused the outage counts as related.
+    If the cause is unknown, a change that may have caused the outage is considered related.
     """
     item: _Item = items[0] if items else {}
     unknown = cause in (None, "", "unknown") and item.get("relation") == relations.POSSIBLE
@@ -36,7 +36,7 @@ def gap(words: Words, item: _Item) -> str:
 
 
 def subject(words: Words, item: _Item) -> str:
-    """Return the name of what changed, with its kind and the file that contains it."""
+    """Return the name of the changed item, with its kind and the file that contains it."""
     kind, name = words.name("change_kind", item.get("kind")), item.get("name") or words.say("unknown")
     if item.get("inside"):
         return words.say("change.inside", kind=kind, name=name, inside=item["inside"])
@@ -49,7 +49,7 @@ def deed(words: Words, item: _Item) -> str:
 
 
 def values(words: Words, item: _Item) -> str:
-    """Return the action, with the values before and after, if they are known and not secret."""
+    """Return the action. If the values before and after it are known and not secret, they are included."""
     before, after = item.get("before"), item.get("after")
     if not before and not after:
         return deed(words, item)

@@ -89,7 +89,7 @@ SENTENCES: Dict[str, str] = {
     "requests.count.one": "{number} request",
     "users.count": "{number} users",
     "users.count.one": "{number} user",
-    # The source of a time.
+    # Where a time comes from.
     "source.health probe": "a health probe",
     "source.connection": "the connection to the host",
     "source.the log of the process that serves": "the log of the running process",
@@ -101,7 +101,7 @@ SENTENCES: Dict[str, str] = {
     # The outcome.
     "outcome.recovered": "RECOVERED",
     "outcome.recovered_by_systemd": "RECOVERED by systemd",
-    "outcome.resolved_manually": "RESOLVED, not by a run of the playbook",
+    "outcome.resolved_manually": "RESOLVED, but not by the playbook",
     "outcome.data_in_doubt": "DATA IN DOUBT",
     "outcome.login_failed": "SERVING, LOGIN FAILED",
     "outcome.not_recovered": "NOT RECOVERED",
@@ -124,15 +124,15 @@ SENTENCES: Dict[str, str] = {
     "rows.after_grown": "{after} after ({grown})",
     "rows.after_only": "not counted before, {after} in {tables} after",
     "rows.seeded": (
-        "{rows}; not part of the recovered data. Remove them only if these tables also contain other rows: if a "
-        "table is empty, the service fills it again when it starts. To remove them, check the rows, then run this command "
+        "{rows}; not part of the recovered data. Remove these rows only if the tables also contain other rows. If a "
+        "table is empty, the service fills it again when it starts. To remove the rows, check them, then run this command "
         "on the host while the service is running:"
     ),
     "rows.after_seeded": "{after}, plus rows seeded at startup: {seeded}",
     "rows.after_stale": "{after}, counted before the last start",
     "rows.none_fewer": "{before} in {tables} before, {after}; no table has fewer rows",
     "rows.counts": "{before} in {tables} before, {after}",
-    "rows.replaced": "{before} in {tables} before. The new database does not have these rows; it has {after} of its own",
+    "rows.replaced": "{before} in {tables} before. The new database does not contain these rows; it contains {after} of its own",
     "rows.partly": "not all tables could be counted; {before} in {tables} before, {after}",
     "rows.fewer": "{before} in {tables} before, {after}; FEWER ROWS IN {fewer}",
     "rows.after": "{after} after",
@@ -296,11 +296,11 @@ SENTENCES: Dict[str, str] = {
     "next.unfinished": "Run the playbook again: it continues with this incident and checks everything again.",
     # The checklist of 7.2.
     "action.remedy": "open, because no check has confirmed that this cause is gone ({cause})",
-    "action.after_recovery": "Only when the service may be started again: {remedy}",
+    "action.after_recovery": "When the service may be started again: {remedy}",
     "action.unsettled": "the run ended before this cause ({cause}) was fixed",
     "action.prevention": "prevents this cause from recurring ({cause})",
     "action.thresholds": "Review the alert thresholds",
-    "action.thresholds.unknown": "the start of the outage is unknown, and so is the time to detect",
+    "action.thresholds.unknown": "the start of the outage and the time to detect are unknown",
     "action.thresholds.late": "the outage was not detected for {took}; probe more often or alert sooner",
     "action.thresholds.gone": "detected after {took}, without waiting for a threshold, because the process was gone",
     "action.thresholds.soon": "detected after {took}; lower thresholds would save little time",
@@ -314,7 +314,7 @@ SENTENCES: Dict[str, str] = {
     "action.automation.data_in_doubt": "a person has to decide, because the service answers but its database is in doubt",
     "action.automation.degraded": "the service answers, so the playbook does not restart it",
     "action.automation.warning": "a warning leads to an investigation, not to a recovery",
-    "action.automation.failed": "this playbook did not recover the service (rungs: {ladder}), so an earlier start would not have helped",
+    "action.automation.failed": "this playbook did not recover the service (rungs: {ladder}), so it would not have helped to start the playbook earlier",
     "action.automation.unfinished": "the run ended early, without a verdict; find out why",
     "action.automation.unreachable": "no playbook can act on a host that it cannot reach or log in to",
     "action.automation.person": "a person has to decide, because the service must not be started with {causes}",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""English texts about what changed before an outage."""
+"""English messages about what changed before an outage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Dict
 SENTENCES: Dict[str, str] = {
     "doc.changes": "What changed before the failure",
     "doc.changes.since": "Changes since the last healthy run on {at}, most likely cause first",
-    "doc.changes.none": "No change was found since the last healthy run on {at}",
+    "doc.changes.none": "No changes were found since the last healthy run on {at}",
     "doc.changes.unknown": "Unknown, because the host was not compared with an earlier healthy run.",
     "doc.changes.more": "{number} further changes are not listed",
     "doc.column.gap": "Time to the failure",

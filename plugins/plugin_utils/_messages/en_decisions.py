@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English texts for the decisions of a run: why a rung is skipped, and the next step for a person."""
+"""English messages about the decisions of a run: why a rung is skipped, and the next step for a person."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.degraded": "Fix the cause: {remedy:;}. Meanwhile, the service keeps running. To check whether the problem is gone, run the playbook again",
     "next_step.accepted.running": (
         "The service keeps running with the damage that a person accepted on {at} ({reason}). Agree on a time to "
-        "stop it and to repair or restore the database. To see what each method would lose, and which command to run "
+        "stop the service and to repair or restore the database. To see what each method would lose, and which command to run "
         "at that time, run:\n{command} --check"
     ),
     "next_step.accepted.planned": (
@@ -93,23 +93,23 @@ SENTENCES: Dict[str, str] = {
     "next_step.held": "The service is held by incident {incident}: until the hold is released, neither this collection nor systemd starts it",
     "next_step.database.loss": "Report the lost data: {statement:;}. The damaged files are in {kept}",
     "next_step.database.loss_in_evidence": "Report the lost data: {statement:;}. The damaged files are in the evidence",
-    "next_step.database.deleted": "{number}. Ask the DBA whether the missing rows were deleted on purpose. If they were, run outage_release.yml",
+    "next_step.database.deleted": "{number}. Ask the DBA whether the missing rows were deleted on purpose. If the rows were deleted on purpose, run outage_release.yml",
     "next_step.database.compare": "{number}. See how many rows each method would lose:\n{command} --check",
-    "next_step.database.time": "{number}. Agree on a time to stop the service. Until then, it keeps running",
+    "next_step.database.time": "{number}. Agree on a time to stop the service. Until then, the service keeps running",
     "next_step.database.agreed": "{number}. If the DBA agrees, run the command that this check shows as its next step. It recovers the database and starts the service",
     "next_step.database.stopping": (
         "{number}. At that time, run the command that this check shows as its next step. It stops the service, "
         "recovers the database and starts the service"
     ),
     "next_step.database.choose": (
-        "{number}. Choose a method that this check shows as possible, and run the command without --check, adding "
-        "the method, for example:\n-e database_recovery_method=backup"
+        "{number}. Choose a method that this check shows as possible. Then run the command without --check, and "
+        "add the method, for example:\n-e database_recovery_method=backup"
     ),
     "next_step.database.would_recover": (
         "Recover the database with the method that is marked as CHOSEN. To choose another method, add one of the "
         "options below. The same command, without --check, stops and starts the service:\n{command}"
     ),
-    "next_step.database.choose_method": "{number}. If they were not, choose a method, for example:\n{command}",
+    "next_step.database.choose_method": "{number}. If the rows were not deleted on purpose, choose a method, for example:\n{command}",
     "next_step.database.not_recovered": (
         "Give the evidence to the DBA. All files of the database are kept. See how many rows each method would "
         "lose:\n{command} --check"

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English texts for a discovery: the file with the variables of a host, and the lines on the screen."""
+"""English messages for a discovery: the file with a host's variables, and the lines on the screen."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 
-"""English texts for the documents: headings, labels, the chart and the page."""
+"""English messages for the documents: headings, labels, the chart and the page."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ SENTENCES: Dict[str, str] = {
     "doc.clock_behind": "The host's clock is {apart} behind the controller's; this timeline contains times from both.",
     "doc.begin_read_from": "Source of the start time of the outage: {source}.",
     "doc.begin_earlier": (
-        "The outage may have begun up to {uncertain} earlier, after the last sign of health. These durations count "
-        "from the first sign of the outage."
+        "The outage may have begun up to {uncertain} earlier, after the last sign of health. These durations start "
+        "at the first sign of the outage."
     ),
     "doc.rung_took": "result after {took}",
     "doc.mark.last_good": "Last sign of health",
@@ -80,7 +80,7 @@ SENTENCES: Dict[str, str] = {
     "doc.in_evidence": "{name}, in the evidence folder",
     "doc.timeline_of_run": "Timeline of the run",
     "doc.job_of_run": "AWX job of the run",
-    # The chart and the page.
+    # Text for the chart and the page.
     "page.picture": "Overview",
     "page.ladder": "The recovery ladder, from the bottom up",
     "page.ladder.not_needed": "not needed",

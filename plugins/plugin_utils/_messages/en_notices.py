@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English texts for notifications: what each escalation rule asks the notified person to do."""
+"""English messages for notifications: what each escalation rule asks the notified person to do."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SENTENCES: Dict[str, str] = {
     "asked.not_recovered": "Fix the cause, then run the playbook again",
     "asked.login_failed": "Check that people can log in. Check the account used for the login check. Then run the playbook again",
     "asked.repeated_restarts": "Complete the prevention items in the postmortem: a restart helps only until the next failure",
-    "asked.reachable_again": "wait for the result of this run: only the connection to the host is back",
+    "asked.reachable_again": "wait for the result of this run, because only the connection to the host has been restored",
     "asked.nothing": "no action is needed now; the postmortem lists the follow-up actions",
     "asked.find_out": "Find out what happened",
 }

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English texts of the readiness report.
+"""English messages for the readiness report.
 
-ready.<check>.<result> is the text of a check. The same ID with .do appended says what a person should do.
-Texts do not end with a full stop. The texts of facts are in module_utils/_preparedness/messages.py.
+ready.<check>.<result> describes a check's result. ready.<check>.<result>.do describes what a person should do. Messages
+do not end with a full stop. The messages for facts are in module_utils/_preparedness/messages.py.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SENTENCES: Dict[str, str] = {
     "ready.screen.notified": "notified: {names}",
     "ready.screen.not_notified": "NOT notified: {names}",
     "ready.screen.notified_before": "notified: already on {at}. The next notification is sent after one day, or as soon as another check reports a problem",
-    # The names of the checks and of the verdicts.
+    # Names of the checks and the verdicts.
     "ready.name.connection": "connection",
     "ready.name.privileges": "privileges",
     "ready.name.settings": "settings",
@@ -62,13 +62,13 @@ SENTENCES: Dict[str, str] = {
     "ready.verdict.warning": "warning",
     "ready.verdict.not_ready": "not ready",
     "ready.verdict.not_checked": "not checked",
-    # Why a check could not be carried out.
+    # Reasons why a check could not be carried out.
     "ready.no_facts": "the host returned no facts",
     "ready.unknown_fact": "unknown",
     "ready.no_answer": "no response",
     "ready.malformed": "the host returned an unexpected value",
-    # The checks of the host.
-    "ready.connection.ok": "the host answered in {seconds} s (connecting and starting the check)",
+    # Messages about the checks of the host.
+    "ready.connection.ok": "the host answered in {seconds} s (time to connect and to start the check)",
     "ready.connection.unreachable": "{why}",
     "ready.connection.unreachable.do": "Check the network, the account in the inventory, its SSH key and its sudo rights",
     "ready.connection.failed": "the check could not run on the host: {why}",
@@ -125,7 +125,7 @@ SENTENCES: Dict[str, str] = {
     "ready.versions.soon.do": "Plan an upgrade",
     "ready.versions.no_version": "the version of {program} is unknown",
     "ready.versions.unknown": "the end-of-support date of {program} {version} is unknown",
-    # The checks of the service and its data.
+    # Messages about the checks of the service and its data.
     "ready.settings.ok": "the variables of the service are valid on this host",
     "ready.settings.invalid": "{problems:;}",
     "ready.settings.invalid.do": "Correct the variables in the inventory. outage_discover.yml shows the values of this host",
@@ -200,7 +200,7 @@ SENTENCES: Dict[str, str] = {
     "ready.guard.none": "the start guard and the restart recorder are not installed",
     "ready.guard.none.do": "Install them with outage_guard.yml",
     "ready.guard.half": "the start guard or the restart recorder is only partly installed ({path})",
-    "ready.guard.half.do": "Install both again with outage_guard.yml",
+    "ready.guard.half.do": "Install the start guard and the restart recorder again with outage_guard.yml",
     "ready.contacts.ok": "all {number} channels can be reached (no message was sent)",
     "ready.contacts.tested": "all {number} channels accepted a test message",
     "ready.contacts.nobody": "no contact has a channel, so nobody would be notified",

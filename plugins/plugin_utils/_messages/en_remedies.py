@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English texts for remedies: what a remedy does, and why no remedy was applied.
+"""English messages about remedies: what a remedy does, and why no remedy was applied.
 
 A template does not end with a full stop.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Dict
 
 SENTENCES: Dict[str, str] = {
-    # Why a remedy is not applied.
+    # Reasons why a remedy is not applied.
     "reason.remedy.not_allowed": "remediation_allowed does not include this cause",
     "reason.remedy.proposed": "proposed: {what}",
     "reason.remedy.owner_blocked": "the owner was not changed, because the service must not be started on this database: {why}",
@@ -48,7 +48,7 @@ SENTENCES: Dict[str, str] = {
     "reason.remedy.process_replaced": "New processes replaced the stopped ones: pid {pids}",
     "reason.remedy.tls_not_served": "The service cannot serve HTTPS: {why:;}",
     "reason.remedy.tls_unknown": "the path of the certificate is unknown",
-    # What a remedy does, and what it did.
+    # Actions of a remedy, as planned and as completed.
     "deed.backup": "backup {path}",
     "deed.file": "{path}",
     "deed.owner": "change the owner of {files} back to user {user}",

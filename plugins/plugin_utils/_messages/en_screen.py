@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English texts for the summary on screen."""
+"""English messages for the summary on the screen."""
 
 from __future__ import annotations
 

@@ -2,12 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# ruff: noqa: E501, RUF001 - a sentence is one line, and full-width punctuation is how Japanese is written.
+# ruff: noqa: E501, RUF001 - a sentence is one line, and Japanese uses full-width punctuation.
 
-"""Japanese, in the words of the runbook. For the format of a catalogue, see catalogue.py.
+"""Japanese messages, in the wording of the runbook. For the format of a catalogue, see catalogue.py.
 
-Text without an id (evidence, an error message from a program, text from an older version) stays in English, as a
-quotation.
+Text without an ID (evidence, an error message from a program, text from an older version) is quoted in English.
 """
 
 from __future__ import annotations

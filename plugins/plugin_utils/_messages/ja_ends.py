@@ -1,9 +1,9 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
+# ruff: noqa: RUF001 - Japanese uses full-width punctuation.
 
-"""Japanese texts about how the service's processes ended, as saved by the restart recorder, and the start guard."""
+"""Japanese messages about the start guard, and about process exits that the restart recorder saved."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: E501, RUF001 - a sentence is one line, and full-width punctuation is how Japanese is written.
+# ruff: noqa: E501, RUF001 - a sentence is one line, and Japanese uses full-width punctuation.
 
-"""Japanese for notifications, under the ids of en_notices.py."""
+"""Japanese messages for notifications. The IDs are those of en_notices.py."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: E501, RUF001 - a sentence is one line, and full-width punctuation is how Japanese is written.
+# ruff: noqa: E501, RUF001 - a sentence is one line, and Japanese uses full-width punctuation.
 
-"""Japanese texts of the readiness report, with the IDs of en_preparedness.py and module_utils/_preparedness/messages.py."""
+"""Japanese messages for the readiness report. IDs: en_preparedness.py and module_utils/_preparedness/messages.py."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
+# ruff: noqa: RUF001 - Japanese uses full-width punctuation.
 
-"""Japanese for the reasons of a first response, under the ids of module_utils/_response/messages.py."""
+"""Japanese messages about a first response. The IDs are those of module_utils/_response/messages.py."""
 
 from __future__ import annotations
 

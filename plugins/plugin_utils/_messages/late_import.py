@@ -4,9 +4,9 @@
 
 """Import modules only when they are needed, so that the first task starts earlier.
 
-Ansible forks a worker for each task. If another thread is importing a module at that moment, the worker inherits the
-lock of this module. It does not inherit the thread that would release the lock. If the worker then imported the same
-module, it would wait forever. Therefore, a fork waits until the import has ended.
+Ansible forks a worker for each task. At that moment, another thread may be importing a module. The worker then inherits
+this module's lock, but not the thread that would release the lock. If the worker then imported the same module, the
+worker would wait forever. Therefore, Ansible cannot fork a worker until the import has ended.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def module(name: str) -> ModuleType:
 
 
 def function(name: str, attribute: str) -> Callable[..., Any]:
-    """Return a function that, when called, imports a module of plugin_utils and calls the module's function."""
+    """Return a function. When called, it imports a module from plugin_utils and calls the module's function."""
 
     def call(*arguments: Any, **options: Any) -> Any:
         return getattr(module(name), attribute)(*arguments, **options)

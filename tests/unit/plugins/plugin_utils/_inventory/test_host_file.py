@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The file of a host: a new one with sources and questions, and an update that keeps what a person has written."""
+"""A host's file: a new file with sources and questions, and an update that keeps a person's changes."""
 
 from __future__ import annotations
 

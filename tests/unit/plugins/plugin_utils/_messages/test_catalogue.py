@@ -1,7 +1,7 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
+# ruff: noqa: RUF001 - Japanese uses full-width punctuation.
 
 """The catalogues are complete and consistent, and every message is used. Number and time formats are tested too."""
 
@@ -127,7 +127,7 @@ def test_every_message_is_used():
     ]
     unused = []
     for key in {*EN.sentences, *JA.sentences}:
-        # The key of a singular form or of a remedy is the key of its text plus an ending.
+        # The key for a singular form or for a remedy is the key of the text plus an ending.
         names = {key, re.sub(r"\.(?:one|do)\Z", "", key)}
         matched = any(each.match(name) for each in patterns for name in names)
         if not (names & said or key.split(".")[0] in families or matched):
@@ -136,14 +136,14 @@ def test_every_message_is_used():
 
 
 def test_english_takes_each_catalogue_once():
-    """If a catalogue is merged twice, it can hide a sentence from another catalogue."""
+    """If a catalogue is merged twice, its sentences can override those of another catalogue."""
     merged = re.findall(r"^    \*\*(\w+\.\w+),$", (CATALOGUES / "en.py").read_text("utf-8"), re.MULTILINE)
     assert len(merged) > 10
     assert sorted(merged) == sorted(set(merged))
 
 
 def test_japanese_has_words_for_every_cause():
-    # A separate test below checks the texts of findings, which have their own translations.
+    # A separate test below checks the text of findings, which has its own translations.
     keys = [f"{family}.{cause}" for cause in table.CAUSES for family in ("cause", "summary")]
     lacks = [(CATALOGUES / "ja.py", key) for key in keys if key not in JA.sentences]
     assert lacks == [], lines(lacks)
@@ -169,7 +169,10 @@ def test_a_next_step_does_not_refer_to_its_own_document():
 
 
 def written(node):
-    """Yield the possible texts of an expression, with X for each inserted value. Yield nothing for a variable."""
+    """Yield the possible values of an expression as text, with X for each inserted value.
+
+    If the expression is a variable, yield nothing.
+    """
     if isinstance(node, ast.Constant):
         yield from [node.value] if isinstance(node.value, str) else []
     elif isinstance(node, ast.JoinedStr):
@@ -233,7 +236,7 @@ def values_in_yaml(path):
 
 
 def values_in_python(path):
-    """Yield (id, names of the values) for each call of message() or Message() that names all values."""
+    """Yield (id, names of the values) for each call to message() or Message() that names all values."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and node.args and all(each.arg for each in node.keywords):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")

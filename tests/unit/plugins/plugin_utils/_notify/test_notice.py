@@ -1,7 +1,7 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
+# ruff: noqa: RUF001 - Japanese uses full-width punctuation.
 
 """The statements in a notification exist in both languages and match those in the documents."""
 
@@ -306,7 +306,7 @@ def test_a_message_names_the_contacts_without_a_channel() -> None:
 def test_a_host_that_can_be_reached_again_may_still_be_down() -> None:
     back = {"event": "resolved", "severity": "unreachable"}
     assert texts("en", **back, still_down="no")["asked"].startswith("No action is needed now")
-    told = "Wait for the result of this run: only the connection to the host is back."
+    told = "Wait for the result of this run, because only the connection to the host has been restored."
     assert texts("en", **back, still_down="yes")["asked"] == told
 
 

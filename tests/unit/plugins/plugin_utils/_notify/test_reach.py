@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A check of the channels sends no message and checks each target once, and no error contains a secret."""
+"""A check of the channels sends no message. Each target is checked once, and no error contains a secret."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_the_names_of_all_contacts_that_the_result_mentions():
         ("long", [told("everyone", "team", ROOM)], []),
         # The level is lower than before.
         ("down", [told("everyone", "team", ROOM)], []),
-        # A higher level does not count as notified if nobody was reached.
+        # A higher level counts as notified only if someone was reached.
         ("down", [told("everyone", "team", ROOM, ok=False)], DOWN),
         # A level without a rule is ignored.
         ("down", [told("database_not_recovered", "leader", MAIL)], DOWN),
@@ -124,7 +124,8 @@ def test_a_removed_channel_is_reported_when_the_outage_is_over():
     assert plan("down", before, acknowledged=True)["deliveries"] == [
         each for each in plan("down", before)["deliveries"] if each["channel"] == PAGER
     ]
-    # The display name of a channel contains a part of the URL, so it changes if the URL cannot be evaluated.
+    # The display name of a channel contains a part of the URL. If the URL cannot be evaluated, the display name
+    # changes.
     unread = [{"type": "webhook", "shape": "slack", "url": notification_contacts.UNREADABLE}]
     contacts = {**CONTACTS, "dba": {"name": "the DBA", "channels": unread}}
     (lost,) = plan("record", [told("data", "dba", SLACK)], recovered=True, contacts=contacts)["deliveries"]
@@ -181,7 +182,7 @@ def test_a_shared_channel_gets_one_message_per_level_and_one_resolution():
     assert ways("data") == first
     before = [told(*each[:3]) for each in first]
     assert ways("data", before) == []
-    # A message that failed in a shared channel failed for both contacts. The next run sends it only once.
+    # A message that failed in a shared channel failed for both contacts. The next run sends the message only once.
     failed = [before[0], *(told(*each[:3], ok=False) for each in first[1:])]
     assert ways("data", failed) == first[1:]
     # A contact that is added later can already read the message in the shared channel.

@@ -1,7 +1,7 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
+# ruff: noqa: RUF001 - Japanese uses full-width punctuation.
 
 """The decisions that a database recovery makes, as tables of cases."""
 
@@ -120,8 +120,8 @@ NEXT_STEPS = [
     ),
     (
         {"error": "fewer", "recovery": {**KEPT, "method": "checkpoint", "possible": ["checkpoint"]}, "triage": FEWER},
-        "2. If they were not, choose a method, for example: ansible-playbook playbooks/database_recover.yml -e "
-        "database_recovery_method=checkpoint",
+        "2. If the rows were not deleted on purpose, choose a method, for example: "
+        "ansible-playbook playbooks/database_recover.yml -e database_recovery_method=checkpoint",
     ),
     (
         {"error": "fewer", "recovery": {**KEPT, "stopped": False}, "triage": FEWER, "detection": SERVES},
@@ -136,7 +136,7 @@ NEXT_STEPS = [
 def test_next_step(changes: dict[str, Any], words: str) -> None:
     judged = database_verdict.of_run(seen(**changes))
     assert words in " ".join(judged["next_step"].split())
-    # In check mode, the notification is the one that is sent after the recovery.
+    # In check mode, the notification is the same as after the recovery.
     if judged["outcome"] == "would_recover":
         assert judged["notified_next_step"].startswith(
             ("Report the lost data: ", "Complete the open prevention items.")

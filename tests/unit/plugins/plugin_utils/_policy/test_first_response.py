@@ -73,6 +73,6 @@ def test_a_started_service_is_not_started_again(began: str | None, untouched: bo
     seen = {"triage": {"started_by_run": began}, "untouched": untouched}
     assert first_response.already_started(seen) is expected
     assert not first_response.already_started({"triage": {}, "untouched": True})
-    # The start could not be recorded.
+    # The run could not record that it started the service.
     unrecorded = {"started_by_run": None, "response": {"started": True}}
     assert first_response.already_started({"triage": unrecorded, "untouched": True})

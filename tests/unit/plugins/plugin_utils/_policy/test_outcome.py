@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The outcome that playbooks publish. Its structure is the same for every playbook."""
+"""The outcome that playbooks publish, which has the same structure for every playbook."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ ALL = [of_recovery, of_database_recovery, of_unreachable_host, of_closed_inciden
 
 @pytest.mark.parametrize("composed", ALL)
 def test_every_field_reaches_the_timeline(composed: Any) -> None:
-    # In the outcome, `halted` is for the next workflow steps. In the timeline, it belongs to the rung.
+    # In the outcome, `halted` is for the next workflow steps. In the timeline, `halted` belongs to the rung.
     assert set(composed()) - set(allowlist.OUTCOME) == {"halted"}
 
 

@@ -167,7 +167,7 @@ def test_all_files_use_the_same_list_of_rungs() -> None:
         if what not in (ROOT / page).read_text("utf-8"):
             lacks.setdefault(page, []).append(what)
     assert lacks == {}, "\n".join(f"{page} lacks {' and '.join(each)}" for page, each in lacks.items())
-    # No playbook has its own list. awx.yml is excluded, because other tests check its surveys.
+    # No playbook has a list of its own. awx.yml is excluded, because other tests check its surveys.
     playbooks = [path for path in (ROOT / "playbooks").rglob("*.yml") if path.name != "awx.yml"]
     assert not [path.name for path in playbooks if re.search(r"\[[^\]]*restart,", path.read_text("utf-8"))]
 

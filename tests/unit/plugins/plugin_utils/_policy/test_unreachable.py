@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A host that does not respond: every module returns a result for it, and the summary counts such hosts."""
+"""If a host does not respond, every module returns a result for it, and the summary counts such hosts."""
 
 from __future__ import annotations
 
@@ -116,7 +116,11 @@ DEAD = {"failed": True, "rc": 137, "module_stdout": "", "module_stderr": "Killed
 
 
 class Line:
-    """A fake connection. Module calls return or raise `answers`. Reconnection attempts return or raise `tries`."""
+    """A fake connection.
+
+    Each module call returns or raises the next item of `answers`. Each reconnection attempt uses the next item of
+    `tries`.
+    """
 
     transport = "ssh"
 

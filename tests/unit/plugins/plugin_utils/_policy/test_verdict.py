@@ -524,7 +524,8 @@ def test_the_steps_of_a_database_recovery_have_one_order_and_complete_commands(
     for text in (judged.next_step, told):
         places = [text.index(each) for each in ("1. ", f"{COMMAND} --check", "3. ")]
         assert places == sorted(places)
-        # The last step refers to the output of the check: to its command, or to a method that it shows as possible.
+        # The last step refers to the output of the check: to the command in the output, or to a method that the output
+        # shows as possible.
         last = text[places[-1] :]
         assert any(each in last for each in ("as its next step", "「次の対応」", "as possible", "可能と表示された"))
         assert ("systemd unit" in text or "systemd のユニット" in text) is (manager == "process")
@@ -551,7 +552,7 @@ def test_every_remedy_that_proposes_a_start_is_known() -> None:
 
 
 def test_a_check_of_a_damaged_database_in_use_has_the_numbered_steps() -> None:
-    """In check mode, the incident has no record, so the data are not recorded as in doubt."""
+    """In check mode, the incident has no record, so no record shows that the data is in doubt."""
     damaged = finding("db_corrupt", messages={"remedy": {"id": "remedy.db_corrupt.in_use", "values": {}}})
     facts = dataclasses.replace(DOWN, severity="degraded", check_mode=True, findings=[damaged], diagnosis=[damaged])
     assert verdict.judge(facts).next_step.startswith("1. See how many rows each method would lose: ansible-playbook")

@@ -168,7 +168,7 @@ class Packed:
 
 
 def pack(path: Path, source: str) -> None:
-    """Write a packed module as an Ansible run does. It contains one file with the given source."""
+    """Write a packed module as an Ansible run does. The module contains one file with the given source."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:
         opened.writestr("packed_for_a_test.py", source)

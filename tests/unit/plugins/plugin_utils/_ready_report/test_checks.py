@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each check finds its problem, and none on a good host. A check that could not be done never counts as ready."""
+"""Each check finds the problem that it looks for, and finds no problem on a good host.
+
+A check that could not be carried out never counts as ready.
+"""
 
 from __future__ import annotations
 
@@ -146,7 +149,7 @@ def host(told: dict[str, Any]) -> document.Host:
 
 
 def verdicts(told: dict[str, Any]) -> dict[str, str]:
-    """Return the verdicts that are not ready."""
+    """Return the verdicts other than READY, by check ID."""
     return {check.id: check.verdict for check in host(told).checks if check.verdict != READY}
 
 
@@ -160,7 +163,7 @@ BAD_BACKUP = backup("damaged", 1, "reason.sqlite.no_tables", path="/b/damaged.db
 REFUSED = {"contact": "dba", "channel": "slack hooks", "ok": False, "error": "answered 404 Not Found"}
 TAKEN = {**REFUSED, "ok": True, "error": ""}
 
-# A change to the good host, the check that finds it, its verdict, and a part of its text.
+# A change to the good host, the check that finds this change, the check's verdict, and a part of the check's text.
 LACKS: list[tuple[Any, str, str, str]] = [
     ({"privileges.enough": False, "privileges.user": "deploy"}, "privileges", NOT_READY, "as deploy"),
     (

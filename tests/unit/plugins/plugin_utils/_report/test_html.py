@@ -44,7 +44,7 @@ VOID = {"meta", "br", "link", "img"}
 
 
 class Page(html.parser.HTMLParser):
-    """The elements, attributes and texts of a page. Parsing fails if elements are not closed in the right order."""
+    """The elements, attributes and text of a page. Parsing fails if elements are not closed in the right order."""
 
     def __init__(self, text):
         super().__init__()
@@ -69,7 +69,10 @@ class Page(html.parser.HTMLParser):
 
 
 def recovered():
-    """Return an incident with two runs an hour apart. The first was killed. The second skipped a rung and succeeded."""
+    """Return an incident with two runs an hour apart.
+
+    The first run was killed. The second run skipped a rung and succeeded.
+    """
     first = Recording("run1").add("run_start", playbook="outage_recover.yml").down().opened()
     first.task(
         "triage_info",

@@ -1,9 +1,9 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
+# ruff: noqa: RUF001 - Japanese uses full-width punctuation.
 
-"""The changes before an outage in the documents and in the summary."""
+"""The changes before an outage, as shown in the documents and in the summary."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_the_summary_names_a_change_that_is_related_to_the_cause(found, english,
 
 
 def test_a_host_without_changes_and_a_host_that_was_not_compared_are_told_apart():
-    assert section(EN, incident()) == "No change was found since the last healthy run on 2026-03-02 00:30:00 UTC."
+    assert section(EN, incident()) == "No changes were found since the last healthy run on 2026-03-02 00:30:00 UTC."
     assert section(EN, incident(since=None)) == (
         "Unknown, because the host was not compared with an earlier healthy run."
     )

@@ -15,7 +15,7 @@ import recorded
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import schema as document_schema
 
-# The purpose of each recording. Add a recording only if it covers code or texts that no other recording covers.
+# The purpose of each recording. Add a recording only if it covers code or text that no other recording covers.
 KINDS = {
     "controller_killed": "the first run dies, the next one recovers on the third rung: backup, checkpoint, clean start",
     "corruption": "a finding blocks every start, data loss is suspected",

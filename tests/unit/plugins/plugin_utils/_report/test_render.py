@@ -1,9 +1,9 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
+# ruff: noqa: RUF001 - Japanese uses full-width punctuation.
 
-"""The documents, the summary on the screen, and the files to which an incident is written."""
+"""The documents and the screen summary of an incident, and the files that are written for it."""
 
 from __future__ import annotations
 
@@ -1027,7 +1027,7 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause; outage_recover.yml
                 "CHG-4711; this run did not change the service",
                 "  next step   1. See how many rows each method would lose:",
                 "              ansible-playbook --limit node1 playbooks/database_recover.yml --check",
-                "              2. Agree on a time to stop the service. Until then, it keeps running.",
+                "              2. Agree on a time to stop the service. Until then, the service keeps running.",
                 "              3. At that time, run the command that this check shows as its next step. It stops the",
                 "              service, recovers the database and starts the service.",
             ],
@@ -1448,7 +1448,7 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
     (option,) = [line for line in prose_methods.choices(JA, told) if "method=backup" in line]
     words = shlex.split(option[option.index("-e '") :])
     assert json.loads(words[1]) == {"database_recovery_backup_patterns": ["it's_2.db"]}
-    # Each variable is a variable of the role.
+    # The role's argument specification contains each variable that the text names.
     specs = (ROOT / "roles/database_recovery/meta/argument_specs.yml").read_text(encoding="utf-8")
     assert set(re.findall(r"database_recovery_\w+", " ".join(prose_methods.choices(EN, told)))) <= set(
         re.findall(r"^      (database_recovery_\w+):", specs, re.MULTILINE)
@@ -1478,7 +1478,7 @@ def test_a_service_on_a_database_in_doubt_is_bad_news_and_not_down(loss):
 def test_an_outage_that_ended_without_a_run_is_good_news_and_needs_no_step():
     told = incident(outcome="resolved_manually", cause="killed", next_step="x", runs=runs("r"))
     lines = screen_report.summary(EN, told, document="x")
-    assert lines[0].startswith("RESOLVED, not by a run of the playbook: ")
+    assert lines[0].startswith("RESOLVED, but not by the playbook: ")
     assert not [line for line in lines if line.startswith(("  why", "  next"))]
     assert screen_report.tone(told) == screen_report.GOOD
 
@@ -1853,7 +1853,7 @@ def test_a_host_cannot_add_a_command_to_a_next_step():
 def test_seeded_rows_are_removed_only_when_the_table_has_other_rows():
     seeded = incident(rows_before={"a": 3}, rows_seeded={"a": 4}, rows_seeded_removal=["sqlite3 /a.db 'DELETE'"])
     note, command = prose_data.seeded(EN, seeded)
-    assert "only if these tables also contain other rows" in note and command == "sqlite3 /a.db 'DELETE'"
+    assert "only if the tables also contain other rows" in note and command == "sqlite3 /a.db 'DELETE'"
     assert f"{' ' * 14}{command}" in screen_report.summary(EN, seeded, document="x")
     table = section(markdown_report.markdown(EN, seeded), "3.")
     assert "| `a` | 3 | 0 (+4 seeded) |" in table
@@ -1905,7 +1905,7 @@ def test_no_start_is_proposed_while_the_service_must_not_be_started(changes):
     doubt = incident(outcome="not_recovered", findings=found, **changes)
     titles = [each.title for each in prose_actions.actions(EN, doubt)]
     assert "Start the service" not in titles
-    assert any(each.startswith("Only when the service may be started again: Restart the service.") for each in titles)
+    assert any(each.startswith("When the service may be started again: Restart the service.") for each in titles)
     assert any(each.startswith("Make room on this file system") for each in titles)
 
 

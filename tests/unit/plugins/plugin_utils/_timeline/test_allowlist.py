@@ -36,7 +36,7 @@ PROBE = "itsm_nexus.runbook.health_probe"
         ("itsm_nexus.runbook.sqlite_info", {"row_counts": {"users": 3, "x": "CANARY"}}, {"row_counts": {"users": 3}}),
         (PROBE, {"failed": True, "unreachable_host": True, "msg": "CANARY"}, {"unreachable_host": True}),
         ("itsm_nexus.runbook.other", {"healthy": True}, {}),
-        # Any module of this collection can fail because its host cannot be reached.
+        # Any module in this collection can fail because its host cannot be reached.
         ("itsm_nexus.runbook.other", {"unreachable_host": True, "msg": "CANARY"}, {"unreachable_host": True}),
         ("ansible.builtin.command", {"stdout": "CANARY", "healthy": True}, {}),
         ("elsewhere.itsm_nexus.health_probe", {"healthy": True}, {}),

@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 
 class Handler:
-    """Handles waiting events. Records them, and whether the main thread handled them."""
+    """Handles waiting events. Records the events, and whether the main thread handled them."""
 
     def __init__(self, *, seconds: float) -> None:
         self.handled: list[tuple[list[int], bool]] = []

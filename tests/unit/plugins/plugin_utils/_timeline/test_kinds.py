@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Texts are cleaned and masked before they are recorded."""
+"""Text is cleaned and masked before it is recorded."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from timeline_samples import OUTCOME, Recording, only
 
-# The outcome of an incident that was resolved without a run. It contains no statement about the data.
+# The outcome of an incident that was resolved without a run. The outcome contains no statement about the data.
 OVER = {"incident": "INC-1", "outcome": "resolved_manually", "escalation": {"to": [], "notified": []}}
 
 

@@ -450,7 +450,7 @@ LATER = {"outcome": "not_recovered", "data_loss": "none", "rows_before": FEWER, 
 
 
 def test_a_known_loss_is_still_known_in_a_later_run():
-    """The later run compares only the remaining rows, so it cannot detect the loss itself."""
+    """The later run compares only the remaining rows, so this run cannot detect the loss."""
     incident = of_runs(LOST, LATER)
     assert (incident.data_loss, incident.statements["data_loss"]["why"]) == ("known", "")
     assert prose_data.data_loss(EN, incident) == "KNOWN. The database recovery lost 1 row, according to the row counts"
@@ -529,7 +529,7 @@ def test_the_rows_of_a_new_database_are_not_compared():
     assert said["rows_replaced"] is True
     incident = told(BEFORE, BEFORE, "suspected", rows_replaced=True)
     assert prose_data.rows(EN, incident) == (
-        "12 in 2 tables before. The new database does not have these rows; it has 12 rows of its own"
+        "12 in 2 tables before. The new database does not contain these rows; it contains 12 rows of its own"
     )
     # In this case, the recovery restored the earlier database.
     recovery = {"rows_before": BEFORE, "rows_after": BEFORE, "replaced": True, "data_loss": "none"}

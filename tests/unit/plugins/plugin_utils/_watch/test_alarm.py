@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The alarm of an armed controller. Only a run that is going to recover the service accepts an alarm."""
+"""The alarm for an armed controller. Only a run that is going to recover the service accepts an alarm."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_alarm_ends_the_wait(tmp_path: Path) -> None:
         assert alarm.ring(str(path)) is True
         assert done.result(timeout=5) is True
     assert not path.exists()
-    # The next alarm finds no run.
+    # When the next alarm arrives, no run is waiting.
     assert alarm.ring(str(path)) is False
 
 

@@ -97,7 +97,11 @@ def test_a_missed_action_remains_due():
 
 
 class Host:
-    """A fake host. For systemctl, it returns the unit's state, and for other commands, the maintenance window."""
+    """A fake host.
+
+    For a systemctl command, the host returns the unit's state. For any other command, it returns the maintenance
+    window.
+    """
 
     def __init__(self, unit=RUNNING, maintenance=None):
         self.unit, self.maintenance = unit, maintenance
@@ -322,7 +326,7 @@ def test_a_hanging_target_does_not_delay_others():
 def test_source_does_not_need_ansible():
     """The source runs in ansible-rulebook's Python environment.
 
-    That environment may lack ansible-core, and it cannot load collections.
+    This environment may lack ansible-core, and cannot load collections.
     """
     code = f"import runpy; runpy.run_path({str(SOURCE)!r}); import sys; assert 'ansible' not in sys.modules"
     subprocess.run([sys.executable, "-I", "-c", code], check=True, timeout=60)
