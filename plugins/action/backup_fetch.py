@@ -23,7 +23,7 @@ class ActionModule(unreachable.OnHost):
     """Calls the module of the same name for each part of the backup, and writes the parts to a file."""
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Return the result of the copy, without the data."""
+        """Copy the backup, and return the result without the data."""
         given = dict(self._task.args)
 
         def call(**more: Any) -> Dict[str, Any]:

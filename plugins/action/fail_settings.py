@@ -10,7 +10,10 @@ from ansible.plugins.action import ActionBase
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """Fails on the controller, with the list of invalid settings. See the module of the same name for documentation."""
+    """Makes the task fail on the controller, and lists the invalid settings.
+
+    See the module of the same name for documentation.
+    """
 
     TRANSFERS_FILES = False
     _requires_connection = False

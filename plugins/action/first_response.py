@@ -12,12 +12,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 class ActionModule(unreachable.OnHost):
     """Runs the module of the same name. If the module fails or its result is lost, the task does not fail.
 
-    The first response only saves time. Without its result, the run continues with triage, which reads from the host
-    whether the service was started.
+    No run depends on the first response, which only saves time. If there is no result, the run continues with triage.
+    Triage checks on the host whether the service was started.
     """
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Return the module's result. Instead of a failure, return only the reason why there is no result."""
+        """Return the module's result. If the module failed, return only the reason why there is no result."""
         result = super().run(tmp, task_vars)
         if not result.get("failed"):
             return result

@@ -20,15 +20,15 @@ _CONTROLLER = "localhost"
 class ActionModule(unreachable.OnHost):
     """Runs the module of the same name, unless the health probe has already opened the incident.
 
-    When a run ends, the timelines of earlier runs on the incident are copied from the host to the controller.
+    At the end of a run, the timelines of the incident's earlier runs are copied from the host to the controller.
 
     If the task is delegated to the controller, the module always runs as the account that runs Ansible, with Ansible's
-    own Python. Connection and become settings given with -e take precedence over the settings of the task. Without this
-    rule, they would also apply to the controller, and no incident could be opened for an unreachable host.
+    own Python. Connection and become settings given with -e override the task's settings. If settings given with -e
+    also applied to the controller, no incident could be opened for an unreachable host.
     """
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Return the module's result, or the value of the "opened" option if the task sets it."""
+        """Return the module's result, or the value of the "opened" option if the task sets this option."""
         opened = self._task.args.get("opened")
         if not opened or self._task.args.get("state") != "open":
             if self._task.delegate_to == _CONTROLLER:
@@ -46,8 +46,8 @@ class ActionModule(unreachable.OnHost):
         folder, host = os.path.dirname(path), str(task_vars.get("inventory_hostname"))
         self._task.args["known_timelines"] = handover.known(folder, host)
         result: Dict[str, Any] = super().run(tmp, task_vars)
-        # Without these files, the postmortem lacks the earlier runs, but it can still be written. The host is not
-        # trusted, so any error is possible.
+        # Without these files, the postmortem can still be written, but it does not describe the earlier runs. The host
+        # is not trusted, so any error is possible.
         with contextlib.suppress(Exception):
             handover.keep(folder, host, result.pop("timelines", None))
         ((result.get("invocation") or {}).get("module_args") or {}).pop("known_timelines", None)

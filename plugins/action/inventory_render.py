@@ -31,9 +31,9 @@ _SECRET = "nexus_login_password"  # noqa: S105 - the name of a variable
 
 
 class _File(NamedTuple):
-    """The variables file of the host.
+    """The host's variables file.
 
-    path: None without an inventory file. before: the content, None for a new file.
+    path: the path, or None if the inventory is not a file. before: the content, or None for a new file.
     """
 
     path: Optional[str]
@@ -135,12 +135,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
 
 def _untagged(value: Any) -> Any:
-    """Return data as plain types. ansible-core marks values with their origin, and PyYAML cannot write such values."""
+    """Convert data to plain types. ansible-core marks values with their origin, and PyYAML cannot write such values."""
     return json.loads(json.dumps(value, default=str))
 
 
 def _file(dest: str, host_vars: Mapping[str, Any], *, host: str) -> _File:
-    """Return the file to write. Raises InventoryError if its folder does not exist."""
+    """Return the file to write. Raises InventoryError if the file's folder does not exist."""
     folder = str(host_vars.get("inventory_dir") or "")
     if not dest and (not folder or not os.path.isdir(folder)):
         return _File(None, None, usual=True)
@@ -169,7 +169,10 @@ def _read(path: str) -> Optional[str]:
 
 
 def _hidden(before: str, *, path: str, unsure: Mapping[str, Any]) -> List[str]:
-    """Return the variables set both in the file and on the command line. Their inventory values are unknown."""
+    """Return the variables that are set both in the file and on the command line.
+
+    The command line hides the inventory's value of such a variable.
+    """
     names = [] if before.startswith(_VAULT) else host_file.names(before, path=path)
     return [name for name in names if name in unsure]
 

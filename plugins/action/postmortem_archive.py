@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 
 class ActionModule(NormalAction):  # type: ignore[misc]
-    """Runs the module of the same name, and hands over the last lines of the run's timeline."""
+    """Runs the module of the same name, and passes the last lines of the run's timeline to the module."""
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Return the module's result, without the lines."""

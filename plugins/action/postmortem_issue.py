@@ -19,13 +19,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
     transports,
 )
 
-# A host's clock may be ahead by at most this number of seconds. If it is further ahead, the search does not find the
-# incident's issue.
+# A host's clock may be ahead by at most this number of seconds. If the clock is further ahead, the search does not find
+# the incident's issue.
 _CLOCK_SKEW = 86400.0
 
 
 def _earlier(instant: str) -> str:
-    """Return a time minus the tolerance for fast clocks. Raises ValueError if the time is invalid."""
+    """Subtract the tolerance for fast clocks from a time. Raises ValueError if the time is invalid."""
     return timestamps.iso(timestamps.epoch(instant) - _CLOCK_SKEW)
 
 

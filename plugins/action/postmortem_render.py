@@ -56,13 +56,16 @@ def _configured(option: str) -> str:
 
 
 def _words(told: incident_model.Incident, options: Mapping[str, str]) -> catalogue.Words:
-    """Return the texts in the language of the task, the incident or the configuration, in this order of priority."""
+    """Return the message catalogue for the language.
+
+    The language comes from the task, the incident or the configuration, in this order of priority.
+    """
     language = options["language"] or told.language or _configured("language")
     return catalogue.of(language, options["timezone"] or told.timezone or _configured("timezone"))
 
 
 def _render(path: str, options: Mapping[str, str], *, dry: bool) -> Tuple[List[Dict[str, Any]], List[Dict[str, str]]]:
-    """Return the rendered documents and their diff. Unless dry is true, also write the documents. Raises OSError."""
+    """Return the rendered documents and their diff. If dry is false, also write the documents. Raises OSError."""
     rendered: List[Dict[str, Any]] = []
     diff: List[Dict[str, str]] = []
     incident = options["incident"]

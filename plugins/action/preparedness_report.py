@@ -72,7 +72,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return result
 
     def _written(self, words: catalogue.Words, hosts: List[document.Host], *, folder: str, at: str) -> Dict[str, Any]:
-        """Write the documents. An error does not make the check fail, because the verdict is still valid."""
+        """Write the documents. The verdict is still valid after an error, so the check does not fail."""
         paths = {kind: os.path.join(folder, f"{_NAME}.{kind}") for kind in _WRITERS}
         outcome: Dict[str, Any] = {"changed": not self._task.check_mode, "at": at, "documents": {}, "error": ""}
         if self._task.check_mode:
@@ -151,7 +151,7 @@ def _planned(
 
 
 def _of_notifications(words: catalogue.Words, sent: List[Mapping[str, Any]]) -> List[str]:
-    """Return a line about the contacts that were notified, and one about those that were not."""
+    """Return one line about the notified contacts, and one line about the contacts that were not notified."""
     lines = []
     for key, ok in (("notified", True), ("not_notified", False)):
         names = [f"{each.get('contact')} ({each.get('channel')})" for each in sent if bool(each.get("ok")) is ok]

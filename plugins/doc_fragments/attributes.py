@@ -28,7 +28,7 @@ attributes:
     platforms: linux
 """
 
-    # For modules that never change anything.
+    # Attributes for modules that never change anything.
     INFO_MODULE = r"""
 options: {}
 requirements:

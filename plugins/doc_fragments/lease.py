@@ -27,7 +27,7 @@ _CALL = r"""
 
 
 class ModuleDocFragment:
-    """The options "run", "state_dir", "call" and "timeline". CALL: only the last two."""
+    """The options "run", "state_dir", "call" and "timeline". CALL contains only "call" and "timeline"."""
 
     DOCUMENTATION = (
         r"""

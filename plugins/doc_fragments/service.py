@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The option that process.arguments specifies."""
+    """The "service" option, as specified in process.arguments."""
 
     DOCUMENTATION = r"""
 options:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Documentation of the settings of the service, shared by the modules that accept invalid values."""
+"""Documentation of the service's settings, shared by the modules that also accept invalid values."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ options:
   db_path_variable:
     description:
       - Environment variable of the service that contains the path of its database, or V("") if there is none. The path
-        in this variable has priority over O(db_path). The variable's name must consist of letters, digits and C(_).
+        in this variable takes precedence over O(db_path). The variable's name must consist of letters, digits and C(_).
     type: str
     default: DATABASE_PATH
     version_added: 0.2.0

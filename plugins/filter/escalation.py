@@ -22,8 +22,8 @@ def _body(message: Dict[str, Any], shape: str) -> Dict[str, Any]:
 def _readable(value: Any) -> Any:
     """Return a copy of plain data, with UNREADABLE in place of each value that cannot be evaluated.
 
-    ansible-core 2.19 and later evaluate each part of a variable only when it is read. If the evaluation fails, Ansible
-    shows the error together with source lines, which may contain secrets.
+    ansible-core 2.19 and later evaluate each part of a variable only when that part is read. If the evaluation fails,
+    Ansible shows the error together with source lines, which may contain secrets.
     """
     if isinstance(value, Undefined):
         return late_import.module("_notify.contacts").UNREADABLE
@@ -53,7 +53,7 @@ def _problems(contacts: Any, *, rules: Any, settings: Mapping[str, Any], **known
 
 
 class FilterModule:
-    """Filters for the rules, contacts and texts of the escalation role. A YAML file documents each filter."""
+    """Filters for the rules, contacts and messages of the escalation role. A YAML file documents each filter."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by name."""

@@ -24,8 +24,9 @@ def _message(identity: str, **values: Any) -> Dict[str, Any]:
 def _each(items: Sequence[Any], identity: str, name: str = "", **values: Any) -> List[Dict[str, Any]]:
     """Return a message for each item in items.
 
-    If name is set, each item is the value with that name. If name is empty, each item is a dictionary of values. An
-    item can have the key "messages", which maps names of values to messages. Such a message replaces the value.
+    If name is set, each item is the value for this name. If name is empty, each item is a dictionary of values. An item
+    can have the key "messages", which maps names of values to messages. Each of these messages replaces the value with
+    the same name.
     """
     wanted = catalogue.places(identity)
     found = []

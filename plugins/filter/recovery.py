@@ -26,8 +26,8 @@ def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
 def whole(hosts: Any) -> Any:
     """Return the hosts of a play unchanged. Raise AnsibleFilterError if command-line options exclude tasks of the play.
 
-    Use this filter in the "hosts" keyword, because Ansible always evaluates this keyword. If a task made this check,
-    tags could skip that task.
+    Use this filter in the "hosts" keyword, because Ansible always evaluates this keyword. A check in a task could be
+    skipped with --tags or --skip-tags.
     """
     reason = recovery_settings.partial(context.CLIARGS)
     if reason:
@@ -38,8 +38,8 @@ def whole(hosts: Any) -> Any:
 def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
     """Return the hosts of a play unchanged.
 
-    If wanted is true, raise AnsibleFilterError unless --limit is the name of one of these hosts. If --limit were the
-    name of a group, for example, the play would run on every host in the group.
+    Raise AnsibleFilterError if wanted is true and --limit is not the name of one of these hosts. For example, if
+    --limit were the name of a group, the play would run on every host in the group.
     """
     members = lookup_loader.get("ansible.builtin.inventory_hostnames").run([hosts], variables={"groups": groups})
     limit = context.CLIARGS.get("subset")
@@ -55,7 +55,7 @@ def target(host: str) -> str:
 
 
 def options(prefix: str) -> str:
-    """Return the -e options of this run that set variables whose names begin with the prefix."""
+    """Return this run's -e options for variables whose names begin with the prefix."""
     return next_steps.options(getattr(load_extra_vars, "extra_vars", None) or {}, prefix)
 
 
@@ -66,7 +66,7 @@ class FilterModule:
     """
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
-        """Return the filters by name. Their code is imported late, so that the first task starts sooner."""
+        """Return the filters by name. Filter code is imported late, so that the first task starts sooner."""
         return {
             "recovery_already_started": function("_policy.first_response", "already_started"),
             "recovery_closed_outcome": function("_policy.outcome", "of_closed_incident"),

@@ -47,7 +47,10 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     """Evaluates variables in order until one of them can be evaluated."""
 
     def run(self, terms: Sequence[str], variables: Optional[Mapping[str, Any]] = None, **kwargs: Any) -> List[Any]:
-        """Return the value of the first variable that can be evaluated. Raises AnsibleLookupError if there is none."""
+        """Return the value of the first variable that can be evaluated.
+
+        Raises AnsibleLookupError if no variable can be evaluated.
+        """
         self.set_options(var_options=variables, direct=kwargs)
         values = (self._value(name, variables or {}) for name in terms)
         found = next((value for value in values if value is not _NO_VALUE), _NO_VALUE)

@@ -21,9 +21,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 
 
 class Search(NamedTuple):
-    """Where to search for backups. place: the database. named: the only backup to use, or "" for the newest one.
+    """The parameters for a backup search. place: the database.
 
-    known: what identifies the service's database. recorded: the result of listing.recorded().
+    named: the only backup to use, or "" for the newest one.
+
+    known: the data that identifies the service's database. recorded: the result of listing.recorded().
     """
 
     place: str
@@ -50,12 +52,12 @@ class Chosen(NamedTuple):
 
     @property
     def at(self) -> Optional[str]:
-        """The time of the last write, as text."""
+        """The time of the last write to the backup, as text."""
         return None if self.written is None else timestamps.iso(self.written)
 
 
 def newest(search: Search, *, deadline: float) -> Tuple[Optional[Chosen], List[Message]]:
-    """Return the newest backup that can be restored, and the reasons why newer backups or some folders cannot be used.
+    """Return the newest backup that can be restored, and why newer backups or some folders cannot be used.
 
     The first value is None if no backup can be restored. Raises SqliteError or BackupError for invalid parameters.
     """
@@ -75,7 +77,7 @@ def newest(search: Search, *, deadline: float) -> Tuple[Optional[Chosen], List[M
 
 
 def examine(each: candidates.Candidate, search: Search, *, time_budget: float) -> candidates.Examined:
-    """Examine whether a backup can be restored."""
+    """Check whether a backup can be restored."""
     return candidates.examine(each, search.known, user=search.user, time_budget=time_budget)
 
 

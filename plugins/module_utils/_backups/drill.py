@@ -63,7 +63,7 @@ _LIVE_PROPERTIES = ("ActiveState", "MainPID", "NRestarts", "ExecMainStartTimesta
 _COMMAND = re.compile(r"path=(.*?) ; argv\[\]=(.*?) ; ignore_errors=")
 _POLL = 0.1
 _PROBE = 5.0  # time limit of one request, in seconds
-# Maximum time in seconds from the first healthy response until the service has the restored database open.
+# Maximum time in seconds from the first healthy response until the service opens the restored database.
 _OPENED_WITHIN = 3.0
 _MARGIN = 64 << 20
 _LAST_LINE = 300
@@ -76,9 +76,10 @@ class Order(NamedTuple):
     unit: the service's unit. user: the service's user. app_dir: the application's folder. database: the live database.
     variable: the environment variable with the path of the database. backup: the backup to restore, or "" for the
     newest one that can be restored. dirs, patterns: where to look for backups. writable: folders to which the service
-    writes, besides its database. folder: the parent of the scratch folder. memory: in bytes. timeout: for the start, in
-    seconds. time_budget: for one check of a database, in seconds. litestream_config: Litestream's configuration file,
-    or "" to ignore replicas. run: the ID of the run to which the drill belongs.
+    writes, besides its database. folder: the parent of the scratch folder. memory: memory limit, in bytes. timeout:
+    time limit for the start, in seconds. time_budget: time limit for one check of a database, in seconds.
+    litestream_config: Litestream's configuration file, or "" to ignore replicas. run: the ID of the run to which the
+    drill belongs.
     """
 
     unit: str
@@ -104,14 +105,14 @@ class Order(NamedTuple):
 
 
 class _Live(NamedTuple):
-    """What a drill must not change: the service's process, and its database file."""
+    """The service's process and its database file, which a drill must not change."""
 
     process: Mapping[str, str]
     database: Optional[Tuple[int, int]]
 
 
 class _Scratch(NamedTuple):
-    """The folders of a drill. data: owned by the service's user, for the restored database."""
+    """A drill's folders. data: owned by the service's user, for the restored database."""
 
     folder: str
     data: str
@@ -120,7 +121,7 @@ class _Scratch(NamedTuple):
 
 
 class _Done:
-    """The result of a drill so far."""
+    """A drill's result so far."""
 
     def __init__(self) -> None:
         self.problems: List[Message] = []
@@ -137,7 +138,7 @@ class _Done:
         self.restored = False
 
     def choose(self, chosen: choice.Chosen, *, asked: float) -> None:
-        """Set the backup to restore. asked: the beginning of the drill, in seconds since the epoch."""
+        """Set the backup to restore. asked: when the drill began, in seconds since the epoch."""
         self.chosen = chosen
         self.rpo = None if chosen.written is None else round(max(asked - chosen.written, 0.0), 3)
         self.rows = dict(chosen.rows)
@@ -176,8 +177,8 @@ def drill(order: Order, *, check_mode: bool = False, run: commands.Runner = comm
                 _restore_and_start(order, done, search, run=run)
             except (MessageError, OSError) as error:
                 done.problems.append(error.told if isinstance(error, MessageError) else quoted(error))
-                # If a replica cannot be restored, use the newest backup. After a backup has been restored, a failure
-                # is the result of the drill, and no other backup is tried.
+                # If a replica cannot be restored, use the newest backup. If the drill fails after a backup has been
+                # restored, this failure is the drill's result. No other backup is tried.
                 if done.restored or number + 1 == len(chosen):
                     break
             else:
@@ -209,9 +210,9 @@ def _check(order: Order) -> None:
 
 
 def _known(order: Order) -> candidates.Known:
-    """Return what identifies the service's database: its state at the last good check, or its present state.
+    """Return the data that identifies the service's database, from the last good check or from its current state.
 
-    If both are unknown, use the tables of the newest sound backup in the list.
+    If neither state is known, use the tables of the newest sound backup in the list.
     """
     counted = last_good.last_good_rows(order.state_dir, path=order.database)
     if not counted.created_at:
@@ -228,7 +229,7 @@ def _known(order: Order) -> candidates.Known:
 def _candidates(
     order: Order, search: choice.Search, done: _Done, *, deadline: float, run: commands.Runner
 ) -> List[choice.Chosen]:
-    """Return the backups to try: the replica, which is newer than any backup, and the newest backup."""
+    """Return the backups to try: the replica (it is newer than any backup) and the newest backup."""
     found: List[choice.Chosen] = []
     if order.litestream_config and not order.backup:
         try:
@@ -241,7 +242,7 @@ def _candidates(
             written = litestream.newest_change(replica, run=run)
             found.append(choice.Chosen(replica.name, written, {}, replica))
     newest, problems = choice.newest(search, deadline=deadline)
-    # Without a backup, the replica is enough.
+    # If there is no backup, the replica is enough.
     done.problems += [each for each in problems if not found or each.id != "reason.restore.no_backup_in"]
     return [*found, newest] if newest is not None else found
 
@@ -322,9 +323,9 @@ def _plan(
     *,
     restored: str,
 ) -> sandbox.Plan:
-    """Return what the unit runs: the command, user, folder and environment of the service's own unit.
+    """Return the plan for the drill's unit: the command, user, folder and environment of the service's own unit.
 
-    Only the path of the database differs.
+    Only the database path differs from that of the service.
     """
     found = _COMMAND.search(properties["ExecStart"])
     program, argv = (found.group(1), found.group(2).split(" ")) if found else ("", [])
@@ -368,9 +369,9 @@ def _plan(
 
 @contextlib.contextmanager
 def _scratch(order: Order, account: pwd.struct_passwd, done: _Done) -> Iterator[_Scratch]:
-    """Make the folders of a drill, and remove them afterwards. Raises BackupError, OSError.
+    """Make a drill's folders, and remove them afterwards. Raises BackupError, OSError.
 
-    Only the folder `data` belongs to the service's user. It is removed without following links.
+    Only the folder `data` belongs to the service's user. No links are followed when this folder is removed.
     """
     if account.pw_uid == 0:
         raise BackupError(message("reason.drill.as_root", unit=order.unit))
@@ -403,7 +404,10 @@ def _scratch(order: Order, account: pwd.struct_passwd, done: _Done) -> Iterator[
 
 
 def _clear(parent: str, prefix: str) -> None:
-    """Remove the folders of drills that were killed. No other drill of this service is running: see listing.locked."""
+    """Remove folders that killed drills left behind.
+
+    The lock in listing.locked ensures that no other drill of this service is running.
+    """
     for name in os.listdir(parent):
         if name.startswith(prefix):
             atomic_files.discard_tree(f"{parent}/{name}")

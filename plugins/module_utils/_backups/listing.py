@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The list of the backups that this collection has made on a host. The file is backups.json in the state folder.
+"""List of the backups that this collection has made on a host. The file is backups.json in the state folder.
 
-Before a backup is made, it is listed as not verified. Therefore, a killed run leaves an entry, and a file without an
-entry was not made by this collection.
+Before a backup is made, it is listed as not verified. Therefore, a killed run leaves an entry. A file without an entry
+was not made by this collection.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _LOCK = "backups.lock"
 class Entry(NamedTuple):
     """One backup.
 
-    at: when it was started (see timestamps.iso). bytes: its size. rows: its number of rows by table. verified: True if
+    at: when it was started (see timestamps.iso). bytes: its size. rows: its number of rows by table. verified: whether
     it was reopened, checked and compared with the database. off_host: where its copy is, or None. fewer: the tables
-    with missing rows, as {table: [rows before, rows now]}. It is empty unless so many rows are missing that a person
-    must check the loss.
+    with missing rows, as {table: [rows before, rows now]}. Missing rows are listed only if there are so many that a
+    person must check the loss.
     """
 
     at: str
@@ -59,7 +59,7 @@ class Entry(NamedTuple):
 
 
 def _entry(read: Any) -> Entry:
-    """Return an entry that was read from the file. Raises ValueError, TypeError or KeyError if it is not valid."""
+    """Return an entry that was read from the file. Raises ValueError, TypeError or KeyError if the entry is invalid."""
     if not isinstance(read, dict):
         raise ValueError("an entry is not an object")
     return Entry(
@@ -82,7 +82,7 @@ def lock_of(state_dir: str) -> str:
 def refuse_other_run(state_dir: str, *, run: str) -> None:
     """Raise BackupError if a recovery run other than `run` is working on this host.
 
-    Such a run must not find the database open.
+    Nothing may have the database open during a recovery run.
     """
     holder = host_lease.Seat(state_dir=state_dir).holder()
     if holder is not None and holder["run"] != run:
@@ -93,8 +93,8 @@ def refuse_other_run(state_dir: str, *, run: str) -> None:
 def locked(state_dir: str, *, run: Optional[str]) -> Iterator[None]:
     """Run the block while no other backup or drill is running on this host. Raises BackupError.
 
-    run: the ID of the run that calls this function. If another run is working on this host, the call is refused. None
-    if the block does not open the database.
+    run: the ID of the calling run, or None if the block does not open the database. The call is refused if another run
+    is working on this host.
     """
     path = lock_of(state_dir)
     try:
@@ -133,7 +133,7 @@ def recorded(state_dir: str) -> Tuple[List[Recorded], List[Message]]:
     try:
         entries = read(state_dir)
     except BackupError as error:
-        # The recovery knows only the messages of its own package.
+        # The recovery can use only messages from its own package.
         return [], [message("reason.restore.list_unread", **error.told.values)]
     found: List[Recorded] = []
     for entry in entries:
@@ -144,7 +144,7 @@ def recorded(state_dir: str) -> Tuple[List[Recorded], List[Message]]:
 
 
 def write(state_dir: str, entries: Sequence[Entry]) -> None:
-    """Replace the list. The newest entry is the first one. Raises BackupError."""
+    """Replace the list. The newest entry comes first. Raises BackupError."""
     path = os.path.join(state_dir, NAME)
     try:
         atomic_files.private_folder(state_dir)
@@ -155,7 +155,7 @@ def write(state_dir: str, entries: Sequence[Entry]) -> None:
 
 
 def listed(state_dir: str, path: str) -> Entry:
-    """Return the entry of a backup. Raises BackupError if the backup is not listed or was not verified."""
+    """Return the entry for a backup. Raises BackupError if the backup is not listed or was not verified."""
     found = [entry for entry in read(state_dir) if entry.path == path]
     for entry in found:
         if entry.verified:
@@ -164,7 +164,7 @@ def listed(state_dir: str, path: str) -> Entry:
 
 
 def note_copy(state_dir: str, path: str, where: str) -> Entry:
-    """Record where the copy of a backup is. Return the entry of the backup. Raises BackupError, see listed()."""
+    """Record where the copy of a backup is stored. Return the backup's entry. Raises BackupError, see listed()."""
     changed = listed(state_dir, path)._replace(off_host=where)
     write(state_dir, [changed if entry.path == path else entry for entry in read(state_dir)])
     return changed

@@ -23,9 +23,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import printable
 
 CONFIG = "/etc/litestream.yml"
-# A path in the configuration file, on its own line or as the first key of a list item.
+# Matches a path in the configuration file, either on its own line or as the first key of a list item.
 _PATH = re.compile(r"^\s*(?:-\s+)?path:\s*(?P<quote>['\"]?)(?P<path>/.*?)(?P=quote)\s*(?:#.*)?$", re.MULTILINE)
-# The commands that list the replicated changes: ltx since version 0.5, wal in earlier versions. The last column of
+# Commands that list the replicated changes: ltx since version 0.5, wal in earlier versions. The last column of
 # these lists is the time.
 _LISTS = ("ltx", "wal")
 _CREATED = re.compile(r"\b(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.\d+)?Z")
@@ -46,7 +46,7 @@ class Replica(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of the replica in results."""
+        """The replica's name in results."""
         return f"litestream:{printable(self.database)}"
 
 

@@ -91,7 +91,7 @@ ENGLISH: Dict[str, str] = {
 
 
 def english(told: message.Message) -> str:
-    """Return the English text of a message about a backup or a drill, without a full stop at its end."""
+    """Return the English text of a message about a backup or a drill, without the final full stop."""
     return message.english(told, ENGLISH)
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Copy a backup to another host: by a command on this host, or in parts that the controller collects."""
+"""Copy a backup to another host: run a command on this host, or let the controller collect the backup in parts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import printable
 
-# Size in bytes of one part of a backup. Each part is read as a whole, compressed, and sent as base64 text.
+# Size in bytes of one part of a backup. Each part of a backup is read as a whole, compressed, and sent as base64 text.
 PART = 8 << 20
 # Defaults of the backup_fetch module: number of copies on the controller, and maximum size of a copy in bytes.
 KEEP, LIMIT = 14, 10 << 30
@@ -34,7 +34,8 @@ _QUOTED = 200  # maximum length of an error text from the command
 class Command(NamedTuple):
     """A command that copies a backup. argv: may contain {path}, {name}, {sha256}, {bytes} and {at}.
 
-    user: the account that runs it. The account need not be able to read the file: the command reads standard input.
+    user: the account that runs it. The command reads standard input, so the account does not need permission to read
+    the file.
     """
 
     argv: Sequence[str]
@@ -53,7 +54,7 @@ def check(command: Command) -> None:
 
 
 def _filled(word: str, values: Mapping[str, str]) -> str:
-    """Return a word of the command with its placeholders replaced. Raises BackupError for an unknown placeholder."""
+    """Replace the placeholders in a word of the command. Raises BackupError for an unknown placeholder."""
     unknown = [name for name in _PLACEHOLDER.findall(word) if name not in values]
     if unknown:
         known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
@@ -107,8 +108,9 @@ def answer(
 ) -> Dict[str, Any]:
     """Return the result of the backup_fetch module on the host. Only listed backups are read.
 
-    offset: where a part of the backup begins, or -1 to return only the backup's size and SHA-256. where: the place of a
-    copy. If `where` is set, record the place, and read nothing. Raises BackupError, SqliteError.
+    offset: where a part of the backup begins, or -1 to return only the backup's size and SHA-256. where: the location
+    of a copy. If `where` is set, this location is recorded, and the backup is not read. Raises BackupError,
+    SqliteError.
     """
     entry = listing.listed(state_dir, path)
     told: Dict[str, Any] = {"changed": False, "size": entry.bytes, "sha256": entry.sha256}

@@ -5,7 +5,7 @@
 """Decide which old backups may be removed, and remove them.
 
 Only a listed backup is removed, and only if its name has the form that this collection uses. The newest verified backup
-and the newest sound backup are always kept. A backup that was not verified comes from a killed run, and is removed.
+and the newest sound backup are always kept. A backup that was not verified was left by a killed run, and is removed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Limits(NamedTuple):
 
 
 def has_our_name(path: str, *, folder: str, prefix: str) -> bool:
-    """Return True if a path is in this folder and has the name of a scheduled backup."""
+    """Return True if a path is in this folder and has the file name of a scheduled backup."""
     name = NAME.match(os.path.basename(path))
     return os.path.dirname(path) == folder and name is not None and name["prefix"] == prefix
 
@@ -42,8 +42,8 @@ def has_our_name(path: str, *, folder: str, prefix: str) -> bool:
 def surplus(entries: Sequence[Entry], limits: Limits, *, now: float) -> List[Entry]:
     """Return the entries to remove. entries: newest first. now: seconds since the epoch.
 
-    The order of the list counts, not the times in it, because the clock may have been set back. The first entry may
-    belong to a backup that is being made. Every other entry that was not verified is surplus.
+    The clock may have been set back. Therefore, only the order of the list shows which backup is newer. The first entry
+    may belong to a backup that is being made. All later entries that were not verified are surplus.
     """
     newest_verified = next((entry.path for entry in entries if entry.verified), "")
     newest_sound = next((entry.path for entry in entries if entry.sound), "")
@@ -72,7 +72,7 @@ def _seconds(at: str) -> float:
 def remove(
     entries: Sequence[Entry], *, folder: str, prefix: str, rights: safe_open.Rights
 ) -> Tuple[List[Entry], List[Tuple[Entry, str]]]:
-    """Remove backups. Return the entries whose file is gone, and (entry, reason) for each file that was not removed.
+    """Remove backups. Return the entries whose files are gone, and (entry, reason) for each file that was not removed.
 
     rights: the account for the folder. A file that has another name or is not a regular file is not removed.
     """

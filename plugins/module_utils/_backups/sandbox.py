@@ -6,14 +6,14 @@
 
 systemd provides the private network, the read-only file system and the limits. If systemd cannot apply some of these
 settings, for example in a container, it ignores them. Therefore, a small program in this unit first checks that the
-network is private and the file system is read-only. Then the program makes two kinds of mounts in folders of the
-service's user: it hides the live database, and it puts empty temporary file systems over the folders to which the
-service writes. It opens each of these paths as the service's user and mounts on the opened descriptor. Therefore, root
-is not redirected if the user replaces a path at that moment. Then it starts the command as the user in a private PID
-namespace with its own /proc. Otherwise, the command could change the files of the running service through /proc, where
-the read-only file system does not apply.
+network is private and the file system is read-only. Then the program hides the live database with a mount. It also
+mounts empty temporary file systems over the folders to which the service writes. These mounts are in folders of the
+service's user. For each mount, the program opens the path as the service's user, and uses the descriptor as the mount
+point. Therefore, a path that the user replaces at that moment cannot redirect root. Then the program starts the command
+as the user in a private PID namespace with its own /proc. Otherwise, the command could change the running service's
+files through /proc. The read-only file system does not apply there.
 
-The first process of the unit keeps running. It stops the unit if the service writes too much to the disk.
+The unit's first process keeps running, and stops the unit if the service writes too much to the disk.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _PROPERTIES = ("LoadState", "ActiveState", "MainPID")
 # If the unit is not isolated, the program prints this text before the reason.
 NOT_ISOLATED = "itsm-runbook-drill: not isolated: "
 
-# What the program prints if the service writes too much.
+# If the service writes too much, the program prints this text.
 TOO_MUCH = "Error: the drill was stopped, because the service wrote too much data, or the disk is almost full"
 
-# The program that the unit runs first. Its standard input is the plan (see Plan), as JSON.
+# The program that the unit runs first. The program reads the plan (see Plan) from standard input, as JSON.
 _ENTER = """
 import ctypes, json, os, signal, sys, time
 plan = json.load(sys.stdin)
@@ -86,8 +86,8 @@ with open("/proc/self/mountinfo", "rb") as stream:
         if fields[3] == b"/" and fields[fields.index(b"-") + 1] == b"proc":
             proc.append(os.fsdecode(fields[4].decode("unicode_escape").encode("latin-1")))
 def too_much():
-    # The free space alone is not enough, because the disk has other users. Also count the files of the service, with
-    # the rights of the service.
+    # The free space alone is not conclusive, because other programs also write to the disk. Therefore, also count the
+    # service's files, with the rights of the service's user.
     found = os.statvfs(plan["data"])
     if found.f_bavail * found.f_frsize < plan["reserve"]:
         return True
@@ -118,7 +118,7 @@ def too_much():
         os.setegid(0)
 def ended(status):
     return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
-# The service gets the signal, too. It may need a moment to end.
+# The service also gets this signal, and may need a moment to end.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if library.unshare(NEWPID) != 0:
     sys.exit(plan["refusal"] + "no private PID namespace")
@@ -132,7 +132,7 @@ if first != 0:
             print(plan["too_much"], flush=True)
             os._exit(1)
         time.sleep(0.1)
-# When the parent process ends, the kernel kills this one and with it everything in the namespace.
+# When the parent process ends, the kernel kills this process and all other processes in the namespace.
 library.prctl(DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 for path in proc:
     if os.path.exists(path):
@@ -153,8 +153,8 @@ os.chdir(plan["folder"])
 os.execve(plan["program"], plan["argv"], plan["environment"])
 """
 
-# The program that the unit runs last, with full root privileges. Arguments: the lock of the drills, the scratch folder,
-# and the folder in it that is a mount point in the unit. A drill that still holds the lock removes its scratch folder
+# The program that the unit runs last, with full root privileges. Arguments: the lock file for the drills, the scratch
+# folder, and the unit's mount point in the scratch folder. A drill that still holds the lock removes its scratch folder
 # itself. If the drill was killed, this program removes the folder.
 _LEAVE = (
     "import ctypes, fcntl, os, shutil, sys; os.dup2(os.open('/dev/null', os.O_WRONLY), 2);"
@@ -164,11 +164,12 @@ _LEAVE = (
 
 
 class Plan(NamedTuple):
-    """What the unit runs. hidden: files that are replaced with an unreadable file. writable: folders that are replaced
-    with an empty temporary file system of at most `room` bytes. empty: the unreadable file. read_only: folders in which
-    the service must not be able to write. network: the inode of the network in which the service must not run. data:
-    the folder that the service can write to. most, most_files: if `data` contains more bytes or files, the service is
-    stopped. reserve: the number of bytes that must stay free on the disk.
+    """The command that the unit runs, and its limits. hidden: files that are replaced with an unreadable file.
+    writable: folders that are replaced with an empty temporary file system of at most `room` bytes. empty: the
+    unreadable file. read_only: folders in which the service must not be able to write. network: the inode of the
+    network namespace in which the service must not run. data: the folder that the service can write to. most,
+    most_files: if `data` contains more bytes or files, the service is stopped. reserve: the number of bytes that must
+    stay free on the disk.
     """
 
     program: str
@@ -198,8 +199,10 @@ class Plan(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Limits for the unit. memory: in bytes. seconds: after this time, systemd kills the unit, even if this module has
-    died. largest: the largest file that the service may write, in bytes.
+    """Limits for the unit.
+
+    memory: the memory limit, in bytes. seconds: after this time, systemd kills the unit, even if this module has died.
+    largest: the largest file that the service may write, in bytes.
     """
 
     memory: int
@@ -208,13 +211,13 @@ class Limits(NamedTuple):
 
 
 def properties(limits: Limits, *, output: str, data: str, folder: str, lock: str) -> List[str]:
-    """Return the unit's properties. output: the file for its output. data: the only folder that it can write to.
+    """Return the unit's properties. output: the file for its output. data: the only folder to which the unit can write.
 
     folder: the scratch folder. lock: the file that is locked during a drill.
     """
     python = sys.executable or "/usr/bin/python3"
     return [
-        # Nothing outside can be reached. Inside, the ports of the running service are free.
+        # In a private network, the process cannot reach other hosts, and the ports of the running service are free.
         "PrivateNetwork=yes",
         "ProtectSystem=strict",
         "ProtectHome=read-only",
@@ -228,7 +231,8 @@ def properties(limits: Limits, *, output: str, data: str, folder: str, lock: str
         # named in its pid file.
         "SystemCallFilter=~kill pidfd_send_signal rt_sigqueueinfo rt_tgsigqueueinfo ptrace process_vm_writev",
         "SystemCallErrorNumber=EPERM",
-        # For the mounts and for switching to the service's user. After the switch, the process has no capabilities.
+        # The program needs these capabilities to mount folders and to switch to the service's user. After switching to
+        # the user, the process has no capabilities.
         "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SETUID CAP_SETGID",
         f"ReadWritePaths={data}",
         f"StandardOutput=file:{output}",
@@ -278,7 +282,10 @@ def stop(unit: str, *, run: commands.Runner) -> None:
 
 
 def main_pid(unit: str, *, run: commands.Runner) -> Optional[int]:
-    """Return the unit's main process (0 while it is starting), or None if the unit has ended. Raises HostError."""
+    """Return the PID of the unit's main process (0 while the unit starts), or None if the unit has ended.
+
+    Raises HostError.
+    """
     found = systemd.unit_properties(unit, _PROPERTIES, run=run)
     if found.get("ActiveState") not in ("active", "activating"):
         return None
@@ -287,10 +294,13 @@ def main_pid(unit: str, *, run: commands.Runner) -> Optional[int]:
 
 
 def in_network_of(pid: int, question: Callable[[], Any], *, timeout: float, proc_root: str = "/proc") -> Any:
-    """Call a function in a child process that enters the private network of a process. Return the value (JSON data).
+    """Call a function in a child process that enters the private network of a process.
 
-    Returns None without a call if the process is not in a private network (yet): in the host's network, the running
-    service would answer instead. Raises BackupError if the network cannot be entered.
+    Return the function's result (JSON data).
+
+    If the process is not in a private network (yet), the function is not called, and the result is None. In the host's
+    network, the running service would answer instead of the drill's instance. Raises BackupError if the network cannot
+    be entered.
     """
 
     def enter() -> Any:
@@ -306,7 +316,7 @@ def in_network_of(pid: int, question: Callable[[], Any], *, timeout: float, proc
 
     answer = parallel.ask({"drill": enter}, timeout=timeout)["drill"]
     if answer.error is not None:
-        # The process may just have ended. The caller then finds out that the unit has ended.
+        # The process may have just exited. In this case, the caller finds out that the unit has stopped.
         if answer.error.startswith(("FileNotFoundError", "ProcessLookupError")):
             return None
         raise BackupError(message("reason.drill.not_asked", why=answer.error))

@@ -27,9 +27,9 @@ LEAST_KEPT, MOST_KEPT = 2, 500
 
 
 class Order(NamedTuple):
-    """A backup to make. path: the database. folder: the folder of the backups. user: the service's user, or None.
+    """A backup to make. path: the database. folder: the backup folder. user: the service's user, or None.
 
-    timeout: for the copy and its verification, in seconds. accept_fewer: True if a person knows why rows are missing.
+    timeout: for the copy and its verification, in seconds. accept_fewer: whether a person knows why rows are missing.
     command: the command that sends the backup to another host, or None. run: the ID of the run that makes the backup.
     """
 
@@ -46,7 +46,7 @@ class Order(NamedTuple):
 
     @property
     def prefix(self) -> str:
-        """The prefix of the backups' file names. A recovery finds backups by this prefix."""
+        """Prefix of backup file names. A recovery finds backups by this prefix."""
         return f"{os.path.basename(self.path)}{retention.BEFORE_TIME}"
 
 
@@ -56,8 +56,8 @@ def make(
     """Make a backup and return the result of the scheduled_backup module.
 
     If a backup was made but has a problem (with its rows or its copy on another host), the result contains the problem.
-    Raises SqliteError or BackupError if no verified backup was made. In this case, the list of backups and all older
-    backups are unchanged.
+    If no verified backup was made, SqliteError or BackupError is raised. In this case, the list of backups and all
+    older backups are unchanged.
     """
     _check(order)
     began = time.monotonic()
@@ -100,7 +100,7 @@ def _check(order: Order) -> None:
 
 
 def _rights(order: Order) -> safe_open.Rights:
-    """Return the account whose rights are used in the folder of the backups. Raises SqliteError."""
+    """Return the account whose rights are used in the backup folder. Raises SqliteError."""
     try:
         return safe_open.rights_on(order.folder, user=sqlite_files.rights_on(order.path, order.user))
     except OSError as error:
@@ -142,9 +142,10 @@ def _unused_path(order: Order, listed: Sequence[Entry], *, at: float) -> str:
 
 
 def _prune(order: Order, *, rights: safe_open.Rights) -> Any:
-    """Remove surplus backups and their entries. Return the removed ones, and those that could not be removed."""
+    """Remove surplus backups and their entries. Return the removed backups, and those that could not be removed."""
     listed = listing.read(order.state_dir)
-    # Backups in another folder belong to an earlier setting. They are listed, but this call does not remove them.
+    # Backups in another folder belong to an earlier setting. Such backups are listed, but this call does not remove
+    # them.
     ours = [each for each in listed if retention.has_our_name(each.path, folder=order.folder, prefix=order.prefix)]
     wanted = retention.surplus(ours, order.limits, now=time.time())
     gone, left = retention.remove(wanted, folder=order.folder, prefix=order.prefix, rights=rights)

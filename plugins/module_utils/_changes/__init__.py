@@ -4,6 +4,6 @@
 
 """Find out what changed on the host since the service was last healthy, and which change may have caused an outage.
 
-Put code here if it observes something that a person or a program can change, or if it compares or ranks changes.
-This package imports from _service, _incident, _sqlite, _host and _common.
+Put code here if it compares or ranks changes, or if it observes something that a person or a program can change. This
+package imports from _service, _incident, _sqlite, _host and _common.
 """

@@ -18,10 +18,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import detection
 
-# Time limit in seconds. A manifest that is not collected in time is not saved.
+# Time limit in seconds. A manifest is saved only if it was collected within this time.
 _TIMEOUT = 3.0
 
-# The suboptions of health_probe's `manifest` option.
+# Suboptions of health_probe's `manifest` option.
 ARGUMENTS: Dict[str, Any] = {
     "database_path": {"type": "str", "default": ""},
     "tls_cert_path": {"type": "str", "default": ""},
@@ -37,10 +37,10 @@ def of_detection(
     *,
     check_mode: bool,
 ) -> Callable[[], None]:
-    """Run `meanwhile`, and collect the manifest at the same time. Return a function that saves it.
+    """Run `meanwhile`, and collect the manifest at the same time. Return a function that saves the manifest.
 
-    The manifest is collected and saved only if the parameters request it and the service is healthy, and never in check
-    mode. See detection.See.
+    The manifest is collected and saved only if the parameters request it and the service is healthy. In check mode, it
+    is never collected or saved. See detection.See.
     """
     started_at = health["process"]["started_at"]
     asked = values["manifest"] and values["remember"] and not check_mode and health["healthy"] and started_at
@@ -65,7 +65,7 @@ def _save(state_dir: str, known: Optional[entries.Manifest], seen: List[Dict[str
 
 
 def place_of(values: Mapping[str, Any], checked: Optional[Dict[str, Any]], health: Mapping[str, Any]) -> collect.Place:
-    """Return the service's Place, based on the results of the preflight and of the health check."""
+    """Return the service's Place, based on the results of the preflight and the health check."""
     service, wanted = values["service"], values["manifest"]
     resolved = (checked or {}).get("resolved") or {}
     user = str(resolved.get("user") or service["user"])

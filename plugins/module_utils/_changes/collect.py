@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, x509
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names, knex_tables
 
-# The databases of the package managers dpkg, rpm and apk. See packages.py.
+# Databases of the package managers dpkg, rpm and apk. See packages.py.
 PACKAGES = (
     "/var/lib/dpkg/status",
     "/usr/lib/sysimage/rpm/rpmdb.sqlite",
@@ -50,9 +50,9 @@ _MOST_TABLES = 5000
 class Place(NamedTuple):
     """The service whose entries are collected. Relative paths are relative to app_dir.
 
-    unit: empty if systemd does not manage the service. certificate, key: empty if the environment names them. node: the
-    program, empty if it is unknown. node_version: empty if it is unknown. rights: the account of the service's user, or
-    None to keep the current account.
+    unit: empty if systemd does not manage the service. certificate, key: empty if their paths are in the environment.
+    node: the program, empty if it is unknown. node_version: empty if it is unknown. rights: the account of the
+    service's user, or None to keep the current account.
     """
 
     app_dir: str
@@ -66,24 +66,25 @@ class Place(NamedTuple):
     node_version: str = ""
     user: str = ""
     rights: safe_open.Rights = None
-    # The start time of the service's process, in seconds since the epoch. The process may have applied migrations then.
+    # The start time of the service's process, in seconds since the epoch. At that time, the process may have applied
+    # migrations.
     started_at: float = 0.0
     unit_folders: Sequence[str] = unit_files.FOLDERS
     root: str = "/"
 
     def path(self, path: str) -> str:
-        """Return the absolute path of a file of the service."""
+        """Return the absolute path of one of the service's files."""
         return os.path.normpath(os.path.join(self.app_dir, path))
 
     def of_host(self, path: str) -> str:
-        """Return the path of a file of the host. In tests, the root can be another folder."""
+        """Return the path of a file on the host. In tests, the root can be another folder."""
         return os.path.join(self.root, path.lstrip("/"))
 
 
 def collect(place: Place, known: Optional[entries.Manifest], *, schema: bool = True) -> Entries:
     """Return all entries. known: the manifest, so that unchanged files are not read again.
 
-    schema: True to read the tables and the migrations of the database if its files have changed. Afterwards, this
+    schema: whether to read the tables and the migrations of the database if its files have changed. Afterwards, this
     process permanently runs as the service's user.
     """
     before = dict(known.entries) if known is not None else {}
@@ -150,7 +151,7 @@ def _environment_files(place: Place, known: Entries, found: Entries) -> None:
 
 
 def _application(place: Place, known: Entries, found: Entries) -> None:
-    """Add the entries of the application's folder. Links that root owns lead to the current release."""
+    """Add the entries for the application's folder. Links that root owns lead to the current release."""
     files.add(found, _release_link(place), _commit(place))
     names = [("package_json", "package.json"), *(("lock_file", name) for name in _LOCK_FILES)]
     names.append(("modules", "node_modules/.package-lock.json"))
@@ -180,7 +181,7 @@ def _release_link(place: Place) -> Optional[Entry]:
 
 
 def _commit(place: Place) -> Optional[Entry]:
-    """Return the commit that is checked out. git is not run."""
+    """Return the commit that is checked out, without running git."""
     folder = place.path(".git")
     head = _line(os.path.join(folder, "HEAD"))
     reference = head[len("ref: ") :] if head.startswith("ref: ") else ""
@@ -195,7 +196,7 @@ def _commit(place: Place) -> Optional[Entry]:
 
 
 def _line(path: str) -> str:
-    """Return the first line of a small file, or an empty text."""
+    """Return the first line of a small file, or an empty string."""
     try:
         return safe_open.read(path, limit=_SMALL).decode("utf-8", "replace").partition("\n")[0].strip()
     except OSError:
@@ -211,7 +212,7 @@ def _packed(folder: str, reference: str) -> str:
 
 
 def _certificate(place: Place, known: Entries, found: Entries) -> None:
-    """Add the certificate and its key. The key is described only by its status."""
+    """Add the certificate and its key. The key's entry contains only its file status."""
     named: Dict[str, str] = {}
     for entry in found.values():
         if entry.kind in ("environment", "unit"):
@@ -228,12 +229,12 @@ def _certificate(place: Place, known: Entries, found: Entries) -> None:
 
 
 def _at(entry: Optional[Entry], path: str) -> Optional[Entry]:
-    """Return the entry with its path as a part, so that a different path counts as a change to the same entry."""
+    """Return the entry with its path added to its parts, so that a new path counts as a change to the same entry."""
     return entry and entry._replace(parts={**entry.parts, entries.PATH: path})
 
 
 def _fingerprint(data: bytes) -> Tuple[str, Mapping[str, str]]:
-    """Return the fingerprint of a certificate, and the end of its validity. This is a Reader, see files.py."""
+    """Return a certificate's fingerprint and the time at which it expires. This is a Reader (see files.py)."""
     try:
         der = x509.from_pem(data.decode("utf-8", "replace"))
         ends = x509.describe(der)["not_after"]
@@ -253,9 +254,10 @@ def _node(place: Place, known: Entries, found: Entries) -> None:
 
 
 def _database_file(place: Place) -> Optional[Entry]:
-    """Return the entry of the database's file.
+    """Return the entry for the database file.
 
-    Its content changes all the time, so the entry shows only whether the file is missing, is empty or contains data.
+    The content of the database changes all the time. Therefore, the entry shows only whether the file is missing, is
+    empty or contains data.
     """
     entry = files.file("database", place.database, known={}, name="database")
     if entry is None or entry.stamp is None:
@@ -265,7 +267,9 @@ def _database_file(place: Place) -> Optional[Entry]:
 
 
 def _schema(place: Place, known: Entries, known_at: float) -> Optional[Entry]:
-    """Return the tables and the completed migrations. The database is read only if the known entry may be out of date.
+    """Return the tables and the completed migrations.
+
+    If the known entry is certainly up to date, the database is not read.
 
     known_at: the time of the manifest.
     """
@@ -285,13 +289,13 @@ def _schema(place: Place, known: Entries, known_at: float) -> Optional[Entry]:
 
 
 def _gate(path: str) -> str:
-    """Return the status of a database's files, which changes with each write."""
+    """Return the status of the database files, which changes with each write."""
     there = [files.status(f"{path}{suffix}") for suffix in ("", "-wal")]
     return ",".join("" if each is None else ":".join(map(str, files.stamp_of(each)[:3])) for each in there)
 
 
 def schema(tables: Any) -> Entry:
-    """Return the entry of a schema: the digest of each object, and the names of the completed migrations."""
+    """Return the entry for a schema: the digest of each object, and the names of the completed migrations."""
     parts: Dict[str, str] = {f"{kind} {name}": value for kind, name, value in tables.schema[:_MOST_TABLES]}
     parts.update({f"migration {name}": "" for name in tables.names[:_MOST_TABLES]})
     return Entry("schema", "database", "", None, parts)

@@ -17,11 +17,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import unit_dropin
 
 CHANGED, ADDED, REMOVED, ACCESS = "changed", "added", "removed", "access"
-# The names of the drop-ins of this collection: holds, limits and the start guard.
+# Names of the drop-ins that this collection creates: for holds, for limits and for the start guard.
 _OURS = lazy(
     rf"(?:{re.escape(hold.PREFIX)}|{re.escape(unit_dropin.PREFIX)}-).*\.conf|{re.escape(start_guard.DROPIN)}",
 )
-# Maximum number of parts per entry that are listed individually.
+# Maximum number of changed values to list for each file, unit or other object.
 _MOST_PARTS = 10
 
 
@@ -31,7 +31,7 @@ class Change(NamedTuple):
     kind: see kinds.py. name: what changed, such as a path, a variable or a table. what: changed, added, removed, or
     access (owner or permissions). before, after: values, empty if they are unknown or if they may be secret. at: when
     it changed, in seconds since the epoch, or None. earliest, latest: the times between which it changed. inside: the
-    file or folder that contains what changed, or an empty text. ours: True if this collection changed it.
+    file or folder that contains what changed, or an empty string. ours: whether this collection changed it.
     """
 
     kind: str
@@ -51,7 +51,7 @@ class Change(NamedTuple):
 
 
 class _Times(NamedTuple):
-    """The times between which an entry was changed, in seconds since the epoch."""
+    """An entry was changed between these two times, which are in seconds since the epoch."""
 
     earliest: float
     latest: float
@@ -65,11 +65,11 @@ class _Times(NamedTuple):
 
 
 def differences(known: Manifest, seen: Mapping[str, Entry], *, now: float) -> List[Change]:
-    """Return the changes between a manifest and the entries that were collected now. now: seconds since the epoch."""
+    """Return the changes between a manifest and the current entries. now: seconds since the epoch."""
     found: List[Change] = []
     for key in sorted({*known.entries, *seen}):
         before, after = known.entries.get(key), seen.get(key)
-        # The change may be older than the last healthy run if the service had not loaded it yet.
+        # If the service had not loaded the change yet, the change may be older than the last healthy run.
         waiting = known.waiting.get(key)
         good = known.at if before is None or before.kind != "schema" or before.gate else before.since
         times = _Times(waiting[0] if waiting else good, waiting[1] if waiting else now)
@@ -105,7 +105,7 @@ def _vanished(before: Entry, times: _Times) -> List[Change]:
 
 
 def _changed_at(folder: str) -> float:
-    """Return when an entry of a folder was last added or removed, or 0 if this is unknown."""
+    """Return the time at which a folder's list of files last changed, or 0 if this time is unknown."""
     try:
         return os.stat(folder).st_mtime
     except OSError:
@@ -131,16 +131,19 @@ def _changed(before: Entry, after: Entry, times: _Times, *, now: float) -> List[
 
 
 def _is_same_content(before: Entry, after: Entry) -> bool:
-    """Return True if the content is the same. If its digest is known, the file's times do not matter."""
+    """Return True if both entries describe the same content.
+
+    If the digest of a file is known, its times are ignored.
+    """
     if before.value and after.value and kinds.of(after.kind).digest:
         return before.value == after.value
     if before.stamp is None or after.stamp is None:
         return True
     if after.kind == "modules" and entries.MANY not in after.parts:
-        # Programs create files such as caches in the folder. So if the named parts are the same, only a replaced folder
-        # (with another inode) counts as a change.
+        # Programs create files such as caches in the folder. Therefore, if all stored values are the same, the folder
+        # counts as changed only if it was replaced (another inode).
         return after.stamp.inode == before.stamp.inode
-    # If the named parts are the same, a value that is not stored may have changed.
+    # If all stored values are the same, a value that is not stored may have changed.
     return after.stamp.is_same_content(before.stamp)
 
 
@@ -149,11 +152,14 @@ def _access(stamp: Stamp) -> str:
 
 
 def _time(before: Optional[Stamp], after: Entry, times: _Times, *, now: float) -> Optional[float]:
-    """Return when an entry was changed, or None. A moved file may have an older time, so its folder's counts too."""
+    """Return the time at which an entry was changed, or None.
+
+    A moved file may keep an older modification time, so its folder's modification time is also used.
+    """
     candidates = []
     if after.stamp is not None and (before is None or after.stamp.at != before.at):
         candidates.append(after.stamp.at)
-    # The time of a schema is the time when it was read.
+    # The time recorded for a schema is the time when the schema was read.
     if after.kind != "schema":
         candidates.append(after.since)
     return _Times(times.earliest, now).at(*candidates)
@@ -171,7 +177,7 @@ def _files(before: Entry, after: Entry, times: _Times, *, now: float) -> List[Ch
     found = [change(name, ADDED if known and name not in before.parts else CHANGED, at) for name, at in newer]
     listed = known and entries.MANY not in after.parts
     gone = [name for name in before.parts if listed and name not in after.parts]
-    # Removing a file changes its folder, and so does adding a file.
+    # A folder changes both when a file is removed and when a file is added.
     return found + [change(name, REMOVED, 0.0 if newer else after.since) for name in gone[:_MOST_PARTS]]
 
 

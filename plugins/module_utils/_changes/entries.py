@@ -16,13 +16,13 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 
-# Number of characters of a digest. The digest detects changes; it does not protect against forgery.
+# Number of characters in a digest. The digest detects changes; it does not protect against forgery.
 DIGEST = 32
-# The name of the part that contains the path. Only entries whose path is a setting have this part.
+# Key for the path of a file. Only entries whose path comes from a setting have this key.
 PATH = "path"
-# If an entry would have too many parts, this is the name of its only part.
+# If an entry would have too many keys, it has only this key.
 MANY = "too many to list"
-# The name of the part that contains a certificate's expiry date.
+# Key for the expiry date of a certificate.
 UNTIL = "valid until"
 _MOST_TEXT = 300
 
@@ -43,7 +43,7 @@ class Stamp(NamedTuple):
         return self[:3] == other[:3]
 
     def is_same_access(self, other: Stamp) -> bool:
-        """Return True if owner, group and permissions are the same."""
+        """Return True if the owner, the group and the permissions are the same."""
         return self[3:6] == other[3:6]
 
 
@@ -52,10 +52,10 @@ class Entry(NamedTuple):
 
     name: the path or the name, as a person knows it. value: a version, a commit or a digest, for comparison; empty if
     only the stamp is known. stamp: the status of the file, or None. parts: named parts, such as the variables of an
-    environment file. The text of a part is empty if it is unknown, or if it may be a secret. since: when the folder of
-    the file was last changed or, for a schema, when it was read, in seconds since the epoch. latest: the most recently
-    changed files of a folder, with the times of their changes. gate: the status of a database's files when its schema
-    was read. It is empty if the files have changed since then, because the schema may then have changed too.
+    environment file. A part's text is empty if the text is unknown or may be a secret. since: when the file's folder
+    was last changed (for a schema: when it was read), in seconds since the epoch. latest: the most recently changed
+    files of a folder, with the times of their changes. gate: the status of the database files when the schema was read.
+    The gate is empty if these files have changed since then, because the schema may have changed too.
     """
 
     kind: str
@@ -69,7 +69,7 @@ class Entry(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The key of the entry in a manifest."""
+        """The entry's key in a manifest."""
         return f"{self.kind} {self.name}"
 
     def is_like(self, other: Entry) -> bool:
@@ -79,7 +79,7 @@ class Entry(NamedTuple):
 
     @property
     def _status(self) -> Optional[Sequence[int]]:
-        """The status without the time, because a new time alone does not count as a change."""
+        """The file status without the time. If only the time is different, the file counts as unchanged."""
         return None if self.stamp is None else tuple(int(each) for each in self.stamp[:6])
 
 
@@ -90,7 +90,8 @@ class Manifest(NamedTuple):
     """The entries from the last check that found the service healthy.
 
     at: the time of that check, in seconds since the epoch. waiting: the changed entries that the service has not loaded
-    yet. Each has two times (seconds): the last check before the change and the first check after the change.
+    yet. Each changed entry has two times, in seconds: the time of the last check before the change, and the time of the
+    first check after it.
     """
 
     at: float
@@ -99,14 +100,17 @@ class Manifest(NamedTuple):
 
 
 def to_json(manifest: Manifest) -> bytes:
-    """Return the content of the manifest's file. The modification time of the file stores the manifest's time."""
+    """Return the content of the manifest file. The modification time of this file is the time of the manifest."""
     waiting = {key: list(each) for key, each in manifest.waiting.items()}
     data = {"version": 1, "entries": plain(manifest.entries), "waiting": waiting}
     return json.dumps(data, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
 
 def from_json(data: bytes, *, at: float) -> Manifest:
-    """Convert the content of the manifest's file. Raises ValueError, KeyError, TypeError or RecursionError."""
+    """Convert the content of the manifest file.
+
+    Raises ValueError, KeyError, TypeError or RecursionError if the content is invalid.
+    """
     read = json.loads(data.decode("utf-8"))
     if not isinstance(read, dict) or read.get("version") != 1:
         raise ValueError("it is not a manifest")
@@ -120,7 +124,7 @@ def plain(entries: Mapping[str, Entry]) -> List[Dict[str, Any]]:
 
 
 def of_plain(known: Sequence[Mapping[str, Any]]) -> Entries:
-    """Convert JSON data to entries. Raises ValueError, KeyError or TypeError."""
+    """Convert JSON data to entries. Raises ValueError, KeyError or TypeError if the data is invalid."""
     found = [_entry(each) for each in known]
     return {entry.key: entry for entry in found}
 

@@ -16,18 +16,19 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 # Variables of Node applications whose values are not secret.
 _HARMLESS = ("NODE_ENV", "HOST", "PORT", "HTTP_PORT", "HTTPS_PORT", "ENABLE_HTTPS", "TZ", "LANG", "LC_ALL")
 _PATHS = ("DATABASE_PATH", "DB_PATH", "SQLITE_PATH")
-# The name that stands for a line that is not a variable.
+# Name for a line that does not set a variable.
 NO_NAME = "(not a name)"
 # The last line of a PEM key can have the form BASE64=, so it looks like a variable. Ordinary names have underscores.
 _BASE64 = lazy(r"[A-Za-z0-9]{20,}|(?=\w*[a-z])(?=\w*[A-Z])(?=\w*[0-9])\w{20,}")
-# A short last line of a key: it is base64 only if its length, with the padding, is a multiple of four.
+# Matches the short last line of a PEM key. This line is base64 only if its length, with the padding, is a multiple of
+# four.
 _SHORT_BASE64 = lazy(r"(?=\w*[a-z])(?=\w*[A-Z])(?=\w*[0-9])[A-Za-z0-9]{2,}={0,2}")
 # A value with other characters may be an address with a password.
 _PLAIN = lazy(r"[\w./:-]{0,200}")
 
 
 def shown(name: str, value: str) -> str:
-    """Return the value of a variable if it is certainly not secret, otherwise an empty text."""
+    """Return the value of a variable if it is certainly not secret, otherwise an empty string."""
     known = name in (*_HARMLESS, *_PATHS) or _is_path(name)
     return value if known and _PLAIN.fullmatch(value) and "://" not in value else ""
 
@@ -44,16 +45,16 @@ def _is_path(name: str) -> bool:
 
 
 def read(data: bytes) -> Tuple[str, Mapping[str, str]]:
-    """Return the names of the variables in an environment file as parts. This is a Reader, see files.py."""
+    """Return the names of the variables in an environment file as parts. This is a Reader (see files.py)."""
     values = env_file.parse_environment(data.decode("utf-8", "replace"))
     return "", {told(name, value): shown(name, value) for name, value in values.items()}
 
 
 def named(parts: Mapping[str, str]) -> Dict[str, str]:
-    """Return the paths of the certificate and of its key, if these parts of an entry name them."""
+    """Return the paths of the certificate and its key, if these parts of an entry contain the paths."""
     found: Dict[str, str] = {}
     for part, value in parts.items():
-        # If the entry is a unit, the part for a variable has the name "Environment NAME".
+        # In the entry for a unit, the key for a variable is "Environment NAME".
         name = part.rpartition(" ")[2]
         if value and environment_names.names_certificate(name):
             found.setdefault("certificate", value)

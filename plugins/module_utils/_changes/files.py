@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Describe files and folders as entries. A file is read only if its stamp has changed.
+"""Describe files and folders as entries. If the stamp of a file has not changed, the file is not read again.
 
-Call these functions with the rights of the account that controls the folder, or use files that only root can replace.
-Links are followed only with these rights, so they lead only to files that this account itself can read.
+Call these functions with the rights of the account that controls the folder. Without these rights, use these functions
+only for files that no account except root can replace. Links are followed only with these rights, so they lead only to
+files that this account itself can read.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes.entries import Entries, Entry, Stamp
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 
-# A larger file is not read. Only its status then shows whether it was changed.
+# A larger file is not read, so only the file's status shows whether the file was changed.
 _LARGEST = 16 << 20
 # Limits for a folder that contains code: number of files, depth of subfolders.
 _MOST_FILES, _DEEPEST = 3000, 12
 _CODE = (".js", ".cjs", ".mjs", ".ts", ".sql", ".node")
-# Folders that contain none of the code of the service.
+# Folders that do not contain the service's code.
 _SKIPPED = ("node_modules", "logs", "log", "backups", "backup", "uploads", "coverage", "test", "tests")
 _MOST_NAMES = 2000
-# Maximum number of most recently changed files that an entry lists.
+# An entry lists at most this many files. Only the most recently changed files are listed.
 _MOST_LATEST = 20
 
-# Returns the value and the named parts of a file's content.
+# A function that returns a summary of a file's content, and selected values from the content by name.
 Reader = Callable[[bytes], Tuple[str, Mapping[str, str]]]
 
 
@@ -47,10 +48,10 @@ def digest(data: bytes) -> Tuple[str, Mapping[str, str]]:
 
 
 def file(kind: str, path: str, *, known: Entries, read: Optional[Reader] = None, name: str = "") -> Optional[Entry]:
-    """Return the entry of a regular file, or None if there is no such file.
+    """Return the entry for a regular file, or None if there is no such file.
 
-    known: the entries of the manifest. read: evaluates the content, or None if only the status counts. name: the name
-    of the entry, by default the path.
+    known: the entries of the manifest. read: a function that evaluates the content, or None to use only the status.
+    name: the name of the entry, by default the path.
     """
     entry = Entry(kind, name or path)
     before = known.get(entry.key)
@@ -70,7 +71,7 @@ def file(kind: str, path: str, *, known: Entries, read: Optional[Reader] = None,
 
 
 def status(path: str) -> Optional[os.stat_result]:
-    """Return the status of a file or folder, or None. Root does not follow links of other accounts, see safe_open."""
+    """Return the status of a file or folder, or None. Root does not follow links of other accounts (see safe_open)."""
     try:
         descriptor = safe_open.open_any(path, os.O_PATH)
     except OSError:
@@ -87,7 +88,7 @@ def _folder_changed(path: str) -> float:
 
 
 def folder(kind: str, path: str, *, known: Entries, name: str = "") -> Optional[Entry]:
-    """Return the entry of a folder, with the names of its files and subfolders, or None if there is no such folder."""
+    """Return the entry for a folder, with the names of its files and subfolders, or None if there is no such folder."""
     entry = Entry(kind, name or path)
     before = known.get(entry.key)
     there = status(path)
@@ -105,12 +106,12 @@ def folder(kind: str, path: str, *, known: Entries, name: str = "") -> Optional[
 
 
 def _named(names: Sequence[str]) -> Mapping[str, str]:
-    """Return names as the parts of an entry."""
+    """Convert names to the parts of an entry."""
     return dict.fromkeys(names if len(names) <= _MOST_NAMES else [entries.MANY], "")
 
 
 def code(kind: str, path: str, *, name: str, skipped: Sequence[str] = ()) -> Optional[Entry]:
-    """Return the entry of a folder with code, from the status of its files. The files are not read.
+    """Return the entry for a folder with code, based on the status of its files. The files are not read.
 
     The parts are the names of the files. The value is empty if there are too many files.
     """

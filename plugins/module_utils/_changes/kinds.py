@@ -4,7 +4,7 @@
 
 """The kinds of changes: when a change takes effect, and which causes of an outage it can explain.
 
-To watch a new kind of change, add a row to KINDS, and collect its entry in collect.py. Then add its name to the
+To watch a new kind of change, add a row to KINDS, and collect its entry in collect.py. Then add the kind's name to the
 catalogues (change_kind.* in en_changes.py and ja_changes.py in plugin_utils/_messages).
 """
 
@@ -22,13 +22,13 @@ class Kind(NamedTuple):
     """A kind of change.
 
     typical: the causes of an outage to which such a change usually leads. explains: other causes to which it may lead.
-    near: False for a change that rarely affects the service. at_start: True if a running service does not notice the
-    change before its next start. additive: True if something new of this kind rarely affects the service, because
-    nothing uses it yet. always_there: True if the described object always exists. A missing entry then means that the
-    entry was not read, not that the object was added or removed. digest: True if the value of an entry is a digest,
-    which is not shown. files: True if an entry describes the files of a folder. named: True if a change to a part is
-    shown with the name of its entry. of_host: True if a finding must contain the complete name of a change. A part of
-    the name, such as a version, may appear in any text.
+    near: if False, such a change rarely affects the service. at_start: whether a running service notices the change
+    only at its next start. additive: whether something new of this kind rarely affects the service, because nothing
+    uses it yet. always_there: whether the described object always exists. If the entry of such an object is missing,
+    the entry was not read. The object itself was not added or removed. digest: whether the value of an entry is a
+    digest, which is not shown. files: whether an entry describes the files of a folder. named: whether a change to a
+    part is shown with the name of its entry. of_host: whether a finding must contain the complete name of a change. A
+    part of the name, such as a version, may appear in any text.
     """
 
     typical: Tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find the names, versions and times of changed packages. This is done only during an outage."""
+"""Find the names, versions and times of changed packages. Packages are examined only during an outage."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _RPM = ["rpm", "-qa", "--queryformat", "%{INSTALLTIME} %{NAME} %{VERSION}-%{RELE
 def detailed(
     changes: Sequence[Change], *, run: commands.Runner, timeout: float, logs: Sequence[str] = LOGS
 ) -> List[Change]:
-    """Replace the change of a package database with the changes of its packages, if they can be determined."""
+    """Replace the change to a package database with the changes to its packages, if they can be determined."""
     found: List[Change] = []
     for change in changes:
         named: List[Change] = []

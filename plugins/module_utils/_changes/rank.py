@@ -2,18 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rank the changes before an outage: which of them may have caused it?
+"""Rank the changes made before an outage by how likely they are to have caused the outage.
 
 The order follows a few rules, so that a person can understand it:
 
-1. A change that a finding names, such as a variable in the text of an exception.
+1. A change that a finding mentions, such as a variable in an exception's message.
 2. A change of a kind that can explain the cause in a finding.
 3. Any other change that affects the service.
 4. A change that rarely affects the service, such as a package.
 
 Within a rule, the kinds of changes that usually lead to the cause in the finding come first. New things that nothing
-uses yet, such as a new variable, come last. Otherwise, the change nearest to the failure comes first. Changes after the
-failure and changes by this collection are listed last, because they did not cause the outage.
+uses yet, such as a new variable, come last. Among the rest, the change nearest in time to the failure comes first.
+Changes after the failure and changes by this collection are listed last, because they did not cause the outage.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ _LIKELY = 0.5
 _SLACK = 0.1
 # Causes that the application itself describes in its log.
 _LOGGED = ("unhandled_exception", "syntax_error", "crash_loop", "unknown")
-# A shorter name occurs in many texts by chance.
+# Shorter names often occur in text by chance.
 _SHORTEST_NAME = 3
-# A part of a text that is a name: a variable, a file, a package or a table.
+# Matches the name of a variable, a file, a package or a table in text.
 _NAME = r"(?<![\w-]){}(?![\w-])"
 
 
 class Finding(NamedTuple):
-    """What a change is compared with. text: all texts of the finding in which a name can occur."""
+    """Data from a finding, for comparison with the changes. text: all text in the finding that can contain a name."""
 
     cause: str
     text: str
 
 
 class Ranked(NamedTuple):
-    """A change with its relation to the outage. cause: the finding that it is related to, or an empty text."""
+    """A change with its relation to the outage. cause: the related finding, or an empty string."""
 
     change: Change
     relation: str
@@ -56,7 +56,7 @@ class Ranked(NamedTuple):
     before_failure: Optional[float]
 
     def as_dict(self) -> Dict[str, Any]:
-        """Return the change as triage_info returns it."""
+        """Return the change in the format of triage_info."""
         change = self.change
         return {
             **{name: getattr(change, name) for name in ("kind", "name", "what", "before", "after", "inside")},
@@ -72,8 +72,8 @@ class Ranked(NamedTuple):
 def findings(found: Sequence[Mapping[str, Any]], *, log: str = "") -> List[Finding]:
     """Return the triage findings that the ranking uses, most likely first.
 
-    Past causes, and findings with a low confidence, are omitted, unless there are no other findings.
-    log: the last lines of the log. If the application ended with an error, these lines belong to the finding.
+    Past causes and low-confidence findings are used only if there are no other findings. log: the last lines of the
+    log. If the application ended with an error, these lines belong to the finding.
     """
     likely = [each for each in found if each["confidence"] >= _LIKELY and not each["past"]]
     wanted = likely or found
@@ -127,7 +127,7 @@ def _rated(change: Change, found: Sequence[Finding], failed_at: float) -> Ranked
 
 
 def _is_named(change: Change, text: str) -> bool:
-    """Return True if a finding names the change: its variable, file, package, table or setting."""
+    """Return True if a finding mentions the change: its variable, file, package, table or setting."""
     names = {change.name, os.path.basename(change.name), change.name.rpartition(" ")[2]}
     if kinds.of(change.kind).of_host:
         names = {change.name}
@@ -136,6 +136,6 @@ def _is_named(change: Change, text: str) -> bool:
 
 
 def failure_time(signs: Sequence[Mapping[str, Any]], *, since: float, now: float) -> float:
-    """Return when the service first failed after a healthy run: the first sign of failure, or now if there is none."""
+    """Return the time of the first sign of failure after a healthy run, or the current time if there is none."""
     bad = [timestamps.epoch(str(sign["at"])) for sign in signs if sign["kind"] == "bad"]
     return min((at for at in bad if at >= since), default=now)

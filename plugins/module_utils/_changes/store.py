@@ -41,7 +41,7 @@ def read(state_dir: str) -> Optional[Manifest]:
 def write(state_dir: str, known: Optional[Manifest], new: Manifest) -> None:
     """Save a manifest. Errors are ignored, because no recovery needs this file.
 
-    If nothing has changed since the known manifest, only the time of the file is set, because this is faster.
+    If nothing has changed since the known manifest, only the time of the file is set. This is faster.
     """
     path = os.path.join(state_dir, NAME)
     with contextlib.suppress(OSError):
@@ -66,8 +66,8 @@ def _are_alike(known: Manifest, new: Manifest) -> bool:
 def merged(known: Optional[Manifest], seen: Entries, *, started_at: float, now: Optional[float] = None) -> Manifest:
     """Return the manifest after a check that found the service healthy.
 
-    known: the manifest before this check. seen: the entries that exist now. started_at: when the process of the service
-    was started, in seconds since the epoch.
+    known: the manifest before this check. seen: the entries that exist now. started_at: when the service's process was
+    started, in seconds since the epoch.
 
     A running service has not loaded changes that were made after its start. Even if the service is healthy, such a
     change may be harmful. Therefore, the previous entry stays in the manifest until the service is healthy after its
@@ -96,7 +96,7 @@ def merged(known: Optional[Manifest], seen: Entries, *, started_at: float, now: 
 
 
 def _is_loaded(before: Optional[Entry], after: Optional[Entry], *, started_at: float, first_seen: List[float]) -> bool:
-    """Return True if the service was started after a change and has therefore loaded it.
+    """Return True if the service was started after a change and has therefore loaded the change.
 
     first_seen: the times of the last check before the change and of the first check after it.
     """
@@ -106,5 +106,6 @@ def _is_loaded(before: Optional[Entry], after: Optional[Entry], *, started_at: f
     changed = 0.0 if after is None else after.stamp.at if after.stamp is not None else after.since
     if first_seen[0] < changed <= first_seen[1]:
         return started_at >= changed - _START
-    # The exact time is unknown. If the service was started between the two checks, it may have loaded the change.
+    # The exact time of the change is unknown. If the service was started between the two checks, it may have loaded the
+    # change.
     return started_at >= first_seen[0]

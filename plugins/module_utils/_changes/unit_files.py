@@ -27,7 +27,7 @@ FOLDERS = (
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 )
-# The settings whose values contain no secret. The values of all other settings are not stored.
+# Settings whose values do not contain secrets. The values of all other settings are not stored.
 _SHOWN = lazy(
     r"(?:Limit|Memory|CPU|IO|Tasks|Restart|Timeout|StartLimit|Kill|Protect|Private|Restrict|Read|Inaccessible|NoExec"
     r"|Condition|Assert|SystemCall|Capability|Ambient|OOM|Watchdog|Success)\w*"
@@ -40,7 +40,7 @@ _MASK = "/dev/null"
 
 
 def paths(unit: str, *, folders: Sequence[str] = FOLDERS) -> List[str]:
-    """Return the paths of the unit's file and of its drop-ins, in the order in which systemd reads them."""
+    """Return the paths of the unit file and its drop-ins, in the order in which systemd reads these files."""
     name = unit if "." in os.path.basename(unit) else f"{unit}.service"
     template = re.sub(r"@[^@]+(?=\.\w+\Z)", "@", name)
     names = list(dict.fromkeys((name, template)))
@@ -73,10 +73,10 @@ def _drop_in_folders(names: Sequence[str]) -> List[str]:
 
 
 def read(data: bytes) -> Tuple[str, Mapping[str, str]]:
-    """Return the settings of a unit's file as parts. This is a Reader, see files.py.
+    """Return the settings of a unit's file as parts. This is a Reader (see files.py).
 
-    The value of a setting that may contain a secret is empty. For a program, only its path is kept. The name of each
-    environment variable is a separate part.
+    The value of a setting that may contain a secret is empty. From a command, only the program's path is kept. The name
+    of each environment variable is a separate part.
     """
     parts: Dict[str, str] = {}
     for key, value in _settings(data.decode("utf-8", "replace")):
@@ -121,7 +121,7 @@ def _settings(text: str) -> List[Tuple[str, str]]:
 
 
 def environment_files(parts: Mapping[str, str]) -> List[str]:
-    """Return the environment files that a unit's settings name. Names with patterns or specifiers are omitted."""
+    """Return the environment files that a unit's settings list. Names with patterns or specifiers are omitted."""
     named = [word.strip().lstrip("-") for word in parts.get("EnvironmentFile", "").split(";")]
     return [path for path in named if path.startswith("/") and not set(path) & set("*?[%")]
 

@@ -67,7 +67,8 @@ def discard_tree(path: str) -> None:
 def private_folder(path: str) -> None:
     """Create a folder with mode 0700, and its missing parents. Raises OSError.
 
-    New parents get at most mode 0755, so that other users cannot write to them even if an init script sets umask 0.
+    New parent folders get at most mode 0755. Therefore, other users cannot write to these folders, even if an init
+    script sets umask 0.
     """
     _folder(os.path.abspath(path), 0o700)
 
@@ -105,7 +106,7 @@ def read_plain(path: str, *, limit: int) -> bytes:
 def write_atomically(path: str, data: bytes, *, mode: int = 0o600, group: Optional[int] = None) -> None:
     """Write data to a file with the given mode (permissions) and, optionally, the given group ID. Raises OSError.
 
-    The data is written and flushed to a temporary file in the same folder, which then replaces the target.
+    The data is written and flushed to a temporary file in the same folder. This file then replaces the target.
     """
     folder = os.path.dirname(os.path.abspath(path))
     descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=folder)

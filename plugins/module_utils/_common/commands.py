@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run a command with a deadline, as the service user if requested. At the deadline, kill its whole process group."""
+"""Run a command with a deadline, as the service user if requested. At the deadline, kill its process group."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class CommandError(MessageError):
 
 
 class Completed(NamedTuple):
-    """The result of a command. rc: None if the command was killed at its deadline. duration: in seconds."""
+    """The result of a command.
+
+    rc: the exit code, or None if the command was killed at its deadline. duration: how long it ran, in seconds.
+    """
 
     argv: Sequence[str]
     rc: Optional[int]
@@ -46,10 +49,10 @@ class Completed(NamedTuple):
         return self.rc is None
 
 
-# Output of up to this many bytes is kept in full. In much longer output, the middle is omitted.
+# Output of up to this many bytes is kept in full. If the output is much longer, its middle is omitted.
 LONGEST_OUTPUT = 16 << 20
 _LEFT_OUT = b"\n[the middle is left out]\n"
-# How long to wait, in seconds, for the output to end after the program has ended or has been killed.
+# After the program has exited or has been killed, wait at most this many seconds for the end of its output.
 _GRACE = 1.0
 _CHUNK = 1 << 16
 _POLL = 0.05
@@ -63,14 +66,14 @@ def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Ca
 
     If no user is given, the child process runs with the current effective IDs of this process.
 
-    new_privileges: True if programs started by the child may gain privileges from a setuid bit or file capabilities.
+    new_privileges: whether programs started by the child may gain privileges from a setuid bit or file capabilities.
 
     Raises CommandError if the user does not exist, or if this process is not allowed to switch to that user.
     """
     real, effective, _saved = os.getresuid()
     if not user:
-        # Within safe_open.acting(), this process temporarily has the effective IDs of a user. The child process is
-        # switched to these IDs permanently.
+        # Within safe_open.acting(), this process temporarily has the effective IDs of a user. The child process
+        # switches to these IDs permanently.
         rights = (effective, os.getegid()) if effective != real else None
     else:
         try:
@@ -84,7 +87,7 @@ def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Ca
 
 
 class _Output:
-    """The data read from one pipe. Its size in memory is limited."""
+    """The data read from one pipe. Only a limited amount of data is kept in memory."""
 
     def __init__(self) -> None:
         self._head = bytearray()
@@ -96,7 +99,8 @@ class _Output:
         room = half - len(self._head)
         self._head += chunk[:room]
         self._tail += chunk[room:] if room else chunk
-        # Deleting data copies half of the buffer, so data is deleted only when the buffer is full, not for every chunk.
+        # Each deletion copies half of the buffer. Therefore, data is deleted only when the buffer is full, not after
+        # every chunk.
         if len(self._tail) > LONGEST_OUTPUT:
             self._dropped = True
             del self._tail[: len(self._tail) - half]
@@ -110,7 +114,7 @@ class _Streams:
     """The pipes of a child process. They are read until they end or until a deadline.
 
     The child processes of a program can leave the program's process group and keep the output open forever. The output
-    can also be larger than the memory. In both cases, the caller must get a result in time.
+    can also be larger than the memory. In both cases, the caller must still get a result in time.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], stdin: Optional[bytes]) -> None:
@@ -130,7 +134,7 @@ class _Streams:
         while self._selector.get_map() or self._process.poll() is None:
             now = time.monotonic()
             if now >= until:
-                # A program that ended before the deadline must not be reported as killed.
+                # A program that exited before the deadline must not be reported as killed.
                 return self._process.poll() if ended is not None else None
             if ended is None and self._process.poll() is not None:
                 ended = now
@@ -191,13 +195,14 @@ def run(
     """
     started = time.monotonic()
     try:
-        # subprocess supports user= only in Python 3.9 and later, so preexec_fn is used. This is safe because a module
-        # has no threads at this point. AnsibleModule.run_command can neither set a deadline nor change the user.
+        # subprocess supports user= only in Python 3.9 and later, so preexec_fn is used. preexec_fn is safe here,
+        # because a module has no threads at this point. AnsibleModule.run_command can neither set a deadline nor change
+        # the user.
         become = drop_to(user)
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             list(argv),
-            # If the child runs as another user, it switches to that user before it enters the folder, because root
-            # would follow any link that the user created.
+            # If the child runs as another user, it switches to that user before it enters the folder. As root, it would
+            # follow any link that the user created.
             cwd=cwd if become is None else None,
             env=None if env is None else dict(env),
             stdin=subprocess.DEVNULL if stdin is None else stdin if isinstance(stdin, int) else subprocess.PIPE,
@@ -214,7 +219,7 @@ def run(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         streams.follow(until=time.monotonic() + _GRACE)
-        # Do not wait longer, because the process may hang in the kernel.
+        # Do not wait longer than _GRACE seconds, because the process may hang in the kernel.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_GRACE)
     stdout, stderr = streams.close()

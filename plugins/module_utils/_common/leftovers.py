@@ -32,7 +32,7 @@ def remove(folder: Optional[str] = None) -> None:
 
 
 def _is_ours(entry: os.DirEntry[str]) -> bool:
-    """Return True if the entry is an old folder that only this user can use.
+    """Return True if the entry is an old folder to which only this user has access.
 
     Another user cannot put such a folder here: moving a folder requires the right to write to it.
     """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Messages: an ID and values, which the catalogue for each language turns into text.
+"""A message has an ID and values. The catalogue for each language turns them into text.
 
 Modules on the host return English text, so each package contains the English templates for its own IDs, for example in
 _triage/messages.py. Code may compare IDs, but must never search the text of a message for words.
@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 # The ID for text from the kernel, a library or an older version of the collection. Such text is quoted and never
 # translated.
 QUOTED = "quoted"
-# The ID for a name and a message about it, such as "https: no response within 5 s".
+# The ID for a name followed by a message, such as "https: no response within 5 s".
 LABEL = "label"
 # The ID for a missing value. With this ID, a message can be shown even if a value, such as the reason, is missing.
 UNKNOWN = "unknown"
@@ -32,7 +32,7 @@ class Message:
     __slots__ = ("id", "values")
 
     def __init__(self, id: str, values: Optional[Mapping[str, Value]] = None) -> None:
-        """Store the ID and the values. The default is no values."""
+        """Store the ID and the values, if there are any."""
         self.id = id
         self.values: Mapping[str, Value] = {} if values is None else values
 
@@ -59,7 +59,7 @@ def message(identity: str, /, **values: Optional[Value]) -> Message:
 
 
 def from_dict(told: Mapping[str, Any]) -> Message:
-    """Convert plain data from to_dict() back to a message. Raises KeyError if there is no id."""
+    """Convert plain data from to_dict() back to a message. Raises KeyError if the id is missing."""
     values = told.get("values")
     return Message(
         str(told["id"]),
@@ -83,7 +83,7 @@ def quoted(text: object) -> Message:
 
 
 def labelled(name: str, text: Message) -> Message:
-    """Return a message with a name in front of a text, such as "https: no response within 5 s"."""
+    """Return a message that begins with a name, such as "https: no response within 5 s"."""
     return Message(LABEL, {"name": name, "text": text})
 
 
@@ -99,12 +99,12 @@ class Listed:
     """A list of strings for str.format: {name} joins them with commas, {name:;} joins clauses with semicolons."""
 
     def __init__(self, texts: Sequence[str], *, comma: str = ", ", clauses: str = "; ") -> None:
-        """Store the strings and the separators of the language."""
+        """Store the strings and the language's separators."""
         self._texts = texts
         self._comma, self._clauses = comma, clauses
 
     def __format__(self, spec: str) -> str:
-        """Return the joined texts. spec: the part after the colon in the template."""
+        """Return the joined strings. spec: the part after the colon in the template."""
         return (self._clauses if spec == ";" else self._comma).join(self._texts)
 
 
@@ -124,14 +124,14 @@ def _english(value: Value, templates: Mapping[str, str]) -> List[str]:
 
 
 def with_stop(text: str) -> str:
-    """Return text on one line, with a full stop unless it ends with a command (the part after a line break)."""
+    """Return text on one line. Add a full stop unless the text ends with a command (the part after a line break)."""
     if "\n" in text:
         return text.replace("\n", " ")
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 class MessageError(Exception):
-    """An error whose text is a message. Each subclass uses the templates of its package."""
+    """An error whose text comes from a message. Each subclass uses the templates of its package."""
 
     templates: ClassVar[Mapping[str, str]] = ENGLISH
 
@@ -164,9 +164,9 @@ def plain(**told: Any) -> Dict[str, Any]:
 
 
 def of(texts: Mapping[str, Any], name: str) -> Message:
-    """Return the message for a text in a module's result, or the quoted text if there is no message. See plain().
+    """Return the message for a string in a module's result, or the quoted string if there is no message. See plain().
 
-    name: the key of the text in the result, for example msg.
+    name: the key of the string in the result, for example msg.
     """
     told = (texts.get("messages") or {}).get(name)
     return from_dict(told) if isinstance(told, Mapping) else quoted(texts.get(name))

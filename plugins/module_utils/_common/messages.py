@@ -29,7 +29,7 @@ ENGLISH: Dict[str, str] = {
     "reason.host.not_x509": "not an X.509 certificate: {why}",
     "reason.host.no_pem": "it contains no certificate in PEM format",
     "reason.host.not_pem": "not a certificate in PEM format: {why}",
-    # The age of a process.
+    # Messages about the age of a process.
     "reason.age.days": "{number} days",
     "reason.age.hours": "{number} hours",
     "reason.age.minutes": "{number} min",

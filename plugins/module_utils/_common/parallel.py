@@ -4,9 +4,9 @@
 
 """Call functions ("questions") in parallel, each in a separate process with its own deadline.
 
-Processes are used instead of threads. A thread that hangs in the kernel, for example on a dead mount, cannot be stopped
-and would keep the module from exiting. If a child process crashes (for example while it reads a mapped file on a
-failing disk), only its result is lost.
+Processes are used instead of threads. If a thread hangs in the kernel, for example on a dead mount, the thread cannot
+be stopped and would keep the module from exiting. If a child process crashes (for example while it reads a mapped file
+on a failing disk), only its result is lost.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _finish(child: _Child) -> Answer:
 def _give_up(child: _Child) -> Answer:
     with contextlib.suppress(ProcessLookupError):
         os.kill(child.pid, signal.SIGKILL)
-    # Do not wait for a child that hangs in the kernel. If it outlives this process, init reaps it.
+    # Do not wait for a child that hangs in the kernel. If the child outlives this process, init reaps the child.
     with contextlib.suppress(ChildProcessError):
         os.waitpid(child.pid, os.WNOHANG)
     return Answer(seconds=time.monotonic() - child.started, error=TIMED_OUT)
@@ -114,7 +114,7 @@ def _do_meanwhile(function: Callable[[], Any], children: Collection[_Child]) -> 
             _give_up(child)
             os.close(child.pipe)
         raise
-    # Also read a response that arrived in time while this process was busy.
+    # If a response arrived in time while this process was busy, read this response too.
     ready = time.monotonic() + _READING
     for child in children:
         child.until = max(child.until, ready)
@@ -131,12 +131,12 @@ def ask(
 ) -> Dict[str, Answer]:
     """Run all questions in parallel, each for at most timeout seconds, and return the results by name.
 
-    after: maps the name of a question to the name of the question that must end before it. If the earlier question
-    times out, the later question is not asked. Each time limit begins when its question starts. first: the questions to
-    start first. Name only slow questions here, because each start takes a few milliseconds. until: the deadline for all
+    after: maps the name of a question to the name of the question that must end first. If the earlier question times
+    out, the later question is not asked. Each time limit begins when its question starts. first: the questions to start
+    first. Name only slow questions here, because each start takes a few milliseconds. until: the deadline for all
     questions (time.monotonic seconds). meanwhile: a function that is called once, after the questions have started. If
-    it raises an exception, the questions are ended. Do not call this function while other threads are running, because
-    each question runs in a forked copy of this process.
+    this function raises an exception, the processes of the questions are ended. Each question runs in a forked copy of
+    this process. Therefore, do not call this function while other threads are running.
     """
     later = dict(after or {})
     answers: Dict[str, Answer] = {}

@@ -13,7 +13,7 @@ Three filters:
 A mask keeps the line breaks of the text that it replaces, so that the number of lines does not change.
 
 An attacker may have written the text, so every pattern must run in time proportional to the length of the text.
-Each pattern ensures this in one of three ways:
+Therefore, each pattern has at least one of these three properties:
 
 - Its repetitions are bounded.
 - The part after a repetition cannot fail to match.
@@ -75,9 +75,9 @@ def _inserted(match: Match[str]) -> str:
 
 
 class _Rule(NamedTuple):
-    """A pattern, its replacement, and lower-case words. Text without any of these words cannot match.
+    """A pattern, its replacement, and words in lower case. Text that contains none of these words cannot match.
 
-    The pattern is compiled when one of its words is found for the first time, because most runs find none of them.
+    The pattern is compiled only when one of its words is first found. Most runs find none of its words.
     """
 
     words: Sequence[str]
@@ -302,13 +302,13 @@ def _without_values(lines: Sequence[str], words: Iterable[str]) -> Iterator[str]
         yield line
 
 
-# The results for texts of up to this many characters are cached, because many short texts occur repeatedly in the
-# facts.
+# Many short strings occur repeatedly in the facts. Therefore, the results are cached for strings of up to this many
+# characters.
 _REPEATED = 1000
 
 
 def prepare() -> None:
-    """Compile the patterns that most logs need. Call this function while other processes are working."""
+    """Compile the patterns that most logs need. Call this function while the module waits for other processes."""
     Redactor(["a known value"]).text("-auth key=1 token: '2' password=\"3\"\n")
 
 
@@ -351,8 +351,8 @@ class Redactor:
     def value(self, value: Any) -> Any:
         """Return JSON data with every string redacted.
 
-        If a key is the name of a secret, its value is masked completely, provided that the value is a string or a list
-        of strings. The values of pairs such as {"name": "Authorization", "value": "x"} are masked in the same way.
+        If a key is the name of a secret and its value is a string or a list of strings, the value is masked completely.
+        The values of pairs such as {"name": "Authorization", "value": "x"} are masked in the same way.
         """
         if isinstance(value, str):
             return self.text(value)

@@ -23,14 +23,14 @@ from typing import Container, Iterable, Iterator, List, Optional, Set, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact_shapes as shapes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
-# A shorter value is probably a word like "admin". Masking it everywhere would make the evidence unreadable.
+# A shorter value is probably a word like "admin". Masking such a word everywhere would make the evidence unreadable.
 SHORTEST = 6
-# If a value has several lines, such as a key, each line of at least this many characters is also a secret.
+# If a secret value has several lines, as a key does, each line with at least this many characters is also a secret.
 _SHORTEST_LINE = 16
 # The original text and three levels of decoded escapes, for example JSON in a JSON string in another JSON string.
 _LEVELS = 4
 
-# Each match is a sequence of escapes of equal length, so a position in the copy can be converted to a position in the
+# All escapes in a match have the same length. A position in the copy can therefore be converted to a position in the
 # text. Every match begins with one of a few characters, which makes the search fast.
 _AFTER_A_SIGN = (
     r"(?:(?P<percent>(?<=%)[0-9a-fA-F]{2}(?:%[0-9a-fA-F]{2})*)|"
@@ -41,8 +41,8 @@ _AFTER_A_SIGN = (
     r"(?<=')(?:(?P<shell>(?:\\'|\"'\")')|(?P<single>'(?:'')*))|(?P<double>(?<=\")\"(?:\"\")*))"
 )
 _ESCAPES = lazy(r"[%\\&'\"]" + _AFTER_A_SIGN)
-# Used for a text that contains none of _QUOTES, such as most JSON logs. Such a text has no escape that begins with a
-# quote. This pattern is faster, because it does not stop at every quote.
+# Used for text that contains none of _QUOTES, such as most JSON logs. In such text, no escape begins with a quote. This
+# pattern is faster, because it does not stop at every quote.
 _WITHOUT_QUOTES = lazy(r"[%\\&]" + _AFTER_A_SIGN)
 _QUOTES = ("''", '""', "'\\'", "'\"'")
 # For each kind of escape: its prefix, the base of its digits, and its length.
@@ -51,13 +51,13 @@ _BREAK = lazy(shapes.BREAK)
 _BEFORE_BREAK = lazy(shapes.BEFORE_BREAK)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_=-]*")
 _BASE64_SIGNS = frozenset(string.ascii_letters + string.digits + "+/_=-")
-# Characters at the end of a line that are dropped when the line is joined with the next one. See shapes.BEFORE_BREAK.
+# Characters that are dropped from the end of a line when the line is joined with the next one. See shapes.BEFORE_BREAK.
 _LEFT_OUT = frozenset("\"' +\\}\r")
 _SIGNS_OF_LETTERS = str.maketrans("nrtbf", "\n\r\t\b\f")
 
 
 def _undone(kind: Optional[str], run: str) -> Tuple[str, int]:
-    """Return the decoded text of a sequence of escapes, and the length of one escape."""
+    """Decode a sequence of escapes. Return the text, and the length of one escape."""
     if kind in _DIGITS:
         mark, base, width = _DIGITS[kind]
         return "".join([chr(int(digits, base)) for digits in run.split(mark)[1:]]), width
@@ -72,7 +72,7 @@ def _undone(kind: Optional[str], run: str) -> Tuple[str, int]:
 
 
 class _Copy:
-    """A copy of a text with decoded escapes or joined lines. It maps each position back to the original text."""
+    """A copy of the text with decoded escapes or joined lines. It maps each position back to the original text."""
 
     def __init__(self, text: str, parent: Optional[_Copy] = None) -> None:
         self.text = text
@@ -108,7 +108,7 @@ class _Copy:
         while at >= 0:
             following = at + 1
             end = folded[at - 1 : at]
-            # A brace at the end of a line is dropped only together with a quote before it.
+            # A brace at the end of a line is dropped only if the quote before it is dropped too.
             if end in signs or (end in _LEFT_OUT and (end != "}" or folded[at - 2 : at - 1] == '"')):
                 before = _BEFORE_BREAK.search(text[max(last, at - 8) : at])
                 begin = at - len(before.group()) if before else at
@@ -148,7 +148,7 @@ class _Copy:
         return self._starts[bisect.bisect_left(self._starts, max(begin, 1)) : bisect.bisect_right(self._starts, end)]
 
     def origin(self, begin: int, end: int) -> Tuple[int, int]:
-        """Convert the start and the end of a part of this copy to positions in the original text."""
+        """Convert the start and end positions of a part of this copy to positions in the original text."""
         if self._parent is None:
             return begin, end
         first = bisect.bisect_right(self._starts, begin) - 1
@@ -162,7 +162,7 @@ class _Copy:
 def _copies(text: str, signs: Container[str]) -> Iterator[_Copy]:
     """Yield the text, and copies in which up to three levels of escapes are decoded.
 
-    Each is yielded with and without joined lines. signs: the last characters of the lines to join.
+    The text and each copy are yielded with and without joined lines. signs: the last characters of the lines to join.
     """
     copy: Optional[_Copy] = _Copy(text)
     for _level in range(_LEVELS):
@@ -184,7 +184,8 @@ def _plain_spellings(value: str) -> Set[str]:
     """Return the lower-case forms of the value to search for in the copies."""
     values = {value, "".join(value.splitlines())}
     values.update(line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE)
-    # If a value contains escapes, the copies of the text contain its decoded forms, so search for these too.
+    # If a value contains escapes, also search for its decoded forms, because the copies of the text contain these
+    # forms.
     for item in sorted(values):
         copy = _Copy(item).without_escapes()
         while copy is not None:
@@ -229,7 +230,7 @@ def _places(text: str, values: Iterable[str]) -> Iterator[Tuple[int, int]]:
 
 
 class Known:
-    """Values that must not occur in any text."""
+    """Known secret values, which are masked in every text."""
 
     def __init__(self, values: Iterable[str]) -> None:
         """Store the values. Values with fewer than SHORTEST characters are ignored."""
@@ -252,7 +253,10 @@ class Known:
         return _covered(text, spans) if spans else text
 
     def _in_base64(self, copy: _Copy) -> Iterator[Tuple[int, int]]:
-        """Yield the start and the end of each base64 string that contains a known value. The whole string is masked."""
+        """Yield the start and end positions of each base64 string that contains a known value.
+
+        The whole string is masked.
+        """
         text = copy.text
         done = 0
         for begin, end in sorted(_places(text, self._exact)):

@@ -51,7 +51,7 @@ _LINE_OF_KEY = lazy(rf"(?:[ \t]{{0,200}}{PREFIX})?([A-Za-z0-9+/=\s]*)\Z")
 
 
 def without_private_keys(text: str) -> str:
-    """Return text without private keys, including keys whose beginning or end is missing."""
+    """Return text without private keys. A key is removed even if its beginning or its end is missing."""
     if "PRIVATE KEY" in text or "PuTTY-User-Key" in text:
         text = _without_beheaded_keys(_WHOLE_KEY.sub(lambda match: cover(match.group()), text))
     return text
@@ -72,7 +72,8 @@ def _without_beheaded_keys(text: str) -> str:
 
 
 _ANY_CASE = "(?i)"
-# Tokens of known services. Each item has words and a pattern, and every match of the pattern contains one of the words.
+# Tokens of known services. Each item consists of words and a pattern. Every match of the pattern contains one of the
+# words.
 _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
     (
         ("AKIA", "ASIA", "A3T", "ABIA", "ACCA"),
@@ -97,7 +98,7 @@ _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
     (("AC", "SK"), r"(?<![a-zA-Z0-9])(?:AC|SK)[a-z0-9]{32}(?!\w)"),
     (("-us",), r"(?<![0-9a-zA-Z])[0-9a-z]{32}-us\d{1,2}"),
     ((":AA",), r"(?<!\d)\d{8,10}:AA[\w-]{33}(?![\w-])"),
-    # URLs that are themselves secrets, because anyone who knows the URL can post to it.
+    # These URLs are themselves secrets: anyone who knows such a URL can post to it.
     (
         ("hooks.", "webhook"),
         _ANY_CASE + r"(?<=hooks\.slack\.com/services/)[\w/@-]+|(?<=hooks\.slack\.com/workflows/)[\w/@-]+|"
@@ -112,16 +113,18 @@ _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
 
 
 class Words:
-    """Finds the words that occur in a text. Most texts contain few of them, and a search by a pattern is slower.
+    """Finds out which of its words occur in the text.
 
-    Words with the same first two characters are searched for only if the text contains their common beginning.
+    Most text contains few of these words, and a search with a pattern is slower. Words with the same first two
+    characters are searched for only if the text contains their common prefix.
     """
 
     def __init__(self, words: Iterable[str]) -> None:
         groups: Dict[str, List[str]] = {}
         for word in words:
             groups.setdefault(word[:2], []).append(word)
-        # commonprefix compares characters instead of path components. This is correct, because the words are not paths.
+        # commonprefix compares characters instead of path components. This comparison is correct, because the words are
+        # not paths.
         self._groups = [(os.path.commonprefix(group), group) for group in groups.values()]  # noqa: RUF071
 
     def found_in(self, text: str) -> Set[str]:
@@ -143,9 +146,9 @@ def without_tokens(text: str) -> str:
 
 
 _SHORTEST = 20
-# A digest is public, so it is not masked. It begins with its type: "sha512-…" (npm) or "SHA256:…" (OpenSSH).
+# A digest is public, so it is not masked. A digest begins with its type: "sha512-…" (npm) or "SHA256:…" (OpenSSH).
 _RUN = lazy(r"(?<![A-Za-z0-9+/_=-])(?<!SHA256:)(?!sha\d{1,3}-)[A-Za-z0-9+/_=-]{20,}")
-# A path component that is a word: "node_modules", ".npm", "Linux".
+# Matches a path component that is a word: "node_modules", ".npm", "Linux".
 _WORD = lazy(r"[._]?[A-Za-z]?[a-z]{2,}(?:[_-][a-z]+)*\Z")
 _HEX = lazy(r"[0-9a-f]+\Z|[0-9A-F]+\Z")
 # Changes between upper-case letters, lower-case letters and digits. A name that consists of words ("setupListenHandle")
@@ -156,7 +159,7 @@ _NO_LETTER = lazy(r"(?<!\d)\d{8}T\d{4,9}Z?|[^A-Za-z0-9]+")
 
 
 def opaque(token: str) -> bool:
-    """Return True if a token is long and random enough to be a secret that a program generated."""
+    """Return True if a token is long and random enough to be a generated secret."""
     if len(token) < _SHORTEST:
         return False
     letters = _NO_LETTER.sub("", token)

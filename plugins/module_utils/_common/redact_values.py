@@ -49,11 +49,11 @@ _SEPARATOR = (
 
 @functools.lru_cache(maxsize=None)
 def _pattern(text: str) -> Pattern[str]:
-    """Return the compiled pattern. It is compiled at first use, because most runs find no secret."""
+    """Return the compiled pattern. The pattern is compiled at first use, because most runs find no secrets."""
     return re.compile(text)
 
 
-# "Unexpected token" is an error message of parsers, not the name of a secret.
+# "Unexpected token" is an error message from a parser, not the name of a secret.
 _NAME = rf"(?<![uU]nexpected ){TELLING}"
 _NAMED = rf"{_NAME}{QUOTE}[\]'\"`]{{0,2}}(?:\[\d{{0,20}}\])?(?:[ \t](?:is|was))?{_SEPARATOR}({_ESCAPED_QUOTE})?"
 # {"name": "Authorization", "value": "x"}, <add key="password" value="x"/>.
@@ -89,7 +89,7 @@ _WORD = lazy(r"""[^\s"'<>]+""")
 _IN_QUERY = lazy(r"""[^\s&"'<>\\]+""")
 _IN_CONNECTION = lazy(r"""[^;"'\n]+""")
 _FIRST_WORD = lazy(r"[\w+/=.~-]+")
-# The next name, or the end of the text that contains the value.
+# Matches the next name, or the end of the text that contains the value.
 _NEXT_NAME = (
     r"""[,;&][ ]{1,4}["'`]?[\w.-]{1,40}["'`]?[ ]{0,2}[:=](?!\w{0,20}[;&])|[,;][ ]?["'][\w.-]{1,40}["'][ ]{0,2}:|"""
     r"""[;&][\w.-]{1,40}=|[ \t][\w.-]{1,40}=(?=[^\s=])|\\{0,8}["'][ ]?,[ ]?\\{0,8}["']|["'][ ]{1,4}[\w.-]{1,40}=|"""
@@ -102,13 +102,13 @@ _SAID_OF_IT = (
 )
 # The closing quote of the text that contains a name and its value.
 _CLOSES = r"{}(?=[\s,;)}}\]]|\Z)"
-# Authorization: Bearer x. Some schemes have more than one value.
+# Authorization: Bearer x. Some authentication schemes have more than one value.
 _SCHEME = (
     r"(?i:(?:digest|hawk|oauth|token|aws4-hmac-sha256)[ \t][^\r\n]+|"
     r"(?:[a-z][\w-]{2,20}[ \t]{1,4})?[^\s\"'\\,&]+)"
 )
 _AUTHORIZATION = r"(?i:authorization)\W{1,30}\Z"
-# Names that contain a word such as Token but are not names of secrets: TokenExpiredError, /srv/passwordReset.js:12.
+# These names contain a word such as Token, but are not names of secrets: TokenExpiredError, /srv/passwordReset.js:12.
 _OF_AN_ERROR = lazy(r"(?i:error|exception|warning|rejection)\Z")
 _OF_A_FILE = lazy(r"\.(?:[cm]?[jt]sx?|json|py|db|sql|log|md|html|css|map)\Z")
 _PLACE = lazy(r"\d{1,7}(?::\d{1,7})?(?=[)\s,;'\"]|\Z)")
@@ -125,7 +125,7 @@ _ALONE = lazy(r"""[^\s"'{}<>]{4,}(?=["'}\]),;\r]{0,8}\Z)""")
 
 
 class Carry(NamedTuple):
-    """The state at the end of a line. It determines how the next line is masked.
+    """The state at the end of a line. This state determines how the next line is masked.
 
     kind: "value" (the value is on the next line), "rest" (the value may continue), "quote" (the value continues to its
     closing quote), "block" (the value continues while lines are indented), or "pair" (the value of a pair follows).
@@ -138,7 +138,7 @@ class Carry(NamedTuple):
 
 
 class _End(NamedTuple):
-    """The end of a value, and the kind of carry after it ("" for none)."""
+    """Where a value ends. If the value continues on the next line, carry is the kind of Carry, otherwise ""."""
 
     at: int
     carry: str = ""
@@ -155,7 +155,10 @@ def _carry(line: str, kind: str, quote: str = "") -> Carry:
 
 
 def _before_name(line: str, start: int) -> Tuple[int, str]:
-    """Return where a name begins, and the character before it. start: the position of its significant word."""
+    """Return the position at which a name begins, and the character before the name.
+
+    start: the position of its significant word.
+    """
     first = start
     while first > 0 and start - first < 80 and (line[first - 1].isalnum() or line[first - 1] in "_.-$"):
         first -= 1
@@ -163,7 +166,7 @@ def _before_name(line: str, start: int) -> Tuple[int, str]:
 
 
 def _quoted_end(line: str, start: int) -> Optional[_End]:
-    """Return the end of a quoted value, or None if the value has no quotes."""
+    """Return the end position of a quoted value, or None if the value has no quotes."""
     before = _BEFORE_QUOTE.match(line, start)
     if before is None:
         return None
@@ -186,7 +189,7 @@ def _quoted_end(line: str, start: int) -> Optional[_End]:
 
 
 def _bracket_end(line: str, start: int) -> _End:
-    """Return the end of a list or an object."""
+    """Return the end position of a list or an object."""
     depth = 0
     for match in _BRACKET.finditer(line, start):
         if match.group() in "[{":
@@ -199,7 +202,7 @@ def _bracket_end(line: str, start: int) -> _End:
 
 
 def _closed(line: str, start: int, end: int) -> int:
-    """Return the end of a value, excluding the closing brackets and quotes of the text around the value."""
+    """Return the end position of a value, excluding closing brackets and quotes that belong to the surrounding text."""
     while end > start and line[end - 1] in _CLOSING and not line.endswith(MASK, start, end):
         end -= 1
     return end
@@ -212,14 +215,15 @@ def _ends_line(line: str, at: int) -> str:
 
 def _stop(line: str, start: int, *, said: bool) -> int:
     """Return the first position at which a value without quotes ends."""
-    # One combined pattern is faster: several patterns would each search the rest of the line.
+    # One combined pattern is faster than separate patterns, because each separate pattern would search the rest of the
+    # line.
     ends = [_CLOSES.format(quote) for quote in "\"'" if line.count(quote, max(0, start - 1000), start) % 2]
     found = _pattern("|".join([_NEXT_NAME, *ends, *([_SAID_OF_IT] if said else [])])).search(line, start)
     return found.start() if found else len(line)
 
 
 def _plain_end(line: str, name: int, start: int, *, equals: bool) -> _End:
-    """Return the end of a value without quotes."""
+    """Return the end position of a value without quotes."""
     first, before = _before_name(line, name)
     option = line[first : first + 1] == "-" and before in ("", " ", '"', "'")
     word: Optional[Match[str]] = None
@@ -242,12 +246,18 @@ def _plain_end(line: str, name: int, start: int, *, equals: bool) -> _End:
 
 
 def _made_by_a_program(word: str) -> bool:
-    """Return True if the word looks generated. Such a word is a complete value, not the first word of a value."""
+    """Return True if a program seems to have generated the word.
+
+    A generated word is a complete value, not the first word of a value.
+    """
     return shapes.opaque(word) or (len(word) >= 24 and any(map(str.isdigit, word)))
 
 
 def _value_end(line: str, name: int, start: int, *, equals: bool, quote: str = "") -> _End:
-    """Return the end of the value that begins at `start`. quote: an escaped quote before the value, such as &quot;."""
+    """Return the end position of the value that begins at `start`.
+
+    quote: an escaped quote before the value, such as &quot;.
+    """
     if quote:
         closing = line.find(quote, start, start + 2000)
         if closing >= 0:

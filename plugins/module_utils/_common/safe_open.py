@@ -4,9 +4,9 @@
 
 """Open files in folders that another account can write to, without letting that account misuse root's privileges.
 
-The service's user owns the application's folder and its logs. This user can replace any of these files: with a link to
-a file that only root can read, with a pipe that never ends, or with a device. Therefore, root follows a path step by
-step and checks each link. A link that only root could have created is followed as root. A link in a folder of another
+The service's user owns the application's folder and its logs. This user can replace any of these files with a link to a
+file that only root can read, with a pipe that never ends, or with a device. Therefore, root follows a path step by step
+and checks each link. A link that only root could have created is followed as root. A link in a folder of another
 account is followed as that account, so it leads only to files that the account itself can open. If this process does
 not run as root, it has no additional privileges that could be exploited with such a link.
 """
@@ -37,7 +37,7 @@ class _AnybodyError(PermissionError):
 
 
 class _LentError(Exception):
-    """A link on the path is owned by another account (uid, gid), which controls the rest of the path."""
+    """A link on the path is owned by another account (uid, gid). This account controls the rest of the path."""
 
     def __init__(self, uid: int, gid: int) -> None:
         super().__init__()
@@ -64,7 +64,10 @@ def _owner(folder: os.stat_result, entry: os.stat_result) -> Tuple[int, int]:
 
 
 class _Way:
-    """The opened folders from the root down. A folder is trusted if only root or this account could have created it."""
+    """The folders that are open, from the root down.
+
+    A folder is trusted if only root or this account could have created it.
+    """
 
     def __init__(self) -> None:
         self._folders = [os.open("/", _FOLDER)]
@@ -178,9 +181,9 @@ def groups_of(uid: int, gid: int) -> Tuple[int, List[int]]:
 def acting(rights: Rights) -> Iterator[None]:
     """Run the block with the file permissions of a user (uid, gid), or of root if rights is None.
 
-    Only the effective IDs change, so untrusted code in the block could regain root's privileges. In the block, start
-    programs only with commands.run(), which drops root's privileges permanently, and do not open the user's databases.
-    Blocks can be nested. A process that does not run as root keeps its account.
+    Only the effective IDs change, so untrusted code in the block could regain root's privileges. Inside the block,
+    start programs only with commands.run(), because it drops root's privileges permanently. Do not open the user's
+    databases. Blocks can be nested. A process that does not run as root keeps its account.
     """
     if os.getuid() != 0:
         yield
@@ -333,9 +336,9 @@ def rights_on(path: str, *, user: Rights = None) -> Rights:
 def follow_ours(path: str) -> str:
     """Return an absolute path in which the links that only root could have created are resolved.
 
-    The first entry that another account could replace, and the rest of the path after it, are returned unchanged. Links
-    of that account must not be resolved here. Otherwise, later checks could not detect that the account had chosen the
-    path. Raises OSError.
+    Links are resolved up to the first entry that another account could replace. This entry and the rest of the path are
+    returned unchanged. Links of that account must not be resolved here. Otherwise, later checks could not detect that
+    the account had chosen the path. Raises OSError.
     """
     if os.getuid() != 0:
         return "/" + os.path.realpath(path).lstrip("/")
@@ -371,7 +374,10 @@ def follow_ours(path: str) -> str:
 
 
 def _first_stranger(path: str) -> Rights:
-    """Return the owner of the first entry on a path that an account other than root could replace, or None."""
+    """Find the first entry on a path that an account other than root could replace.
+
+    Return the owner of this entry, or None.
+    """
     way = _Way()
     try:
         todo = _steps(path)

@@ -15,7 +15,7 @@ from typing import Dict, List, Optional, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
 _Version = Tuple[int, ...]
-# A range that includes the first version and ends before the second version. None means no upper limit.
+# A version range that includes the first version but not the second version. None means no upper limit.
 _Range = Tuple[_Version, Optional[_Version]]
 
 _PART = r"(?:\d{1,9}|[xX*])"
@@ -41,7 +41,7 @@ def _whole(numbers: List[int]) -> _Version:
 
 
 def _after(numbers: List[int]) -> Optional[_Version]:
-    """Return the first version after all those that match a partial version (20 or 20.1), or None for *."""
+    """Return the first version that is later than all matches of a partial version (20 or 20.1), or None for *."""
     return _whole([*numbers[:-1], numbers[-1] + 1]) if numbers else None
 
 
@@ -69,7 +69,10 @@ def _of_comparator(sign: str, numbers: List[int]) -> _Range:
 
 
 def _alternative(text: str) -> Optional[List[_Range]]:
-    """Return ranges, or None if text is not a range. A version must satisfy every range in the list."""
+    """Return the ranges in the text, or None if the text is not a range.
+
+    A version must satisfy every range in the list.
+    """
     hyphen = _HYPHEN.match(text)
     if hyphen:
         return [

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Times in the collection's format: UTC, ISO 8601, milliseconds, Z."""
+"""Times as text in the collection's format, such as 2026-03-02T01:02:03.456Z (ISO 8601, UTC, with milliseconds)."""
 
 from __future__ import annotations
 

@@ -74,7 +74,10 @@ def _running(found: units.Found, *, proc_root: str) -> _Running:
 
 
 def _app_dir(found: units.Found, running: _Running) -> str:
-    """Return the working directory of the service. The unit's path is preferred, because it may be a link."""
+    """Return the working directory of the service.
+
+    The path from the unit is preferred, because this path may be a link.
+    """
     if found.unit is not None and found.unit.folder.startswith("/"):
         return os.path.normpath(found.unit.folder)
     if running.node is not None and running.node.cwd:
@@ -105,7 +108,7 @@ def _read_environment(path: str) -> Dict[str, Any]:
 def _read_usual(path: str, rights: safe_open.Rights) -> Dict[str, Any]:
     """Read a file as _read_environment does, but with the rights of the service's user.
 
-    Return {} if it does not exist.
+    Return {} if the file does not exist.
     """
     with safe_open.acting(rights):
         if not os.path.isfile(path):
@@ -123,9 +126,9 @@ class _Environment(NamedTuple):
 def _environment(
     found: units.Found, running: _Running, app_dir: str, *, given: str, rights: safe_open.Rights
 ) -> _Environment:
-    """Read the environment of the process, of the unit and of the files, in this order of priority.
+    """Read the environment from the process, the unit and the files, in this order of priority.
 
-    given: the environment file in the inventory, or empty. It is used only if there is no unit.
+    given: the environment file in the inventory, or empty. This file is used only if there is no unit.
     """
     sources: List[settings.Source] = []
     process = procfs.environment(running.node.pid) if running.node else None
@@ -186,7 +189,10 @@ def _paths(known: settings.Environment) -> Tuple[List[str], List[str], List[str]
 
 
 def _missing_folder(configured: str, folder: str) -> str:
-    """Return `configured` (the folder in the inventory) if it does not exist. folder: the folder that was found."""
+    """If the folder in the inventory (`configured`) does not exist, return its path. Otherwise, return an empty string.
+
+    folder: the folder that was found.
+    """
     if not configured or os.path.normpath(configured) == folder:
         return ""
     # The folder may be on a disk that does not respond.
@@ -195,7 +201,10 @@ def _missing_folder(configured: str, folder: str) -> str:
 
 
 def _missing_file(configured: str, folder: str) -> str:
-    """Return the path of `configured` (a file in the inventory) if it does not exist. folder: the service's folder."""
+    """If the file in the inventory (`configured`) does not exist, return its path. Otherwise, return an empty string.
+
+    folder: the service's folder.
+    """
     path = os.path.normpath(os.path.join(folder or "/", configured)) if configured else ""
     # The file may be on a disk that does not respond.
     answer = parallel.ask({"configured": functools.partial(os.path.isfile, path)}, timeout=_PATIENCE)
@@ -244,8 +253,8 @@ def discover(
 ) -> Dict[str, Any]:
     """Return the proposed variables, the questions and the information. Raises DiscoveryError.
 
-    unit, app_dir, environment_file: the values in the inventory, or empty. root: the folder below which the
-    configuration of proxies is searched for, "/" except in tests.
+    unit, app_dir, environment_file: the values in the inventory, or empty. root: the folder that is searched for the
+    configuration of proxies, "/" except in tests.
     """
     found = units.find(unit, app_dir=app_dir, run=run, proc_root=proc_root)
     running = _running(found, proc_root=proc_root)

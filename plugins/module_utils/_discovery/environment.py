@@ -4,8 +4,8 @@
 
 """The service's environment variables and their sources.
 
-Most values may be secrets. Only a few values are returned: ports, switches, names and paths. A URL is not returned,
-because it can contain a password.
+Most values may be secrets. Only a few kinds of values are returned: ports, on/off settings, names and paths. A URL is
+not returned, because it can contain a password.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PROCESS, UNIT, FILE = "process", "unit", "file"
 
 _PORT = re.compile(r"[0-9]{1,5}\Z")
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,40}\Z")
-# A path has no blanks at its ends. It contains no quotation marks, equals signs, or special characters of URLs and
-# shells.
+# A path does not begin or end with whitespace. A path does not contain quotation marks, equals signs, or special
+# characters of URLs and shells.
 _PATH = re.compile(r"(?!\s)[^\x00-\x1f\x7f\"'`=?&@{}<>|;$*\\]{1,400}(?<!\s)\Z")
 _PORTS = ("PORT", "HTTP_PORT", "HTTPS_PORT")
 _WORDS = ("NODE_ENV", "ENABLE_HTTPS")
@@ -46,7 +46,7 @@ class Variable(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Variables from one place. kind: PROCESS, UNIT or FILE. path: the file, or an empty string."""
+    """Variables from one source. kind: one of PROCESS, UNIT and FILE. path: the file, or an empty string."""
 
     kind: str
     path: str
@@ -54,7 +54,7 @@ class Source(NamedTuple):
 
 
 def is_path(text: str) -> bool:
-    """Return True if a text can be shown as a path. A URL cannot, because it may contain a password."""
+    """Return True if the text can be shown as a path. A URL is never shown, because it may contain a password."""
     return _PATH.match(text) is not None and "://" not in text
 
 
@@ -96,7 +96,7 @@ class Environment:
         return any(source.values.get(name) for source in self._sources)
 
     def first(self, wanted: Callable[[str], bool]) -> Optional[Variable]:
-        """Return the first variable with a matching name that may be shown."""
+        """Return the first variable that has a matching name and may be shown."""
         found = (self.get(name) for source in self._sources for name in sorted(source.values) if wanted(name))
         return next(filter(None, found), None)
 
@@ -106,7 +106,10 @@ class Environment:
         return list(dict.fromkeys(name for name, value in pairs if wanted(value)))
 
     def _told(self, name: str, value: str) -> Message:
-        """Return the source of a value. A file is named even if the process has the same value."""
+        """Return the source of a value.
+
+        If a file contains the value, the source is this file, even if the process has the same value.
+        """
         having = [source for source in self._sources if source.values.get(name) == value]
         kind, path = having[0].kind, next((source.path for source in having if source.path), "")
         if kind == PROCESS and path:
@@ -118,7 +121,10 @@ class Environment:
         return message("discovery.source.file_variable", name=name, path=path)
 
     def is_saved(self, name: str, *, files: Collection[str]) -> bool:
-        """Return True if the unit or one of these files contains a variable. No process is needed to read it then."""
+        """Return True if the unit or one of these files contains a variable.
+
+        Such a variable can be read even if no process is running.
+        """
         read = (source for source in self._sources if source.kind == UNIT or source.path in files)
         return any(source.values.get(name) for source in read)
 

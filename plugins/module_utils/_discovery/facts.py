@@ -19,15 +19,17 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.unit
 
 # The value of an inventory variable.
 Value = Any
-# Templates, line breaks and control characters.
+# Matches templates, line breaks and control characters.
 _ACTIVE = re.compile(rf"{sanitize.ACTIVE.pattern}|[\t\n]|{{[{{%#]")
 
 
 class Facts(NamedTuple):
-    """How the service is deployed. The fields are empty or None if unknown, for example while the service is down.
+    """Facts about the deployment of the service.
 
-    hidden: True if this account cannot inspect the process. argv: the command, from the unit or the process. program:
-    the file that runs, with links resolved. launcher: True if the unit starts another program, which then starts node.
+    The fields are empty or None if unknown, for example while the service is down.
+
+    hidden: whether this account cannot inspect the process. argv: the command, from the unit or the process. program:
+    the file that runs, with links resolved. launcher: whether the unit starts another program, which then starts node.
     outputs: the files behind descriptors 1 and 2 of the process. environment_files: the files that the unit names.
     own_files: files with settings in the application's folder, relative to it. If there is no unit, the inventory's
     environment file comes first, with its absolute path. unread: (file, reason). disk: the result of files.survey, or
@@ -56,13 +58,13 @@ class Facts(NamedTuple):
     ready: Optional[str]
     proxies: Sequence[Proxy]
     disk: Optional[Mapping[str, Any]]
-    # The application's folder from the inventory if it does not exist on this host, otherwise an empty string.
+    # If the application folder from the inventory is missing on the host: its path. Otherwise, an empty string.
     missing_folder: str = ""
-    # The environment file from the inventory if it does not exist on this host, otherwise an empty string.
+    # If the environment file from the inventory is missing on the host: its path. Otherwise, an empty string.
     missing_environment_file: str = ""
 
     def relative(self, path: str) -> str:
-        """Return a path. If it is below the application's folder, the result is relative to this folder."""
+        """Return a path. If the path is below the application's folder, the result is relative to this folder."""
         prefix = self.app_dir.rstrip("/") + "/"
         return path[len(prefix) :] if path.startswith(prefix) else path
 
@@ -78,7 +80,8 @@ class Proposal:
     def set(self, variable: str, value: Value, source: Message) -> None:
         """Propose a value. source: where the value was found.
 
-        The service's user chooses some of the values. A value that could act on the controller becomes a question.
+        The service's user chooses some of the values. If a value contains control characters or a template, a question
+        is asked instead.
         """
         if any(
             _ACTIVE.search(text) for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)
@@ -97,7 +100,7 @@ class Proposal:
         return self._values.get(variable, {}).get("value")
 
     def ask(self, variable: str, question: Message) -> None:
-        """Ask a person about a variable. An empty variable stands for the whole inventory."""
+        """Ask a person about a variable. If `variable` is empty, the question is about the whole inventory."""
         self._questions.append(
             {
                 "variable": variable,

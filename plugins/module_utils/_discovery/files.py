@@ -22,8 +22,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery impo
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import open_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 
-# Folders of logs, databases and backups, relative to the application's folder. The folders of backups are the defaults
-# of the database_recovery role.
+# Folders for logs, databases and backups, relative to the application's folder. The backup folders are the
+# database_recovery role's defaults.
 LOG_FOLDERS = ("backend/logs", "logs", "log", "backend/log")
 BACKUP_FOLDERS = (
     *("backups", "backend/backups"),
@@ -45,7 +45,7 @@ _HEADER = 100
 
 
 class Place(NamedTuple):
-    """The application's folder, and the rights of the service's user (None: those of this process)."""
+    """The application's folder, and the rights of the service's user, or None for the rights of this process."""
 
     app_dir: str
     rights: safe_open.Rights
@@ -58,7 +58,8 @@ class Place(NamedTuple):
 def _entries(folder: str, place: Place, *, theirs: bool = False) -> List[Tuple[str, os.stat_result]]:
     """Return the name and status of each regular file in a folder, or nothing if the folder cannot be read.
 
-    theirs: True if the service's user chose the folder. This user must then have the right to read it.
+    theirs: whether the service's user chose the folder. A folder that this user chose is read with the rights of this
+    user.
     """
     found = []
     with contextlib.suppress(OSError):
@@ -94,7 +95,7 @@ def _is_database(path: str, *, rights: safe_open.Rights = None) -> bool:
 
 
 def package(place: Place) -> Dict[str, Any]:
-    """Return name, version and start script of package.json, or {} if it cannot be read."""
+    """Return the name, version and start script from package.json, or {} if it cannot be read."""
     try:
         data = json.loads(_read(place.path("package.json")) or "{}")
     except (ValueError, RecursionError):
@@ -108,9 +109,9 @@ def package(place: Place) -> Dict[str, Any]:
 
 
 def knex_database(place: Place, *, section: str, known: environment.Environment) -> Dict[str, Any]:
-    """Return the knexfile, and the database in its section.
+    """Return the knexfile, and the database from the given section.
 
-    path: None if it is unknown without running the knexfile.
+    path: the path of the database, or None if only running the knexfile could determine it.
     """
 
     def variable(name: str) -> Optional[str]:
@@ -166,10 +167,10 @@ def _folders(place: Place, usual: Sequence[str], theirs: Sequence[str]) -> List[
 
 
 def backups(place: Place, *, more: Sequence[str], theirs: Sequence[str] = ()) -> List[Dict[str, Any]]:
-    """Return the folders that contain copies of a SQLite database, with the names and the newest time of the copies.
+    """Return the folders with copies of a SQLite database, the names of the copies, and the time of the newest copy.
 
-    The newest file must be a SQLite database, so that a folder with other files does not count. theirs: folders from
-    the service's environment.
+    Folders with other files are ignored: the newest file must be a SQLite database. theirs: folders from the service's
+    environment.
     """
     found = []
     for folder, chosen in _folders(place, [*BACKUP_FOLDERS, *_MORE_BACKUP_FOLDERS, *more], theirs):

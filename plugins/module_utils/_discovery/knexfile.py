@@ -5,8 +5,8 @@
 """Read the path of the database from a knexfile, without running it.
 
 Only simple expressions are supported: a string, path.join or path.resolve of __dirname and strings, and
-process.env.NAME with one of these expressions as its default. The result of any other code is unknown unless somebody
-runs it.
+process.env.NAME with one of these expressions as its default. The result of any other code is unknown, because the code
+is not run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PLAIN = re.compile(rf"{_TEXT}\Z")
 
 
 class Database(NamedTuple):
-    """The database in a section of a knexfile. path: None if it cannot be known without running the file.
+    """The database in a section of a knexfile. path: None if only running the file could determine it.
 
     variable: the environment variable from which the path comes, or an empty string.
     """
@@ -46,7 +46,7 @@ def _without_comments(text: str) -> str:
 
 
 def _block(text: str, start: int) -> str:
-    """Return the text between the brace at `start` and its closing brace. Braces in strings do not count."""
+    """Return the text between the brace at `start` and its closing brace. Braces in strings are ignored."""
     depth = 0
     for match in re.finditer(rf"{_TEXT}|[{{}}]", text[start:]):
         depth += {"{": 1, "}": -1}.get(match.group(), 0)

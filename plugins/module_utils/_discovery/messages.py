@@ -26,7 +26,7 @@ ENGLISH: Dict[str, str] = {
     ),
     "reason.discovery.several_units": "Several units may be the service: {names}. Set nexus_unit to one of these names",
     "reason.discovery.several_processes": "Several processes may be the service. They run in {folders}. Set nexus_app_dir to one of these folders",
-    # Where a value was found.
+    # Places where a value was found.
     "discovery.source.no_ready": "the service has no readiness endpoint",
     "discovery.source.answers": "the service answers requests to this path",
     "discovery.source.answer_status": 'the service answers with status "{word}"',
@@ -62,7 +62,7 @@ ENGLISH: Dict[str, str] = {
     "discovery.source.unit": "{name} of the unit {unit}",
     "discovery.source.unit_file": "{path}",
     "discovery.source.unit_variable": "{name} in Environment= of the unit",
-    # What a person must answer.
+    # Questions that a person must answer.
     "discovery.question.app_dir": "In which folder does the service run? The unit has no WorkingDirectory, and no process of the service is running",
     "discovery.question.backups": "Where are the backups of the database? None of the usual folders contains a SQLite database. If there are no backups, set []",
     "discovery.question.certificate": "Which certificate does the service use? No variable in its environment names the file",
@@ -138,7 +138,7 @@ ENGLISH: Dict[str, str] = {
     "discovery.question.status": 'Does the status "{word}" mean healthy? The service returns it in its health response',
     "discovery.question.stop_timeout": "How long may it take to stop the service? TimeoutStopSec of the unit is infinity",
     "discovery.question.unusable": "Which value is correct? The value is not shown, because it contains a template or control characters. Source: {source}",
-    # What a person should know.
+    # Information for a person.
     "discovery.information.backups": "Backups are in {folders}",
     "discovery.information.certificate": (
         "{variable} is not set, because each run reads this path from the service's environment. The path is now {path} "

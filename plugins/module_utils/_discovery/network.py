@@ -37,8 +37,8 @@ _LARGEST = 1 << 20
 class Port(NamedTuple):
     """A listening port of the service. scheme: https, http, or an empty string if neither answered.
 
-    local: True if the service listens on an address that localhost reaches. status, word: the response to the health
-    request (HTTP status, and `status` in its JSON body).
+    local: whether the port can be reached on localhost. status, word: the response to the health request (HTTP status,
+    and `status` in its JSON body).
     """
 
     number: int
@@ -58,7 +58,10 @@ class Proxy(NamedTuple):
 
 
 def listening(pids: Iterable[int], *, proc_root: str) -> Dict[int, bool]:
-    """Return the ports on which these processes listen. Value: True if localhost reaches the port. Raises HostError."""
+    """Return the ports on which these processes listen. Each value is True if the port can be reached on localhost.
+
+    Raises HostError.
+    """
     ours = set(pids)
     found: Dict[int, bool] = {}
     for listener in sockets.listeners(range(1, 65536), proc_root=proc_root):
@@ -89,8 +92,7 @@ def ports(numbers: Dict[int, bool], *, tls_first: Set[int]) -> List[Port]:
 def health_path(port: Port) -> Optional[Tuple[str, Optional[str]]]:
     """Return the path of the health request, and `status` in its response, or None if no usual path answers.
 
-    The status is None if the service limits the number of requests (429) or is unhealthy (503). In both cases, the path
-    exists.
+    If the service limits the number of requests (429) or is unhealthy (503), the path exists, and the status is None.
     """
     if port.status in (_LIMITED, _UNAVAILABLE):
         return HEALTH_PATH, None
@@ -123,7 +125,10 @@ def _files(folder: str) -> List[str]:
 
 
 def proxies(wanted: Sequence[int], *, root: str = "") -> List[Proxy]:
-    """Search the configuration of known proxies. Return the lines that name one of these ports. root: for tests."""
+    """Search the configuration files of known proxies. Return the lines that name one of these ports.
+
+    root: for tests.
+    """
     if not wanted:
         return []
     pattern = re.compile(

@@ -4,7 +4,7 @@
 
 """Propose the variables of the inventory from the facts.
 
-Nothing is guessed: a value that no fact proves becomes a question.
+Nothing is guessed. If no fact proves a value, a person is asked for the value.
 """
 
 from __future__ import annotations
@@ -161,9 +161,9 @@ def _environment(facts: Facts, found: Proposal) -> None:
 
 
 def _missing_environment_file(facts: Facts, found: Proposal) -> None:
-    """Ask for the environment file if the one in the inventory does not exist and the facts name no other file."""
+    """If the environment file in the inventory does not exist and the facts name no other file, ask for the file."""
     if facts.missing_environment_file and found.value("nexus_environment_file") is None:
-        # The variable is set, so a question about the variable would count as answered.
+        # Ask without a variable name. The variable is set, so a question with its name would count as answered.
         found.ask("", message("discovery.question.no_such_file", path=facts.missing_environment_file))
 
 
@@ -205,7 +205,7 @@ def _database(facts: Facts, found: Proposal) -> None:
 
 
 def _section(facts: Facts) -> str:
-    """Return the section of the knexfile that the service uses. Without NODE_ENV, knex uses `development`."""
+    """Return the name of the knexfile section that the service uses. Without NODE_ENV, knex uses `development`."""
     variable = facts.environment.get("NODE_ENV")
     return variable.value if variable else "development"
 
@@ -252,7 +252,7 @@ def _ports(facts: Facts, found: Proposal) -> None:
         elif numbers:
             found.ask(variable, message("discovery.question.several_ports", ports=[str(each) for each in numbers]))
         elif scheme == "https" and wants_https is not None and wants_https.value == "true":
-            # The service continues with HTTP if it cannot read its certificate.
+            # If the service cannot read its certificate, it continues with HTTP.
             if named is not None:
                 found.set(variable, int(named.value), named.source)
             found.ask("", message("discovery.question.no_https"))
@@ -278,7 +278,7 @@ def _ports_from_settings(facts: Facts, found: Proposal) -> None:
         if wanted is None:
             found.ask("nexus_https_port", message("discovery.question.https_unknown"))
     elif wanted is None:
-        # The service speaks HTTPS only if ENABLE_HTTPS=true.
+        # The service uses HTTPS only if ENABLE_HTTPS=true.
         if facts.environment.known:
             found.set("nexus_https_port", 0, message("discovery.source.https_off"))
     else:
@@ -310,7 +310,7 @@ def _health(facts: Facts, found: Proposal) -> None:
 def _certificate(facts: Facts, found: Proposal) -> None:
     """Propose the paths of the certificate and its key only if no run would read them from the saved environment.
 
-    A variable in the inventory would hide a later change there.
+    A variable in the inventory would hide a later change to the saved environment.
     """
     if not found.value("nexus_https_port"):
         return
@@ -347,7 +347,7 @@ def _logs(facts: Facts, found: Proposal) -> None:
     if outputs and not _is_dated(outputs[0]):
         found.set("nexus_log_file", outputs[0], message("discovery.source.output"))
     elif outputs and facts.unit is None:
-        # Without a unit, a recovery starts the service and needs a file for its output.
+        # Without a unit, the recovery itself starts the service, and needs a file for the service's output.
         path = re.sub(rf"[-_.]?{_DATE}", "", os.path.basename(outputs[0]))
         told = message("discovery.source.beside_output", path=facts.relative(outputs[0]))
         found.set("nexus_log_file", os.path.join(os.path.dirname(outputs[0]), path.lstrip(".") or "server.log"), told)
@@ -370,7 +370,7 @@ def _logs(facts: Facts, found: Proposal) -> None:
     for each in (facts.disk or {}).get("logs") or ():
         told = message("discovery.source.log_folder", number=each["files"])
         patterns.setdefault(_pattern(facts, os.path.join(each["folder"], "x.log")), told)
-    # The default pattern is kept, because it does no harm if no file matches it.
+    # The default pattern is kept. If no file matches it, it does no harm.
     more = {pattern: source for pattern, source in patterns.items() if pattern != _LOG_PATTERN}
     if _LOG_PATTERN in patterns or more:
         default = [_LOG_PATTERN] if _LOG_PATTERN in patterns else []
@@ -379,12 +379,12 @@ def _logs(facts: Facts, found: Proposal) -> None:
 
 
 def _pattern(facts: Facts, path: str) -> str:
-    """Return a pattern for the logs in the folder of a log."""
+    """Return a pattern for all logs in the folder that contains this log."""
     return os.path.join(os.path.dirname(facts.relative(path)), "*.log")
 
 
 def _log_of_unit(facts: Facts, found: Proposal) -> None:
-    """Propose the log file from the unit: StandardOutput=append:/path, or the journal."""
+    """Propose the log file that the unit sets with StandardOutput=append:/path, or else the journal."""
     output = facts.unit.properties.get("StandardOutput", "") if facts.unit else ""
     kind, _colon, path = output.partition(":")
     source = _of_unit(facts, "StandardOutput")

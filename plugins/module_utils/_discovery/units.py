@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.messages import DiscoveryError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, systemd
 
-# The usual names of the service's unit.
+# Usual names for the service's unit.
 NAMES = ("itsm-nexus-prod", "itsm-sec-nexus-prod", "itsm-system", "itsm-system-https")
 NODE = ("node", "nodejs")
 
@@ -54,7 +54,7 @@ class Unit(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The service that was found. unit: None if there is only a process.
+    """The service that was found. unit: the unit, or None if there is only a process.
 
     others: other candidates for the service: the names of units, or the folders of processes.
     missing: the configured unit, if the host has no such unit.
@@ -73,7 +73,7 @@ def _short(name: str) -> str:
 
 
 def _units(names: Sequence[str], *, run: commands.Runner) -> List[Unit]:
-    """Return those of the named units that are loaded. Raises HostError."""
+    """Return the named units that are loaded. Raises HostError."""
     found: Dict[str, Unit] = {}
     for properties in systemd.units_properties(names, _PROPERTIES, run=run):
         unit = Unit(_short(properties.get("Id", "")), properties)
@@ -120,9 +120,9 @@ def _processes(*, proc_root: str) -> List[procfs.Process]:
 def find(unit: str, *, app_dir: str, run: commands.Runner, proc_root: str) -> Found:
     """Find the service. unit, app_dir: the values in the inventory, or empty strings. Raises DiscoveryError.
 
-    A unit that the inventory names is used if the host has it. Otherwise, all units are searched. If several units
-    may be the service, app_dir and the state of the units decide. Without a unit, the processes are searched. If
-    app_dir exists, only processes in this folder count.
+    If the inventory names a unit and the host has this unit, it is used. Otherwise, all units are searched. If several
+    units may be the service, the choice depends on app_dir and on the units' states. Without a unit, the processes are
+    searched. If app_dir exists, only processes in this folder are considered.
     """
     app_dir = os.path.normpath(app_dir) if app_dir else ""
     try:

@@ -4,11 +4,11 @@
 
 """Let this process write to one folder only, and cut it off from the network and from all other processes.
 
-For child processes only. The kernel enforces these limits for this process and for every program that it starts: in a
-private mount namespace, all other file systems are read-only, and a private network namespace has no interface. From a
-private PID namespace, no signal can be sent to other processes, and their files cannot be reached through /proc. The
-read-only mounts would not protect these files. When this process ends, the kernel kills everything that it has started.
-See mount_namespaces(7) and pid_namespaces(7).
+For child processes only. The kernel enforces these limits for this process and for every program that it starts. In a
+private mount namespace, all other file systems are read-only. A private network namespace has no interface. In a
+private PID namespace, this process cannot send signals to other processes, and cannot reach their files through /proc.
+The read-only mounts would not protect these files. When this process ends, the kernel kills everything that it has
+started. See mount_namespaces(7) and pid_namespaces(7).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Mount(NamedTuple):
 
 
 def confine(folder: str) -> bool:
-    """For this process, make everything except a folder read-only, and hide the network and all other processes.
+    """Make everything except `folder` read-only for this process, and hide the network and all other processes.
 
     Return True in a new process, which continues in place of this process. This process only waits until the new
     process ends.
@@ -58,7 +58,7 @@ def confine(folder: str) -> bool:
         for each in mounts:
             if each.point != folder:
                 _read_only(library, each.point, each.flags)
-        # The temporary folders of many hosts do not allow the execution of files, so no native module could be loaded.
+        # On many hosts, files in the temporary folder cannot be executed, so native modules could not be loaded.
         _mount(library, "none", folder, _MS_REMOUNT | _MS_BIND | _OPTIONS["nosuid"] | _OPTIONS["nodev"])
         if library.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 or library.unshare(_CLONE_NEWPID) != 0:
             return False
@@ -73,8 +73,8 @@ def confine(folder: str) -> bool:
 def _continue_alone(library: ctypes.CDLL, proc: List[str]) -> bool:
     """Continue in a new process in the private PID namespace. Return True, or False if /proc cannot be replaced.
 
-    proc: where the file system proc is mounted. The first process of the namespace only reaps ended processes. It
-    does not change its user, because the kernel would then forget PR_SET_PDEATHSIG.
+    proc: where the file system proc is mounted. The first process of the namespace only reaps ended processes. If this
+    process changed its user, the kernel would forget PR_SET_PDEATHSIG.
     """
     reading, writing = os.pipe()
     first = os.fork()
@@ -115,7 +115,7 @@ def _mount(library: ctypes.CDLL, source: str, target: str, flags: int, kind: Opt
 
 
 def _read_only(library: ctypes.CDLL, point: str, flags: int) -> None:
-    """Make a mount read-only. Raises OSError if it stays writable.
+    """Make a mount read-only. Raises OSError if the mount stays writable.
 
     A mount point that is hidden below another mount cannot be reached by its path.
     """

@@ -26,7 +26,7 @@ _BLANKS = " \t\n\r"
 _ESCAPED_IN_QUOTES = '"\\`$'
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LARGEST = 1024 * 1024
-# A line of the EnvironmentFiles property in the output of systemctl show.
+# Matches a line of the EnvironmentFiles property in the output of systemctl show.
 _FILE = lazy(r"(.*) \(ignore_errors=(?:yes|no)\)\Z")
 
 
@@ -43,7 +43,8 @@ class _Parser:
         self.values: Dict[str, str] = {}
         self._key: List[str] = []
         self._value: List[str] = []
-        # Length of the value up to the last quoted or escaped character. Only blanks after this character are stripped.
+        # Length of the value up to its last quoted or escaped character. Only whitespace after this character is
+        # stripped.
         self._kept = 0
 
     def assign(self) -> None:
@@ -156,10 +157,10 @@ def read_environment_file(path: str) -> Dict[str, str]:
 
 
 def read_text(path: str) -> str:
-    """Return the text of an environment file.
+    """Return the content of an environment file as text.
 
-    The values are passed to processes of the service's user. Therefore, even root reads a file only if this user has
-    permission to read it.
+    The values are passed to processes that run as the service's user. Therefore, even root reads a file only if this
+    user has permission to read it.
 
     Raises EnvironmentFileError if the file cannot be read or is not text. The error message is one line and does not
     quote the file.

@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 # Time limit in seconds. A crafted certificate keeps some versions of OpenSSL busy forever (CVE-2022-0778).
 _TIMEOUT = 10.0
 MISMATCH = "KEY_VALUES_MISMATCH"
-# The reasons that OpenSSL gives if the key is not of the same type as the certificate, for example RSA instead of EC.
+# Reasons that OpenSSL gives if the key has a different type than the certificate, for example RSA instead of EC.
 _OTHER_TYPE = ("KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 PASSPHRASE = "it needs a passphrase"  # noqa: S105 - a message
 
@@ -62,8 +62,8 @@ def why_unlike(certificate: bytes, key: bytes, *, timeout: Optional[float] = Non
     """Return why a certificate and a private key (PEM) cannot be used together, or an empty string if they match.
 
     If the key is for another certificate, the result is MISMATCH. If the key is encrypted, the result is PASSPHRASE. In
-    all other cases, the result is OpenSSL's reason. OpenSSL runs in a separate process, for at most timeout seconds (10
-    if timeout is None).
+    all other cases, the result is the reason that OpenSSL gives. OpenSSL runs in a separate process, for at most
+    timeout seconds (10 if timeout is None).
     """
     limit = _TIMEOUT if timeout is None else timeout
     answer = parallel.ask({"pair": lambda: _load(certificate, key)}, timeout=limit)["pair"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find out from the configuration files of logrotate which files it rotates. See logrotate(8)."""
+"""Read logrotate's configuration to find out which files logrotate rotates. See logrotate(8)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Dict, List, Optional
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 
 _MAIN, _FOLDER = "/etc/logrotate.conf", "/etc/logrotate.d"
-# One of these files starts logrotate every day: systemd's timer, or cron's script.
+# One of these files, a systemd timer or a cron script, starts logrotate every day.
 _STARTERS = (
     "/etc/systemd/system/timers.target.wants/logrotate.timer",
     "/usr/lib/systemd/system/timers.target.wants/logrotate.timer",

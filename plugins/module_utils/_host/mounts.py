@@ -22,8 +22,8 @@ def mounted() -> List[Tuple[str, str, str]]:
     Raises OSError.
     """
     found = []
-    # Use split("\n") and split(" "). The kernel escapes blanks, tabs and line feeds in this file, but not the other
-    # characters at which splitlines() and split() would split.
+    # Use split("\n") and split(" "). In this file, the kernel escapes spaces, tabs and line feeds. It does not escape
+    # the other characters at which splitlines() and split() would split.
     for line in filter(None, _read("/proc/self/mounts").split("\n")):
         device, point, kind = line.split(" ")[:3]
         found.append((_unescaped(point), device, kind))
@@ -31,10 +31,10 @@ def mounted() -> List[Tuple[str, str, str]]:
 
 
 def unmounted(path: str) -> Optional[str]:
-    """Return the mount point that should contain path if no file system is mounted there, otherwise None.
+    """If nothing is mounted at the mount point that should contain path, return this mount point.
 
-    This is the deepest mount point above path in /etc/fstab. Mount points that are not mounted at boot (noauto) are
-    ignored. path: an absolute path without links.
+    Otherwise, return None. The mount point is the deepest one above path in /etc/fstab. Mount points that are not
+    mounted at boot (noauto) are ignored. path: an absolute path without links.
     """
     try:
         table, there = _read("/etc/fstab"), [point for point, _device, _kind in mounted()]

@@ -19,7 +19,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tu
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import messages, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
 
-# The PATH with which the service is started. The PATH of this process is not used.
+# PATH that is set when the service is started. The PATH of this process is not used.
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -33,10 +33,10 @@ class HostError(MessageError):
 
 
 class Process(NamedTuple):
-    """One process. Together, pid and start_ticks identify it until the next boot, even if the pid is reused.
+    """One process. Together, pid and start_ticks identify the process until the next boot, even if the pid is reused.
 
-    exe, cwd: None if the current user has no access to them. state: the kernel's letter (Z zombie, T stopped). uid: the
-    effective user ID. started_at: a time in the format of timestamps.iso.
+    exe, cwd: the paths, or None if the current user cannot read them. state: the kernel's letter (Z zombie, T stopped).
+    uid: the effective user ID. started_at: a time in the format of timestamps.iso.
     """
 
     pid: int
@@ -56,7 +56,7 @@ class Process(NamedTuple):
 
     @property
     def age(self) -> float:
-        """The time since the process started, in seconds. This clock cannot be set."""
+        """The time since the process started, in seconds, according to a clock that cannot be set."""
         return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - self.began)
 
     @property
@@ -84,7 +84,7 @@ def _text(data: bytes) -> str:
 
 
 def read_text(path: str) -> str:
-    """Return the text of a file below /proc. Raises OSError."""
+    """Return the content of a file below /proc as text. Raises OSError."""
     return _text(_read(path))
 
 
@@ -136,7 +136,7 @@ def descriptors(
 
 
 def ancestors(pid: int, *, proc_root: str = "/proc") -> List[int]:
-    """Return the pids of the processes that started a process directly or indirectly, nearest first."""
+    """Return the pids of a process's ancestors (its parent, the parent's parent, and so on), nearest first."""
     found: List[int] = []
     process = read_process(pid, proc_root=proc_root)
     while process is not None and process.ppid > 0 and process.ppid not in found:
@@ -260,12 +260,14 @@ def service_processes(*, app_dir: str, command: Sequence[str], proc_root: str = 
 
 
 def holds(pid: int, path: str) -> bool:
-    """Return True if a process has the file at path open, or if the process cannot be inspected."""
+    """Return True if a process has the file at `path` open, or if the process cannot be inspected."""
     return _has_descriptor(pid, os.path.realpath(path))
 
 
 def holds_deleted(pid: int, path: str) -> bool:
-    """Return True if a process has the deleted file at path open. The file's space is freed when the process ends.
+    """Return True if a process has a file open that was deleted from `path`.
+
+    The file's space is freed when the process ends.
 
     Also returns True if the process cannot be inspected.
     """

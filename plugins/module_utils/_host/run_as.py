@@ -23,11 +23,11 @@ class IdentityError(MessageError):
 
 
 def resolve(user: Optional[str], *, folder: str) -> pwd.struct_passwd:
-    """Return the account to act as. This is `user`, or a default account if `user` is not given.
+    """Return the account to act as (`user`, or a default account if `user` is not given).
 
-    For a process that runs as root, the default account is the owner of `folder`. For any other process, it is the
-    process's own account. Raises IdentityError if there is no such account, or if this process is not allowed to switch
-    to it.
+    For a process that runs as root, the default account is the owner of `folder`. For any other process, the default is
+    the process's own account. Raises IdentityError if there is no such account, or if this process is not allowed to
+    switch to it.
     """
     ours = os.geteuid()
     try:

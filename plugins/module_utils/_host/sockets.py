@@ -68,11 +68,11 @@ def _sockets(wanted: Set[int], *, proc_root: str) -> Iterator[Listener]:
         except FileNotFoundError:
             if name == "tcp":
                 raise
-            # The host has no IPv6.
+            # The host does not support IPv6.
 
 
 def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:
-    """Return, for each socket inode, the pids of the processes that have the socket open."""
+    """For each socket inode, return the pids of the processes that have the socket open."""
     links = {f"socket:[{inode}]": inode for inode in inodes}
     held: Dict[int, List[int]] = {inode: [] for inode in inodes}
     for pid in procfs.pids(proc_root=proc_root):

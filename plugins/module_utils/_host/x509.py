@@ -4,7 +4,7 @@
 
 """Parse the dates and names of a certificate, because Python's standard library can only verify certificates.
 
-Structure: RFC 5280 section 4.1; encoding: X.690 (DER).
+RFC 5280, section 4.1, defines the structure of a certificate, and X.690 defines its encoding (DER).
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _ATTRIBUTES: Dict[bytes, str] = {
     b"\x55\x04\x06": "C",
 }
 
-# The subjectAltName extension (RFC 5280 section 4.2.1.6), and the two types of names in it that servers use.
+# The subjectAltName extension (RFC 5280 section 4.2.1.6), and the two types of names that servers use in this
+# extension.
 _ALTERNATIVE_NAMES = b"\x55\x1d\x11"
 _DNS_NAME = 0x82
 _IP_ADDRESS = 0x87
@@ -120,7 +121,9 @@ def describe(der: bytes) -> Dict[str, Any]:
 
 
 def from_pem(text: str) -> bytes:
-    """Return the first certificate in a PEM file as DER. It is the server's own. Any others are issuer certificates.
+    """Return the first certificate in a PEM file as DER.
+
+    The server's certificate comes first, before those of its issuers.
 
     Raises CertificateError.
     """

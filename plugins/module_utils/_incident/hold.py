@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prevent a service from starting while a start could do harm, for example because the database may be damaged.
+"""Prevent a service from starting if this could do harm, for example because the database may be damaged.
 
 Under systemd, a hold is a drop-in for the unit with two conditions. Both conditions are necessary (tested with systemd
 257). An automatic restart ignores AssertPathExists=. With ExecCondition= alone, systemctl start exits with 0 although
@@ -36,7 +36,7 @@ NAME = "hold.json"
 # The persistent folder for drop-ins, and the in-memory folder that is used if the persistent folder is not writable.
 FOLDER = "/etc/systemd/system"
 RUNTIME_FOLDER = "/run/systemd/system"
-# The beginning of the names of the drop-ins that hold a unit.
+# Prefix for the names of drop-ins that put a unit on hold.
 PREFIX = "zz-held-"
 _INCIDENT = lazy(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _TIMEOUT = 60.0
@@ -61,12 +61,12 @@ class HoldError(MessageError):
 
 
 class Place(NamedTuple):
-    """The location of a hold: the service, its state folder, and the folders for systemd drop-ins."""
+    """Location of a hold: the service, its state folder, and the folders for systemd drop-ins."""
 
     manager: str
     unit: str
     state_dir: str
-    # The in-memory folder of the lease. It is used if the state folder is not writable.
+    # In-memory folder for the lease. If the state folder is not writable, this folder is used.
     spare: str = ""
     folder: str = FOLDER
     runtime_folder: str = RUNTIME_FOLDER
@@ -77,7 +77,7 @@ class Place(NamedTuple):
         return self.unit if "." in os.path.basename(self.unit) else f"{self.unit}.service"
 
     def dropins(self) -> List[str]:
-        """Return the paths of the drop-ins that hold the unit now."""
+        """Return the paths of the drop-ins that put the unit on hold now."""
         if self.manager != "systemd":
             return []
         found: List[str] = []
@@ -99,8 +99,9 @@ def read(where: Place) -> Optional[Dict[str, Any]]:
     """Return the current hold, or None if there is none.
 
     Keys: incident, reason, cause, unit, at (UTC), enforced (True if systemd itself refuses the start). Under systemd,
-    only the drop-in decides. A drop-in without a record is still a hold, because the record may have been lost. A
-    record without a drop-in is not a hold, because somebody has removed the drop-in.
+    only the drop-in decides whether the service is held. A drop-in without a record is still a hold, because the record
+    may have been lost. If there is a record but no drop-in, somebody has removed the drop-in. In this case, the service
+    is not held.
     """
     dropins = where.dropins()
     for path in where.records():
@@ -120,7 +121,7 @@ def read(where: Place) -> Optional[Dict[str, Any]]:
 
 
 def dropin(where: Place, *, incident: str, reason: str, folder: str = "") -> Tuple[str, str]:
-    """Return the path and the text of the drop-in that holds the unit."""
+    """Return the path and the text of the drop-in that puts the unit on hold."""
     path = f"{folder or where.folder}/{where.service}.d/{PREFIX}{incident or 'unknown'}.conf"
     return path, _DROPIN.format(incident=_plain(incident or "unknown"), reason=_plain(reason), path=path)
 
@@ -138,15 +139,16 @@ def set_hold(
     reason: str,
     run: commands.Runner = commands.run,
 ) -> List[str]:
-    """Hold the service; return one sentence for each limitation of the hold. Raises HoldError.
+    """Put the service on hold. Return one sentence for each limitation of the hold. Raises HoldError.
 
-    An existing hold stays unchanged. A start by systemd that is scheduled or in progress is cancelled. A service that
-    is already up is not stopped.
+    An existing hold stays unchanged. If systemd has scheduled or begun a start, this start is cancelled. A service that
+    is already running is not stopped.
     """
     limits: List[str] = []
     held = read(where)
     if held is None or held["at"] is None:
-        # The dead-man timer of a takeover writes only the drop-in, so add the record with the reason.
+        # The dead-man timer writes only the drop-in that puts the unit on hold. Therefore, also write the record with
+        # the reason.
         named = held["incident"] if held else incident
         _write_record(where, {"incident": named, "cause": cause, "reason": reason}, limits=limits)
     if held is None and where.manager == "systemd":
@@ -188,7 +190,7 @@ def _write_dropin(where: Place, *, incident: str, reason: str, limits: List[str]
 
 
 def _systemctl(*words: str, run: commands.Runner) -> Optional[Message]:
-    """Run systemctl. Return why it failed, or None if it succeeded."""
+    """Run systemctl. Return why the command failed, or None if it succeeded."""
     try:
         done = run(["systemctl", "--no-ask-password", *words], timeout=_TIMEOUT)
     except commands.CommandError as error:
@@ -236,7 +238,7 @@ def release(where: Place, *, run: commands.Runner = commands.run) -> bool:
 
 
 def refusal(held: Mapping[str, Any]) -> Message:
-    """Return a message that states the reason for the hold and names the playbooks that release it."""
+    """Return a message that states the reason for the hold and lists the playbooks that release the hold."""
     incident = str(held.get("incident") or "") or message("reason.holding.no_incident")
     if not held.get("reason"):
         return message("reason.holding.held", incident=incident)

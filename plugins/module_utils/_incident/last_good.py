@@ -27,13 +27,16 @@ def note_healthy(state_dir: str, *, at: str) -> None:
 
 
 _FAILURE = "first_failure.json"
-# Longest time in seconds between two failed probes of one outage. The service may have recovered during a longer gap.
+# Maximum time in seconds between two failed probes in one outage. If more time has passed, the service may have
+# recovered in the meantime.
 _SAME_OUTAGE = 3600.0
 _SMALL = 4096
 
 
 def note_failure(state_dir: str, *, first_at: str, last_at: str) -> None:
-    """Save the time when a run without an incident found the service down. An outage's first failure is kept.
+    """Save the times at which a run without an incident found the service down.
+
+    During an outage, the saved time of the first failure does not change.
 
     first_at, last_at: the first and the last failed probe of this run. A write error is ignored.
     """
@@ -45,9 +48,9 @@ def note_failure(state_dir: str, *, first_at: str, last_at: str) -> None:
 
 
 def first_failure(state_dir: str, *, until: str) -> Optional[str]:
-    """Return when the first probe of the outage failed, or None. The outage is the one in progress at `until`.
+    """Return the time of the first failed probe in the outage that was in progress at `until`, or None.
 
-    Only a run without an incident saves this time.
+    The time of the first failed probe is saved only by a run without an incident.
     """
     try:
         known = json.loads(atomic_files.read_plain(os.path.join(state_dir, _FAILURE), limit=_SMALL).decode("utf-8"))
@@ -61,7 +64,7 @@ def first_failure(state_dir: str, *, until: str) -> Optional[str]:
 
 
 def forget_failure(state_dir: str) -> None:
-    """Remove the first failure, because the service answers, or because the incident's record contains it."""
+    """Remove the saved first failure. The service answers, or the incident's record contains this failure."""
     with contextlib.suppress(OSError):
         os.unlink(os.path.join(state_dir, _FAILURE))
 
@@ -70,7 +73,9 @@ _ROWS = "last_good_rows.json"
 
 
 class Counted(NamedTuple):
-    """The last row counts of a sound database by table, and when that database was created. Empty if unknown.
+    """The last row counts of a sound database by table, and when that database was created.
+
+    A value is empty if it is unknown.
 
     created_at: the time of the first migration, which identifies the database. See schema.first_migration.
     """

@@ -2,16 +2,16 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The host lease allows only one run at a time. A lock is not enough, because each task is a separate process.
+"""The host lease allows only one run at a time. Each task is a separate process, so a lock alone would not be enough.
 
 Each state folder has its own lease, which is stored in an in-memory folder (below /run for root). The lease therefore
-works even if the state folder is full or missing, and a reboot releases it. Files:
+works even if the state folder is full or missing. A reboot releases the lease. Files:
 
 - lock: locked with flock(2) during one transaction, which takes milliseconds;
 - lease.json: the current or last holder of the lease, and the end of the lease;
 - work: every module of the run holds a shared fcntl(2) lock on this file while the module is running. The lock is
-  released when the module's process ends, and child processes do not inherit it. Therefore, neither a killed module nor
-  a service that the module started blocks other runs.
+  released when the module's process ends, and child processes do not inherit it. Therefore, a killed module, or a
+  service that it started, cannot block other runs.
 
 Another run may take the lease when the lease has expired and no process holds a lock on `work`. The expiry is measured
 with the kernel's clock since boot, so a change to the wall clock neither ends nor extends the lease.
@@ -41,12 +41,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
-# Time in seconds for which a run keeps the lease after its last call.
+# After its last module call, a run keeps the lease for this many seconds.
 SECONDS = 60.0
-# Maximum length of a lease in seconds, even if its file contains a later end.
+# A lease ends after at most this many seconds, even if its file contains a later end.
 LONGEST = 3600.0
 
-# The options of the "lease" documentation fragment.
+# Options from the "lease" documentation fragment.
 ARGUMENTS: Dict[str, Dict[str, str]] = {
     "run": {"type": "str", "default": ""},
     "state_dir": {"type": "path", "default": "/var/lib/itsm-runbook"},
@@ -54,8 +54,8 @@ ARGUMENTS: Dict[str, Dict[str, str]] = {
 
 # Maximum size of a lease file in bytes. A larger file is not a lease.
 _LARGEST = 1 << 16
-# Time limit in seconds for acquiring the lock. Usually, a call holds the lock for milliseconds. Only a hanging call
-# holds it longer.
+# Time limit in seconds for acquiring the lock. Usually, a module call holds the lock for milliseconds. Only a module
+# call that hangs holds the lock for longer.
 _LOCK_TIMEOUT = 10.0
 # struct flock of fcntl(2): type, whence, start, length, pid.
 _FLOCK = struct.Struct("@hhqqi4x")
@@ -107,15 +107,16 @@ def _decode(data: bytes) -> Dict[str, Any]:
     return lease
 
 
-# The paths of the `work` files that this process has locked, and their descriptors. The kernel drops the lock when the
-# process closes any descriptor for the file. So worker() uses this descriptor instead of opening the file again.
+# Maps the path of each `work` file that this process has locked to its descriptor. The kernel drops the lock when the
+# process closes any descriptor for the file. Therefore, worker() uses this descriptor instead of opening the file
+# again.
 _at_work: Dict[str, int] = {}
 
 
 class Seat:
     """The lease for one state folder. Take, renew or release the lease only within locked().
 
-    memory: the in-memory folder, or None for the folder of this account.
+    memory: the in-memory folder, or None for this account's folder.
     """
 
     __slots__ = ("clock", "memory", "state_dir", "warnings")
@@ -128,7 +129,7 @@ class Seat:
 
     @property
     def folder(self) -> str:
-        """The folder that contains the lease files. All paths that lead to the same state folder share it."""
+        """The folder that contains the lease files. All paths that lead to the same state folder share this folder."""
         path = os.path.realpath(self.state_dir)
         key = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
         return os.path.join(self.memory or memory_folder(), f"{os.path.basename(path) or 'root'}-{key}")
@@ -168,7 +169,7 @@ class Seat:
             os.close(descriptor)
 
     def last(self) -> Optional[Dict[str, Any]]:
-        """Return the last written lease, even if it has ended, or None if its file is missing or damaged."""
+        """Return the last written lease, even if it has expired, or None if its file is missing or damaged."""
         path = self._path("lease.json")
         try:
             return _decode(atomic_files.read_plain(path, limit=_LARGEST))
@@ -200,7 +201,7 @@ class Seat:
         return bool(lease["renewed"] <= self.clock.boot() < min(lease["ends"], lease["renewed"] + LONGEST))
 
     def holder(self) -> Optional[Dict[str, Any]]:
-        """Return the holder of the lease (run, since, step, until, pid of a working process), or None if it is free."""
+        """Return the holder (run, since, step, until, pid of a working process), or None if the lease is free."""
         last, pid = self.last(), self.worker()
         if pid is None and (last is None or not self._runs(last)):
             return None
@@ -229,7 +230,7 @@ class Seat:
         )
 
     def release(self, *, run: str) -> None:
-        """Release a run's lease. The file continues to name that run as the last holder. Raises OSError."""
+        """Release a run's lease. The lease file still names this run as the last holder. Raises OSError."""
         last = self.last()
         if last is not None and last["run"] == run:
             self._write({**last, "released": True})
@@ -283,7 +284,10 @@ def refusal(held: Dict[str, Any], *, state_dir: str) -> Message:
 
 
 def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int]:
-    """Lock the `work` file and renew a run's lease. Return the descriptor or None. Raises LeaseError."""
+    """Lock the `work` file and renew a run's lease. Raises LeaseError.
+
+    Returns the descriptor of the file, or None if the file cannot be locked.
+    """
     descriptor: Optional[int] = None
     try:
         seat.prepare()
@@ -312,8 +316,8 @@ def _end(seat: Seat, *, run: str) -> None:
 def _outliving_the_connection() -> Iterator[None]:
     """Let the block finish its work even if the connection is lost and the terminal sends SIGHUP.
 
-    Otherwise, the signal would end the module in the middle of its changes, while its child processes continue. SIGHUP
-    is handled, not ignored: a service that the module starts would inherit an ignored signal.
+    Otherwise, the signal would end the module in the middle of its changes, but its child processes would continue.
+    SIGHUP is handled rather than ignored. A service that the module starts would inherit an ignored signal.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -338,8 +342,8 @@ def held(
     """Run the block under a run's lease, and renew the lease afterwards. Meanwhile, no other run can take the lease.
 
     If run is empty, the block runs without a lease. If another run has taken the lease, `fail` is called with msg and
-    messages before any change. `fail` must not return. If `fail` is None, LeaseError is raised. Other problems are
-    reported with `warn`.
+    messages before anything changes. `fail` must not return. If `fail` is None, LeaseError is raised. Other problems
+    are reported with `warn`.
     """
     if not run:
         yield

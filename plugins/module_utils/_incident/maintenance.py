@@ -84,7 +84,7 @@ def _contents(path: str) -> bytes:
 def _of_file(
     state_dir: str, *, now: float, read: Callable[[str], bytes] = _contents
 ) -> Tuple[Optional[Dict[str, str]], List[str]]:
-    """Return the window from the file in the state folder, even if it is over, and the problems with the file."""
+    """Return the window from the file in the state folder, even if this window is over, and the file's problems."""
     path = _path(state_dir)
     try:
         noted = json.loads(read(path).decode("utf-8"))
@@ -109,8 +109,8 @@ def current(
 ) -> Tuple[Optional[Dict[str, str]], List[str]]:
     """Return the current maintenance window and warnings. If there are two windows, the one that ends later applies.
 
-    read: returns the content of a file, which may be on another host, or raises OSError. Raises MaintenanceError if the
-    variables are invalid.
+    read: a function that returns the content of a file or raises OSError. The file may be on another host. Raises
+    MaintenanceError if the variables are invalid.
     """
     said = _of_variable(until, reason, now=now)
     noted, warnings = _of_file(state_dir, now=now, read=read)

@@ -31,11 +31,11 @@ ENGLISH: Dict[str, str] = {
         "the database first, or outage_release.yml with a reason"
     ),
     "reason.holding.no_incident": "unknown",
-    # The takeover of a unit from systemd.
+    # Messages about taking over a unit from systemd.
     "reason.takeover.not_armed": "Cannot arm the dead-man timer of {unit}: {why}",
     "reason.takeover.not_killed": "Cannot kill {unit}: {why}",
     "reason.takeover.not_cancelled": "Cannot cancel the restart of {unit}: {why}",
-    # The lease: one run at a time.
+    # Messages about the lease, which allows one run at a time.
     "reason.lease.busy": "Cannot lock {path}: another call has held it for {seconds} s",
     "reason.lease.lost": "Run {run} has lost the lease of {folder}: run {other} took it at {since}; nothing was done",
     "reason.lease.taken": (
@@ -44,10 +44,10 @@ ENGLISH: Dict[str, str] = {
     ),
     "reason.lease.working": "process {pid} of that run is running",
     "reason.lease.idle": "that run has no running process now",
-    # The calls of a run.
+    # Messages about the module calls of a run.
     "reason.call.no_name": "option 'call' is {name}: only the action plugin may set it; remove it",
     "reason.call.busy": "An earlier task of this run is still running on this host after {seconds} s: end its process, then run the playbook again",
-    # The record of the incident.
+    # Messages about the incident's record.
     "reason.record.not_kept": "Cannot save the incident record in {folder} or in {spare}: {why}",
     "reason.record.no_run": "option 'run' is empty: state {state} requires the run that state=open returned",
     "reason.record.none_open": "Cannot record {state} for run {run} in {folder}: no incident is open. Use state=open first",

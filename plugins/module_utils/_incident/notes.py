@@ -23,7 +23,7 @@ def note_start(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Optional[str]:
-    """Record that the run started or restarted the service. Return the error message if this could not be recorded."""
+    """Record that the run started or restarted the service. Return the error message if recording failed."""
     clock = clock or host_lease.Clock()
     store, seat = incident_store.pair(state_dir, clock=clock, memory=memory, writing=True)
     try:
@@ -51,7 +51,7 @@ def note_attempts(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Optional[str]:
-    """Record the run's finished and current attempts. Return the error message if they could not be recorded.
+    """Record the run's finished and current attempts. Return the error message if recording failed.
 
     cause: the most likely cause of the outage, or None to keep the recorded cause.
     """
@@ -71,7 +71,9 @@ def note_answer(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Optional[str]:
-    """Record when the service first answered after the run started it. `at` is None if the service failed again.
+    """Record the time of the first response after the run started the service.
+
+    `at` is None if the service failed again.
 
     Returns the error message if the time could not be recorded.
     """
@@ -100,7 +102,7 @@ def note(
     memory: Optional[str] = None,
     **fields: Any,
 ) -> Optional[str]:
-    """Set last_exit, takeover, kills or data of the run's open incident. Return the error message if this failed."""
+    """Set last_exit, takeover, kills or data of the run's open incident. On failure, return the error message."""
     store, seat = incident_store.pair(state_dir, clock=clock or host_lease.Clock(), memory=memory, writing=True)
     try:
         with incident_store.lock(seat, writing=True):

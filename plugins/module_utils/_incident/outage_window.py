@@ -16,10 +16,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 RECOVERED, BY_SYSTEMD, BY_HAND = "recovered", "recovered_by_systemd", "resolved_manually"
 
-# The source name for signs that one of this collection's health probes reported.
+# The source name for signs from this collection's health probe.
 PROBE = "health probe"
-# The source name for the first failed probe of a run that opened no incident. Good signs from a log after that probe
-# count, because the service may have worked again. After a sign of PROBE, they do not count.
+# The source name for the first failed probe of a run that did not open an incident. The service may have worked again
+# after this probe. Therefore, good signs from a log count if they are later than the probe. After a sign with the
+# source PROBE, good signs from a log do not count.
 EARLIER_PROBE = "earlier health probe"
 # Source names for the end of an outage that no probe observed.
 PROCESS_LOG = "the log of the process that serves"
@@ -28,14 +29,14 @@ LATER_LOOK = "first health probe after the run had ended"
 ESTIMATES = (PROCESS_LOG, PROCESS_START, LATER_LOOK)
 _OWN = (PROBE, "connection")
 
-# Tolerances in seconds: a process can begin at most this long before or after its recorded start. It can begin earlier,
-# because the kernel counts in ticks. It can begin later, because systemd first stops the old process and runs
-# ExecStartPre=.
+# Tolerances in seconds: a process can begin at most this long before or after its recorded start. A process can begin
+# earlier, because the kernel counts in ticks. A process can begin later, because systemd first stops the old process
+# and runs ExecStartPre=.
 _EARLIER, _LATER = 1.0, 150.0
-# Time in seconds from a takeover to the first check of its timer: the length of a lease (60 s), minus 2 s for
-# differences between clocks.
+# Time in seconds from taking over a unit to the first check by the dead-man timer: the length of a lease (60 s), minus
+# 2 s for differences between clocks.
 _TIMER = 58.0
-# A process that does not answer counts as starting for at most this many seconds.
+# If a process does not answer, it is considered to be starting for at most this many seconds.
 _STARTING = 30.0
 
 
@@ -53,7 +54,10 @@ class Ending(NamedTuple):
 
 
 def opened(record: Mapping[str, Any]) -> str:
-    """Return when a run first found the service down. If it was only degraded, return when the incident was opened."""
+    """Return the time at which a run first found the service down.
+
+    If the service was only degraded, return the time at which the incident was opened.
+    """
     return str(record.get("down_at") or record["opened_at"])
 
 
@@ -67,9 +71,9 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
     """Return the earliest and the latest time at which the outage may have begun, each with its source.
 
     The earliest time is the last sign of health. The latest time is the first sign of failure after that. Signs of
-    health after the first failure do not count: even if the service answered again before the incident was opened, the
-    outage had already begun. Signs after the incident was opened do not count. If only one time is needed, use the
-    latest, because the service had certainly failed by then.
+    health after the first failure are ignored. The outage began with that failure, even if the service answered again
+    before the incident was opened. Signs from after the incident was opened are ignored. If only one time is needed,
+    use the latest, because the service had certainly failed by then.
     """
     until = opened(record)
     signs = [item for item in [*record["signs"], *_exit_sign(record)] if item["at"] <= until]
@@ -88,7 +92,7 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
 
 
 def _exit_sign(record: Mapping[str, Any]) -> List[Dict[str, str]]:
-    """Return, as a sign of failure, the exit recorded at a takeover, because systemd no longer reports that exit."""
+    """Return the exit that a takeover recorded. This exit is a sign of failure that systemd no longer reports."""
     ended = (record.get("last_exit") or {}).get("at")
     return [{"at": str(ended), "kind": "bad", "source": "unit: main process ended"}] if ended else []
 
@@ -96,8 +100,8 @@ def _exit_sign(record: Mapping[str, Any]) -> List[Dict[str, str]]:
 def _known_failure(signs: Sequence[Mapping[str, Any]], *, opened: str) -> str:
     """Return a time when the service was down: the time of this collection's first failed probe.
 
-    If no probe failed, return the last sign of failure before the last successful probe. If there is no such sign,
-    return the time of that successful probe. If no probe ran, return the time when the incident was opened.
+    If no probe failed, return the last sign of failure before the last successful probe. If no sign of failure is
+    known, return the time of the last successful probe. If no probe ran, return the time when the incident was opened.
     """
     bad = [str(item["at"]) for item in signs if item["kind"] == "bad"]
     own_bad = [str(item["at"]) for item in signs if item["kind"] == "bad" and item["source"] in _OWN]
@@ -111,7 +115,7 @@ def _known_failure(signs: Sequence[Mapping[str, Any]], *, opened: str) -> str:
 def first_answer(
     *, first_failure_at: Optional[str], first_healthy_at: str, process_started_at: Optional[str], said_at: Optional[str]
 ) -> Dict[str, str]:
-    """Return when a service answered again after a restart by systemd, and the source of that time.
+    """Return the time at which a service answered again after a restart by systemd, and the source of that time.
 
     If no probe failed, the service answered before the first probe, so the time is an estimate.
     """
@@ -136,9 +140,9 @@ def ending(
     restarts by systemd since the unit was last started manually (NRestarts), or None if unknown. said_at: when that
     process logged that it was serving, or None if unknown.
 
-    The end is the earliest healthy response recorded after the last known failure. If there is none, the end is an
-    estimate: said_at, or the start of the serving process. If neither is known, or that process was already running at
-    the last failure, the end is seen_at.
+    The end is the earliest healthy response recorded after the last known failure. If there is no such response, the
+    end is an estimate: said_at, or the serving process's start time. If neither time is known, or if the serving
+    process was already running at the last failure, the end is seen_at.
     """
     if record["mitigated_at"]:
         return Ending(RECOVERED, record["mitigated_at"], record.get("mitigated_from") or PROBE)
@@ -158,7 +162,7 @@ def ending(
 
 
 def _first_answer(record: Mapping[str, Any], *, failed: str, serving_since: Optional[str]) -> Optional[str]:
-    """Return the time of the first healthy response that may come from the process that is serving now, or None."""
+    """Return the time of the first healthy response that the current process may have sent, or None."""
     if not serving_since:
         return None
     answers = [item["at"] for item in record["signs"] if item["kind"] == "good" and item["source"] in _OWN]
@@ -171,8 +175,8 @@ def _last_failure(record: Mapping[str, Any]) -> str:
     signs = record["signs"]
     known: List[str] = [item["at"] for item in signs if item["kind"] == "bad"]
     good = [item["at"] for item in signs if item["kind"] == "good" and item["source"] in _OWN]
-    # The opening of the incident counts as a failure. It does not count if a probe got a healthy response after the
-    # last sign of failure.
+    # The time when the incident was opened counts as a failure. If a probe got a healthy response after the last sign
+    # of failure, the time when the incident was opened does not count.
     if not (known and good and max(good) > max(known)):
         known.append(opened(record))
     for item in record["attempts"]:
@@ -182,7 +186,7 @@ def _last_failure(record: Mapping[str, Any]) -> str:
 
 
 def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[str], restarts: Optional[int]) -> str:
-    """Return who started the process that is serving now: RECOVERED (this collection), BY_SYSTEMD or BY_HAND."""
+    """Return who started the service: this collection (RECOVERED), systemd (BY_SYSTEMD) or a person (BY_HAND)."""
     if not serving_since:
         return BY_HAND
     answered = record["answered_at"]
@@ -192,7 +196,7 @@ def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[s
     if restarts:
         return BY_SYSTEMD
     if proved or any(_follows(serving_since, item["at"]) for item in record["starts"]):
-        # Without systemd, a process that began after a failed attempt was started manually.
+        # Without systemd: if a process began after a failed attempt, a person started it.
         by_hand = not proved and restarts is None and _after_every_attempt(record, serving_since)
         return BY_HAND if by_hand else RECOVERED
     fired = _timer_fired(record, failed=failed, serving_since=serving_since)
@@ -206,8 +210,8 @@ def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) 
     itself ends.
     """
     taken = str((record.get("takeover") or {}).get("at") or "")
-    # The timer's first check is at the earliest end of the lease, so the timer did not start a process that began
-    # earlier.
+    # The timer makes its first check at the earliest time when the lease can expire. If a process began earlier, the
+    # timer did not start it.
     first_look = timestamps.iso(timestamps.epoch(taken) + _TIMER) if taken else ""
     if not taken or serving_since < first_look or any(item["at"] >= taken for item in record["starts"]):
         return False
@@ -220,7 +224,7 @@ def _was_there(serving_since: str, failed: str) -> bool:
 
 
 def _after_every_attempt(record: Mapping[str, Any], serving_since: str) -> bool:
-    """Return True if all attempts have failed, and the process began after the end of the last one."""
+    """Return True if all attempts have failed, and the process started after the last attempt ended."""
     attempts = record["attempts"]
     ends = [timestamps.epoch(item["started_at"]) + float(item.get("seconds") or 0) for item in attempts]
     failed = bool(attempts) and all(item.get("held") is False for item in attempts)

@@ -5,13 +5,13 @@
 """The record of an incident on the host.
 
 Files below the state folder: incident.json (the open incident), incidents/<id>.json (closed incidents), and
-last_healthy. The file last_healthy is empty. Its modification time is the time when the service was last found healthy.
+last_healthy. The file last_healthy is empty, and its modification time is the last time the service was found healthy.
 A write replaces the complete file, so either the old or the new record survives a power failure. An unreadable record
 is renamed and does not block the run. While the state folder is not writable (for example on a full disk), records are
 stored in the lease folder.
 
 Only the run that holds the host lease may write. The incident module takes or renews the lease when it opens or updates
-an incident. It releases the lease when it closes the incident.
+an incident. When the module closes an incident, it releases the lease.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.recor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.record_update import Update
 
 _POLL = 0.1
-# Severities of a service that is down, and the fields of a record that describe one outage.
+# Severities for a service that is down, and the record fields that describe one outage.
 _DOWN = ("critical", "emergency")
 _OF_OUTAGE = ("detected_at", "detected_by", "last_exit", "answered_at", "mitigated_at", "mitigated_from", "outcome")
 
@@ -59,7 +59,7 @@ def under_way(record: Mapping[str, Any], *, run: str) -> Optional[Dict[str, Any]
 
 
 def _step(record: Mapping[str, Any], call: Call) -> str:
-    """Return the run's current step: the step of the call, or else the attempt in progress, or else the state."""
+    """Return the run's current step: the call's step, or else the attempt in progress, or else the state."""
     begun = under_way(record, run=call.run)
     return call.step or (begun["rung"] if begun else call.state)
 
@@ -70,7 +70,10 @@ def _public(record: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
 
 
 def _succeed(store: incident_store.Store, record: Dict[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
-    """Return the record to continue. If an earlier run already ended the outage, close the record and return None."""
+    """Return the record if the run continues the incident.
+
+    If an earlier run already ended the outage, close the record and return None.
+    """
     kept = record["outcome"] in incident_store.UNFINISHED or incident_store.unsettled(record)
     if not record["mitigated_at"] or run in record["runs"] or kept:
         return record
@@ -105,8 +108,8 @@ def _begin_outage(record: Dict[str, Any], update: Update, *, clock: host_lease.C
         return
     record.update(down_at=timestamps.iso(clock.wall()), opened_boot=clock.boot(), boot_id=clock.boot_id())
     record.update(dict.fromkeys(_OF_OUTAGE))
-    # Drop the signs of an earlier outage, because they do not show when this one began. Keep the last response, because
-    # this outage began after it.
+    # Drop the signs of an earlier outage, because they do not show when this outage began. Keep the time of the last
+    # healthy response, because this outage began later.
     record["signs"] = outage_window.last_answer(record["signs"])
 
 
@@ -137,8 +140,8 @@ def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat)
         record = _succeed(store, record, run=run) if record is not None else None
         before = copy.deepcopy(_public(record))
         if record is None and call.waited:
-            # The run that held the lease may have ended the outage since the caller detected it, so do not open an
-            # incident.
+            # The caller detected an outage, but the run that held the lease may have ended this outage in the meantime.
+            # Therefore, do not open an incident.
             call.run = ""
             return record_result.result(record, call, store=store, seat=seat), before, before
         continued = record is not None and run not in record["runs"]
@@ -199,7 +202,7 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
 def _absent(
     record: Optional[Dict[str, Any]], call: Call, *, store: incident_store.Store, seat: host_lease.Seat
 ) -> _Outcome:
-    """Return the result of a call by a run that has no open incident.
+    """Return the result of a call from a run that has no open incident.
 
     If the run's incident is closed, the run can close it again and record notifications. Any other call that writes is
     an error.
@@ -224,7 +227,7 @@ def _end_by_hand(call: Call, *, store: incident_store.Store, seat: host_lease.Se
     """If no run is working on the open incident of a healthy service, record how this incident ended.
 
     If state is closed, the incident is closed. If state is resolved, the incident stays open under the lease of a new
-    run, which closes it later.
+    run. That run closes the incident later.
     """
     if store.writing:
         store.tidy()
@@ -279,7 +282,7 @@ def call(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Dict[str, Any]:
-    """Open, continue, close or look up the incident of this host; return the incident module's result.
+    """Open, continue, close or look up this host's incident. Return the incident module's result.
 
     wait: with state=open or state=present (lookup), how long to wait until another run's lease ends, in seconds.
     memory: the folder that contains the leases, by default this account's folder. In check mode, nothing is written or
@@ -361,8 +364,8 @@ def _try_once(
 ) -> Optional[_Outcome]:
     """Carry out a call while holding the lease's lock. Return None if the caller must wait for another run's lease.
 
-    maintenance: returns the current maintenance window. It is called at each attempt, because a window may begin while
-    the call waits. Raises HeldError when the waiting time is over.
+    maintenance: a function that returns the current maintenance window. A window may begin while the call waits.
+    Therefore, the function is called at each attempt. Raises HeldError when the waiting time is over.
     """
     warnings: List[str] = []
     if maintenance is not None:
@@ -389,7 +392,7 @@ def _try_once(
 
 
 def _wait_for_others(seat: host_lease.Seat, *, run: str, seconds: float) -> float:
-    """Wait until no other run holds the lease or the time limit is reached. Return the number of seconds waited."""
+    """Wait until no other run holds the lease, or until the time limit. Return the number of seconds waited."""
     begun = now = seat.clock.boot()
     while now < begun + seconds and (seat.holder() or {"run": run})["run"] != run:
         seat.clock.sleep(_POLL)

@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.record_update import Update
 
-# Fields of a record that the module returns unchanged.
+# Fields of the incident's record that the module returns unchanged.
 _RETURNED = ("id", "opened_at", *(name for name in incident_store.EMPTY if name not in incident_store.UNSEEN))
 
 
@@ -24,9 +24,10 @@ def _between(earlier: str, later: str) -> float:
 
 
 def _lasted(record: Mapping[str, Any], *, start: str, clock: host_lease.Clock) -> float:
-    """Return the duration of the outage in seconds until now.
+    """Return how long the outage has lasted so far, in seconds.
 
-    The wall clock may have been set back, so the result is at least the duration according to the host's boot clock.
+    The wall clock may have been set back. Therefore, the result is never shorter than the duration on the host's boot
+    clock.
     """
     opened = outage_window.opened(record)
     by_wall = _between(start, timestamps.iso(clock.wall()))
@@ -39,10 +40,10 @@ def _lasted(record: Mapping[str, Any], *, start: str, clock: host_lease.Clock) -
 def _crash_loop(records: Sequence[Mapping[str, Any]], *, now: float, window: float, limit: int) -> Dict[str, Any]:
     """Return data about recent service starts.
 
-    looping: True after too many starts in the window, or after a failure during a stability check.
+    looping: whether there were too many starts in the window, or a failure during a stability check.
 
-    If the clock was set back, a recorded time may be in the future. Such a time counts only if it is at most one window
-    ahead. Otherwise, a time from a wrong clock could count for years.
+    If the clock was set back, a recorded time may be in the future. Such a time is used only if it is at most `window`
+    seconds in the future. Otherwise, a time from a wrong clock could affect the result for years.
     """
 
     def recent(at: str) -> bool:

@@ -22,7 +22,7 @@ class Update(NamedTuple):
     detected_at: Optional[str] = None
     detected_by: Optional[str] = None
     signs: Sequence[Mapping[str, Any]] = ()
-    # The causes for which a service that answers counts as degraded. They replace the recorded causes.
+    # Causes that make a service that answers count as degraded. These causes replace the recorded causes.
     problems: Sequence[str] = ()
     attempts: Sequence[Mapping[str, Any]] = ()
     cause: Optional[str] = None
@@ -30,8 +30,8 @@ class Update(NamedTuple):
     mitigated_from: Optional[str] = None
     outcome: Optional[str] = None
     notified: Sequence[Mapping[str, Any]] = ()
-    # The process that is serving now: its start, its restarts by systemd, and when it logged that it was serving. These
-    # values are used to find the end of the outage and are not recorded.
+    # Describes the process that is serving now: when it started, how often systemd restarted it, and when it logged
+    # that it was serving. These values are used to find the end of the outage and are not recorded.
     serving_since: Optional[str] = None
     serving_restarts: Optional[int] = None
     said_at: Optional[str] = None
@@ -140,7 +140,10 @@ def checked(update: Update) -> None:
 
 
 def _cause_of_exit(record: Mapping[str, Any]) -> Optional[str]:
-    """Return the cause indicated by the exit before a takeover, or None. This cause is used if no run found one."""
+    """Return the cause that the exit before a takeover suggests, or None.
+
+    This cause is used if no run found a cause.
+    """
     exited = record["last_exit"] or {}
     if exited.get("result") == "oom-kill":
         return "oom_kill"

@@ -31,7 +31,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages
 
-# The options of the "lease" documentation fragment that the controller sets for each call. lease.py lists the other
+# Options from the "lease" documentation fragment that the controller sets for each call. lease.py lists the other
 # options.
 ARGUMENTS: Dict[str, Dict[str, Any]] = {
     "call": {"type": "str", "default": ""},
@@ -40,7 +40,7 @@ ARGUMENTS: Dict[str, Dict[str, Any]] = {
 }
 
 _FOLDER = "calls"
-# The format of a call name: the ID of the run and its host, a dot, and a random ID.
+# A call name consists of an ID for the run and its host, a dot, and a random ID.
 _NAME = re.compile(r"[0-9a-f]{12}\.[0-9a-f]{16}")
 # Maximum size of a saved result in bytes. If the result is larger, the repeated call does the work again.
 _LARGEST = 1 << 20
@@ -71,7 +71,7 @@ def once(
     """Return only if this call must do the work. Otherwise, print the first call's saved result and exit.
 
     The keys "call" and "timeline" are removed from params. The lines in "timeline" are appended to the run's timeline.
-    If an earlier call with this name was killed before it returned a result, the start of that call (seconds since
+    If an earlier call with this name was killed before it returned a result, that call's start time (seconds since
     boot) is returned. Otherwise, None is returned. If the name is invalid, or if an earlier call does not end in time,
     `fail` is called with msg and messages. `fail` must not return.
     """
@@ -108,7 +108,7 @@ def once(
         sys.stdout.write(answer)
         sys.stdout.flush()
         sys.exit(1 if json.loads(answer).get("failed") else 0)
-    # If the connection has a terminal and is lost, this process gets SIGHUP. The work must continue.
+    # If a connection with a terminal is lost, this process gets SIGHUP. The work must continue.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, lambda number, frame: None)
     sys.stdout = cast(TextIO, _Kept(sys.stdout, descriptor))
@@ -169,7 +169,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _read(descriptor: int) -> Tuple[Optional[float], Optional[str]]:
-    """Return the start of the call and its result. Each is None if it is missing or incomplete."""
+    """Return the call's start time and its result. A missing or incomplete value is None."""
     head, _separator, answer = os.pread(descriptor, 2 * _LARGEST, 0).partition(b"\n")
     try:
         begun = float(head)
@@ -185,8 +185,8 @@ def _read(descriptor: int) -> Tuple[Optional[float], Optional[str]]:
 def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
     """Remove the results of this run's earlier calls, and old results of other runs.
 
-    If an earlier call of this run is still running, wait until it ends, because two simultaneous steps would interfere
-    with each other. Raises OSError and _CallError.
+    If an earlier call of this run is still running, wait until it ends. Two simultaneous steps would interfere with
+    each other. Raises OSError and _CallError.
     """
     ours = name.partition(".")[0]
     for other in os.listdir(folder):
@@ -214,8 +214,8 @@ class _Kept:
         with contextlib.suppress(OSError):
             if len(data) <= _LARGEST:
                 os.pwrite(self._descriptor, data, os.fstat(self._descriptor).st_size)
-        # If the connection is lost, nobody reads this stream. Do not raise: Ansible would then print the error as a
-        # second result, and a repeated call could read neither of them.
+        # If the connection is lost, nobody reads this stream. Do not raise an error: Ansible would print the error as a
+        # second result, and a repeated call could not read either result.
         with contextlib.suppress(OSError):
             return self._stream.write(text)
         return len(text)

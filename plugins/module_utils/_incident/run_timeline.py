@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Keep the timelines of the runs on the host, because a job's container is deleted, together with the copy in it.
+"""Keep the runs' timelines on the host, because the copy in a job's container is deleted with the container.
 
-The controller hands over the new lines of a run's timeline with each module call. The lines are already allowlisted and
-redacted. They are appended to <state_dir>/timelines/<name>.jsonl, which only this account can read. The number and the
-size of the files are limited. A recovery never fails because of a timeline, so errors are not reported.
+With each module call, the controller sends the new lines of a run's timeline. The lines are already allowlisted and
+redacted. The lines are appended to <state_dir>/timelines/<name>.jsonl, which only this account can read. The number and
+the size of the files are limited. A recovery never fails because of a timeline, so errors are not reported.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 FOLDER = "timelines"
 SUFFIX = ".jsonl"
 
-# The name of a timeline: the start of the run and a random ID.
+# The name of a timeline consists of the start time of the run and a random ID.
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 # Maximum size of a timeline in bytes. Later lines are dropped.
 LARGEST = 1 << 20
-# Maximum number of timelines on the host. The oldest ones are removed. The open incident may
-# have up to this number of additional timelines.
+# Maximum number of timelines on the host. If there are more, the oldest timelines are removed. The open incident may
+# have up to this many additional timelines.
 _MOST = 50
-# Maximum number of timelines, and their total size in bytes, that are returned for one incident.
+# Maximum number of timelines that are returned for one incident, and their maximum total size in bytes.
 MOST_OF_INCIDENT = 20
 LARGEST_OF_INCIDENT = 4 << 20
 
@@ -42,12 +42,12 @@ class TimelineError(Exception):
 
 
 def pack(name: str, lines: bytes) -> str:
-    """Return lines of a timeline as one text."""
+    """Return lines of a timeline as one string."""
     return f"{name}:{base64.b64encode(zlib.compress(lines)).decode('ascii')}"
 
 
 def unpack(text: str) -> bytes:
-    """Return the lines in the second part of a packed text. Raises TimelineError."""
+    """Return the lines in the second part of a packed string. Raises TimelineError."""
     try:
         unpacker = zlib.decompressobj()
         data = unpacker.decompress(base64.b64decode(text, validate=True), LARGEST + 1)
@@ -61,8 +61,8 @@ def unpack(text: str) -> bytes:
 def append(state_dir: str, packed: str, *, spare: str = "", open_incident: Callable[[], str] = str) -> None:
     """Append packed lines to their timeline. Raises OSError and TimelineError.
 
-    spare: a folder in memory that is used if the state folder cannot be written, or empty. open_incident: returns the
-    ID of the open incident, or an empty string. The timelines of this incident are kept.
+    spare: an in-memory folder to use if the state folder is not writable, or empty. open_incident: returns the ID of
+    the open incident, or an empty string. The timelines of this incident are kept.
     """
     name, _separator, text = packed.partition(":")
     if not NAME.fullmatch(name):
@@ -108,14 +108,14 @@ def _prune(folder: str, *, open_incident: Callable[[], str]) -> None:
 
 
 def _names(data: bytes, incident: str) -> bool:
-    """Return True if the lines name an incident."""
+    """Return True if the lines mention an incident."""
     return f'"{incident}"'.encode() in data
 
 
 def of_incident(state_dir: str, *, incident: str, known: Sequence[str], spare: str = "") -> List[Dict[str, str]]:
-    """Return the timelines (name and packed lines) that name an incident, except the known ones.
+    """Return the timelines (name and packed lines) that mention an incident, except the known ones.
 
-    The first run on an incident detects the outage, so its timeline comes first, followed by the newest ones. spare:
+    The first run on an incident detects the outage, so its timeline comes first. The newest timelines follow. spare:
     see append.
     """
     folders = [os.path.join(each, FOLDER) for each in (state_dir, spare) if each]

@@ -4,8 +4,8 @@
 
 """How the processes of the service ended, as saved by the restart recorder.
 
-Log lines and the command of the account that stopped the service come from the service's user. They are data, and the
-callers redact them.
+Log lines and the command of the account that stopped the service come from the service's user. These values are not
+trusted, and the callers redact them.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import start_guard
 
 _LARGEST = 1 << 17
-# Maximum number of ends to read: ends that systemd has confirmed, and unconfirmed ends. The service's user may have
-# invented unconfirmed ends. The recorder keeps 200 of each.
+# Maximum number of recorded process exits to read: those that systemd has confirmed, and unconfirmed ones. The
+# service's user may have invented unconfirmed exits. The recorder keeps 200 exits of each kind.
 MOST, MOST_UNCONFIRMED = 50, 20
 _UNCONFIRMED = ".unconfirmed.json"
-# The ends that have their own text. For each, the catalogues have a text ended_how.*. OOM_KILL, WATCHDOG and
-# TIMEOUT are results of systemd.
+# The kinds of process exits that have their own message (ended_how.* in the catalogues). OOM_KILL, WATCHDOG and TIMEOUT
+# are results that systemd reports.
 OOM_KILL, HOST_DOWN, WATCHDOG, TIMEOUT, STOPPED = "oom-kill", "host-down", "watchdog", "timeout", "stopped"
 WORDS = (OOM_KILL, HOST_DOWN, WATCHDOG, TIMEOUT, STOPPED)
-# The period in seconds for which a run reports the ends.
+# A run reports process exits from this period, in seconds.
 WINDOW = 3600.0
 
 
@@ -36,8 +36,8 @@ class End(NamedTuple):
     """How one process ended.
 
     at: the time (UTC). After a power failure, this time is unknown, so `at` is the time of the next start. status: the
-    exit code, or None. signal: for example SIGSEGV, or None. confirmed: True if systemd confirmed the invocation.
-    began_at: when this process was started, or None. automatic: True if this start was an automatic restart by systemd.
+    exit code, or None. signal: for example SIGSEGV, or None. confirmed: whether systemd confirmed the invocation.
+    began_at: when this process was started, or None. automatic: whether this start was an automatic restart by systemd.
     stopped_by: uid, login_uid, pid and command of the systemctl process that requested the stop, or None. lines: the
     last lines of the log. memory, open_files, wal: see the recorder.
     """
@@ -61,7 +61,7 @@ class End(NamedTuple):
 
     @property
     def how(self) -> str:
-        """Return the end in one word: the signal, oom-kill, host-down, stopped, "exit 1", or systemd's result."""
+        """Return how the process ended: the signal, oom-kill, host-down, stopped, "exit 1", or systemd's result."""
         if self.result in (OOM_KILL, HOST_DOWN, WATCHDOG, TIMEOUT):
             return self.result
         if self.result == "success" and (self.stopped_by or self.code in (None, "exited", "killed")):
@@ -74,10 +74,10 @@ def folder_of(state_dir: str, unit: str) -> str:
 
 
 def read(state_dir: str, unit: str, *, since: float, boot: str = "") -> List[End]:
-    """Return the ends after a time (in seconds), oldest first. Return an empty list if nothing was recorded.
+    """Return the recorded process exits after a given time (in seconds), oldest first. The list may be empty.
 
     boot: the ID of the current boot. If `boot` is given, and a reboot or a power failure prevented the recorder from
-    saving the last end, this end is added.
+    saving the last exit, this exit is added.
     """
     folder = folder_of(state_dir, unit)
     try:
@@ -92,14 +92,14 @@ def read(state_dir: str, unit: str, *, since: float, boot: str = "") -> List[End
 
 
 def _newest(names: Sequence[str]) -> List[str]:
-    """Return the newest files of both kinds. names: newest first. The order is kept."""
+    """Return the newest confirmed and the newest unconfirmed files. names: newest first. The order is kept."""
     confirmed = [name for name in names if not name.endswith(_UNCONFIRMED)][:MOST]
     others = [name for name in names if name.endswith(_UNCONFIRMED)][:MOST_UNCONFIRMED]
     return sorted((*confirmed, *others), reverse=True)
 
 
 def of_service(service: Mapping[str, Any], *, state_dir: str, window: float = WINDOW) -> Optional[Dict[str, Any]]:
-    """Return the recent ends of a service, or None if nothing was recorded. See summary().
+    """Return how the processes of a service ended recently, or None if nothing was recorded. See summary().
 
     service: the `service` option of the modules. This check is fast if the recorder is not installed.
     """
@@ -110,9 +110,9 @@ def of_service(service: Mapping[str, Any], *, state_dir: str, window: float = WI
 
 
 def public(found: Optional[Mapping[str, Any]], *, commands: bool = False) -> Optional[Dict[str, Any]]:
-    """Return the ends without the log lines.
+    """Return the process exits without their log lines.
 
-    commands: True to keep the command that stopped the service. The caller must redact it.
+    commands: whether to keep the command that stopped the service. The caller must redact this command.
     """
     if found is None:
         return None
@@ -135,7 +135,7 @@ def _read(path: str) -> Dict[str, Any]:
 
 
 def _end(values: Mapping[str, Any]) -> Optional[End]:
-    """Return the end that a recorder's file describes, or None if the file has other content."""
+    """Return the process exit that a recorder's file describes, or None if the file has other content."""
     try:
         start, log = values.get("start") or {}, values.get("log") or {}
         at = str(values.get("at") or values["written_at"])
@@ -163,7 +163,7 @@ def _end(values: Mapping[str, Any]) -> Optional[End]:
 
 
 def _lost(config: Mapping[str, Any], *, boot: str, ended: Any) -> Optional[End]:
-    """Return the end of the last process if the host went down before the recorder could save it, otherwise None."""
+    """Return the last process's exit if the host went down before the recorder could save the exit, otherwise None."""
     start = current_start(config)
     if not boot or not start or start.get("boot") in (boot, None) or start.get("invocation") in ended:
         return None

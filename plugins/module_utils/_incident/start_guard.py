@@ -26,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
 CONFIG_FOLDER = "/etc/itsm-nexus-runbook"
-# The files that the role installs, see its vars/main.yml. The unit starts GUARD and RECORDER through RUN.
+# Files that the role installs. See the role's vars/main.yml. The unit starts GUARD and RECORDER through RUN.
 PROGRAMS = "/usr/local/lib/itsm-nexus-runbook"
 DROPIN = "50-itsm-nexus-start-guard.conf"
 RUN, COMMON, GUARD, RECORDER, KEEPER = (
@@ -34,16 +34,17 @@ RUN, COMMON, GUARD, RECORDER, KEEPER = (
     "guard_keeper.py",
 )
 PROGRAM = f"{PROGRAMS}/{RUN}"
-# Who detected an incident that begins with a refusal, and the source of its first sign.
+# An incident can begin because the guard refuses to start the service. This name is then recorded as the incident's
+# detector and as the source of its first sign.
 NAME = "start guard"
-# The cause of a hold if the only reason for the hold is a refusal by the guard.
+# The cause that is recorded if a unit is on hold only because the guard refused to start it.
 CAUSE = "start_guard"
-# Exit code of the guard for a refusal.
+# Exit code of the guard if it refuses to start the service.
 REFUSED = 77
 _TIMEOUT = 5.0
 _LARGEST = 1 << 18
 _INCIDENT = lazy(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
-# The pattern of a valid problem code in the guard's result, and the code that replaces an invalid one.
+# Pattern for a valid problem code in the guard's result, and the code that replaces an invalid code.
 _CODE = lazy(r"[a-z_]{1,40}\Z")
 _UNKNOWN = "unknown"
 _LONGEST = 500
@@ -53,7 +54,7 @@ _NAME = lazy(r"[A-Za-z0-9_.-]+\Z")
 class Refusal(NamedTuple):
     """A start that the guard refused, or would refuse now.
 
-    code: the code of the problem. of_data: True if rows could be lost. path: the keeper's file, or empty. times: number
+    code: the code of the problem. of_data: whether rows could be lost. path: the keeper's file, or empty. times: number
     of refusals since first_at.
     """
 
@@ -92,7 +93,8 @@ def _read(path: str) -> Optional[Dict[str, Any]]:
 def ask(unit: str, *, run: commands.Runner = commands.run) -> Optional[Dict[str, Any]]:
     """Return the guard's current decision and the state of the database, or None if the decision is unknown.
 
-    The guard runs as the service's user and records nothing. Ask only if no process has the database open.
+    The guard runs as the service's user and records nothing. Call this function only if no process has the database
+    open.
     """
     known = config(unit)
     if known is None:
@@ -111,14 +113,18 @@ def verdict(unit: str, *, run: commands.Runner = commands.run) -> Optional[Refus
     """If the guard would refuse a start now because of the data, return the refusal, otherwise None."""
     answer = ask(unit, run=run) or {}
     code = answer.get("code")
-    # guard_common.py of the role defines the codes. Unless the result rules it out, rows could be lost.
+    # The role's guard_common.py defines the codes. If the guard does not report of_data=False, assume that rows could
+    # be lost.
     if not code or answer.get("of_data") is False:
         return None
     return Refusal(code, answer["reason"], of_data=True)
 
 
 def _cleaned(answer: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the guard's response in a known form. The guard runs as the service's user, who could change it."""
+    """Return the validated response of the guard.
+
+    The guard runs as the service's user, who could change the response.
+    """
     code, told, took = answer.get("code"), answer.get("reason"), answer.get("milliseconds")
     if code:
         code = code if isinstance(code, str) and _CODE.match(code) else _UNKNOWN
@@ -163,13 +169,13 @@ def _refusal(values: Mapping[str, Any], *, path: str) -> Optional[Refusal]:
 
 
 def forget(refusal: Refusal) -> None:
-    """Remove the file of a refusal that has been added to an incident's record."""
+    """Remove a refusal's file after the refusal has been added to an incident's record."""
     with contextlib.suppress(OSError):
         os.unlink(refusal.path)
 
 
 def note_refusal(record: Dict[str, Any], refusal: Refusal, *, in_doubt: str) -> None:
-    """Add a refusal to the record of an incident. in_doubt: the state of data in doubt, see store.py."""
+    """Add a refusal to an incident's record. in_doubt: the state of data in doubt (see store.py)."""
     times = f" {refusal.times} times" if refusal.times > 1 else ""
     said = f"The start guard refused the start{times}, first at {refusal.first_at}: {refusal.reason}"
     sign = {"at": refusal.first_at, "kind": "bad", "source": NAME}
@@ -190,7 +196,7 @@ def note_refusal(record: Dict[str, Any], refusal: Refusal, *, in_doubt: str) -> 
 
 @contextlib.contextmanager
 def _locked(folder: str) -> Iterator[None]:
-    """Lock the folder of the keeper. Raises OSError."""
+    """Lock the keeper's folder. Raises OSError."""
     atomic_files.private_folder(folder)
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -201,10 +207,10 @@ def _locked(folder: str) -> Iterator[None]:
 
 
 def release(unit: str, *, accepted: Sequence[str] = (), run: commands.Runner = commands.run) -> Optional[str]:
-    """Make the guard accept the current files of the database. Return the error message if this failed.
+    """Make the guard accept the current files of the database. On failure, return the error message.
 
     Call this function after a check has found the database sound, or after a person has released the database.
-    accepted: the codes of the damage that the person has accepted. If the files change later, the guard judges them
+    accepted: the codes of the damage that the person has accepted. If the files change later, the guard checks them
     again.
     """
     known = config(unit)
@@ -239,13 +245,13 @@ def release(unit: str, *, accepted: Sequence[str] = (), run: commands.Runner = c
 
 
 def _refused_next(unit: str) -> str:
-    """Return what to do if a release failed."""
+    """Return the action to take if a release failed."""
     again = "run outage_guard.yml with -e outage_guard_state=present, and then outage_release.yml"
     return f"If it refuses the next start of {unit}, {again}"
 
 
 def _stamps(state: Any) -> Dict[str, Optional[List[int]]]:
-    """Return the values that identify the database and its WAL. Raises ValueError if the guard did not send them."""
+    """Return the values that identify the database and its WAL. Raises ValueError if a value is missing."""
     if not isinstance(state, dict) or not {"database", "wal"} <= set(state):
         raise ValueError("the files are missing")
     return {name: _stamp(state[name]) for name in ("database", "wal")}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Report the installed parts of the start guard, its state, and the recorded process ends."""
+"""Report the installed parts of the start guard, its state, and the recorded process exits."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _LARGEST = 1 << 20  # maximum size of a drop-in in bytes
 class Parts(NamedTuple):
     """The parts of a unit's start guard. dropin: the path of its drop-in.
 
-    installed: True if the unit has the drop-in or the configuration. The programs may belong to another unit. guard,
-    recorder: True if everything that the start guard or the restart recorder needs exists.
+    installed: whether the unit has the drop-in or the configuration. The programs may belong to another unit. guard,
+    recorder: whether everything that the start guard or the restart recorder needs exists.
     """
 
     dropin: str

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Control who starts the service during an incident: prevent restarts by systemd, hold the service, and record both.
+"""Control who starts the service during an incident: prevent restarts by systemd, set the hold, and record both.
 
-_incident/takeover.py implements the takeover, and _incident/hold.py implements the hold. This file decides when to use
-them.
+_incident/takeover.py implements the takeover, and _incident/hold.py implements the hold. This file decides when to take
+over the service and when to put it on hold.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
-# Maximum age in seconds of a process that may be killed. Such a young process has hardly done anything yet. The limit
-# is above the 21.5 seconds that a health check can take. The health check waits while the process is younger than 20
+# Maximum age in seconds of a process that may be killed. At this age, a process has hardly done any work. The limit is
+# above the 21.5 seconds that a health check can take. The health check waits while the process is younger than 20
 # seconds, then checks the database for up to 1.5 seconds.
 _YOUNG = 25.0
 # Possible data losses in a database recovery, the most severe last. After several recoveries, the most severe loss
 # counts.
 _LOSSES = ("", "none", "unknown", "known")
-# The fields of a record's `data` about the data loss. See note_loss.
+# Fields in a record's `data` that describe the data loss. See note_loss.
 _OF_LOSS = ("loss", "rows_lost", "rows_first", "lost_again")
 
 
@@ -55,8 +55,8 @@ def take_over(
         properties = systemd.unit_properties(unit, takeover.PROPERTIES, run=command)
         phase = takeover.phase(properties)
         due = (takeover.PENDING, takeover.STARTING) if reason else (takeover.PENDING,)
-        # Kill a process that has just started: it must not open the database, and a regular exit could change the
-        # database.
+        # Kill a process that has just started, because it must not open the database. If the process exited normally,
+        # it could change the database.
         kill = bool(reason) and phase == takeover.UP and _may_be_ended(properties, database_path=database_path)
         taken = None
         if kill or phase in due:
@@ -110,7 +110,7 @@ def hold(
     damaged: bool = False,
     warn: Callable[[str], Any],
 ) -> Optional[Dict[str, Any]]:
-    """Hold the service and return the hold. If `data` is True, also record that the service's data is in doubt.
+    """Put the service on hold, and return the hold. If `data` is True, also record that the service's data is in doubt.
 
     damaged: see put_in_doubt.
     """
@@ -132,7 +132,7 @@ def held(*, manager: str, unit: str, state_dir: str) -> Optional[Dict[str, Any]]
 
 
 def refused_by_guard(*, manager: str, unit: str, state_dir: str) -> Optional[Dict[str, Any]]:
-    """Return the refusal of the start guard in the format of a hold, or None if the guard would allow a start now."""
+    """Return the start guard's refusal in the format of a hold, or None if the guard would allow a start now."""
     refusal = start_guard.verdict(unit) if manager == "systemd" else None
     if refusal is None:
         return None
@@ -142,7 +142,10 @@ def refused_by_guard(*, manager: str, unit: str, state_dir: str) -> Optional[Dic
 
 
 def hand_back(*, unit: str, state_dir: str, command: commands.Runner = commands.run) -> bool:
-    """Start a unit that was taken over but not started, unless it is held. Return True if the unit was started."""
+    """Start a unit that was taken over but not started, unless the unit is on hold.
+
+    Return True if the unit was started.
+    """
     if held(manager="systemd", unit=unit, state_dir=state_dir) is not None:
         takeover.disarm(unit, run=command)
         return False
@@ -152,7 +155,7 @@ def hand_back(*, unit: str, state_dir: str, command: commands.Runner = commands.
 def follow(
     result: Mapping[str, Any], *, state: str, unit: str, state_dir: str, warn: Callable[[str], Any]
 ) -> Dict[str, Any]:
-    """Take the unit over after an incident was opened. Hand the unit back after an incident was closed.
+    """Take the unit over after an incident was opened. Hand the unit back after an incident has been closed.
 
     result: the result of the incident module for `state`. Returns the changed keys of `result`, with their new values.
     """
@@ -212,14 +215,14 @@ def put_in_doubt(
 ) -> None:
     """Record in the open incident that the service's data is in doubt. Earlier good row counts remain in the record.
 
-    created_at: when the database with the good row counts was created. See last_good.Counted. damaged: True if the rows
+    created_at: when the database with the good row counts was created. See last_good.Counted. damaged: whether the rows
     could not be counted completely. If such a database is later found to be sound, somebody has replaced it.
     """
     known = (incident_store.current(state_dir) or {}).get("data") or {}
     noted = {
         **_kept(known),
-        # Nobody has accepted this damage. Still, keep the time and the reason of an earlier acceptance, so that people
-        # know about it.
+        # Nobody has accepted this damage. However, if a person has accepted earlier damage, keep the time and the
+        # reason. People must know about this decision.
         **{name: known[name] for name in ("accepted_at", "accepted_reason") if known.get(name)},
         **({"unseen": True} if damaged else {}),
         "state": incident_store.IN_DOUBT,
@@ -234,8 +237,8 @@ def put_in_doubt(
 def _kept(data: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the facts about the data that stay in the record until the incident ends.
 
-    unseen: True if the rows were not counted, because a triage did not find the database or found damage. loss: the
-    data loss in a database recovery. For the other names, see note_loss.
+    unseen: whether a triage could not count the rows (the database was not found, or was damaged). loss: the data loss
+    in a database recovery. For the other names, see note_loss.
     """
     return {name: data[name] for name in ("unseen", *_OF_LOSS) if data.get(name)}
 
@@ -259,9 +262,10 @@ def note_loss(
     """If an incident is open, record that a database recovery lost data. For the values of loss, see _LOSSES.
 
     before, after: the row counts before and after the recovery, as far as they are known. The number of lost rows is
-    calculated over the whole incident: the rows before its first recovery (rows_first) minus the rows now. The reason
-    is that a later recovery may restore lost rows, or repeat a killed recovery. lost_again: True if an earlier recovery
-    may have lost rows, too. The service may have written rows in between, so the number is then a minimum.
+    calculated over the whole incident: the rows before its first recovery (rows_first) minus the rows now. A later
+    recovery may restore lost rows, or repeat a killed recovery. Therefore, the whole incident is considered.
+    lost_again: whether an earlier recovery may have lost rows, too. After an earlier loss, the number is a minimum,
+    because the service may have written rows between the recoveries.
 
     Returns a function that removes this loss from the record again. Call this function if the recovery changed nothing.
     """
@@ -314,9 +318,9 @@ def settle_doubt(
 ) -> bool:
     """Release the hold and record why the data is no longer in doubt. Return True if the service was held.
 
-    state: SOUND after a check, ACCEPTED if a person accepts the damage. reason: why the data is sound, or the reason
-    that the person gave. look: the result of sqlite_info. ACCEPTED covers only the damage and the row counts in this
-    result. Raises HoldError.
+    state: either SOUND (after a check) or ACCEPTED (if a person accepts the damage). reason: why the data is sound, or
+    the reason that the person gave. look: the result of sqlite_info. ACCEPTED covers only the damage and the row counts
+    in this result. Raises HoldError.
     """
     was_held = unit_hold.release(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
     if manager == "systemd":

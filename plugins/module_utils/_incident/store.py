@@ -20,8 +20,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages, start_guard
 
-# Outcomes that leave the incident open, so that the next run continues the incident: the service does not answer, its
-# data is in doubt, or nobody can log in.
+# Outcomes that leave the incident open: the service does not answer, its data is in doubt, or nobody can log in. The
+# next run continues the incident.
 DEGRADED = "degraded"
 UNFINISHED = (DEGRADED, "not_recovered", "data_in_doubt", "login_failed")
 # States of the service's data in an incident. An incident cannot be closed while its data is in doubt.
@@ -30,7 +30,7 @@ IN_DOUBT, SOUND, ACCEPTED, NOT_FOUND = "in_doubt", "sound", "accepted", "not_fou
 # codes.
 UNCHECKED = "unchecked"
 _ID = lazy(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
-# Maximum size of a record in bytes. Even the record of a week-long outage is smaller.
+# Maximum size of a record in bytes. Even after a week-long outage, the record is smaller.
 LARGEST = 1 << 23
 EMPTY: Dict[str, Any] = {
     "closed_at": None,
@@ -41,10 +41,10 @@ EMPTY: Dict[str, Any] = {
     "attempts": [],
     "starts": [],
     "cause": None,
-    # How a run took over the unit, and the last exit before that. See _incident/takeover.py.
+    # How a run took over the unit, and how the last process ended before that. See _incident/takeover.py.
     "last_exit": None,
     "takeover": None,
-    # The times (from, until) at which a takeover killed the service's processes.
+    # Periods (from, until) in which a takeover killed the service's processes.
     "kills": [],
     # state (in_doubt, sound, accepted, not_found), reasons, rows (the last good counts by table), created_at (see
     # last_good.Counted), checked_at, accepted (codes for the damage that a person has accepted), accepted_at,
@@ -59,20 +59,20 @@ EMPTY: Dict[str, Any] = {
     # The causes that the last run found while the service answered but was degraded.
     "problems": [],
     "runs": [],
-    # When the incident was opened, in seconds since boot, and the ID of that boot. This clock cannot be set.
+    # When the incident was opened, in seconds since boot, and the ID of that boot. Nobody can set the boot clock.
     "opened_boot": None,
-    # Time of the run that found the service down, after earlier runs had found it only degraded. The outage began at
-    # about this time, and opened_boot is the time of that run. None if the service was down when the incident was
-    # opened, or was never down.
+    # If earlier runs had found the service only degraded: the time of the run that found the service down. The outage
+    # began at about this time, and opened_boot is also from that run. The value is None if the service was down when
+    # the incident was opened, or if the service was never down.
     "down_at": None,
     "boot_id": None,
-    # Number of times that the record was written. Of two copies, the one with the higher number is newer.
+    # Number of times the record has been written. Of two copies, the one with the higher number is newer.
     "revision": 0,
 }
 _INSTANTS = ("detected_at", "down_at", "answered_at", "mitigated_at", "closed_at")
 UNSEEN = ("kills", "problems", "runs", "opened_boot", "down_at", "boot_id", "revision")
 _NUMBER = (int, float)
-# Allowed types for the fields of a record (except times) and for the fields of its list items.
+# Allowed types for the fields in a record (except times), and for the fields in list items.
 _KINDS: Dict[str, Tuple[type, ...]] = {
     **dict.fromkeys(("severity", "detected_by", "cause", "mitigated_from", "outcome", "boot_id"), (str, type(None))),
     **dict.fromkeys(("last_exit", "takeover", "data"), (dict, type(None))),
@@ -160,7 +160,10 @@ def _decode(data: bytes) -> Dict[str, Any]:
 
 
 def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, Tuple[type, ...]], *, where: str) -> None:
-    """Raise ValueError if a value has the wrong type. Booleans do not count as numbers, and numbers must be finite."""
+    """Raise ValueError if a value has the wrong type.
+
+    Booleans are not accepted as numbers, and numbers must be finite.
+    """
     for name, allowed in kinds.items():
         value = values.get(name)
         fits = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
@@ -288,7 +291,7 @@ class Store:
         return self._with_refusals(record)
 
     def _with_refusals(self, record: Optional[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
-        """Add the refusals of the start guard to the open incident. If no incident is open, a refusal opens one."""
+        """Add the start guard's refusals to the open incident. If no incident is open, a refusal opens one."""
         refusals = start_guard.refusals(self.home)
         if not refusals:
             return record
@@ -340,7 +343,7 @@ def is_kept(store: Store) -> bool:
 
 
 def in_doubt(record: Optional[Mapping[str, Any]]) -> bool:
-    """Return True if an incident's data is in doubt. Only a database check or a person can end this state."""
+    """Return True if an incident's data is in doubt. Only a database check or a person can remove this doubt."""
     return ((record or {}).get("data") or {}).get("state") == IN_DOUBT
 
 
@@ -350,10 +353,10 @@ def unsettled(record: Optional[Mapping[str, Any]]) -> bool:
 
 
 class Acceptance(NamedTuple):
-    """The release of the service by a person who accepted the damage to its database.
+    """A person's decision to accept the damage to the database and release the service.
 
-    at: the time (UTC). reason: the reason that the person gave. codes: the codes of the accepted problems. valid: False
-    if damage that the person did not accept was found later.
+    at: the time (UTC). reason: the reason that the person gave. codes: the codes of the accepted problems. valid:
+    whether no other damage was found later.
     """
 
     at: str
@@ -368,7 +371,8 @@ def acceptance(data: Optional[Mapping[str, Any]]) -> Optional[Acceptance]:
     valid = known.get("state") == ACCEPTED
     if not valid and not known.get("accepted_at"):
         return None
-    # A record that was written before version 0.2.0 has the reason and the time of the release only in these fields.
+    # In a record that was written before version 0.2.0, only these fields contain the reason and the time of the
+    # release.
     reason = known.get("accepted_reason") or next(reversed(known.get("reasons") or ()), "")
     at = known.get("accepted_at") or known.get("checked_at") or ""
     return Acceptance(str(at), str(reason).strip(" .。"), list(known.get("accepted") or ()) if valid else [], valid)

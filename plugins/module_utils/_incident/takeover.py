@@ -5,8 +5,8 @@
 """Take a unit over from systemd, so that only the run can start the service during an incident.
 
 If systemd is about to restart the unit, the run records the last exit, arms a timer on the host, and cancels the
-pending restart. This dead-man timer starts the unit if the run dies: the timer checks the host lease, and acts when no
-run holds it. If the unit is already starting, the run waits for the result, unless the service must not start.
+pending restart. This dead-man timer starts the unit if the run dies. The timer checks the host lease, and acts when no
+run holds the lease. If the unit is already starting and the service may start, the run waits for the result.
 """
 
 from __future__ import annotations
@@ -44,16 +44,17 @@ PROPERTIES = (
     "RestartUSecNext",
 )
 
-# The values of ExecMainCode in systemd, which are the si_code values from waitid(2): CLD_EXITED, CLD_KILLED,
+# Values that systemd uses for ExecMainCode. They are the si_code values from waitid(2): CLD_EXITED, CLD_KILLED,
 # CLD_DUMPED.
 EXIT_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
-# Interval in seconds between two checks by the dead-man timer. The first check is at the expected end of the lease.
+# Interval in seconds between two checks by the dead-man timer. The first check is made when the lease is expected to
+# expire.
 POLL = 5
-# Maximum age in seconds of an automatic restart that a run reports even if the service is healthy.
+# If an automatic restart is at most this many seconds old, a run reports it even if the service is healthy.
 RECENT = 60.0
-# Times in seconds. IMMINENT: an automatic restart that is due within this time is not cancelled. The restart could
-# begin before the cancellation. The cancellation would then stop the new process. _OVERDUE: a restart that is overdue
-# by this much will no longer happen.
+# Times in seconds. IMMINENT: if an automatic restart is due within this time, it is not cancelled. The restart could
+# begin before a run managed to cancel it. The cancellation would then stop the new process. _OVERDUE: if a restart is
+# overdue by this much, it will not happen.
 IMMINENT, _OVERDUE = 1.5, 3.0
 _TIMEOUT = 30.0
 _TRANSIENT = "/run/systemd/transient"
@@ -65,7 +66,7 @@ _TRANSIENT = "/run/systemd/transient"
 # - database: its path, or empty if it is unknown.
 # - user: the account that reads the database (uid:gid, or empty for root).
 # - scratch: the folder for a copy of the database.
-# - dropin, text: the path and the content of the drop-in that holds the unit.
+# - dropin, text: the path and the content of the drop-in that puts the unit on hold.
 _DEAD_MAN = """
 import errno, fcntl, json, os, pwd, resource, shutil, sqlite3, struct, subprocess, sys, tempfile, time
 lease, work, unit, timer, database, user, scratch, dropin, text = sys.argv[1:]
@@ -188,7 +189,7 @@ class Takeover(NamedTuple):
 
 
 def phase(properties: Mapping[str, str]) -> str:
-    """Return the phase that these unit properties indicate: UP, DOWN, PENDING, STARTING or STOPPING.
+    """Return the phase that these unit properties indicate (UP, DOWN, PENDING, STARTING or STOPPING).
 
     PENDING: an automatic restart is scheduled. STARTING: the unit is already starting (start-pre, start, or a queued
     job). STOPPING: the unit is stopping and may be started again afterwards.
@@ -205,7 +206,10 @@ def phase(properties: Mapping[str, str]) -> str:
 
 
 def is_imminent(properties: Mapping[str, str]) -> bool:
-    """Return True if an automatic restart is due so soon that the run must wait for it. False if unknown."""
+    """Return True if the run must wait for an automatic restart, because the restart is due very soon.
+
+    Return False if this is unknown.
+    """
     changed = _number(properties.get("StateChangeTimestampMonotonic", "")) / 1e6
     delay = systemd.timespan(properties.get("RestartUSecNext", "") or properties.get("RestartUSec", ""))
     if phase(properties) != PENDING or not changed or delay is None:
@@ -264,10 +268,10 @@ _NO_GUARD = Guard()
 
 
 def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard = _NO_GUARD) -> str:
-    """Arm a unit's dead-man timer unless it is already armed, and return its name. Raises TakeoverError.
+    """If a unit's dead-man timer is not armed yet, arm it. Return its name. Raises TakeoverError.
 
-    The timer checks the lease at its expected end, then every POLL seconds. The timer acts once and is then removed: it
-    starts the unit, or holds the unit if the database is damaged.
+    The timer checks the lease at its expected end, then every POLL seconds. The timer acts once and is then removed. If
+    the database is damaged, the timer puts the unit on hold. Otherwise, it starts the unit.
     """
     name = timer_name(unit)
     if is_armed(unit):
@@ -312,8 +316,8 @@ def take(
 ) -> Takeover:
     """Take the unit over: arm the timer first, then cancel systemd's pending action. Raises TakeoverError.
 
-    properties: the unit's properties. Read them before the takeover, because a stop resets the result, the exit and the
-    restart counter. kill: kill the unit's processes immediately with SIGKILL.
+    properties: the unit's properties. Read the properties before the takeover, because stopping the unit resets the
+    result, the exit and the restart counter. kill: whether to kill the unit's processes immediately with SIGKILL.
     """
     timer = arm(unit, seat=seat, run=run, guard=guard)
     killed_at = timestamps.now() if kill else None
@@ -363,10 +367,10 @@ def settle(
     poll: float = 0.1,
     doubt: Optional[Any] = None,
 ) -> Dict[str, str]:
-    """Wait until the unit is neither starting nor stopping, for at most `limit` seconds. Return its properties.
+    """Wait for at most `limit` seconds until the unit is neither starting nor stopping. Return the unit's properties.
 
-    doubt: a function that is called at each check. If it returns a true value, the unit must not start, and the wait
-    ends immediately. Raises HostError if systemd does not answer.
+    doubt: a function that is called at each check. If this function returns a true value, the unit must not start, and
+    the wait ends immediately. Raises HostError if systemd does not answer.
     """
     give_up, soon = time.monotonic() + limit, True
     while True:

@@ -4,6 +4,6 @@
 
 """While the service is healthy, collect what a recovery needs: rights, disk space, modules, backups, restart policy.
 
-Put code here if it collects a fact for the readiness report. It must not change anything on the host.
-This package imports from _triage and lower packages. plugin_utils/_ready_report decides what the facts mean.
+Put code here if it collects a fact for the readiness report. Code in this package must not change the host.
+This package imports from _triage and lower packages. plugin_utils/_ready_report evaluates the facts.
 """

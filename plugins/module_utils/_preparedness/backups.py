@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find out which backups could be restored, and when the newest write in each of them was made.
+"""Find out which backups could be restored, and when the newest rows in each of them were written.
 
-A backup can be restored if it is sound, belongs to the service's database, and can be read as the service's user. The
-age of a backup is the age of its newest write. If the backup lacks writes that the database had before the copy was
-made, it was copied without its -wal file.
+A backup can be restored if it is sound, belongs to the service's database, and can be read as the service's user. A
+backup is as old as its newest write. If the backup lacks writes from before the copy was made, the -wal file was not
+copied.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.candidates import Candidate, Known, Recorded
 
-# Kinds of sound backups, in addition to those in candidates. Backups of the kinds in RESTORABLE can be restored.
+# Kinds of sound backups, in addition to the kinds that candidates.py defines. Backups of the kinds in RESTORABLE can be
+# restored.
 OLDER_SCHEMA, WITHOUT_WAL = "older_schema", "without_wal"
 RESTORABLE = (candidates.SOUND, OLDER_SCHEMA, WITHOUT_WAL)
 
-# A backup contains the state at the start of the copy, but the time of its file is the end of the copy.
+# A backup contains the state at the beginning of the copy. The modification time of its file is the end of the copy.
 _COPYING = 600.0
 
 
 class Live(NamedTuple):
-    """The service's database. known: what identifies it. readable: True if it can be read now.
+    """The service's database. known: the data that identifies it. readable: whether it can be read now.
 
     migrations: the names of the applied migrations, or empty if they cannot be read.
     """
@@ -76,7 +77,7 @@ def live(
     timeout: float,
     last: Optional[last_good.Counted] = None,
 ) -> Live:
-    """Return what identifies the service's database. check: the result of a check of this database.
+    """Return the data that identifies the service's database. check: the result of a check of this database.
 
     last: the last good count. A recovery compares backups with the database that was counted.
     """
@@ -103,9 +104,9 @@ def survey(
 ) -> Dict[str, Any]:
     """Examine the backups, newest first, until one has all rows that existed when it was made. Nothing is changed.
 
-    budget: time limit in seconds for each backup. deadline: in time.monotonic seconds. recorded: see candidates.find.
-    Returns the examined backups, the total number of backups, and why folders could not be read. Raises SqliteError for
-    an invalid parameter.
+    budget: time limit in seconds for each backup. deadline: a time in time.monotonic seconds. recorded: see
+    candidates.find. Returns the examined backups, the total number of backups, and why folders could not be read.
+    Raises SqliteError for an invalid parameter.
     """
     rights = safe_open.account_rights(user)
     files, unread = candidates.find(live.path, dirs=dirs, patterns=patterns, rights=rights, recorded=recorded)
@@ -142,7 +143,7 @@ def examine(each: Candidate, live: Live, *, user: Optional[str], budget: float) 
 
 
 def _schema(live: Live, migrations: Sequence[str]) -> Optional[Message]:
-    """Return which migrations a backup lacks, or None."""
+    """Return the migrations that a backup lacks, or None."""
     lacking = [name for name in live.migrations if name not in set(migrations)]
     return message("ready.backup.older_schema", number=len(lacking), first=lacking[0]) if lacking else None
 

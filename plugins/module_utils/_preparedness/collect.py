@@ -5,8 +5,8 @@
 """Collect the facts for the readiness report in one pass. Nothing on the host is changed.
 
 Each part is a function that returns plain data. The parts run in separate processes (see parallel). If a part hangs or
-crashes, only its own fact is missing, and the reason is reported. A part that reads files of the service's user acts as
-this user.
+crashes, only its own fact is missing, and the reason is reported. If a part reads files that belong to the service's
+user, it acts as this user.
 """
 
 from __future__ import annotations
@@ -63,19 +63,20 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 Part = Callable[[], Any]
 
-# Folder for the trial build. Unlike /tmp, it is never in memory.
+# Folder for the trial build. Unlike /tmp, this folder is never in memory.
 _SCRATCH = "/var/tmp"  # noqa: S108 - used with mkdtemp
 _PREFIX = "itsm-nexus-ready-"
 _OLD = 86400.0  # the age in seconds at which the folder of a killed check is removed
 # Time limit in seconds for loading the packages in a trial build, in addition to the time limit of npm.
 _LOADING = 90.0
-# The check of the service's own database may use this fraction of the time limit for all databases.
+# The check of the service's own database may take this fraction of the time limit for all databases.
 _LIVE_SHARE = 0.4
-# A database recovery leaves _MARGIN bytes free. Its evidence needs _EVIDENCE bytes in addition to the copied database.
+# A database recovery leaves _MARGIN bytes free. The evidence of a database recovery needs _EVIDENCE bytes in addition
+# to the copied database.
 _MARGIN, _EVIDENCE = 8 << 20, 64 << 20
 _LARGEST = 1 << 20
 _MOST_LOGS = 1000
-# The slow parts run with a low priority, because the service is in use.
+# Slow checks run with a low priority, because the service is in use.
 _NICE = 10
 _SYSTEMD_ONLY = ("unit", "guard")
 _OF_SERVICE = (
@@ -102,7 +103,7 @@ class Settings(NamedTuple):
 
 
 class _Collection:
-    """The facts so far. For each part, `parts` has its duration in seconds, or the reason why its fact is missing."""
+    """The facts so far. `parts` contains each part's duration in seconds, or the reason why its fact is missing."""
 
     def __init__(self) -> None:
         self.facts: Dict[str, Any] = {}
@@ -128,7 +129,7 @@ class _Collection:
 
 
 def collect(settings: Settings, *, run: commands.Runner = commands.run) -> Dict[str, Any]:
-    """For each part, return its fact, and its duration in seconds or the reason why its fact is missing."""
+    """Return the fact and the duration in seconds of each part. For a missing fact, return the reason instead."""
     config, done = settings.config, _Collection()
     early: Dict[str, Part] = {
         "settings": functools.partial(_settings, config, run=run),
@@ -158,7 +159,7 @@ def collect(settings: Settings, *, run: commands.Runner = commands.run) -> Dict[
 
 
 def _of_service(settings: Settings, done: _Collection, question: Question, *, database: str) -> None:
-    """Collect the facts about the files of the service."""
+    """Collect the facts about the service's files."""
     unit = Known(unit=done.of("unit"), database_path=database)
     question = question._replace(known=unit)
     done.ask(
@@ -227,7 +228,7 @@ def _question(settings: Settings, *, user: str, run: commands.Runner) -> Questio
 
 
 def _of_triage(part: Callable[[Question], Dict[str, Any]], question: Question) -> Any:
-    """Return the facts of a part of triage, without its evidence and secrets."""
+    """Return the facts from one part of triage, without its evidence and secrets."""
     return part(question.begun_with(question.budget))["facts"]
 
 
@@ -247,7 +248,7 @@ def _clock() -> Dict[str, Any]:
 
 
 def _json(path: str) -> Dict[str, Any]:
-    """Return the content of a JSON file in the state folder. A missing file is {"missing": True}.
+    """Return the content of a JSON file in the state folder. For a missing file, the result is {"missing": True}.
 
     Raises OSError, or ValueError if the file contains no object.
     """
@@ -299,7 +300,7 @@ def _process(question: Question) -> Dict[str, Any]:
 
 
 def _log(settings: Settings, question: Question) -> Dict[str, Any]:
-    """Return the size of the log files, and which configuration of logrotate rotates the log file."""
+    """Return the size of the log files, and the logrotate configuration that rotates the log file."""
     service = question.service
     patterns = log_files.absolute(settings.log_patterns, folder=service.app_dir)
     theirs = safe_open.account_rights(service.user)
@@ -325,7 +326,7 @@ def _log(settings: Settings, question: Question) -> Dict[str, Any]:
 
 
 def _room(question: Question) -> List[Dict[str, Any]]:
-    """Return the file systems that a recovery writes to, with the number of bytes that it needs there."""
+    """Return the file systems to which a recovery writes, and the number of bytes needed on each."""
     service, database = question.service, question.known.database_path
     with safe_open.acting(safe_open.account_rights(service.user)):
         sizes = [os.stat(path).st_size for path in (database, f"{database}-wal") if os.path.exists(path)]
@@ -384,7 +385,7 @@ def _databases(settings: Settings, question: Question) -> Dict[str, Any]:
 
 @contextlib.contextmanager
 def _scratch() -> Iterator[str]:
-    """Make an empty folder that every account can enter. It is removed at the end. Raises OSError."""
+    """Make an empty folder that every account can enter. The folder is removed at the end. Raises OSError."""
     place = _SCRATCH if os.access(_SCRATCH, os.W_OK) else tempfile.gettempdir()
     _remove_leftovers(place)
     folder = tempfile.mkdtemp(prefix=_PREFIX, dir=place)
@@ -396,7 +397,7 @@ def _scratch() -> Iterator[str]:
 
 
 def _remove_leftovers(place: str) -> None:
-    """Remove the folders of killed checks. Only folders of this account are removed."""
+    """Remove folders that killed checks left behind. Only folders of this account are removed."""
     with contextlib.suppress(OSError), os.scandir(place) as entries:
         for entry in entries:
             status = entry.stat(follow_symlinks=False)

@@ -14,13 +14,13 @@ from __future__ import annotations
 from typing import Dict
 
 ENGLISH: Dict[str, str] = {
-    # Why a backup cannot be restored, or is older than its file.
+    # Reasons why a backup cannot be restored, or why its data is older than its file.
     "ready.backup.older_schema": "it lacks {number} migrations, starting with {first}",
     "ready.backup.without_wal": (
         "it was copied without its -wal file: its newest data is from {last}, but when it was copied, the database "
         "already had data from {newest}"
     ),
-    # Why a fact was not collected.
+    # Reasons why a fact was not collected.
     "ready.part.late": "no response within {seconds} s",
     "ready.part.settings": "the settings of the service are invalid",
     "ready.part.process": "the service is not managed by systemd",

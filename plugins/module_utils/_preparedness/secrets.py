@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check the secrets of the service: which are missing, too weak, or readable by every account. No value is returned."""
+"""Find secrets of the service that are missing, too weak, or readable by every account. No value is returned."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _SHORTEST = 16
 
 
 def examine(question: Question) -> Dict[str, Any]:
-    """Return the names of missing variables, the names of weak ones, and the files that every account can read.
+    """Return the names of missing variables, the names of weak variables, and the files that every account can read.
 
-    `missing` is None if the variables of the service are unknown.
+    `missing` is None if the service's variables are unknown.
     """
     values = _values(question)
     required = question.service.required_environment
@@ -63,7 +63,7 @@ def _exposed(question: Question) -> List[Dict[str, str]]:
     for path in (*_files(question), *([question.service.path(key)] if key else [])):
         with contextlib.suppress(OSError):
             status = safe_open.look_up(path, folder_too=False)
-            # A folder that others cannot enter protects its files.
+            # If others cannot enter a folder, its files are protected.
             if status is not None and status.st_mode & stat.S_IROTH and _reachable(path):
                 found.append({"path": path, "mode": f"{stat.S_IMODE(status.st_mode):04o}"})
     return found

@@ -28,9 +28,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness.prob
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import detection, http_probe, probe_plan
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Login, Target
 
-# A slow response counts only if this number of further responses are also slow.
+# A slow response counts only if this many further responses are also slow.
 _AGAIN = 2
-# The checks of files may take this many seconds longer than their time limits.
+# File checks may take this many seconds longer than their time limits.
 _MORE = 1.0
 
 
@@ -74,7 +74,7 @@ class _Check:
         self.open_files: Optional[int] = None
 
     def answers(self) -> None:
-        """Check everything that does not require the service's files: responses, certificates, process and host."""
+        """Do the checks that do not require the service's files: responses, certificates, process and host."""
         question = self.question
         self.found += problems.of_certificates(question.endpoints, self.limits, self.clock["now"])
         self._check_latency()
@@ -112,7 +112,7 @@ class _Check:
             again = http_probe.probe(self.question.required, timeout=self.question.timeout, ok_statuses=())
             latency = min(latency, max((each["latency_ms"] for each in again), default=0.0) / 1000)
         if not slow(latency):
-            # A slow response is not saved, because slow responses would raise the usual latency.
+            # Slow responses would raise the usual latency, so they are not saved.
             self.latency = latency
         else:
             self.found.append(problems.of_latency(latency, self.known, answered[0]["url"]))
@@ -178,7 +178,7 @@ class _Check:
 
 
 def _not_ready(path: str, status: Optional[int], body: bytes) -> Message:
-    """Return the message for a response that names the failed checks, as in {"checks": {"disk": {"ok": false}}}."""
+    """Return the message for a response that lists the failed checks, as in {"checks": {"disk": {"ok": false}}}."""
     checks: Any = None
     with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         checks = json.loads(body.decode("utf-8"))["checks"]
@@ -196,8 +196,7 @@ def _has_failed(check: Any) -> bool:
 def examine(question: Question, limits: Limits, *, remember: bool, forget: Sequence[str] = ()) -> Dict[str, Any]:
     """Return the `readiness` result of health_probe.
 
-    If `remember` is true, the measurements are saved for trends. They are not saved if a problem has one of the causes
-    in `forget`.
+    If `remember` is true, the measurements are saved for trends, unless a problem has one of the causes in `forget`.
     """
     begun = time.monotonic()
     check = _Check(question, limits)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Earlier measurements of a host, which show trends: a disk that fills up, a WAL that grows, restarts, slow responses.
+"""Earlier measurements of a host. They show trends: a disk that fills up, a WAL that grows, restarts, slow responses.
 
 The measurements are kept in a file in the state folder. Without this file, no trend is reported.
 """
@@ -18,7 +18,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 _FILE = "readiness.json"
 _LARGEST = 1 << 20
-# Save at most one measurement every _EVERY seconds. Keep each measurement for _AGE seconds, and at most _MOST of them.
+# Save at most one measurement every _EVERY seconds. Keep each measurement for _AGE seconds, and keep at most _MOST
+# measurements.
 _EVERY = 25.0
 _AGE = 86400.0
 _MOST = 200
@@ -34,7 +35,7 @@ Sample = Mapping[str, Any]
 def read(state_dir: str, *, now: float) -> List[Sample]:
     """Return the measurements of the last day, oldest first. Return an empty list if the file is unusable.
 
-    The last measurement is always included: if the clock was set forward, it may seem older than it is. If the clock
+    The last measurement is always included, even if it seems too old because the clock was set forward. If the clock
     was set back, the times of the last measurements are in the future.
     """
     try:
@@ -73,8 +74,8 @@ def usual_latency(samples: Sequence[Sample]) -> Optional[float]:
 def hours_until_full(samples: Sequence[Sample], *, mount: str, what: str, free: int, now: float) -> Optional[float]:
     """Return the number of hours until a file system is full at the current rate, or None if usage does not grow.
 
-    what: bytes or inodes. free: the number that is free now. The rate is that of the last hour or of the last day,
-    whichever is higher.
+    what: bytes or inodes. free: the number that is free now. The current rate is the rate over the last hour or the
+    last day, whichever is higher.
     """
     before = _values(samples, "disks", mount, what, now=now)
     firsts = [next((each for each in before if now - each[0] <= span), None) for span in _SPANS]
@@ -83,9 +84,9 @@ def hours_until_full(samples: Sequence[Sample], *, mount: str, what: str, free: 
 
 
 def grows(samples: Sequence[Sample], *, wal_bytes: int, now: float) -> bool:
-    """Return True if the part of the WAL that is in use has grown since it was last emptied.
+    """Return True if the used part of the WAL has grown since the WAL was last emptied.
 
-    One large transaction on an empty WAL does not count, because the next checkpoint empties it again.
+    One large transaction on an empty WAL is ignored, because the next checkpoint empties the WAL again.
     """
     smallest = wal_bytes
     for _at, size in reversed(_values(samples, "wal", now=now)):

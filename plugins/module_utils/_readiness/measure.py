@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measure what the readiness checks need, for at most a few seconds.
+"""Take the measurements for the readiness checks, within a few seconds.
 
 disks() and database() run in a child process, because a system call on a hanging disk never returns.
 """
@@ -22,15 +22,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
-# Problems of a database that count as damage, whatever the service is doing.
+# Database problems that count as damage in every state of the service.
 _DAMAGE = ("empty", "empty_beside_wal", "not_a_database", "corrupt", "wal_damaged", "wal_foreign", "open_deleted")
 _LOOKS = 40
-# Number of bytes of the -shm file that describe the WAL.
+# Number of bytes in the -shm file that describe the WAL.
 _INDEX = 136
 
 
 class Files(NamedTuple):
-    """What the service has open: the number of files and connections, and the limit. None means unknown."""
+    """The number of files and connections that the service has open, and the limit. None means unknown."""
 
     pid: int
     open_files: Optional[int]
@@ -38,7 +38,7 @@ class Files(NamedTuple):
 
 
 def open_files(pid: int, *, proc_root: str = "/proc") -> Files:
-    """Return the number of open files of a process, and its limit."""
+    """Return how many files a process has open, and how many it may open."""
     count: Optional[int] = None
     limit: Optional[int] = None
     with contextlib.suppress(OSError, ValueError):
@@ -51,9 +51,9 @@ def open_files(pid: int, *, proc_root: str = "/proc") -> Files:
 
 
 def memory_pressure(pid: int, *, proc_root: str = "/proc", group_root: str = "/sys/fs/cgroup") -> Optional[float]:
-    """Return the percentage of the last minute in which all processes of the host, or of the unit, waited for memory.
+    """Return for what percentage of the last minute all processes on the host, or in the unit, waited for memory.
 
-    The higher value counts. Return None if the kernel does not measure it.
+    Of the host's and the unit's percentage, return the higher one. Return None if the kernel measures neither.
     """
     found = []
     groups = [group for group in procfs.control_groups(pid, proc_root=proc_root) if group not in ("", "/")]
@@ -74,7 +74,7 @@ def clock(*, proc_root: str = "/proc") -> Dict[str, Any]:
 
 
 def disks(paths: Mapping[str, str]) -> List[Dict[str, Any]]:
-    """Return the free space of the file systems that contain these paths, and their uses. paths: maps uses to paths.
+    """Return the free space and the uses of the file systems that contain these paths. paths: maps uses to paths.
 
     Read-only file systems, and paths that the service's user has just moved away, are omitted.
     """
@@ -112,7 +112,7 @@ def database(path: str, *, user: str, budget: float, lock_after: float, pids: Se
 
     pids: the service's processes.
 
-    - damage: the first problem, with code and message, or None. checked: False if the check did not finish in `budget`
+    - damage: the first problem, with code and message, or None. checked: whether the check finished in `budget`
       seconds.
     - lock: None, or the process that blocked all writes for at least lock_after seconds, with pid, parents, command,
       user, age (in seconds), and seconds (how long it was observed).
@@ -140,7 +140,7 @@ def database(path: str, *, user: str, budget: float, lock_after: float, pids: Se
 def _lock(path: str, lock_after: float) -> Optional[Dict[str, Any]]:
     """Return the process that blocked all writes for lock_after seconds without a pause, or None.
 
-    A process that commits one transaction after another does not count, because others can write in between.
+    A process that commits one transaction after another is ignored, because others can write in between.
     """
     begun, committed = time.monotonic(), _commits(path)
     holder: Optional[int] = None
@@ -164,7 +164,7 @@ def _lock(path: str, lock_after: float) -> Optional[Dict[str, Any]]:
 
 
 def _commits(path: str) -> bytes:
-    """Return bytes that each commit changes: the header of the WAL index, and the change counter of the database."""
+    """Return the bytes that change with each commit: the header of the WAL index, and the database's change counter."""
     found = b""
     for name, start, length in (("-shm", 0, 48), ("", 24, 4)):
         with contextlib.suppress(OSError):

@@ -43,7 +43,7 @@ ENGLISH: Dict[str, str] = {
     "finding.not_ready.checks": "The readiness endpoint {path} reports that the service is not ready: {checks}",
     "finding.not_ready.silent": "The readiness endpoint {path} does not answer: {why}",
     "finding.login_refused": "The login fails: {why}",
-    # Damage to a database that a person has accepted by releasing the service.
+    # Database damage that a person has accepted by releasing the service.
     "finding.accepted": "{summary}. Accepted by a person on {at}: {reason}",
     "finding.not_accepted": "{summary}. The person who released the service on {at} ({reason}) did not accept this damage",
     "remedy.accepted": (
@@ -51,7 +51,7 @@ ENGLISH: Dict[str, str] = {
         "would lose, run it with --check first"
     ),
     "finding.unconfirmed": "The problem of the open incident could not be checked again: {why}",
-    # Why a check was not done.
+    # Reasons why a check was not done.
     "reason.unready.status": "{path} answered with status {status}",
     "reason.unready.late": "the check did not finish within {seconds} s",
     "reason.unready.path": "the path of the database is unknown",

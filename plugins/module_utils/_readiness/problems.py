@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From measurements, earlier measurements and limits, derive the problems of a service that answers."""
+"""Find problems with a service that answers. Compare current and earlier measurements with limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness.limi
 
 _HOUR = 3600.0
 _DAY = 86400.0
-# A file system counts as full if at least this percentage of it is used.
+# A file system counts as full if at least this percentage of its space is used.
 _FULL = 99.0
 # A slow response takes at least this many times as long as usual.
 _SLOWER = 10.0
@@ -26,7 +26,7 @@ _CLOCK = 60.0
 
 
 class Problem(NamedTuple):
-    """A problem: the cause as in the findings of triage_info, the message, and where it was seen."""
+    """A problem: the cause as in the findings of triage_info, the message, and where the problem was seen."""
 
     cause: str
     told: Message
@@ -43,7 +43,7 @@ class Problem(NamedTuple):
 
 
 class Unchecked(NamedTuple):
-    """A check that could not be done, and why. causes: the problems that this check could have found."""
+    """A check that could not be done, and the reason. causes: the problems that this check could have found."""
 
     check: str
     told: Message
@@ -66,8 +66,7 @@ def of_database(
 ) -> Iterator[Problem]:
     """Yield the problems with the database: damage, a lock that blocks all writes, and a WAL that grows.
 
-    pids: the processes of the service. acceptance: the release by a person who accepted the damage to the database, or
-    None.
+    pids: the processes of the service. acceptance: a person's decision to accept the damage to the database, or None.
     """
     if seen["damage"]:
         code = seen["damage"]["code"]

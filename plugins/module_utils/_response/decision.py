@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Decide whether a first response may start the service. These functions only decide; they check and change nothing."""
+"""Decide whether a first response may start the service.
+
+These functions only decide: they check nothing and change nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import FIRST_RESPONSE
 
-# The causes after which a start is harmless. None of them has a remedy. A finding with any other cause may need a
-# remedy or a person before the start.
+# Causes for which it is safe to start the service. None of these causes has a remedy. A finding with any other cause
+# may require a remedy or a person's decision before the service is started.
 HARMLESS = ("killed", "unknown", "wal_pending", "wal_reset_bug")
-# The parts of the triage that must be collected before the start, because their results can block the start. See
+# Facts that triage must collect before the service is started, because they can prevent the start. See
 # triage_pass.
 NEEDED = ("process", "environment", "database", "migrations", "ports", "start", "ownership", "memory", "log")
-# The states of a unit that nobody is starting.
+# States of a unit that is down and is not being started.
 _DOWN = ("inactive", "failed")
 
 
@@ -61,13 +64,13 @@ def _obstacles(result: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator
 def _of_unit(facts: Mapping[str, Any]) -> Iterator[Message]:
     """Yield a message if somebody may be starting the unit."""
     service, unit = facts["service"], facts.get("unit") or {}
-    # After a takeover by this run, the facts show the unit as it was before the takeover.
+    # If this run has taken over the unit, the facts show the unit as it was before the takeover.
     down = unit.get("active_state") in _DOWN or bool(unit.get("taken_over_at"))
     if service["manager"] == "systemd" and not (down and unit.get("load_state") == "loaded"):
         yield message("reason.response.unit", state=str(unit.get("active_state") or "unknown"))
 
 
 def _is_harmless(finding: Mapping[str, Any]) -> bool:
-    """Return True if a finding neither blocks the start nor needs a remedy before it."""
+    """Return True if the service can start despite a finding, and no remedy is necessary before it starts."""
     harmless = finding["cause"] in HARMLESS and not finding["blocks_start"]
     return harmless and FIRST_RESPONSE not in finding["useless_rungs"]

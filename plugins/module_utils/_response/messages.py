@@ -35,5 +35,5 @@ ENGLISH: Dict[str, str] = {
 
 
 def english(told: Message) -> str:
-    """Return a message of this package as English text."""
+    """Return a message from this package as English text."""
     return message.english(told, ENGLISH)

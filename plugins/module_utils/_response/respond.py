@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Immediately start a service whose process is gone, if no obstacle is found (see decision.py)."""
+"""If the service's process is gone and no obstacle is found, start the service immediately (see decision.py)."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _ANSWER, _INTERVAL = 1.0, 0.1
 
 
 class FirstResponse(NamedTuple):
-    """A first response. Call it between the two groups of triage parts, while the run holds its lease.
+    """A first response. It runs between the two groups of triage parts, while the run holds its lease.
 
-    service: the service without the path of its database, which triage finds. lease: run and state_dir. settle: adds
-    the state of the data to a triage result, see data_guard.finish.
+    service: the service, without the path of its database, because triage finds this path. lease: run and state_dir.
+    settle: adds the state of the data to a triage result (see data_guard.finish).
     """
 
     service: Service
@@ -64,7 +64,7 @@ class FirstResponse(NamedTuple):
         return response, waiting if response["started"] else {}
 
     def note_answer(self, result: Mapping[str, Any]) -> None:
-        """Record the time of the first healthy response now, because the run may be killed before the verification."""
+        """Record the time of the first healthy response now. The run may be killed before the verification."""
         at = (result.get("response") or {}).get("answered_at")
         problem = incident_notes.note_answer(**self.lease, at=at) if at else None
         if problem:
@@ -126,7 +126,7 @@ def _first_answer(service: Service, question: Question) -> Dict[str, Any]:
 
 
 def _nothing(told: Message) -> Dict[str, Any]:
-    """Return the response that started nothing."""
+    """Return the response that states why the service was not started."""
     return {
         "started": False,
         "why_not": messages.english(told),

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check whether the service can use its certificate. If not, fix the private key's permissions, or renew the files."""
+"""Check whether the service can use its certificate.
+
+If the service cannot use its certificate, fix the private key's permissions, or renew the files.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class Pair(NamedTuple):
 
 
 class Permissions(NamedTuple):
-    """Owner, group and mode to set on the private key. An empty field leaves the current value unchanged."""
+    """The private key's new owner, group and mode. An empty field leaves the current value unchanged."""
 
     owner: str = ""
     group: str = ""
@@ -50,12 +53,12 @@ class Permissions(NamedTuple):
 
     @property
     def wanted(self) -> bool:
-        """True if any of these permissions is requested."""
+        """True if an owner, a group or a mode is requested."""
         return bool(self.owner or self.group or self.mode)
 
 
 def _read(path: str) -> bytes:
-    """Return the content of a regular file, at most _LARGEST bytes. Raises OSError."""
+    """Return the content of a regular file that has at most _LARGEST bytes. Raises OSError."""
     return safe_open.read(os.path.abspath(path), limit=_LARGEST)
 
 
@@ -153,17 +156,17 @@ def _mode(permissions: Permissions) -> Optional[int]:
 
 
 def _repair(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
-    """Set the private key's owner, group and mode. Return True if they changed, or would change outside check mode.
+    """Set the private key's owner, group and mode. Return True if something changed or, in check mode, would change.
 
-    Because an account other than root may own the folder, the file must be a regular file that has only one hard link
-    and contains a private key. Raises CertificateError.
+    An account other than root may own the folder. Therefore, the file must be a regular file with only one hard link,
+    and it must contain a private key. Raises CertificateError.
     """
     uid, gid = _ids(permissions)
     mode = _mode(permissions)
     if not pair.key:
         raise CertificateError(message("reason.certificate.no_key_path"))
     try:
-        # Do not follow links, because another account could use a link to redirect the change to a different file.
+        # Do not follow links. Another account could use a link to redirect the change to a different file.
         descriptor = safe_open.open_file(pair.key, os.O_RDONLY | os.O_NOFOLLOW, lend=False)
     except OSError as error:
         raise CertificateError(
@@ -190,7 +193,9 @@ def _repair(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
 
 
 def _renew(command: Sequence[str], *, timeout: float, run: commands.Runner) -> Dict[str, Any]:
-    """Run the renewal command without a shell. Return its exit code and the end of its output, with secrets removed.
+    """Run the renewal command without a shell.
+
+    Return the command's exit code and the end of its output, with secrets removed.
 
     Raises CertificateError.
     """
@@ -206,7 +211,7 @@ def _renew(command: Sequence[str], *, timeout: float, run: commands.Runner) -> D
 
 
 def _with_key(pair: Pair) -> Pair:
-    """Return the pair. An empty key is replaced with the key next to the certificate, if that key exists.
+    """Return the pair. If the key is empty, the key next to the certificate is used, if that key exists.
 
     Raises CertificateError.
     """

@@ -43,7 +43,7 @@ def _refuse_foreign(look: Look) -> None:
 
 
 def _refuse_lost_database(service: Service) -> None:
-    """Raise NodeProcessError if a start would destroy data that exists only in the database's WAL.
+    """Raise NodeProcessError if starting the service would destroy data that is only in the database's WAL.
 
     The service opens its database when it starts. When SQLite opens an empty or new database file, it deletes the WAL
     next to that file.
@@ -139,10 +139,10 @@ def ensure(
     Returns as soon as the process or unit is up, without waiting for the service to answer requests. Raises
     NodeProcessError.
 
-    on_start: called right before the start, after all preparations. The start may still fail. on_stop: called before a
-    stop if state is stopped. refused: why the service must not be started, or None. since: the start (seconds since
-    boot) of an earlier, killed call with the same purpose, or None. If the earlier call restarted the service, this
-    call does not restart it again.
+    on_start: called after all preparations, right before the service is started. The start may still fail. on_stop: if
+    state is stopped, called before the service is stopped. refused: why the service must not be started, or None.
+    since: when an earlier, killed call with the same purpose started (in seconds since boot), or None. If the earlier
+    call restarted the service, this call does not restart it again.
     """
     begun = time.monotonic()
     before = service_process.look(service, run=run, proc_root=proc_root)
@@ -181,7 +181,7 @@ def ensure(
 
 
 def _refuse_loss(service: Service, look: Look, *, state: str, refused: Optional[Message]) -> None:
-    """Raise NodeProcessError if the service must not be started, or if a stop would destroy its database."""
+    """Raise NodeProcessError if the service must not be started, or if stopping it would destroy its database."""
     if refused is not None and state != "stopped":
         raise NodeProcessError(message("reason.process.start_refused", why=refused))
     if state != "started":
@@ -200,7 +200,7 @@ def _prepare_start(service: Service, look: Look) -> Optional[Launch]:
 
 
 def _change(before: Look, after: Look, *, state: str, would: bool) -> Dict[str, Any]:
-    """Return the states before and after the call as result values. would: True if check mode prevented a change."""
+    """Return the states before and after the call as result values. would: whether check mode prevented a change."""
     final = "stopped" if state == "stopped" else "started"
     return {
         "state": final,

@@ -42,12 +42,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 
 Values = Mapping[str, Any]
 Warn = Callable[[str], Any]
-# A function that checks the readiness of a service that answers. It takes the parameters, the preflight result
-# and the health. It returns the `readiness` result of health_probe, or None if this check is not requested.
+# A function that checks the readiness of a service that answers. The function takes the parameters, the preflight
+# result and the health. The function returns the `readiness` result of health_probe, or None if this check is not
+# requested.
 Ready = Callable[[Values, Optional[Dict[str, Any]], Mapping[str, Any]], Optional[Dict[str, Any]]]
-# A function that describes the host, for a comparison during the next outage. It takes the parameters, the
-# preflight result, the health, and a function that it calls while the data is being collected. It returns a
-# function that saves the collected data once the service has been found healthy.
+# A function that describes the host, for a comparison during the next outage. The function takes the parameters, the
+# preflight result, the health, and a function that it calls while the data is being collected. The function returns
+# another function, which saves the collected data after the service has been found healthy.
 See = Callable[[Values, Optional[Dict[str, Any]], Mapping[str, Any], Callable[[], None]], Callable[[], None]]
 
 # The service answers, but it is not ready, for example because its database is damaged.
@@ -209,7 +210,7 @@ def mark_degraded(values: Values, result: Dict[str, Any]) -> None:
 
 
 def find_end_of_outage(values: Values, result: Dict[str, Any], *, unseen: bool) -> Dict[str, Any]:
-    """Determine when a healthy service started to answer. If no probe observed this, search the logs for the time."""
+    """Determine when a healthy service started to answer. If no probe observed this moment, search the logs for it."""
     if values["mode"] != "watch" or not result["healthy"]:
         return {"serving_said_at": None, "answers_since": None}
     before_first_probe = result["supervisor"]["restarted"] and not result["first_failure_at"]
@@ -224,9 +225,9 @@ def find_end_of_outage(values: Values, result: Dict[str, Any], *, unseen: bool) 
 
 
 def _began_to_serve(values: Values, seen: Dict[str, Any]) -> Optional[str]:
-    """Return when the answering process logged that it was serving, or None.
+    """Return the time at which the answering process logged that it was serving, or None.
 
-    If no run observed the end of an outage, this time counts as its end.
+    If no run observed the end of an outage, this time is used as the end.
     """
     service, started_at = values["service"], seen["process"]["started_at"]
     if not started_at:
@@ -261,7 +262,7 @@ def open_incident(values: Values, seen: Dict[str, Any], *, check_mode: bool) -> 
 def take_over(
     values: Values, result: Dict[str, Any], opened: Dict[str, Any], *, warn: Warn
 ) -> Optional[Dict[str, Any]]:
-    """Take over the unit if systemd is about to start the service, so that from now on only this run starts it.
+    """If systemd is about to start the service, take over the unit. From then on, only this run starts the service.
 
     Returns the recorded takeover, or None.
     """
@@ -273,13 +274,13 @@ def take_over(
         **where, reason=doubt or "", database_path=database_path_of(result.get("preflight")), user=service["user"]
     )
     if doubt:
-        # This cause is precise enough for now, because triage reports the details next.
+        # This cause is precise enough at this point, because triage reports the details afterwards.
         one_starter.hold(**where, manager="systemd", incident=opened["id"], cause="db_corrupt", reason=doubt)
     return taken
 
 
 class Detection:
-    """One call of the health_probe module. Call ask() while the run holds its lease, and report() afterwards."""
+    """One call to the health_probe module. Call ask() while the run holds its lease, and report() afterwards."""
 
     def __init__(self, values: Values, *, check_mode: bool, warn: Warn, ready: Ready, see: See) -> None:
         self._values = {**values, "service": service_process.settings(values)}
@@ -312,7 +313,7 @@ class Detection:
     def _note_answer(self) -> None:
         """Immediately record that the service failed again, or the time of its first response after a start.
 
-        Do not wait for report(), because the run may be killed before that call.
+        The run may be killed before it calls report(), so do not wait for that call.
         """
         mode, healthy = self._values["mode"], self._result["healthy"]
         if (mode, healthy) not in (("await", True), ("hold", False)):
@@ -357,7 +358,7 @@ class Detection:
         }
 
     def _remember_healthy(self) -> None:
-        """Record that the service was healthy, if recording is requested and the service was checked."""
+        """If recording is requested and the service was checked, record that it was healthy."""
         values, result = self._values, self._result
         watched = values["mode"] == "watch" and result["severity"] == "none"
         seen = watched or (values["mode"] == "hold" and result["healthy"])

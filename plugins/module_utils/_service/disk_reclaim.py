@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Free space on a full file system: remove files that match patterns, oldest first, until enough space is free.
+"""Make room on a full file system: remove files that match patterns, oldest first, until enough space is free.
 
 The service's user may own folders on the path of a pattern, and could replace one of them with a link. Therefore, each
 folder on a path is opened relative to the descriptor of its parent, without following links. A file is removed only if
@@ -53,8 +53,8 @@ class _Room:
     def enough(self, *, measured: bool) -> bool:
         """Return True if enough space is free, as calculated from the removed files or as reported by the file system.
 
-        Either condition is enough, because some file systems report freed space only later, and other programs may
-        write at the same time. measured: False to ignore the free space that the file system currently reports.
+        Either condition is enough. Some file systems report freed space only later, and other programs may write at the
+        same time. measured: whether to consider the free space that the file system currently reports.
         """
         counted = (self.available_before + self.bytes_freed, self.before.f_favail + self.inodes_freed)
         now = counted
@@ -99,7 +99,7 @@ def _protect(paths: Sequence[str], folders: Sequence[str]) -> _Protected:
 
 
 def _rooms(targets: Sequence[reclaim_patterns.Target]) -> Dict[int, _Room]:
-    """Return the targets' file systems, keyed by device. If targets share a device, the largest request counts.
+    """Return the targets' file systems, keyed by device. If targets share a device, the largest request is used.
 
     Raises DiskReclaimError.
     """
@@ -139,7 +139,7 @@ def _open_files(proc_root: str) -> Tuple[Set[Identity], bool]:
 
 @contextlib.contextmanager
 def _folder_of(candidate: Candidate) -> Iterator[int]:
-    """Open the folder of a candidate, from the root down, without following links. Raises OSError."""
+    """Open the folder that contains a candidate, from the root down, without following links. Raises OSError."""
     descriptor = os.open("/", reclaim_patterns.FOLDER)
     try:
         for part in candidate.folder.split("/"):
@@ -161,9 +161,9 @@ def _head(candidate: Candidate, folder: int, *, size: int = len(sqlite_files.MAG
 
 
 def _why_database(candidate: Candidate, folder: int, *, unseen: bool) -> Optional[str]:
-    """Return why a file may belong to a database that is in use. Return None if it certainly does not.
+    """Return why a file may belong to a database that is in use, or None if it certainly does not.
 
-    unseen: True if a process that cannot be inspected may have the file open.
+    unseen: whether a process that cannot be inspected may have the file open.
     """
     name = candidate.name
     if name.endswith(_SIDE_FILES):
@@ -242,8 +242,8 @@ class _Reclaim:
         for rule in rules:
             files = sorted(walk.find(rule.pattern), key=lambda item: (-item.status.st_mtime, item.path))
             kept |= self._newest(files, keep=rule.keep)
-            # With keep_databases, all copies of a database are kept. Otherwise, at least the newest complete copy is
-            # kept.
+            # With keep_databases, all copies of a database are kept. Without keep_databases, at least the newest
+            # complete copy is kept.
             copies = (item for item in files if (_is_database if keep_databases else _is_whole)(item))
             kept |= {item.identity for item in itertools.islice(copies, None if keep_databases else rule.keep or 1)}
             self._found.update({item.identity: item for item in files if item.status.st_dev in self.rooms})
@@ -255,8 +255,8 @@ class _Reclaim:
     def _newest(self, files: Sequence[Candidate], *, keep: int) -> Set[Identity]:
         """Return the newest `keep` files of each series. files: newest first.
 
-        If another user's processes cannot be inspected, they may be writing to the newest file of each series. In this
-        case, this file is also kept.
+        If another user's processes cannot be inspected, they may be writing to the newest file of each series.
+        Therefore, this file is kept even if `keep` is 0.
         """
         counts: Dict[Tuple[str, str], int] = {}
         newest = set()
@@ -317,7 +317,7 @@ def reclaim(
     check_mode: bool = False,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Free space on the file systems of the targets, and return the result of the disk_reclaim module.
+    """Make room on the targets' file systems, and return the result of the disk_reclaim module.
 
     protect: paths of databases or folders. The -wal, -shm and -journal files of a database are protected too. state_dir
     is always protected.

@@ -13,7 +13,7 @@ _KEY_NAME = lazy(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:PRIVATE_?)?KEY_(?:PATH|FILE)")
 # OpenSSL reads the certificates that it trusts from this variable. The service's own certificate is not in this file.
 _TRUSTED = "SSL_CERT_FILE"
 
-# The files that an application reads itself (dotenv), relative to its folder.
+# Files that an application reads itself (dotenv), relative to the application's folder.
 OWN_FILES = (".env", "backend/.env")
 
 

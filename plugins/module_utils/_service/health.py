@@ -31,13 +31,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_
     Target,
 )
 
-# While a unit waits for a restart by systemd, it is allowed to have no process for RestartSec plus this many seconds.
+# If a unit is waiting for an automatic restart, it may have no process for RestartSec plus this many seconds.
 _RESTART_GRACE = 3.0
-# Number of exits that are allowed after a start. If the first start fails, a restart by systemd may succeed.
+# Number of times the service may exit after it has been started. If the first start fails, systemd may restart the
+# service successfully.
 _ENDS_ALLOWED = 1
 # If systemd or a person is starting the service, wait for at most _SETTLE seconds until its unit is up. While the
 # process is younger than _YOUNG seconds, also wait for a response, with a probe every _YOUNG_INTERVAL seconds. A longer
-# wait would exceed the deadline of the detection role, which would then report the host as unreachable.
+# wait would exceed the deadline of the detection role. The role would then report the host as unreachable.
 _SETTLE = 25.0
 _YOUNG = 20.0
 _YOUNG_INTERVAL = 0.2
@@ -103,16 +104,17 @@ class _Watch:
         self.plan = plan
         # Called after each failed probe in watch mode.
         self.doubt = doubt
-        # True if the database was checked in detail. This is done once, because it takes up to 1.5 seconds.
+        # True if the database was checked in detail. The detailed check is done once, because it takes up to 1.5
+        # seconds.
         self.checked_closely = False
-        # Returns True if another run is working on the host. In this case, that run starts the service, and this check
-        # does not wait for the start.
+        # Returns True if another run is working on the host. In this case, the other run starts the service, and this
+        # check does not wait for the start.
         self.busy = busy
         self.doubted: Optional[str] = None
-        # The unit's phase at the first probe, and the time in seconds for which the check has waited for the start.
+        # The unit's phase at the first probe, and how many seconds the check has waited for the service to start.
         self.first_phase: Optional[str] = None
         self.waited = 0.0
-        # True if the check waited for an imminent automatic restart.
+        # True if the check waited because an automatic restart was imminent.
         self.restart_awaited = False
         self.endpoints: List[Dict[str, Any]] = []
         self.silent = False
@@ -165,7 +167,7 @@ class _Watch:
         time.sleep(max(0.0, self._probe_begun + self.plan.interval - time.monotonic()))
 
     def severity(self, *, healthy: bool) -> str:
-        """Return the severity. An unhealthy service is at least a warning.
+        """Return the severity. The severity of an unhealthy service is at least "warning".
 
         In watch mode, a healthy service also counts as a warning if at least warning_after consecutive probes failed
         before.
@@ -178,7 +180,7 @@ class _Watch:
         return "critical" if self.failures >= self.plan.critical_after else "warning"
 
     def summary(self) -> List[Message]:
-        """Return a message for each problem, or a single message that states that the service answers."""
+        """Return a message for each problem. If there is none, return one that states that the service answers."""
         wrong = [_of_answer(end["name"], end) for end in self.endpoints if end["required"] and not end["ok"]]
         if self.gone:
             wrong.append(message("reason.probe.gone"))
@@ -202,17 +204,18 @@ class _Watch:
     def is_in_doubt(self, *, starting: bool) -> bool:
         """Return True if the service must not be started with its database. Set `doubted` to the reason.
 
-        starting: True if a start is in progress or imminent. There is then time for a detailed check. A young process
-        may not have opened the database yet, so the database is also checked in detail if this was not done before.
+        starting: whether a start is in progress or imminent. Before and while the service starts, there is time for a
+        detailed check. A young process may not have opened the database yet. Therefore, the database is also checked in
+        detail, unless this was done before.
         """
         closely = starting or (self.is_young() and not self.checked_closely)
         self.checked_closely = self.checked_closely or closely
-        # Before a start, the processes that exist now do not matter.
+        # If the service is about to be started, the current processes do not matter.
         self.doubted = self.doubt(closely, [] if starting else self.process["pids"])
         return bool(self.doubted)
 
     def discount_failure(self) -> None:
-        """Do not count the last probe as a failure, because the service was starting."""
+        """The service was starting, so do not count the last probe as a failure."""
         self.failures -= 1
         self.most_failures = min(self.most_failures, self.failures)
 
@@ -245,8 +248,8 @@ def _of_answer(name: str, answer: Mapping[str, Any]) -> Message:
 def _watch_until_verdict(watch: _Watch) -> bool:
     """Probe until the service is healthy, critical_after consecutive probes have failed, or the process is gone.
 
-    If systemd or a person is starting the service, or if systemd is about to restart it, wait for the start. Failures
-    during this wait do not count.
+    If systemd or a person is starting the service, or if systemd is about to restart it, wait until the service is up
+    or down. Failures during this wait are ignored.
     """
     while not watch.probe():
         phase = watch.phase

@@ -114,7 +114,7 @@ class _Request:
                 self.latency = time.monotonic() - self._begun
             for each in self._sockets:
                 with contextlib.suppress(OSError):
-                    # Shut down the socket, not the TLS layer, because the thread may be using the TLS layer.
+                    # The thread may be using the TLS layer, so shut down only the socket.
                     socket.socket.shutdown(each, socket.SHUT_RDWR)
         return self
 
@@ -247,7 +247,10 @@ def fetch(target: Target, *, timeout: float) -> Fetched:
 
 
 def ask(target: Target, *, timeout: float) -> Dict[str, Any]:
-    """Send one request. Return the HTTP status, and `status` in the response's JSON body. Both are None if unknown."""
+    """Send one request. Return the HTTP status, and `status` in the response's JSON body.
+
+    A value is None if it is unknown.
+    """
     answer = fetch(target, timeout=timeout)
     try:
         body = json.loads(answer.body.decode("utf-8")) if answer.error is None else None

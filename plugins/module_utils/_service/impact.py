@@ -50,8 +50,8 @@ def measure(
     """Return how many users and requests an outage affected between two times, or why a number is unknown.
 
     path: the path of the database, or "". query: one statement that returns the number of users; in this statement,
-    :start and :end are the two times, and :login is the account of the login check. An empty query is skipped. places:
-    where requests are logged. user: the user that reads the database. See file_survey.look. Raises ImpactError.
+    :start and :end are the two times, and :login is the account that the login check uses. An empty query is skipped.
+    places: where requests are logged. user: the user that reads the database. See file_survey.look. Raises ImpactError.
     """
     begun, over = _instant("start", start), _instant("end", end)
     deadline = time.monotonic() + time_budget
@@ -133,7 +133,10 @@ def _unopenable(path: str, problems: Sequence[sqlite_files.Problem]) -> Message:
 def _requests(
     places: request_log.Places, *, begun: float, over: float, deadline: float
 ) -> Tuple[Optional[request_log.Counted], Optional[Message]]:
-    """Return the requests, or None and the reason why they are unknown. If no place is given, both are None."""
+    """Return the counted requests, or None and the reason why their number is unknown.
+
+    If `places` is empty, the result is (None, None).
+    """
     if not (places.log or places.patterns or places.unit):
         return None, None
     try:

@@ -4,10 +4,10 @@
 
 """List and apply schema migrations with the service's own knex.
 
-knex changes each database that it opens. It creates a missing database, and creates its tables in an empty database.
-When knex closes the database, SQLite copies the WAL into the database. Therefore, knex lists the migrations from a
-temporary database with a copy of knex's own tables. These tables are read from the real database without changing any
-file. knex opens the real database only to migrate it or to release the lock.
+knex changes each database that it opens. If a database is missing, knex creates it. If a database is empty, knex
+creates its own tables in it. When knex closes the database, SQLite copies the WAL into the database. Therefore, knex
+lists the migrations from a temporary database with a copy of knex's own tables. These tables are read from the real
+database without changing any file. knex opens the real database only to migrate it or to release the lock.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.knex_t
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 
-# The options from the "knex" documentation fragment, except "timeout". They are the parameters of Migrator.
+# Options from the "knex" documentation fragment, except "timeout". These options are the parameters of Migrator.
 ARGUMENTS: Dict[str, Dict[str, Any]] = {
     "app_dir": {"type": "path", "required": True},
     "db_path": {"type": "path", "required": True},
@@ -50,7 +50,7 @@ _MOST_ERROR_TEXT = 600
 _KNEX_NAMES = ("knex", "knex.js")
 _MIGRATES = lazy(r"(?:^|[\s/])knex(?:[\s.]|$)|\bmigrate[:\s]")
 _COMMAND = lazy(r"\bmigrate:(\w+)")
-# Commands that only read. Triage itself may be running one of them.
+# Commands that only read. Triage itself may be running one of these commands.
 _LOOKS = {"list", "status", "currentVersion"}
 _LOCKED = lazy(r"(?i)migration table is already locked|MigrationLocked")
 
@@ -76,7 +76,7 @@ def _explained(deed: str, /, **values: str) -> ContextManager[None]:
 
 
 class Migrator:
-    """Runs the application's own knex as the service user. Its methods raise KnexError if they fail."""
+    """Runs the application's own knex as the service user. The methods raise KnexError if they fail."""
 
     def __init__(
         self,
@@ -134,8 +134,7 @@ class Migrator:
         return environment
 
     def run_knex(self, command: str, *, database: str) -> commands.Completed:
-        # Pass the path of the database, so that knex uses the database that was checked, even if the knexfile names
-        # another one.
+        # Pass the path of the database that was checked. The knexfile may name another database.
         with _explained("run_knex", command=command, folder=self.app_dir):
             return self._run(
                 [self._knex, command, "--connection", database],
@@ -201,7 +200,7 @@ class Migrator:
         return Status(completed=completed, pending=pending, batch=tables.batch, locked=tables.locked)
 
     def shipped(self) -> List[str]:
-        """Return the application's migrations in order: with an empty database, knex lists all of them as pending."""
+        """Return the application's migrations in order. For an empty database, knex lists all migrations as pending."""
         _completed, pending = self._list(Tables())
         return pending
 

@@ -30,8 +30,8 @@ _BUSY_SECONDS = 5.0
 _READ_ATTEMPTS = 5
 # Limits per knex table: rows, bytes in a value, characters in the CREATE statement. Real tables are smaller.
 _MOST_ROWS, _LONGEST_VALUE, _LONGEST_STATEMENT = 20000, 4096, 65536
-# Limits for the schema: the number of objects, and how many bytes of each statement the digest covers. The third
-# value is the number of characters of a digest.
+# Limits for the schema: the number of objects, and the number of bytes of each statement that the digest covers. The
+# third value is the length of a digest in characters.
 _MOST_OBJECTS, _LONGEST_COUNTED, _DIGEST = 5000, 65536, 16
 _SHOWN = 80  # maximum number of characters of a table's name in a message
 
@@ -42,7 +42,7 @@ _LOCK_COLUMNS = {"index", "is_locked"}
 class KnexError(ServiceError):
     """The migrations could not be read or applied.
 
-    locked: True if the migration lock caused the error. applied: the migrations that were applied before the error.
+    locked: whether the migration lock caused the error. applied: the migrations that were applied before the error.
     """
 
     def __init__(self, told: Union[str, Message], *, locked: bool = False, applied: Sequence[str] = ()) -> None:
@@ -56,9 +56,9 @@ class Tables(NamedTuple):
     """The content of knex's own tables.
 
     tables: name, CREATE statement and rows of each table. batch: the number of the last batch, or None. names: the
-    applied migrations. several: True if more than one table has the columns of knex's migrations table. In this case,
-    only knex's configuration shows which table is in use. schema: type, name and digest of the statement of each object
-    in the schema, such as a table or an index.
+    applied migrations. several: whether more than one table has the columns of knex's migrations table. In this case,
+    only knex's configuration shows which table is in use. schema: for each object in the schema, such as a table or an
+    index, its type, its name and the digest of its statement.
     """
 
     tables: Sequence[Tuple[str, str, Sequence[Sequence[Any]]]] = ()
@@ -70,7 +70,10 @@ class Tables(NamedTuple):
 
 
 def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[str]) -> None:
-    """Raise SqliteError if a table is too large to be knex's. SQLite counts the rows; none are loaded into Python."""
+    """Raise SqliteError if a table is too large to be one of knex's own tables.
+
+    SQLite counts the rows, so no rows are loaded into Python.
+    """
 
     def number(sql: str, *values: Any) -> int:
         return int(connection.execute(sql, values).fetchone()[0])

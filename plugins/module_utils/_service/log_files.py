@@ -18,7 +18,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 
 # The suffix of compressed files that log readers can read.
 COMPRESSED = ".gz"
-# Maximum number of bytes to decompress for the end of a file.
+# Maximum number of bytes to decompress to get the end of a file.
 _MOST_BYTES = 32 << 20
 _CHUNK = 1 << 18
 _ANY_COMPRESSED = lazy(r"(?:\.(?:gz|xz|bz2|zst|Z))+$")
@@ -34,7 +34,7 @@ class LogFile(NamedTuple):
 
 
 def series(name: str) -> str:
-    """Return the letters of a file name, without numbers, timestamps or the compression suffix.
+    """Return the letters in a file name, without numbers, timestamps or the compression suffix.
 
     A log and its rotated files are one series, for example app-2026-11-25.log.gz and app-2026-11-26.log.
     """
@@ -45,9 +45,9 @@ def series(name: str) -> str:
 def find(log: str, patterns: Iterable[str], *, user: str) -> List[LogFile]:
     """Return a log, the files that match absolute patterns, and the rotated files of both, newest first.
 
-    A log whose time is unknown comes first, for example a log that does not exist. The function that reads it then
-    reports the error. A compressed file is omitted if the original still exists. The files that match the patterns
-    are listed with the rights of the service's user, because this user can replace the folders.
+    If the time of a log is unknown, for example because the log does not exist, this log comes first. When such a log
+    is read, the error is reported. A compressed file is omitted if the original still exists. The files that match the
+    patterns are listed with the rights of the service's user, because this user can replace the folders.
     """
     found: Dict[str, float] = {}
     theirs = safe_open.account_rights(user)

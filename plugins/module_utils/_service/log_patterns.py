@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_files
 
 _LONGEST_LINE = 2000
-# Number of characters to quote before and after a known error, which is enough for paths and package names.
+# Quote this many characters before and after a known error. This is enough for paths and package names.
 _CONTEXT = 250
 _LONGEST_STACK = 12
 _MOST_EXCEPTIONS = 5
@@ -63,12 +63,12 @@ _LASTING_SECONDS = 30.0
 _ERROR = lazy(r"(?:^|[\s\[(])(?:[A-Z]\w*)?(?:Error|Exception|Rejection)\b(?: \[\w+\])?(?::|\s*$)")
 _FRAME = lazy(r"^\s+at .+")
 _CARET = lazy(r"^\s*\^+\s*$")
-# Node prints the file and line of an uncaught error above the message, with the source line and a caret in between.
+# For an uncaught error, Node prints the file and line number, then the source line and a caret, and then the message.
 _HEADER = lazy(r"^(?:file://)?(/[^\n]*|node:\S+):(\d+)$")
 _PLACE = lazy(r"(?:^|[\s(])(?:file://)?(/[^()\n]+?):(\d+)(?::\d+)?\)?$")
 # An error in a JSON file has no header: its message begins with the path of the file.
 _JSON_FILE = lazy(r"SyntaxError: (/[^\n:]+\.json): ")
-# Stack frames from the compilation of a file by Node. The code in that file had not run yet.
+# Stack frames that Node prints if it cannot compile a file. The code in that file had not run yet.
 _COMPILING = lazy(r"^at .*\(?node:(?:internal/(?:modules|vm)|vm)\b")
 _LONGEST_HEADER = 8
 # When an exception ends Node (17 and later), the last line that Node prints is its version.
@@ -92,8 +92,8 @@ _SUCCESS = lazy(
 class Line(NamedTuple):
     """One line of a log.
 
-    at: seconds since the epoch, from the line's own timestamp or else from the last timestamp before the line. None if
-    there is no timestamp.
+    at: seconds since the epoch, from the line's own timestamp, or else from the last timestamp before the line, or else
+    None.
     """
 
     text: str
@@ -102,7 +102,8 @@ class Line(NamedTuple):
     dated: bool
     # The latest time at which the line could have been logged: its own timestamp, or else the next one in the log.
     logged_by: Optional[float] = None
-    # The original line, without masked secrets, because a mask may hide a signature. This text is never quoted.
+    # The original line. The secrets in this line are not masked, because a mask may hide a signature. The unmasked text
+    # is never quoted.
     unmasked: str = ""
 
     @property
@@ -195,12 +196,12 @@ def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
 
 
 def merged(logs: Sequence[Tuple[float, Sequence[Line]]]) -> List[Line]:
-    """Return the lines of several logs in the order of their times, without duplicates.
+    """Return the lines from several logs in chronological order, without duplicates.
 
     logs: for each log, the time of its last write in seconds since the epoch, and its lines. A line without a timestamp
-    stays after its predecessor. The lines at the end of a log may have no timestamp, for example after a crash of Node.
-    Their time is that of the last write. Applications often write an error to two logs, so an entry that is also in an
-    earlier log is omitted.
+    stays after the line before it. The lines at the end of a log may have no timestamp, for example after Node crashed.
+    These lines get the time of the log's last write. Applications often write an error to two logs, so an entry that is
+    also in an earlier log is omitted.
     """
     if len(logs) == 1:
         return list(logs[0][1])
@@ -232,7 +233,10 @@ def _quoted(text: str, pattern: Pattern[str]) -> str:
 
 
 def _place(lines: Sequence[Line], number: int, stack: Sequence[str]) -> Optional[Dict[str, Any]]:
-    """Return the file and line of the error at lines[number], or None. Prefer a file of the application's own code."""
+    """Return the file and line of the error at lines[number], or None.
+
+    Prefer a file from the application's own code.
+    """
     named = _JSON_FILE.search(lines[number].text)
     if named:
         return {"file": named.group(1), "line": None}
@@ -296,12 +300,12 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
 
     since, written_at (time of the last write to the log): in seconds since the epoch.
 
-    The results `exceptions` and `signatures` contain only events at or after `since`. Events without a timestamp near
-    the end of the log also count if the log was last written at or after `since`. Events before the last successful
-    request (last_success_at) do not count, because the service was working again afterwards. However, errors in
-    _LASTING may persist, so they also count if they occurred at most _LASTING_SECONDS before that request. Each
-    exception has place (file, line), compiling (True if Node was compiling the file, not running it) and times (number
-    of occurrences).
+    The results `exceptions` and `signatures` contain only events at or after `since`. Events near the end of the log
+    may have no timestamp. Such events are included if the log was last written at or after `since`. Events before the
+    last successful request (last_success_at) are ignored, because the service was working again afterwards. However,
+    errors in _LASTING may persist, so they are included if they occurred at most _LASTING_SECONDS before that request.
+    Each exception has place (file, line), compiling (True if Node was compiling the file, not running it) and times
+    (number of occurrences).
     """
     fresh = written_at is not None and written_at >= since
     success = next((number for number in reversed(range(len(lines))) if _SUCCESS.search(lines[number].searched)), -1)
@@ -310,8 +314,8 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     def recent(number: int, at: Optional[float]) -> bool:
         if at is not None and at >= since:
             return True
-        # Near the end of a recently written log, an event without a timestamp is also recent. This applies only if no
-        # later line has a timestamp and no later request succeeded.
+        # An event without a timestamp is also recent if it is near the end of a recently written log. Exceptions: a
+        # later line has a timestamp, or a later request succeeded.
         return (
             fresh and len(lines) - number <= 80 and not any(line.dated for line in lines[number:]) and success < number
         )
@@ -325,7 +329,7 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     times = collections.Counter(map(_alike, exceptions))
     signatures: Dict[str, Dict[str, Any]] = {}
     for number, line in enumerate(lines):
-        # The patterns take most of the time, so a line that does not count is not searched.
+        # Matching the patterns takes most of the time, so irrelevant lines are not searched.
         if not recent(number, line.at):
             continue
         for name, pattern in SIGNATURES.items():
@@ -337,8 +341,8 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     if success >= 0 and not lines[success].dated and success == len(lines) - 1:
         served = written_at
     return {
-        # Report the exceptions that ended a process, or that are at the end of the log. If there are none, report the
-        # exceptions that were only logged.
+        # Report the exceptions that ended a process, or that are at the end of the log. If there are no such
+        # exceptions, report the exceptions that were only logged.
         "exceptions": [
             {
                 **{name: item[name] for name in ("message", "stack", "fatal", "last", "place", "compiling")},

@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 ENGLISH: Dict[str, str] = {
     **incident_messages.ENGLISH,
     **sqlite_messages.ENGLISH,
-    # The health probe and the login.
+    # Messages about the health probe and the login check.
     "reason.probe.silent": "no response within {seconds} s",
     "reason.probe.not_trusted": "certificate not trusted: {why}",
     "reason.probe.tls": "TLS error: {why}",
@@ -76,7 +76,7 @@ ENGLISH: Dict[str, str] = {
     ),
     "reason.process.came_back": "Cannot stop the service: it came back {times} times, now as pid {pid}; its parent, pid {parent}, seems to be restarting it",
     "reason.process.start_refused": "The service is not started. {why}",
-    # Actions that failed, and why.
+    # Messages about actions that failed.
     "reason.cannot.work_in": "Cannot use {folder}: {why}",
     "reason.cannot.act_as": "Cannot act as user {user} in {folder}: {why}",
     "reason.cannot.read": "Cannot read {path}: {why}",
@@ -99,7 +99,7 @@ ENGLISH: Dict[str, str] = {
     "reason.cannot.make_temporary": "Cannot create a temporary database: {why}",
     "reason.cannot.find_migrations": "Cannot search for running migrations: {why}",
     "reason.cannot.change_release": "Cannot switch {folder} to another release: {why}",
-    # Processes that block the service.
+    # Messages about processes that block the service.
     "reason.stop.empty_policy": "policy: each entry must name a user and a command, and neither may be empty",
     "reason.stop.no_pattern": "policy: command {command} is not a regular expression: {why}",
     "reason.stop.timeout": "timeout is {seconds}: must be more than 0 seconds",
@@ -163,7 +163,7 @@ ENGLISH: Dict[str, str] = {
     "reason.dropin.not_written": "Cannot write the drop-in: {why}",
     "reason.dropin.no_effect": "The drop-in of {unit} has no effect, because another one overrides it: {why:;}",
     "reason.dropin.is": "{name} is {found}, not {wanted}",
-    # The settings of the inventory, compared with the host.
+    # Messages about inventory settings that were compared with the host.
     "reason.setting.is": "{variable} is {value}: {why}",
     "reason.setting.silent": "must be on a disk that answers; this disk did not answer within {seconds} s",
     "reason.setting.disk_silent": "its disk does not answer",
@@ -273,7 +273,7 @@ ENGLISH: Dict[str, str] = {
     "reason.knex.lock_in_use": "Cannot release the migration lock of {path}: the database is in use by {holders}",
     "reason.knex.lock_hidden": "Cannot release the migration lock of {path}: this user cannot see whether another process uses the database",
     "reason.knex.still_locked": "knex migrate:unlock succeeded, but the lock of {path} is still set",
-    # The impact of an outage.
+    # Messages about the impact of an outage.
     "reason.impact.no_path": "the path of the database is not known",
     "reason.impact.not_asked": "the database was not queried: {why}",
     "reason.impact.not_opened": "it cannot be opened",

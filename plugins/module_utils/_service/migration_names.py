@@ -15,7 +15,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.knex_tables import KnexError
 
-# The usual folders of migrations, and the file extensions that knex loads by default (loadExtensions).
+# Usual folders for migrations, and the file extensions that knex loads by default (loadExtensions).
 _USUAL_FOLDERS = ("migrations", "backend/migrations", "db/migrations", "src/migrations")
 _EXTENSIONS = (".co", ".coffee", ".eg", ".iced", ".js", ".cjs", ".litcoffee", ".ls", ".ts")
 _MOST_FILES = 10000
@@ -46,7 +46,7 @@ def parse_list(output: str) -> Tuple[List[str], List[str]]:
 
 
 def in_folder(app_dir: str) -> Optional[List[str]]:
-    """Return the sorted names of the migrations, from the first of the usual folders that exists, or None.
+    """Return the sorted names of the migrations in the first usual folder that exists, or None.
 
     The knexfile may specify another folder, but only knex can read the knexfile, and starting Node is slow.
     """
@@ -60,7 +60,7 @@ def in_folder(app_dir: str) -> Optional[List[str]]:
 def pending(applied: Sequence[str], shipped: Sequence[str]) -> List[str]:
     """Return the application's migrations that have not been applied yet.
 
-    Raises KnexError if the application lacks an applied migration. knex also fails in this case.
+    If the application lacks an applied migration, raises KnexError, because knex also fails.
     """
     unknown = [name for name in applied if name not in set(shipped)]
     if unknown:

@@ -59,8 +59,8 @@ def npm_ci(
 ) -> Dict[str, Any]:
     """Make node_modules match the lock file, and return the result of the npm_ci module.
 
-    build_only: True to leave the new tree in its build folder until the next call puts it in place. reserve: number of
-    bytes that must stay free on the file system. Raises NpmError. After an error, the old tree is still in place.
+    build_only: whether to leave the new tree in its build folder until the next call puts it in place. reserve: number
+    of bytes that must stay free on the file system. Raises NpmError. After an error, the old tree is still in place.
     """
     if cache and not os.path.isabs(cache):
         raise NpmError(f"cache is {cache!r}: must be an absolute path")
@@ -73,7 +73,8 @@ def npm_ci(
             result["restored"] = [npm_swap.told(source, target) for source, target in moves]
             litter = application.litter()
             found, _report = application.look()
-            # If node_modules must first be moved back, it cannot be compared yet. Report only the interrupted swap.
+            # If the folder node_modules must first be moved back, its modules cannot be compared yet. Report only the
+            # interrupted swap.
             if found and moves and moves[0][1] == npm_lock.TREE:
                 found = [found[0]._replace(told=message("reason.npm.half_swapped"))]
             result["changed"] = bool(found or always or moves or litter)

@@ -32,10 +32,10 @@ BUILD_PREFIX = ".npm_ci-"
 
 
 def remove(path: str) -> bool:
-    """Remove a tree or a link. Return True if it no longer exists. The target of a link is never touched.
+    """Remove a tree or a link. Return True if the path no longer exists. The target of a link is never touched.
 
-    Only root can remove a tree that root installed in the user's folder. In this case, the folder is opened without
-    following links.
+    Only root can remove a tree that root installed in the user's folder. When root removes such a tree, no links are
+    followed.
     """
     with contextlib.suppress(OSError):
         if os.path.islink(path):
@@ -51,7 +51,7 @@ def remove(path: str) -> bool:
 def _remove_modules_of_root(path: str) -> None:
     """Remove a tree in the user's folder if root installed it. Raises OSError.
 
-    Any other tree is kept, because the user may have moved another of root's folders to this path.
+    Any other tree is kept, because the user may have moved another root-owned folder to this path.
     """
     parent, name = os.path.split(path)
     folder = safe_open.open_any(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, lend=False)
@@ -84,7 +84,7 @@ class Application:
             raise NpmError(f"app_dir is {app_dir!r}: must be the absolute path of an existing folder")
         self.app_dir = os.path.realpath(app_dir)
         with npm_lock.explained("work_in", folder=app_dir):
-            # A tree that the user built must not become part of another account's application.
+            # A module tree that this user built must not become part of another account's application.
             judged, there = safe_open.look_up(app_dir, folder_too=False), os.stat(self.app_dir)
             if judged is None or not os.path.samestat(judged, there):
                 raise OSError(0, "another folder has taken its place")
@@ -133,7 +133,10 @@ class Application:
 
     @contextlib.contextmanager
     def writing(self, deed: str, /, **values: str) -> Iterator[None]:
-        """Run the block as the user if the user may write to the folder. deed, values: see run_as.explained."""
+        """If the user may write to the folder, run the body of the with statement as the user.
+
+        deed, values: see run_as.explained.
+        """
         with npm_lock.explained(deed, **values), contextlib.ExitStack() as stack:
             if self.theirs:
                 stack.enter_context(run_as.acting_as(self.account))
@@ -184,7 +187,7 @@ class Application:
     # Checks
 
     def look(self) -> Tuple[List[Difference], NodeReport]:
-        """Return the problems with the current tree, including native drivers that do not load, and node's report."""
+        """Return the problems with the current tree (including native drivers that do not load), and node's report."""
         there = os.path.isdir(self.path(npm_lock.TREE))
         report = npm_load.ask_node(
             self.app_dir,
@@ -205,7 +208,10 @@ class Application:
         return found, report
 
     def count(self) -> int:
-        """Return the number of packages that npm installed. If there are none, npm writes no .package-lock.json."""
+        """Return the number of packages that npm installed.
+
+        If npm installs no packages, it writes no .package-lock.json.
+        """
         with run_as.acting_as(self.account):
             path = self.path(f"{npm_lock.TREE}/.package-lock.json")
             return len(npm_lock.read_packages(path)) if os.path.exists(path) else 0
@@ -213,7 +219,7 @@ class Application:
     # Build
 
     def fingerprint(self, report: NodeReport) -> str:
-        """Return a digest of everything that a finished tree depends on."""
+        """Return a digest of all inputs that determine the content of a built tree."""
         digest = hashlib.sha256(f"{report.platform}-{report.arch}-{report.abi} dev={not self.omit_dev}\n".encode())
         for name in sorted(self.sources):
             digest.update(hashlib.sha256(self.sources[name]).digest())

@@ -111,7 +111,7 @@ def _lay_out(application: Application) -> str:
 
 
 def _fill(application: Application, build: str, *, above: Optional[str]) -> None:
-    """Put copies of the two JSON files, and links to anything else that scripts might read, into a build folder.
+    """Fill a build folder with copies of the two JSON files, and with links to anything else that scripts might read.
 
     above: the path of the application's folder for the links, or None for no links.
     """
@@ -249,9 +249,9 @@ def build(
 
 
 def _require_tree(application: Application, build: str) -> None:
-    """Raise NpmError unless the tree that npm has built can be used."""
+    """Raise NpmError if the tree that npm has built cannot be used."""
     if not os.path.isdir(os.path.join(build, npm_lock.TREE)):
-        # npm creates no node_modules for an application without dependencies.
+        # npm does not create node_modules for an application without dependencies.
         with npm_lock.explained("prepare", path=build), run_as.acting_as(application.account):
             os.mkdir(os.path.join(build, npm_lock.TREE))
     application.require_loads(build)
@@ -261,7 +261,7 @@ def _require_tree(application: Application, build: str) -> None:
 def try_build(application: Application, folder: str, *, cache: Optional[str], timeout: float, confined: bool) -> None:
     """Build a tree offline in an empty folder of the user, and load it. Nothing outside the folder is changed.
 
-    confined: True if this process and its children can write only to the folder (see _host/confine.py). Otherwise, the
+    confined: whether this process and its children can write only to the folder (see _host/confine.py). Otherwise, the
     package scripts get no links to the application's files, and npm gets an empty home folder. Raises NpmError.
     """
     _refuse_links(application)

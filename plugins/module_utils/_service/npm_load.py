@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""As the service's user, load packages with node. No other check detects a broken native module."""
+"""Load packages with node, which runs as the service's user. No other check detects a broken native module."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ NATIVE_DRIVERS = ("better-sqlite3", "sqlite3", "bcrypt")
 
 _NODE_TIMEOUT = 60.0
 
-# Variables that npm and its scripts inherit from this process's environment. They configure npm, compilers and proxies.
+# Variables that npm and its scripts inherit from this process's environment. These variables configure npm, compilers
+# and proxies.
 _HANDED_ON = re.compile(
     r"(?i)(npm_config_.*|https?_proxy|no_proxy|node_extra_ca_certs|ssl_cert_(file|dir)|lang|lc_.*|tz|cc|cxx|jobs|python)\Z"
 )
@@ -51,7 +52,7 @@ process.exit(0);
 
 
 class NodeReport(NamedTuple):
-    """Platform, architecture and ABI of node, and for each package that does not load, the reason."""
+    """Node's platform, architecture and ABI, and the error for each package that does not load."""
 
     platform: str
     arch: str

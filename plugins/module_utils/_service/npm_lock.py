@@ -75,7 +75,7 @@ def _read_json(path: str) -> Dict[str, Any]:
 
 
 def lock_file(app_dir: str) -> str:
-    """Return the path of the lock file. Raises NpmError if there is none."""
+    """Return the path of the lock file. Raises NpmError if there is no lock file."""
     for name in LOCK_FILES:
         path = os.path.join(app_dir, name)
         if os.path.exists(path):
@@ -151,7 +151,7 @@ def differences(app_dir: str, *, wanted: Mapping[str, Dict[str, Any]], platform:
     """Return how node_modules differs from the wanted packages (see installable), without running npm.
 
     An optional package that npm did not install is not a difference. An extraneous package is a difference only if it
-    is nested in another package, because node would load the nested package instead of the right one. The content of
+    is nested in another package. Node would load the nested package instead of the right one. The content of
     node_modules/.package-lock.json is compared first, then each package's own package.json.
     """
     if not wanted:

@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_lo
 
 
 def interrupted(application: Application) -> List[Tuple[str, str]]:
-    """Return the renames (from, to), in order, that undo a swap that was killed midway."""
+    """Return the renames (from, to) that undo a killed swap, in order."""
     there = {
         name
         for name in (npm_lock.TREE, npm_application.PREVIOUS, npm_application.OLDER)

@@ -22,7 +22,7 @@ _NO_NAME = re.compile(r"/(?:dev|proc)/|/memfd:|.*/#\d+\Z")
 
 
 def descriptors(pid: int) -> Tuple[int, List[Tuple[str, str]]]:
-    """Return the number of open file descriptors of a process, and (descriptor, link target) of the first ones."""
+    """Return how many file descriptors a process has open, and (descriptor, link target) for the first of them."""
     folder = f"/proc/{pid}/fd"
     numbers = sorted(os.listdir(folder), key=int)
     files = []

@@ -25,7 +25,7 @@ MANAGERS = ("systemd", "process")
 
 
 def warnings(checked: Mapping[str, Any], *, state_dir: str) -> List[str]:
-    """Return the warnings in a result of examine(). Warnings do not stop a run, but a person must read them."""
+    """Return the warnings in a result from examine(). Warnings do not stop a run, but a person must read them."""
     if checked["resolved"]["state_dir_writable"]:
         return []
     return [

@@ -18,14 +18,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 # Time limit for a disk, in seconds. If a disk does not respond in time, its files are not read, because a read might
 # hang forever.
 _DISK_TIMEOUT = 3.0
-# Time limit in seconds for all disks together. Disks that respond in this time cost only one child process.
+# Time limit in seconds for all disks together. If all disks respond in this time, only one child process is needed.
 _DISKS_TIMEOUT = 0.5
 SILENT = message("reason.setting.silent", seconds=f"{_DISK_TIMEOUT:g}")
 _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")
 
 
-# The suboptions of the "service" option in the "settings" documentation fragment. They accept any value, because an
-# invalid value is reported as a result, not as an error.
+# Suboptions of the "service" option in the "settings" documentation fragment. The suboptions accept any value,
+# because an invalid value is reported as a result, not as an error.
 SERVICE_OPTIONS: Dict[str, Dict[str, Any]] = {
     "app_dir": {"type": "str", "required": True},
     "user": {"type": "str", "required": True},
@@ -36,7 +36,7 @@ SERVICE_OPTIONS: Dict[str, Dict[str, Any]] = {
     "log_file": {"type": "str", "required": True},
     "pid_file": {"type": "str", "default": ""},
 }
-# The options of the "settings" documentation fragment.
+# Options from the "settings" documentation fragment.
 ARGUMENTS: Dict[str, Dict[str, Any]] = {
     "service": {"type": "dict", "required": True, "options": SERVICE_OPTIONS},
     "db_path": {"type": "str", "required": True},
@@ -48,7 +48,10 @@ ARGUMENTS: Dict[str, Dict[str, Any]] = {
 
 
 class Config(NamedTuple):
-    """The unchecked settings of the service from the inventory. The variable nexus_NAME sets the field NAME."""
+    """The service's settings from the inventory, before they are checked.
+
+    The variable nexus_NAME sets the field NAME.
+    """
 
     app_dir: str
     user: str
@@ -104,7 +107,7 @@ class Findings:
         self.mismatches.append({"variable": f"nexus_{name}", "value": value, "found": found, **_in_words(why)})
 
     def ask_disks(self) -> None:
-        """Record the paths on disks that do not respond. Call this before any thread is started."""
+        """Record the paths on disks that do not respond. Call this function before any thread is started."""
         paths = {name: getattr(self.config, name) for name in _PATHS}
         probes = {
             name: functools.partial(os.path.exists, absolute(path, app_dir=self.config.app_dir))

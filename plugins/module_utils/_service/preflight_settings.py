@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check each setting of the inventory separately."""
+"""Check each setting in the inventory separately."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def _is_script(look: Findings, word: str) -> bool:
 
 def _ask_node(look: Findings, node: str, *, path: str) -> None:
     # Run node as the service's user, because this user may be able to change the program. If the user does not exist,
-    # do not run node: a program that is found through the service's environment must not run as root.
+    # do not run node. A program that is found through the service's environment must not run as root.
     if os.geteuid() == 0 and look.account is None:
         return
     user = look.config.user if os.geteuid() == 0 else None

@@ -29,7 +29,7 @@ _LOGIN: Dict[str, Any] = {
     "password": {"type": "str", "required": True, "no_log": True},
     **_PROOF,
 }
-# The options of the "endpoints" documentation fragment.
+# Options from the "endpoints" documentation fragment.
 ARGUMENTS: Dict[str, Dict[str, Any]] = {
     "endpoints": {"type": "list", "elements": "dict", "required": True, "options": _ENDPOINT},
     "ok_statuses": {"type": "list", "elements": "str", "default": ["ok"]},
@@ -44,7 +44,7 @@ class HealthError(ServiceError):
 class Target(NamedTuple):
     """One URL, and how to verify the server's certificate.
 
-    ca_path: a file of trusted certificates, or "" for the system's certificates.
+    ca_path: a file with trusted certificates, or "" for the system's certificates.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Target(NamedTuple):
 
 
 class Login(NamedTuple):
-    """A login that must succeed. Otherwise, the service is unhealthy."""
+    """A login. If the login fails, the service is unhealthy."""
 
     target: Target
     username: str
@@ -73,11 +73,11 @@ def login_of(given: Optional[Mapping[str, Any]]) -> Optional[Login]:
 class Plan:
     """Limits for a health check. Times are in seconds. interval: time between the starts of two probes.
 
-    sole_starter: True if only the caller is allowed to start the service. In this case, the check does not wait for
-    systemd to restart it.
+    sole_starter: whether only the caller is allowed to start the service. If only the caller may start the service, the
+    check does not wait for systemd to restart it.
     """
 
-    # A named tuple cannot have a field with the name count.
+    # This class is not a named tuple, because a named tuple cannot have a field named `count`.
     __slots__ = (
         "count",
         "critical_after",

@@ -38,7 +38,7 @@ class NodeProcessError(ServiceError):
 def arguments(*, starts: bool = False) -> Dict[str, Any]:
     """Return the argument specification of the "service" documentation fragment.
 
-    starts: True if the files needed to start the service are required.
+    starts: whether the files needed to start the service are required.
     """
     needed = [("manager", "systemd", ["unit"])]
     if starts:
@@ -57,7 +57,7 @@ def arguments(*, starts: bool = False) -> Dict[str, Any]:
 
 
 def settings(params: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the `service` option from a module's parameters. A text option that is not set is an empty string."""
+    """Return the `service` option from a module's parameters. A string option that is not set is empty."""
     return {name: "" if value is None else value for name, value in params["service"].items()}
 
 
@@ -99,7 +99,7 @@ class Look(NamedTuple):
 
 
 def user_name(uid: int) -> str:
-    """Return the name of a user, or the uid if it has no name."""
+    """Return the name of a user, or the uid if the user has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -123,7 +123,10 @@ def read_pid_file(path: str) -> Optional[Tuple[int, int]]:
 
 
 def is_hidden(service: Service) -> bool:
-    """Return True if the service's processes may be hidden from this user. An empty result then proves nothing."""
+    """Return True if the service's processes may be hidden from this user.
+
+    If processes are hidden, an empty result proves nothing.
+    """
     return os.geteuid() not in (0, account(service.user).pw_uid)
 
 
@@ -159,7 +162,7 @@ def find(service: Service, *, proc_root: str = "/proc") -> List[procfs.Process]:
 
 
 def _foreign(service: Service, ours: Set[int], *, group: str, proc_root: str) -> List[Dict[str, Any]]:
-    """Return the listeners on the service's ports that are neither the service nor its children nor in its unit."""
+    """Return the listeners on the service's ports, except those of the service, its children and its unit."""
     found: List[Dict[str, Any]] = []
     try:
         listeners = sockets.listeners(service.ports, proc_root=proc_root)

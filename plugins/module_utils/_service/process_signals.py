@@ -25,7 +25,10 @@ _AFTER_KILL = 5.0
 
 
 def _send(process: procfs.Process, number: signal.Signals, *, proc_root: str) -> None:
-    """Send a signal to exactly this process. If it has ended, do nothing, even if another process now has its pid."""
+    """Send a signal to exactly this process.
+
+    If the process has ended, do nothing, even if another process now has its pid.
+    """
     descriptor: Optional[int] = None
     try:
         if hasattr(os, "pidfd_open"):  # Python 3.9, Linux 5.3: a later process with the same pid cannot be reached
@@ -73,7 +76,7 @@ def _wait_for_end(pending: List[procfs.Process], *, until: float, ended: Dict[in
 def stop_processes(
     processes: Sequence[procfs.Process], *, timeout: float, proc_root: str = "/proc"
 ) -> List[Dict[str, Any]]:
-    """Stop processes with TERM and CONT, then, after `timeout` seconds, with KILL.
+    """Stop processes with TERM and CONT, and with KILL if they still run after `timeout` seconds.
 
     CONT is needed because a suspended process handles TERM only after it is resumed. Returns pid, signal (TERM or KILL)
     and seconds for each process. Raises NodeProcessError.

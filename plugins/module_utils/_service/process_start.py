@@ -48,7 +48,10 @@ def read_environment(path: str) -> Dict[str, str]:
 
 
 class Launch(NamedTuple):
-    """The checked input for the start. It is prepared before anything is stopped, in case a start is impossible."""
+    """The checked input for starting the service.
+
+    The input is prepared before anything is stopped, because a check may fail.
+    """
 
     program: str
     environment: Mapping[str, str]
@@ -59,8 +62,8 @@ class Launch(NamedTuple):
 def prepare(service: Service) -> Launch:
     account = service_process.account(service.user)
     try:
-        # The executable of node may have the file capability to listen on a port below 1024. This capability must take
-        # effect, as in a manual start.
+        # The executable of node may have the file capability to listen on a port below 1024. As in a manual start, this
+        # capability must take effect.
         become = commands.drop_to(service.user, new_privileges=True)
     except commands.CommandError as error:
         raise NodeProcessError(labelled("user", error.told)) from error
@@ -86,8 +89,8 @@ def prepare(service: Service) -> Launch:
 def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
     """Open the log for appending. A new log belongs to the service's user.
 
-    A link, a FIFO or a file with a second hard link is refused. Otherwise, this user could make root write to a file
-    that the user cannot access.
+    A link, a FIFO or a file with a second hard link is refused. Otherwise, the service's user could make root write to
+    a file that this user cannot access.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
     try:

@@ -39,7 +39,7 @@ class Wanted(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """Conditions under which a process of another application may be stopped.
+    """Conditions under which another application's process may be stopped.
 
     command: a regular expression that must match the whole command line. port: the port that the process uses. None
     means any port.
@@ -102,7 +102,10 @@ class _Judge:
         self._blocking = _blocking(db_path, user=service.user, proc_root=proc_root) if db_path else None
 
     def _is_the_service(self, process: procfs.Process) -> bool:
-        """Return True if the service's manager started this process, so it is not a second copy of the service."""
+        """Return True if the service's manager started this process.
+
+        Such a process is not a second copy of the service.
+        """
         if self._service.manager == "systemd":
             groups = procfs.control_groups(process.pid, proc_root=self._proc_root)
             inside = (self._group, f"{self._group}/")
@@ -182,7 +185,7 @@ def _told(process: procfs.Process) -> Dict[str, Any]:
 def _remaining(
     ports: Sequence[int], db_path: Optional[str], *, user: str, ended: Set[int], proc_root: str
 ) -> List[Dict[str, Any]]:
-    """Return the processes that block the ports or the database now, except those in `ended`.
+    """Return the processes that currently block the ports or the database, except those in `ended`.
 
     New processes may have started in the meantime.
     """

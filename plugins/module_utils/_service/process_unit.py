@@ -20,12 +20,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.proces
 
 _START_TIMEOUT = 90.0
 _MARGIN = 10.0
-# The last part of the message ID for an error, by systemctl command.
+# Maps a systemctl command to the last part of the message ID for its error.
 _ENDS = {"start": "unit_not_started", "stop": "unit_not_stopped", "restart": "unit_not_restarted"}
 
 
 class StartSkippedError(NodeProcessError):
-    """A condition of the unit prevented the start. refusal: the reason that the start guard gave, or empty."""
+    """A condition in the unit prevented the start. refusal: the reason that the start guard gave, or empty."""
 
     def __init__(self, told: Message, *, refusal: str) -> None:
         super().__init__(told)
@@ -64,7 +64,7 @@ def act_systemd(
 ) -> List[Dict[str, Any]]:
     """Start, stop or restart the unit, and return the processes that were stopped. Raises NodeProcessError.
 
-    Before a start, the service's processes outside the unit are stopped.
+    Before the unit is started, the service's processes outside the unit are stopped.
     """
     stop = systemd.timespan(look.properties.get("TimeoutStopUSec", "")) or stop_timeout
     start = systemd.timespan(look.properties.get("TimeoutStartUSec", "")) or _START_TIMEOUT
@@ -85,7 +85,7 @@ def act_systemd(
 def require_up(service: Service, look: Look, *, run: commands.Runner = commands.run) -> None:
     """Raise NodeProcessError if the start was skipped, or if the unit ended again right after its start.
 
-    For systemctl, a skipped start is not an error: it exits with 0.
+    For systemctl, a skipped start is not an error, so it exits with 0.
     """
     if look.properties.get("ActiveState") == "inactive":
         refusal = start_guard.verdict(service.unit, run=run)

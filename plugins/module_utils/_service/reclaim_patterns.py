@@ -38,7 +38,7 @@ class DiskReclaimError(Exception):
 class Rule(NamedTuple):
     """Files that may be removed: all files that match an absolute pattern, except the newest ones.
 
-    keep: how many of the newest files of each series are kept. See Candidate.series.
+    keep: how many of the newest files to keep in each series. See Candidate.series.
     """
 
     pattern: str

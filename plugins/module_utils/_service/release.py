@@ -38,7 +38,7 @@ _RECORD = "release.json"
 
 
 class _Record:
-    """The record of the last step, on the host."""
+    """The record of the last step, which is a file on the host."""
 
     def __init__(self, state_dir: str) -> None:
         self._path = os.path.join(state_dir, _RECORD)

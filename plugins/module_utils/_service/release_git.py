@@ -37,8 +37,8 @@ class Git:
         self._account: pwd.struct_passwd = run_as.resolve(run_as.name_of(uid), folder=releases.app_dir)
 
     def _git(self, *arguments: str, timeout: Optional[float] = None) -> commands.Completed:
-        # Run git as the owner of the folder. Do not run the repository's hooks and helpers, because any account that
-        # can write to the folder could have changed them.
+        # Run git as the owner of the folder. Do not run the repository's hooks and helpers. Any account that can write
+        # to the folder could have changed them.
         settings = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "advice.detachedHead=false")
         argv = ["git", *(word for setting in settings for word in ("-c", setting)), *arguments]
         environment = {
@@ -84,7 +84,8 @@ class Git:
         if top is None or os.path.realpath(top) != os.path.realpath(app_dir):
             raise Refused(message("reason.release.no_repository", folder=app_dir))
         head = self._commit("HEAD")
-        # A killed checkout leaves changed files. HEAD is then still one of the two commits of that checkout.
+        # If a checkout is killed, changed files are left behind. HEAD then still points to the old commit or to the new
+        # commit.
         begun = (record.get("state"), record.get("app_dir")) == ("begun", app_dir) and head in (
             record.get("from_commit"),
             record.get("to_commit"),

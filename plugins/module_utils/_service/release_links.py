@@ -103,7 +103,7 @@ class Symlink:
         target = self.path(step.target)
         if not os.path.isabs(os.readlink(link)):
             target = os.path.relpath(target, os.path.realpath(folder))
-        # Create the link in a new folder, so that no other account can have created a file with the same name.
+        # Create the link in a new folder. No other account can have created a file with the same name there.
         made = tempfile.mkdtemp(prefix=".itsm-nexus-release-", dir=folder)
         try:
             os.symlink(target, f"{made}/link")

@@ -5,7 +5,7 @@
 """Count the requests in a period, based on the service's journal and log files.
 
 A service may log a request in several places, for example in the journal and in a file. Such a request is counted once:
-requests in different places are the same request if they have the same method, path and status, and nearly the same
+lines in different logs belong to the same request if they have the same method, path and status, and nearly the same
 time. Files are read newest first, including rotated and compressed files. Only the part of a file that belongs to the
 period is read, within limits for time and memory.
 """
@@ -35,18 +35,19 @@ _MOST_FILES = 50
 _MOST_NAMED = 5
 _CHUNK = 1 << 20
 _LONGEST_LINE = 2000
-# Reading begins this many seconds before the period. Requests from this time show that the service logs requests here.
+# Reading begins this many seconds before the period. Requests in this interval show that the service logs requests in
+# this log.
 _BEFORE = 3600
 # Lines may be slightly out of order. Therefore, reading stops only at a request this many seconds after the period.
 _AFTER = 60
 # Maximum number of lines to read to find the first line with a time.
 _MOST_UNDATED = 100
-# Maximum difference between the times of one request in two places, in hundredths of a second. Some access logs state
-# the time without a fraction of a second.
+# Maximum difference, in hundredths of a second, between the times that two logs state for the same request. Some access
+# logs state the time without a fraction of a second.
 _TOLERANCE = 150
 
-# The lookahead prevents the pattern from splitting the path in other ways (backtracking). Without it, the service's
-# user could write lines that take seconds to match.
+# The lookahead prevents the pattern from splitting the path in other ways (backtracking). Without the lookahead, the
+# service's user could write lines that take seconds to match.
 _REQUEST = re.compile(
     r"""\b(GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS)\b[\s"']+(?=([^\s"']\S*))\2(?:\s+HTTP/[\d.]+)?["']?"""
     r"""\s+(?:-\s+)?([1-5]\d\d)\b|"""
@@ -65,11 +66,11 @@ class RequestLogError(MessageError):
 
 
 class _UnreadError(RequestLogError):
-    """A place could not be opened. The requests in the other places can be counted."""
+    """A log or a journal could not be opened. The requests in other places can still be counted."""
 
 
 class Places(NamedTuple):
-    """Where the service logs requests. Each place may be empty.
+    """The places in which the service logs requests. Each field may be empty.
 
     log: the path of a log. patterns: patterns with absolute paths, for additional logs. unit: the systemd unit whose
     journal is read.
@@ -90,12 +91,12 @@ class Counted(NamedTuple):
     sources: List[str]
 
 
-# A line of a log, and its time if the log states it separately.
+# A log line, and its time if the log states the time separately.
 _Line = Tuple[str, Optional[float]]
 
 
 class _Count:
-    """The requests found so far. To save memory, a request is one number: a code for its text, then its time."""
+    """The requests found so far. To save memory, each request is stored as one number: a code, then its time."""
 
     def __init__(self, *, begun: float, over: float, deadline: float) -> None:
         self.begun, self.over, self._deadline = begun, over, deadline
@@ -150,12 +151,12 @@ def _request(text: str) -> Optional[Tuple[str, str, str]]:
 
 
 def _code(method: str, path: str, status: str) -> int:
-    """Return a 32-bit number for the text of a request. The lowest bit is 1 for a 5xx response."""
+    """Return a 32-bit number that represents the text of a request. The lowest bit is 1 for a 5xx response."""
     return zlib.crc32(f"{method} {path} {status}".encode("utf-8", "replace")) & ~1 | status.startswith("5")
 
 
 def _merged(first: List[int], second: List[int]) -> List[int]:
-    """Return the requests of two places. Both lists and the result are sorted."""
+    """Return the merged requests from two places. Both lists and the result are sorted."""
     result = []
     one, other = 0, 0
     while one < len(first) and other < len(second):
@@ -186,7 +187,7 @@ def _read(stream: IO[bytes], count: _Count) -> Iterator[str]:
 
 
 def _time_after(stream: IO[bytes], offset: int) -> Optional[float]:
-    """Return the first time in the lines after an offset, or None if the next lines contain no time."""
+    """Return the first timestamp after an offset, or None if the next lines contain no timestamp."""
     stream.seek(offset)
     stream.readline(_CHUNK)
     for _number in range(_MOST_UNDATED):
@@ -197,7 +198,7 @@ def _time_after(stream: IO[bytes], offset: int) -> Optional[float]:
 
 
 def _start(stream: IO[bytes], *, at: float) -> int:
-    """Return an offset in a file. All lines before the offset are older than the given time."""
+    """Return an offset in a file. All lines before this offset are older than the given time."""
     low, high = 0, os.fstat(stream.fileno()).st_size
     while high - low > _CHUNK:
         middle = (low + high) // 2
@@ -251,7 +252,8 @@ def _in_journal(unit: str, count: _Count, *, run: commands.Runner) -> Iterator[_
         why = " ".join(done.stderr.split())[:200] or f"exit code {done.rc}"
         raise _UnreadError(message("reason.impact.log_unread", path=source, why=why))
     entries = [match for match in map(_ENTRY.match, done.stdout.split("\n")) if match]
-    # With too many entries, journalctl prints only the newest ones. If the output is too long, its middle is omitted.
+    # If there are too many entries, journalctl prints only the newest ones. If the output is too long, its middle is
+    # omitted.
     cut = len(entries) >= _MOST_ENTRIES and float(entries[0].group(1)) > count.begun
     if cut or len(done.stdout) >= commands.LONGEST_OUTPUT:
         raise RequestLogError(message("reason.impact.log_large", path=source))
@@ -260,7 +262,7 @@ def _in_journal(unit: str, count: _Count, *, run: commands.Runner) -> Iterator[_
 
 
 def journal_of(unit: str) -> str:
-    """Return the name of a unit's journal for the reports: the command that shows it."""
+    """Return the command that shows a unit's journal. Reports use this command as the name of the journal."""
     return f"journalctl -u {unit}"
 
 
@@ -269,9 +271,9 @@ def count(
 ) -> Counted:
     """Count the requests that were logged between two times (seconds since the epoch).
 
-    A place that cannot be opened is ignored if another place contains requests. deadline: when reading stops, in
-    time.monotonic seconds. Raises RequestLogError if no place contains requests, or if a place could not be read
-    completely.
+    A log or journal that cannot be opened is ignored if another one contains requests. deadline: the time at which
+    reading stops, in time.monotonic seconds. Raises RequestLogError if no log or journal contains requests, or if one
+    could not be read completely.
     """
     found = _Count(begun=begun, over=over, deadline=deadline)
     unread: List[Message] = []
@@ -282,8 +284,8 @@ def count(
         except _UnreadError as error:
             unread.append(error.told)
     logs = log_files.find(places.log, places.patterns, user=places.user)
-    # A file that was last changed before the period contains no request from the period. It can only show that the
-    # service logs requests.
+    # If a file was last changed before the period, it does not contain requests from the period. Such a file can only
+    # show that the service logs requests.
     current = [log for log in logs if log.modified >= begun]
     if len(current) > _MOST_FILES:
         raise RequestLogError(message("reason.impact.log_many", number=len(current), most=_MOST_FILES))

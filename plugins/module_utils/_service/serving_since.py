@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Determine from the journal and the log when a process began to serve, if no run observed the end of the outage.
+"""If no run observed the end of the outage, determine from the journal and the log when a process began to serve.
 
-The journal and the log are read only if the service is healthy and one of these is true: an incident is still open, or
+The journal and the log are only read if the service is healthy and one of these is true: an incident is still open, or
 systemd restarted the service before the first probe. Log lines without an ISO 8601 timestamp at the beginning are
 ignored.
 """
@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 _ISO = lazy(r"\W{0,9}(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:[.,]\d{3})?)\d*(Z|[+-]\d\d:\d\d)?")
 _JOURNAL = lazy(r"(\d{1,10}\.\d{1,9}) \S+ [^\s\[:]+(?:\[\d+\])?: ?(.*)")
 _SERVES = lazy(r"\b(?:serv(?:es|ing|er)|listen(?:s|ing)|started|running|ready)\b", re.IGNORECASE)
-# Lines that were logged more than this many seconds after the start are ignored.
+# Ignore lines that were logged more than this many seconds after the start.
 _LONGEST_START = 120.0
 # Number of bytes to read from the end of the log.
 _BYTES = 1 << 20
@@ -33,7 +33,9 @@ _PATIENCE = 5.0
 def since_start(
     started_at: str, *, ports: Sequence[int], unit: str, log_file: str, run: commands.Runner = commands.run
 ) -> Optional[str]:
-    """Return when a process logged that it was serving (on the last of its ports, if there are several), or None.
+    """Return the time at which a process logged that it was serving, or None.
+
+    If there are several ports, return the time at which the service began to serve on the last port.
 
     started_at: the start time of the process. unit: its systemd unit, or "". log_file: its log, or "".
     """

@@ -27,9 +27,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import en
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError
 
 FOLDER = "/etc/systemd/system"
-# The name of the drop-in that turns HTTPS off for a limited time.
+# Name of the drop-in that turns off HTTPS for a limited time.
 HTTPS = "https"
-# The beginning of the names of the drop-ins that set limits and variables.
+# Prefix for the names of drop-ins that set limits and variables.
 PREFIX = "90-itsm-nexus"
 _TIMER_PREFIX = "itsm-nexus-expiry"
 _PROPERTIES = ("LoadState", "ExecStart", "MemoryMax", "Environment", "EnvironmentFiles")
@@ -140,9 +140,9 @@ class _Systemd:
 
 
 def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) -> Dropin:
-    """Return the drop-in. If it lacks a size, the size in its existing files is used.
+    """Return the drop-in. If the drop-in sets no size, the size from its existing files is used.
 
-    This keeps earlier remedies for other causes.
+    Therefore, a remedy for one cause does not undo an earlier remedy for another cause.
     """
 
     def given(pattern: str, path: str) -> int:
@@ -174,7 +174,7 @@ def _variables(dropin: Dropin, properties: Mapping[str, str], paths: _Paths) -> 
 
 
 def _contents(dropin: Dropin, variables: Mapping[str, str], paths: _Paths) -> Dict[str, str]:
-    """Return the required content of the files, by path."""
+    """Return the required content of the files, keyed by path."""
     until = f"# Until {dropin.until}: {paths.timer_name} removes it then.\n" if dropin.until else ""
     lines = [f"MemoryMax={dropin.memory_max}\n"] if dropin.memory_max else []
     contents = {}
@@ -189,7 +189,7 @@ def _contents(dropin: Dropin, variables: Mapping[str, str], paths: _Paths) -> Di
 
 
 def _expiry(dropin: Dropin, paths: _Paths) -> Dict[str, str]:
-    """Return, by path, the content of the timer and the service that remove the drop-in when it expires.
+    """Return the content of the timer and the service that remove the expired drop-in, keyed by path.
 
     The service removes all files of the drop-in and restarts the unit.
     """
@@ -260,7 +260,7 @@ def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *
         _write({path: text for path, text in before.items() if path in early}, early)
         manager.tell("daemon-reload")
         manager.tell("enable", "--", paths.timer_name)
-        # restart the timer, because a running timer would keep its old expiry time
+        # Restart the timer, because a running timer would keep its old expiry time.
         manager.tell("restart", "--", paths.timer_name)
     _write(before, after)
     manager.tell("daemon-reload")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Optional
 
-# Action codes (https://www.sqlite.org/c3ref/c_alter_table.html). Python 3.8 does not name all of them.
+# Action codes (https://www.sqlite.org/c3ref/c_alter_table.html). Python 3.8 does not have names for all these codes.
 _MAKES = (1, 2, 3, 4, 5, 6, 7, 8, 29)  # indexes, tables, triggers, views, virtual tables
 _REMOVES = (10, 11, 12, 13, 14, 15, 16, 17, 30)
 _PRAGMA, _ATTACH, _DETACH, _ALTER, _REINDEX, _ANALYZE, _FUNCTION = 19, 24, 25, 26, 27, 28, 31
@@ -34,8 +34,8 @@ def only_reads(
 ) -> int:
     """Callback for Connection.set_authorizer: return SQLITE_OK if an action only reads, otherwise SQLITE_DENY.
 
-    INSERT, UPDATE and DELETE are allowed, because a virtual table prepares them even for a read. They cannot change the
-    original database, because it is opened read-only, or a private copy is read instead.
+    Even if a virtual table is only read, it prepares INSERT, UPDATE and DELETE statements. Therefore, these statements
+    are allowed. They cannot change the original database: it is opened read-only, or a private copy is read instead.
     """
     denied = action in _WRITES
     if action == _PRAGMA:

@@ -4,8 +4,8 @@
 
 """Make a verified backup of a live or crashed database, or copy its files byte for byte as evidence.
 
-A backup is flushed to disk, then reopened and checked. It is given its final name only if it is sound and its row
-counts match the source. A killed run leaves its files in a separate folder. The next run removes that folder.
+A backup is flushed to disk, then reopened and checked. The backup gets its final name only if it is sound and its row
+counts match those of the source. A killed run leaves its files in a separate folder. The next run removes that folder.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _MARGIN = 8 << 20  # number of bytes to leave free on the destination
 class _Order(NamedTuple):
     """A copy to make.
 
-    target: the path of the copy. exact: True if the copy must have this path. The backup then fails if the path exists.
-    deadline: in time.monotonic seconds.
+    target: the path of the copy. exact: whether the copy must have this path. An exact backup fails if the path exists.
+    deadline: a time in time.monotonic seconds.
     """
 
     path: str
@@ -74,8 +74,8 @@ def backup(
     """Copy a database and return the result of the sqlite_backup module.
 
     dest: the complete path of the copy. If dest is None, the copy is written to dest_dir, and its name consists of the
-    prefix and the current time. room_only: True to check only the free space. user: the user that reads and writes the
-    files if accounts other than root can change the folders. See file_survey.look.
+    prefix and the current time. room_only: whether to check only the free space. user: the user that reads and writes
+    the files if accounts other than root can change the folders. See file_survey.look.
 
     Raises SqliteError if no good copy could be made. An incomplete or unsound copy is never given its final name.
     """
@@ -105,7 +105,7 @@ def backup(
 
 
 def _backup(order: _Order, *, room_only: bool, check_mode: bool, started: float) -> Dict[str, Any]:
-    """Make the copy. The caller has already switched to the account for the folder. Raises SqliteError."""
+    """Make the copy. The caller has already switched to the account that writes to the folder. Raises SqliteError."""
     folder, target = os.path.dirname(order.target), order.target
     if order.exact and os.path.lexists(target):
         raise SqliteError(message("reason.sqlite.dest_there", path=printable(target)))
@@ -255,7 +255,7 @@ def _room(found: Look, folder: str) -> int:
 
 @contextlib.contextmanager
 def _partial(folder: str) -> Iterator[str]:
-    """Yield a new private subfolder for the copy, after removing the subfolders that killed runs left behind."""
+    """Remove the subfolders that killed runs left behind, and yield a new private subfolder for the copy."""
     _clear(folder)
     made = tempfile.mkdtemp(prefix=_PARTIAL, dir=folder)
     descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
@@ -292,7 +292,7 @@ def _clear(folder: str) -> None:
 def _publish(made: str, target: str, *, exact: bool) -> str:
     """Give the finished file or folder an unused name, and return that name. Raises OSError, SqliteError.
 
-    exact: True if the name must be `target`. Otherwise, a number may be appended.
+    exact: whether the name must be `target`. If any name is allowed, a number may be appended to `target`.
     """
     names = [target] if exact else [target, *(f"{target}-{number}" for number in range(2, 100))]
     for name in names:

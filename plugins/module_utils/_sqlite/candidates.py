@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError, printable
 
-# The options of the "backups" documentation fragment.
+# Options from the "backups" documentation fragment.
 ARGUMENTS: Dict[str, Dict[str, Any]] = {
     "backup_dirs": {"type": "list", "elements": "path", "default": []},
     "backup_patterns": {"type": "list", "elements": "str", "default": []},
@@ -34,14 +34,14 @@ SOUND, DAMAGED, OTHER_SERVICE, UNREADABLE, NOT_CHECKED = (
     "not_checked",
 )
 _MOST_NAMED = 5  # maximum number of tables that a message names
-# Tables that a migration tool or SQLite itself creates have the same names in the databases of all services.
+# Migration tools and SQLite itself create tables with the same names in the databases of all services.
 _OF_EVERY_SERVICE = ("knex_migrations", "sqlite_")
 
 
 class Recorded(NamedTuple):
     """A backup that this collection made and verified. at: when the backup began, in seconds since the epoch.
 
-    size: in bytes.
+    size: the file size, in bytes.
     """
 
     path: str
@@ -52,8 +52,8 @@ class Recorded(NamedTuple):
 class Candidate(NamedTuple):
     """A file that may be a backup. at: the time of its last write, in seconds since the epoch.
 
-    A backup contains the state at the beginning of the copy. Therefore, for a recorded backup, `at` is the time when
-    the copy began. why: how the file differs from its record, or None.
+    A backup contains the state of the database at the time when the copy began. Therefore, for a recorded backup, `at`
+    is this time. why: how the file differs from its record, or None.
     """
 
     at: float
@@ -62,7 +62,7 @@ class Candidate(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What identifies the database of the service. Unknown parts are empty.
+    """The data that identifies the service's database. Unknown values are empty.
 
     tables: the names of its tables. created_at: the time of its first migration (see schema.first_migration).
     """
@@ -80,7 +80,7 @@ class Examined(NamedTuple):
 
 
 def examine(candidate: Candidate, known: Known, *, user: Optional[str], time_budget: float) -> Examined:
-    """Check whether a backup is sound and belongs to the service's database. time_budget: in seconds."""
+    """Check whether a backup is sound and belongs to the service's database. time_budget: limit in seconds."""
     if candidate.why is not None:
         return Examined(DAMAGED, candidate.why)
     try:
@@ -101,12 +101,12 @@ def examine(candidate: Candidate, known: Known, *, user: Optional[str], time_bud
 
 
 def why_foreign(known: Known, found: Known) -> Optional[Message]:
-    """Return why a sound database is not a backup of the service's database, or None if it may be one.
+    """Return why a sound database is not a backup of the service's database, or None if it may be such a backup.
 
     The first migration has the same time in all copies of a database. Another database of the same service, such as the
-    one on a test host, has the same tables, but another time. If a time is unknown, the tables are compared. A backup
-    from before a migration has only some of them. Tables such as `users` exist in the databases of other services too,
-    so one common table is not enough.
+    one on a test host, has the same tables, but a different time. If the time of the service's database is unknown, the
+    tables are compared. A backup that was made before a migration may lack some of the tables. Tables such as `users`
+    exist in the databases of other services too, so one common table is not enough.
     """
     if known.created_at and found.created_at:
         if known.created_at == found.created_at:
@@ -137,10 +137,10 @@ def find(
 ) -> Tuple[List[Candidate], List[Message]]:
     """Return the backups in the database's folder, in `dirs` and in `recorded`, newest first.
 
-    Also return why folders could not be read. In folders, backups are recognized by their names. patterns: file name
-    patterns, or empty for the usual names. recorded: a list of the backups that this collection made in any folder,
-    newest first, and the reasons why it could not be read. Each folder is read as the account that safe_open.rights_on
-    returns for it. Raises SqliteError if dirs contains a relative path.
+    Also return the reasons why folders could not be read. In folders, backups are recognized by their names. patterns:
+    file name patterns, or empty for the usual names. recorded: a list of the backups that this collection made in any
+    folder, newest first, and the reasons why the list could not be read. Each folder is read as the account that
+    safe_open.rights_on returns for it. Raises SqliteError if dirs contains a relative path.
     """
     found: Dict[str, float] = {}
     unread: List[Message] = list(recorded[1])
@@ -158,17 +158,18 @@ def find(
                     found.update(_backups_in(folder, place=place, patterns=names))
         except SqliteError as error:
             unread.append(error.told)
-    # The list begins with the newest entry, which is the valid one if two entries have the same path.
+    # The list begins with the newest entry. If two entries have the same path, the newer entry is valid.
     known = {each.path: each for each in reversed(recorded[0]) if each.path != place}
     made = [_as_recorded(each, rights=rights) for each in known.values()]
-    # A folder that is not mounted may have contained many backups. One of them is enough to report this.
+    # A folder that is not mounted may have contained many backups. To report such a folder, one of its backups is
+    # enough.
     gone = sorted(each for each, there in made if not there)[-1:]
     named = [Candidate(at, path) for path, at in found.items() if path not in known]
     return sorted([*named, *gone, *(each for each, there in made if there)], reverse=True), unread
 
 
 def _as_recorded(each: Recorded, *, rights: safe_open.Rights) -> Tuple[Candidate, bool]:
-    """Return a recorded backup, and True if its file exists."""
+    """Return a recorded backup, and whether its file exists."""
     try:
         with safe_open.acting(safe_open.rights_on(os.path.dirname(each.path), user=rights)):
             status = os.lstat(each.path)
@@ -184,10 +185,13 @@ def _as_recorded(each: Recorded, *, rights: safe_open.Rights) -> Tuple[Candidate
 
 
 def not_found(place: str, *, dirs: Sequence[str], patterns: Sequence[str]) -> Message:
-    """Return the message that there is no backup. It names the folders and file names that find() searches."""
+    """Return a message for a search that found no backup.
+
+    The message contains the folders and file names that find() searches.
+    """
     beside = os.path.dirname(place)
     elsewhere = [printable(each) for each in dict.fromkeys(dirs) if each != beside]
-    # Texts instead of messages, because the timeline does not record messages of this depth.
+    # Use plain strings instead of messages, because the timeline does not record messages that are nested this deeply.
     searched = [
         f"{', '.join(folders)} ({', '.join(patterns or usual_names(place, beside=own))})"
         for folders, own in (([printable(beside)], True), (elsewhere, False))
@@ -199,7 +203,8 @@ def not_found(place: str, *, dirs: Sequence[str], patterns: Sequence[str]) -> Me
 def usual_names(place: str, *, beside: bool) -> List[str]:
     """Return the file name patterns of backups: the database's name, with a suffix or with a date before its extension.
 
-    beside: True for the database's own folder. There, a database with a similar name may be in use by another program.
+    beside: whether the patterns are for the database's own folder. In this folder, another program may use a database
+    with a similar name.
     """
     name = glob.escape(os.path.basename(place))
     stem, ending = os.path.splitext(name)
@@ -229,7 +234,7 @@ def _backups_in(folder: str, *, place: str, patterns: Sequence[str]) -> Iterator
 
 
 def _written_at(path: str) -> float:
-    """Return when a regular file was last changed, in seconds since the epoch, or 0 if there is none."""
+    """Return the time at which a regular file was last changed, in seconds since the epoch, or 0 if there is none."""
     with contextlib.suppress(OSError):
         status = os.lstat(path)
         return status.st_mtime if stat.S_ISREG(status.st_mode) and status.st_size else 0.0

@@ -51,7 +51,7 @@ def check(
 ) -> Dict[str, Any]:
     """Check a database within time_budget seconds and return the result of the sqlite_info module.
 
-    seeded: True to report tables that have rows now but are empty or missing in `baseline`.
+    seeded: whether to report tables that have rows now but are empty or missing in `baseline`.
     owner: the user that must be able to write to the database. user: the user that reads the database, by default
     `owner`. See file_survey.look. pids: see holders.find_holders.
     Problems with the database are listed in the result. Raises SqliteError for invalid parameters.
@@ -129,7 +129,7 @@ def _attempt(
         problems += [*file_problems.side_problems(found, holders), *done.problems]
         problems += _losses(done.row_counts, baseline, counted=done.checks.get("row_counts") == "ok")
     else:
-        # The files changed during the read, so the results are unreliable.
+        # The files changed while they were read, so the results are unreliable.
         problems.append(Problem("changing", message("reason.sqlite.changing", path=printable(found.path))))
         done = integrity.Examination(steady=False)
         done.checks = dict.fromkeys([*asked, "row_counts"], "skipped: written to meanwhile")
@@ -178,7 +178,7 @@ def _result(
 
 
 def tables_wanted(value: Any) -> Union[bool, List[str]]:
-    """Return the row_counts parameter as a boolean or a list of table names. Raises SqliteError if it is neither."""
+    """Return the row_counts parameter as a boolean or a list of table names. Raises SqliteError for other values."""
     if isinstance(value, bool):
         return value
     if isinstance(value, list) and all(isinstance(name, str) for name in value):

@@ -4,8 +4,8 @@
 
 """Checkpoint a WAL without data loss, while no other process has the database open.
 
-This code removes no files. SQLite itself removes the WAL and its index when the last connection closes, but only after
-every committed frame is in the database and on disk.
+This code removes no files. When the last connection closes, SQLite itself removes the WAL and its index. SQLite does
+this only after every committed frame is in the database and on disk.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def checkpoint(
     The row counts before and after the checkpoint are compared. user: the user that SQLite runs as. See
     file_survey.look.
 
-    Raises SqliteError if another process has the database open. Also raises SqliteError if the database is not sound,
-    because its WAL may contain the only good rows.
+    Raises SqliteError if another process has the database open. Also raises SqliteError if the database is not sound.
+    The WAL of such a database may contain the only good rows.
     """
     started = time.monotonic()
     before = _check(path, user=user, time_budget=time_budget, busy_timeout=busy_timeout, proc_root=proc_root)

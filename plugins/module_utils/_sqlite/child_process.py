@@ -45,10 +45,12 @@ _GRACE = 2.0  # time in seconds after the deadline in which a child can still re
 
 
 def bounded(*, deadline: float, read_only: bool) -> None:
-    """Set resource limits for this process, so that it cannot harm the host. For child processes only.
+    """Set resource limits for this process, so that it cannot harm the host.
 
-    deadline: in time.monotonic seconds. Existing limits are never raised. The memory limit covers only private memory,
-    so a mapped database may be larger (Linux 4.7 and later).
+    Call this function only in a child process.
+
+    deadline: a time in time.monotonic seconds. Existing limits are never raised. The memory limit covers only private
+    memory, so a mapped database may be larger than the limit (Linux 4.7 and later).
     """
     # A child may have two busy threads, which use two seconds of CPU time per second. Usually, the parent kills the
     # child before this limit is reached.
@@ -106,7 +108,7 @@ def die_with_parent() -> None:
 
 
 class _Child:
-    """A reading process and its messages so far."""
+    """A child process that reads the database, and the messages that it has sent so far."""
 
     __slots__ = ("ended", "pid", "pipe", "said", "said_too_much", "status", "timeout")
 
@@ -120,7 +122,7 @@ class _Child:
         self.status = 0
 
     def messages(self) -> List[Message]:
-        """Return the messages of the child. The last one is {"event": "end", ...}."""
+        """Return the messages from the child. The last message has the event "end"."""
         messages: List[Message] = [json.loads(line) for line in self.said.split(b"\n")[:-1]]
         if not messages or messages[-1]["event"] != "end":
             end: Message = {"event": "end"}
@@ -141,16 +143,17 @@ class _Child:
 def in_child(
     work: Callable[[Emit], None], *, deadline: float, read_only: bool = True, rights: safe_open.Rights = None
 ) -> List[Message]:
-    """Run `work` in a child process and return the emitted messages. The last message is {"event": "end", ...}.
+    """Run `work` in a child process and return the emitted messages. The last message has the event "end".
 
-    deadline: in time.monotonic seconds. read_only: True if the child must not write to any file. rights: the user
-    (uid, gid) to which the child switches permanently, or None. Raises SqliteError if no child can be started.
+    deadline: a time in time.monotonic seconds. read_only: whether the child is denied write access to all files.
+    rights: the user (uid, gid) to which the child switches permanently, or None. Raises SqliteError if no child can be
+    started.
 
     After a failure, the last message also has one of these keys:
 
     - error: the text of the exception that ended the work
     - signal: the name of the signal that ended the child
-    - timeout: True if the child was killed shortly after the deadline
+    - timeout: whether the child was killed shortly after the deadline
     """
     return in_children([work], deadline=deadline, read_only=read_only, rights=rights)[0]
 

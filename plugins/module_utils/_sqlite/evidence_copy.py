@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Copy a database's files byte for byte, while no process has them open."""
+"""Copy a database's files byte for byte, while no process has these files open."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 
-# Some processes open the files only briefly, for example a virus scanner or a copy program. The first number is how
-# long to wait for them, and the second is the time between two attempts, both in seconds.
+# Some processes open the files only briefly, for example a virus scanner or a copy program. The first number is the
+# maximum time to wait for such processes, and the second number is the time between two attempts, both in seconds.
 _PATIENCE, _PAUSE = 3.0, 0.1
 
 
@@ -45,7 +45,7 @@ def patiently(work: Callable[[], _Made], *, until: float) -> _Made:
 
 
 def closed(path: str, *, user: Optional[str], deadline: float, proc_root: str) -> Look:
-    """Return the files of a closed database. Raises SqliteError, for example if a process has them open."""
+    """Return the files of a closed database. Raises SqliteError, for example if a process has the files open."""
     found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
     shown = printable(found.path)
     if holders.found:

@@ -40,7 +40,7 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
     rights = sqlite_files.rights_on(path, user)
     try:
         with safe_open.acting(rights):
-            # Like this code, SQLite follows links. It keeps the WAL next to the link's target.
+            # Like this code, SQLite follows links, and keeps the WAL next to the link's target.
             real = "/" + os.path.realpath(path).lstrip("/")
         found = Look(given=path, path=real, rights=rights)
         for name, suffix in sqlite_files.SUFFIXES.items():
@@ -61,11 +61,11 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
 
 
 def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
-    """Raise SqliteError if an account that can change a part of `path` has redirected it to another account's file.
+    """Raise SqliteError if an account with write access to the path redirected the path to another account's file.
 
-    Without this check, the first account could obtain copies of that file, or make this code replace the file. facts:
-    what lstat reported earlier about the file at path, or None. Raises FileNotFoundError if path now leads to another
-    file.
+    Without this check, an account could obtain copies of another account's file, or make this code replace the file.
+    facts: an earlier result of lstat for the file at path, or None. Raises FileNotFoundError if path now leads to
+    another file.
     """
     try:
         with safe_open.acting(None):
@@ -82,7 +82,7 @@ def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
 def away(path: str, *, rights: safe_open.Rights) -> Optional[Problem]:
     """For a missing database, return a problem if its file system is not mounted or its folder is missing, else None.
 
-    In both cases, the rows of the database are unknown.
+    The rows of such a database are unknown.
     """
     shown = sqlite_files.printable(path)
     point = mounts.unmounted(path)
@@ -103,7 +103,8 @@ def _look_at_database(found: Look) -> None:
         told = message("reason.sqlite.missing", path=shown)
         if beside:
             told = message("reason.sqlite.missing_beside_wal", path=shown, bytes=beside)
-        # The folder of a guard's target never exists, so its absence does not indicate an unmounted file system.
+        # The folder of a guard target never exists. For such a path, a missing folder does not indicate an unmounted
+        # file system.
         here = beside or sqlite_files.is_guard_target(found.path)
         found.problems.append(
             (None if here else away(found.path, rights=found.rights)) or Problem("missing", told, loss=True)
@@ -147,7 +148,10 @@ def _look_at_side_files(found: Look) -> None:
 
 @contextlib.contextmanager
 def _reported(found: Look) -> Iterator[None]:
-    """Record a problem if the block cannot read a file. If the file does not exist, re-raise FileNotFoundError."""
+    """Record a problem if the body of the with statement cannot read a file.
+
+    If the file does not exist, re-raise FileNotFoundError.
+    """
     try:
         yield
     except FileNotFoundError:
@@ -161,8 +165,8 @@ def _reported(found: Look) -> Iterator[None]:
 def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> None:
     """Read the WAL of a checked database and add it to `found`. Raises FileNotFoundError if SQLite removed the WAL.
 
-    live: True if a process has the database open and may write to the WAL during the read. In this case, the index
-    shows how many frames are valid, and whether the WAL was restarted meanwhile.
+    live: whether a process has the database open and may write to the WAL during the read. The index of a live database
+    shows how many frames are valid, and whether the WAL was restarted during the read.
     """
     side = found.files.get("wal")
     if side is None or not side.regular:
@@ -181,8 +185,8 @@ def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> No
                 found.backfilled = min(index.backfilled, found.wal.frames_committed)
                 # SQLite records a commit in the index before acknowledging it. In two cases, the index may lack
                 # acknowledged commits:
-                # - Nothing has been committed since a process rebuilt the index. In this case, the index has only the
-                #   frames that the rebuilding process could read.
+                # - Nothing has been committed since a process rebuilt the index. In this case, the index contains only
+                #   the frames that the rebuilding process could read.
                 # - The host has crashed since the last write. In this case, the index may be older than the WAL.
                 booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
                 if index.commits and side.mtime_ns / 1e9 > booted:
@@ -190,7 +194,7 @@ def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> No
 
 
 def _read_live(found: Look, side: FileFacts, *, deadline: Optional[float]) -> bool:
-    """Read the database header and the WAL. Return True if both belong to one consistent snapshot."""
+    """Read the database header and the WAL. Return True if the header and the WAL belong to one consistent snapshot."""
     if "database" not in found.files:
         return False
     before = _index_of(found)

@@ -32,7 +32,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 MAGIC = b"SQLite format 3\0"
 JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 SUFFIXES = {"database": "", "wal": "-wal", "shm": "-shm", "journal": "-journal"}
-# The first bytes of each type of file: https://www.sqlite.org/fileformat2.html and walformat.html.
+# First bytes of each file type: https://www.sqlite.org/fileformat2.html and walformat.html.
 _BEGINNINGS = {
     "-wal": (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"),
     "-shm": (struct.pack("=I", 3007000),),
@@ -76,13 +76,13 @@ def work_of(place: str) -> str:
 def guard_of(place: str) -> str:
     """Return the target of the guard link, which prevents access to the database during a replacement.
 
-    The folder of the target never exists.
+    The folder in the target's path never exists.
     """
     return f"{work_of(place)}/unfinished/{os.path.basename(place)}"
 
 
 def is_guard_target(path: str) -> bool:
-    """Return True if path is the target of a guard link. If it is, a replacement was interrupted.
+    """Return True if path is the target of a guard link. In this case, a replacement was interrupted.
 
     path: a path with all links resolved.
     """
@@ -93,7 +93,7 @@ def is_guard_target(path: str) -> bool:
 class Problem(NamedTuple):
     """A problem. An "error" makes the database unhealthy. A "warning" is only reported.
 
-    loss: True if the problem suggests data loss.
+    loss: whether the problem suggests data loss.
     """
 
     code: str
@@ -186,7 +186,7 @@ class Look:
 
     @property
     def openable(self) -> bool:
-        """True if SQLite can safely open the database, because it is a regular, nonempty file with a SQLite header."""
+        """True if the database is a regular, nonempty file with a SQLite header. SQLite can safely open such a file."""
         return self.header is not None
 
     @property
@@ -270,8 +270,8 @@ def open_named(facts: FileFacts) -> int:
     """Open the regular file that now has the name of a checked file. Raises OSError.
 
     In the service's folder, a command that ran as root may have left a file that the service's user cannot read. Such a
-    file is opened as root, but only if it begins like a SQLite file. Any other file may be one of root's files that the
-    user has moved there.
+    file is opened as root, but only if it begins with the bytes that identify this type of file. Any other file may be
+    one of root's files that the user has moved there.
     """
     try:
         return open_regular(facts.path, rights=facts.rights)

@@ -5,8 +5,9 @@
 """Find the processes that have a database open, and their roles.
 
 The processes are found by their open descriptors (compared by device and inode) and by their file locks. The locks also
-show the roles of the processes. Lock bytes in the -shm file: "WAL-mode File Format", section 2.2.2
-(https://www.sqlite.org/walformat.html). Lock bytes in the database: PENDING_BYTE and its neighbours in SQLite's os.h.
+show the roles of the processes. The lock bytes in the -shm file are documented in section 2.2.2 of "WAL-mode File
+Format" (https://www.sqlite.org/walformat.html). The lock bytes in the database are PENDING_BYTE and its neighbours in
+SQLite's os.h.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ _PENDING = 1 << 30
 _SHARED_FIRST = _PENDING + 2
 _SHARED_SIZE = 510
 _ROLES = ("writer", "checkpointer", "recovering", "reader", "open")
-# Roles whose lock prevents all other processes from writing.
+# Roles in which a process has a lock that prevents all other processes from writing.
 BLOCKING = ("writer", "checkpointer", "recovering")
-# The locks that block all writes, each as (end of the file's name, first byte, number of bytes). In WAL mode, the lock
-# is in the -shm file. Otherwise, it is in the database.
+# Locks that prevent all writes, each as (end of the file's name, first byte, number of bytes). In WAL mode, the lock
+# is in the -shm file. In other modes, the lock is in the database.
 WRITE_LOCKS = (("-shm", 120, 1), ("", _PENDING, 2 + _SHARED_SIZE))
 HIDDEN = "hidden: a process in another PID namespace"
 
@@ -53,7 +54,7 @@ class Holder:
 
 
 class Holders(NamedTuple):
-    """The holders found. complete: False if some processes could not be inspected."""
+    """The holders found. complete: whether all processes could be inspected."""
 
     found: Sequence[Holder]
     complete: bool
@@ -94,8 +95,9 @@ def survey(
 def find_holders(found: sqlite_files.Look, *, pids: Sequence[int] = (), proc_root: str = "/proc") -> Holders:
     """Return the processes that have any of a database's files open, except this process.
 
-    pids: the processes that are expected to have the database open. If one of them has the WAL index open, only these
-    processes and the processes with file locks are inspected, because a host can have thousands of open files.
+    pids: the processes that are expected to have the database open. A host can have thousands of open files. Therefore,
+    if one of these processes has the WAL index open, only the given processes and the processes with file locks are
+    inspected.
     """
     with safe_open.acting(None):  # only root can inspect the processes of other users
         if pids:
@@ -157,7 +159,10 @@ def command_of(pid: int, proc_root: str = "/proc") -> str:
 
 
 def role_of_lock(*, name: str, kind: str, start: int, end: int, wal_mode: bool) -> str:
-    """Return the role of the process that holds a lock. kind: READ or WRITE. start, end: first and last locked byte."""
+    """Return the role of the process that holds a lock.
+
+    kind: either READ or WRITE. start, end: first and last locked byte.
+    """
     if name == "shm":
         for byte, role in ((120, "writer"), (121, "checkpointer"), (122, "recovering")):
             if start <= byte <= end and kind == "WRITE":
@@ -189,8 +194,8 @@ def _add_roles(
         name, device = by_inode.get(int(inode), ("", 0))
         pid = int(words[4])
         same_device = os.makedev(int(major, 16), int(minor, 16)) == device
-        # On some file systems, stat returns another device number. In this case, the lock counts only if the process
-        # also has the file open.
+        # On some file systems, stat returns another device number. On these file systems, the lock counts only if the
+        # process also has the file open.
         if not name or pid == os.getpid() or not (same_device or pid in holders) or pid <= 0:
             continue
         end = 1 << 62 if words[7] == "EOF" else int(words[7])

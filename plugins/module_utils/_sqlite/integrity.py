@@ -27,8 +27,9 @@ _SHOWN = 10  # maximum number of lines that a message quotes from a check's outp
 _PROCESSES = 4  # maximum number of processes per check
 LARGE = 32 << 20  # minimum size, in bytes, of a database for which several processes are faster than one
 _MAP = 1 << 40  # SQLite maps as much of the database as its build allows
-# Parts of error messages that do not indicate damage. They have other causes: SQLite lacks a module, function or
-# collation of the application, this code forbids a function, or a value needs too much memory.
+# Parts of error messages that do not indicate damage. They have other causes: Such an error occurs if SQLite lacks a
+# module, function or collation that the application uses, if this code forbids a function, or if a value needs too much
+# memory.
 _NO_SIGN_OF_DAMAGE = (
     "no such ",
     "unknown function",
@@ -42,10 +43,10 @@ SKIPPED = "skipped: time budget"
 
 
 class Examination:
-    """The results from the reading process. steady: False if the files changed during the read.
+    """The results from the reading process. steady: whether the files stayed the same during the read.
 
-    seeded: by table, the number of rows that were seeded, and the statement that removes them. first_migration: in
-    seconds since the epoch.
+    seeded: for each table, the number of rows that were seeded, and the statement that removes them. first_migration:
+    the time of the first migration, in seconds since the epoch.
     """
 
     __slots__ = ("basics", "checks", "first_migration", "problems", "row_counts", "seeded", "steady")
@@ -134,8 +135,8 @@ def _check_tables(
 ) -> None:
     """Run integrity_check on each table, because quick_check verifies neither indexes nor UNIQUE constraints.
 
-    Up to _PROCESSES processes check a large database in parallel. A single process takes as long as one integrity_check
-    of the whole database. Several threads in one process would be slower.
+    Up to _PROCESSES processes check a large database in parallel. A single process would need as much time as one
+    integrity_check of the whole database. Several threads in one process would be slower.
     """
     counts = done.row_counts
     # The largest tables come first, so that all processes end at about the same time.
@@ -201,8 +202,8 @@ def _answer(
         emit({"event": "basics", "basics": basics})
         connection.execute(f"PRAGMA mmap_size={_MAP}")
         for name in ("quick", "foreign_keys"):
-            # The full check includes the quick check. Run the quick check first anyway, because its result is used if
-            # there is no time for the full check.
+            # The full check includes the quick check. Run the quick check first anyway. If there is no time for the
+            # full check, the result of the quick check is used.
             if name in checks or (name == "quick" and "integrity" in checks):
                 emit(run_check(connection, name))
         if row_counts:
@@ -220,7 +221,7 @@ def _answer(
 def seeded_tables(counts: Mapping[str, Optional[int]], *, since: Mapping[str, int]) -> Dict[str, int]:
     """Return the row counts of tables that have rows now and were empty or missing before.
 
-    since: the earlier row counts. If there are none, the rows were not counted, so no table is returned. The counts
+    since: the earlier row counts. If `since` is empty, the rows were not counted, so no tables are returned. The counts
     come from an earlier result, so sanitize.text may have changed the names of tables.
     """
     return {

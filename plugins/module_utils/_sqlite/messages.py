@@ -43,7 +43,7 @@ ENGLISH: Dict[str, str] = {
         "A file of the database {path} was removed or replaced, but {holders} still has the old file open. The data "
         "in the old file is lost when that process ends"
     ),
-    # The WAL and the journal.
+    # Messages about the WAL and the journal.
     "reason.sqlite.wal_damaged": (
         "The WAL of {path} is damaged at frame {frame} of {frames}: SQLite silently ignores this frame and all later "
         "frames ({lost} frames, {commits} of which end a transaction)"
@@ -81,7 +81,7 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.table_gone": "{table} no longer exists (it had {before} rows)",
     "reason.sqlite.table_fewer": "{table} has {now} rows, {fewer} fewer than before ({before})",
     "reason.sqlite.row_loss": "{tables:;}",
-    # Actions that failed, and why.
+    # Messages about actions that failed.
     "reason.sqlite.cannot.read": "Cannot read {path}: {why}",
     "reason.sqlite.cannot.read_beside": "Cannot read the files next to {path}: {why}",
     "reason.sqlite.cannot.work_on": "Cannot work on {path}: {why}",
@@ -171,7 +171,7 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.new_not_closed": "The new database {path} was not closed properly",
     "reason.sqlite.nothing_saved": "nothing can be saved from {path}: {why:;}",
     "reason.sqlite.no_table_came_out": "no table could be read",
-    # The methods of a recovery.
+    # Messages about the recovery methods.
     "reason.restore.away": "{why}: mount its disk first",
     "reason.restore.method": "{method}: {why:;}",
     "reason.restore.unproved": "it could not be checked completely ({checks}); increase time_budget (variable database_recovery_check_budget)",
@@ -217,7 +217,7 @@ ENGLISH: Dict[str, str] = {
     "reason.restore.worse_backup": "{path} is newer, but loses {rows} more rows",
     "reason.restore.confirmed": "database_recovery_confirm_empty is set",
     "reason.restore.unconfirmed": "all rows would be lost, so database_recovery_confirm_empty must be set",
-    # The data loss of a method.
+    # Messages about the data that a recovery method loses.
     "reason.loss.nothing": "Nothing (no table has fewer rows than before)",
     "reason.loss.nothing_now": "No row that can be read now",
     "reason.loss.fewer": "{rows} rows have been missing since the last good count, deleted or lost: {tables}",

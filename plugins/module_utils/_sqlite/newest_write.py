@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Read when the rows of a database were written, from the columns in which the application records this time."""
+"""Find out when the rows of a database were written, from the columns in which the application records this time."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _SECONDS_OF = (
 
 
 def newest_writes(path: str, *, user: Optional[str], until: float, deadline: float) -> Optional[Dict[str, float]]:
-    """Return the newest time, up to `until`, in each column that records writes.
+    """Return the newest time, up to `until`, in each column that records when rows were written.
 
     The keys are "table.column". The times and `until` are in seconds since the epoch. A text value without a time zone
-    is in UTC, like SQLite's CURRENT_TIMESTAMP. user: the user that reads the database. deadline: in time.monotonic
-    seconds. Returns None if the database cannot be read in time.
+    is in UTC, like SQLite's CURRENT_TIMESTAMP. user: the user that reads the database. deadline: a time in
+    time.monotonic seconds. Returns None if the database cannot be read in time.
     """
     # The service may start or stop during an attempt.
     for _attempt in range(_ATTEMPTS):

@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import messages
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-# The beginning of a database, of a WAL (magic number) and of a WAL index (version). See
+# First bytes of a database, of a WAL (magic number) and of a WAL index (version). See
 # https://www.sqlite.org/fileformat2.html.
 _DATABASE = b"SQLite format 3\0"
 _WAL = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")

@@ -22,7 +22,10 @@ class OutOfTime(sqlite_files.SqliteError):
 
 
 def writer_of(found: sqlite_files.Look) -> Tuple[int, int]:
-    """Return the owner (uid, gid) of the first database file that root does not own, or else of the folder."""
+    """Return the owner (uid, gid) of the first database file that root does not own.
+
+    If root owns all files, return the folder's owner.
+    """
     for name in ("journal", "wal", "shm", "database"):
         facts = found.files.get(name)
         if facts is not None and facts.uid != 0:

@@ -17,9 +17,9 @@ How the database is opened depends on its files and on the processes that have i
 - locked: the database uses a rollback journal instead of a WAL, and a process has the database open. An ordinary
   connection is used, which holds a lock while it reads.
 - copy: there is a hot rollback journal. SQLite must write to the database to undo the unfinished transaction, so it
-  works on a private copy. SQLite runs as the journal's writer, because a journal may name another file, which SQLite
-  then removes. See https://www.sqlite.org/fileformat2.html#the_rollback_journal. A copy is also used if the user
-  that reads the database cannot read one of its files, for example because root owns this file.
+  works on a private copy. A journal may name another file, and SQLite then removes that file. Therefore, SQLite runs as
+  the journal's writer. See https://www.sqlite.org/fileformat2.html#the_rollback_journal. A copy is also used if the
+  user that reads the database cannot read one of its files, for example because root owns this file.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ def uri_of(path: str, query: str) -> str:
 
 
 def choose_way(found: sqlite_files.Look, holders: sqlite_holders.Holders) -> str:
-    """Choose how to open a database for which Look.openable is True. The ways are listed at the top of this file."""
+    """Choose how to open a database for which Look.openable is True.
+
+    The ways to open a database are listed at the top of this file.
+    """
     header = found.header
     if not _all_readable(found):
         return "copy"
@@ -65,7 +68,7 @@ def choose_way(found: sqlite_files.Look, holders: sqlite_holders.Holders) -> str
 
 
 def _all_readable(found: sqlite_files.Look) -> bool:
-    """Return True if the reading user can read all files of the database. Root may own some of them."""
+    """Return True if the reading user can read all files of the database. Root may own some of these files."""
     if found.rights is None:
         return True
     with safe_open.acting(found.rights):
@@ -79,9 +82,9 @@ def _all_readable(found: sqlite_files.Look) -> bool:
 def vanished(error: str, *, found: sqlite_files.Look) -> bool:
     """Return True if a SQLite error means that the service ended between the check and the connection.
 
-    When the service closes its last connection, SQLite removes the WAL and its index. A reader that cannot create them
-    then receives one of two errors: the database is read-only, or the file cannot be opened. The second error counts
-    only if the files have changed since the check.
+    When the service closes its last connection, SQLite removes the WAL and its index. If a reader then cannot create
+    these files, it receives one of two errors: the database is read-only, or the file cannot be opened. If the file
+    cannot be opened, the result is True only if the files have changed since the check.
     """
     if "readonly" in error or "read-only" in error:
         return True
@@ -97,7 +100,9 @@ class WayIn(NamedTuple):
     busy_timeout: float
 
     def connect(self, *, check_cells: bool = True) -> sqlite3.Connection:
-        """Open the database for reading. For child processes only, because the process may permanently change its user.
+        """Open the database for reading.
+
+        Call this only in a child process, because the process may permanently change its user.
 
         check_cells: see connect() below. Raises sqlite3.Error, or SqliteError if another file has replaced the
         database.
@@ -110,7 +115,7 @@ class WayIn(NamedTuple):
         return connection
 
     def _is_open(self) -> bool:
-        """Return True if SQLite, which opens files by name, opened the file that was checked."""
+        """Return True if SQLite opened the file that was checked. SQLite opens files by name."""
         facts = self.found.files["database"]
         for descriptor in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):
@@ -126,15 +131,15 @@ class WayIn(NamedTuple):
 
     @property
     def read_only(self) -> bool:
-        """True if this way needs no write access. The process then drops this access before it opens the database."""
+        """True if this way needs no write access. The process then drops write access before it opens the database."""
         return self.way != "copy"
 
     @property
     def steady(self) -> bool:
         """True if all data read so far belongs to one consistent state of the database.
 
-        Other processes may write during a read without locks. Such a read is steady only if the files have not changed
-        since the check.
+        If the database is read without locks, other processes may write during the read. Such a read is steady only if
+        the files have not changed since the check.
         """
         if self.way in ("live", "locked"):
             return True
@@ -161,8 +166,9 @@ def way_in(
 def connect(path: str, *, way: str, busy_timeout: float, check_cells: bool = True) -> sqlite3.Connection:
     """Open a database for reading in the given way. Raises sqlite3.Error.
 
-    check_cells: False only for an integrity check, which itself checks the cells of every page before it reads rows.
-    With SQLite's own check at each access to a page, the integrity check would take twice as long.
+    check_cells: whether SQLite checks the cells of a page at each access. check_cells is False only for an integrity
+    check, which itself checks the cells of every page before it reads rows. With both checks, an integrity check would
+    take twice as long.
     """
     query = {
         "alone": "mode=ro&immutable=1",
@@ -189,12 +195,12 @@ def connect(path: str, *, way: str, busy_timeout: float, check_cells: bool = Tru
 
 @contextlib.contextmanager
 def interrupted_at(connection: sqlite3.Connection, deadline: float) -> Iterator[None]:
-    """Interrupt a connection at the deadline. Statements in the block then raise OperationalError: interrupted."""
+    """Interrupt a connection at the deadline. SQL statements then raise OperationalError: interrupted."""
     done = threading.Event()
 
     def interrupt() -> None:
-        # Use a thread, because older libraries do not call a progress handler during a check of the b-trees. Repeat the
-        # interruption, because it does not affect a statement that begins right after it.
+        # Use a thread, because older libraries do not call a progress handler during a check of the b-trees. An
+        # interruption does not affect a statement that begins right after it. Therefore, repeat the interruption.
         wait = max(deadline - time.monotonic(), 0)
         while not done.wait(wait):
             connection.interrupt()

@@ -9,14 +9,14 @@ Each step is flushed to disk before the next step begins:
 
 1. The old files are copied as evidence. The new file is created and checked in a work folder next to the database.
 2. The database is given a second name in the work folder.
-3. A guard is renamed over the database: a symbolic link into a folder that does not exist. SQLite follows the link,
-   finds no database, and cannot create one. SQLite looks for a WAL next to the link's target, so it ignores the WAL
-   next to the guard.
+3. A guard is renamed over the database. The guard is a symbolic link into a folder that does not exist. SQLite follows
+   the link, finds no database, and cannot create one. SQLite looks for a WAL next to the link's target, so it ignores
+   the WAL next to the guard.
 4. The WAL, its index and the journal are moved into the work folder.
 5. The new file is renamed over the guard. The old files are kept in a separate folder next to the new database.
 
-Therefore, SQLite always finds either the old database with its WAL, no database, or the new database without a WAL. If
-a run finds the guard of a killed run, it puts the old files back (the database last) and starts again.
+Therefore, SQLite always finds one of these: the old database with its WAL, no database, or the new database without a
+WAL. If a run finds the guard of a killed run, it puts the old files back (the database last) and starts again.
 
 If accounts other than root can change the folder, all steps run as the database's user (see files.rights_on).
 Otherwise, an account that can rename the work folder could redirect root's new files to any path.
@@ -56,7 +56,7 @@ class _Workspace(NamedTuple):
 
     place: the path of the database, with links resolved. work: the work folder next to the database, or "" if nothing
     may be changed there. scratch: a folder for temporary files. subject: the path of the database to examine, which is
-    place or a copy. put_back: True if the files that a killed run moved away were put back.
+    place or a copy. put_back: whether the files that a killed run moved away were put back.
     """
 
     place: str
@@ -90,12 +90,12 @@ def restore(
 ) -> Dict[str, Any]:
     """Find methods that yield a sound database, apply one of them if `act` is True, and return the module's result.
 
-    replaced: True if a new database has already replaced the original database, and the earlier rows are missing. In
-    this case, the `auto` method considers neither checkpoint nor salvage. recorded: see candidates.find. created_at:
-    the time of the first migration of the last sound database, or "" if it is unknown. on_replace: a function that is
-    called right before the database is changed. Its arguments are the data loss ("none", "known" or "unknown") and the
-    known row counts before and after the change. It returns a function that is called if the change failed and the old
-    database was put back.
+    replaced: whether a new database has already replaced the original database, and the earlier rows are missing. After
+    a replacement, the `auto` method considers neither checkpoint nor salvage. recorded: see candidates.find.
+    created_at: the time of the first migration of the last sound database, or "" if it is unknown. on_replace: a
+    function that is called right before the database is changed. The function's arguments are the data loss ("none",
+    "known" or "unknown") and the known row counts before and after the change. The function returns a second function.
+    The second function is called if the change failed and the old database was put back.
 
     If `act` is False, or in check mode, no file next to the database is changed, and every method is examined. Raises
     SqliteError if the chosen method cannot be applied.
@@ -156,9 +156,9 @@ def _workspace(
     rights: safe_open.Rights,
     proc_root: str,
 ) -> _Workspace:
-    """Find the database and create the temporary folders, which are removed when `stack` closes. Raises SqliteError.
+    """Find the database and create the temporary folders. These folders are removed when `stack` closes.
 
-    If `working` is True, files that a killed run moved away are put back first.
+    Raises SqliteError. If `working` is True, files that a killed run moved away are put back first.
     """
     place = restore_swap.locate(path)
     restore_swap.require_a_way(path, place, rights=rights)

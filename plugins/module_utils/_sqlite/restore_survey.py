@@ -58,9 +58,9 @@ def _survey(
 ) -> Tuple[Look, sqlite_holders.Holders, Optional[Message]]:
     """Check the files, and retry for up to _PATIENCE seconds until the WAL is read completely.
 
-    Returns the files, the holders, and why the WAL could not be read (None if it was read). A salvage without a part of
-    the WAL would lose rows that were not counted. While a process has the database open, the WAL is read as a live WAL.
-    This also applies to a process that only copies the database. Such a read fails if the database is damaged.
+    Returns the files, the holders, and why the WAL could not be read (None if it was read). If salvage used only a part
+    of the WAL, rows that were not counted would be lost. If any process has the database open, even only to copy it,
+    the WAL is read as a live WAL. Such a read fails if the database is damaged.
     """
     give_up = min(deadline, time.monotonic() + _PATIENCE)
     while True:
@@ -115,7 +115,7 @@ def examine(
         user=owner,
         proc_root=proc_root,
     )
-    # A new database, or one that has lost most of its rows, does not show how many rows there were before.
+    # If a database is new or has lost most of its rows, it does not show how many rows there were before.
     lacking = replaced or (check["checks"].get("row_counts") == "ok" and collapsed(last_good, check["row_counts"]))
     known = {**last_good, **expected} if lacking else expected
     found, holders, unread = _survey(path, user=owner, deadline=deadline, proc_root=proc_root)
@@ -147,8 +147,8 @@ def examine(
     )
     if not (check["healthy"] and check["checks"].get("row_counts") == "ok"):
         _count(case, scratch)
-    # The database had at least as many rows as were counted before the damage. Rows that were written after the last
-    # good count are still unknown.
+    # The database had at least as many rows as were counted before the damage. The number of rows that were written
+    # after the last good count is still unknown.
     least = {table: rows for table, rows in last_good.items() if case.schema_unreadable or table in case.uncounted}
     for table, rows in {**least, **known}.items():
         case.rows[table] = max(case.rows.get(table, 0), rows)
@@ -179,8 +179,8 @@ def _reading_of(case: restore_ways.Case, scratch: str) -> str:
         return salvage_image.COMMITTED
     if file_survey.why_foreign(case.found):
         return salvage_image.ALONE
-    # The database has failed the check with its WAL. A database's own WAL cannot make a sound database unsound. So if
-    # the database is sound without this WAL, the WAL belongs to another database.
+    # The database has failed the check with its WAL. A sound database remains sound with its own WAL. Therefore, if the
+    # database is sound without this WAL, the WAL belongs to another database.
     with _image(case, scratch, reading=salvage_image.ALONE) as image:
         sound = not restore_ways.checked(image, user=case.user, time_budget=case.deadline - time.monotonic())
     return salvage_image.ALONE if sound and not case.found.wal.damaged else salvage_image.COMMITTED
@@ -212,7 +212,7 @@ def _room(case: restore_ways.Case, folder: str) -> None:
 
 
 def refuse_files_of_root(place: str, *, rights: safe_open.Rights) -> None:
-    """Raise SqliteError if root owns one of the database's files, because the database's user cannot replace it."""
+    """Raise SqliteError if root owns one of the database's files. The database's user cannot replace such a file."""
     for suffix in sqlite_files.SUFFIXES.values() if rights else ():
         facts = sqlite_files.facts_of(place + suffix, rights=rights)
         if facts is not None and facts.regular and facts.uid == 0:

@@ -74,7 +74,7 @@ def work_folder(place: str) -> Iterator[str]:
             raise SqliteError(message("reason.sqlite.recovery_running", path=printable(place))) from None
         os.fchmod(descriptor, 0o711)  # the owner of the database uses a subfolder
         yield work
-        # Keep the folder if a swap failed, because it contains files of the old database.
+        # If a swap failed, keep the folder. It contains files of the old database.
         if not guarded(place) and not os.path.lexists(f"{work}/old"):
             atomic_files.discard_tree(work)
     except BaseException:
@@ -111,7 +111,7 @@ def _holds_another(place: str, old: str) -> bool:
 def _same(one: str, other: str) -> bool:
     """Return True if two paths lead to one file, or to two files of the same size and modification time.
 
-    In the second case, one file is a copy of the other, because the file system does not support hard links.
+    If there are two files, one of them is a copy, because the file system does not support hard links.
     """
     if os.path.samefile(one, other):
         return True
@@ -176,7 +176,7 @@ def _size_of(place: str, *, rights: safe_open.Rights) -> int:
 
 
 def as_it_was(place: str, scratch: str, *, rights: safe_open.Rights) -> str:
-    """Return the path of the damaged database: `place`, or a copy if a killed run has moved files away."""
+    """Return the path of the damaged database (`place`, or a copy if a killed run has moved files away)."""
     if not guarded(place):
         return place
     name, old = os.path.basename(place), f"{sqlite_files.work_of(place)}/old"
@@ -252,8 +252,8 @@ def _guard(case: restore_ways.Case, work: str) -> None:
 def _behind_the_guard(case: restore_ways.Case, new: str, old: str, *, proc_root: str) -> None:
     place, work = case.path, os.path.dirname(old)
     folder, name = os.path.split(place)
-    # From now on, no process can open the database. But a process that opened the database after the check would write
-    # to the old files.
+    # From now on, no process can open the database. However, if a process opened the database after the check, it would
+    # write to the old files.
     came = sqlite_holders.find_holders(case.found, proc_root=proc_root)
     if came.found or came.deleted:
         _put_back(place, work)

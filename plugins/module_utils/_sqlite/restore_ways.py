@@ -32,7 +32,7 @@ class Way:
     """A method, whether it is applicable, and its result.
 
     source, source_at: the path and modification time of the backup. age: how many seconds older the backup is than the
-    newest file of the damaged database. backups: the backups that were examined, see _Backups.told.
+    newest file of the damaged database. backups: the examined backups (see _Backups.told).
     """
 
     method: str
@@ -74,7 +74,7 @@ class Case:
 
     path: str
     found: Look
-    # Why the WAL could not be read to its end, or None if it was read completely.
+    # Why the WAL could not be read completely, or None if it was read completely.
     unread: Optional[Message]
     holders: sqlite_holders.Holders
     check: Dict[str, Any]
@@ -90,9 +90,10 @@ class Case:
     begun: float
     deadline: float
     rights: safe_open.Rights
-    # The time of the first migration of the original database, or "" if unknown. This time identifies its backups.
+    # The time of the first migration of the original database, or "" if unknown. This time identifies the backups of
+    # that database.
     created_at: str = ""
-    # The numbers of rows at the last good count.
+    # The number of rows in each table at the last good count.
     last_good: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
@@ -127,7 +128,7 @@ def ways(
 ) -> List[Way]:
     """Examine the given methods in order until a method can be chosen. If `every` is True, examine all of them.
 
-    backups: the result of candidates.find(). no_backup: the reason if there is none, see candidates.not_found().
+    backups: the result of candidates.find(). no_backup: the reason if there is none (see candidates.not_found()).
     """
     ways: List[Way] = []
     enough = False
@@ -139,7 +140,7 @@ def ways(
             enough = way.possible
         elif method == "salvage":
             way = _by_salvage(case, scratch, shell=shell, confirmed=confirm_empty)
-            # If the salvage loses rows, or may lose rows, a backup may have more rows.
+            # If the salvage loses rows, or may lose rows, a backup may contain more rows.
             enough = way.possible and not way.lost and not case.uncounted and not case.schema_unreadable
         elif method == "backup":
             way = _by_backup(case, backups, no_backup=no_backup, time_budget=time_budget)
@@ -278,7 +279,7 @@ def _by_backup(
     no_backup: Message,
     time_budget: float,
 ) -> Way:
-    """Find the sound backup that loses the fewest rows. Among equal backups, the newest one is chosen."""
+    """Find the sound backup whose restore would lose the fewest rows. Among equal backups, the newest one is chosen."""
     way = Way("backup")
     examined = _examined(case, backups[0], time_budget=time_budget)
     sound, refused, way.backups = examined.sound, [*examined.refused, *backups[1]], examined.told
@@ -304,7 +305,7 @@ def _by_backup(
 
 
 def _examined(case: Case, backups: Sequence[candidates.Candidate], *, time_budget: float) -> _Backups:
-    """Examine the backups, newest first. Stop at a backup that loses nothing."""
+    """Examine the backups, newest first. Stop after the first backup whose restore would lose no rows."""
     done = _Backups()
     known = candidates.Known(_tables_of(case), case.created_at)
     for number, each in enumerate(backups[: candidates.MOST], 1):
@@ -333,10 +334,10 @@ def _tables_of(case: Case) -> Set[str]:
 
 
 def _loss(case: Case, backup: _Backup, sound: Sequence[_Backup]) -> int:
-    """Return how many rows a backup loses.
+    """Return how many rows the restore of a backup would lose.
 
-    If the rows of a table in the damaged database are unknown, compare with the other backups. Users delete rows, so a
-    smaller table is a loss only if more than half of its rows are missing.
+    If the rows of a table in the damaged database are unknown, compare with the other backups. Users delete rows, so
+    missing rows are considered lost only if they are more than half of the table.
     """
     counted = case.rows if case.comparable else {}
     known = sum(lost(counted, backup.rows).values())
@@ -344,8 +345,8 @@ def _loss(case: Case, backup: _Backup, sound: Sequence[_Backup]) -> int:
     for each in sound:
         for table, rows in each.rows.items():
             most[table] = max(rows, most.get(table, 0))
-    # A migration may have created or dropped a table that only some backups have. Such a backup may also belong to
-    # another database.
+    # If only some backups contain a table, a migration may have created or dropped the table. Such a backup may also
+    # belong to another database.
     uncounted = [table for table in most if not counted or case.schema_unreadable or table in case.uncounted]
     unknown = [(most[table], backup.rows.get(table, 0)) for table in uncounted if table not in counted]
     return known + sum(rows - kept for rows, kept in unknown if kept * 2 < rows)
@@ -364,9 +365,10 @@ def lost(before: Mapping[str, int], after: Mapping[str, int]) -> Dict[str, int]:
 
 
 def fewer(case: Case, way: Way) -> Dict[str, int]:
-    """Return, by table, the number of rows that have been missing since the last good count.
+    """Return how many rows have been missing since the last good count, keyed by table.
 
-    Only tables from which the method loses no row now are returned. Their rows were deleted or lost before.
+    If the method itself loses rows of a table, the table is omitted. The missing rows of the other tables were deleted
+    or lost earlier.
     """
     told = {*way.lost, *case.uncounted}
     missing = lost(case.last_good, way.rows)
@@ -379,7 +381,10 @@ def joined(told: Sequence[Message]) -> str:
 
 
 def _kept_of(case: Case, way: Way, table: str) -> Message:
-    """Return how many rows of an uncounted table a method keeps. case.rows then has the last good count, if any."""
+    """Return how many rows of an uncounted table a method keeps.
+
+    If a last good row count exists for the table, case.rows contains this count.
+    """
     kept = way.rows.get(table, 0)
     if table in case.rows:
         return message("reason.loss.table_counted", table=table, rows=kept, before=case.rows[table])

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import Dict, List, Mapping
 
-# The table in which knex records applied migrations.
+# Table in which knex records applied migrations.
 _MIGRATIONS = "knex_migrations"
 
 
 def missing(before: Mapping[str, int], after: Mapping[str, int]) -> Dict[str, List[int]]:
-    """Return the tables with fewer rows than before, as {table: [before, after]}. A missing table counts as empty."""
+    """Return the tables with fewer rows than before, as {table: [before, after]}.
+
+    A missing table is treated as an empty table.
+    """
     return {name: [rows, after.get(name, 0)] for name, rows in before.items() if after.get(name, 0) < rows}
 
 
@@ -21,8 +24,8 @@ def collapsed(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
     """Return True if so many rows are missing that normal operation cannot explain the loss.
 
     Tables shrink in normal operation, for example when sessions end or old entries are deleted. However, a database
-    does not normally lose more than half of its rows, or a whole table. If a migration was applied in between, a
-    missing table does not count, because the migration may have dropped it.
+    does not normally lose more than half of its rows, or a whole table. If a migration was applied in between, missing
+    tables are ignored, because the migration may have dropped them.
     """
     if not before:
         return False

@@ -5,8 +5,8 @@
 """Copy the rows of a damaged database into a new file. The damaged files are only read.
 
 First, an image is made: the bytes of the database, overwritten with the frames of its WAL. The writer of the database
-controls the schema in the image. A salvage runs statements from that schema, and so does the sqlite3 shell, even when
-it only reads. Therefore, every read of an image runs in a child process as the database's owner.
+controls the schema in the image. Both a salvage and the sqlite3 shell run statements from that schema. The shell does
+so even when it only reads. Therefore, every read of an image runs in a child process as the database's owner.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def count_what_is_there(image: str, *, owner: salvage_image.Owner, deadline: flo
     """Return a damaged database's row counts by table, and the names of tables whose rows could not be counted.
 
     Rows are counted in each table and in each of its indexes (except partial indexes), and the largest count is used.
-    Both results are empty if the schema cannot be read.
+    If the schema cannot be read, both results are empty.
     """
 
     def work(emit: child_process.Emit) -> None:
@@ -82,7 +82,7 @@ def count_what_is_there(image: str, *, owner: salvage_image.Owner, deadline: flo
 def _most_rows(connection: sqlite3.Connection, table: str) -> Optional[int]:
     """Count rows in a table and in each of its full indexes, because damage in one of them does not affect the others.
 
-    Returns the largest count, or None if no count succeeds.
+    Returns the largest row count, or None if the rows cannot be counted.
     """
     name = sqlite_schema.quoted(table)
     ways = ["NOT INDEXED"]
@@ -102,8 +102,8 @@ def salvage(
 ) -> Salvaged:
     """Make a new database from the readable content of an image. The database's owner must own `folder`.
 
-    If shell is given, the .recover command of this sqlite3 shell is tried first. If no rows are restored, the rows are
-    copied table by table, without the damaged parts. Raises SqliteError if no table could be saved.
+    If shell is given, the .recover command of this sqlite3 shell is tried first. If the shell restores no rows, this
+    function copies the rows table by table, without the damaged parts. Raises SqliteError if no table could be saved.
     """
     reasons: List[Union[str, Message]] = []
     without_rows: Optional[Salvaged] = None
@@ -143,7 +143,7 @@ def salvage(
 
 
 def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
-    """Run, one by one, the statements that .recover prints. Return the first statements that failed. Raises OSError."""
+    """Run the statements that .recover prints, one by one. Return the first statements that failed. Raises OSError."""
     connection = salvage_tables.make_new(made)
     refused: List[str] = []
     # Ignore free pages, because they contain only deleted rows.

@@ -27,8 +27,8 @@ class Owner(NamedTuple):
 def make_image(found: Look, target: str, *, owner: Owner, reading: str = COMMITTED) -> None:
     """Write the database, with its WAL applied, to a new file. Copy a hot journal next to the new file. Raises OSError.
 
-    reading: the part of the WAL to use. COMMITTED is the part that SQLite reads. BEYOND also uses the damaged frame and
-    all later frames with correct checksums. ALONE ignores the WAL.
+    reading: the part of the WAL to use. COMMITTED is the part of the WAL that SQLite reads. BEYOND also uses the
+    damaged frame and all later frames with correct checksums. ALONE ignores the WAL.
     """
     with open(target, "xb") as image:
         if "database" in found.files:
@@ -70,9 +70,9 @@ def _lay_over(image: int, found: Look, *, beyond: bool) -> None:
 def _frames_beyond(descriptor: int, wal: sqlite_wal.Wal) -> Tuple[Dict[int, int], int]:
     """Return {page: newest frame} from the damaged frame to the last commit, and the database size after that commit.
 
-    The size is in pages. The checksums form a chain: each frame contains the checksum from which the next frame starts.
-    Therefore, the chain can continue after a damaged frame. The damaged frame is also used, because most of its bytes
-    are the newest state of its page.
+    The size is in pages. The checksums form a chain. The next frame's checksum is computed from the checksum in the
+    current frame. Therefore, the chain can continue after a damaged frame. The damaged frame is also used, because most
+    of its bytes are the newest state of its page.
     """
     size = sqlite_wal.FRAME_HEADER_SIZE + wal.page_size
     header = os.pread(descriptor, 4, 0)

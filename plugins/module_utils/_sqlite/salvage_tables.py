@@ -75,7 +75,10 @@ def by_dump(image: str, made: str, *, deadline: float) -> List[str]:
 
 
 def _readable_schema(connection: sqlite3.Connection) -> List[Tuple[str, str, str]]:
-    """Return (type, name, statement) of the objects in the schema. Raises sqlite3.Error if the schema is unreadable."""
+    """Return (type, name, statement) for each object in the schema.
+
+    Raises sqlite3.Error if the schema is unreadable.
+    """
     query = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
     return [(str(kind), str(name), str(sql)) for kind, name, sql in connection.execute(f"{query} ORDER BY rowid")]
 

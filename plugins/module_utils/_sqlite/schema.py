@@ -10,11 +10,12 @@ import contextlib
 import sqlite3
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Union
 
-# The columns of the table in which knex records migrations. Its name is configurable (migrations.tableName).
+# Columns of the table in which knex records migrations. The name of this table is configurable
+# (migrations.tableName).
 MIGRATIONS_COLUMNS = {"id", "name", "batch", "migration_time"}
-# The columns of the table that knex uses as its lock.
+# Columns of the table that knex uses as its lock.
 _LOCK_COLUMNS = {"index", "is_locked"}
-# The range of plausible migration times in milliseconds since the epoch: the years 2001 to 2286.
+# Range of plausible migration times in milliseconds since the epoch: the years 2001 to 2286.
 _FIRST_TIME, _LAST_TIME = 10**12, 10**13 - 1
 
 
@@ -35,7 +36,7 @@ def tables_of(connection: sqlite3.Connection) -> List[str]:
 def count_rows(
     connection: sqlite3.Connection, *, tables: Union[bool, Sequence[str]] = True
 ) -> Dict[str, Optional[int]]:
-    """Return the exact row counts of all tables or of the given tables. The count of a missing table is None.
+    """Return the exact row counts of all tables or of the given tables. The row count of a missing table is None.
 
     Raises sqlite3.Error.
     """
@@ -78,9 +79,9 @@ def seeded_rows(connection: sqlite3.Connection, *, tables: Mapping[str, int]) ->
 
 
 def first_migration(connection: sqlite3.Connection) -> Optional[float]:
-    """Return when knex applied the first migration, in seconds since the epoch, or None if this is unknown.
+    """Return the time at which knex applied the first migration, in seconds since the epoch, or None if it is unknown.
 
-    This time is the same in all copies of the database, such as a restored backup. A new database that the service
+    This time is the same in all copies of a database, such as a restored backup. A new database that the service
     creates has a later time. knex records a JavaScript Date, which the SQLite drivers store as milliseconds. Raises
     sqlite3.Error.
     """

@@ -24,8 +24,8 @@ _MAGIC = 0x377F0682  # the least significant bit is set if the checksums use big
 _VERSION = 3007000
 _MASK = 0xFFFFFFFF
 _BLOCK = 2 << 20  # size in bytes of a block of frames whose checksums are computed together
-# Number of pairs of words after which the sums are truncated to 32 bits. Each pair makes the sums up to 2.62 times as
-# large, so after more pairs, 64 bits could overflow.
+# Number of pairs of words after which the sums are truncated to 32 bits. Each pair multiplies the sums by up to 2.62,
+# so after more pairs, the sums could exceed 64 bits.
 _PAIRS = 20
 
 
@@ -34,12 +34,12 @@ class Wal(NamedTuple):
 
     frames_valid: number of frames at the beginning that SQLite accepts, because their salts and checksums are correct.
     frames_committed: number of these frames up to the last commit. SQLite would recover these frames.
-    torn: True if an unfinished write follows the valid frames, as after a killed writer or a power cut.
-    torn_commit: True if the last frame of that write is marked as a commit.
-    damaged: True if finished transactions follow the valid frames. SQLite silently ignores their frames.
+    torn: whether an unfinished write follows the valid frames, as after a killed writer or a power cut.
+    torn_commit: whether the last frame of that write is marked as a commit.
+    damaged: whether finished transactions follow the valid frames. SQLite silently ignores their frames.
     frames_lost: number of frames that SQLite ignores.
-    foreign: True if the frames do not belong to the header.
-    complete: False if the read ended at the deadline.
+    foreign: whether the frames do not belong to the header.
+    complete: whether the read ended before the deadline.
     """
 
     exists: bool = False
@@ -108,11 +108,11 @@ def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[i
 
 
 def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big_endian: bool) -> List[Tuple[int, int]]:
-    """Return the expected checksum of each frame of a block, assuming that the previous frame's checksum is correct.
+    """Return the expected checksum of each frame in a block, assuming that the previous frame's checksum is correct.
 
     seed: the checksum before the first frame. Each frame contains the checksum from which the next frame starts.
-    Therefore, all checksums are computed in parallel, each in its own 64 bits of a large integer. This is ten times as
-    fast as computing them word by word.
+    Therefore, all checksums are computed in parallel, each in its own 64 bits of a large integer. The parallel
+    computation is ten times as fast as a computation word by word.
     """
     count = len(block) // frame_size
     starts = range(0, count * frame_size, frame_size)
@@ -227,7 +227,7 @@ def read_wal(descriptor: int, *, deadline: Optional[float] = None, limit: Option
 
 
 class _Scan:
-    """A pass over the frames after a sound header."""
+    """One pass over the WAL frames that follow a sound header."""
 
     def __init__(self, *, descriptor: int, size: int, page_size: int, salts: Tuple[int, int], big_endian: bool) -> None:
         self.descriptor = descriptor
@@ -283,7 +283,7 @@ class _Scan:
         return True
 
     def tail(self, *, deadline: Optional[float]) -> bool:
-        """Check the frames after the valid prefix. Return True if all of them were read in time."""
+        """Check the frames after the valid prefix. Return True if all of these frames were read in time."""
         if self.valid == self.total:
             self.torn = self.rest > 0
             return True
@@ -308,9 +308,9 @@ class _Scan:
                     frames += 1
                     commits += bool(later_commit)
                     last_is_commit = bool(later_commit)
-        # For a transaction that is larger than the cache, SQLite rewrites frames in place and corrects their checksums
-        # after it has written the last frame. A writer that is killed before this correction leaves frames with wrong
-        # checksums and at most one commit, in the last frame.
+        # If a transaction is larger than the cache, SQLite rewrites frames in place. SQLite corrects the checksums of
+        # these frames after it has written the last frame. If the writer is killed before this correction, it leaves
+        # frames with wrong checksums. Only the last of these frames can be a commit.
         if chained or commits > 1 or (commits == 1 and not last_is_commit):
             self.damaged = True
             self.lost, self.commits_lost = frames, commits

@@ -17,11 +17,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.collected import Pass
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Service
 
-# Maximum time in seconds from a unit's stop during a takeover to the recorded time of the takeover.
+# A takeover stops the unit and records a time. The stop and the recorded time are at most this many seconds apart.
 _OWN_STOP = 1.0
 
-# Maximum time in seconds from the time when a run records a start to systemd's log line about this start. The run may
-# stop the service first.
+# After a run has recorded a start, systemd logs this start within this many seconds. The run may stop the service
+# first.
 _OWN_START = 150.0
 
 
@@ -73,7 +73,7 @@ def of_pass(
     first = procfs.read_process(1)
     facts["window"] = {
         "since": timestamps.iso(window_start(facts, window=window)),
-        # Only the facts from before a start matter for the outage.
+        # Only facts from before the service was started matter for the outage.
         "until": until or timestamps.now(),
         # In a container, process 1 starts with the container.
         "booted_at": first.started_at if first is not None else None,
@@ -82,7 +82,7 @@ def of_pass(
 
 
 def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the facts with the pending migrations: those in the application that the database lacks."""
+    """Return the facts with the pending migrations, which are in the application but not in the database."""
     if facts.get("error") or facts.get("pending") is not None:
         return dict(facts)
     if shipped.get("names") is None:
@@ -94,7 +94,7 @@ def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[s
 
 
 def window_start(facts: Mapping[str, Any], *, window: float) -> float:
-    """Return the start of the log window: window seconds before the unit ended, or before now."""
+    """Return the beginning of the log window: `window` seconds before the unit ended, or before now."""
     unit_facts = facts.get("unit") or {}
     ended = unit_facts.get("exited_at") or unit_facts.get("inactive_enter_at")
     if unit_facts.get("active_state") in ("failed", "inactive") and ended:
@@ -103,10 +103,10 @@ def window_start(facts: Mapping[str, Any], *, window: float) -> float:
 
 
 def _as_before_the_takeover(facts: Dict[str, Any], record: Mapping[str, Any]) -> None:
-    """Restore the unit's facts from before this incident's takeover, and omit the takeover's own stop.
+    """Restore the facts about the unit from before this incident's takeover, and omit the stop by the takeover.
 
-    A stop resets the unit's result, exit and restart counter. In the journal, the takeover's stop looks like a stop
-    by a person.
+    Stopping a unit resets its result, exit and restart counter. In the journal, a stop by the takeover looks like a
+    stop by a person.
     """
     takeover, exited, unit = record.get("takeover"), record.get("last_exit"), facts.get("unit")
     if not takeover or not isinstance(unit, dict) or unit.get("active_state") != "inactive":
@@ -131,7 +131,7 @@ def _as_before_the_takeover(facts: Dict[str, Any], record: Mapping[str, Any]) ->
 
 
 def _mark_own_exits(facts: Dict[str, Any], record: Mapping[str, Any]) -> None:
-    """Omit the exits that a takeover caused, and mark as `ours` the exits that followed a start by a run."""
+    """Omit exits that a takeover caused. If a run had started the process that exited, mark the exit as `ours`."""
     journal = facts.get("journal")
     if not isinstance(journal, dict):
         return

@@ -50,13 +50,13 @@ _MOST_ENTRIES = 500
 # The output format of `node --version`. Any other output is ignored, because the program may not be Node.
 _VERSION = re.compile(r"v\d[\w.+-]{0,38}\n?\Z")
 _MOST_REASONS = 20
-# Another process's lock is reported only if all _LOOKS checks within _LASTS seconds find it.
+# Another process's lock is reported only if all _LOOKS checks within _LASTS seconds find this lock.
 _LASTS, _LOOKS = 0.5, 5
 
 
 def database(question: Question) -> Dict[str, Any]:
     """Quickly check the database that the service uses, and count its rows."""
-    # The check gets only 90 % of the time that is left, because a part that times out loses its whole result.
+    # If the check times out, its whole result is lost. Therefore, the check gets only 90 % of the time that is left.
     budget = question.left * 0.9
     owner = None
     with contextlib.suppress(KeyError):
@@ -135,7 +135,7 @@ def _migrator(question: Question) -> knex.Migrator:
 
 
 def migrations_shipped(question: Question) -> Dict[str, Any]:
-    """Return the application's migrations from the usual folder. If there is no such folder, ask knex."""
+    """Return the application's migrations from the usual folder. If the usual folder does not exist, ask knex."""
     with as_service(question):
         names = migration_names.in_folder(question.service.app_dir)
     if names is not None:
@@ -155,7 +155,7 @@ def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
     """Return True if knex must be asked for the application's migrations.
 
     If the usual folder contains exactly the completed migrations in `facts`, no migration is pending, and knex is not
-    needed. Otherwise, the knexfile may specify another folder.
+    needed. If the names of the migrations differ, the knexfile may specify another folder.
     """
     if shipped.get("by") != "folder" or facts.get("error") or facts.get("pending") is not None:
         return False
@@ -180,7 +180,7 @@ def migrations(question: Question) -> Dict[str, Any]:
     except knex_tables.KnexError as error:
         facts["error"] = str(error)
     if facts["lock_held"] is not None:
-        # A service that has the database open may be migrating, because it applies migrations when it starts.
+        # The service applies migrations when it starts. If it has the database open, it may therefore be migrating.
         inside = [item for item in question.known.processes if path in item["open_databases"]]
         facts["lock_stale"] = facts["lock_held"] and not facts["migrators"] and not inside
     return found(facts)
@@ -201,7 +201,7 @@ def node(question: Question) -> Dict[str, Any]:
         "dependencies": 0,
     }
     if path:
-        # Run the program as the service's user, not as root, because this user may be able to replace the program.
+        # The service's user may be able to replace the program. Therefore, run the program as this user, not as root.
         with contextlib.suppress(run_as.IdentityError, commands.CommandError):
             done = question.run_as(
                 [path, "--version"],

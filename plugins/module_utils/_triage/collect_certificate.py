@@ -53,7 +53,7 @@ def _pair(question: Question) -> Tuple[Dict[str, Any], Dict[str, Any]]:
 
 
 def _content(path: str) -> Tuple[bytes, Optional[str]]:
-    """Return (content, error) of a regular file. error: None, or the reason why the file cannot be read."""
+    """Return (content, error) of a regular file. error: the reason why the file cannot be read, or None."""
     try:
         return safe_open.read(path, limit=_LARGEST), None
     except IsADirectoryError:
@@ -65,7 +65,11 @@ def _content(path: str) -> Tuple[bytes, Optional[str]]:
 def _matches(
     certificate: str, key: str, certificate_pem: bytes, key_pem: bytes
 ) -> Tuple[Optional[bool], Optional[str]]:
-    """Return (matches, reason). matches: None if it is unknown. reason: None if the private key matches."""
+    """Return (matches, reason).
+
+    matches: whether the private key matches, or None if unknown. reason: why it does not match or why this is unknown,
+    or None if it matches.
+    """
     if b"ENCRYPTED" in key_pem:
         return None, f"{key} needs a passphrase"
     why = key_pair.why_unlike(certificate_pem, key_pem)

@@ -46,7 +46,8 @@ def changes(question: Question) -> Dict[str, Any]:
     schema = entries.plain({key: entry for key, entry in known.entries.items() if entry.kind == "schema"})
     files = {key: entry for key, entry in known.entries.items() if entry.kind != "schema"}
     differences = compare.differences(known._replace(entries=files), seen, now=time.time())
-    # Only root can replace the files of a package manager, so this part does not need root's rights any more.
+    # collect() has switched this process to the service's user. The package manager's data can be read without root's
+    # rights, and only root can replace this data.
     named = packages.detailed(differences, run=question.run, timeout=question.left * _PACKAGES)
     waiting = {key: list(times) for key, times in known.waiting.items()}
     return found(
@@ -80,8 +81,8 @@ def with_schema(
 ) -> Dict[str, Any]:
     """Return the facts, completed with the schema changes and the version of Node.
 
-    Other parts have read the schema and the version. tables: names and schema as in knex_tables.Tables, or None if the
-    database could not be read.
+    Other parts of the triage have already read the schema and the version. tables: names and schema as in
+    knex_tables.Tables, or None if the database could not be read.
     """
     if not facts.get("since"):
         return {"since": None, "changes": [], **({"error": facts["error"]} if facts.get("error") else {})}
@@ -99,7 +100,9 @@ def with_schema(
 def ranked(
     facts: Mapping[str, Any], findings: List[Dict[str, Any]], *, record: Optional[Mapping[str, Any]]
 ) -> Dict[str, Any]:
-    """Return the changes in the order of the ranking. If a change explains a finding, add it to the finding's evidence.
+    """Return the changes in the order of the ranking.
+
+    If a change explains a finding, add the change to the finding's evidence.
 
     record: the record of the open incident, or None.
     """

@@ -77,8 +77,8 @@ def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
     """
     app_dir = os.path.normpath(question.service.app_dir)
     answers = question.known.app_dir_answers
-    # Another release may have been activated since the error. Its files may be older than the error, so the change time
-    # of the link to the folder counts.
+    # Another release may have been activated since the error. The files of that release may be older than the error, so
+    # use the change time of the link to the folder.
     another = _changed_at(app_dir) if exceptions and answers else None
     known: Dict[str, Tuple[Optional[str], Optional[bool]]] = {}
     for item in exceptions:
@@ -93,7 +93,7 @@ def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
 def _changed_at(*paths: str) -> Optional[str]:
     """Return the time of the latest change to any of these paths, or None if the time is unknown.
 
-    For a link, a change to the link itself counts, because a release is activated by a new link.
+    If a path is a link, the time of the link itself is used, because a new link activates a release.
     """
     times = []
     for path in paths:
@@ -106,8 +106,8 @@ def _changed_at(*paths: str) -> Optional[str]:
 def log_files(service: Service, *, since: float) -> List[str]:
     """Return the log file if there is one, and the newest files that match log_patterns, newest first.
 
-    Rotated and compressed files follow if they were changed at or after `since`, because the log may have been rotated
-    right after the error.
+    Rotated and compressed files follow if they were changed at or after `since`. The log may have been rotated right
+    after the error.
     """
     patterns = service_logs.absolute(service.log_patterns, folder=service.app_dir)
     found = service_logs.find(service.log_file, patterns, user=service.user)
@@ -163,8 +163,8 @@ def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[
     if not done.ok:
         raise RuntimeError(why(done))
     unmasked = [line[:_LONGEST_READ] for line in log_patterns.split(done.stdout)]
-    # Redact all entries as one text, because a secret may continue in the next entry. The number of lines does not
-    # change.
+    # Join all entries before redacting them, because a secret may continue in the next entry. Redaction does not change
+    # the number of lines.
     lines = log_patterns.split(question.redactor.text("\n".join([*unmasked, ""])))
     entries = []
     for line, before in zip(lines, unmasked):
@@ -178,7 +178,7 @@ def journal(question: Question) -> Dict[str, Any]:
     """Return facts from the unit's journal.
 
     A separate query returns the systemd log lines about the unit, so that they are found even if the service logs a
-    lot. The query selects by _PID, which only journald can set, because the service could log under systemd's name.
+    lot. The service could log under systemd's name. Therefore, the query selects by _PID, which only journald can set.
     """
     unit = question.service.unit
     try:

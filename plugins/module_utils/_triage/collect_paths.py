@@ -22,11 +22,11 @@ def _opened(question: Question, kind: str) -> List[str]:
 def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
     """Return the database that the service uses, and the source of this information.
 
-    In order of priority, this is the database that the service has open, the one in its environment variables, or the
-    configured one. Links that the service's user created stay in the path, so that later steps can check them. This
-    user could specify another account's database to make this collection operate on it. Therefore, the path of a
-    database that the user cannot change is ignored. links: True if links may be followed, False if the disk does not
-    respond.
+    In order of priority, this is the database that the service has open, the database in its environment variables, or
+    the configured database. Links that the service's user created stay in the path, so that later steps can check these
+    links. This user could specify another account's database to make this collection operate on it. Therefore, a
+    database's path is ignored if the user cannot change the database. links: whether links may be followed. If the disk
+    does not respond, links must not be followed.
     """
     service, environment = question.service, question.known.environment
     real: Callable[[str], str] = os.path.realpath if links else os.path.normpath

@@ -89,7 +89,7 @@ def answer(question: Question) -> Dict[str, Any]:
         facts[name] = seen
 
     def look_elsewhere(address: str, port: int) -> None:
-        # A listener that presents a certificate speaks TLS.
+        # If a listener presents a certificate, it uses TLS.
         if _ask_port(address, port, tls=True, timeout=question.patience)["certificate"]:
             facts["tls_elsewhere"].append(port)
 
@@ -113,7 +113,7 @@ def _others(question: Question, *, configured: Collection[int]) -> List[sockets.
 
 
 def health(question: Question) -> Dict[str, Any]:
-    """Send the detection's health request, because the response to it decides whether the service counts as down."""
+    """Send the detection's health request, because its response determines whether the service is considered down."""
     service = question.service
     ports_asked = (("https", service.https_port), ("http", service.http_port))
     targets = [

@@ -64,7 +64,7 @@ _UNIT_PROPERTIES = (
     "ExecMainExitTimestampMonotonic",
 )
 _PROGRAM = re.compile(r"\{ path=(\S+) ;")
-# The number that systemd writes for "not set".
+# systemd writes this number for "not set".
 _UNSET = (1 << 64) - 1
 # A century in microseconds. A longer time since boot is invalid.
 _CENTURY = 100 * 366 * 86400 * 1_000_000
@@ -117,8 +117,8 @@ def unit(question: Question) -> Dict[str, Any]:
             "user": raw.get("User") or None,
             "group": raw.get("Group") or None,
             "more_groups": bool(raw.get("SupplementaryGroups")),
-            # True if the unit has its own root folder or a dynamic user. In this case, the host's paths and users do
-            # not apply.
+            # True if the unit has its own root folder or a dynamic user. If so, the host's paths and users do not
+            # apply.
             "confined": bool(raw.get("RootDirectory") or raw.get("RootImage")) or raw.get("DynamicUser") == "yes",
             # Only a value that begins with a slash is a required folder. Any other value is an optional folder, or
             # stands for a home folder.

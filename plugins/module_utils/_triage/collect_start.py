@@ -41,7 +41,7 @@ def _account(user: str) -> Optional[pwd.struct_passwd]:
 
 @contextlib.contextmanager
 def _rights(account: Optional[pwd.struct_passwd]) -> Iterator[bool]:
-    """Run the block as the account and yield True, or yield False if that is not possible."""
+    """If possible, run the block as the account and yield True. Otherwise, yield False."""
     if account is None or os.geteuid() not in (0, account.pw_uid):
         yield False
         return
@@ -50,7 +50,10 @@ def _rights(account: Optional[pwd.struct_passwd]) -> Iterator[bool]:
 
 
 def _may(path: str, mode: int, *, account: Optional[pwd.struct_passwd]) -> Optional[bool]:
-    """Return whether the service's user has access to a path (access control lists count), or None if unknown."""
+    """Return whether the service's user has access to a path, or None if unknown.
+
+    Access control lists are considered.
+    """
     with _rights(account) as acting:
         return os.access(path, mode, effective_ids=True) if acting else None
 
@@ -74,7 +77,7 @@ def _program_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Option
 def _format_fault(path: str) -> Optional[Message]:
     """Return why the kernel cannot run a file in this format.
 
-    None means that it can, or that the file is unreadable.
+    The result is None if the kernel can run the file, or if the file is unreadable.
     """
     head = _ELF
     with contextlib.suppress(OSError), os.fdopen(safe_open.open_file(path), "rb") as stream:
@@ -127,9 +130,9 @@ def start(question: Question) -> Dict[str, Any]:
 
 
 def _judged(account: Optional[pwd.struct_passwd], unit: Mapping[str, Any]) -> Optional[pwd.struct_passwd]:
-    """Return the account, or None if its permissions cannot be judged.
+    """Return the account, or None if its permissions cannot be determined.
 
-    This is the case if the unit adds groups, because these groups may grant permissions that the account lacks.
+    If the unit adds groups, the result is None, because these groups may grant permissions that the account lacks.
     """
     group = str(unit.get("group") or "")
     if account is None or unit.get("more_groups"):
@@ -150,7 +153,10 @@ def _is_group(name: str) -> bool:
 
 
 def _changed_at(paths: Iterable[Optional[str]]) -> Optional[str]:
-    """Return the time of the latest change to the paths, or None. For a link, both the link and its target count."""
+    """Return the time of the latest change to the paths, or None.
+
+    If a path is a link, use the times of the link and of its target.
+    """
     times: List[float] = []
     for path in paths:
         with contextlib.suppress(OSError):
@@ -170,9 +176,10 @@ def _exists(path: str) -> Optional[bool]:
 
 
 def modules(question: Question) -> Dict[str, Any]:
-    """Compare node_modules with the lock file, without running Node. complete: None if they cannot be compared.
+    """Compare node_modules with the lock file, without running Node.
 
-    An application without package.json needs no modules, so it is complete.
+    If the comparison fails, `complete` is None. An application without package.json needs no modules, so its modules
+    are complete.
     """
     app_dir = question.service.app_dir
     if not os.path.exists(question.service.path("package.json")):
@@ -240,7 +247,7 @@ def _entry(path: str, *, account: pwd.struct_passwd, folder: bool) -> Optional[D
 
 
 def _others(folder: str, *, family: List[str], uid: int) -> List[str]:
-    """From the folder and its entries, return the paths that the service's user does not own. Omit `family`."""
+    """Return the paths that the service's user does not own: the folder itself, and entries in it. Omit `family`."""
     try:
         others = [folder] if os.stat(folder).st_uid != uid else []
         with os.scandir(folder) as entries:

@@ -38,7 +38,7 @@ class Pass:
                 self.facts[kind] = facts
 
     def of(self, name: str) -> Mapping[str, Any]:
-        """Return a part's facts, or an empty mapping if the part did not run or could not be collected."""
+        """Return the facts from one part of the triage. If the part did not run or failed, return an empty mapping."""
         facts = self.facts.get(name)
         return facts if isinstance(facts, dict) else {}
 

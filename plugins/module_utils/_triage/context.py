@@ -24,7 +24,7 @@ _LARGEST_READ = 4 << 20
 # Time limit in seconds for a response from the service if earlier probes timed out.
 _SILENT = 0.5
 
-# Programs that run other programs, so their names do not identify the service.
+# Programs that run other programs. The names of these programs do not identify the service.
 _LAUNCHERS = re.compile(r"(?:ba|da)?sh|env|npm|npx|sudo|nohup|python[\d.]*")
 
 
@@ -65,7 +65,7 @@ class Service(NamedTuple):
 
 
 class Known(NamedTuple):
-    """The results of earlier parts. If a part could not be collected, its result is empty.
+    """The results from earlier parts of the triage. If a part could not be collected, its result is empty.
 
     unit, environment: the facts from these parts. processes: the processes that the "process" part found.
     database_path: the database that the service uses. app_dir_answers: true if the disk of app_dir responds. secrets:
@@ -81,7 +81,7 @@ class Known(NamedTuple):
 
 
 class Question(NamedTuple):
-    """The input for a part: the service, the start of the window, the time limit, the results of earlier parts."""
+    """The input for one part of a triage: service, start of the window, time limit, results from earlier parts."""
 
     service: Service
     run: commands.Runner
@@ -89,20 +89,21 @@ class Question(NamedTuple):
     budget: float
     log_lines: int
     kernel_log_command: Sequence[str]
-    # True if the part is to return files for the evidence bundle.
+    # True if this part of the triage must return files for the evidence bundle.
     keep: bool
     # True if earlier probes timed out.
     silent: bool = False
     # True if the host is compared with the manifest of the last healthy run.
     compare: bool = True
     known: Known = Known()
-    # Start of this part (None if it has not started), and deadline for the whole pass (time.monotonic).
+    # Time when this part of the triage started (None if it has not started), and deadline for the whole triage
+    # (time.monotonic).
     asked_at: Optional[float] = None
     until: float = float("inf")
 
     @property
     def left(self) -> float:
-        """Time left for this part, in seconds."""
+        """The time left for this part of the triage, in seconds."""
         now = time.monotonic()
         begun = now if self.asked_at is None else self.asked_at
         return max(0.05, min(self.budget - (now - begun), self.until - now))
@@ -114,11 +115,11 @@ class Question(NamedTuple):
 
     @property
     def redactor(self) -> redact.Redactor:
-        """A redactor for the secrets that earlier parts found. Always redact a text before truncating it."""
+        """A redactor for the secrets that earlier parts found. Always redact text before truncating it."""
         return redact.Redactor(self.known.secrets)
 
     def begun_with(self, budget: float) -> Question:
-        """Return a copy of the question with a time limit of `budget` seconds from now."""
+        """Return a copy of this Question with a time limit of `budget` seconds from now."""
         return self._replace(budget=budget, asked_at=time.monotonic())
 
     def command(self, argv: Sequence[str], **_ignored: Any) -> commands.Completed:
@@ -138,12 +139,12 @@ def found(
     secrets: Iterable[str] = (),
     reports: Optional[Mapping[str, Any]] = None,
 ) -> Dict[str, Any]:
-    """Return a part's result: facts, files for the bundle, secret values to redact, and reports from subparts."""
+    """Return the result of one triage part: facts, files for the bundle, secrets to redact, and subparts' reports."""
     return {"facts": facts, "evidence": list(evidence), "secrets": list(secrets), "reports": dict(reports or {})}
 
 
 def file(name: str, source: str, text: str, *, truncated: bool = False) -> Dict[str, Any]:
-    """Return a file for the bundle, with its name, its source, the time of reading, and whether it was truncated."""
+    """Return a file for the bundle: its name, source, time and text, and whether the text was truncated."""
     return {"name": name, "source": source, "at": timestamps.now(), "text": text, "truncated": truncated}
 
 
@@ -177,12 +178,15 @@ def why(done: commands.Completed) -> str:
 
 
 def end_of(text: str, *, limit: int) -> Tuple[str, bool]:
-    """Return the last lines of a text (at most `limit` characters), and whether earlier lines were omitted."""
+    """Return the last lines of a string (at most `limit` characters), and whether earlier lines were omitted."""
     return (text, False) if len(text) <= limit else (text[-limit:].partition("\n")[2], True)
 
 
 def identity(item: procfs.Process, *, ours: bool, redactor: redact.Redactor) -> Dict[str, Any]:
-    """Return facts that let a person recognize a process, and let a remedy stop exactly this process."""
+    """Return facts that identify a process.
+
+    A person can read these facts. A remedy needs them to stop exactly this process.
+    """
     return {
         "pid": item.pid,
         "start_ticks": item.start_ticks,
@@ -222,7 +226,10 @@ def _in_unreachable_folder(service: Service) -> List[procfs.Process]:
 
 
 def program(question: Question) -> Optional[str]:
-    """Return the path of the program that runs the service (from the process, the unit or the command), or None."""
+    """Return the path of the program that runs the service, or None if no program is found.
+
+    The path comes from the process, the unit or the command.
+    """
     service = question.service
     running = [item.get("exe") for item in question.known.processes]
     for path in (*running, question.known.unit.get("program")):

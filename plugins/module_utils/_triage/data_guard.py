@@ -30,7 +30,7 @@ Warn = Callable[[str], Any]
 
 
 def known(params: Params) -> Dict[str, Any]:
-    """Return the record of the open incident, the hold, and a function that returns the last good row counts."""
+    """Return the open incident's record, the hold, and a function that returns the last good row counts."""
     record = incident_store.current(params["state_dir"])
     refused = one_starter.refused_by_guard(**_place(params)) if _is_guarded(record) else None
     if record is None or not params["incident"]:
@@ -44,7 +44,7 @@ def known(params: Params) -> Dict[str, Any]:
 
 
 def _is_guarded(record: Optional[Mapping[str, Any]]) -> bool:
-    """Return True if the start guard has refused a start in this incident, or if the data is in doubt."""
+    """Return True if the data is in doubt, or if the start guard has blocked a service start in this incident."""
     return bool(((record or {}).get("data") or {}).get("refused")) or incident_store.in_doubt(record)
 
 
@@ -66,7 +66,7 @@ def _last_good(state_dir: str, path: str) -> last_good.Counted:
 
 
 def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
-    """Copy the files of a database in doubt to the evidence folder, unless an up-to-date copy exists.
+    """Copy the database files to the evidence folder, unless an up-to-date copy exists.
 
     Returns path (the copy, or None) and not_copied (the error, or an empty string).
     """
@@ -84,9 +84,9 @@ def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> bool:
-    """Return True if the copy has the same files and sizes, and no original was changed after the copy was made.
+    """Return True if the copy has the same files and sizes, and the originals have not changed since the copy.
 
-    made: time of the copy (UTC, 20260302T010203Z). The -shm file does not count, because it contains no data and every
+    made: time of the copy (UTC, 20260302T010203Z). The -shm file is ignored, because it contains no data and every
     reader of the database creates it.
     """
     there = {os.path.basename(each["path"]): each for each in files if not each["path"].endswith("-shm")}
@@ -133,7 +133,7 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
 
 
 def _why_sound(result: Mapping[str, Any], known: Mapping[str, Any], *, created_at: str) -> str:
-    """Return why the data in a completely checked database is sound, or an empty string if it is in doubt."""
+    """Return why the data in a completely checked database is sound. If it is in doubt, return an empty string."""
     record = known["record"] or {}
     if result["rows_missing"] or result["database_replaced"] is None:
         return ""
@@ -159,19 +159,19 @@ def _settle(params: Params, result: Dict[str, Any], *, reason: str, created_at: 
 
 
 def _root(finding: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the finding that explains this finding, or this finding itself if no other finding explains it."""
+    """Return the finding that explains the given finding. If there is none, return the given finding."""
     return next((other for other in findings if other["cause"] == finding["explained_by"]), finding)
 
 
 def finish(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, guarded: bool, warn: Warn) -> None:
-    """To a triage result, add the hold, the state of the data, and whether this run has started the service.
+    """Complete a triage result: add the hold, the state of the data, and whether this run has started the service.
 
-    guarded: True to hold or release the service first, depending on the result.
+    guarded: True to first hold or release the service, depending on the result.
     """
     result.update(hold=known["held"], released=False, data_evidence=None, only_copy=_holds_only_copy(result["facts"]))
     if guarded:
         _guard(params, result, known, warn=warn)
     record = incident_store.current(params["state_dir"]) or {}
     result["data"] = record.get("data")
-    # The record shows a start even if the result of the module that started the service was lost.
+    # If the result of the module that started the service was lost, the record still shows the start.
     result["started_by_run"] = earlier.started_at(record, run=params["run"])

@@ -4,7 +4,7 @@
 
 """Read the saved result of the triage that ran before this run started the service.
 
-This is needed if the result of that triage was lost.
+The saved result is needed if the result of that triage was lost on the way to the controller.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _SAVED = ("findings", "facts", "signs")
 
 
 def started_at(record: Optional[Mapping[str, Any]], *, run: str) -> Optional[str]:
-    """If the run's current attempt has started the service, return when the attempt began, otherwise None."""
+    """If the run's current attempt has started the service, return the start time of the attempt, otherwise None."""
     attempt = incident_record.under_way(record, run=run) if record and run else None
     return str(attempt["started_at"]) if attempt and attempt.get("started") else None
 
 
 def as_before_the_start(result: Mapping[str, Any], *, incident: str, state_dir: str) -> Dict[str, Any]:
-    """Return a triage result with the facts and the findings that were saved before the start.
+    """Return a triage result with the facts and the findings that were saved before the service was started.
 
-    The result is unchanged if the process is gone again, if the data is in doubt now, or if nothing was saved in the
-    state folder.
+    The result is returned unchanged in three cases: the process is gone again, the data is now in doubt, or nothing was
+    saved in the state folder.
     """
     saved = _saved(os.path.join(triage_evidence.home(state_dir), incident, triage_evidence.RESULT))
     gone = (result["facts"].get("process") or {}).get("state") == "gone"

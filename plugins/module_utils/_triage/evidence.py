@@ -5,7 +5,7 @@
 """The evidence bundle, which is saved before anything is changed. Each incident has a folder that only root can read.
 
 Everything is redacted before it is written. A second triage for the same incident writes to a subfolder of the first
-triage's folder, so that evidence is added but never replaced.
+triage's folder. Existing evidence is never replaced.
 
 Pruning removes only the files that the manifest of an old bundle lists. Other files in an incident's folder (for
 example the damaged database of a recovery) are kept.
@@ -44,7 +44,7 @@ _MANIFEST, _ENTRY = 1024, 512
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _MANIFEST_NAME = "manifest.json"
-# The file with the result of the triage.
+# File that contains the result of the triage.
 RESULT = "triage.json"
 
 # Folders for the bundle if it cannot be written to the state folder. Every account can write to these folders.
@@ -94,7 +94,7 @@ def _room(path: str) -> int:
 
 
 def _ours(path: str) -> bool:
-    """Return True if path does not exist, or is a folder (not a link) that only this account can write to."""
+    """Return True if path does not exist, or if it is a folder (not a link) that only this account can write to."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -113,7 +113,7 @@ def _place_in(parent: str) -> str:
 
 
 def _next_folder(path: str) -> str:
-    """Return the folder for this triage. This is `path`, or a new subfolder if `path` already contains a bundle."""
+    """Return the folder for this triage (`path`, or a new subfolder if `path` already contains a bundle)."""
     if not os.path.exists(os.path.join(path, _MANIFEST_NAME)):
         return path
     number = 2
@@ -131,7 +131,7 @@ def _manifest(folder: str) -> Dict[str, Any]:
 
 
 def _folders(top: str) -> Iterator[str]:
-    """Yield an incident's folders that may contain a bundle: its own folder, and the folders from later triages."""
+    """Yield the folders that may contain a bundle: the incident's own folder, and the folders from later triages."""
     yield top
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(top)):
@@ -140,7 +140,7 @@ def _folders(top: str) -> Iterator[str]:
 
 
 def _written(folder: str) -> List[str]:
-    """Return the paths that the manifest of a folder lists, and the path of the manifest as the last item."""
+    """Return the paths that a folder's manifest lists. The last item is the path of the manifest itself."""
     names = [str(item.get("file")) for item in _manifest(folder).get("files") or () if isinstance(item, dict)]
     paths = [os.path.join(folder, name) for name in names if _NAME.match(name)]
     return [path for path in (*paths, os.path.join(folder, _MANIFEST_NAME)) if os.path.lexists(path)]
@@ -156,13 +156,13 @@ def _size(top: str) -> int:
 
 
 def _shorten(data: bytes, *, limit: int) -> bytes:
-    """Return the last lines of `data` (at most `limit` bytes), because the end of a log is its most important part."""
+    """Return the last lines of `data` (at most `limit` bytes). The end of a log is its most important part."""
     if len(data) <= limit:
         return data
     return data[len(data) - limit :].partition(b"\n")[2] if limit > 0 else b""
 
 
-# The content of a bundle: pairs of an item and its redacted content.
+# A bundle's content, as pairs of an item and its redacted content.
 _Content = List[Tuple[Mapping[str, Any], bytes]]
 
 
@@ -286,7 +286,7 @@ class _Bundle(NamedTuple):
         return {"path": folder}
 
     def attempt(self, place: str, *, limit: int, wanted: int, timeout: float) -> Dict[str, Any]:
-        """Write the bundle to a folder, in a separate process, so that a dead mount does not block the run."""
+        """Write the bundle to a folder. This is done in a separate process, so a dead mount does not block the run."""
         writing = functools.partial(self._attempt, place, limit=limit, wanted=wanted)
         answer = parallel.ask({place: writing}, timeout=timeout)[place]
         found: Dict[str, Any] = answer.value if answer.error is None else {"reason": f"{place}: {answer.error}"}
@@ -314,8 +314,9 @@ def save(
     Together, the bundles of one incident are at most `limit` bytes in size. The first files have priority. If state_dir
     has no space, cannot be written to, or does not respond within timeout seconds, the bundle is written to the first
     usable folder in `elsewhere`. If no folder has space for the whole bundle, part of it is written to the folder with
-    the most space. In both cases, a warning is returned, and the manifest contains a note. home_answers: False if it is
-    known that state_dir does not respond. about: additional content for the manifest. Raises EvidenceError.
+    the most space. If the bundle is not written completely to state_dir, a warning is returned, and the manifest
+    contains a note. home_answers: False if it is known that state_dir does not respond. about: additional content for
+    the manifest. Raises EvidenceError.
     """
     if not _NAME.match(incident):
         raise EvidenceError(f"incident is {incident!r}: must be a folder name of letters, digits, '.', '_' and '-'")
@@ -338,7 +339,7 @@ def save(
 
 
 def _contents(files: Sequence[Mapping[str, Any]], *, redact: Callable[[str], str]) -> _Content:
-    """Return the files with redacted texts that are safe to show in a terminal."""
+    """Return the files with redacted content that is safe to show in a terminal."""
 
     def clean(text: object) -> str:
         return sanitize.text(redact(str(text)))
@@ -353,16 +354,16 @@ def _contents(files: Sequence[Mapping[str, Any]], *, redact: Callable[[str], str
 
 
 def _spared(state_dir: str, *, timeout: float) -> Optional[Sequence[str]]:
-    """Return the open incidents, or None if they are unknown or if the state folder does not respond in time."""
+    """Return the open incidents. If they are unknown or the state folder does not respond in time, return None."""
     asked = parallel.ask({"open": functools.partial(_open_incidents, state_dir)}, timeout=timeout)["open"]
     spared: Optional[Sequence[str]] = asked.value if asked.error is None else None
     return spared
 
 
 def _save_in_first(places: Sequence[str], bundle: _Bundle, *, limit: int, timeout: float) -> Saved:
-    """Write the bundle to the first folder with enough space, or part of it to the folder with the most space.
+    """Write the bundle to the first folder with enough space.
 
-    Raises EvidenceError.
+    If no folder has enough space, write part of the bundle to the folder with the most space. Raises EvidenceError.
     """
     wanted = bundle.size(limit=limit) + _SPARE
     rooms: Dict[str, int] = {}

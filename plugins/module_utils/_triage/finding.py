@@ -19,7 +19,7 @@ _LONGEST = 500
 def says(source: Union[str, Message], text: Any) -> Dict[str, Any]:
     """Return a piece of evidence: its source and its text.
 
-    A quoted text is a str, and a text of our own is a Message. Only messages are translated.
+    Quoted text is a str, and text from this collection is a Message. Only messages are translated.
     """
     told = {
         name: each
@@ -37,12 +37,12 @@ def _shown(text: Any) -> str:
 class Finding(NamedTuple):
     """A cause, with its confidence (0 to 1), a summary, evidence, and actions.
 
-    confidence: a cause with at least 0.5 is likely; any other is only a note. summary, remedy (the action to take now)
-    and prevention (how to prevent the cause in future) are messages. See messages.py. blocks_start: True if starting
-    the service would do harm. useless_rungs: the rungs of the ladder that cannot help. details: input for the remedies.
-    explains: the consequences (from the table of causes) that apply here, or None if all apply. only_by: the
-    only causes that can explain this finding, or None for all causes. past: True if the cause no longer exists.
-    Past causes rank below current causes.
+    confidence: if it is at least 0.5, the cause is likely. Otherwise, the cause is only a note. summary, remedy (the
+    action to take now) and prevention (how to prevent the cause in future) are messages. See messages.py. blocks_start:
+    True if starting the service would do harm. useless_rungs: the rungs of the ladder that cannot help. details: input
+    for the remedies. explains: the consequences (from the table of causes) that apply here, or None if all apply.
+    only_by: the only causes that can explain this finding, or None for all causes. past: True if the cause no longer
+    exists. Past causes rank below current causes.
     """
 
     confidence: float

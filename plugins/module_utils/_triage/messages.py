@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English texts for findings: problems (finding), actions to take now (remedy), and future measures (prevention).
+"""English messages for findings: problems (finding), actions to take now (remedy), and future measures (prevention).
 
 A template does not end with a full stop. The Japanese templates with the same IDs are in
 plugin_utils/_messages/ja_findings.py.
@@ -312,7 +312,7 @@ ENGLISH: Dict[str, str] = {
     "remedy.tried.heap_oom": "Look for a memory leak. If the load explains the memory use, set the proposed heap size",
     "remedy.start": "Start the service",
     "remedy.restart": "Restart the service",
-    # Evidence of our own, in contrast to quoted log lines.
+    # Evidence in our own words, as opposed to quoted log lines.
     "evidence.source.port": "port {port}",
     "evidence.source.pid_file": "pid file",
     "evidence.source.init": "process 1",

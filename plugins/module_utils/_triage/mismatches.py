@@ -20,7 +20,7 @@ _ABSENT = ("missing", "empty", "no_tables")
 # HTTP statuses for temporary conditions: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).
 _NOT_NOW = (408, 429)
 
-# What a mismatch can affect: the start, the npm modules, the database, or HTTPS.
+# What a mismatch can affect: the start of the service, the npm modules, the database, or HTTPS.
 START = "start"
 MODULES = "modules"
 DATABASE = "database"
@@ -31,8 +31,7 @@ class Mismatch(NamedTuple):
     """A difference between the configuration and the host.
 
     hinders: True if no start can succeed until the mismatch is fixed. serves: True if the service is running and
-    answers, and only this collection's checks use a wrong path or port. In this case, stopping the service would cause
-    an outage.
+    answers, and only this collection's checks use a wrong path or port. Stopping such a service would cause an outage.
     """
 
     what: str
@@ -43,7 +42,7 @@ class Mismatch(NamedTuple):
     hinders: bool = False
     serves: bool = False
     explains: Sequence[str] = ()
-    # The rungs that cannot succeed because they need the setting.
+    # Rungs that need the setting and therefore cannot succeed.
     useless: Sequence[str] = ()
     # True if one of the service's folders is missing, for example because its disk is not mounted.
     disk: bool = False
@@ -108,19 +107,19 @@ def _of_question(facts: Facts) -> List[Mismatch]:
     """Return a mismatch if the health check path is definitely wrong, otherwise an empty list.
 
     A status such as 401, 403 or 404 means that the request was rejected. A redirect or an HTML page does not report the
-    health of the service. If the path is wrong, a restart does not change these responses. However, a service that
-    failed to load its routes sends the same responses, and a restart may help. Therefore, the path is considered wrong
-    only if all of the following are true:
+    health of the service. If the path is wrong, restarting the service does not change these responses. However, a
+    service that failed to load its routes sends the same responses, and a restart may help. Therefore, the path is
+    considered wrong only if all of the following are true:
 
-    - The process on the port that users reach is known to be the service. For a proxy or another program on that port,
-      the cause is port_conflict or unknown.
+    - The process on the port that users reach is known to be the service. If a proxy or another program listens on this
+      port, the cause is port_conflict or unknown.
     - The service has not failed within the window, its unit is active, and all of its ports answer.
     - The log contains no healthy response for this path, and no error after the last healthy response for any path.
     - Everything that the service needs (database, schema, dependencies, free space) was checked and is available.
 
-    If one of these is false or unknown, the ladder is tried as for any unhealthy service. If all are true, the service
-    is not restarted, and contacts are notified immediately. In a real outage, this costs time, but stopping a working
-    service would be worse.
+    If one of these conditions is false or unknown, the ladder is tried as for any unhealthy service. If all conditions
+    are true, the service is not restarted, and contacts are notified immediately. In a real outage, this costs time,
+    but stopping a working service would be worse.
     """
     path, health = facts.service.health_path, facts.ports.health
     status = health.status
@@ -128,7 +127,7 @@ def _of_question(facts: Facts) -> List[Mismatch]:
     refused = 300 <= status < 500 and status not in _NOT_NOW
     if not path or not (elsewhere or refused) or not facts.ports.proven:
         return []
-    # In the log, an HTML page looks like a healthy response, so do not search the log if the response is a page.
+    # If the response is an HTML page, do not search the log. In the log, such a page looks like a healthy response.
     if not _seems_well(facts, path if refused else ""):
         return []
     variant = "health_page" if elsewhere else "health_path"
@@ -139,7 +138,7 @@ def _of_question(facts: Facts) -> List[Mismatch]:
 def _seems_well(facts: Facts, path: str) -> bool:
     """Return True if a service that answers has no known problem.
 
-    path: if it is not empty, a healthy response for this path in the log also counts as a problem.
+    path: a path for requests, or empty. If the log contains a healthy response for this path, that is also a problem.
     """
     if facts.process.restarted or facts.ports.silent or facts.unit.active_state not in (None, "active"):
         return False
@@ -217,12 +216,13 @@ def _of_environment(facts: Facts) -> List[Mismatch]:
 
 
 def _is_named(variable: str, text: str) -> bool:
-    """Return True if a text contains the name of a variable, also in words: "JWT secret" for JWT_SECRET."""
+    """Return True if text contains a variable's name. Separate words also match: "JWT secret" for JWT_SECRET."""
     words = r"[\s_-]?".join(map(re.escape, variable.split("_")))
     return re.search(rf"(?<![A-Za-z0-9]){words}(?![A-Za-z0-9])", text, re.IGNORECASE) is not None
 
 
-# By setting: if the unit has one of these load states, another finding already reports the problem with the setting.
+# Maps a setting to load states of the unit. If the unit has one of these states, another finding already reports the
+# problem with the setting.
 _REPORTED = {"nexus_unit": ("masked", "bad-setting", "error", "not-found")}
 # Under systemd, a restart does not need these variables, because the unit has its own settings.
 _OF_UNIT = ("nexus_command", "nexus_environment_file", "nexus_user")
@@ -248,7 +248,7 @@ def _of_settings(facts: Facts) -> List[Mismatch]:
 def _database(facts: Facts) -> Sequence[str]:
     """Return DATABASE if a wrong path can explain the problem with the database. Otherwise, return an empty tuple.
 
-    A wrong path can explain why no database was found there, but not why an existing file is damaged.
+    A wrong path can explain a missing database, but not a damaged one.
     """
     found = facts.database.away is None and any(item["code"] not in _ABSENT for item in facts.database.damages)
     return () if found else (DATABASE,)

@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import run as triage_run
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Service
 
-# The options that describe the service, in addition to the `service` option.
+# Options that describe the service, in addition to the `service` option.
 _DESCRIPTION: Dict[str, Dict[str, Any]] = {
     "db_path": {"type": "str", "default": "backend/itsm.db"},
     "db_path_variable": {"type": "str", "default": "DATABASE_PATH"},
@@ -43,7 +43,7 @@ _LIMITS: Dict[str, Dict[str, Any]] = {
     "readiness": {"type": "list", "elements": "dict", "default": []},
     "changes": {"type": "bool", "default": True},
 }
-# The options of the "triage" documentation fragment.
+# Options from the "triage" documentation fragment.
 ARGUMENTS: Dict[str, Dict[str, Any]] = {**_DESCRIPTION, **_LIMITS}
 
 
@@ -58,8 +58,8 @@ def triage(
     """Run a triage with a module's parameters. Raises TriageError.
 
     known: the result of data_guard.known. respond: see triage_run.Respond. resume: True if the result of an earlier
-    call may have been lost. If that call has started the service, the facts and the findings are those from before the
-    start.
+    call may have been lost. If the earlier call started the service, the facts and the findings from before the start
+    are returned.
     """
     result: Dict[str, Any] = triage_run.triage(
         service=Service(**params["service"], **{name: params[name] for name in _DESCRIPTION}),

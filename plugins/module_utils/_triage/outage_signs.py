@@ -14,8 +14,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.f
 
 # If the unit has been active for this many seconds, the service is assumed to have served requests.
 _SERVES_AFTER = 30.0
-# If a process has run for more than this many seconds, it is assumed to have served requests. In this case, exits
-# before its start are not part of the current outage.
+# If a process has run for more than this many seconds, it is assumed to have served requests. If a process has served
+# requests, exits before it started are not part of the current outage.
 _YOUNG = 90.0
 # Maximum time in seconds between a process's fatal error and its exit.
 _LAST_WORDS = 5.0
@@ -24,7 +24,7 @@ _LAST_WORDS = 5.0
 def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
     """Return the times at which the service was healthy or had failed, oldest first.
 
-    collected: the facts by part.
+    collected: the facts from each part of the triage.
     """
     facts = Facts.of(collected)
     found: List[Dict[str, str]] = []
@@ -37,8 +37,8 @@ def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
     if unit.active_state not in (None, "active", "reloading"):
         sign(unit.exited_at or unit.active_exit_at, "bad", f"unit {unit.name}: main process ended")
     ends = _ends(facts)
-    # Report the first exit. If the unit was started after this exit, also report the last exit, because the service may
-    # have served requests between the two exits.
+    # Report the first exit. If the unit was started after this exit, also report the last exit. The service may have
+    # served requests between the two exits.
     started = [item["at"] for item in facts.journal.starts]
     again = ends[-1:] if any(ends[0]["at"] <= at <= ends[-1]["at"] for at in started if ends) else []
     for item in [*ends[:1], *again]:
@@ -46,9 +46,9 @@ def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
     since = timestamps.iso(timestamps.epoch(ends[0]["at"]) - _LAST_WORDS) if ends else ""
     for name, log in (("log", facts.log), ("journal", facts.journal)):
         sign(log.last_success_at, "good", f"{name}: last request answered well")
-        # Node writes an exception without a time. The line before may be a successful request, so its time is not the
-        # time of the exception. Only the latest possible time of the exception is certain. This time may be the
-        # change time of the file, which can be a few milliseconds behind the clock.
+        # Node writes an exception without a time. The preceding line may be a successful request, so the time of that
+        # line is not the time of the exception. Only the latest possible time of the exception is certain. This latest
+        # time may be the file's change time, which can be a few milliseconds behind the clock.
         fatal = [item for item in log.exceptions if item["fatal"] and str(item["logged_by"] or "") >= since]
         for item in fatal[:1]:
             sign(max(item["logged_by"], log.last_success_at or ""), "bad", f"{name}: {item['message'][:120]}")
@@ -56,11 +56,11 @@ def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
 
 
 def _ends(facts: Facts) -> List[Mapping[str, Any]]:
-    """Return the exits and stops of the unit that belong to this outage, oldest first.
+    """Return the unit's exits and stops that belong to this outage, oldest first.
 
-    The counter NRestarts is not used, because it may include restarts from weeks ago, and a stop resets it to 0. Two
-    exits belong together if the service ran only for seconds between them. If the unit has been active for minutes, the
-    outage did not begin with an exit.
+    The counter NRestarts may include restarts from weeks ago, and stopping the unit resets it to 0. Therefore, this
+    counter is not used. Two exits belong together if the service ran only for seconds between them. If the unit has
+    been active for minutes, the outage did not begin with an exit.
     """
     unit, journal, until = facts.unit, facts.journal, facts.window.until
     if unit.active_state is None:
@@ -79,7 +79,10 @@ def _ends(facts: Facts) -> List[Mapping[str, Any]]:
 
 
 def _belong(earlier: Mapping[str, Any], later: Mapping[str, Any], *, starts: Sequence[str], gap: float) -> bool:
-    """Return True if two exits are part of one outage. Between them, the service ran too briefly to serve requests."""
+    """Return True if two exits are part of one outage.
+
+    Between two such exits, the service ran too briefly to serve requests.
+    """
     between = [at for at in starts if earlier["at"] <= at <= later["at"]]
     if between:
         return timestamps.epoch(later["at"]) - timestamps.epoch(max(between)) <= _SERVES_AFTER

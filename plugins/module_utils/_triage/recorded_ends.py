@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The ends that the restart recorder saved, as evidence for causes."""
+"""Find evidence for causes in the process exits that the restart recorder saved."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _failed(end: End) -> bool:
     return bool(end["result"] != "success")
 
 
-# The ends that are evidence for a cause.
+# Process exits that are evidence for a cause.
 _EVIDENCE: Dict[str, Callable[[End], bool]] = {
     "crash_loop": _failed,
     "heap_oom": lambda end: end["signal"] == "SIGABRT",
@@ -44,7 +44,7 @@ _EVIDENCE: Dict[str, Callable[[End], bool]] = {
 
 
 def with_evidence(finding: Finding, ends: Optional[Mapping[str, Any]]) -> Finding:
-    """Return the finding with the recorded ends that are evidence for its cause."""
+    """Add the recorded process exits that are evidence for the finding's cause, and return the finding."""
     fits = _EVIDENCE.get(finding.cause)
     found = [end for end in (ends or {}).get("ends") or () if fits is not None and fits(end)]
     if not found:

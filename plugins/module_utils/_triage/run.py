@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Collect all facts that a person would check during an outage, in one pass with limited time and size.
+"""In one pass, collect all facts that a person would check during an outage. The time and the size are limited.
 
 triage_pass runs the parts in child processes. This process itself does not access the service's paths, because such an
 access could hang. The causes package interprets the facts.
@@ -32,22 +32,24 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.database import Database
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
 
-# Causes that affect the data. If one of them blocks the start, the data is in doubt.
+# Causes that affect the data. If one of these causes prevents the service from being started, the data is in doubt.
 DATA_CAUSES = ("db_corrupt", "db_unchecked")
-# After a person has released the service, the summary of damage has one of these message IDs.
+# After a person has released the service, the message that describes the damage has one of these IDs.
 _ACCEPTED, _NOT_ACCEPTED = "finding.accepted", "finding.not_accepted"
-# Minimum time limit in seconds for writing the bundle to a folder. Each of its files is flushed to disk separately.
+# Minimum time limit in seconds for writing the bundle to a folder. Each file in the bundle is flushed to disk
+# separately.
 _LEAST_FOR_BUNDLE = 2.0
 
 
-# A function that may start the service during a triage, see triage_pass.Triage.ask_all. Its arguments are the
-# result for the facts collected so far, with modules_complete (see triage_pass.Triage), and a function that saves the
-# evidence collected so far. It returns the value of the result's key "response", and additional parts for the triage.
+# A function that may start the service during a triage. See triage_pass.Triage.ask_all. The first argument is the
+# result that is based on the facts collected so far, with modules_complete (see triage_pass.Triage). The second
+# argument is a function that saves the evidence collected so far. The function returns the value of the result's key
+# "response", and additional parts for the triage.
 Respond = Callable[[Mapping[str, Any], Callable[[], None]], Tuple[Dict[str, Any], Mapping[str, triage_pass.Part]]]
 
 
 class TriageError(Exception):
-    """The evidence of a triage could not be saved."""
+    """The evidence from a triage could not be saved."""
 
 
 def is_older(
@@ -55,10 +57,10 @@ def is_older(
 ) -> bool:
     """Return True if a database is older than a hold that was set because of a configuration mismatch.
 
-    The reason for such a hold is not the data but, for example, a missing database folder. Therefore, the service used
-    an older database before the hold. If the hold has been lost, for example at a reboot, opened_at (the time when the
-    incident was opened) is used instead. held: the current hold, or None. created_at: when the database was created.
-    on_record: the `data` field of the incident's record.
+    Such a hold is not caused by damaged data, but by a problem such as a missing database folder. Therefore, if a
+    database is older than the hold, the service used this database before the hold. If the hold has been lost, for
+    example at a reboot, opened_at is used instead. opened_at: when the incident was opened. held: the current hold, or
+    None. created_at: when the database was created. on_record: the `data` field of the incident's record.
     """
     if not created_at or on_record.get("state") == incident_store.IN_DOUBT:
         return False
@@ -75,7 +77,7 @@ def _hold_facts(
     on_record: Mapping[str, Any],
     opened_at: str = "",
 ) -> Dict[str, Any]:
-    """Compare the rows with the last good count. Return the result, and the hold with the reason to keep it.
+    """Compare the rows with the last good count. Return the result, and the hold with the reason for keeping it.
 
     on_record, opened_at: the `data` field of the incident's record, and when the incident was opened.
     """
@@ -83,13 +85,14 @@ def _hold_facts(
     created_at = last_good.Counted.of(database).created_at
     replaced = counted.is_replaced_by(created_at)
     counts = database.get("row_counts") or {}
-    # Row counts are also required, because a check that failed on a locked database is conclusive but counts no rows.
+    # Row counts are also required. If a check failed on a locked database, its result is conclusive but contains no row
+    # counts.
     counted_now = bool(counts) or (database.get("checks") or {}).get("row_counts") == "ok"
     comparable = bool(database.get("conclusive")) and counted_now
     missing = row_counts.missing(rows, counts) if comparable else {}
     kept: Optional[message.Message] = None
-    # The database was not found at first, and the hold has been lost, for example at a reboot. Since then, a start may
-    # have created the current database.
+    # The database was not found at first. The hold has been lost since then, for example at a reboot. The service may
+    # then have been started and may have created the current database.
     lost_hold = held is None and on_record.get("state") == incident_store.NOT_FOUND and bool(database.get("conclusive"))
     back = is_older(held, created_at, on_record=on_record, opened_at=opened_at)
     recognized = not missing and replaced is False if rows else back
@@ -122,12 +125,12 @@ def _hold_facts(
 
 
 def _accepted(finding: Finding, facts: Mapping[str, Any], acceptance: incident_store.Acceptance) -> Finding:
-    """Return the finding. If a person has accepted its damage, the finding no longer blocks the start.
+    """Return the finding. If a person has accepted the reported damage, the finding no longer blocks the start.
 
-    Accepted damage is still reported, with the reason why it was accepted. Damage with another code occurred later, so
-    it still blocks the start, and the summary says that it was not accepted.
+    Accepted damage is still reported, with the reason why it was accepted. If the damage has another code, it occurred
+    after the acceptance. Such damage still blocks the start, and the summary says that it was not accepted.
     """
-    # If the health probe reported the damage, its summary already states whether it was accepted.
+    # If the health probe reported the damage, the probe's summary already states whether the damage was accepted.
     said = finding.summary.id in (_ACCEPTED, _NOT_ACCEPTED)
     covered = acceptance.valid and finding.summary.id != _NOT_ACCEPTED and _is_covered(finding, facts, acceptance.codes)
     if covered:
@@ -141,10 +144,13 @@ def _accepted(finding: Finding, facts: Mapping[str, Any], acceptance: incident_s
 
 
 def _is_covered(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[str]) -> bool:
-    """Return True if a person has accepted everything that the finding reports. accepted: the codes of the problems."""
+    """Return True if a person has accepted everything that the finding reports.
+
+    accepted: the codes of the accepted problems.
+    """
     damages = Database.of(facts.get("database")).damages
-    # If damage was accepted, the last good row counts may be older than this damage. If only the state of the rows was
-    # accepted, the counts are from the acceptance, so rows that are missing now were lost later.
+    # If damage was accepted, the last good row counts may be older than this damage. If a person accepted only the
+    # state of the rows, the counts are from the time of that decision. Rows that are missing now were lost later.
     lost_later = facts["hold"]["rows_collapsed"] and not accepted
     covered = {
         # If the service created a new database later, the accepted damage does not apply to this database.
@@ -235,7 +241,7 @@ def triage(
         try:
             bundle.save(result)
         except TriageError as error:
-            # The result of a response must not be lost. Its evidence is already saved.
+            # The result of the first response must not be lost. The evidence from the first response is already saved.
             if bundle.path is None:
                 raise
             bundle.warnings.append(str(error))
@@ -245,7 +251,7 @@ def triage(
 
 
 class _Case(NamedTuple):
-    """What a triage knows about the incident and the service, in addition to the facts that it collects. See triage."""
+    """Data about the incident and the service that a triage uses in addition to its facts. See triage."""
 
     record: Optional[Mapping[str, Any]]
     held: Optional[Mapping[str, Any]]
@@ -255,7 +261,7 @@ class _Case(NamedTuple):
     ends: Optional[Mapping[str, Any]]
 
     def judge(self, asking: triage_pass.Triage) -> Dict[str, Any]:
-        """Return the result from the facts that have been collected so far, without secrets."""
+        """Return the result without secrets, based on the facts that have been collected so far."""
         record = self.record or {}
         redactor = redact.Redactor(asking.done.secrets)
         facts = {**asking.facts(), "settings": list(self.settings), "readiness": list(self.readiness)}
@@ -272,7 +278,7 @@ class _Case(NamedTuple):
 
 
 class _Bundle:
-    """The evidence of a triage. A second save adds the files that were collected since the first one.
+    """The evidence from a triage. A second save adds the files that were collected since the first save.
 
     path: the bundle that was written first, or None.
     """
@@ -286,7 +292,7 @@ class _Bundle:
         self.warnings: List[str] = []
 
     def save(self, result: Mapping[str, Any]) -> None:
-        """Write the result and the evidence that is not saved yet. Raises TriageError."""
+        """Write the result and the evidence that has not been saved yet. Raises TriageError."""
         done = self._asking.done
         redactor = redact.Redactor(done.secrets)
         left = max(_LEAST_FOR_BUNDLE, self._deadline - self._asking.elapsed)

@@ -5,7 +5,7 @@
 """Run the parts of a triage in the required order, and pass the results of earlier parts to each part.
 
 Each part is a function that accepts a Question and returns the result of context.found(). Each part runs in a separate
-process (see parallel), so if a part hangs or crashes, only its own result is lost.
+process (see parallel). If a part hangs or crashes, only its own result is lost.
 """
 
 from __future__ import annotations
@@ -38,16 +38,18 @@ Part = Callable[[Question], Dict[str, Any]]
 # paths to check.
 _EARLY_SHARE = 0.15
 _PATHS = ("database", "log", "working directory")
-# The parts that usually take the longest.
+# Parts of the triage that usually take the longest.
 _SLOWEST = ("log", "journal", "dependencies")
-# These parts run only after a first response has started the service. A start changes none of their facts. Only one of
-# their facts could make a start useless: a native module that cannot be loaded. All other parts run before the start: a
-# start would change their facts, or open the database that they read.
+# These parts of the triage run only after a first response has started the service. Starting the service does not
+# change the facts that these parts collect. Only one of these facts could show that starting the service is useless: a
+# native module cannot be loaded. All other parts run before the service is started. The service would change their
+# facts, or open the database that they read.
 _AFTER_A_START = ("dependencies", "node", "cores", "changes")
 _NICENESS = 10
-# The part in which a response waits for the first healthy response.
+# In this part of the triage, the first response waits until the service is healthy.
 FIRST_ANSWER = "first_answer"
-# Before a start, this part replaces "dependencies". The part "dependencies" takes longer, because it runs Node.
+# Before the service is started, the part "modules" replaces the part "dependencies". The part "dependencies" runs Node,
+# so it takes longer.
 MODULES = "modules"
 # Fraction of the deadline that is reserved for the findings and the bundle.
 _LAST_SHARE = 0.15
@@ -78,7 +80,7 @@ def _run(part: Part, question: Question, *, niceness: int) -> Dict[str, Any]:
 
 
 class Triage:
-    """One pass of a triage. It runs the parts in order and gives each part the results of earlier parts."""
+    """One pass of a triage. Runs the parts in order, and gives each part the results from earlier parts."""
 
     def __init__(
         self,
@@ -103,7 +105,7 @@ class Triage:
 
     @property
     def state_dir(self) -> str:
-        """The folder for the evidence."""
+        """The folder in which the evidence is saved."""
         return self._service.state_dir
 
     @property
@@ -121,7 +123,8 @@ class Triage:
         until = time.monotonic() + timeout
         question = self._base._replace(
             since=assembled_facts.window_start(self.done.facts, window=self._window),
-            # A part's commands must end before the part itself times out, so that no process is left behind.
+            # The commands in a part of the triage must end before the part itself times out. Otherwise, a process could
+            # be left behind.
             budget=timeout * 0.9,
             until=until - timeout * 0.1,
             known=self._known._replace(secrets=self.done.secrets),
@@ -132,11 +135,12 @@ class Triage:
         self.done.take(parallel.ask(questions, after=after, first=_SLOWEST, meanwhile=meanwhile, **limits))
 
     def ask_all(self, database_timeout: float, *, respond: Optional[Callable[[], Mapping[str, Part]]] = None) -> None:
-        """Run all parts before the deadline. Only the database check is allowed database_timeout more seconds.
+        """Run all parts before the deadline. Only the database check may take database_timeout seconds longer.
 
-        respond: a function that may start the service, or None. It is called only if the process is gone. Before the
-        call, all facts are collected that a start would change or that can block a start. The duration of the call does
-        not count towards the deadline. It returns additional parts, which run with the last parts.
+        respond: a function that may start the service, or None. This function is called only if the process is gone.
+        Two kinds of facts are collected before the call: facts that starting the service would change, and facts that
+        can block the start. The duration of the call does not count towards the deadline. The function returns
+        additional parts, which run with the last parts.
         """
         self._early()
         parts = self._late_parts()
@@ -153,7 +157,7 @@ class Triage:
         self._database_again(database_timeout)
 
     def _early(self) -> None:
-        """Run the parts that find the paths for the later parts."""
+        """Run the parts that find the paths that later parts use."""
         timeout = min(self._part_timeout, self._deadline * _EARLY_SHARE)
         parts: Dict[str, Part] = {"app_dir": _app_dir}
         if self._service.manager == "systemd":
@@ -173,20 +177,20 @@ class Triage:
         for entry in self.done.facts["paths"]:
             if entry.get("what") == "database" and "effective" in entry:
                 return {"path": entry["effective"], "source": entry["source"], "configured": entry["configured"]}
-        # The part that follows links did not respond, perhaps because the disk does not respond. Do not follow links
-        # here.
+        # The part that follows links did not respond, perhaps because the disk does not respond. Therefore, do not
+        # follow links here.
         question = self._base._replace(known=self._known)
         path, source = collect_paths.used_database(question, links=False)
         configured = os.path.normpath(self._service.path(self._service.db_path))
         return {"path": path, "source": source, "configured": configured}
 
     def _late(self, parts: Mapping[str, Part]) -> None:
-        """Run these parts, and list the migrations if the parts show that this is needed."""
+        """Run these parts, and list the migrations if the results show that this is needed."""
         left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
-        # The "migrations" part waits for the "database" part. Otherwise, each part would report the other as a process
-        # that has the database open.
+        # The "migrations" part waits for the "database" part. Both parts open the database. If they ran at the same
+        # time, each would report the other's process.
         timeout = max(0.1, min(self._part_timeout, left))
-        # The evidence is redacted after the slowest part. While the parts are working, this process is idle.
+        # The evidence is redacted after the slowest part. While the parts of the triage run, this process is idle.
         after = {"migrations": "database"} if "database" in parts else {}
         self._ask(parts, timeout=timeout, after=after, meanwhile=redact.prepare)
         read, shipped = self.done.of("migrations"), self.done.of("migrations_shipped")
@@ -240,7 +244,7 @@ class Triage:
         return {use: path for use, path in places.items() if path}
 
     def _database_again(self, timeout: float) -> None:
-        """Give a large database more time for its check if its disk responds."""
+        """If the disk responds, allow more time for checking a large database."""
         if self.done.of("database").get("conclusive"):
             return
         if not self.done.answered("database"):
@@ -259,7 +263,7 @@ class Triage:
 
     @property
     def answered_at(self) -> Optional[str]:
-        """The time of the first healthy response after a start by a first response, or None if it was not seen."""
+        """When the service first became healthy after being started by a first response, or None if unknown."""
         at: Optional[str] = self.done.of(FIRST_ANSWER).get("at")
         return at
 

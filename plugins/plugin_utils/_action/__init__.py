@@ -5,5 +5,5 @@
 """Helpers that the action plugins of this collection share.
 
 Put code here if it handles data that a host sends to the controller.
-This package imports no other package of plugin_utils.
+This package does not import any other package in plugin_utils.
 """

@@ -5,7 +5,7 @@
 """Receive a backup from a host in parts, write it to a file on the controller, and remove surplus copies.
 
 The host is not trusted: the number and the size of the parts are limited, and the name of the file is checked. The file
-gets its final name only if its SHA-256 is that of the verified backup.
+gets its final name only if it has the same SHA-256 as the verified backup.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 # The free space to leave on the controller, in bytes.
 _MARGIN = 64 << 20
-# Files that a killed run left behind are removed only after a day, because another run may be writing a newer file.
+# If a killed run left files behind, they are removed only after a day. Another run may still be writing newer files.
 _PARTIAL, _OLD = ".fetch-", 86400.0
 
 
 class CopyError(Exception):
-    """The backup could not be copied. The text names the reason."""
+    """The backup could not be copied. The message states the reason."""
 
 
 def destination(folder: str, *, host: str, path: str) -> str:
-    """Return the file on the controller for a backup of a host. Raises CopyError if a name could lead elsewhere."""
+    """Return the controller's file for a host's backup. Raises CopyError if a name could lead to another folder."""
     if not os.path.isabs(folder):
         raise CopyError(f"dest_dir must be an absolute path, not {folder!r}")
     if "/" in host or host.startswith(".") or not host:
@@ -46,7 +46,7 @@ def destination(folder: str, *, host: str, path: str) -> str:
 
 
 def is_copied(dest: str, *, sha256: str) -> bool:
-    """Return True if the file already has this content. Raises CopyError if it exists with other content."""
+    """Return True if the file exists and has the given SHA-256. Raises CopyError if the file has other content."""
     try:
         with open(os.open(dest, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
             digest = hashlib.sha256()
@@ -101,7 +101,10 @@ def copy(dest: str, *, size: int, sha256: str, limit: int, part: Callable[[int],
 
 
 def _decoded(text: str, *, at_most: int) -> bytes:
-    """Return the bytes of one part. Raises CopyError if the host sent none, or more than it may send."""
+    """Return the decompressed bytes from one part of the backup.
+
+    Raises CopyError if the host sent no data, or more than at_most bytes.
+    """
     try:
         unpacker = zlib.decompressobj()
         data = unpacker.decompress(base64.b64decode(text, validate=True), at_most)

@@ -5,8 +5,8 @@
 """Detect variables of this collection that a managed host sets through its facts.
 
 ansible-core reads ansible_facts from the result of any module. With inject_facts_as_vars (the default), each fact
-becomes a variable of the same name that takes priority over the inventory. A host must not control the variables that
-the controller uses to run a command or to send a token to a URL.
+becomes a variable of the same name. This variable takes priority over the inventory. A host must not control the
+variables that the controller uses to run a command or to send a token to a URL.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._inventory import variables
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 
-# The state of a variable.
+# Possible states of a variable.
 NEW = "new"  # not in the inventory, and the default is wrong
 OTHER = "other"  # in the inventory with another value
 SAME = "same"  # in the inventory with this value
@@ -23,7 +23,7 @@ _MAY_BE_EMPTY = ("nexus_environment_file", "nexus_login_password")
 
 
 class Setting(NamedTuple):
-    """A variable: its value on the host, the source as text, its state, and its value in the inventory (known)."""
+    """A variable: its value on the host, the source of this value, its state, and the inventory's value (known)."""
 
     name: str
     value: Any
@@ -47,7 +47,7 @@ class Comparison(NamedTuple):
     information: List[str]
 
     def of(self, *states: str) -> List[Setting]:
-        """Return the settings in one of these states."""
+        """Return the settings whose state is one of the given states."""
         return [setting for setting in self.settings if setting.state in states]
 
     @property
@@ -56,7 +56,7 @@ class Comparison(NamedTuple):
         return self.of(NEW, OTHER)
 
     def without(self, names: Sequence[str]) -> Comparison:
-        """Return the comparison without some settings."""
+        """Return the comparison without the settings that have these names."""
         return self._replace(settings=[setting for setting in self.settings if setting.name not in names])
 
 
@@ -66,7 +66,7 @@ def _line(text: Any) -> str:
 
 
 def _told(words: Words, item: Mapping[str, Any], name: str) -> str:
-    """Return a text from the host in the language of `words`."""
+    """Return text from the host, translated into the language of `words`."""
     messages = item.get("messages")
     message = messages.get(name) if isinstance(messages, Mapping) else None
     return _line(words.message(message, item.get(name, "")))
@@ -75,10 +75,10 @@ def _told(words: Words, item: Mapping[str, Any], name: str) -> str:
 def compare(
     words: Words, found: Mapping[str, Any], known: Mapping[str, Any], *, unsure: Mapping[str, Any]
 ) -> Comparison:
-    """Return the comparison. A value that the controller must not use becomes a question.
+    """Return the comparison. If the controller must not use a value, it becomes a question.
 
-    found: the result of service_discovery_info. known: the variables of the inventory for the host. unsure: variables
-    from the command line, which hide the values in the inventory.
+    found: the result of service_discovery_info. known: the host's variables from the inventory. unsure: variables from
+    the command line, which hide the values in the inventory.
     """
     by_name: Dict[str, Mapping[str, Any]] = {}
     questions: List[Question] = []

@@ -23,7 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 
 _WIDTH = 118
-# Maps a variable to the other variables that are also set by the answer to its question.
+# Maps a variable to other variables that are set by the answer to the same question.
 _WITH: Mapping[str, Sequence[str]] = {"nexus_login_password": ("nexus_login_username",)}
 
 
@@ -44,7 +44,7 @@ def line(name: str, value: Any) -> str:
 
 
 def comment(text: str, *, indent: str = "") -> List[str]:
-    """Return text as lines of a comment. The lines after the first one have two more spaces."""
+    """Return text as lines of a comment. All lines after the first one are indented by two more spaces."""
     lines, rest = [], f"{indent}{text}"
     while len(rest) > _WIDTH:
         cut = rest.rfind(" ", 0, _WIDTH)
@@ -94,7 +94,7 @@ class _Entry(NamedTuple):
 
 
 def _entries(text: str, *, path: str) -> Dict[str, _Entry]:
-    """Return the variables of a file. Raises InventoryError if the file contains something else."""
+    """Return the variables of a file. Raises InventoryError if the file contains anything but variables."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
@@ -116,7 +116,7 @@ def names(text: str, *, path: str) -> List[str]:
 
 
 def _without_trailing_comments(text: str, entry: _Entry) -> int:
-    """Return the end of a value without the comments and blank lines that follow it."""
+    """Return the offset of the end of a value. Comments and blank lines after the value are not included."""
     lines = text[entry.start : entry.end].splitlines(keepends=True)
     while len(lines) > 1 and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
         lines.pop()
@@ -125,7 +125,7 @@ def _without_trailing_comments(text: str, entry: _Entry) -> int:
 
 
 def _above(text: str, start: int) -> Optional[Tuple[int, int]]:
-    """Return the offsets of the source comment directly above a variable, or None."""
+    """A comment directly above a variable can name the variable's source. Return the comment's offsets, or None."""
     prefixes = [catalogue.of(language).say("inventory.source", source="") for language in catalogue.LANGUAGES]
     pattern = "|".join(re.escape(prefix.strip()) for prefix in prefixes)
     found = re.search(rf"^# (?:{pattern})[^\n]*\n(?:#   [^\n]*\n)*\Z", text[:start], re.MULTILINE)
@@ -133,7 +133,7 @@ def _above(text: str, start: int) -> Optional[Tuple[int, int]]:
 
 
 def update(words: Words, text: str, settings: Sequence[Setting], *, path: str) -> str:
-    """Return the content of a file with the new values of some variables. Everything else stays as it is.
+    """Return the content of a file with the new values of some variables. All other content stays unchanged.
 
     Raises InventoryError if the file cannot be updated in this way.
     """
@@ -178,8 +178,8 @@ def check(text: str, settings: Sequence[Setting], *, path: str) -> None:
 def usual_path(folder: str, host: str) -> str:
     """Return the path of a host's variables file next to an inventory: an existing file, or host_vars/<host>.yml.
 
-    If the host has a folder, Ansible reads only the files in this folder. Raises InventoryError if the name of the host
-    would lead to another folder.
+    If host_vars contains a folder for the host, Ansible reads only the files in this folder. Raises InventoryError if
+    the name of the host would lead to another folder.
     """
     if os.sep in host or host.startswith("."):
         raise InventoryError(f"The host name {host!r} cannot be the name of a file. Set outage_discover_dest")

@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._inventory impo
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._inventory.comparison import NEW, Comparison, Setting
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 
-# What happened to the file.
+# What the module did with the file.
 WRITTEN = "written"
 WOULD_WRITE = "would_write"
 UPDATED = "updated"

@@ -77,7 +77,7 @@ def _label(channel: Mapping[str, Any]) -> str:
 
 
 def listed(value: Any) -> List[Any]:
-    """Convert a value that may be a list, a single value or None to a list."""
+    """Convert a value to a list. A single value becomes a list with one item, and None becomes an empty list."""
     return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
 
 

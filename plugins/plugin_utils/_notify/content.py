@@ -18,14 +18,14 @@ SHAPES = ("mattermost", "slack", "teams")
 _TEAMS_TEXT, _MATTERMOST_TEXT = 6000, 16000
 
 
-# The fact with several lines. Each command is on a line of its own, and a part of a command would be useless.
+# The only fact that has several lines. Each command is on its own line, and an incomplete command would be useless.
 _LINES, _MOST_TEXT = "next_step", 4000
 
 
 def facts(values: Mapping[str, Any]) -> Dict[str, Any]:
     """Return a message's facts, ready to send: with credentials masked, and each string on one short line.
 
-    Only next_step keeps its line breaks, and has up to _MOST_TEXT characters.
+    Only next_step keeps its line breaks. It has at most _MOST_TEXT characters.
     """
     fitted = {name: _fit(value) for name, value in values.items()}
     if isinstance(values.get(_LINES), str):
@@ -95,7 +95,10 @@ def _teams(subject: str, text: str) -> Dict[str, Any]:
 
 
 def _mattermost(subject: str, text: str) -> Dict[str, Any]:
-    """Return a code block whose fence is longer than any in the text, so that Markdown and mentions have no effect."""
+    """Return the text in a code block, so that Markdown and mentions have no effect.
+
+    The block's fence is longer than any fence in the text.
+    """
     words = _cut(f"{subject}\n\n{text}", _MATTERMOST_TEXT)
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", words)), default=0))
     return {"text": f"{fence}text\n{words}\n{fence}"}

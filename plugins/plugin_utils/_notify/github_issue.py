@@ -184,13 +184,14 @@ class _Client:
         self._base = f"{target.api.rstrip('/')}/repos/{target.repository}"
 
     def find(self, mark: str, *, since: str) -> Optional[Dict[str, Any]]:
-        """Return the issue with the marker, or None. Search by label, then by time in case the label was removed."""
+        """Return the issue with the marker, or None. Also search by time, because the label may have been removed."""
         queries = [{"since": since}]
         if self.target.labels:
             queries.insert(0, {"labels": self.target.labels[0]})
         for query in queries:
             for each in self.pages("/issues", {**query, "state": "all", "sort": "created", "direction": "desc"}):
-                # The body of the incident's issue begins with the marker. Other issues may quote it further down.
+                # The body of the incident's issue begins with the marker. Other issues may quote the marker further
+                # down.
                 if "pull_request" not in each and str(each.get("body") or "").startswith(mark):
                     return each
         return None
@@ -220,7 +221,7 @@ class _Client:
         return made, [f"{self.target.repository} did not set {', '.join(lost)}"] if lost else []
 
     def pages(self, path: str, query: Mapping[str, str]) -> Iterator[Dict[str, Any]]:
-        """Yield the items of a list, page by page."""
+        """Request a list page by page, and yield its items."""
         for page in range(1, _PAGES + 1):
             asked = urllib.parse.urlencode({**query, "per_page": _PER_PAGE, "page": page})
             listed = self.call("GET", f"{path}?{asked}")

@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 Words = catalogue.Words
 _Facts = Mapping[str, Any]
 
-# The rule whose notification asks for an action even if the service is healthy again.
+# The rule whose notification asks people to act even if the service is healthy again.
 _ASKED_LATER = "repeated_restarts"
 # Next steps that remain when the service is healthy again. Lost rows must be reported. If a person has accepted damage
 # to the database, the database must be repaired.
@@ -30,10 +30,10 @@ _REMAINING = ("next_step.database.loss", "next_step.database.loss_in_evidence", 
 
 
 def texts(facts: _Facts, language: str, timezone: str = "UTC") -> Dict[str, Any]:
-    """Return the statements of a notification. Times are in UTC, and also in the time zone.
+    """Return the statements of a notification. Times are in UTC and in the given time zone.
 
     The keys are severity, lasted, began, ended, cause, change, reason, done (a list), data_loss, lost, asked and
-    restarts. A missing statement is an empty string.
+    restarts. If there is no statement for a key, the value of the key is an empty string.
     """
     words = catalogue.of(language, timezone)
     return {
@@ -53,7 +53,10 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC") -> Dict[str, Any]
 
 
 def no_channel(plan: Mapping[str, Any], language: str) -> List[str]:
-    """Return a sentence for each contact without a channel, with the setting that adds one. plan: see rules.plan()."""
+    """Return a sentence for each contact without a channel.
+
+    The sentence names the setting that adds a channel. plan: see rules.plan().
+    """
     words = catalogue.of(language)
     return [
         words.sentence(words.say("notice.no_channel", name=words.name("contact", plan["names"][key]), contact=key))
@@ -62,9 +65,9 @@ def no_channel(plan: Mapping[str, Any], language: str) -> List[str]:
 
 
 def results(plan: Mapping[str, Any], notified: Sequence[Mapping[str, Any]]) -> List[str]:
-    """Return the result of each channel, then the contacts without a channel. plan: see rules.plan().
+    """Return the result for each channel, then the contacts without a channel. plan: see rules.plan().
 
-    notified: the entries of the record (contact, channel, ok, error) that this run has added.
+    notified: the entries (contact, channel, ok, error) that this run has added to the record.
     """
     by_channel = [
         f"{each['contact']} by {each['channel']}: {'notified' if each['ok'] else 'NOT NOTIFIED, ' + str(each['error'])}"
@@ -80,13 +83,13 @@ def _cause(words: Words, facts: _Facts) -> str:
 
 
 def _reason(words: Words, facts: _Facts) -> str:
-    """Return the reason for the notification. The text of a rule from the inventory is not translated."""
+    """Return the reason for the notification. If the inventory defines the rule, the rule's text is not translated."""
     rule = str(facts["rule"] or "")
     return words.name("escalation", rule) if words.knows("escalation", rule) else str(facts["reason"])
 
 
 def _done(words: Words, facts: _Facts) -> List[str]:
-    """Return a line for each remedy and each rung."""
+    """Return a line about each remedy and each rung."""
     lines = []
     for each in facts["remedies"]:
         told = words.message((each.get("messages") or {}).get("action"), each.get("action"))
@@ -116,7 +119,7 @@ def _data_loss(words: Words, facts: _Facts) -> str:
 
 
 def _lost(words: Words, facts: _Facts) -> str:
-    """Return, for the subject, how many rows the database recoveries in this incident lost, or an empty string."""
+    """Return the words in the subject about rows lost in this incident's database recoveries, or an empty string."""
     counted = facts["data_loss"] == statements.KNOWN or facts["data_loss_why"] == statements.ALREADY_LOST
     if facts["event"] == "acknowledged" or not (counted or facts["data_loss_why"] == statements.UNCOUNTED):
         return ""
@@ -128,7 +131,7 @@ def _lost(words: Words, facts: _Facts) -> str:
 
 
 def _asked(words: Words, facts: _Facts) -> str:
-    """Return the next steps for the notified person, one per line, with each command on a line of its own.
+    """Return the next steps for the notified person, one per line. Each command is on a line of its own.
 
     Returns an empty string if the outage has been acknowledged.
     """

@@ -5,7 +5,8 @@
 """Check that a channel can be reached, without sending a message. This module does not depend on Ansible.
 
 - mail: connect to the mail server, with STARTTLS and the login if they are configured
-- http, webhook, pagerduty: connect to the server in the URL and verify its certificate, or only connect to the proxy
+- http, webhook, pagerduty: connect to the server in the URL and verify its certificate; with a proxy, only connect to
+  the proxy
 - command: find the program
 """
 
@@ -31,7 +32,10 @@ _MOST = 8
 
 
 class Reached(NamedTuple):
-    """A channel of a contact. error: why it cannot be reached, or empty. checked: False for a custom type."""
+    """A channel of a contact. error: why it cannot be reached, or empty.
+
+    checked: False if the channel's type is custom.
+    """
 
     contact: str
     name: str
@@ -46,7 +50,7 @@ def all_channels(
 ) -> Tuple[List[Reached], List[str]]:
     """Check all channels at the same time. Return the results, and the names of the contacts without a channel.
 
-    timeout: time limit for each channel, in seconds. Each target is checked once.
+    timeout: time limit for each channel, in seconds. Channels with the same target are checked only once.
     """
     wanted = [(each, contacts[key]["channels"][each.number]) for key in contacts for each in channels(contacts, key)]
     checks: Dict[Any, Callable[[], None]] = {}
@@ -77,7 +81,7 @@ def all_channels(
 
 
 def _target(channel: Mapping[str, Any]) -> Any:
-    """Return the key of a channel's check. Channels with the same key are checked once."""
+    """Return a key for a channel's target. Channels with the same key are checked only once."""
     kind = str(channel.get("type"))
     return (kind, str(listed(channel.get("argv"))[:1])) if kind == "command" else (kind, str(channel.get("url") or ""))
 

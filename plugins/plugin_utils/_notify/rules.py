@@ -4,7 +4,7 @@
 
 """Decide which contacts receive which message through which channel, based on the rules and earlier notifications.
 
-All functions are pure and use plain data. Their results do not contain the secrets of channels.
+All functions are pure, use plain data, and return no channel secrets.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify.contact
     why_not_type,
 )
 
-# Levels that need no rule: the outage has ended (RESOLVED), or someone is working on it (ACKNOWLEDGED).
+# Levels that do not need a rule: the outage has ended (RESOLVED), or someone is working on it (ACKNOWLEDGED).
 RESOLVED = "resolved"
 ACKNOWLEDGED = "acknowledged"
 
 # Channel types that receive a message when someone is working on the outage. In other channels, such a message would
-# only be noise.
+# not help anyone.
 _ACKNOWLEDGING = ("pagerduty",)
 
-# The error for a channel that accepted an earlier message and does not exist any more.
+# Error for a channel that accepted an earlier message but no longer exists.
 _GONE = "it is no longer set in escalation_contacts"
 
 # Level, contact and channel of each accepted message.
@@ -53,18 +53,18 @@ def plan(
     """Return the verdict of the first rule that applies, and the deliveries (contacts to notify now, with channels).
 
     names contains the name of each contact in the rule, and of each contact that was notified before. without_channel
-    contains the keys of the contacts in the rule that have no channel.
+    contains the keys of the rule's contacts that have no channel.
 
     The contacts in a level's rule are notified once, through each channel that has not accepted a notification of this
-    level yet. They are not notified if a higher level was sent before. The most severe rule is first, so the first rule
-    of a level defines the rank of the level. When the service has recovered, each channel that accepted a message is
-    notified once. A channel that now receives the notification for a level is left out. If two contacts share a
-    destination (a room, an address), only the first of their deliveries is sent. In the second delivery, same_as names
-    the contact and channel of the first one.
+    level yet. If a notification of a higher level was accepted before, the contacts in this rule are not notified. The
+    most severe rule is first, so the first rule of a level defines the rank of the level. When the service has
+    recovered, each channel that accepted a message is notified once. A channel that now receives the notification for a
+    level is left out. If two contacts share a destination (a room, an address), only the first of their deliveries is
+    sent. In the second delivery, same_as names the contact and channel of the first one.
 
-    types: the supported channel types, or empty. If types is not empty, a channel of any other type has an error. gone:
-    the error for a channel that accepted a message but has been removed since. Such a channel cannot report that the
-    outage has ended.
+    types: the supported channel types, or empty. If types is not empty, an error is returned for a channel of any other
+    type. gone: the error for a channel that accepted a message but has been removed since. A removed channel cannot
+    report that the outage has ended.
     """
     rule = next(each for each in rules if applies(each["when"]))
     level = level_of(rule)
@@ -107,7 +107,10 @@ def plan(
 def _due_by_rule(
     rules: Sequence[Mapping[str, Any]], rule: Mapping[str, Any], *, contacts: Mapping[str, Any], taken: _Taken
 ) -> _Due:
-    """Return the rule's messages that have not been accepted yet, or none if a higher level was accepted."""
+    """Return the rule's messages that have not been accepted yet.
+
+    If a message of a higher level was accepted, no message is returned.
+    """
     level = level_of(rule)
     gravity = {name: -number for number, name in reversed(list(enumerate(map(level_of, rules))))}
     highest = max((gravity[name] for name, _contact, _channel in taken if name in gravity), default=None)
@@ -124,7 +127,7 @@ def _due_by_rule(
 def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], taken: _Taken, gone: str) -> _Due:
     """Return a message about the event for each channel that accepted an earlier message and has no other message due.
 
-    If such a channel was removed, its message about the end of the outage has an error.
+    If such a channel has been removed, its message about the end of the outage is returned with an error.
     """
     now = {(each.contact, each.label) for _name, each in rising}
     informed = {(contact, label) for name, contact, label in taken if name not in (RESOLVED, ACKNOWLEDGED)}
@@ -150,7 +153,7 @@ def _each_once(
 
     same_as is the channel of an earlier due message to the same destination, or None.
 
-    A message that its destination has already accepted is omitted. A message about an event (resolved or acknowledged)
+    A message is omitted if its destination has already accepted it. A message about an event (resolved or acknowledged)
     is also omitted if its destination now receives the notification for a level.
     """
     every = [each for key in contacts for each in channels(contacts, key)]

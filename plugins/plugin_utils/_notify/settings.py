@@ -71,7 +71,7 @@ def problems(
 
 
 def _kind(value: Any) -> str:
-    """Return the type of a value for a message, such as "a list"."""
+    """Return the type of a value in words, such as "a list"."""
     names = {bool: "a boolean", int: "a number", float: "a number", type(None): "empty"}
     return (
         "a string"
@@ -203,7 +203,7 @@ def _rules(rules: Any, contacts: Mapping[str, Any]) -> List[str]:
 
 
 def _missing_contacts(rules: Sequence[Any], contacts: Mapping[str, Any]) -> List[str]:
-    """Return a sentence for each undefined contact in the rules. The sentence lists the rules that name it."""
+    """Return a sentence for each undefined contact. The sentence lists the rules that name this contact."""
     needed: Dict[str, List[str]] = {}
     for number, rule in enumerate(rules):
         keys = rule.get("to") if isinstance(rule, Mapping) else None

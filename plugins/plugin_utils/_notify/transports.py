@@ -50,7 +50,7 @@ class DeliveryError(Exception):
     """A channel did not accept the message. passing: True if a retry may help."""
 
     def __init__(self, text: str, *, passing: bool) -> None:
-        """Set the error message, without secrets."""
+        """Set the error message. text: the message, which must not contain a secret."""
         super().__init__(text)
         self.passing = passing
 
@@ -75,8 +75,8 @@ def deliver(
 ) -> Delivered:
     """Call send() until it succeeds, with a limited number of retries and a delay between the attempts.
 
-    An attempt that has not ended after timeout seconds counts as failed. No error is raised, because an undeliverable
-    message must not stop later messages from being sent.
+    An attempt that has not ended after timeout seconds is considered failed. The error is returned, not raised.
+    Otherwise, an undeliverable message would prevent later messages from being sent.
     """
     attempts = 0
     while True:
@@ -90,7 +90,7 @@ def deliver(
 
 
 def _attempt(send: Callable[[], None], *, timeout: float) -> Optional[DeliveryError]:
-    """Call send() once. Return its error, or None if it succeeded."""
+    """Call send() once. Return the error, or None if the call succeeded."""
     outcome: List[Optional[DeliveryError]] = []
 
     def run() -> None:
@@ -135,7 +135,10 @@ def network_error(error: OSError) -> DeliveryError:
 
 
 def host(url: str) -> str:
-    """Return the host in a URL, or an empty string if there is none. The other parts of a URL must not be shown."""
+    """Return the host in a URL, or an empty string if there is none.
+
+    The other parts of a URL may contain secrets, so they must not be shown.
+    """
     try:
         return urllib.parse.urlsplit(url).hostname or ""
     except ValueError:
@@ -143,7 +146,10 @@ def host(url: str) -> str:
 
 
 def why_not_url(url: object) -> str:
-    """Return why posting to a URL is not allowed, or an empty string if it is allowed. The URL is not quoted."""
+    """Return why posting to a URL is not allowed, or an empty string if it is allowed.
+
+    The reason does not contain the URL.
+    """
     try:
         parts = urllib.parse.urlsplit(url) if isinstance(url, str) else None
         if parts is None or not parts.hostname or (parts.port or 1) < 1:
@@ -160,7 +166,11 @@ def why_not_url(url: object) -> str:
 
 
 def signing_key(secret: str) -> bytes:
-    """Return the HMAC key: the decoded base64 after whsec_, or the bytes of any other secret. Raises ValueError."""
+    """Return the HMAC key. Raises ValueError.
+
+    If the secret begins with whsec_, the key is the decoded base64 after this prefix. Otherwise, the key is the secret
+    itself, as bytes.
+    """
     if not secret.startswith(_BASE64_SECRET):
         return secret.encode()
     try:
@@ -214,9 +224,9 @@ def post(
     headers: Optional[Mapping[str, str]] = None,
     clock: Callable[[], float] = time.time,
 ) -> None:
-    """Post the body as JSON, signed if secret is set. A 2xx response means that it was accepted. Raises DeliveryError.
+    """Post the body as JSON, signed if secret is set. A 2xx response means success. Raises DeliveryError.
 
-    headers: additional headers, which may contain secrets. They cannot replace the signature headers.
+    headers: additional headers. They may contain secrets, and they cannot replace the signature headers.
     """
     reason = why_not_url(url)
     if reason:
@@ -290,7 +300,7 @@ def compose(
     message["Message-ID"] = f"<{_atom(message_id)}@{domain}>"
     message["References"] = f"<{_atom(thread)}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
-    # Replace lone surrogates (from names that are not UTF-8), because otherwise the email could not be encoded.
+    # Replace lone surrogates (from names that are not UTF-8). Otherwise, the email could not be encoded.
     message.set_content(text.encode("utf-8", "replace").decode("utf-8"), charset="utf-8")
     return message
 
@@ -308,8 +318,8 @@ def connected(server: Server, *, timeout: float, ca_path: Optional[str] = None) 
     if server.password and server.security == "none" and server.host not in LOOPBACK:
         raise DeliveryError("its password would be sent unprotected", passing=False)
     name = socket.gethostname()
-    # If local_hostname is not set, smtplib looks up the fully qualified host name, which takes a long time if no name
-    # server answers.
+    # If local_hostname is not set, smtplib looks up the fully qualified host name. If no name server answers, this
+    # lookup takes a long time.
     local = name if "." in name else "[127.0.0.1]"
     if server.security == "tls":
         client: smtplib.SMTP = smtplib.SMTP_SSL(

@@ -4,8 +4,9 @@
 
 """The decisions in a database recovery: the outcome, the cause and the next step.
 
-The playbook passes the results of its roles (see of_run). The functions in this file only make decisions. They do not
-check or change anything. The result has the keys of verdict.of_run that are needed to close an incident.
+The playbook passes the results of its roles (see of_run). The functions in this file only make decisions. These
+functions do not check or change anything. The result has the keys of verdict.of_run that are needed to close an
+incident.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts i
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, messages_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
-# The statement of a recovery if all lost rows were counted.
+# The message in the result of a recovery if all lost rows were counted.
 _COUNTED = "reason.loss.rows"
 
 
@@ -34,7 +35,8 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
     seen contains role results: detection, triage, recovery, verification. If a role did not run, its result is empty.
 
-    - severity, record: the severity and the record of the incident. The record is empty until it is known.
+    - severity, record: the severity and the record of the incident. If the record is not known yet, this value is
+      empty.
     - held: True if the verification succeeded. started_at: when the recovery began. check_mode: True in check mode.
     - target: see next_steps.target. options: see next_steps.options. manager: the value of nexus_manager.
     - error, lost: reasons, or empty. error_messages, lost_message: the same reasons as translatable messages.
@@ -98,7 +100,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _as_notified(decided: verdict.Verdict, recovery: Mapping[str, Any]) -> verdict.Verdict:
-    """Return the verdict for the notification. In check mode, it has the next step after a successful recovery."""
+    """Return the verdict for the notification. In check mode, next_step is the step after a successful recovery."""
     if decided.outcome != "would_recover":
         return decided
     lossless = recovery.get("data_loss") == statements.NONE
@@ -122,7 +124,7 @@ def _tried(seen: Mapping[str, Any], recovery: Mapping[str, Any], *, serves: bool
 
 
 def _rows_are_missing(seen: Mapping[str, Any]) -> bool:
-    """Return True if the recovery kept a sound database in which triage found fewer rows than before."""
+    """Return True if the recovery kept a sound database in which triage had found fewer rows than before."""
     recovery = seen.get("recovery") or {}
     kept = bool(recovery.get("healthy_before")) and not recovery.get("replaced")
     return kept and bool((seen.get("triage") or {}).get("rows_missing"))
@@ -165,12 +167,12 @@ def _loss(recovery: Mapping[str, Any]) -> Message:
 
 
 def _other_method(seen: Mapping[str, Any], recovery: Mapping[str, Any], *, target: str, manager: str) -> List[Message]:
-    """Return the steps after a recovery that did not succeed. recovery.possible: the methods that the plan allows."""
+    """Return the next steps after an unsuccessful recovery. recovery.possible: the methods that the plan allows."""
     undecided = _rows_are_missing(seen)
     possible = [each for each in recovery.get("possible") or [] if undecided or each != recovery.get("method")]
     run = next_steps.command(next_steps.DATABASE, target)
     if possible:
-        # A checkpoint brings no missing rows back, and a backup may contain them.
+        # A checkpoint does not bring missing rows back, but a backup may contain them.
         method = next(each for each in ("backup", *possible) if each in possible) if undecided else possible[0]
         options = next_steps.options({"database_recovery_method": method}, "")
         if undecided:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The facts on which the decisions in a recovery are based. They are taken from role results.
+"""The facts on which the decisions in a recovery are based. The facts come from the results of roles.
 
 A time is a string in UTC (ISO 8601).
 """
@@ -16,9 +16,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.outage_window import PROBE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, messages_of
 
-# The severity and the outcome of a service that answers but is not ready.
+# The severity and the outcome if the service answers but is not ready.
 DEGRADED = "degraded"
-# The summaries of a finding that describes damage, after a person has released the service.
+# Summaries of a finding that describes damage, if a person has released the service.
 ACCEPTED, NOT_ACCEPTED = "finding.accepted", "finding.not_accepted"
 UNKNOWN_CAUSE: Mapping[str, Any] = {
     "cause": "unknown",
@@ -36,30 +36,31 @@ class Facts:
     healthy: bool = False
     restarted_by_systemd: bool = False
     answers_since: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    # The problems of a service that answers, from the first probe. After a rung, they are from the verification.
+    # Problems that the first probe found, if the service answers. After a rung, the problems are from the
+    # verification.
     degraded: Sequence[Reason] = ()
-    # True if the service was degraded until a remedy of this run made a change.
+    # True if the service was degraded until this run applied a remedy that changed something.
     was_degraded: bool = False
     # True if any probe in this incident has found the service down.
     was_down: bool = False
-    # True if the data of the open incident were in doubt before this run.
+    # True if the open incident's data was in doubt before this run.
     was_in_doubt: bool = False
     # True if the database was not found, and no later check has shown that the current database is the same one.
     not_found: bool = False
-    # The results of the last triage, and of the triage that found why the service was down.
+    # The result of the last triage, and the result of the triage that found why the service was down.
     findings: Sequence[Mapping[str, Any]] = ()
     diagnosis: Sequence[Mapping[str, Any]] = ()
     in_doubt: bool = False
-    # True if the verification after a rung found damage to the database that nobody has accepted.
+    # True if the verification after a rung found database damage that nobody has accepted.
     damaged_since: bool = False
     # When (at) and why (reason) a person accepted all damage that was found, or empty.
     accepted: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # True if a check in this run, or in an earlier step of the workflow, suspects lost rows.
     loss_suspected: bool = False
-    # The actions of this run.
+    # The rungs that this run has tried or skipped.
     tried: Sequence[Mapping[str, Any]] = ()
     skipped: Sequence[Mapping[str, Any]] = ()
-    # The attempts of all runs on this incident, from its record.
+    # The attempts by all runs in this incident, from the incident's record.
     attempts: Sequence[Mapping[str, Any]] = ()
     remedies: Sequence[Mapping[str, Any]] = ()
     crash_loop: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -69,20 +70,20 @@ class Facts:
     lost: str = ""
     error: str = ""
     halted_before: str = ""
-    # The same reasons as messages, if available.
+    # The reasons as translatable messages, if available.
     messages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     first_healthy_at: Optional[str] = None
     # The outcome of the previous run, from the incident's record.
     outcome_before: str = ""
-    # The ID of the incident that blocks the start of the service, or an empty string.
+    # ID of the incident that does not allow the service to be started, or an empty string.
     held_by: str = ""
     act_on: Sequence[str] = ()
     # The rungs that this run is allowed to try.
     rungs: Sequence[str] = ()
     # How the host stores releases, or an empty string if it is unknown. With "none", the playbook cannot roll back.
     release_strategy: str = ""
-    # The options of ansible-playbook that select the host (see next_steps.target), and the value of nexus_manager. Each
-    # is empty if unknown.
+    # The ansible-playbook options that select the host (see next_steps.target), and the value of nexus_manager. Each
+    # of these values is empty if it is unknown.
     target: str = ""
     manager: str = ""
 
@@ -93,7 +94,7 @@ class Facts:
 
     @property
     def not_accepted(self) -> Facts:
-        """Return a copy of the facts without the accepted damage and the findings that it explains."""
+        """Return a copy of the facts without the accepted damage and without findings that this damage explains."""
         accepted = [each["cause"] for each in self.diagnosis if acceptance((each,))]
         rest = [each for each in self.diagnosis if not {each["cause"], each.get("explained_by")} & set(accepted)]
         return dataclasses.replace(self, diagnosis=rest, loss_suspected=False, accepted={})
@@ -110,7 +111,7 @@ class Facts:
 
     @property
     def restored(self) -> List[Reason]:
-        """Why rungs failed. Only rungs that returned the service to its previous state are included."""
+        """The reasons for failure of the rungs that returned the service to its previous state."""
         return [Reason.read(each, "reason") for each in self.tried if each.get("restored")]
 
     def why(self, name: str) -> Reason:
@@ -140,7 +141,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
     seen contains role results: detection, remediation, clean_start, verification. If a role did not run, its result is
     empty.
 
-    - triage, first, diagnosis: the latest triage, the first one, and the one that found why the service was down.
+    - triage, first, diagnosis: the latest triage, the first triage, and the triage that found why the service was down.
     - record: the record of the incident, or empty until it is known. hold: the hold that this run has set.
     - before, verified_before: the results that earlier steps of a workflow published.
     - Other keys: check_mode, act_on, rungs, release_strategy, target, manager, tried, skipped, crash_loop, lost, error.
@@ -198,7 +199,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
 def acceptance(findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Return when and why a person accepted the damage in the findings (at, reason).
 
-    Return an empty mapping if no damage was accepted, or if a part of the damage was not accepted.
+    Return an empty mapping if no damage was accepted, or if some of the damage was not accepted.
     """
     told = [sentence for each in findings for sentence in messages_of(each, "summary")]
     if any(each.id == NOT_ACCEPTED for each in told):
@@ -208,12 +209,12 @@ def acceptance(findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _is_new_damage(problem: Mapping[str, Any]) -> bool:
-    """Return True if the problem of a service that answers is database damage, and nobody has accepted it."""
+    """Return True if a problem is database damage that nobody has accepted. problem: from the readiness checks."""
     return problem.get("cause") == "db_corrupt" and not acceptance((problem,))
 
 
 def _messages(seen: Mapping[str, Any], before: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the messages of lost, error and halted_before, if the run or the earlier steps provide them."""
+    """Return the messages for `lost`, `error` and `halted_before`, if the run or the earlier steps provide them."""
     told = before if before.get("halted") else seen.get("verified_before") or {}
     return {
         "lost": seen.get("lost_message"),

@@ -29,8 +29,8 @@ def messages(
 
     - result: the result of the failed task. hidden: True if the task hides its output.
     - undefined: the name of the undefined variable, or empty.
-    - results: the role results. If a role finds problems, its last task fails with the text of the problems. In this
-      case, the messages are taken from the result of the role.
+    - results: the role results. If a role finds problems, its last task fails with a message that contains them. For
+      this task, the messages are taken from the role's result.
     - task: the name of the task if the message must contain it, or empty.
     """
     if hidden:
@@ -46,16 +46,16 @@ def messages(
 
 
 def _failed_with(of_role: _Data, result: _Data) -> bool:
-    """Return True if the error of the failed task consists of the problems that a role found."""
+    """Return True if the failed task's error message lists exactly the problems that a role found."""
     problems = [str(each) for each in of_role.get("problems") or []]
     return bool(problems) and str(result.get("msg")) == "; ".join(problems)
 
 
 def later(before: Optional[Sequence[_Data]], after: Optional[Sequence[_Data]], how: str) -> List[Dict[str, Any]]:
-    """Return the messages of a rung that failed twice.
+    """Return the messages about a rung that failed twice.
 
-    before, after: the messages of the two failures, if they have any. how: then (the rung was checked again), or
-    restored (the return to the previous state failed).
+    before, after: the messages about the first and the second failure, if there are any. how: then (the rung was
+    checked again), or restored (the return to the previous state failed).
     """
     why = messages_of({"messages": {"after": list(after or ())}}, "after")
     found = messages_of({"messages": {"before": list(before or ())}}, "before")
@@ -67,11 +67,11 @@ def of_verification(seen: _Data) -> Dict[str, Any]:
 
     seen contains the results of the probes (answer, watch) and of the database check (database). If a check did not
     run, its result is empty. login_failed: True if only the login failed. serves: True if the service stayed up. After
-    the first failed check, the later checks are skipped. If only the login failed, the stability check and the row
-    count are still run.
+    the first failed check, the later checks are skipped. If only the login failed, the stability check still runs, and
+    the rows are still counted.
 
-    accepted: the codes of the database problems that a person has accepted. These problems are omitted. Lost rows are
-    never omitted. data_loss_suspected: True if another problem suggests that rows were lost.
+    accepted: the codes of the database problems that a person has accepted. These problems are omitted. Problems about
+    lost rows are never omitted. data_loss_suspected: True if another problem suggests that rows were lost.
     """
     answer, watch = seen["answer"], seen.get("watch") or {}
     login_failed = bool(seen.get("login_failed"))

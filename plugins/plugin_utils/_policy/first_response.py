@@ -37,11 +37,11 @@ def allowed(seen: Mapping[str, Any]) -> bool:
 
 
 def already_started(seen: Mapping[str, Any]) -> bool:
-    """Return True if the first response has started the service, so that the rung only has to be verified.
+    """Return True if the first response has started the service. The rung then only has to be verified.
 
     seen: triage (the triage result), untouched (True if no remedy and no rung has changed the service).
     """
     triage = seen["triage"] or {}
-    # If the start could not be recorded, only the module's result shows it.
+    # If the start could not be recorded, only the module's result shows the start.
     started = triage.get("started_by_run") or (triage.get("response") or {}).get("started")
     return bool(started) and bool(seen["untouched"])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Parts of the next step for a person: the complete command line, and a warning if nothing prevents a manual start."""
+"""Text for a person's next step: the complete command line, and a warning if nothing prevents a manual start."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def target(host: str, inventories: Sequence[str]) -> str:
 
 
 def options(variables: Mapping[str, Any], prefix: str) -> str:
-    """Return the options of ansible-playbook that set the given variables whose names begin with the prefix."""
+    """Return the ansible-playbook options that set the given variables.
+
+    Variables whose names do not begin with the prefix are left out.
+    """
     texts = {name: value for name, value in variables.items() if name.startswith(prefix)}
     return " ".join(
         "-e " + shlex.quote(f"{name}={value}" if _PLAIN.match(str(value)) else json.dumps({name: value}))
@@ -34,14 +37,14 @@ def options(variables: Mapping[str, Any], prefix: str) -> str:
 
 
 def command(playbook: str, chosen: str, options: str = "") -> str:
-    """Return the command line that runs a playbook of the checkout.
+    """Return the command line that runs a playbook from the checkout.
 
     chosen: the result of target(), or empty. options: the options that follow the playbook.
     """
     return " ".join(filter(None, ["ansible-playbook", chosen, f"playbooks/{playbook}", options]))
 
 
-# The steps for a database that must be recovered, by situation. Each step is numbered when it is shown.
+# Next steps if the database must be recovered, by situation. Each step is numbered when it is shown.
 _STEPS: Mapping[str, Tuple[str, ...]] = {
     "data_loss": ("data_loss", "database.compare", "database.agreed"),
     "data_in_doubt": ("data_in_doubt", "database.compare", "database.agreed"),
@@ -54,7 +57,7 @@ _WITH_COMMAND = ("database.compare", "database.choose_method")
 
 
 def to_database(situation: str, *, target: str, manager: str, options: str = "") -> List[Message]:
-    """Return the steps that recover a database. situation: a key of _STEPS. See also command and guarded."""
+    """Return the steps that recover a database. situation: a key of _STEPS. See also command() and guarded()."""
     run = command(DATABASE, target, options)
     steps = [
         message(f"next_step.{name}", number=number, **({"command": run} if name in _WITH_COMMAND else {}))
@@ -64,7 +67,7 @@ def to_database(situation: str, *, target: str, manager: str, options: str = "")
 
 
 def guarded(steps: Sequence[Message], *, manager: str) -> List[Message]:
-    """Return the steps of a database recovery. Without systemd, add that nothing prevents a manual start.
+    """Return the steps of a database recovery. Without systemd, add a warning that nothing prevents a manual start.
 
     manager: the value of nexus_manager, or an empty string if it is unknown.
     """
@@ -72,6 +75,9 @@ def guarded(steps: Sequence[Message], *, manager: str) -> List[Message]:
 
 
 def held(steps: Sequence[Mapping[str, Any]], *, incident: str) -> Message:
-    """Return the step about a hold. steps: the other steps as plain data. incident: the incident that set the hold."""
+    """Return the next step for a held service.
+
+    steps: the other steps as plain data. incident: the incident that set the hold.
+    """
     without_unit = any(each.get("id") == "next_step.unguarded" for each in steps)
     return message("next_step.held_without_unit" if without_unit else "next_step.held", incident=incident)

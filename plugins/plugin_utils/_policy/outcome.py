@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons
 
 # Values have the same types as in the module results. Times are UTC (ISO 8601), durations are seconds.
 _Data = Mapping[str, Any]
-# The outcome, the severity and the cause of an incident whose host cannot be reached.
+# The outcome, severity and cause of an incident if the host cannot be reached.
 UNREACHABLE = unreachable.UNREACHABLE
 
 
@@ -48,7 +48,7 @@ class Outcome:
 
 
 def of_run(seen: _Data) -> Dict[str, Any]:
-    """Return the outcome, as plain data, of a run that handled an incident.
+    """Return the outcome of a run that handled an incident. The outcome is plain data.
 
     seen: host, service, reason, ticket, verdict (verdict.of_run or database_verdict.of_run), record (of the incident),
     escalation (result of the escalation role).
@@ -86,7 +86,7 @@ def of_run(seen: _Data) -> Dict[str, Any]:
 
 
 def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
-    """Return the outcome, as plain data, of a run that could not reach the host.
+    """Return the outcome of a run that could not reach the host. The outcome is plain data.
 
     seen: host, service, language, timezone, reason, ticket, escalation, and the record that is kept on the controller.
 
@@ -125,7 +125,7 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
 
 
 def of_closed_incident(seen: _Data) -> Dict[str, Any]:
-    """Return the outcome, as plain data, of an incident whose outage ended before this run closed the incident.
+    """Return the outcome of an incident, as plain data. The outage ended before this run closed the incident.
 
     This outcome contains no statement about the data, so that an earlier statement remains valid. seen contains host,
     service, language, timezone, record and closed_at, and also:
@@ -156,8 +156,8 @@ def of_closed_incident(seen: _Data) -> Dict[str, Any]:
 def without_documents(outcome: _Data, failure: str, settings: Sequence[str]) -> Dict[str, Any]:
     """Return an outcome with the reason why the postmortem was not written.
 
-    failure: the error. settings: the names of the invalid settings. If there are any, the reason contains only these
-    names, because the error may quote a secret.
+    failure: the error. settings: the names of the invalid settings. If settings are invalid, the reason contains only
+    their names, because the error may quote a secret.
     """
     told = message(
         "reason.failure.not_written",
@@ -203,7 +203,7 @@ def _of_record(seen: _Data, *, seconds: Optional[float], **decided: Any) -> Dict
         mitigated_estimated=bool(record.get("mitigated_estimated")),
         **decided,
     )
-    # Do not use asdict, because it would try to copy Ansible objects, which cannot be copied.
+    # Do not use asdict. It would try to copy Ansible objects, which cannot be copied.
     return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
 
 
@@ -212,5 +212,5 @@ def _started_for(seen: _Data) -> Dict[str, Any]:
 
 
 def _documents(seen: _Data) -> Dict[str, Any]:
-    """Return the language and the time zone of the documents. The postmortem role sets both if it runs."""
+    """Return the language and the time zone of the documents. If the postmortem role runs, it sets these two values."""
     return {name: seen.get(name) or None for name in ("language", "timezone")}

@@ -33,7 +33,7 @@ class Reason:
 
     @classmethod
     def read(cls, texts: Mapping[str, Any], name: str) -> Reason:
-        """Return the reason that a result contains as text and messages. See messages_of."""
+        """Create a reason from the text and the messages in a result. See messages_of."""
         return cls(str(texts.get(name) or ""), messages_of(texts, name))
 
     def plain(self) -> List[Dict[str, Any]]:
@@ -42,13 +42,13 @@ class Reason:
 
 
 def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
-    """Return the messages for a text in a result, taken from the "messages" key of that result.
+    """Return the messages for text in a result, from the "messages" key of that result.
 
     A host can return any result. Therefore, the text itself is quoted in these cases:
 
     - There is no message.
     - The catalogue lacks the message.
-    - The catalogue lacks another message that is nested in the message.
+    - The catalogue lacks a message that is nested in this message.
     """
     told = texts.get("messages")
     known = told.get(name) if isinstance(told, Mapping) else None

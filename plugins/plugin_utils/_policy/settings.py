@@ -26,11 +26,11 @@ PREFIX = "outage_recover_"
 SEVERITIES = ("none", "degraded", "warning", "critical", "emergency")
 STRATEGIES = ("free", "host_pinned", "linear", "debug")
 
-# Maximum number of characters to show of an invalid value.
+# Maximum number of characters to show if a value is invalid.
 _SHOWN = 80
 # The play reads these variables directly. They are not settings.
 _OF_THE_PLAY = ("hosts",)
-# With any of these ansible-playbook options, no task runs.
+# If ansible-playbook has one of these options, no task runs.
 _ONLY_SHOW = ("syntax", "listhosts", "listtasks", "listtags")
 _REFUSED_PART = (
     "{option} '{value}' would leave out tasks of the playbook, which is not safe: nothing was done. Run the whole "
@@ -40,7 +40,7 @@ _REFUSED_LIMIT = (
     "{why}: nothing was done. outage_recover_single_host is true, so --limit must be the name of one host of {hosts}; "
     "a group, a pattern or a list is not allowed."
 )
-# A name that is at least this similar to a setting's name (one or two letters differ) is treated as a typo.
+# If a name is at least this similar to a setting's name (one or two letters differ), it is treated as a typo.
 _ALIKE = 0.85
 
 
@@ -69,7 +69,7 @@ def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
     """Return a sentence for each invalid setting. given: values by name without PREFIX.
 
     names: the names of variables. A name that begins with PREFIX and is similar to the name of a setting is rejected.
-    It is probably a typo, and the intended setting would have no effect. Other names are ignored.
+    Such a name is probably a typo, and the intended setting would have no effect. Other names are ignored.
     """
     known = (*SETTINGS, *_OF_THE_PLAY)
     found: List[str] = []
@@ -89,9 +89,9 @@ def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
 
 
 def partial(options: Mapping[str, Any]) -> str:
-    """Return why a run with these ansible-playbook options is refused, or an empty string if every task runs.
+    """Return why these ansible-playbook options are refused. If they do not skip tasks, return an empty string.
 
-    An option that only shows the playbook is accepted, because no task runs.
+    An option that only shows the playbook, such as --list-tasks, is accepted, because it runs no tasks.
     """
     if any(options.get(name) for name in _ONLY_SHOW):
         return ""
@@ -104,10 +104,10 @@ def partial(options: Mapping[str, Any]) -> str:
 
 
 def single_host(wanted: Any, *, limit: Any, hosts: Any, groups: Mapping[str, Sequence[str]], members: Any) -> str:
-    """Return why a run must be refused if it is not limited to one host, or an empty string if it is accepted.
+    """Return why a run is not limited to one host as required, or an empty string if the run is accepted.
 
     - wanted: the value of outage_recover_single_host. limit: the value of --limit.
-    - hosts: the pattern of the play. members: the names of the hosts that this pattern selects.
+    - hosts: the play's host pattern. members: the names of the hosts that this pattern selects.
     - groups: the hosts of each group in the inventory.
     """
     try:
@@ -261,7 +261,7 @@ SETTINGS: Dict[str, _Setting] = {
     "reason": _Setting("", _text, "text"),
     "ticket": _Setting("", _text, "text"),
     "single_host": _Setting(False, _flag, "true or false"),
-    # If False, triage finds the cause before any start.
+    # If False, triage finds the cause before the service is started.
     "first_response": _Setting(True, _flag, "true or false"),
     "data_in_doubt": _Setting("hold", _one_of(("hold", "serve")), "hold or serve"),
     "unreachable_dir": _Setting("~/.local/state/itsm-runbook/unreachable", _path, "the path of a folder"),

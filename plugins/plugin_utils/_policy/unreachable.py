@@ -5,11 +5,11 @@
 """The result of a module if its host cannot be reached or does not answer.
 
 If the connection drops while a module is running, the module continues on the host until it ends. The controller tries
-to reconnect within a time limit, and repeats the module call with the name of the first call. The second call returns
-the result of the first call (module_utils/_incident/repeated_call.py).
+to reconnect within a time limit, and then repeats the module call. Both calls have the same name, so the second call
+returns the result of the first call (module_utils/_incident/repeated_call.py).
 
-Ansible removes an unreachable host from the play without running the rescue and always sections, so no one would be
-notified. With this plugin, the task fails instead and returns unreachable_host, so the playbook can continue.
+Ansible removes an unreachable host from the play and does not run the rescue and always sections. Therefore, no one
+would be notified. With this plugin, the task fails instead and returns unreachable_host, so the playbook can continue.
 """
 
 from __future__ import annotations
@@ -43,20 +43,22 @@ _LOSSES = 5
 _DEATHS = 1
 # Time between two attempts to reach the host again, in seconds.
 _PAUSE = 0.5
-# If a signal killed a program, its shell's exit code is above this number. So is 255, the exit code for an error of ssh
-# itself.
+# If a signal killed a program, its shell's exit code is above this number. The exit code for an error of ssh itself,
+# 255, is also above this number.
 _SIGNALLED = 128
-# Messages that ssh prints if it could not connect to the host. In this case, no module was started on the host.
+# Messages that ssh prints if it could not connect to the host. If ssh could not connect, no module was started on the
+# host.
 _NEVER_REACHED = re.compile(
     r"connect to host|could not resolve hostname|name or service not known|name resolution|(?:kex|banner).exchange",
     re.IGNORECASE,
 )
 
-# ansible-core messages if the login account cannot become another account. In this case, the connection itself works.
-# The messages contain no task data.
+# ansible-core messages if the login account cannot become another account. With these messages, the connection itself
+# works. The messages contain no task data.
 _NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
 
-# Each pair is a pattern for the ssh or Ansible error message, and the last part of the message ID for the next step.
+# Each pair contains a pattern for the ssh or Ansible error message, and the last part of the message ID for the next
+# step.
 _LET_IN = (
     (
         re.compile(r"host key verification failed|remote host identification has changed", re.IGNORECASE),
@@ -85,7 +87,7 @@ _REFUSED = _LET_IN[:3]
 
 
 class OnHost(ActionModule):  # type: ignore[misc]
-    """Runs the module of the same name on the host. If the host returns no result, this class provides one."""
+    """Runs the module of the same name on the host. If the host returns no result, this class provides a substitute."""
 
     # The reason for a lost connection.
     _lost: Optional[Message] = None
@@ -103,7 +105,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
             return self.without_answer(host, self._lost or why)
 
     def without_answer(self, host: str, why: Message) -> Dict[str, Any]:
-        """Return a substitute result for a module that did not return one."""
+        """Return a substitute for the result of a module that did not return a result."""
         return failure(host, str(self._task.action).rsplit(".", 1)[-1], why)
 
     def _run(self, tmp: Any, task_vars: Dict[str, Any], *, host: str) -> Dict[str, Any]:
@@ -155,7 +157,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
         return result
 
     def _timeline_part(self, host: str) -> Optional[handover.Part]:
-        """Add the new lines of the timeline to the module's options, and return them. Return None if there are none."""
+        """Add the new lines of the timeline to the module's options. Return these lines, or None if there are none."""
         part = None
         # A fault in the timeline must not end the recovery.
         with contextlib.suppress(Exception):
@@ -166,7 +168,10 @@ class OnHost(ActionModule):  # type: ignore[misc]
         return part
 
     def _low_level_execute_command(self, *arguments: Any, **options: Any) -> Dict[str, Any]:
-        """Return the result of a command on the host. Control characters are removed before ansible-core reads it."""
+        """Return the result of a command on the host.
+
+        Control characters are removed before ansible-core reads the result.
+        """
         result: Dict[str, Any] = super()._low_level_execute_command(*arguments, **options)
         for name, plain in (("stdout", module_output.of_module), ("stderr", module_output.of_errors)):
             result[name] = plain(result[name])
@@ -204,7 +209,7 @@ def reached_again(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Optional[float]:
-    """Try to reach the host until the time limit. Return the seconds until it was reached, or None."""
+    """Try to reach the host until the time limit. Return the seconds until the host was reached, or None."""
     begun = clock()
     if bound <= 0:
         return None
@@ -232,15 +237,15 @@ def _of_host(host: str) -> str:
 
 
 def _marker(host: str) -> str:
-    """Return the path of a file. If it exists, this run of Ansible has given up on the host."""
+    """Return the path of a file. The file exists if this run of Ansible has given up on the host."""
     return os.path.join(constants.DEFAULT_LOCAL_TMP, f"lost-{_of_host(host)}")
 
 
 def unanswered(error: BaseException, *, timeout: float) -> Optional[Message]:
     """Return why the host did not answer, or None for any other error.
 
-    The task timeout error has no public class. The module that contains the class differs between ansible-core
-    releases, so the error is recognized by its class name.
+    The task timeout error has no public class. In each ansible-core release, the class may be in a different module.
+    Therefore, the error is recognized by its class name.
     """
     # ssh prints a frame of "@" around some warnings.
     told = sanitize.text(" ".join(re.sub(r"@{3,}", " ", str(error)).split()))
@@ -279,7 +284,7 @@ def silent(result: Mapping[str, Any]) -> bool:
 def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
     """Return a result for a module if the host did not return one."""
     told = message("reason.failure.not_run", module=module, host=host, why=why)
-    # From the "invocation" key, the postmortem callback recognizes that the text comes from this collection.
+    # The postmortem callback uses the key "invocation" to recognize that the text comes from this collection.
     return {
         "failed": True,
         "unreachable_host": True,
@@ -290,7 +295,7 @@ def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
 
 
 def look(why: Message) -> Dict[str, Any]:
-    """Return the health_probe result for a host that does not answer. Only its severity and summary are known."""
+    """Return the health_probe result for a host that does not answer. Only the severity and the summary are known."""
     return {
         "changed": False,
         "healthy": False,

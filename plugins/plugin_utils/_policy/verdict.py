@@ -4,8 +4,8 @@
 
 """The decisions in a recovery: which rungs to try, whether the ladder has ended, the outcome, and the notifications.
 
-The playbook passes the results of its roles (see facts.py). The functions in this file only make decisions. They do not
-check or change anything.
+The playbook passes the results of its roles (see facts.py). The functions in this file only make decisions. These
+functions do not check or change anything.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts i
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, joined, messages_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
-# Outcomes after which the playbook fails, because the service does not work as it should or its state is unknown.
+# Outcomes after which the playbook fails: the service does not work as it should, or its state is unknown.
 FAILED = (DEGRADED, "login_failed", "data_in_doubt", "not_recovered", "unreachable")
-# All outcomes of a run, in the order of the summary.
+# All possible outcomes of a run, in the order in which the summary shows them.
 OUTCOMES = (
     *("recovered", "recovered_by_systemd", "would_recover", "warning"),
     *(DEGRADED, "data_in_doubt", "login_failed"),
@@ -36,7 +36,7 @@ OUTCOMES = (
 # If the first probe returns one of these severities, the run reports it, even if outage_recover_act_on does not list
 # it.
 _REPORTED = (DEGRADED, "warning", "critical", "emergency", "unreachable")
-# The causes that can be remediated while the service answers.
+# Causes that can be remediated while the service answers.
 _WHILE_SERVING = ("db_locked", "disk_full")
 # Remedies that propose a rollback.
 _ROLLBACKS = (
@@ -45,25 +45,25 @@ _ROLLBACKS = (
     "remedy.syntax_error",
     "remedy.crash_loop",
 )
-# Only a run with one of these outcomes can prevent later steps of a workflow from trying a rung.
+# Only a run with one of these outcomes can prevent later workflow steps from trying a rung.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
 
-# The next steps, as the last parts of their message IDs. The first five have conditions. If none of these conditions is
-# met, the outcome determines the next step.
+# Next steps, each given as the last part of its message ID. The first five next steps have conditions. If none of these
+# conditions is met, the outcome determines the next step.
 NEXT_STEPS = (
     *("data_loss", "login_failed", "degraded_database", "halted", "helpless"),
     *(each for each in OUTCOMES if each != "login_failed"),
 )
 # A finding with less confidence is only a note.
 _LIKELY = 0.5
-# The next steps that lead to database_recover.yml.
+# Next steps that lead to database_recover.yml.
 _TO_DATABASE = ("data_loss", "data_in_doubt", "degraded_database")
-# The next steps that end with another run of the playbook.
+# Next steps, each of which ends with another run of the playbook.
 _AGAIN = ("not_recovered", "halted", "login_failed", "degraded", "would_recover")
-# The finding about a sound database with far fewer rows than before. A person must decide whether the rows were deleted
-# on purpose.
+# The finding that the database is sound but has far fewer rows than before. A person must decide whether the rows were
+# deleted on purpose.
 _FEWER_ROWS = "finding.db_corrupt.fewer"
-# The remedy for a damaged database of a service that answers.
+# The remedy if the service answers but its database is damaged.
 _DAMAGED_IN_USE = "remedy.db_corrupt.in_use"
 
 
@@ -71,8 +71,8 @@ _DAMAGED_IN_USE = "remedy.db_corrupt.in_use"
 class Rung:
     """The decision about the next rung.
 
-    useless: why the rung cannot help, or an empty string if it may help. A useless rung is skipped. useless_messages:
-    the same text as messages.
+    useless: why the rung cannot help, or an empty string if it may help. A rung that cannot help is skipped.
+    useless_messages: the same text in the form of messages.
     """
 
     climb: bool
@@ -98,8 +98,8 @@ class Verdict:
     # cause_summary, error, halted and next_step, each as a list of translatable messages.
     messages: Dict[str, List[Dict[str, Any]]]
     held_by: str
-    # The time when the service began to serve requests again, and the source of this time. Both are None if this run
-    # did not observe the end of the outage.
+    # The time when the service began to serve requests again, and the source of this time. The time and the source are
+    # None if this run did not observe the end of the outage.
     mitigated_at: Optional[str]
     mitigated_from: Optional[str]
 
@@ -108,8 +108,8 @@ class Verdict:
 class Course:
     """The decision after the first probe.
 
-    idle: True if the run ends now. acting: True if rungs are allowed. remedying: True if remedies are allowed. A run
-    that only notifies (an empty outage_recover_act_on) does not change a degraded service either.
+    idle: True if the run ends now. acting: True if rungs are allowed. remedying: True if remedies are allowed. If
+    outage_recover_act_on is empty, a run only notifies, so it does not change a degraded service either.
     """
 
     idle: bool
@@ -137,8 +137,9 @@ def course(detection: Mapping[str, Any], act_on: Sequence[str], halted_before: s
 def remediable(findings: Sequence[Mapping[str, Any]], severity: str) -> List[Mapping[str, Any]]:
     """Return the findings for the remediation role.
 
-    A degraded service is not stopped, so only some of its causes are remediated. Findings that block a start have no
-    remedy, but limit the other remedies. For example, no copy of a damaged database is removed.
+    A degraded service is not stopped, so only some of its causes are remediated. Findings that block the start of the
+    service have no remedy, but limit the other remedies. For example, if the database is damaged, no remedy removes a
+    copy of the database.
     """
     if severity != DEGRADED:
         return list(findings)
@@ -146,7 +147,7 @@ def remediable(findings: Sequence[Mapping[str, Any]], severity: str) -> List[Map
 
 
 def obstacles(facts: Facts) -> List[Reason]:
-    """Return why no rung is allowed: an earlier step forbids it, a start would do harm, or no rung can help.
+    """Return why no rung is allowed: an earlier step forbids rungs, starting would do harm, or no rung can help.
 
     The list is empty if a rung is allowed.
     """
@@ -243,22 +244,22 @@ def _severity(facts: Facts, outcome: str) -> str:
 
 
 def _outcome(facts: Facts) -> str:
-    """Return the outcome. The first rule that applies decides."""
+    """Return the outcome, which is determined by the first rule that applies."""
     nothing_before = not facts.halted_before
-    # An earlier run stopped the service because its database is in doubt. If no rung has been tried since, the verdict
+    # An earlier run stopped the service because its database is in doubt. If this run has not tried a rung, the verdict
     # does not change.
     doubted_before = facts.outcome_before == "data_in_doubt" and not facts.tried
-    # The service never stopped answering, so nothing is stopped, even if its database is damaged.
+    # The service never stopped answering, so the run does not stop it, even if its database is damaged.
     degraded = facts.severity == DEGRADED and not facts.tried
-    # False if an earlier run found the service down and its data in doubt. Such a run may have been killed before its
-    # verdict.
+    # False if an earlier run found the service down and its data in doubt. The earlier run may have been killed before
+    # its verdict.
     answered = facts.outcome_before in ("", DEGRADED) and not (facts.was_down and facts.was_in_doubt)
     back = bool(facts.held or facts.restored)
     rules = (
         ("would_recover", facts.check_mode and bool(facts.held)),
         # A healthy response after a start does not show whether rows are missing.
         ("data_in_doubt", facts.in_doubt and back),
-        # If a person has accepted the damage, the record shows this as long as the incident is open.
+        # If a person has accepted the damage, the record shows the acceptance as long as the incident is open.
         (DEGRADED, back and bool(facts.degraded or facts.accepted)),
         ("recovered", back),
         ("unreachable", bool(facts.lost)),
@@ -275,7 +276,7 @@ def _outcome(facts: Facts) -> str:
 
 
 def _halted(facts: Facts, outcome: str) -> Reason:
-    """Return why later steps are not allowed to try a rung, or an empty reason if they are allowed to."""
+    """Return why later steps must not try a rung. If they may try a rung, return an empty reason."""
     if outcome == DEGRADED:
         return Reason.of(message("reason.degraded"))
     if outcome not in _ENDED:
@@ -312,8 +313,8 @@ def why_no_rung(facts: Facts) -> Reason:
 def not_reached(facts: Facts) -> List[Dict[str, Any]]:
     """Return the rungs of the ladder that were neither tried nor skipped, each with the reason.
 
-    The list is empty if the run did not fail. It is also empty if no rung was tried or skipped, because the error then
-    contains the reason.
+    The list is empty if the run did not fail. If no rung was tried or skipped, the list is also empty, because the
+    error contains the reason.
     """
     passed = [str(each["rung"]) for each in (*facts.tried, *facts.skipped)]
     if not passed or _outcome(facts) not in FAILED:
@@ -323,7 +324,7 @@ def not_reached(facts: Facts) -> List[Dict[str, Any]]:
 
 
 def _why_not_reached(facts: Facts, name: str) -> Reason:
-    """Return why the run has not reached a rung. The first rule that applies decides."""
+    """Return why the run has not reached a rung: the reason from the first rule that applies."""
     rules = (
         (message("reason.rung.not_in_run"), name not in facts.rungs),
         (message("reason.rung.lost"), bool(facts.lost)),
@@ -335,7 +336,7 @@ def _why_not_reached(facts: Facts, name: str) -> Reason:
 
 
 def _next_steps(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
-    """Return the next steps. If a person has accepted the damage, one of them is to repair the database."""
+    """Return the next steps. If a person has accepted the damage, one of the steps is to repair the database."""
     if not facts.accepted:
         return _next_step(facts, outcome, halted=halted)
     rest = facts.not_accepted
@@ -355,7 +356,7 @@ def _next_steps(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
 def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
     remedy = _remedy(facts)
     cause_unknown = facts.finding["cause"] == "unknown"
-    # In check mode, the data is not recorded as in doubt, but the finding is the same.
+    # In check mode, the record does not state that the data is in doubt, but the finding is the same.
     damaged = any(each.id == _DAMAGED_IN_USE for each in messages_of(facts.finding, "remedy"))
     helpless = outcome == "not_recovered" and facts.started_in_vain and (cause_unknown or not remedy)
     rules = (
@@ -382,14 +383,14 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
         return next_steps.to_database(situation, target=facts.target, manager=facts.manager)
     step = message(f"next_step.{which}", **values.get(which, {}))
     may_start = not facts.in_doubt and not any(each.get("blocks_start") for each in (*facts.standing, *facts.diagnosis))
-    # After too many starts, only the rungs above the restart are tried.
+    # If the service has been started too many times, only the rungs above the restart are tried.
     looping = bool(facts.crash_loop.get("looping")) and all(each in ONLY_START for each in facts.rungs)
     looping = looping and which == "not_recovered" and may_start
     return [step, *([message("next_step.start_manually")] if looping else []), *([again] if which in _AGAIN else [])]
 
 
 def _remedy(facts: Facts) -> List[Message]:
-    """Return the remedy for the cause. It proposes no further restart if started_in_vain is true."""
+    """Return the remedy for the cause. If started_in_vain is true, omit proposals to restart the service."""
     remedy = list(messages_of(facts.finding, "remedy"))
     if facts.started_in_vain:
         remedy = [_after_a_start(each) for each in remedy if each.id not in start_remedies.ONLY_A_START]
@@ -399,9 +400,9 @@ def _remedy(facts: Facts) -> List[Message]:
 
 
 def _after_a_start(remedy: Message) -> Message:
-    """Return the message remedy.tried.<cause>, which is the remedy without its initial restart.
+    """Return the message remedy.tried.<cause>, which omits the restart at the beginning of the remedy.
 
-    If there is no such message, return the remedy unchanged.
+    If this message does not exist, return the remedy unchanged.
     """
     cause = remedy.id[len("remedy.") :]
     return message(f"remedy.tried.{cause}", **remedy.values) if f"remedy.tried.{cause}" in TRIAGE else remedy
@@ -413,7 +414,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     seen contains the keys that facts.of_run expects, and also:
 
     - rung: the name of the next rung, or empty if there is none.
-    - was_degraded: True if the service was degraded until a remedy of this run made a change.
+    - was_degraded: True if the service was degraded until a remedy in this run made a change.
     - responded: True if a first response was sent to the host.
     - stopped: True if this run stopped the service because the data is in doubt.
     - policy_problem: why the remedy policy is invalid, or empty if it is valid.
@@ -454,7 +455,8 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "tried": list(facts.tried),
         "skipped": list(facts.skipped),
         "not_reached": not_reached(facts),
-        # Only the first triage shows when the outage began. Later triages see the service down again after each rung.
+        # Only the first triage shows when the outage began. Later triages run after a rung has failed, and find the
+        # service down again.
         "signs": (seen.get("first") or {}).get("signs") or [],
         "said": said,
         "remediation": remedies,
@@ -465,15 +467,18 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def lost_before(record: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return how many counted rows were lost in the database recoveries of this incident.
+    """Return how many counted rows were lost in the database recoveries in this incident.
 
-    exact: True if no other rows were lost.
+    exact: always False, because more rows may have been lost.
     """
     return {"rows": int((record.get("data") or {}).get("rows_lost") or 0), "exact": False}
 
 
 def notified_next_step(verdict: Verdict) -> str:
-    """Return the next step for a notification. It mentions the hold, because no other line does."""
+    """Return the next step for a notification.
+
+    This step also mentions a hold, because no other line of the notification mentions it.
+    """
     held = [with_stop(catalogue.english(_held(verdict)))] if verdict.held_by else []
     return "\n".join([verdict.next_step, *held])
 
@@ -495,7 +500,7 @@ def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the number of hosts in a run, and their names by outcome.
 
     ended: hosts (all names), outcomes (each with host and outcome), failed (names of hosts that ended with an error). A
-    host with neither an outcome nor an error was healthy.
+    host without an outcome and without an error was healthy.
     """
     names = {
         outcome: [each["host"] for each in ended["outcomes"] if each["outcome"] == outcome] for outcome in OUTCOMES
@@ -517,5 +522,5 @@ def _policy(facts: Facts, problem: Optional[str]) -> List[Dict[str, Any]]:
 
 
 def _once(reasons: Sequence[Reason]) -> List[Reason]:
-    """Return the reasons without duplicate texts."""
+    """Return the reasons without duplicates."""
     return list({each.text: each for each in reversed(reasons)}.values())[::-1]

@@ -51,7 +51,7 @@ _Source = Tuple[str, bytes]
 
 _COMPILE_SECONDS = 20.0
 _OTHER_FOLDERS = ("/usr/bin", "/usr/local/bin")
-# Name of the file that records a failed compilation for a Python version, so that the compilation is not tried again.
+# If the compilation for a Python version failed, a file with this name exists. The compilation is then not tried again.
 _FAILED = "failed"
 
 # This program is run by the Python version that will load the compiled code. Input: names and sources. Output: compiled
@@ -70,13 +70,13 @@ json.dump({"python": sys.implementation.cache_tag, "made": made}, sys.stdout)
 
 
 def home() -> str:
-    """Return the folder of all generations."""
+    """Return the folder that contains all generations."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return os.path.join(cache, "itsm-nexus-runbook", "modules")
 
 
 def lay() -> List[str]:
-    """Copy modules that were packed in earlier runs into Ansible's cache. Return the names of these modules."""
+    """Copy modules that were packed in earlier runs into Ansible's cache. Return the names of the copied modules."""
     generation = os.path.join(home(), _fingerprint())
     laid = []
     try:
@@ -103,7 +103,9 @@ def lay() -> List[str]:
 
 
 def keep(pythons: Iterable[str] = ()) -> None:
-    """Save this run's packed modules for the next run. Compile them if the controller has the hosts' Python version.
+    """Save this run's packed modules for the next run.
+
+    Compile the modules if the controller has the hosts' Python version.
 
     pythons: the tags of the Python versions on the hosts, such as cpython-313. The modules are compiled only if there
     is exactly one tag.
@@ -177,7 +179,7 @@ def _program(python: str) -> Optional[str]:
 
 
 def _compile(sources: Sequence[_Source], *, program: str, python: str) -> Optional[Dict[_Source, bytes]]:
-    """Return the compiled code for each source, or None if program is not the Python interpreter with this tag."""
+    """Return the compiled code for each source. If program is not the Python with this tag, return None."""
     given = json.dumps([[name, base64.b64encode(source).decode("ascii")] for name, source in sources])
     try:
         done = subprocess.run(
@@ -212,7 +214,7 @@ def _with(data: bytes, compiled: Mapping[str, bytes]) -> bytes:
     """Return a packed module with compiled code next to every source. compiled: the code by source name."""
     module, packed = _opened(data)
     with zipfile.ZipFile(packed, "a", compression=zipfile.ZIP_DEFLATED) as archive:
-        # Another run may have already added the code. A second entry of the same name would cause a warning.
+        # Another run may have already added the code. A second entry with the same name would cause a warning.
         there = set(archive.namelist())
         for name, code in compiled.items():
             if f"{name}c" not in there:
@@ -232,7 +234,7 @@ def _compiled(generation: str) -> List[str]:
 
 
 def _kept(generation: str) -> Dict[str, str]:
-    """Return a generation's files, keyed by Ansible's names for them, or {} if other users can write to the folder."""
+    """Return a generation's files by their Ansible names. If other users can write to the folder, return {}."""
     if not all(_private(folder) for folder in (home(), generation)):
         return {}
     names = (name for name in os.listdir(generation) if name.startswith(_PREFIX))

@@ -4,10 +4,10 @@
 
 """Pack modules on another CPU core while the previous module is running.
 
-Ansible packs a module, with all its imports, when the first task that uses it is about to run. This takes 0.2 to 0.4 s
-per module, during which the outage continues. If an earlier run has packed a module, module_cache provides it. All
-other modules are packed here and put into Ansible's cache for the run, as if an earlier host had needed them. If
-packing fails or does not finish in time, the run only takes longer.
+Ansible packs a module, with all its imports, just before the first task that uses the module. Packing a module takes
+0.2 to 0.4 s, and the outage continues during this time. If an earlier run has packed a module, module_cache provides
+it. All other modules are packed here and put into Ansible's cache for the run. Ansible then uses them as if an earlier
+host had needed them. If packing fails or does not finish in time, the run only takes longer.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ FOLLOWERS: Dict[str, Tuple[str, ...]] = {
     "sqlite_backup": ("sqlite_wal",),
     "sqlite_wal": ("knex_migrate",),
 }
-# Python modules that the workers import for the tasks after the first one. These modules are imported here after _PAUSE
-# seconds, while the worker of the first task is waiting for the host.
+# Python modules that the workers import for later tasks. These modules are imported here after
+# _PAUSE seconds, while the worker of the first task is waiting for the host.
 _LATER = ("_messages.en", "_policy.database_verdict", "_policy.failures", "_policy.outcome")
 _PAUSE = 0.1
 # Plugins that nearly every task needs. Loading one filter and one test also loads all filters and tests of
@@ -102,12 +102,12 @@ class Packer:
         recovers = _GROUP in (source.get("module_defaults") or {})
         if recovers or os.path.realpath(loader.get_basedir()) == _PLAYBOOKS:
             _read(loader, source.get("vars_files") or [])
-            # Container images often set this variable. It makes Python read a module from a pipe byte by byte, which
-            # takes 0.3 s per module.
+            # Container images often set this variable. With this variable, Python reads a module from a pipe byte by
+            # byte, which takes 0.3 s per module.
             os.environ.pop("PYTHONUNBUFFERED", None)
             _load()
-            # Loaded objects stay in memory. Freezing them prevents the garbage collector of each worker from scanning
-            # them.
+            # Loaded objects stay in memory. If these objects are frozen, the garbage collector of each worker does not
+            # scan them.
             gc.freeze()
             if _SUPPORTED and not self._ours:
                 self._ours = True
@@ -116,7 +116,10 @@ class Packer:
             self._pack([FIRST])
 
     def begun(self, module: str) -> None:
-        """Pack the modules that usually follow. Call this when a task with a module of this collection begins."""
+        """Pack the modules that usually follow.
+
+        Call this method when a task with one of this collection's modules begins.
+        """
         if module == FIRST and self._imports is None:
             self._imports = threading.Timer(_PAUSE, _import_later)
             self._imports.daemon = True
@@ -125,9 +128,11 @@ class Packer:
         self._pack(FOLLOWERS.get(module, ()))
 
     def ended(self, module: str, fields: Mapping[str, Any]) -> None:
-        """Record the Python version of a host. If the service is healthy, stop, because no other module follows.
+        """Record the Python version of a host.
 
-        Call this with each successful result of this collection's modules.
+        If the service is healthy, stop packing, because no other module follows.
+
+        Call this method with each successful result from one of this collection's modules.
         """
         if module != FIRST:
             return
@@ -143,7 +148,7 @@ class Packer:
             self._children.append(_fork(fresh))
 
     def run_ended(self) -> None:
-        """Stop, and save the packed modules for the next run."""
+        """Stop packing, and save the packed modules for the next run."""
         self.end()
         if self._ours:
             module_cache.keep(self._pythons)
@@ -157,7 +162,7 @@ class Packer:
 
 
 def _load() -> None:
-    """Load plugins before the workers are forked. Otherwise, each worker would spend 0.02 s or more on it."""
+    """Load plugins before the workers are forked. Otherwise, each worker would need at least 0.02 s to load them."""
     for loader, names in _PLUGINS:
         for name in names:
             loader.get(name, class_only=True)
@@ -171,7 +176,7 @@ def _import_later() -> None:
 
 
 def _read(loader: DataLoader, names: Union[str, Sequence[str]]) -> None:
-    """Make Ansible cache the parsed variables of a play. By default, Ansible parses their files for every task."""
+    """Make Ansible cache the parsed variable files of a play. By default, Ansible parses these files for every task."""
     for name in [names] if isinstance(names, str) else names:
         # If the file cannot be read, the task that needs it reports the error.
         with contextlib.suppress(AnsibleError):

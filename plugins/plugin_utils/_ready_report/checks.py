@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The table of all checks, and the verdict about a host.
+"""The table of all checks, and the verdict on a host.
 
-To add a check, write its function, add a row here, and add its texts (see en_preparedness.py).
+To add a check, write its function, add a row here, and add its messages (see en_preparedness.py).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report.f
 
 
 class Row(NamedTuple):
-    """A row of the table. essential: True if the host is not ready until this check has been made."""
+    """A row in the table. essential: If True and the check has no result, the host is not ready."""
 
     decide: Decide
     essential: bool
 
 
-# In the order of the report.
+# Checks, in the order in which the report shows them.
 CHECKS: Dict[str, Row] = {
     "connection": Row(host_checks.connection, True),
     "privileges": Row(host_checks.privileges, True),
@@ -93,5 +93,5 @@ def is_ready(checks: List[Check]) -> bool:
 
 
 def by_verdict(checks: List[Check]) -> Dict[str, List[Check]]:
-    """Return the checks of each verdict."""
+    """Return the checks, grouped by verdict."""
     return {verdict: [check for check in checks if check.verdict == verdict] for verdict in VERDICTS}

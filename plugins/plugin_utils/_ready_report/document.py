@@ -24,13 +24,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.markdown import escape
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_layout import ATTENTION, BAD, GOOD
 
-# The version of the JSON document. It changes if a key changes its meaning or is removed.
+# The version of the JSON document. The version changes if a key is removed or its meaning changes.
 SCHEMA = 1
 _RANK = {NOT_READY: 0, WARNING: 1, NOT_CHECKED: 2, READY: 3}
 
 
 class Host(NamedTuple):
-    """A host of the report."""
+    """A host in the report."""
 
     host: str
     service: str
@@ -48,7 +48,7 @@ class Host(NamedTuple):
 
 
 class Line(NamedTuple):
-    """The texts of a check in one language. remedy: what a person should do, or empty."""
+    """The text of a check in one language. remedy: what a person should do, or empty."""
 
     id: str
     name: str
@@ -60,7 +60,7 @@ class Line(NamedTuple):
 
 
 def line(words: Words, check: Check) -> Line:
-    """Return the texts of a check in one language."""
+    """Return the text of a check in one language."""
     tone = BAD if check.blocks else GOOD if check.verdict == READY else ATTENTION
     return Line(
         id=check.id,
@@ -78,7 +78,7 @@ def _sentence(words: Words, told: Message) -> str:
 
 
 def lines(words: Words, host: Host) -> List[Line]:
-    """Return the texts of a host's checks in one language, most important checks first."""
+    """Return the text of each of a host's checks in one language, most important checks first."""
     ordered = sorted(host.checks, key=lambda check: (not check.blocks, _RANK[check.verdict]))
     return [line(words, check) for check in ordered]
 
@@ -90,7 +90,7 @@ def counts(words: Words, host: Host) -> str:
 
 
 def verdict(words: Words, ready: bool) -> str:
-    """Return the verdict about a host or about all hosts."""
+    """Return the verdict on a host or on all hosts."""
     return words.say("ready.yes" if ready else "ready.no")
 
 
@@ -160,7 +160,7 @@ def as_markdown(words: Words, hosts: Sequence[Host], *, at: str) -> str:
 
 
 def as_data(words: Words, hosts: Sequence[Host], *, at: str) -> Dict[str, Any]:
-    """Return the report as plain data, with the texts in a language and as translatable messages."""
+    """Return the report as plain data, with the text both in one language and as translatable messages."""
     return {
         "schema": SCHEMA,
         "kind": "readiness",

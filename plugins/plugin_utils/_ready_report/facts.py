@@ -17,13 +17,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import limits as readiness_limits
 
-# The verdicts, from the best to the worst.
+# Verdicts, from the best to the worst.
 READY, WARNING, NOT_CHECKED, NOT_READY = "ready", "warning", "not_checked", "not_ready"
 VERDICTS = (READY, WARNING, NOT_CHECKED, NOT_READY)
 
 
 class NotCheckedError(Exception):
-    """A check could not be carried out. The argument is the reason."""
+    """A check could not be carried out for the given reason."""
 
     def __init__(self, told: Message) -> None:
         """Set the reason."""
@@ -47,12 +47,15 @@ class Limits(NamedTuple):
     open_files_percent: float = readiness_limits.Limits().open_files_percent
 
 
-# The limits that must be more than 0. The other limits come from the readiness checks, where 0 is allowed.
+# Limits that must be more than 0. The other limits come from the readiness checks, where 0 is allowed.
 _POSITIVE = ("rpo_hours", "drill_days")
 
 
 def limits_of(host: str, given: Mapping[str, Any]) -> Limits:
-    """Return the limits of a host. A missing limit gets its default value. Raises ValueError if a limit is invalid."""
+    """Return the limits of a host.
+
+    If a limit is missing, its default value is used. Raises ValueError if a limit is invalid.
+    """
     found = Limits()
     for name, value in given.items():
         if name not in Limits._fields:
@@ -69,7 +72,7 @@ def limits_of(host: str, given: Mapping[str, Any]) -> Limits:
 
 
 class Channel(NamedTuple):
-    """A channel of a contact. error: why it cannot be reached, or empty. tested: True if it got a test message."""
+    """A channel of a contact. error: why it cannot be reached, or empty. tested: True if a test message was sent."""
 
     contact: str
     name: str
@@ -92,9 +95,9 @@ class Contacts(NamedTuple):
 class Facts(NamedTuple):
     """Everything that is known about one host.
 
-    host: the facts from the preparedness_info module. parts: the missing parts of these facts, each with the
-    reason. error: why the module returned no facts, or None. contacts: None if they were not checked. now: seconds
-    since the epoch.
+    host: the facts from the preparedness_info module. parts: the missing parts of these facts, and why each part is
+    missing. error: why the module returned no facts, or None. contacts: the contacts, or None if they were not checked.
+    now: seconds since the epoch.
     """
 
     host: Mapping[str, Any]
@@ -110,35 +113,38 @@ class Facts(NamedTuple):
     now: float
 
     def of(self, part: str) -> Mapping[str, Any]:
-        """Return the facts of a part. Raises NotCheckedError if they are missing."""
+        """Return the facts from one part of the module's result. Raises NotCheckedError if the facts are missing."""
         found = self.host.get(part)
         if isinstance(found, Mapping):
             return found
         raise NotCheckedError(self.why_not(part))
 
     def listed(self, part: str) -> List[Mapping[str, Any]]:
-        """Return the facts of a part that is a list. Raises NotCheckedError if they are missing."""
+        """Return the list of facts from one part of the module's result.
+
+        Raises NotCheckedError if the facts are missing.
+        """
         found = self.host.get(part)
         if isinstance(found, (list, tuple)):
             return [each for each in found if isinstance(each, Mapping)]
         raise NotCheckedError(self.why_not(part))
 
     def why_not(self, part: str) -> Message:
-        """Return why the facts of a part are missing."""
+        """Return why the facts from one part of the module's result are missing."""
         if self.error is not None:
             return message("ready.no_facts", why=self.error)
         return known_message(self.parts.get(part)) or message("ready.unknown_fact")
 
 
 def known_message(told: object) -> Optional[Message]:
-    """Return a message from plain data, or None if the data is not a message. The data comes from a host."""
+    """Convert plain data from a host to a message, or return None if the data is not a message."""
     if isinstance(told, Mapping) and isinstance(told.get("id"), str):
         return from_dict(told)
     return None
 
 
 def text_or_message(texts: Mapping[str, Any], name: str) -> Message:
-    """Return the message for a text in a module's result, or the quoted text if there is no message."""
+    """Return the message for text in a module's result, or the quoted text if there is no message."""
     told = texts.get("messages")
     return known_message(told.get(name) if isinstance(told, Mapping) else None) or quoted(texts.get(name))
 

@@ -82,7 +82,7 @@ def clock(facts: Facts) -> Judged:
     except ValueError:
         raise NotCheckedError(message("ready.unknown_fact")) from None
     seconds = f"{abs(apart):.0f}"
-    # The result needs some time to reach the controller.
+    # The result takes some time to reach the controller.
     if abs(apart) >= _CLOCK_WRONG:
         return Judged(NOT_READY, message("ready.clock.wrong", seconds=seconds))
     if abs(apart) >= _CLOCK_WARNING:
@@ -112,7 +112,8 @@ def start_limit(facts: Facts) -> Judged:
     delay = unit.get("restart_delay_seconds")
     if not burst or not interval:
         return Judged(WARNING, message("ready.start_limit.none"))
-    # systemd counts the starts within the interval. If the pauses alone take longer, the limit is never reached.
+    # systemd counts the starts within the interval. If the pauses between these starts add up to more than the
+    # interval, the limit is never reached.
     if isinstance(delay, (int, float)) and delay * burst > interval:
         values: Any = {"burst": int(burst), "interval": f"{interval:g}", "delay": f"{delay:g}"}
         return Judged(WARNING, message("ready.start_limit.never", **values))

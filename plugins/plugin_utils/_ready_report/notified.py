@@ -4,7 +4,7 @@
 
 """The last notification about each host. While the same checks are not ready, only one notification a day is sent.
 
-The file is on the controller, next to the postmortems, because the readiness check changes nothing on a host.
+The readiness check changes nothing on a host. Therefore, the file is on the controller, next to the postmortems.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KEPT = 90 * 86400.0
 def read(folder: str) -> Dict[str, Dict[str, Any]]:
     """Return the last notification about each host: its time (`at`) and the checks that were not ready (`checks`).
 
-    A file that cannot be read is ignored, because a second notification does no harm.
+    If a file cannot be read, it is ignored. A second notification does no harm.
     """
     try:
         known = json.loads(atomic_files.read_plain(os.path.join(folder, NAME), limit=_LARGEST).decode("utf-8"))
@@ -39,7 +39,7 @@ def read(folder: str) -> Dict[str, Dict[str, Any]]:
 
 
 def before(known: Mapping[str, Mapping[str, Any]], host: str, checks: Sequence[str], *, now: float) -> Optional[str]:
-    """Return the time of the last notification if it is still sufficient, or None if a new one must be sent.
+    """Return the time of the last notification. If it is not recent or does not cover these checks, return None.
 
     checks: the checks that are not ready now. now: in seconds since the epoch.
     """
@@ -55,7 +55,7 @@ def before(known: Mapping[str, Mapping[str, Any]], host: str, checks: Sequence[s
 
 
 def write(folder: str, told: Mapping[str, List[str]], *, ready: Sequence[str], now: float) -> None:
-    """Add the notifications of this run, and forget the hosts that are ready again. Raises OSError.
+    """Record this run's notifications, and remove the hosts that are ready again. Raises OSError.
 
     told: the hosts about which a notification was sent, each with the checks that are not ready.
     """

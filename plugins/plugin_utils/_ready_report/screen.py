@@ -53,7 +53,7 @@ def _grouped(lines: Sequence[document.Line]) -> List[Tuple[List[str], document.L
 
 
 def _of_check(words: Words, names: Sequence[str], each: document.Line) -> List[str]:
-    """Return the lines of a check: its name in front of its text, and then what to do."""
+    """Return the lines of a check: its name, its text, and what to do."""
     width = WIDTH - 2 - _LABEL
     text = each.told
     if len(names) > 1:

@@ -52,7 +52,7 @@ def settings(facts: Facts) -> Judged:
 
 
 def incident(facts: Facts) -> Judged:
-    """Report whether an open incident or a hold prevents a start."""
+    """Report whether an open incident or a hold prevents the service from starting."""
     found = facts.of("incident")
     held = found.get("hold")
     if isinstance(held, Mapping):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The data for an incident chart: the time of each part and its position on the axis.
+"""The data for an incident chart: events, their times, and the positions of these times on the axis.
 
 All times are in seconds since the epoch.
 """
@@ -15,7 +15,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
-# The parts of the recovery in the order in which they run. Other roles are not drawn.
+# Parts of the recovery, in the order in which they run. Other roles are not drawn.
 LANES = (
     *("detection", "triage", "remediation"),
     *incident_model.RUNGS,
@@ -24,16 +24,16 @@ LANES = (
 
 GOOD, BAD, UNSURE, WORK = "good", "bad", "unsure", "work"
 
-# A gap without work is shortened on the axis if it is longer than this fraction of the total working time.
+# If a gap without work is longer than this fraction of the total working time, the gap is shortened on the axis.
 _LONG_GAP = 0.4
 _SHORTEST_GAP = 15.0
-# Width of a cut, as a fraction of the axis.
+# Width of a place where the axis is cut, as a fraction of the axis.
 _CUT = 0.07
 
 
 @dataclasses.dataclass
 class Bar:
-    """A period in a lane. tone: its result."""
+    """A bar in a lane of the chart: a period and its result (tone)."""
 
     lane: str
     begin: float
@@ -43,7 +43,10 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """A segment of the axis: its times, and its position as fractions of the width. cut: True if it is shortened."""
+    """A segment of the axis: its times, and its position as fractions of the width.
+
+    cut: True if the segment is shortened.
+    """
 
     begin: float
     end: float
@@ -61,7 +64,7 @@ def instant(text: Optional[str]) -> Optional[float]:
 
 
 def work(incident: incident_model.Incident) -> List[Bar]:
-    """Return the periods in which each part ran, in the order of LANES."""
+    """Return the periods in which each role ran, in the order of LANES."""
     bars: List[Bar] = []
     latest: Dict[str, Bar] = {}
     for step in incident.steps:
@@ -97,7 +100,7 @@ def _tone(incident: incident_model.Incident, step: incident_model.Step, begin: f
 
 
 def service(incident: incident_model.Incident) -> List[Bar]:
-    """Return the periods in which the service was up, down or unknown, or [] if no outage is known."""
+    """Return the periods in which the service's state was up, down or unknown. If no outage is known, return []."""
     times, begin = incident.times, instant(incident.times.started_at)
     if begin is None or incident.answered:
         return []

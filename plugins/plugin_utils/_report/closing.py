@@ -50,10 +50,10 @@ class Closing:
         screen: Screen,
         inventories: Sequence[str] = (),
     ) -> None:
-        """Set the run and its output.
+        """Set the run and the destinations for its output.
 
-        folder: the folder of timelines and documents. check: True in check mode, in which nothing is written.
-        inventories: the inventories of the run, for the commands on the screen.
+        folder: the folder for timelines and documents. check: True in check mode, in which nothing is written.
+        inventories: the run's inventories, which are named in the commands on the screen.
         """
         self._run = run
         self._folder = folder
@@ -81,7 +81,7 @@ class Closing:
             tone, lines = screen_without_incident.without_incident(
                 self._wording.of_run(), host, of_host, check_mode=self._check, target=self._target(host)
             )
-            # If there are several hosts, the healthy ones are only counted.
+            # If there are several hosts, healthy hosts are only counted.
             if together and tone == screen_layout.GOOD and host in together.get("healthy", []):
                 continue
             self._say(lines, tone)

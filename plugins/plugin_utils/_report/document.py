@@ -27,13 +27,16 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import instants
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
-# A name and its text.
+# The name of a field, and the text in this field.
 Field = Tuple[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """A time in the incident. after: the time since the outage began. missing: the text to show if there is no time."""
+    """A time in the incident. after: the time since the beginning of the outage.
+
+    missing: the text to show if there is no time.
+    """
 
     name: str
     at: Optional[str]
@@ -64,7 +67,10 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Climb:
-    """The changes made by a rung, or outside the rungs (`held` and `took` are then empty). `name` can be empty."""
+    """The changes made by a rung, or the changes made outside the rungs.
+
+    For changes outside the rungs, `held` and `took` are empty. `name` can be empty.
+    """
 
     name: str
     on_rung: bool
@@ -198,7 +204,7 @@ def chronological(*events: Sequence[Event]) -> List[Event]:
 
 
 def _kept(words: Words, incident: incident_model.Incident, name: str, path: str) -> Field:
-    """Return the label and path of a kept file. The folder of the evidence, which is listed first, is not repeated."""
+    """Return the label and path of a kept file. The path omits the evidence folder, which is listed first."""
     folder = f"{incident.evidence}/"
     if incident.evidence and path.startswith(folder):
         return words.say("doc.in_evidence", name=words.capitalized(name)), path[len(folder) :]
@@ -243,7 +249,7 @@ def _rows(words: Words, incident: incident_model.Incident) -> List[Rows]:
 
 
 def _evidence(words: Words, item: Mapping[str, Any], name: str) -> str:
-    """Return the source or the text of a piece of evidence. A quoted text, such as a log line, is not translated."""
+    """Return the source or the text of a piece of evidence. Quoted text, such as a log line, is not translated."""
     told = message_of(item, name)
     return words.message(told, "") if told else str(item.get(name) or "")
 

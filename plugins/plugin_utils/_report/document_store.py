@@ -36,7 +36,7 @@ _CLOCK_SKEW = 86400.0
 
 
 def _renderer(name: str) -> Any:
-    """Return a module that renders documents. It is imported late, because a run on a healthy service needs none."""
+    """Import and return a module that renders documents. A run on a healthy service does not need this module."""
     return import_module(f"ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.{name}")
 
 
@@ -91,7 +91,7 @@ def write(made: Sequence[Document]) -> None:
 
 
 def tells_all(made: Iterable[Document], before: Mapping[str, Optional[str]], incident: incident_model.Incident) -> bool:
-    """Return True if the existing documents include every run on an incident. before: content by path."""
+    """Return True if the existing documents include every run on an incident. before: their content, by path."""
     if None in before.values():
         return False
     with contextlib.suppress(ValueError, AttributeError, KeyError, TypeError):
@@ -110,7 +110,7 @@ def index(folder: str, words: Words) -> Document:
                 found.append((entry.stat().st_mtime, entry.path))
     html, listed = _renderer("html"), []
     for _changed, path in sorted(found, reverse=True)[:_LISTED]:
-        # Skip files that are not postmortems of this collection, or that cannot be read as documents.
+        # Skip files that are not postmortems from this collection, or that cannot be read as documents.
         with contextlib.suppress(ValueError), open(path, encoding="utf-8") as stream:
             told = json.load(stream)
             if isinstance(told, dict) and told.get("incident"):
@@ -121,10 +121,11 @@ def index(folder: str, words: Words) -> Document:
 def read(
     folder: str, *, incidents: Optional[Iterable[str]] = None, since: Optional[str] = None, besides: str = ""
 ) -> List[timeline_events.Event]:
-    """Return the events of all timelines in a folder, or only of those that mention one of the given incidents.
+    """Return the events from the timelines in a folder.
 
-    since: a time. Timelines that were last written a day or more before this time are not read. besides: the run whose
-    timeline is not read. Raises OSError.
+    If incidents are given, only timelines that mention one of them are included. since: a time. Timelines that were
+    last written a day or more before this time are not read. besides: a run whose timeline is not read either. Raises
+    OSError.
     """
     wanted = None if incidents is None else [identity.encode() for identity in incidents]
     oldest = _oldest(since)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The postmortem for an incident as one self-contained HTML page, and the index of several postmortems."""
+"""The postmortem for an incident as one self-contained HTML page, and an index page for several postmortems."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TEMPLATES: Dict[str, jinja2.Template] = {}
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """An entry of the index: an incident and the name of its HTML file."""
+    """An entry in the index: an incident and the name of its HTML file."""
 
     incident: Mapping[str, Any]
     file: str

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 _WIDTH, _LEFT, _RIGHT = 960, 150, 24
 _LANE, _BAR = 30, 18
 _MARK_ROW = 17
-# Widths of a normal and of a wide (for example Japanese) character in a label, in drawing units.
+# Width of a normal character and of a wide (for example Japanese) character in a label, in drawing units.
 _CHARACTER, _WIDE = 6.6, 12.5
 _TICK = 78
 _STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
@@ -99,7 +99,7 @@ def _bar(
     free: float,
     over: bool,
 ) -> Markup:
-    """Return a bar and its duration. free: right end of the free space in the lane. over: True if the bar has ended."""
+    """Return a bar and its duration. free: where the lane's free space ends. over: True if the period has ended."""
     left, right = _x(pieces, span.begin), _x(pieces, span.end)
     wide = max(right - left, 2.5)
     took = words.duration(span.end - span.begin)
@@ -107,12 +107,12 @@ def _bar(
     called = words.say(state[span.tone]) if span.lane == "service" else name
     title = _tag("title", words.say("label", name=called, text=took) if over else called)
     shape = _tag("rect", title, class_=f"bar {span.tone}", x=left, y=middle - _BAR / 2, width=wide, height=_BAR, rx=3)
-    # A bar that has not ended does not have a duration yet.
+    # A bar without an end does not have a duration yet.
     down = f"{called} {took}" if over else called
     told = down if span.lane == "service" and span.tone == chart.BAD else took
     if _long(told) + 12 < wide:
         return _group([shape, _tag("text", told, class_="in", x=left + wide / 2, y=middle + 4, text_anchor="middle")])
-    # If a text is too long for its bar, place it to the right of the bar if there is free space.
+    # If a label is too long for its bar and there is free space to the right of the bar, place the label there.
     if span.lane != "service" and left + wide + 6 + _long(took) < free:
         return _group([shape, _tag("text", took, class_="beside", x=left + wide + 6, y=middle + 4)])
     return shape
@@ -121,7 +121,10 @@ def _bar(
 def _marks(
     words: Words, incident: incident_model.Incident, pieces: Sequence[chart.Piece]
 ) -> Tuple[List[Tuple[str, float, int]], int]:
-    """Return the name, position and row of each time, and the number of rows. Labels in the same row do not overlap."""
+    """Return the name, position and row for each time label, and the number of rows.
+
+    Labels in the same row do not overlap.
+    """
     placed: List[Tuple[str, float, int]] = []
     free: List[float] = []
     for name, at in prose_times.marks(words, incident):
@@ -187,13 +190,16 @@ def _cuts(pieces: Sequence[chart.Piece], top: float, bottom: float) -> List[Mark
 
 
 def _breaks(pieces: Sequence[chart.Piece], top: float) -> List[Markup]:
-    """Return a line through each cut, to show that a part of the service's bar is omitted."""
+    """Return a line at each cut in the axis, to show that part of the service's bar is omitted."""
     middles = [sum(_edges(piece)) / 2 for piece in pieces if piece.cut]
     return [_tag("path", class_="break", d=f"M{middle + 7:.0f} {top + 2:.0f}l-14 {_LANE - 4}") for middle in middles]
 
 
 def _cut_labels(words: Words, pieces: Sequence[chart.Piece], bottom: float) -> List[Markup]:
-    """Return a label with the length of each cut. Each label is on its own line, because two might overlap."""
+    """Return labels with the durations of the cuts in the axis.
+
+    Each label has its own row, so that labels do not overlap.
+    """
     cuts = [piece for piece in pieces if piece.cut]
     labels = []
     for row, piece in enumerate(cuts):

@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - lines of markup are not wrapped inside an element.
 
-"""Style and layout of the HTML pages, in Jinja2, which escapes all texts. The message strings are in other files.
+"""Style and layout of the HTML pages as Jinja2 templates, which escape all text. Other files contain the text.
 
-The pages do not load files or run scripts. Their Content-Security-Policy allows only their own style, by its hash.
+The pages do not load files or run scripts. The Content-Security-Policy of a page allows only the page's own style, by
+its hash.
 """
 
 from __future__ import annotations

@@ -19,18 +19,21 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _ACTIVE = re.compile(r"[\\`*\[\]~|$]")
-# The arrow " -> " needs no escape, because < is always escaped, and > has a meaning only at the start of a line.
+# The arrow " -> " does not need an escape: < is always escaped, and > has a meaning only at the start of a line.
 _MARKUP = re.compile(r"[&<]|(?<! -)>|>(?! )")
 _UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 # Text that GitHub converts to links: mentions, references (owner/name#1 adds a note to that issue) and addresses.
-# GitHub does this after rendering, so neither a backslash nor an entity prevents the conversion.
+# GitHub converts this text after rendering, so neither a backslash nor an entity prevents the conversion.
 _REFERENCE = re.compile(r"(?i)(?<!\w)@(?=\w)|#(?=\w)|\bGH-(?=\d)|:(?=//)|\bwww(?=\.)")
 _NUMBERED = re.compile(r"[0-9]+\. ")
 _NOTHING = "&#8203;"  # a zero-width space
 
 
 def escape(text: object) -> str:
-    """Return text from a host as one line of Markdown in which markup, HTML, mentions and references have no effect."""
+    """Return text from a host as one line of Markdown.
+
+    Markup, HTML, mentions and references in the text have no effect.
+    """
     line = " ".join(str(text).split())
     line = _MARKUP.sub(lambda found: html.escape(found.group(), quote=False), line)
     line = _ACTIVE.sub(lambda found: "\\" + found.group(), line)
@@ -39,7 +42,7 @@ def escape(text: object) -> str:
 
 
 def code(text: object) -> str:
-    """Return text from a host as a code span on one line, which is also valid in a table."""
+    """Return text from a host as a code span on one line. The code span is also valid in a table."""
     line = " ".join(str(text).split()).replace("|", "\\|")
     fence = "`" * (max((len(run) for run in re.findall(r"`+", line)), default=0) + 1)
     pad = " " if line.startswith("`") or line.endswith("`") else ""
@@ -102,7 +105,7 @@ def _head(words: Words, document: composed.Document, *, drawn: Sequence[str]) ->
 
 
 def _next_steps(words: Words, steps: Sequence[str]) -> List[str]:
-    """Return the next steps: one step after its label, or several steps as a list."""
+    """Return the next steps. A single step follows its label. Several steps form a list."""
     name = f"**{words.say('doc.next')}**"
     if len(steps) == 1:
         return [words.say("label", name=name, text=escape(steps[0]))]
@@ -117,7 +120,7 @@ def _next_steps(words: Words, steps: Sequence[str]) -> List[str]:
 
 
 def _times(words: Words, at: Optional[str]) -> List[str]:
-    """Return the cells for a time: in UTC, and also in the service's time zone if it has one."""
+    """Return the table cells for a time: in UTC, and also in the service's time zone if the service has one."""
     return [escape(at or words.say("unknown")), *([escape(words.local(at))] if words.zone else [])]
 
 
@@ -184,7 +187,7 @@ def _climb(words: Words, climb: composed.Climb) -> str:
 
 
 def _prevention(words: Words, document: composed.Document) -> List[str]:
-    # No item is ticked, because a tick would mean that someone has completed the item.
+    # Do not tick any item. A tick would mean that someone has completed the item.
     lines = []
     for action in document.actions:
         title = action.title if action.wanted else words.say("action.not_needed", title=action.title)

@@ -66,7 +66,7 @@ def _bar(name: str, tag: str, begin: float, end: float) -> str:
 
 
 def _time(at: float) -> str:
-    # The time has no zone, because Mermaid would also show the zone.
+    # Leave out the time zone, because Mermaid would show it.
     moment = datetime.datetime.fromtimestamp(at, tz=datetime.timezone.utc)
     return moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{moment.microsecond // 1000:03d}"
 

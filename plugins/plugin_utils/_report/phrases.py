@@ -17,7 +17,7 @@ def bare(text: object) -> str:
 
 
 def summed_up(words: Words, named: Optional[str], summary: Optional[str], told: object) -> str:
-    """Return a finding's summary in this language, or a general text if the timeline is old.
+    """Return a finding's summary in this language, or general text if the timeline is old.
 
     told: the summary as a message.
     """
@@ -28,17 +28,17 @@ def summed_up(words: Words, named: Optional[str], summary: Optional[str], told: 
 
 
 def message_of(texts: Mapping[str, Any], name: str) -> object:
-    """Return the message for a text of a finding, rung, remedy or verdict, or None if the timeline is old."""
+    """Return the message for text from a finding, rung, remedy or verdict. For an old timeline, return None."""
     return (texts.get("messages") or {}).get(name)
 
 
 def text_of(words: Words, texts: Mapping[str, Any], name: str) -> str:
-    """Return a result text in this language, without a full stop. A text without a message is quoted."""
+    """Return one string from a result in this language, without a full stop. A string without a message is quoted."""
     return bare(words.message(message_of(texts, name), texts.get(name)))
 
 
 def texts_of(words: Words, texts: Mapping[str, Any], name: str) -> List[str]:
-    """Return a result's list of texts in this language. If one of them has no message, all of them are quoted."""
+    """Return a list of strings from a result in this language. If messages are missing, all strings are quoted."""
     found, told = texts.get(name) or [], message_of(texts, name)
     known = told if isinstance(told, list) and len(told) == len(found) else [None] * len(found)
     return [bare(words.message(each, text)) for each, text in zip(known, found)]

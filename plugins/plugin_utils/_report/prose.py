@@ -4,7 +4,7 @@
 
 """Describe an incident in plain-text sentences, for the documents and the summary on the screen.
 
-This file contains the texts about the incident as a whole. Each prose_*.py contains the texts about one subject.
+This file contains the text about the incident as a whole. Each prose_*.py contains the text about one subject.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
-# If a recovery has one of these next steps, only the checklist of the postmortem is left to do.
+# If a recovery has one of these next steps, only the checklist in the postmortem is left to do.
 _PREVENTION = ("next_step.recovered", "next_step.recovered_by_systemd")
 
 
@@ -54,7 +54,7 @@ def login(words: Words, state: Optional[str], error: Optional[str], message: obj
 
 
 def next_steps(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the next steps for a person, one sentence each. A command is an element of its own (Command).
+    """Return the next steps for a person, one sentence each. Each command is a separate element (Command).
 
     If an incident blocks the start of the service, the last step names this incident.
     """
@@ -65,7 +65,7 @@ def next_steps(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def is_open(incident: incident_model.Incident) -> bool:
-    """Return True if a person must still act although the service is back."""
+    """Return True if the service is back, but a person must still act."""
     if incident.data_loss in ("suspected", "known"):
         return True
     told = incident.messages.get("next_step") if incident.next_step else None
@@ -98,7 +98,7 @@ def _next_steps(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def facts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:
-    """Return the name and value of each fact at the top of the documents."""
+    """Return the names and values of the facts that are shown at the top of the documents."""
     told = [
         ("doc.severity", words.name("severity", incident.severity or "unknown")),
         ("doc.cause_label", prose_causes.cause(words, incident)),

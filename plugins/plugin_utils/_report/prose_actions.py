@@ -31,7 +31,7 @@ _RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "di
 
 @dataclasses.dataclass(frozen=True)
 class Action:
-    """An item of the runbook's checklist (7.2) or a remedy, with the reason, and whether an action is needed."""
+    """An item from the runbook's checklist (7.2), or a remedy. wanted: whether action is needed. why: the reason."""
 
     title: str
     wanted: bool
@@ -41,7 +41,7 @@ class Action:
 def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
     """Return the items. The runbook's items are listed first."""
     causes = [str(each.get("cause")) for each in incident.findings] or [incident.cause or "unknown"]
-    # A cause that is unlikely, or that another finding explains, does not require an action.
+    # If a cause is unlikely, or if another finding explains it, no action is required.
     settled = [each for each in incident.findings if prose_causes.likely(each)]
     to_do = [
         Action(
@@ -78,8 +78,8 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
 def _remedy(words: Words, incident: incident_model.Incident, finding: Mapping[str, Any]) -> str:
     """Return the remedy for a finding.
 
-    If the service must not be started, a remedy that proposes only a start is left out (empty string). A remedy that
-    proposes a start and other actions must wait.
+    If the service must not be started and the remedy only proposes to start it, the result is an empty string. A remedy
+    that also proposes other actions is deferred.
     """
     told = message_of(finding, "remedy")
     text = words.message(told, finding["remedy"])
@@ -178,7 +178,7 @@ def _scarce(incident: incident_model.Incident) -> List[str]:
 
 
 def _with(words: Words, key: str, seen: str, **values: object) -> str:
-    """Return a sentence with the measured value if the value was recorded."""
+    """Return a sentence, with the measured value if it was recorded."""
     told = words.say(key, **values)
     return words.say("aside", text=told, aside=seen) if seen else told
 

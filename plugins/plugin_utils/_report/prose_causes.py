@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Texts about the causes of an outage."""
+"""Text about the causes of an outage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cause(words: Words, incident: incident_model.Incident) -> str:
 
 
 def original(words: Words, finding: Mapping[str, Any]) -> str:
-    """Return the English summary if the translation is only a general text (see summed_up), or an empty string."""
+    """Return the English summary if the translation is only general text (see summed_up), or an empty string."""
     told_less = not words.message(message_of(finding, "summary")) and words.knows("summary", finding.get("cause"))
     return words.quoted(finding.get("summary")) if told_less else ""
 
@@ -41,7 +41,10 @@ def likely(finding: Mapping[str, Any]) -> bool:
 
 
 def sure(words: Words, finding: Mapping[str, Any]) -> str:
-    """Return a finding's confidence and the cause that explains it: "confidence 90%, explained by disk_full"."""
+    """Return a finding's confidence, and the cause that explains the finding.
+
+    For example: "confidence 90%, explained by disk_full".
+    """
     confidence, by = finding.get("confidence"), finding.get("explained_by")
     parts = [words.say("sure", percent=f"{confidence:.0%}")] if confidence is not None else []
     parts += [words.say("explained_by", cause=words.name("cause", by))] if by else []

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Texts about the service's data: the rows, lost rows, and the files that were kept."""
+"""Text about the service's data: the rows, lost rows, and the files that were kept."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def rows(words: Words, incident: incident_model.Incident) -> str:
 def seeded(words: Words, incident: incident_model.Incident) -> List[str]:
     """Return a note about rows that the service created by itself, and the command that removes them.
 
-    Returns an empty list if no run has such a command.
+    If no run has recorded this command, the list is empty.
     """
     removal = incident.rows_seeded_removal
     return [words.say("rows.seeded", rows=_seeded(words, incident)), Command(" ".join(removal))] if removal else []
@@ -77,9 +77,9 @@ def data_loss(words: Words, incident: incident_model.Incident) -> str:
 def _number_lost(incident: incident_model.Incident) -> float:
     """Return the number of rows that were lost in the database recoveries, or 0 if this number is unknown.
 
-    The service may have written rows after a recovery, so the counts after it are used only if there is no other
-    number. A later recovery may restore lost rows, or repeat a recovery that was killed, so the numbers of several
-    recoveries are not added.
+    After a recovery, the service may write new rows. Therefore, later row counts are used only if there is no other
+    number. A later recovery may restore lost rows, or repeat a recovery that was killed. Therefore, the numbers from
+    several recoveries are not added up.
     """
     steps = [each for each in incident.steps if allowlist.own_module(each.action or "") == "sqlite_restore"]
     done = [each.data for each in steps if each.status == "changed"]
@@ -93,7 +93,7 @@ def _number_lost(incident: incident_model.Incident) -> float:
 
 
 def kept(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:
-    """Return the files that the recovery left on the host for a person to check or remove: name and path."""
+    """Return the names and paths of files that the recovery left on the host for a person to check or remove."""
     places = [
         ("kept.evidence", incident.evidence),
         ("kept.copy", incident.database_copied),
@@ -106,7 +106,7 @@ def kept(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str
 
 
 def not_copied(words: Words, incident: incident_model.Incident) -> str:
-    """Return why the files of a database in doubt were not copied to the evidence folder, or an empty string."""
+    """Return why a suspect database's files were not copied to the evidence folder, or an empty string."""
     if incident.database_copied or not incident.database_not_copied:
         return ""
     return words.say("kept.not_copied", reason=words.quoted(incident.database_not_copied))

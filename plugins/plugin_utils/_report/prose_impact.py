@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Texts about how an outage was detected, and about the users and requests that it affected."""
+"""Text about how an outage was detected, and about the users and requests that it affected."""
 
 from __future__ import annotations
 
@@ -89,6 +89,6 @@ def requests(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _unknown(words: Words, impact: incident_model.Impact, name: str) -> str:
-    """Return a sentence that states that a number is unknown, with the reason if it is known."""
+    """Return a sentence stating that a number is unknown. If the reason is known, it is added."""
     why = words.message(impact.messages.get(name), getattr(impact, name))
     return words.say("unknown_why", why=why) if why else words.say("unknown")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Texts about the rungs and remedies in a recovery: which ones were tried or skipped, and what each one changed."""
+"""Text about the rungs and remedies in a recovery: which ones were tried or skipped, and what each one changed."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def skips(
 ) -> List[str]:
     """Return which rungs were skipped or not reached, and why. Rungs with the same reason share a line.
 
-    shown: label -> text for the fields that are already on the screen. If one of these texts contains a reason, the
-    reason is not repeated. A rung that was skipped for this reason is omitted, because ladder() already names it. The
-    line for a rung that was not reached refers to the label.
+    shown: label -> text for the fields that are already on the screen. If one of these fields contains a reason, the
+    reason is not repeated. A rung that was skipped for this reason is omitted, because ladder() already names it. For a
+    rung that was not reached, the line refers to the field that contains the reason.
     """
     lines = []
     for reason, rungs in _by_reason(words, incident.rungs_skipped, run=run).items():
@@ -99,7 +99,7 @@ def _by_reason(
     *,
     run: Optional[str],
 ) -> Dict[str, str]:
-    """Map each reason to the names of the rungs with this reason, both in their original order."""
+    """Map each reason to the names of the rungs with this reason. The order of reasons and rungs is kept."""
     grouped: Dict[str, List[str]] = {}
     for each in rungs:
         if run in (None, each.run):
@@ -135,9 +135,9 @@ def climbs(
     came: Sequence[str] = (APPLIED, FAILED),
     planned: bool = False,
 ) -> List[Climb]:
-    """Return the changes made by each rung, in the order tried, then the changes outside the rungs.
+    """Return the changes made by each rung in the order tried, followed by the changes outside the rungs.
 
-    run: only changes of this run. came: the results of the remedies to include, see remedies(). planned: see
+    run: only changes of this run. came: include only remedies with these results (see remedies()). planned: see
     prose_steps.deed.
     """
     tried = [
@@ -151,7 +151,7 @@ def climbs(
             continue
         if step.weight != incident_model.CHANGE or run not in (None, step.run):
             continue
-        # The name of a rung can be longer than the name of its role, because it includes the method.
+        # The name of a rung can include the method, so it can be longer than the name of the rung's role.
         of_role = [
             each
             for each in tried
@@ -165,7 +165,7 @@ def climbs(
 
 
 def held(words: Words, rung: incident_model.Rung) -> str:
-    """Return the result of a rung as a short text."""
+    """Return a short description of a rung's result."""
     if rung.held:
         return words.say("held.held")
     if rung.serves:
@@ -213,20 +213,20 @@ def _remedy(words: Words, remedy: incident_model.Remedy) -> str:
 def not_remedied(
     words: Words, incident: incident_model.Incident, came: Sequence[str], *, run: Optional[str] = None
 ) -> List[str]:
-    """Return a line for each remedy that failed or was not applied. For came and run, see remedies()."""
+    """Return a line for each remedy that failed or was not applied. For the parameters, see remedies()."""
     name = words.name("part", "remediation")
     return [words.say("label", name=name, text=fact) for fact in remedies(words, incident, came, run=run)]
 
 
 def _details(words: Words, remedy: incident_model.Remedy) -> List[str]:
-    """Return the details of a remedy. Each has a message, except in an old timeline."""
+    """Return the details of a remedy. Each detail has a message, except in an old timeline."""
     told = remedy.messages.get("detail") or []
     known = told if len(told) == len(remedy.detail) else [None] * len(remedy.detail)
     return [words.message(each, text) for each, text in zip(known, remedy.detail)]
 
 
 def nothing_taken(words: Words, incident: incident_model.Incident) -> str:
-    """Return the text for a run without rungs or remedies. Holds and takeovers are also changes, see statements.py."""
+    """Return the text for a run without rungs or remedies. Holds and takeovers are also considered changes."""
     value = (incident.statements.get("nothing_changed") or {}).get("value")
     if value == statements.UNKNOWN:
         return words.say("taken.unknown")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Texts about the methods that database_recover.yml assessed: what each one keeps and loses, and how to choose one."""
+"""Text about the methods that database_recover.yml assessed: what each one keeps and loses, and how to choose one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _Data = Mapping[str, Any]
-# The reasons that name a problem of the damaged database.
+# Reasons that name a problem with the damaged database.
 _DAMAGED = ("reason.sqlite.check_failed", "reason.sqlite.check_failed_more")
 # The messages about losses that the number of lost rows does not include.
 _UNKNOWN_LOSS = ("reason.loss.uncounted", "reason.loss.schema", "reason.loss.unread")
-# An example for backups in another folder and with other names. Without the patterns, only files with the usual names
-# are found.
+# Example values for backups that are in another folder and have other names. Without the patterns, only files with the
+# usual names are found.
 _ELSEWHERE = {"database_recovery_backup_dirs": ["/mnt/backup"], "database_recovery_backup_patterns": ["*.db"]}
-# The reasons that name a single backup.
+# Reasons that name a single backup.
 _OF_BACKUPS = ("reason.restore.worse_backup", "reason.restore.backup_unusable")
 
 
@@ -35,7 +35,7 @@ def assessment(incident: incident_model.Incident) -> _Data:
         for step in incident.steps
         if step.run == last_run and allowlist.own_module(step.action or "") == "sqlite_restore" and "plan" in step.data
     ]
-    # The first step assesses all methods, and the second one only applies the chosen method.
+    # The first step assesses all methods. The second step only applies the chosen method.
     return planned[0] if planned else {}
 
 
@@ -46,15 +46,15 @@ def methods(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def choices(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the options of ansible-playbook that choose another method, or an empty list if none was assessed.
+    """Return the ansible-playbook options that choose another method, or an empty list if no method was assessed.
 
-    A line ends with its option and is not wrapped.
+    Each line ends with its option and is not wrapped.
     """
     found = assessment(incident)
     plan = found.get("plan") or []
     if not plan:
         return []
-    # The method empty is always possible, with a confirmation.
+    # The method `empty` is always possible if a person confirms it.
     methods = [str(each.get("method")) for each in plan if each.get("possible") or each.get("method") == "empty"]
     methods = [each for each in methods if each != found.get("method")]
     names = [str(each.get("path")) for way in plan for each in way.get("backups") or [] if each.get("usable")]
@@ -71,7 +71,7 @@ def choices(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def _extra(**variables: object) -> str:
-    """Return variables as an option of ansible-playbook, quoted for a shell."""
+    """Return variables as an ansible-playbook option, quoted for a shell."""
     return "-e '" + json.dumps(variables).replace("'", "'\\''") + "'"
 
 
@@ -92,7 +92,10 @@ def _method(words: Words, way: _Data, found: _Data) -> List[str]:
 
 
 def _choice(found: _Data) -> str:
-    """Return why a method is chosen, as the last part of a message key. See _choose in _sqlite/restore.py."""
+    """Return the last part of the key for the message that states why a method is chosen.
+
+    See _choose in _sqlite/restore.py.
+    """
     possible = {str(way.get("method")): way for way in found.get("plan") or [] if way.get("possible")}
     rows = {method: sum((way.get("rows") or {}).values()) for method, way in possible.items()}
     chosen = str(found.get("method"))
@@ -102,7 +105,7 @@ def _choice(found: _Data) -> str:
 
 
 def _messages(way: _Data, name: str) -> List[_Data]:
-    """Return the messages of one text field of a method, such as its reason."""
+    """Return the messages for one of a method's text fields, such as the reason."""
     told = message_of(way, name)
     return [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
 
@@ -125,7 +128,7 @@ def _without_backups(words: Words, way: _Data) -> str:
 
 
 def _backup(words: Words, backup: _Data, found: _Data, *, unsure: bool) -> str:
-    """Return the line for a backup. unsure: True if not all rows of the damaged database could be counted."""
+    """Return the line for a backup. unsure: True if some rows in the damaged database could not be counted."""
     named = {"path": backup.get("path"), "at": words.when(backup.get("at"))}
     if not backup.get("usable"):
         return words.say("method.unusable_backup", why=text_of(words, backup, "reason"), **named)

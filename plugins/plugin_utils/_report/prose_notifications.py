@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Texts about the notifications of an incident: contacts, channels and reasons."""
+"""Text about the notifications for an incident: contacts, channels and reasons."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 # The messages that are sent without a rule: the outage has ended, or someone is working on it.
 RESOLVED, ACKNOWLEDGED = "resolved", "acknowledged"
 _EVENTS = (RESOLVED, ACKNOWLEDGED)
-# The rule that notifies nobody after a recovery.
+# Rule that notifies nobody after a recovery.
 _RECORD_ONLY = "record_only"
 
 
@@ -30,7 +30,10 @@ def whom(words: Words, incident: incident_model.Incident) -> str:
 
 
 def sentence(words: Words, incident: incident_model.Incident) -> str:
-    """Return who was notified of what, as a sentence. A name at the beginning is not capitalized."""
+    """Return who was notified of what, as a sentence.
+
+    If the sentence begins with a name, the name is not capitalized.
+    """
     told = whom(words, incident)
     contacts = {words.name("contact", name) for name in _names(incident.escalation).values() if name}
     contacts |= {words.name("contact", str(name)) for name in incident.escalation.get("to") or [] if name}
@@ -38,14 +41,14 @@ def sentence(words: Words, incident: incident_model.Incident) -> str:
 
 
 def calls(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the contacts that no channel has reached: somebody must call them. `whom` lists them first."""
+    """Return the contacts that no channel has reached, so that somebody can call them. `whom` lists them first."""
     entries, names = _entries(incident.escalation), _names(incident.escalation)
     missing = _missing(words, incident.escalation, entries, names=names)
     return [each for each in (_not_of_the_end(words, entries, names=names), missing) if each]
 
 
 def _reason_of_calls(words: Words, incident: incident_model.Incident) -> str:
-    """Return the reason for the notifications if contacts were not reached and this run has no notification."""
+    """If contacts were not reached and this run sent no notification, return the reason for the notifications."""
     entries, names = _entries(incident.escalation), _names(incident.escalation)
     new = any(each.get("new", True) for each in entries)
     missing = not new and _missing(words, incident.escalation, entries, names=names)
@@ -53,7 +56,7 @@ def _reason_of_calls(words: Words, incident: incident_model.Incident) -> str:
 
 
 def informed(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the other parts of `whom`: the notified contacts, the channels that failed in this run, and the reason."""
+    """Return the rest of the text from `whom`: notified contacts, channels that failed in this run, and the reason."""
     reason = _reason_of_calls(words, incident)
     return [*([words.say("notified.reason", reason=reason)] if reason else []), *_informed(words, incident)]
 
@@ -88,7 +91,7 @@ def _lost(incident: incident_model.Incident) -> bool:
 
 
 def _entries(escalation: Mapping[str, Any]) -> List[Mapping[str, Any]]:
-    """Return the notifications of all runs."""
+    """Return the notifications from all runs."""
     return [each for each in escalation.get("notified") or [] if isinstance(each, dict)]
 
 
@@ -98,7 +101,7 @@ def _name(entry: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 
 def _sent(words: Words, new: Sequence[Mapping[str, Any]], *, names: Mapping[str, str], lost: bool) -> List[str]:
-    """Return who was notified in this run: first of the outage, then of its end or its acknowledgement."""
+    """Return who was notified in this run: first about the outage, then about its end or acknowledgement."""
     raised = _ways(words, [each for each in new if each.get("level") not in _EVENTS], names=names)
     parts = [words.say("notified.done", names=words.listed(list(raised.values())))] if raised else []
     for event in _EVENTS:
@@ -124,7 +127,7 @@ def _missing(
 
 
 def _failed(words: Words, new: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> List[str]:
-    """Return the channels that failed in this run, in one text. Channels that calls() names are left out."""
+    """Return the channels that failed in this run, as one text. Omit channels that calls() already names."""
     unaware = {_name(each, names) for each in _unaware(new, names=names)}
     failed = [
         _failure(words, each)
@@ -135,7 +138,7 @@ def _failed(words: Words, new: Sequence[Mapping[str, Any]], *, names: Mapping[st
 
 
 def _before(words: Words, old: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> str:
-    """Return who was notified of what and when in earlier runs, or an empty string."""
+    """Return who was notified of what and when in earlier runs. If no one was notified, return an empty string."""
     told: List[str] = []
     for level in dict.fromkeys(str(each.get("level") or "") for each in old):
         of_level = [each for each in old if str(each.get("level") or "") == level]
@@ -148,7 +151,10 @@ def _before(words: Words, old: Sequence[Mapping[str, Any]], *, names: Mapping[st
 
 
 def _unaware(entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> List[Mapping[str, Any]]:
-    """Return the failed messages about the end of the outage. Omit contacts that another such message has reached."""
+    """Return the failed messages about the end of the outage.
+
+    Omit contacts that know from another message that the service is back.
+    """
     of_the_end = [each for each in entries if each.get("level") == RESOLVED]
     # Any other message of this run also says that the service is back.
     latest = [each for each in entries if each.get("ok") and each.get("new", True)]
@@ -157,7 +163,7 @@ def _unaware(entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) 
 
 
 def _not_of_the_end(words: Words, entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> str:
-    """Return the contacts that do not know that the outage has ended, with their channels, or an empty string."""
+    """Return the contacts, with channels, that do not know that the outage has ended, or an empty string."""
     failures: Dict[str, List[str]] = {}
     for each in _unaware(entries, names=names):
         failures.setdefault(words.name("contact", _name(each, names)), []).append(_failure(words, each))
@@ -191,7 +197,7 @@ def _ways(words: Words, entries: Sequence[Mapping[str, Any]], *, names: Mapping[
 
 
 def would_tell(words: Words, incident: incident_model.Incident) -> List[str]:
-    """For a run in check mode, return who would be notified now, and who would be notified if the recovery fails."""
+    """For a run in check mode, return who would be notified now and who would be notified after a failed recovery."""
     escalation: Mapping[str, Any] = incident.escalation
     if not escalation:
         return [words.say("notified.undecided")]
@@ -240,7 +246,7 @@ class Telling:
 
 
 def tellings(words: Words, incident: incident_model.Incident) -> List[Telling]:
-    """Return the notifications of this run and of earlier runs."""
+    """Return the notifications from this run and from earlier runs."""
     escalation = incident.escalation
     names, lost = _names(escalation), _lost(incident)
     return [

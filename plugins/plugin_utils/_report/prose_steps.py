@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One line of text for each step of the recovery. The line for a change names the change."""
+"""One line of text for each step of the recovery. If a step changed something, its line states the change."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def happened(words: Words, step: incident_model.Step) -> str:
 def deed(words: Words, step: incident_model.Step, *, rung: str = "", planned: bool = False) -> str:
     """Return what a step changed, or the step's name if there is no text for the change.
 
-    rung: the name before this text. A method that the name contains, such as "database_recovery by salvage", is not
-    repeated. planned: True for a run in check mode, which only lists the changes.
+    rung: the name that precedes this text. If the name contains the method, as in "database_recovery by salvage", the
+    method is not repeated. planned: True for a run in check mode, which only lists the changes.
     """
     data = {**step.data, "planned": True} if planned and step.data else step.data
     method = step.data.get("method")
@@ -76,7 +76,7 @@ def short(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
     for step in steps:
         if step.weight == incident_model.DETAIL or recorded(step):
             continue
-        # The failure of a playbook only repeats the decision before it.
+        # If a playbook fails, the failure only repeats the preceding decision.
         repeats = step.weight == incident_model.FAILURE and not broken(step) and not step.message
         seen = told[-1] if told else None
         if (
@@ -114,7 +114,7 @@ def checked(step: incident_model.Step) -> bool:
 
 
 def broken(step: incident_model.Step) -> bool:
-    """Return True if a step failed because of its action, not because it is a fail or assert task."""
+    """Return True if the action of a step failed. Return False for a failed fail or assert task."""
     return step.kind == "unreachable" or str(step.action).rsplit(".", 1)[-1] not in ("fail", "assert")
 
 
@@ -124,7 +124,7 @@ def unreached(step: incident_model.Step) -> bool:
 
 
 def lost(step: incident_model.Step) -> str:
-    """Return in English why a module of this collection could not reach its host, or an empty string."""
+    """Return the reason, in English, why a module in this collection could not reach its host, or an empty string."""
     if unreached(step):
         return bare(step.data.get("summary"))
     return bare(step.message) if step.data.get("unreachable_host") else ""
@@ -151,7 +151,10 @@ def validated_settings(step: incident_model.Step) -> bool:
 
 
 def refused(step: incident_model.Step) -> List[Mapping[str, Any]]:
-    """Return the invalid settings that a step found, or [] for other steps. Each has the keys message and messages."""
+    """Return the invalid settings that a step found, or [] for other steps.
+
+    Each item has the key `message`. An item from a module also has the key `messages`.
+    """
     module = allowlist.own_module(step.action or "")
     if validated_settings(step) or validated(step):
         return [{"message": each} for each in step.data.get("problems") or []]
@@ -195,10 +198,10 @@ def scheduled(step: incident_model.Step) -> bool:
 
 
 def label(words: Words, action: Optional[str], task: Optional[str], variant: str = "") -> str:
-    """Return the label of a task: in English its name in the playbook, in any other language the label of its module.
+    """Return a task's label: in English, its name in the playbook; in other languages, its module's label.
 
-    The name of a task is not used as a key, because it may change at any time. If the module is unknown, the name of
-    the task is quoted.
+    Task names are not used as keys, because they may change at any time. If the module is unknown, the name of the task
+    is quoted.
     """
     module = allowlist.own_module(action or "") or str(action).rsplit(".", 1)[-1]
     known = [key for key in (f"{module}.{variant}", module) if words.knows("module", key)]
@@ -223,7 +226,7 @@ def _variant(step: incident_model.Step) -> str:
 
 
 def _hold_state(data: Mapping[str, Any]) -> str:
-    """Return whether a hold was set or released. A timeline from an earlier version does not contain this."""
+    """Return whether a hold was set or released. Timelines from earlier versions do not contain this information."""
     state = str(data.get("state"))
     return state if state in ("held", "released") else "changed"
 
@@ -233,7 +236,7 @@ def _name(words: Words, step: incident_model.Step) -> str:
 
 
 def _came(words: Words, step: incident_model.Step) -> str:
-    """Return the result of a step or why it failed, and for how long the connection was lost."""
+    """Return the result of a step, or the reason for its failure, and how long the connection was lost."""
     lost_for = (step.data.get("connection_lost") or {}).get("seconds")
     told = _said(words, step)
     parted = [] if lost_for is None else [words.say("came.lost", seconds=words.duration(lost_for))]
@@ -303,8 +306,8 @@ def _tell_process(words: Words, data: Mapping[str, Any]) -> str:
         called = words.name("state", state)
         if not data["changed"]:
             parts = [words.say("came.already", state=called)]
-        # In check mode, the result contains only the current state and the expected state. If there was no process, the
-        # stop cancelled a restart by the service manager.
+        # In check mode, the result contains only the current state and the expected state. If there was no process,
+        # stopping the service cancelled a restart by the service manager.
         elif not before and state == "stopped":
             parts = [called]
         elif before and state != "stopped":
@@ -389,8 +392,8 @@ _TELLERS: Dict[str, _Teller] = {
 def reasons(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
     """Return the failures that can be the reason for the outcome.
 
-    The final failure of a playbook is omitted, because it repeats another failure. Failed notifications are omitted,
-    and so are invalid settings that do not stop a recovery. They are not reasons for an outage.
+    A playbook's final failure is omitted, because it only repeats another failure. Failed notifications are also
+    omitted, and so are invalid settings that do not stop a recovery. Neither of them causes an outage.
     """
     return [
         step

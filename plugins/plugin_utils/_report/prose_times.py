@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Texts about the times and durations in an incident."""
+"""Text about the times and durations in an incident."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 # Shorter durations, in seconds, are shown as 0.0 s.
 _NOTICEABLE = 0.05
-# The summary of an outage mentions an uncertainty of at least this many seconds and this part of the outage.
+# The summary of an outage does not mention small uncertainties. The minimum is this many seconds and this fraction of
+# the outage.
 _WORTH_SAYING, _LARGE_PART = 1.0, 0.2
 
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """One of the main durations of an incident, with its name, its value and its definition."""
+    """One of the main durations in an incident, with its name, its value and its definition."""
 
     title: str
     value: str
@@ -30,7 +31,10 @@ class Measure:
 
 
 def measures(words: Words, incident: incident_model.Incident) -> List[Measure]:
-    """Return the durations of the incident, each with its definition. None of them is a mean over several incidents."""
+    """Return the durations of the incident, each with its definition.
+
+    The durations are not averages over several incidents.
+    """
     spans, open_ends = incident.durations, _open_ends(incident)
     return [
         Measure(
@@ -72,7 +76,7 @@ def lasted(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _answered(words: Words, incident: incident_model.Incident) -> str:
-    """Return what works and what does not, for a service that never stopped answering."""
+    """For a service that never stopped answering, return what works and what does not."""
     if not words.knows("partial", incident.cause):
         return words.say("outage.none")
     if incident.outcome in incident_model.BACK:
@@ -115,7 +119,7 @@ def sources(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def cuts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:
-    """Return the time of each interruption of a run, and a text that names the task."""
+    """Return the time of each interruption of a run, and a text that names the interrupted task."""
     names = prose_ladder.run_names(words, incident)
     told = []
     for run in incident.runs:

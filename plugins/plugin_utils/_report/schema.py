@@ -41,7 +41,7 @@ _CHOICES = {
 
 
 def schema() -> Dict[str, Any]:
-    """Return the schema of the text that model.to_json returns."""
+    """Return the schema for the text that model.to_json returns."""
     described = _of_class(incident_model.Incident)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -101,7 +101,7 @@ def _of_kind(kind: Any) -> Dict[str, Any]:
 
 
 def _of_structure(kind: Any) -> Dict[str, Any]:
-    """Return the schema of a kind in the allowlist. Every value can be null, because modules can return null."""
+    """Return the schema for a kind in the allowlist. Every value can be null, because modules can return null."""
     if isinstance(kind, str):
         return {"type": [_KINDS[kind], "null"]}
     if isinstance(kind, tuple):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The summary on the screen at the end of a run: a few aligned lines with what the person on call needs first."""
+"""The summary on the screen at the end of a run: a few aligned lines for the person on call."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _TONES: Mapping[str, str] = {
 
 
 def tone(incident: incident_model.Incident) -> str:
-    """Return the tone of the summary: screen_layout's GOOD, ATTENTION or BAD."""
+    """Return the tone for the summary: screen_layout's GOOD, ATTENTION or BAD."""
     return tone_of(incident.outcome, incident.data_loss)
 
 
@@ -81,7 +81,7 @@ def summary(
         ("change", prose_changes.nearest(words, incident)),
         ("severity", words.name("severity", incident.severity or "unknown")),
         ("restarts", prose_impact.restarted(words, incident)),
-        # A run in check mode may not know the length of the outage, because it opens no incident.
+        # A run in check mode may not know the length of the outage, because it does not open an incident.
         ("outage", "" if check_mode and incident.durations.outage is None else _outage(words, incident)),
         ("rung", [*rungs, *_not_climbed(words, incident, why=why, cause=cause)]),
         ("done", _done(words, incident) or _nothing_done(words, incident)),
@@ -107,7 +107,7 @@ def summary(
 
 
 def _head(words: Words, incident: incident_model.Incident, *, outcome: str) -> str:
-    """Return the first line. A run in check mode opens no incident, so there may be no incident ID."""
+    """Return the first line. A run in check mode does not open an incident, so there may be no incident ID."""
     named = {"outcome": outcome, "subject": prose.subject(words, incident)}
     if not incident.incident:
         return words.say("screen.would", **named)
@@ -121,7 +121,7 @@ def _not_remedied(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def _rungs(words: Words, incident: incident_model.Incident, *, brief: bool) -> List[str]:
-    """Return the rungs of all runs, oldest run first. brief: True to shorten the list of earlier runs."""
+    """Return the rungs from all runs, oldest run first. brief: True to shorten the list of earlier runs."""
     *earlier, last = prose_ladder.by_run(words, incident)
     before = _earlier_runs(words, earlier) if brief else words.joined(earlier)
     together = words.joined([before, last])
@@ -133,7 +133,10 @@ def _rungs(words: Words, incident: incident_model.Incident, *, brief: bool) -> L
 def _not_climbed(
     words: Words, incident: incident_model.Incident, *, why: Union[str, List[str]], cause: str
 ) -> List[str]:
-    """Return why rungs and remedies of the last run were not applied. why, cause: the fields that are already shown."""
+    """Return why some rungs and remedies were not applied in the last run.
+
+    why, cause: the fields that are already shown.
+    """
     texts = {"why": why if isinstance(why, str) else words.joined(why), "cause": cause}
     shown = {words.say(f"screen.{name}"): text for name, text in texts.items()}
     skipped = prose_ladder.skips(words, incident, run=incident.runs[-1].run, shown=shown)
@@ -151,7 +154,7 @@ def _earlier_runs(words: Words, told: Sequence[str]) -> str:
 def _kept(words: Words, incident: incident_model.Incident) -> Tuple[List[str], List[str]]:
     """Return the lines about the evidence and the incident's record, and the lines of the other files.
 
-    The files in the evidence folder share a line.
+    The files in the evidence folder are shown on a single line.
     """
     evidence: List[str] = []
     lines: List[str] = []
@@ -194,7 +197,7 @@ def _database(incident: incident_model.Incident, *, cause: str) -> str:
 
 
 def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
-    """Return the fields for a run in check mode, in which checks are run and all other actions are only listed."""
+    """Return the fields for a run in check mode. Such a run performs the checks and only lists all other actions."""
     rungs = words.say("list.comma").join(words.part(each.rung) for each in incident.rungs_tried)
     return [
         ("next", prose.next_steps(words, incident)),
@@ -234,7 +237,7 @@ def _invalid_settings(words: Words, incident: incident_model.Incident) -> List[s
 
 
 def _counted(words: Words) -> Field:
-    """Return the line about Ansible's recap, which in check mode counts changes that were not made."""
+    """Return the line about Ansible's recap. In check mode, the recap counts changes that were not made."""
     return "recap", words.say("screen.counted")
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The summary on the screen of a run on several hosts: the hosts by outcome."""
+"""The on-screen summary for a run on several hosts, which groups the hosts by outcome."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ _FINE = ("healthy", "recovered", "recovered_by_systemd", "would_recover", "warni
 
 
 def hosts(words: Words, ended: Mapping[str, Sequence[str]], *, check_mode: bool = False) -> Tuple[str, List[str]]:
-    """Return the tone, and the lines for all hosts in a run, grouped by outcome. Healthy hosts are only counted."""
+    """Return the tone, and the lines for all hosts in a run, grouped by outcome.
+
+    Healthy hosts are counted but not listed.
+    """
     counts = {name: ended.get(name) or [] for name in allowlist.SUMMARY}
     number = sum(map(len, counts.values()))
     what = [

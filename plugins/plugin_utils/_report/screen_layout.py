@@ -13,7 +13,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
 
-# Tones: good news, needs attention, bad news.
+# Tones: good news, a warning, bad news.
 GOOD, ATTENTION, BAD = "good", "attention", "bad"
 
 WIDTH = 100
@@ -24,14 +24,14 @@ _CUT = " ..."
 _WHOLE = ("next", "methods", "options", "data_loss", "rows", "seeded", "settings", "postmortem")
 # The order of shortening. Fields with a higher number are shortened first. The number of all other fields is 0.
 _ORDER = {"kept": 1, "escalation": -1, "why": -1, "cause": -2}
-# The smallest number of lines of a field. In a cause or a reason, a long path can fill the second line.
+# Minimum number of lines in a field. In a cause or a reason, a long path can fill the second line.
 _LEAST = {"cause": 3, "why": 3}
-# This field is left out before the fields with a negative number in _ORDER are shortened.
+# This field is left out first. Fields with a negative number in _ORDER are shortened only after that.
 _DISPENSABLE = "severity"
 LABEL = 14
 _NOTHING: Mapping[str, int] = {}
 
-# The last part of the catalogue key for a label, and the value of the field, which has one or more lines.
+# The last part of the catalogue key for a label, and the field's value (one or more lines).
 Field = Tuple[str, Union[str, List[str]]]
 
 
@@ -77,7 +77,7 @@ def aligned(
 ) -> List[str]:
     """Return the lines of the fields that have a value. most: the maximum number of lines, or None for no limit.
 
-    whole: for some fields, the number of parts at the beginning that are never shortened.
+    whole: for some fields, how many of their first parts are never shortened.
     """
     texts: Dict[str, List[str]] = {}
     pinned: Dict[str, int] = {}
@@ -96,10 +96,10 @@ def aligned(
 
 
 def _shortened(texts: Mapping[str, List[str]], *, pinned: Mapping[str, int], most: int) -> Dict[str, List[str]]:
-    """Return the lines of the fields. If there are too many, the last lines of the longest fields are cut off.
+    """Return the lines of the fields. If there are too many lines, the last lines of the longest fields are cut off.
 
-    See _ORDER. pinned: the number of lines of each field that are never changed. If several fields are the longest,
-    the last of them is cut first, because the first fields are the most important ones.
+    See _ORDER. pinned: for each field, the number of lines that are never changed. The first fields are the most
+    important ones. Therefore, if several fields are equally long, the last of them is shortened first.
     """
     shorter = {key: list(lines) for key, lines in texts.items()}
     while sum(map(len, shorter.values())) > most:

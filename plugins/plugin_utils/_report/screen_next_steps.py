@@ -14,7 +14,7 @@ from typing import Any, List, Mapping, Sequence
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps
 
-# database_recover.yml cannot remove a hold with one of these causes, because the database or its disk is missing.
+# If a hold has one of these causes, database_recover.yml cannot remove it, because the database or its disk is missing.
 _NOT_THERE = ("config_mismatch", "db_unchecked")
 
 
@@ -24,7 +24,7 @@ def end_maintenance(words: Words, target: str) -> List[str]:
 
 
 def maintenance_begun(words: Words, target: str) -> List[str]:
-    """Return how to end a maintenance window earlier."""
+    """Return how to end a maintenance window early."""
     return [words.say("screen.end_earlier"), _end_of_window(target)]
 
 
@@ -34,7 +34,7 @@ def start(words: Words, target: str) -> List[str]:
 
 
 def held(words: Words, hold: Mapping[str, Any], target: str) -> List[str]:
-    """Return what to do with a held service. hold: its incident and cause."""
+    """Return what to do with a service that is on hold. hold: its incident and cause."""
     cause = str(hold.get("cause") or "unknown")
     named = words.say("screen.held", incident=hold.get("incident"), cause=words.name("cause", cause))
     if cause in _NOT_THERE:
@@ -44,7 +44,7 @@ def held(words: Words, hold: Mapping[str, Any], target: str) -> List[str]:
 
 
 def accepted(words: Words, target: str) -> List[str]:
-    """Return how to repair a database whose damage a person has accepted, while the service keeps running."""
+    """Return how to repair the database of a running service after a person has accepted the damage."""
     return _to_database(words, "degraded_database", target)
 
 

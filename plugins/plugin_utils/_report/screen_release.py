@@ -47,7 +47,7 @@ def lines(
 
 
 def _accepted(words: Words, events: Sequence[timeline_events.Event]) -> List[str]:
-    """Return the database damage that the release covers, one line for each problem."""
+    """Return the database damage that a person accepted with this release, one line for each problem."""
     looks = [each for each in timeline_events.results(events, "sqlite_info") if "problems" in each]
     if not looks:
         return [words.say("screen.accepts_unknown")]

@@ -117,17 +117,17 @@ def _counted_rows(words: Words, steps: Sequence[incident_model.Step], *, check_m
 def _window(
     words: Words, host: str, window: Optional[Mapping[str, Any]], *, target: str, check_mode: bool
 ) -> List[str]:
-    """Return the lines for a run that began or ended a maintenance window. window: None if the run ended it."""
+    """Return the lines for a run that began or ended a maintenance window. window: None if the run ended the window."""
     if not window:
         return [words.say("screen.maintenance_ended", host=host)]
     head = words.say("screen.maintenance_begun", host=host, until=_until(words, window))
-    # In check mode, there is no maintenance to end.
+    # In check mode, no maintenance window begins, so no window has to be ended.
     ends = [] if check_mode else screen_next_steps.maintenance_begun(words, target)
     return [head, *aligned(words, [("next", ends)])]
 
 
 def _until(words: Words, window: Mapping[str, Any]) -> str:
-    """Return the end of a maintenance window, and its reason."""
+    """Return the end time of a maintenance window and the reason for the window."""
     until, reason = words.when(window.get("until")), window.get("reason")
     return words.say("aside", text=until, aside=reason) if reason else until
 
@@ -141,7 +141,7 @@ def _reported_ready(steps: Sequence[incident_model.Step]) -> bool:
 def _stopped(
     words: Words, host: str, steps: Sequence[incident_model.Step], *, touched: str, target: str
 ) -> Tuple[str, List[str]]:
-    """Return the tone and the lines for a host on which a step failed. The first line is the reason."""
+    """Return the tone and the lines for a host on which a step failed. The first line states why the step failed."""
     for each in steps:
         if prose_steps.kept_out(each):
             return BAD, _kept_out(words, host, prose_steps.kept_out(each), touched=touched)
@@ -209,7 +209,7 @@ def _unsound(step: incident_model.Step) -> bool:
 
 
 def _kept_out(words: Words, host: str, other: Mapping[str, Any], *, touched: str) -> List[str]:
-    """Return the lines for a blocked run: the name, start and step of the other run, and what to do."""
+    """Return the lines for a blocked run: the other run's name, start time and step, and what to do."""
     fields = [
         *_other(words, other),
         ("next", words.say("screen.wait_for_it", how=_how_to_wait(words), until=words.when(other.get("until")))),
@@ -218,7 +218,7 @@ def _kept_out(words: Words, host: str, other: Mapping[str, Any], *, touched: str
 
 
 def _left(words: Words, host: str, data: Mapping[str, Any], *, touched: str) -> List[str]:
-    """Return the lines for a run that found the service healthy while another run was working on its incident."""
+    """Return the lines for a run that found the service healthy while another run was working on the incident."""
     other = data["locked_by"]
     fields = [
         *_other(words, other),
@@ -284,5 +284,5 @@ def _triage(
 
 
 def _how_to_wait(words: Words) -> str:
-    """Return the text that explains how to wait for another run. A job of AWX has a survey and no command line."""
+    """Return the text that explains how to wait for another run. An AWX job has a survey instead of a command line."""
     return words.say("screen.how_to_wait.awx" if os.environ.get("AWX_HOST") else "screen.how_to_wait")

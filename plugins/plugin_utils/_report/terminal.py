@@ -26,7 +26,7 @@ class Terminal:
     """Shows lines through Ansible's display, on stderr if a program reads stdout."""
 
     def __init__(self, display: Any) -> None:
-        """Use the display of a callback."""
+        """Use a callback's display."""
         self._display = display
 
     def title(self, text: str) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The language and the time zone of a run and of its incidents."""
+"""The language and time zone for a run and its incidents."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ class Wording:
         self._of_run: Mapping[str, Optional[str]] = {}
 
     def follow(self, outcome: Mapping[str, Optional[str]]) -> None:
-        """Use the language and the time zone of an outcome for the run as a whole. The last outcome has priority."""
+        """Use the language and time zone from an outcome for the run as a whole.
+
+        A later outcome replaces an earlier one.
+        """
         chosen = {key: outcome[key] for key in ("language", "timezone") if outcome.get(key)}
         self._of_run = {**self._of_run, **chosen}
 
     def of_run(self) -> catalogue.Words:
-        """Return the catalogue for texts about the run as a whole."""
+        """Return the catalogue for text about the run as a whole."""
         return self.of(self._of_run.get("language"), self._of_run.get("timezone"))
 
     def of(self, language: Optional[str], timezone: Optional[str]) -> catalogue.Words:

@@ -4,6 +4,6 @@
 
 """The timeline of a run: the events, their file, the incident that they describe, and the rules for recording.
 
-Put code here if it records what happened or decides which statements are allowed. Put texts into other packages.
-This package imports no other package of plugin_utils.
+Put code here if it records what happened or decides which statements are allowed. Put text in other packages.
+This package does not import any other package in plugin_utils.
 """

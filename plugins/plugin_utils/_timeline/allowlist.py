@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The data in a task result that may be recorded: named keys from this collection's own modules, with their types.
+"""The recordable data in a task result: named keys from this collection's own modules, with their types.
 
 A key that is not in a table is dropped. A value is dropped if its type differs from the type in the table. For the
 types, see kinds.py.
@@ -36,8 +36,8 @@ def _message(depth: int) -> Mapping[str, Any]:
 
 _VALUES = 20
 MESSAGE = _message(3)
-# A text with several sentences has a message for each sentence. A message may contain the error of a step, which may in
-# turn contain the reasons for each method. Therefore, these messages can be two levels deeper.
+# If a value has several sentences, there is a message for each sentence. A message may contain a step's error. This
+# error may contain the reasons for each method. Therefore, these messages can be two levels deeper.
 _DEEP = _message(5)
 _TOLD = (_DEEP, Each(_DEEP, limit=_VALUES))
 _REASON = {"reason": _TOLD}
@@ -55,7 +55,8 @@ _PREFLIGHT = {
     "resolved": {"node": {"version": TEXT}, "database_path": TEXT},
 }
 _WOULD_TELL = Each({"name": TEXT, "channel": TEXT, "error": TEXT})
-# A change since the last healthy run. before and after contain no values of secrets, see module_utils/_changes.
+# A change since the last healthy run. The keys `before` and `after` never contain secret values, see
+# module_utils/_changes.
 _CHANGE = {
     **dict.fromkeys(("kind", "name", "what", "before", "after", "inside"), TEXT),
     **dict.fromkeys(("at", "earliest", "latest", "relation", "cause"), TEXT),
@@ -319,7 +320,8 @@ SUMMARY: Mapping[str, Any] = {
     )
 }
 
-# The outcome that the postmortem role and the playbooks publish with set_stats under OUTCOME_KEY, by host.
+# The outcome for each host. The postmortem role and the playbooks publish this outcome with set_stats under
+# OUTCOME_KEY.
 OUTCOME_KEY = "outage_recover"
 OUTCOME: Mapping[str, Any] = {
     "incident": TEXT,
@@ -416,7 +418,7 @@ _RENAMED = {
     "tell_by_post": "notify_http",
 }
 
-# The modules that return an incident's record.
+# Modules that return an incident's record.
 OF_INCIDENT = ("incident", "incident_info")
 
 

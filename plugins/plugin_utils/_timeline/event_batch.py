@@ -5,8 +5,8 @@
 """Collect events for a short time and handle them together.
 
 Ansible forks a worker for every task on every host. After each fork, the first write to a memory page copies that page.
-In Python, even reading an object changes its reference count. As a result, handling twenty events one by one, each
-between two forks, takes several times as long as handling them together.
+In Python, even reading an object changes its reference count. As a result, if twenty events are handled one by one,
+with a fork after each, this takes several times as long as handling them together.
 """
 
 from __future__ import annotations
@@ -20,10 +20,16 @@ from typing import Any, Callable, Deque, Iterator, Optional
 
 
 class Burst:
-    """Keeps items for a limited number of seconds. Items are added often, so add() modifies little memory."""
+    """Keeps items for a limited number of seconds.
+
+    Items are added often, so add() modifies as little memory as possible.
+    """
 
     def __init__(self, handle: Callable[[], None], *, seconds: float) -> None:
-        """handle: a function that retrieves the items with take(). It is called by add() or in another thread."""
+        """handle: a function that retrieves the items with take().
+
+        This function is called by add() or in another thread.
+        """
         self._handle = handle
         self._seconds = seconds
         self._items: Deque[Any] = collections.deque()
@@ -35,7 +41,7 @@ class Burst:
     def add(self, item: Any, now: float) -> None:
         """Keep an item. Call handle() if the first item has waited long enough.
 
-        now: seconds of time.monotonic. The caller needs no lock.
+        now: the value of time.monotonic(). The caller needs no lock.
         """
         self._items.append(item)
         if now >= self._due:
@@ -61,7 +67,7 @@ class Burst:
             atexit.register(self._handle)
 
     def _late(self) -> None:
-        # During a long task, no new item arrives for minutes. Therefore, this thread handles the items that are already
+        # During a long task, no new item arrives for minutes. Therefore, this thread handles the items that are
         # waiting.
         while True:
             self._arrived.wait()

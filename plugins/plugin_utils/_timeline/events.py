@@ -31,7 +31,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Seque
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 
 VERSION = 1
-# The end of the name of a timeline file.
+# Suffix of timeline file names.
 SUFFIX = ".jsonl"
 
 Event = Dict[str, Any]
@@ -75,7 +75,7 @@ def opened(events: Iterable[Event]) -> Dict[str, str]:
 
 
 def opens(event: Event) -> bool:
-    """Return True if an event is an incident or incident_info result that names an incident of this run."""
+    """Return True if an event is a result of incident or incident_info and names an incident of this run."""
     of_module = event["kind"] == "task" and module_of(event) in allowlist.OF_INCIDENT
     return of_module and bool(event.get("data", {}).get("id")) and not is_left(event["data"], event.get("status"))
 
@@ -88,7 +88,7 @@ def is_left(data: Mapping[str, Any], status: Optional[str]) -> bool:
 def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
     """Return a mapping of host to events.
 
-    A host is included if it has no incident, and if one of our modules ran or should have run on it.
+    A host is included if it has no incident and at least one of our modules ran, or should have run, on it.
     """
     told = list(events)
     with_incident = opened(told)
@@ -98,7 +98,10 @@ def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
 
 
 def _fits_not(event: Event) -> bool:
-    """Return True if a variable of one of our roles is invalid or missing. The role then runs no module."""
+    """Return True if a variable of one of our roles is invalid or missing.
+
+    In this case, the role does not run any module.
+    """
     if event["kind"] != "task":
         return False
     unset = str(event.get("action")).rsplit(".", 1)[-1] == "validate_argument_spec" and event.get("msg")
@@ -118,7 +121,7 @@ def results(events: Sequence[Event], *modules: str) -> Iterator[Dict[str, Any]]:
 
 
 def first_value(*values: Any) -> Any:
-    """Return the first value that is not empty, or None. False and 0 are values."""
+    """Return the first value that is not empty, or None. False and 0 do not count as empty."""
     return next((value for value in values if value not in (None, "", [], {})), None)
 
 

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hand over a run's timeline to the host while it grows, and get the timelines of earlier runs from the host.
+"""Hand over a run's growing timeline to the host, and get the timelines of earlier runs from the host.
 
-An action plugin hands over the lines that are new since its last call. It runs in a separate process, so it reads
-these lines from the timeline file of the run. The timeline also shows how many lines the host already has: the entry of
-each task that saved lines contains this number.
+An action plugin hands over the lines that are new since its last call. The plugin runs in a separate process, so it
+reads these lines from the run's timeline file. The timeline also shows how many lines the host already has: the entry
+for each task that saved lines contains this number.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 SAVED = task_result.SAVED
 # Maximum size of the lines in one call, in bytes.
 _LARGEST = run_timeline.LARGEST // 4
-# Kinds of events that describe a run and belong to no host.
+# Kinds of events that describe a run and do not belong to a host.
 _OF_RUN = (b'"kind":"run_start"', b'"kind":"play_start"')
 _TIMES = ("at", "start")
 _TEXTS = ("task", "role", "action", "status", "msg", "name", "playbook", "core", "job")
@@ -39,7 +39,7 @@ _KINDS = ("run_start", "play_start", "started", "task", "retry", "unreachable", 
 
 
 class Part(NamedTuple):
-    """New lines of a timeline: the packed lines, and the number of lines that the host has after this part."""
+    """New lines in a timeline: the packed lines, and the number of lines that the host has after receiving them."""
 
     packed: str
     lines: int
@@ -75,7 +75,7 @@ def _size(line: bytes) -> int:
 
 
 def _of_host(data: bytes, host: str) -> List[bytes]:
-    """Return the complete lines of a host and of the run."""
+    """Return the complete lines that are about a host or about the run as a whole."""
     of_host = b'"host":' + json.dumps(host, ensure_ascii=False).encode("utf-8", "replace")
     return [
         line
@@ -94,7 +94,7 @@ def _saved(lines: Sequence[bytes]) -> int:
 
 
 def known(folder: str, host: str) -> List[str]:
-    """Return the names of a folder's timelines that include lines of a host."""
+    """Return the names of the timelines in a folder that contain lines about a host."""
     mine = _suffix(host)
     try:
         names = os.listdir(folder)
@@ -107,7 +107,7 @@ def known(folder: str, host: str) -> List[str]:
 def keep(folder: str, host: str, timelines: Any) -> None:
     """Save the timelines from a host in a folder. Raises OSError.
 
-    Invalid timelines, and those above the limits that also apply on the host, are left out.
+    Timelines that are invalid or exceed the limits are left out. The limits are the same as on the host.
     """
     left = run_timeline.LARGEST_OF_INCIDENT
     for each in timelines[: run_timeline.MOST_OF_INCIDENT] if isinstance(timelines, list) else []:
@@ -133,7 +133,7 @@ def _suffix(host: str) -> str:
 
 
 def accepted(data: bytes, *, run: str, host: str) -> List[timeline_events.Event]:
-    """Return the events that a timeline of this run and host is allowed to contain, each event once.
+    """Return the allowed events of this run and host, without duplicates.
 
     The host is not trusted, so the rules for recording are applied again to every value. These rules also remove
     control characters and credentials.

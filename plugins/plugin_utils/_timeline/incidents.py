@@ -34,7 +34,7 @@ def from_events(events: Iterable[Event]) -> List[Incident]:
 
 
 def each_from_events(events: Iterable[Event]) -> Iterator[Incident]:
-    """Yield the incidents one at a time, because a list of the incidents of many hosts would need too much memory."""
+    """Yield the incidents one at a time. A list of all incidents on many hosts would need too much memory."""
     runs: Dict[str, List[Event]] = {}
     for event in events:
         runs.setdefault(event["run"], []).append(event)
@@ -51,7 +51,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     """Return the model of an incident on a host. runs: the events of each of its runs, oldest run first."""
     events = [event for run in runs for event in run]
     outcomes = [event["data"] for event in events if event["kind"] == "outcome"]
-    # If a later run was killed, the verdict on an earlier run does not apply to it.
+    # If a later run was killed, the verdict of an earlier run does not apply to the later run.
     verdict = verdict_of(runs[-1])
     probes = list(results(events, "health_probe"))
     tried = [rung for run in runs for rung in timeline_runs.rungs(run)]
@@ -131,7 +131,7 @@ def _causes(
 
 
 def _changes(events: Sequence[Event], findings: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
-    """Return the changes from the triage with these findings, which determine the ranking of the changes."""
+    """Return the changes from the triage with these findings, because the findings determine how changes are ranked."""
     triages = list(results(events, "triage_info"))
     agreeing = [each for each in triages if each.get("findings") == findings]
     found = [(each.get("facts") or {}).get("changes") or {} for each in (*agreeing, *triages)]
@@ -145,7 +145,7 @@ def _is_about_a_release(finding: Mapping[str, Any]) -> bool:
 
 
 def _first_cause(findings: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the first finding, or an empty mapping if it is not the cause of the verdict."""
+    """Return the first finding, or an empty mapping if the verdict names another cause."""
     return findings[0] if findings and verdict.get("cause") in (None, findings[0].get("cause")) else {}
 
 
@@ -170,7 +170,7 @@ def _kept(events: Sequence[Event], verdict: Mapping[str, Any]) -> Dict[str, Any]
 def _messages(
     findings: Sequence[Mapping[str, Any]], outcomes: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]
 ) -> Dict[str, Any]:
-    """Return the messages for cause_summary, error and next_step from the same source as their texts."""
+    """Return the messages for cause_summary, error and next_step, from the same source as the text."""
     first = _first_cause(findings, verdict)
     found = {name: (verdict.get("messages") or {}).get(name) for name in ("error", "next_step")}
     if first.get("summary"):

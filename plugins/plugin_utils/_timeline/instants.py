@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.event
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model import Durations, Times
 
-# Maximum difference between the clocks, in seconds, at which the order of events is still clear.
+# The order of events is clear if the clocks differ by at most this many seconds.
 _CLOCKS_AGREE = 2.0
 
 
@@ -72,7 +72,7 @@ def durations(verdict: Mapping[str, Any], events: Sequence[Event], instants: Tim
 
 
 def seconds_between(earlier: Optional[str], later: Optional[str]) -> Optional[float]:
-    """Return the seconds between two times, or None if one of them is unknown or the order is reversed."""
+    """Return the seconds between two times, or None if a time is unknown or the times are in the wrong order."""
     if not earlier or not later:
         return None
     try:

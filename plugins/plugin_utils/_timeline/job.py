@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The URL of the AWX job that is this run.
+"""The URL of this run's AWX job.
 
-A job knows its number, but the only source of AWX's address is the AWX setting "Base URL of the service". The default
-of this setting is not a real address. Therefore, the job template may set another address.
+A job knows its number. It gets AWX's address only from the AWX setting "Base URL of the service". The default of this
+setting is not a real address. Therefore, the job template may set another address.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Mapping
 VARIABLE, ENVIRONMENT = "outage_recover_awx_url", "AWX_HOST"
 # The defaults of AWX's setting.
 _DEFAULTS = ("https://towerhost", "https://platformhost")
-# No user name, password, query or fragment.
+# The address must not contain a user name, a password, a query or a fragment.
 _ADDRESS = r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*"
 _NUMBER = r"[0-9]{1,18}"
 _URL = re.compile(rf"{_ADDRESS}/#/jobs/playbook/{_NUMBER}/output")
@@ -25,9 +25,10 @@ _LONGEST = 300
 
 
 def url(number: Any, *addresses: Any) -> str:
-    """Return the URL of an AWX job, or an empty string if this run is not a job, or if no address is valid.
+    """Return the URL of an AWX job.
 
-    number: the number of the job. addresses: addresses of AWX, preferred address first.
+    If this run is not a job, or if no address is valid, return an empty string. number: the number of the job.
+    addresses: addresses of AWX, preferred address first.
     """
     for address in addresses:
         base = str(address or "").rstrip("/")
@@ -43,6 +44,6 @@ def valid(text: Any) -> bool:
 
 
 def of_run(extra_vars: Mapping[str, Any], environment: Mapping[str, str]) -> str:
-    """Return the URL of the AWX job that is this run, or an empty string."""
+    """Return the URL of this run's AWX job, or an empty string."""
     number = extra_vars.get("awx_job_id") or extra_vars.get("tower_job_id")
     return url(number, extra_vars.get(VARIABLE), environment.get(ENVIRONMENT))

@@ -4,7 +4,7 @@
 
 """The kinds of values that may be recorded, and the parts of a value that each kind allows.
 
-Texts are shortened, and control characters are removed. Credentials that modules should already have masked are masked
+Text is shortened, and control characters are removed. Credentials that modules should already have masked are masked
 again.
 """
 
@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 TEXT_LIMIT = 600
 LIST_LIMIT = 50
 COUNT_LIMIT = 500
-# Maximum length of texts whose sanitized form is cached.
+# Maximum length of a string whose sanitized form is cached.
 _OFTEN = 100
 
 # Kinds of scalars.
@@ -38,7 +38,7 @@ _DROPPED = object()
 
 @dataclasses.dataclass(frozen=True)
 class Each:
-    """A list whose items all have the kind `of`."""
+    """A list in which every item is of the kind `of`."""
 
     of: Any
     limit: int = LIST_LIMIT
@@ -46,7 +46,7 @@ class Each:
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """A mapping from any name (of a table or a check) to a value of the kind `of`."""
+    """A mapping in which every value is of the kind `of`. The keys are any names, such as those of tables or checks."""
 
     of: Any
     limit: int = COUNT_LIMIT
@@ -57,12 +57,12 @@ Kind = Union[str, Each, Named, Mapping[str, Any], Tuple[Any, ...]]
 
 def text(value: str, *, limit: int = TEXT_LIMIT) -> str:
     """Return `value` without control characters and credentials, shortened to at most `limit` characters."""
-    # Short texts are cached, because the same task, table and part names occur for every host.
+    # Short strings are cached, because the same task, table and part names occur for every host.
     return _clean(value, limit) if len(value) <= _OFTEN else _cleaned(value, limit)
 
 
 def _cleaned(value: str, limit: int) -> str:
-    # Truncate the text first, because matching the patterns takes more time for long texts. The remaining part of a
+    # Truncate the text first, because matching the patterns takes longer for long strings. The remaining part of a
     # truncated secret is still masked.
     cleaned = _REDACTOR.text(sanitize.ACTIVE.sub(" ", sanitize.without_sequences(str(value[:limit]))))
     return cleaned[:limit] if len(value) <= limit else cleaned[: limit - 1] + "…"
@@ -84,7 +84,7 @@ def static(template: object) -> Optional[str]:
 
 
 def pick(kind: Kind, value: object) -> Any:
-    """Return the part of a value that the kind allows. Mappings keep only the allowed keys."""
+    """Return the part of a value that the kind allows. Only the allowed keys of a mapping are returned."""
     picked = _pick(kind, value)
     return None if picked is _DROPPED else picked
 

@@ -24,7 +24,7 @@ VERSION = 1
 # The rungs of the ladder, and the recovery that only a person can start.
 RUNGS = (*recovery_ladder.RUNGS, "database_recovery")
 
-# The weights of a step. A step with the weight DETAIL is not in the short timeline.
+# Possible weights of a step. A step with the weight DETAIL is not in the short timeline.
 CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"
 
 # Outcomes after which the service is healthy again: a run recovered it, systemd or our timer on the host restarted it,
@@ -276,7 +276,7 @@ def to_json(incident: Incident) -> str:
     encode = json.JSONEncoder(default=vars, ensure_ascii=False).encode
 
     def told(value: Any) -> str:
-        # The encoder of the json module is slow if it indents.
+        # The json module's encoder is slow if it indents its output.
         members = ",\n".join(f"    {encode(member)}" for member in value) if isinstance(value, list) else ""
         return f"[\n{members}\n  ]" if members else encode(value)
 

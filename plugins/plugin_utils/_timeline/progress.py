@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Report long tasks while they are running, because Ansible itself reports a task only after it has ended."""
+"""Report long tasks while they are running. Ansible itself reports a task only after the task has ended."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Callable, Dict, Hashable, List, NamedTuple, Optional, Tuple
 # the first of these hosts.
 Say = Callable[[str, List[str], float], None]
 
-# Sleep time of the thread as a fraction of the interval.
+# How long the thread sleeps, as a fraction of the interval.
 _NAP = 0.1
 
 
 class Moment(NamedTuple):
-    """A time in seconds since the epoch and in seconds of a monotonic clock."""
+    """A point in time, as seconds since the epoch and as seconds on a monotonic clock."""
 
     time: float
     steady: float
@@ -46,10 +46,13 @@ class _Running(NamedTuple):
 
 
 class Watch:
-    """Records the start of each running task, and reports tasks that have been running for an interval. Thread-safe."""
+    """Records the start of each running task, and reports tasks that have been running for at least one interval.
+
+    Thread-safe.
+    """
 
     def __init__(self, say: Say, *, before: Callable[[], None] = lambda: None) -> None:
-        """Create a watch that reports by calling say(). Its thread starts with the first task after begin().
+        """Create a watch that reports by calling say(). The first task after begin() starts the watch's thread.
 
         before: called before each check for long tasks, so that ended tasks are removed first.
         """
@@ -67,7 +70,7 @@ class Watch:
         self._interval = interval
 
     def started(self, key: Hashable, host: str, task: Optional[str], now: Moment, *, reported: bool = True) -> None:
-        """Record that a task is beginning on a host. reported: False if progress lines must not name the task."""
+        """Record that a task begins on a host. reported: False if progress lines must not name the task."""
         running = _Running(host, (task or "…") if reported else None, now)
         with self._lock:
             self._running[key] = running
@@ -79,7 +82,7 @@ class Watch:
                 self._thread.start()
 
     def ended(self, key: Hashable, now: Moment) -> Optional[Clock]:
-        """Record that the task has ended, and return its times, or None if it never began."""
+        """Record that the task has ended, and return its times. If the task never began, return None."""
         with self._lock:
             running = self._running.pop(key, None)
         return Clock(running.since.time, now.steady - running.since.steady) if running else None
@@ -93,8 +96,8 @@ class Watch:
 
     def _tell(self, done: threading.Event) -> None:
         last = time.monotonic()
-        # The thread wakes up more often than it reports, because a task can begin between two reports. A task that is
-        # due before the next wake-up is reported now, so that no report is late.
+        # The thread wakes up more often than it reports, because a task can begin between two reports. If a report is
+        # due before the next wake-up, it is made now, so that no report is late.
         while not done.wait(self._interval * _NAP):
             now = time.monotonic()
             if now - last < self._interval * (1 - _NAP):
@@ -107,7 +110,7 @@ class Watch:
                     self._say(task, hosts, now - began)
 
     def _long(self, now: float) -> Dict[str, Tuple[List[str], float]]:
-        """Return task -> (hosts, begin) for tasks that have been running for the interval."""
+        """Return task -> (hosts, begin) for tasks that have been running for at least one interval."""
         told: Dict[str, Tuple[List[str], float]] = {}
         with self._lock:
             running = list(self._running.values())

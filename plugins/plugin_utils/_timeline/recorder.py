@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Record the timeline of a run, in memory until the run opens an incident, and then in a file."""
+"""Record the timeline of a run: in memory until the run opens an incident, then in a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BACKLOG = 2000
 _DURABLE = ("outcome", "stats")
 
 
-# The timeline file of the run in this process. A worker inherits the path from the process of the run.
+# The timeline file for the run in this process. A worker inherits this path from the run's main process.
 _current: List[str] = []
 
 
@@ -34,7 +34,7 @@ def current_path() -> Optional[str]:
 
 
 class Recorder:
-    """Records the events of one run. If the run opens no incident, no file is written."""
+    """Records the events of one run. If the run does not open an incident, no file is written."""
 
     def __init__(self, run: str, *, folder: Optional[str], warn: Callable[[str], None]) -> None:
         """Begin a timeline. folder: the folder for the file, or None to write no file. warn: shows a warning."""
@@ -52,7 +52,7 @@ class Recorder:
         self._waiting.append(event)
 
     def write(self) -> None:
-        """Write the waiting entries. Raises OSError. After such an error, later entries are kept in memory."""
+        """Write the waiting entries. Raises OSError. After a write error, later entries are kept in memory."""
         events, self._waiting = self._waiting, []
         if not events:
             return
@@ -95,7 +95,7 @@ class Recorder:
             raise
 
     def _content(self) -> bytes:
-        """Return the content of the file. It is not kept in memory, because each Ansible worker would copy it."""
+        """Return the content of the file. If the content were kept in memory, each Ansible worker would copy it."""
         if not self._file:
             return b""
         try:
@@ -121,8 +121,8 @@ class TimelineFile:
     def append(self, data: bytes, *, durable: bool) -> None:
         """Write data immediately, so that no data is lost if this process ends. Raises OSError.
 
-        durable: also sync the data to disk, so that no data is lost if this machine fails. There is at most one sync
-        per second, because with fifty hosts, fifty simultaneous syncs would delay the recoveries.
+        durable: True to also sync the data to disk, so that no data is lost if this machine fails. There is at most one
+        sync per second. With fifty hosts, fifty simultaneous syncs would delay the recoveries.
         """
         rest = data
         while rest:
@@ -136,7 +136,7 @@ class TimelineFile:
     def content(self) -> bytes:
         """Return the data that was appended without an error.
 
-        Raises OSError if the file cannot be read, or if it is shorter than this data.
+        Raises OSError if the file cannot be read, or if the file is shorter than the appended data.
         """
         data = b""
         while len(data) < self._size:
@@ -147,7 +147,7 @@ class TimelineFile:
         return data
 
     def close(self) -> None:
-        """Sync the rest to disk and close the file. Raises OSError."""
+        """Sync the remaining data to disk, and close the file. Raises OSError."""
         try:
             os.fsync(self._descriptor)
         finally:

@@ -23,8 +23,8 @@ def _counts(told: Any) -> Dict[str, float]:
 def data_verdict(verdict: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Return the verdict that states whether data was lost, or an empty mapping if there is none.
 
-    If the service recovered without a run, the last verdict has no statement about the data. In this case, the verdict
-    on an earlier run is returned, because its statement is still valid.
+    If the service recovered without a run, the last verdict contains no statement about the data. In this case, return
+    the verdict on an earlier run, because the statement in that verdict is still valid.
     """
     judged = _judged(outcomes)
     return verdict if not verdict or "rows_before" in verdict else judged[-1] if judged else {}
@@ -42,7 +42,8 @@ def fields(
     looks = [*results(events, "triage_info"), *results(events, "sqlite_info")]
     counts = [_counts(look["row_counts"]) for look in looks if look.get("row_counts")]
     of_data = data_verdict(verdict, outcomes)
-    # If a verdict has no row counts, the rows could not be counted. Do not use the counts of other triages instead.
+    # If a verdict contains no row counts, the rows could not be counted. Do not use the counts of other triages
+    # instead.
     substitute = [] if judged else counts[:1]
     rows_before = _counts(first_value(*(each.get("rows_before") for each in outcomes), *substitute))
     rows_after = _counts(of_data.get("rows_after")) or ({} if of_data or len(counts) < 2 else counts[-1])

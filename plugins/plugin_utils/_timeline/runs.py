@@ -32,7 +32,10 @@ _RECOVERS = ("health_probe", "sqlite_restore")
 
 
 def rungs(run: Sequence[Event]) -> List[Rung]:
-    """Return the rungs of one run from its verdict. Without a verdict, return the rungs from the roles of its tasks."""
+    """Return the rungs that a run tried, from its verdict.
+
+    If there is no verdict, use the roles of the run's tasks.
+    """
     verdict = verdict_of(run)
     if not verdict:
         return _concluded_rungs(run)
@@ -54,7 +57,7 @@ def rungs(run: Sequence[Event]) -> List[Rung]:
 
 
 def _concluded_rungs(run: Sequence[Event]) -> List[Rung]:
-    """Return the rungs of a run without a verdict, from the roles of its tasks."""
+    """For a run without a verdict, return the rungs that it tried, from the roles of its tasks."""
     tried: List[Rung] = []
     healthy: Optional[bool] = None
     steps = [event for event in run if event["kind"] in ("task", "started")]
@@ -128,7 +131,7 @@ def not_reached(run: Sequence[Event]) -> List[NotReached]:
 
 
 def remedies(run: Sequence[Event]) -> List[Remedy]:
-    """Return the remedies of one run, applied and refused, from its verdict."""
+    """Return the remedies that a run applied or refused, from its verdict."""
     told = verdict_of(run).get("remediation") or {}
     return [
         Remedy(
@@ -169,7 +172,7 @@ def summary(events: Sequence[Event]) -> Run:
         # A timeline from a host can contain any text.
         job=first.get("job") if job.valid(first.get("job")) else None,
         started_at=str(first["at"]),
-        # Events after the verdict only publish it.
+        # Events after the verdict only publish the verdict.
         last_event_at=str((verdicts or events)[-1]["at"]),
         complete=any(event["kind"] in ("outcome", "stats") for event in events),
         released=is_release(events),

@@ -41,7 +41,7 @@ def login(events: Sequence[Event]) -> Tuple[Optional[str], Optional[str], Any]:
 
 
 def last_look(runs: Sequence[Sequence[Event]]) -> statements.Facts:
-    """Return facts about the service, from the events. Checks before its last start or stop are ignored."""
+    """Return facts about the service, from the events. Checks before the service's last start or stop are ignored."""
     answers: Optional[bool] = None
     running: Optional[bool] = None
     stopped = started = stale = False

@@ -4,8 +4,8 @@
 
 """The statements that may be made about a service and its data, for screen, documents, notifications and artifacts.
 
-A statement must be based on a check made after the last event that could have made the statement false
-(docs/statements.md). If there was no such check, the value of the statement is UNKNOWN.
+A statement must be based on a check. This check must have run after the last event that could have made the statement
+false (docs/statements.md). If there was no such check, the value of the statement is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ YES, NO, UNKNOWN = "yes", "no", "unknown"
 # Values of the data_loss statement.
 NONE, SUSPECTED, KNOWN = "none", "suspected", "known"
 
-# The values of each statement.
+# Possible values of each statement.
 VALUES: Mapping[str, Tuple[str, ...]] = {
     "healthy": (YES, NO, UNKNOWN),
     "still_down": (YES, NO, UNKNOWN),
@@ -54,7 +54,7 @@ Rows = Mapping[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """The results of checks. If a check was not made, its value is None or an empty mapping."""
+    """The results of checks. If a check was not run, its value is None or an empty mapping."""
 
     outcome: str = ""
     rows_before: Rows = dataclasses.field(default_factory=dict)
@@ -75,13 +75,13 @@ class Facts:
     answers: Optional[bool] = None
     # True if the run has stopped the service and not started it again.
     stopped: bool = False
-    # True if a run of this incident started the service.
+    # True if a run in this incident started the service.
     started: Optional[bool] = None
     # True if the last check found a process of the service.
     running: Optional[bool] = None
     # True if the run has made a change on the host.
     changed: Optional[bool] = None
-    # The login state from the verification role.
+    # Login state, as reported by the verification role.
     login: Optional[str] = None
 
 
@@ -103,7 +103,7 @@ class Statement:
 
 
 def decide(facts: Facts) -> Dict[str, Statement]:
-    """Return every statement in VALUES."""
+    """Return all the statements in VALUES."""
     data = data_loss(facts)
     down = True if facts.stopped else None if facts.answers is None else not facts.answers
     healthy = None if down is None else not down and facts.login != "failed" and facts.outcome != _DEGRADED
@@ -138,8 +138,8 @@ def _nothing_started(facts: Facts) -> Optional[bool]:
 def data_loss(facts: Facts) -> Statement:
     """Return the verdict on the data.
 
-    A count below the last good count is no reason to suspect a loss, because rows may be deleted in normal operation.
-    If a database recovery lost rows, these rows remain part of the verdict for the rest of the incident.
+    Rows may be deleted in normal operation. Therefore, a count below the last good count is not enough to suspect a
+    data loss. If a database recovery lost rows, these rows remain part of the verdict for the rest of the incident.
     """
     if facts.lost:
         return Statement(SUSPECTED, ALREADY_LOST) if facts.suspected and not facts.accepted else Statement(KNOWN)
@@ -152,15 +152,18 @@ def data_loss(facts: Facts) -> Statement:
 
 
 def _why_unknown(facts: Facts, *, fewer: bool) -> str:
-    """Return why it is unknown whether rows were lost, or an empty string. The first rule that applies decides."""
+    """Return why it is unknown whether rows were lost, or an empty string.
+
+    The first rule that applies determines the reason.
+    """
     before, after, last_good = bool(facts.rows_before), bool(facts.rows_after), facts.rows_from == LAST_GOOD
     rules = (
         (UNCOUNTED, facts.uncounted),
         (NOT_COUNTED, not before and not after),
         (NOT_BEFORE, not before),
         (NOT_AFTER, not after),
-        # The service may have written rows after the last good count. If only these rows are lost, no count shows the
-        # loss.
+        # The service may have written rows after the last good count. If only rows from that time are lost, no count
+        # shows the loss.
         (FEWER_SINCE, last_good and fewer),
         (WRITTEN_SINCE, last_good),
         (STARTED_SINCE, facts.started_since),
@@ -181,7 +184,10 @@ def rows_fewer(before: Rows, after: Rows) -> Dict[str, Tuple[float, float]]:
 
 
 def rows_seeded(before: Rows, after: Rows) -> Dict[str, float]:
-    """Return the row counts of tables that had no rows before. The service may have seeded them at its start."""
+    """Return the row counts of tables that had no rows before.
+
+    The service may have seeded these rows when it started.
+    """
     return {table: count for table, count in after.items() if before and count > 0 and not before.get(table)}
 
 
@@ -194,7 +200,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     - outcome, suspected, accepted, stopped: from the run. tried: the rungs. healthy: True if the service answered at
       the first probe, even if it is degraded.
     - starts, attempts, data: from the record. responded: True if a first response was sent to the host.
-    - changes: a list of possible changes. An empty value in it means no change.
+    - changes: a list of possible changes. An empty value in this list means that there was no change.
     """
     facts = _facts_of_run(seen)
     said = {name: dataclasses.asdict(each) for name, each in decide(facts).items()}
@@ -220,8 +226,8 @@ def _removal(verified: Mapping[str, Any]) -> List[str]:
 
     If the path of the database is unknown, return only the SQL statements.
 
-    The command runs as the service's user, so that the files keep their owner. It waits for the service's own writes,
-    and starts no checkpoint, because the service has the database open.
+    The command runs as the service's user, so that the files keep their owner. The service has the database open, so
+    the command waits for the service's writes and does not run a checkpoint.
     """
     sql = [str(each["statement"]) for each in verified.get("seeded") or [] if each.get("statement")]
     database = verified.get("database") or {}
@@ -245,7 +251,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     first = seen.get("first") or {}
     counted = first if recovery is None else triaged
     # If an earlier run could not count the rows, someone may have replaced the database before this run counted them.
-    # Therefore, only the last good count is certain to be from the earlier database.
+    # Therefore, the last good count is the only one that is certain to be from the earlier database.
     missed = bool(on_record.get("unseen")) and (_found_sound(counted) or not counted.get("row_counts"))
     if recovery is not None:
         rows_before, since_start = recovery.get("rows_before"), recovery.get("rows_after")
@@ -260,7 +266,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     own = [each["table"] for each in verified.get("seeded") or [] if (rows_before or {}).get(each["table"])]
     rows_after = {**(rows_after or {}), **dict.fromkeys(own, 0)}
     if by_itself and recovery is None:
-        # If the service was started without a run, only the last good count was made before the start.
+        # If the service was started without a run, only the last good count is from before the start.
         rows_before, rows_after = triaged.get("rows_before"), triaged.get("row_counts")
     # Later runs see only the remaining rows, so a loss in an earlier run is read from the incident's record.
     losses = [(recovery or {}).get("data_loss"), on_record.get("loss")]
@@ -298,7 +304,7 @@ def _found_sound(triage: Mapping[str, Any]) -> bool:
 
 
 def _answers(seen: Mapping[str, Any], *, by_itself: bool, processes: Optional[Sequence[Any]]) -> Optional[bool]:
-    """Return whether the service answered after the run last started it, or None if it has not been checked since."""
+    """Return whether the service answered after its last start in the run. If this was not checked, return None."""
     if by_itself:
         return None if seen.get("stopped") else True
     if seen.get("outcome") == "unreachable":

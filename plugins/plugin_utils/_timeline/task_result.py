@@ -4,7 +4,7 @@
 
 """Convert Ansible tasks and their results to timeline entries.
 
-An entry is an event without version, time and run. It does not contain arguments, loop items or rendered names.
+An entry is an event without version, time and run. An entry does not contain arguments, loop items or rendered names.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ _PUBLISHING = ("ansible.builtin.set_stats", "set_stats")
 # Actions that validate a role's variables against the role's argument specification.
 _VALIDATING = ("ansible.builtin.validate_argument_spec", "validate_argument_spec")
 
-# Actions whose message is a constant in the playbook, and the argument that contains this message.
+# The messages of these actions are constants in the playbook. The dictionary maps each action to the argument that
+# contains its message.
 _STATIC_MESSAGES = {
     "ansible.builtin.fail": "msg",
     "ansible.builtin.assert": "fail_msg",
 }
 
 _FAILURES = ("failed", "ignored")
-# The module whose result is recorded as two entries.
+# The result of this module is recorded as two entries.
 _FIRST_RESPONSE = "first_response"
 
-# Under this key, a module's result states how many lines of the timeline the host has. An entry has the same key.
+# Under this key, a module's result and a recorded entry state how many lines of the timeline the host has.
 SAVED = "timeline_saved"
 
 Entry = Dict[str, Any]
@@ -54,8 +55,8 @@ class Task:
     action: str
     module: Optional[str]
     identity: Mapping[str, Optional[str]]
-    # This reference keeps the parent in memory, because the address of the parent identifies the task and must not be
-    # reused.
+    # The parent's address identifies the task and must not be reused. This reference therefore keeps the parent in
+    # memory.
     parent: Any
 
     @classmethod
@@ -75,7 +76,7 @@ class Task:
 def host_and_task(result: Any) -> Tuple[str, Any]:
     """Return the host name and the task.
 
-    ansible-core 2.19 adds public attributes for both, and 2.23 removes the private attributes.
+    ansible-core 2.19 adds public attributes for the host name and the task, and 2.23 removes the private attributes.
     """
     if hasattr(result, "host"):
         return str(result.host.get_name()), result.task
@@ -83,7 +84,7 @@ def host_and_task(result: Any) -> Tuple[str, Any]:
 
 
 def fields_of(result: Any) -> Dict[str, Any]:
-    """Return the keys of a result. Avoid this call if possible: ansible-core copies all keys at the first access."""
+    """Return the keys of a result. Avoid this call if possible: ansible-core copies all keys on the first access."""
     return result.result if hasattr(result, "host") else result._result  # type: ignore[no-any-return]
 
 
@@ -114,8 +115,8 @@ def succeeded(result: Any, known: Task, clock: Optional[progress.Clock]) -> Iter
     """Yield the entries for a successful result: the entry for the task, or the outcome that the task publishes."""
     host, task = host_and_task(result)
     if not known.module and known.action not in _PUBLISHING:
-        # No key of this result is recorded. Do not read the keys, because this would take longer than everything else
-        # here.
+        # The keys of this result are not recorded. Do not read the keys, because reading them would take longer than
+        # everything else here.
         status = "changed" if result.is_changed() else "ok"
         hidden = {"hidden": True} if task.no_log else {}
         yield {"kind": "task", "host": host, **known.identity, "status": status, **_times(clock), **hidden}
@@ -133,7 +134,7 @@ def succeeded(result: Any, known: Task, clock: Optional[progress.Clock]) -> Iter
 
 
 def failed(result: Any, known: Task, clock: Optional[progress.Clock], *, ignored: bool) -> Iterator[Entry]:
-    """Yield the entries for a task that failed. ignored: the playbook ignores the error."""
+    """Yield the entries for a task that failed. ignored: True if the playbook ignores the error."""
     host, task = host_and_task(result)
     yield from _ended(host, task, known, fields_of(result), status="ignored" if ignored else "failed", clock=clock)
 
@@ -151,8 +152,8 @@ def _ended(
     if _hidden(task, fields):
         yield {**entry, "hidden": True}
         return
-    # If a task runs a module from this collection in a loop, there is one entry per item, because only the items'
-    # results contain the data.
+    # If a task runs a module from this collection in a loop, there is one entry per item. Only the items' results
+    # contain the data.
     for turn in _turns(known, fields):
         if turn.get("skipped"):
             continue
@@ -173,9 +174,10 @@ def _ended(
 
 
 def _triage_and_start(entry: Entry, fields: Dict[str, Any]) -> Iterator[Entry]:
-    """Yield the entries for a first response: its triage and, if it has started the service, this start.
+    """Yield the entries for a first response: one for its triage and, if it started the service, one for the start.
 
-    They are recorded as the results of triage_info and node_process, because the module does the work of both.
+    The first_response module does the work of triage_info and node_process. Therefore, the entries are recorded as
+    results of these two modules.
     """
     action = f"{allowlist.COLLECTION}.triage_info"
     yield {**entry, "action": action, "status": "ok", "data": allowlist.of_result(action, fields)}
@@ -200,7 +202,7 @@ def _times(clock: Optional[progress.Clock]) -> Dict[str, Any]:
 
 
 def _turns(task: Task, fields: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """Return the item results if a module from this collection ran in a loop, otherwise the task's own result."""
+    """If a module from this collection ran in a loop, return the item results. Otherwise, return the task's result."""
     turns = fields.get("results")
     if not task.module or not isinstance(turns, list) or not turns:
         return [fields]
@@ -214,7 +216,7 @@ def _status_of_turn(turn: Dict[str, Any], status: str) -> str:
 
 
 def _role(task: Any) -> Optional[str]:
-    """Return the outermost role of a task, which is the step of the runbook to which the task belongs."""
+    """Return the outermost role of a task. This role is the runbook step to which the task belongs."""
     outermost: Optional[str] = None
     part = task
     while part is not None:
@@ -281,9 +283,9 @@ def _mismatches(task: Any, known: Task, fields: Dict[str, Any]) -> Dict[str, Any
 
 
 def _is_of_module(fields: Dict[str, Any]) -> bool:
-    """Return True if a failure's text is from the module. Text from ansible-core can quote arguments and exceptions.
+    """Return True if a failure message is from the module, not from ansible-core.
 
-    ansible-core 2.19 and later adds a prefix to its own texts. In earlier versions, a result without the "invocation"
-    key has a text from ansible-core.
+    A message from ansible-core can quote arguments and exceptions. Since version 2.19, ansible-core adds a prefix to
+    its own messages. In earlier versions, a result with such a message does not have the "invocation" key.
     """
     return not str(fields.get("msg")).startswith("Task failed:") if _CORE >= (2, 19) else "invocation" in fields

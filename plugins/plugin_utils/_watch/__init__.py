@@ -5,5 +5,5 @@
 """Watch services for event rules, and decide when to call a playbook.
 
 Put code here if the event source plugin needs it.
-This package imports no other package of plugin_utils.
+This package does not import any other package in plugin_utils.
 """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The alarm of an armed controller: a run that has already started waits for it, and then recovers the service.
+"""The alarm for an armed controller: a run that has already started waits for the alarm. It then recovers the service.
 
 The alarm is an HTTP request to a Unix socket, so curl can send it: curl --unix-socket PATH --request POST
 http://alarm/. The waiting run answers only if it is going to recover the service. If nobody answers, the sender starts
@@ -23,7 +23,8 @@ import struct
 import time
 from typing import Any, Callable, Iterator, Optional
 
-# How often the waiting run checks that it is still needed, and the time limits for a request, in seconds.
+# The interval at which the waiting run checks whether it is still needed, and the time limits for a request, all in
+# seconds.
 _CHECK = 0.2
 _REQUEST = 2.0
 _ANSWER = 2.0
@@ -68,12 +69,12 @@ class _Server(socketserver.UnixStreamServer):
         super().__init__(path, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore a client that has gone."""
+        """Ignore a client that has disconnected."""
 
 
 @contextlib.contextmanager
 def _reserved(path: str) -> Iterator[None]:
-    """Make sure that this process alone uses the path, and that no file is there. Raises AlarmError."""
+    """Make sure that only this process uses the path, and that no file exists there. Raises AlarmError."""
     folder = os.path.dirname(path)
     if not os.path.isabs(path):
         raise AlarmError(f"alarm: {path!r} must be an absolute path")
@@ -124,7 +125,7 @@ def wait(path: str, *, timeout: float, needed: Callable[[], bool]) -> Optional[b
                     server.timeout = min(_CHECK, left)
                     server.handle_request()
             finally:
-                # From now on, a sender finds no socket, and starts a recovery itself.
+                # From now on, a sender does not find a socket, and starts a recovery itself.
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
     return True
@@ -148,7 +149,8 @@ class _Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
-        # Another user who could answer could suppress a recovery. For the format of the credentials, see unix(7).
+        # If another user could answer, that user could suppress a recovery. For the format of the credentials, see
+        # unix(7).
         _pid, user, _group = struct.unpack("3i", self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if user not in (0, os.geteuid()):
             raise PermissionError(f"{self._path} belongs to another user")

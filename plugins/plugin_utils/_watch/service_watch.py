@@ -29,11 +29,10 @@ TRIAGE, RECOVER, RESTORED = "triage", "recover", "restored"
 # An armed controller has accepted the alarm, so nothing else has to start a recovery.
 ALARMED = "alarmed"
 _SEVERITIES = {TRIAGE: "warning", RECOVER: "critical", RESTORED: "none"}
-# How long the maintenance state remains valid after it was read, and the time limit for reading a file, both in
-# seconds.
+# How long the maintenance state is valid after it was read, and the time limit for reading a file, both in seconds.
 _MAINTENANCE_AGE = 15.0
 _READ_TIMEOUT = 10.0
-# A word without characters that a shell interprets.
+# Matches a word that contains no characters that a shell interprets.
 _PLAIN = re.compile(r"[\w@%+=:,./-]+\Z", re.ASCII)
 # A group name or a pattern would start a recovery on more than one host. The alert rulebooks have the same rule.
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}\Z")
@@ -58,11 +57,11 @@ class Target(NamedTuple):
     """One service to watch. host: the name of its host in the inventory.
 
     - over: the command prefix for running a command on the host, or empty for this machine.
-    - as_root: the second prefix, for the command that reads files in the state folder.
+    - as_root: the additional prefix for the command that reads files in the state folder.
     - process: if None, the process is not checked.
     - state_dir: if empty, the maintenance window is not read.
-    - alarm: the socket of an armed controller, which recovers the service. If empty, or if no run is waiting, an event
-      is sent instead.
+    - alarm: the socket of an armed controller, which recovers the service. If alarm is empty, or if no run is waiting,
+      an event is sent instead.
     """
 
     host: str
@@ -75,7 +74,7 @@ class Target(NamedTuple):
 
 
 def _known(values: Any, kind: Any, *, parameter: str) -> Any:
-    """Return a mapping as the named tuple `kind`. Raises WatchError if a key is unknown or missing."""
+    """Convert a mapping to the named tuple `kind`. Raises WatchError if a key is unknown or missing."""
     if not isinstance(values, dict):
         raise WatchError(f"{parameter}: must be a mapping, not {type(values).__name__}")
     for name in values:
@@ -146,7 +145,7 @@ class Outage:
     """The state of one service: the results of its probes and the calls made. Times are always passed as arguments."""
 
     def __init__(self, thresholds: Thresholds) -> None:
-        """Start with an unknown state of the service."""
+        """Begin without knowing the state of the service."""
         self._thresholds = thresholds
         self.failures = 0
         self._good = 0
@@ -198,7 +197,8 @@ class Watch:
         self._ok_statuses = ok_statuses
         self._run = run
         self._first_failure_at: Optional[str] = None
-        # The end of the maintenance window in seconds since the epoch, and the monotonic time of the next check for it.
+        # The end of the maintenance window in seconds since the epoch, and the monotonic time at which to check again
+        # for a window.
         self._maintenance_until = 0.0
         self._ask_maintenance_at = 0.0
 
@@ -233,7 +233,7 @@ class Watch:
         }
 
     def _warn(self, text: str) -> None:
-        """Log text that may contain output from the host, without terminal control characters."""
+        """Log text after removing terminal control characters. The text may contain output from the host."""
         _LOGGER.warning("%s: %s", self.target.host, sanitize.text(text))
 
     def _over(self, argv: Sequence[str], **options: Any) -> commands.Completed:
@@ -257,7 +257,7 @@ class Watch:
     def _read(self, path: str) -> bytes:
         """Return the content of a file on the host. Raises OSError."""
         try:
-            # The error message is compared with an English text below, so it must not be localized.
+            # The error message is compared with English text below, so it must not be localized.
             done = self._over(["env", "LC_ALL=C", *self.target.as_root, "cat", "--", path], timeout=_READ_TIMEOUT)
         except commands.CommandError as error:
             raise OSError(0, str(error)) from error
@@ -268,7 +268,10 @@ class Watch:
         raise OSError(0, "no response in time" if done.timed_out else done.stderr.strip() or f"rc {done.rc}")
 
     def _under_maintenance(self) -> bool:
-        """Return True if a maintenance window is active. If this is unknown, return False to allow recoveries."""
+        """Return True if a maintenance window is active.
+
+        If the answer is unknown, return False, so that recoveries are allowed.
+        """
         if not self.target.state_dir:
             return False
         if time.monotonic() >= self._ask_maintenance_at:

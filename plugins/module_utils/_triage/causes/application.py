@@ -80,7 +80,7 @@ def unhandled_exception(facts: Facts) -> Optional[Finding]:
     """Report an unhandled exception that ended the process, or an error that was logged before the process exited."""
     if not facts.troubled:
         return None
-    # An exception that was only logged is not the cause if something else ended the process.
+    # If something else ended the process, an exception that was only logged is not the cause.
     errors = [item for _source, item in syntax_errors(facts)]
     by_others = facts.process.ended_by_others
     found = [
@@ -124,7 +124,7 @@ def unhandled_exception(facts: Facts) -> Optional[Finding]:
 
 
 def _useless_against(facts: Facts, item: Mapping[str, Any]) -> Sequence[str]:
-    """Return the rungs that cannot help against an unhandled exception.
+    """Return the rungs that cannot help with an unhandled exception.
 
     A clean start also rebuilds the dependencies and applies migrations, so it may help if the dependencies or the
     schema are the cause.
@@ -158,7 +158,7 @@ def syntax_error(facts: Facts) -> Optional[Finding]:
             "exception": text,
         },
     }
-    # The file may have its old time again, for example if it was restored with its time.
+    # The file may have its old modification time again, for example if it was restored with this time.
     parses, changed = latest.get("parses"), facts.process.changed_since(latest.get("changed_at"))
     if parses is True or (changed and parses is None):
         return Finding(
@@ -199,7 +199,7 @@ def location(item: Mapping[str, Any]) -> str:
 
 
 def in_dependency(item: Mapping[str, Any]) -> bool:
-    """Return True if the error is in an npm package. Rebuilding the dependencies may then help."""
+    """Return True if the error is in an npm package. In this case, rebuilding the dependencies may help."""
     return "/node_modules/" in location(item)
 
 

@@ -16,12 +16,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import mismatches
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
-# The symptoms of a service that answers but is degraded.
+# Symptoms of a service that answers but is degraded.
 DEGRADES = ("not_ready", "slow", "login_refused")
 
 FALLS = ("unhandled_exception", "crash_loop", "stopped", "killed", "wal_pending")
 
-# The causes that a mismatch explains, by the affected part of the service. See mismatches.py.
+# Causes that a mismatch explains, by the affected part of the service. See mismatches.py.
 OF_MISFITS: Dict[str, Tuple[str, ...]] = {
     mismatches.START: FALLS,
     mismatches.MODULES: ("modules_broken",),
@@ -31,7 +31,8 @@ OF_MISFITS: Dict[str, Tuple[str, ...]] = {
 
 LOOP_FALLS = 3
 
-# After this many consecutive failed starts without a change, assume that the next start will also fail.
+# If the service has failed to start this many times in a row without a change, assume that the next start will also
+# fail.
 PROOF = 2
 
 
@@ -39,7 +40,7 @@ def only_start(facts: Facts) -> Tuple[str, ...]:
     """If the service keeps crashing, return the rungs that do nothing but start the service.
 
     Return an empty tuple if the process is running. Also return an empty tuple if the unit or its settings were changed
-    after the last exit, because the next start may then succeed.
+    after the last exit. In this case, the next start may succeed.
     """
     return ONLY_START if facts.process.gone and not facts.process.changed_since(facts.start.changed_at) else ()
 
@@ -53,7 +54,7 @@ def process_details(process: Mapping[str, Any], **more: Any) -> Dict[str, Any]:
 def end_of_lock(holder: Mapping[str, Any], *, restart: bool) -> Message:
     """Return the remedy for another process's lock: how to end the process, and the policy for the next run.
 
-    holder: pid, command and user. restart: True if the service must be restarted afterwards.
+    holder: pid, command and user. restart: whether the service must be restarted afterwards.
     """
     pid, command, user = holder.get("pid"), holder.get("command"), holder.get("user")
     # A process in another PID namespace has the pid 0, and `kill 0` would end the shell itself. The user is None if

@@ -22,8 +22,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# If systemd cannot run a program, it reports one of these exit codes. Each code stands for the step
-# that failed. See systemd.exec(5).
+# If systemd cannot run a program, it reports one of these exit codes. Each code identifies the step that failed. See
+# systemd.exec(5).
 _STEPS = {200: "CHDIR", 203: "EXEC", 209: "STDOUT", 216: "GROUP", 217: "USER", 226: "NAMESPACE"}
 
 _STEP = re.compile(r"code=exited, status=(\d+)/[A-Z]")
@@ -182,14 +182,14 @@ def _faults(facts: Facts) -> List[Tuple[int, Message]]:
 
 
 def _step_failures(facts: Facts) -> List[Tuple[str, int]]:
-    """Return (time, status) for the latest uninterrupted series of failures to run a program, oldest first."""
+    """Return (time, status) of the latest consecutive failures to run a program, oldest first."""
     journal = facts.journal
     ends = sorted([*facts.process.exits, *journal.control_exits], key=lambda item: str(item["at"]))
     found: List[Tuple[str, int]] = []
     for item in ends:
         told = _STEP.search(str(item["text"]))
         status = int(told.group(1)) if told else 0
-        # Any other exit clears the list, and so does an exit before the last successful request.
+        # Any other exit clears the list. An exit before the last successful request also clears the list.
         found = [*found, (str(item["at"]), status)] if status in _STEPS and item["at"] > facts.process.served_at else []
     return found
 

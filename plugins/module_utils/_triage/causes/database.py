@@ -41,7 +41,8 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
     problems = database.damages
     texts = [item["message"] for item in problems]
     lost = bool(database.data_loss_suspected)
-    # If the database is sound now, log lines from before the running process are about an earlier state of the file.
+    # If the database is sound now, log lines that are older than the running process describe an earlier state of the
+    # file.
     since = facts.process.running_since if database.conclusive and not problems else ""
     words = facts.errors.signature("db_corrupt", since=since) if facts.troubled else []
     # The rows of a damaged database cannot be compared.
@@ -124,8 +125,8 @@ def db_unchecked(facts: Facts) -> Optional[Finding]:
     """Report a database that could not be checked completely."""
     database = facts.database
     unread = [item["message"] for item in database.unread]
-    # If the database's folder or file system is missing, a start would create a new database. This is reported even if
-    # the service answers now.
+    # If the database's folder or file system is missing, the service would create a new database when it starts. A
+    # missing folder or file system is reported even if the service answers now.
     if database.away is None and (not facts.troubled or (database.conclusive and not unread)):
         return None
     path = database.path
@@ -151,7 +152,7 @@ def db_locked(facts: Facts) -> Optional[Finding]:
     main = facts.unit.main_pid
     blocking = [item for item in database.holders if item.get("role") in sqlite_holders.BLOCKING]
     strangers = [item for item in blocking if not item.get("ours")]
-    # Under systemd, a service process that is not the unit's main process is left over from an earlier start.
+    # Under systemd: if a service process is not the unit's main process, it is left over from an earlier start.
     stale = [item for item in blocking if item not in strangers and main is not None and item["pid"] != main]
     # These processes block all writes, even if the service seems healthy.
     lasting = [item for item in strangers if item.get("blocks_for")]
@@ -209,7 +210,7 @@ def db_locked(facts: Facts) -> Optional[Finding]:
 
 
 def _of_holder(holder: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the values that name the process that holds a lock, for a message."""
+    """Return the message values that identify the process that holds a lock."""
     named = {name: None if holder.get(name) is None else str(holder[name]) for name in ("command", "user")}
     return {"pid": holder["pid"], "age": common_messages.age(holder.get("age")), **named}
 
@@ -223,8 +224,8 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
     locked, missing = facts.errors.signature("migration_locked"), facts.errors.signature("migration_missing")
     ahead = "migration directory is corrupt" in facts.errors.text()
     migrators = list(migrations.migrators)
-    # The service applies its own migrations before it listens on its ports. If it is not listening yet, it may be
-    # migrating.
+    # The service applies its own migrations before it listens on its ports. If the service is not listening yet, it may
+    # be applying migrations.
     if facts.ports.unserved and not facts.ports.waiting and migrations.lock_stale is False:
         migrators += [{**item, "command": " ".join(item.get("argv") or ())[:80]} for item in facts.process.processes]
     evidence = (
@@ -244,7 +245,7 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
     prevention = message("prevention.migration_pending")
     common: Dict[str, Any] = {"prevention": prevention, "details": {"pending": pending, "lock_held": left_behind}}
     if held and migrators:
-        # Report neither pending migrations nor a lock, so that no remedy interferes with the running migration.
+        # Do not report pending migrations or a lock, so that remedies do not interfere with the running migration.
         common["details"] = {"pending": [], "lock_held": False}
         return Finding(
             confidence=0.9,

@@ -69,13 +69,13 @@ def _may_be_node(name: Optional[str]) -> bool:
 
 
 def heap_oom(facts: Facts) -> Optional[Finding]:
-    """Report that the heap reached V8's limit, as opposed to a kernel limit."""
+    """Report that the heap reached V8's limit, not a limit of the kernel."""
     words = facts.errors.signature("heap_oom")
     if not words or not facts.troubled:
         return None
     aborted = facts.unit.exit_status in _ABORTED
-    # Log lines may contain text from a request. They prove nothing if something else is known to have ended the
-    # process.
+    # Log lines may contain text from a request. If something else is known to have ended the process, these lines prove
+    # nothing.
     refuted = facts.process.ended_by_others and not any("status=6/ABRT" in item["text"] for item in facts.process.exits)
     lines = [*facts.log.lines, *facts.journal.lines]
     heaps = [int(size) << 20 for line in lines for size in _HEAP.findall(line)]

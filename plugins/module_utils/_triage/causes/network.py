@@ -31,7 +31,8 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
     for listener in facts.ports.listeners:
         where = message("evidence.source.listener", address=str(listener["address"]), port=listener["port"])
         ours = [owner for owner in listener["owners"] if owner["ours"]]
-        # If the service also has the socket open, the other process passed the socket on. This is not a conflict.
+        # If the service also has the socket open, the other process has passed it to the service. Such a shared socket
+        # is not a conflict.
         for owner in ours or listener["owners"]:
             who = {"pid": owner["pid"], "user": str(owner["user"]), "command": str(owner["command"])}
             if not owner["ours"]:
@@ -64,11 +65,11 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
         evidence=evidence + words,
         remedy=remedy,
         prevention=message("prevention.port_conflict.older" if stale else "prevention.port_conflict.other"),
-        # Every rung stops an older process of the service before it starts the service.
+        # Every rung stops older processes of the service before it starts the service.
         useless_rungs=RUNGS if strangers else (),
         details={"processes": [process_details(owner, port=port) for port, owner in strangers + stale]},
-        # If an older process of the service hangs with the port open, this explains why the service does not answer.
-        # A port that another program uses does not explain a hang.
+        # If an older process of the service hangs with the port open, this process explains why the service does not
+        # answer. If another program uses the port, this does not explain a hang.
         explains=(*FALLS, "hung") if stale else FALLS,
         past=not strangers and not stale,
     )
@@ -96,8 +97,8 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     if outdated and not fault:
         reason = "expired" if served.expired else "not_yet_valid"
         reason = "served_expired" if file.expired is False else reason
-    # True if the certificate and its private key were checked and are valid. In this case, the service only needs to
-    # reload them.
+    # True if the certificate and its private key were checked and are valid. If so, the service only needs to reload
+    # both files.
     well = not fault and file.readable_by_service is True and key.matches is True
     read_again = well or reason == "served_expired"
     if reason in _OUTDATED:
@@ -145,7 +146,7 @@ def _outdated_summary(outdated: Sequence[Validity], *, reason: str) -> Message:
 
 
 def _tls_reason(facts: Facts, *, fault: str, well: bool) -> Message:
-    """Return why HTTPS is not offered. well: True if the certificate and its private key were checked and are valid."""
+    """Return why HTTPS is not offered. well: whether the certificate and its private key were checked and are valid."""
     file, key = facts.certificate, Key.of(facts.certificate.key)
     if fault not in _TLS_FAULTS:
         return message("reason.tls.not_loaded" if well else "reason.tls.unusable")
@@ -154,7 +155,7 @@ def _tls_reason(facts: Facts, *, fault: str, well: bool) -> Message:
 
 
 def _tls_evidence(facts: Facts, *, fault: str, fallen_back: bool) -> List[Dict[str, str]]:
-    """Return the evidence about the certificate and its private key. fallen_back: True if only HTTP is served."""
+    """Return the evidence about the certificate and its private key. fallen_back: whether only HTTP is served."""
     file, key = facts.certificate, Key.of(facts.certificate.key)
     evidence = [
         says(

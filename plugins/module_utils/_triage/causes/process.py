@@ -157,7 +157,7 @@ def killed(facts: Facts) -> Optional[Finding]:
 
 
 def _sends(signal: str) -> Sequence[str]:
-    """Return the causes that can end a process with this signal. For HUP, INT, QUIT and TERM, there are none."""
+    """Return the causes that can end a process with this signal. HUP, INT, QUIT and TERM have no such causes."""
     if signal == "KILL":
         return ("oom_kill",)
     return () if signal in SENT else _CRASHES
@@ -170,8 +170,8 @@ def _gone_without_a_word(facts: Facts) -> Optional[Finding]:
         return None
     if service.pid_file_exists:
         # The evidence can rule out that the host went down or that the kernel killed the process. The process may also
-        # have exited without a message. The evidence cannot rule this out, because only the parent process receives the
-        # exit code.
+        # have exited without a message. The evidence cannot rule out such an exit, because only the parent process
+        # receives the exit code.
         ruled_out = _host_stayed_up(facts) + _no_out_of_memory(facts)
         sure = len(ruled_out) == 2
         return Finding(
@@ -207,7 +207,7 @@ def _host_stayed_up(facts: Facts) -> List[Dict[str, str]]:
 
 
 def _no_out_of_memory(facts: Facts) -> List[Dict[str, str]]:
-    """Return evidence that the kernel did not kill any process because of low memory."""
+    """Return evidence that the kernel's out-of-memory killer did not kill any process."""
     kernel = facts.kernel
     if not kernel.source or kernel.out_of_memory:
         return []
@@ -265,7 +265,7 @@ def stopped(facts: Facts) -> Optional[Finding]:
 
 
 def start_held(facts: Facts) -> Optional[Finding]:
-    """Report an earlier hold that still applies, because no check has allowed the run to release it."""
+    """Report an earlier hold that still applies. No check has allowed the run to release this hold."""
     held, kept = facts.hold.held, facts.hold.kept_by
     # Database damage is a more specific cause than the hold.
     if not held or not kept or facts.database.damages or facts.database.unread:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes of a degraded service, which the readiness checks of the health probe reported before the triage."""
+"""Causes of a degraded service, as reported before the triage by the readiness checks of the health probe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.f
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
 _SURE = 0.9
-# The confidence for a symptom. Another finding may be its cause.
+# Confidence of a finding that may be only a symptom. Another finding may be the cause of the symptom.
 _SYMPTOM = 0.6
 
 

@@ -35,17 +35,18 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
 
-# The minimum confidence (50 %) of a likely finding. A finding with less confidence is only a note and does not explain
-# other findings.
+# Minimum confidence (50 %) for a finding to be likely. A finding with less confidence is only a note and does not
+# explain other findings.
 _LIKELY = 0.5
 
 
 class Cause(NamedTuple):
-    """A row of the table: the rule, and the other causes that this cause can lead to.
+    """A row in the table: the rule, and the other causes that this cause can lead to.
 
-    symptom: True for a cause that can be the symptom of another cause. If another cause explains the finding, the rungs
-    that the finding marks as useless do not count. errors: the patterns in log_patterns.SIGNATURES that identify the
-    cause. A past cause explains an exception only if one of these patterns matches the exception.
+    symptom: whether this cause can be the symptom of another cause. A finding can mark rungs as useless. If another
+    cause explains the finding, these rungs are not skipped for this reason. errors: the patterns in
+    log_patterns.SIGNATURES that identify the cause. A past cause explains an exception only if one of these patterns
+    matches the exception.
     """
 
     rule: Callable[[Facts], Optional[Finding]]

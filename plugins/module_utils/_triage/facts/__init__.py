@@ -4,6 +4,6 @@
 
 """The triage facts as one typed structure, with one class per subject and one name per fact.
 
-Facts describe the present. Texts (from logs and systemd) describe the past. If they disagree, the facts take
-precedence.
+Facts describe the present. Text from logs and systemd describes the past. If the text disagrees with the facts, the
+facts take precedence.
 """

@@ -27,7 +27,10 @@ class Validity(Part):
 
 
 class Key(Part):
-    """The private key. readable: the service's user can read it. matches: it matches the certificate."""
+    """The private key.
+
+    readable: whether the service's user can read the key. matches: whether the key matches the certificate.
+    """
 
     path: Optional[str] = None
     exists: Optional[bool] = None
@@ -36,7 +39,10 @@ class Key(Part):
 
 
 def _unusable(file: Union[Certificate, Key]) -> bool:
-    """Return True if no account can use the file. An error that may affect only this account does not count."""
+    """Return True if no account can use the file.
+
+    If only a permission or the passphrase is missing, the result is False.
+    """
     error = file.error or "" if file.exists else ""
     return bool(error) and not any(words in error for words in ("Permission denied", "passphrase"))
 
@@ -47,7 +53,7 @@ class Certificate(Validity):
     path: Optional[str] = None
     exists: Optional[bool] = None
     readable_by_service: Optional[bool] = None
-    # The collected facts about the private key.
+    # Facts collected about the private key.
     key: Mapping[str, Any] = NOTHING
 
     def fault(self) -> str:

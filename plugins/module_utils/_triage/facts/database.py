@@ -14,7 +14,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.p
 
 # Problem codes that do not indicate database damage, for example because another cause covers them.
 _NO_DAMAGE = ("locked", "schema_too_new")
-# Error texts that indicate that the database could not be opened. Such errors are not about its content.
+# Error texts that indicate that the database could not be opened. Such errors are not about the content of the
+# database.
 _NOT_OPENED = ("Permission denied", "Operation not permitted", "unable to open database file", "Too many open files")
 
 
@@ -33,7 +34,7 @@ class Database(Part):
 
     @property
     def unread(self) -> List[Mapping[str, Any]]:
-        """The problems that prevented the database from being opened. They are not about its content."""
+        """The problems that prevented the database from being opened. Damaged content is not included."""
         return [
             item
             for item in self._errors

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Errors from the log file and the journal, and the reasons that they give for the exit of the service."""
+"""Find the errors in the log file and the journal, and the reason why the service exited."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LAST_WORD = lazy(
 
 
 class Errors(NamedTuple):
-    """The errors in the log and the journal. Some errors count only if the process has ended."""
+    """The errors in the log and the journal. Some of these errors are considered only if the process has ended."""
 
     log: Log
     journal: Journal
@@ -57,7 +57,10 @@ class Errors(NamedTuple):
         ]
 
     def last_word(self) -> Optional[Tuple[str, str]]:
-        """Return (source, line) if the log or the journal ends with an error from the last start, or None."""
+        """Return (source, line) of an error from the last start, if the log or the journal ends with one.
+
+        Otherwise, return None.
+        """
         since, started = self.process.window.since, self.process.unit.started_at
         for source in self._sources:
             # Skip the stack trace lines, because the error message is above them.
@@ -72,7 +75,7 @@ class Errors(NamedTuple):
         return None
 
     def text(self) -> str:
-        """Return all texts about why the service ended, so that a rule can search them for a word."""
+        """Return all text about why the service ended, so that a rule can search it for a word."""
         word = self.last_word()
         return "\n".join([*(item["message"] for _source, item in self.exceptions()), *(word[1:] if word else ())])
 

@@ -11,17 +11,17 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import NOTHING, Part
 
 # If less space than this is free, writes will soon fail. The limit is a fraction of the file system or a number of
-# bytes, whichever is smaller. This avoids false alarms on small and on large file systems.
+# bytes, whichever is smaller. This limit avoids false alarms on both small and large file systems.
 _FULL_SHARE = 0.01
 _FULL_BYTES = 8 * 1024 * 1024
 _FULL_INODES = 16
-# The space that must be free after a cleanup. The service reports itself as ready only if a tenth of its disk is free.
+# Space that must be free after a cleanup. The service reports itself as ready only if a tenth of its disk is free.
 _ROOM_SHARE = 0.1
 _ROOM_BYTES = 1024**3
 _ROOM_INODES = 10000
 
-# The fraction of the host's memory for the service, and the fraction of the service's memory for V8's old space. The
-# rest of the service's memory is for data outside the heap.
+# Fraction of the host's memory that the service may use, and fraction of the service's memory that V8's old space may
+# use. The rest of the service's memory is for data outside the heap.
 _SERVICE_SHARE = 0.75
 _HEAP_SHARE = 0.75
 _MORE = 1.5
@@ -29,7 +29,7 @@ _LEAST_MEMORY = 128 * 1024 * 1024
 
 
 class Window(Part):
-    """The period for which logs were read (older lines do not count), and the start time of the host."""
+    """The period for which logs were read (older lines are ignored), and the time when the host booted."""
 
     since: str = ""
     until: str = ""
@@ -37,7 +37,7 @@ class Window(Part):
 
 
 class Kernel(Part):
-    """The kernel's log lines about processes that it killed because memory was low."""
+    """Kernel log lines about processes that the kernel killed because memory was low."""
 
     source: str = ""
     out_of_memory: Sequence[Mapping[str, Any]] = ()
@@ -56,9 +56,10 @@ class Memory(Part):
         """Return values for memory_max (bytes) and max_old_space_size (MiB) that suit both the service and the host.
 
         used: memory that the service uses, in bytes. unit_max: memory limit of the unit in bytes, or None. heap: size
-        of V8's heap in bytes when it was full, or None. bounded: True if the unit's limit was reached, not the host's.
+        of V8's heap in bytes when it was full, or None. bounded: True if the unit's limit was reached rather than the
+        host's.
         """
-        # The memory that other processes currently leave for the service.
+        # Memory that other processes currently leave for the service.
         room = min(self.total * _SERVICE_SHARE, ((self.available or 0) + used) * 0.9)
         memory_max: Optional[int] = None
         if bounded and unit_max:
@@ -84,14 +85,14 @@ class Disks(NamedTuple):
     deleted_files: Sequence[Mapping[str, Any]]
 
     def read_only(self) -> List[Mapping[str, Any]]:
-        """Return the file systems that the service must write to and that are mounted read-only."""
+        """Return the file systems that are mounted read-only although the service must write to them."""
         return [item for item in self.mounts if item.get("read_only") and item.get("use") in ("database", "log")]
 
     def short_of_room(self) -> List[Dict[str, Any]]:
         """Return the file systems that are full, and how much space to free on each.
 
-        what: bytes or inodes. wanted: the number to free. uses: purposes of the file system. held: size in bytes of
-        deleted files that the service has open on the file system.
+        what: bytes or inodes. wanted: the number of bytes or inodes to free. uses: purposes of the file system. held:
+        size in bytes of deleted files that the service has open on the file system.
         """
         short: Dict[str, Dict[str, Any]] = {}
         for mount in self.mounts:
@@ -115,7 +116,7 @@ class Disks(NamedTuple):
         return list(short.values())
 
     def _held(self, point: str) -> int:
-        """Return the size in bytes of the deleted files that the service has open on the mount point."""
+        """Return how many bytes of the file system are used by deleted files that the service still has open."""
         points = {str(mount["mount"]) for mount in self.mounts if mount.get("mount")}
         return sum(
             item["size"] or 0

@@ -17,7 +17,7 @@ class Log(Part):
     """The log file. signatures: the known error patterns found in it, by name, or None if it was not read."""
 
     path: str = "log"
-    # All files that were read. A line may come from any of them.
+    # All files that were read. A log line may come from any of these files.
     paths: Sequence[str] = ()
     lines: Sequence[str] = ()
     exceptions: Sequence[Mapping[str, Any]] = ()
@@ -27,11 +27,11 @@ class Log(Part):
 
     @property
     def source(self) -> str:
-        """The name of the log for evidence. If several files were read, this text names all of them."""
+        """The name of the log in the evidence. If several files were read, the result contains all their names."""
         return ", ".join(self.paths) or self.path
 
     def signature(self, name: str, *, since: str = "") -> List[Dict[str, str]]:
-        """Return the evidence for a known error pattern. Lines without a timestamp count, too.
+        """Return the evidence for a known error pattern. Lines without a timestamp are included.
 
         since: a time. If the last line with this pattern is older, the result is empty.
         """

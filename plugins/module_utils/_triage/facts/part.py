@@ -16,10 +16,10 @@ NOTHING: Mapping[str, Any] = {}
 
 
 class Part(types.SimpleNamespace):
-    """The facts of one part. The field names are documented in RETURN of the triage_info module.
+    """The facts from one part of the triage. The field names are documented in RETURN of the triage_info module.
 
-    A field is an annotated class attribute whose value is the default. Data classes are not used, because each would
-    add a millisecond to the import time. error: why the part could not be collected, or None.
+    A field is an annotated class attribute whose value is the default. Each data class would add a millisecond to the
+    import time. Therefore, the parts are ordinary classes. error: why the part could not be collected, or None.
     """
 
     error: Optional[str] = None
@@ -33,5 +33,5 @@ class Part(types.SimpleNamespace):
 
 
 def entries(facts: Any) -> Sequence[Mapping[str, Any]]:
-    """Return a part's list of facts. The list is empty if the part could not be collected."""
+    """Return the list of facts from one part. The list is empty if the part could not be collected."""
     return facts if isinstance(facts, list) else []

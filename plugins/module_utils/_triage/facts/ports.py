@@ -84,7 +84,7 @@ class Ports(NamedTuple):
 
     @property
     def main_port(self) -> int:
-        """The port that users connect to, which is the HTTPS port if there is one."""
+        """The port that users connect to: the HTTPS port if there is one, otherwise the HTTP port."""
         return int(self.service.https_port or self.service.http_port)
 
     @property
@@ -109,9 +109,10 @@ class Ports(NamedTuple):
     def elsewhere(self) -> List[int]:
         """The ports that the service uses instead of the main port.
 
-        If the service listens on neither configured port, all its ports count. If the service listens on the other
-        configured port, only third ports with TLS count. They show that the certificate can be used and that HTTPS is
-        on the wrong port. A third port without TLS proves nothing, because it could serve any purpose.
+        If the service listens on neither configured port, the list contains all its ports. If the service listens on
+        the other configured port, the list contains only third ports with TLS. Such a port shows that the certificate
+        can be used and that HTTPS is on the wrong port. A third port without TLS proves nothing, because it could serve
+        any purpose.
         """
         ours, configured = self.own_ports, {self.service.https_port, self.service.http_port}
         if self.main_port in ours:

@@ -65,8 +65,8 @@ class Process(NamedTuple):
         started = [item["at"] for item in journal.starts]
         found, before = [], ""
         for item in journal.exits:
-            # A stop request does not explain an exit after the next start. The requested stop may have left no log line
-            # about its own exit.
+            # A stop request does not explain an exit after the next start. The exit after a stop request may have left
+            # no log line.
             before = max([before, *(at for at in started if at <= item["at"])])
             if not any(before < at <= item["at"] for at in asked):
                 found.append(item)
@@ -75,12 +75,12 @@ class Process(NamedTuple):
 
     @property
     def last_fall(self) -> str:
-        """The journal text about the last exit of the main process, or "" if systemd has not started it again."""
+        """The journal text about the last exit of the main process, or "" if systemd did not restart the service."""
         return str(self.exits[-1]["text"]) if self.exits and self.restarted else ""
 
     @property
     def signal(self) -> str:
-        """The signal that last ended the main process. Empty if no signal ended it, or if the signal is unknown."""
+        """The signal that last ended the main process, or an empty string if no such signal is known."""
         if self.gone:
             status = self.unit.exit_status or 0
             return SIGNALS.get(status, str(status)) if self.unit.exit_code in ("killed", "dumped") else ""
@@ -96,11 +96,14 @@ class Process(NamedTuple):
 
     @property
     def ended_by_others(self) -> bool:
-        """True if something other than an error in the process itself ended the process."""
+        """True if the process was stopped or killed from outside, and did not end because of its own error."""
         return (self.gone and bool(self.asked)) or (self.signal in SENT and not self.given_up)
 
     def ended_at(self, at: Optional[str]) -> bool:
-        """Return True if the main process may have ended at this time, or if the time of its exit is unknown."""
+        """Return True if the main process ended at about this time.
+
+        Also return True if this time or the time of the end is unknown.
+        """
         known = [self.unit.exited_at, *(item["at"] for item in self.exits)]
         ends = [timestamps.epoch(end) for end in known if end]
         return not at or not ends or any(abs(timestamps.epoch(at) - end) <= _SAME_END for end in ends)
@@ -109,8 +112,8 @@ class Process(NamedTuple):
     def last_exit(self) -> Tuple[str, int, str]:
         """The last exit of the main process as (code, status, time), or ("", 0, "") if it is unknown.
 
-        If the unit does not show an exit, the journal is used, because systemd forgets an exit when the unit is stopped
-        or started.
+        systemd forgets an exit when the unit is stopped or started. Therefore, if the unit does not show an exit, the
+        journal is used.
         """
         unit = self.unit
         code, status = unit.exit_code, unit.exit_status
@@ -134,9 +137,11 @@ class Process(NamedTuple):
         return count
 
     def changed_since(self, changed_at: Optional[str]) -> bool:
-        """Return True if changed_at is after the last start of the service. The next start may then succeed.
+        """Return True if changed_at is after the last start of the service.
 
-        If the time of that start is unknown, the last exit is used.
+        After such a change, the next start may succeed.
+
+        If the time of the last start is unknown, changed_at is compared with the last exit.
         """
         starts = [self.unit.started_at, *(item["at"] for item in self.journal.starts[-1:])]
         ends = [self.unit.exited_at, self.last_exit[2], *(item["at"] for item in self.exits[-1:])]
@@ -148,13 +153,13 @@ class Process(NamedTuple):
         """Number of failures since the service last served requests."""
         since = [item for item in self.exits if item["at"] > self.served_at]
         counted = self.unit.restarts
-        # The journal is more accurate, because systemd's counter covers the time since a person last started the unit,
-        # perhaps weeks ago.
+        # The journal is more accurate. systemd's counter covers the time since a person last started the unit, which
+        # may be weeks.
         return max(len(since), counted) if self.blind or len(since) >= _MOST_EXITS else len(since)
 
     @property
     def falls_after_own_start(self) -> int:
-        """Number of failures that followed a start by a run, counted since the service last served requests."""
+        """Number of processes that were started by a run and have failed since the service last served requests."""
         since = [item for item in self.exits if item["at"] > self.served_at]
         return sum(bool(item.get("ours")) for item in since)
 

@@ -79,7 +79,10 @@ class Environment(Part):
 
 
 class Start(Part):
-    """The state of the files and accounts needed for a start. A fault is a reason why systemd cannot run the unit."""
+    """The state of the files and accounts needed to start the service.
+
+    A fault is a reason why systemd cannot run the unit.
+    """
 
     environment_files: Sequence[Mapping[str, Any]] = ()
     program: Optional[str] = None
@@ -117,9 +120,9 @@ class Dependencies(Part):
 class Hold(Part):
     """The current hold, and the reason why it cannot be released.
 
-    replaced: True if the database is newer than the one in which the last good rows were counted. created_at: the time
-    when the database was created. may_be_another: True if the database was not found at first, and the current database
-    was not recognized.
+    replaced: True if the database is newer than the database with the last good row counts. created_at: the time when
+    the database was created. may_be_another: True if the database was not found at first, and the current database was
+    not recognized.
 
     rows_collapsed: True if so many rows are missing that normal operation cannot explain the loss. rows_missing: the
     tables with fewer rows than in the last good count, as [rows before, rows now].
