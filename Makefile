@@ -10,21 +10,22 @@ SHELL := /bin/bash
 # Ansible needs a UTF-8 locale. Every Debian system has C.UTF-8.
 export LC_ALL := C.UTF-8
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
-# The tests start hundreds of Python programs. Without this variable, they share their compiled files.
+# The tests start hundreds of Python programs. If PYTHONDONTWRITEBYTECODE is not set, these programs share their
+# compiled files.
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# This lets programs start other programs from the virtual environment.
+# With this PATH, programs find the other programs in the virtual environment.
 WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 COLLECTION := collections/ansible_collections/itsm_nexus/runbook
-# Python programs without the .py suffix, which Ruff does not find on its own.
+# Ruff does not find these Python programs on its own, because their names do not end with .py.
 PYTHON_PROGRAMS = $$(git grep -lE '^\#!.*python' -- ':!*.py')
-# Names that vermin must ignore: two Python 3.9 functions that are called only if they exist, and a field with the name
-# of a Python 2 function.
+# vermin must ignore these names. The first two are Python 3.9 functions, which are called only if they exist. The last
+# one is a field that has the same name as a Python 2 function.
 GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 
-# The exact versions of all packages in the virtual environment. With `make CONSTRAINTS= ...`, pip chooses the newest
+# Exact versions of all packages in the virtual environment. With `make CONSTRAINTS= ...`, pip chooses the newest
 # versions that requirements-*.txt allow.
 CONSTRAINTS ?= constraints.txt
 
@@ -33,19 +34,19 @@ CONSTRAINTS ?= constraints.txt
 TEST_PROCESSES = $$(($$(nproc) + 1))
 UNIT_TEST_PROCESSES = $$(($$(nproc) * 3))
 
-# Tests that only `make nightly` runs, because each takes several minutes. The first test runs all commands in
+# Only `make nightly` runs these tests, because each takes several minutes. The first test runs all commands in
 # docs/eda.md. The second test recovers sixty hosts.
 LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_broken_hosts_are_recovered_without_waiting
 
-# Integration tests that have more cases in `make nightly`.
+# In `make nightly`, these integration tests run more cases.
 THOROUGH_TESTS := tests/integration/test_changes.py tests/integration/test_ready.py tests/integration/test_start_guard.py
 
-# Drills that only `make nightly` runs. Some of them take several minutes. Each of the other drills resembles one that
-# `make molecule` runs, and tests code that rarely changes.
+# Only `make nightly` runs these drills. Some of these drills take several minutes. The other drills test code that
+# rarely changes. Each of them is similar to a drill in `make molecule`.
 LONG_DRILLS := controller_timer crowded database_recover discover escalation_rises heap_oom migration_pending \
   modules_native oom_kill other_service port_conflict_own ready restore_drill tls_key_unreadable two_faults \
   useless_rungs what_changed
-# Drills that have more rounds in `make nightly`.
+# In `make nightly`, these drills run more rounds.
 THOROUGH_DRILLS := connection_cut controller_killed database_in_doubt dead_man degraded start_guard systemd_restarts_first
 # The longest drills start first, so that no long drill runs alone at the end.
 FIRST_DRILLS := degraded database_in_doubt start_guard connection_cut rung_fails controller_killed crash_loop
@@ -82,7 +83,7 @@ lint: $(VENV)/test.stamp ## Check style and types
 	$(BIN)/python docs/postmortem_schema.py --check
 	$(BIN)/antsibull-changelog lint
 	$(WITH_PATH) $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
-	# ansible-lint's syntax check has no inventory.
+	# ansible-lint checks the syntax without an inventory.
 	$(WITH_PATH) ANSIBLE_HOST_PATTERN_MISMATCH=warning $(BIN)/ansible-lint
 
 unit: $(VENV)/test.stamp ## Test the logic; a minute or two
@@ -92,7 +93,7 @@ unit: $(VENV)/test.stamp ## Test the logic; a minute or two
 fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or reveals a secret; minutes
 	TEST_THOROUGH=1 FUZZ_PROFILE=long $(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/fuzz
 
-# Each process runs complete files, because some tests depend on the previous test in their file.
+# Each test process runs complete files, because some tests depend on the previous test in their file.
 integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Test playbooks and rulebooks with the demo service, and pages in a browser; minutes
 	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(LONG_TESTS:%=--deselect=%) tests/integration

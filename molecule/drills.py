@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Checks for all drills. A check compares the host's state, as seen from outside, with the files that a run wrote."""
+"""Checks for all drills.
+
+Each check compares the host's state, as seen from outside, with the files that a run wrote.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from typing import Any, NamedTuple
 
 import testinfra
 
-# The fields that the runbook requires in a postmortem.
+# Fields that the runbook requires in a postmortem.
 SECTIONS = (
     "1. When",
     "2. How it was detected",
@@ -49,16 +52,16 @@ class Service(NamedTuple):
 
     @property
     def busy_files(self) -> tuple[str, ...]:
-        """The files that the service itself changes while it runs."""
+        """Files that the service itself changes while it runs."""
         return (self.log, f"{self.database}-shm")
 
 
-# The service of the drills that do not use the names of the real deployment.
+# The service for drills that do not use names from the real deployment.
 RUNBOOK = Service.read(Path(__file__).parent / "profiles" / "runbook")
 
 
 class Drill:
-    """One drill: its host, and the files of its runs in .molecule/<name>/."""
+    """A drill: its host, and the files that its runs wrote to .molecule/<name>/."""
 
     def __init__(self, name: str, project: Path) -> None:
         self.name = name
@@ -72,7 +75,10 @@ class Drill:
         return Service.read(self.output / "profile")
 
     def observation(self, name: str) -> dict[str, Any]:
-        """Return a recorded state of the host: `sound`, `broken`, or `<run>-after` for the state after a run."""
+        """Return the host state that was recorded under this name.
+
+        The names are `sound`, `broken`, and `<run>-after` (the state after a run).
+        """
         return json.loads((self.output / f"{name}.json").read_text(encoding="utf-8"))
 
     def now(self) -> dict[str, Any]:
@@ -80,14 +86,14 @@ class Drill:
         return json.loads(self.host.check_output("/opt/drill/bin/observe.py"))
 
     def rows_of(self, database: str) -> dict[str, int] | None:
-        """Return the number of rows in each table of a database file without its WAL, or None if sqlite3 rejects it."""
+        """Return each table's row count in a database file without its WAL, or None if sqlite3 rejects the file."""
         return json.loads(self.host.check_output(f"/opt/drill/bin/observe.py {database}"))
 
     def screen(self, run: str = "recover") -> str:
         return (self.output / f"{run}.log").read_text(encoding="utf-8")
 
     def recap(self, run: str = "recover") -> dict[str, int]:
-        """Return the counts in Ansible's recap of a run: ok, changed, failed and so on."""
+        """Return the counts from Ansible's recap of a run: ok, changed, failed and so on."""
         line = re.search(rf"^{self.name} +: (.*)$", self.screen(run), re.MULTILINE)
         assert line, self.screen(run)
         return {key: int(value) for key, value in (pair.split("=") for pair in line[1].split())}
@@ -96,7 +102,7 @@ class Drill:
         return sorted((self.output / run).glob("*.md")) + sorted((self.output / run).glob("*.json"))
 
     def postmortem(self, run: str = "recover") -> dict[str, Any]:
-        """Return the postmortem of a run. Assert that its Markdown document has every section in SECTIONS."""
+        """Return the postmortem of a run. Assert that the Markdown document has every section in SECTIONS."""
         markdown, data = self.documents(run)
         told = json.loads(data.read_text(encoding="utf-8"))
         text = markdown.read_text(encoding="utf-8")
@@ -107,7 +113,7 @@ class Drill:
         return told
 
     def ask(self, url: str) -> tuple[int, Any]:
-        """Query the service from outside the host. Return (HTTP status or 0, JSON body or None)."""
+        """Query the service from outside the host. Return the HTTP status (or 0) and the JSON body (or None)."""
         address = (self.output / "address").read_text(encoding="utf-8")
         asked = subprocess.run(
             ["curl", "-sk", "--max-time", "5", "-w", "\n%{http_code}", url.replace("//host", f"//{address}")],
@@ -133,7 +139,10 @@ class Drill:
         assert {incident["title"] for incident in answer["incidents"]} >= WRITTEN
 
     def assert_untouched(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        """Assert that a run changed only its records and its hold. A running service can change its own files."""
+        """Assert that a run changed only its records and its hold.
+
+        Changes that a running service makes to its own files are allowed.
+        """
         # systemd continues to restart a unit in this state during the run, until the unit's start limit is reached.
         restarts = before["unit"]["SubState"] == "auto-restart"
         # Ignore the scheduling state of a process (running or sleeping).
@@ -146,8 +155,8 @@ class Drill:
             for seen in (before, after)
         ]
         assert same[0] == same[1], (before["unit"], after["unit"])
-        # A run is allowed to hold the service, so that nobody can start it, but must not change anything else. systemd
-        # does not restart a held unit.
+        # A run is allowed to put the service on hold, so that nobody can start it. The run must not change anything
+        # else. systemd does not restart a unit that is on hold.
         dropins = f"/etc/systemd/system/{self.service.unit}.service.d"
         held = any(path.startswith(f"{dropins}/zz-held-") for path in after["files"])
         if held:
@@ -160,7 +169,7 @@ class Drill:
             assert after["unit"] == before["unit"]
         assert after["rows"] == before["rows"]
         busy = self.service.busy_files if before["processes"] or restarts else ()
-        # A start by systemd may write to the WAL before it fails. The rows are compared above.
+        # If systemd starts the service, the service may write to the WAL before it fails. The rows are compared above.
         busy = (*busy, f"{self.service.database}-wal") if restarts and not held else busy
         same = [
             {
@@ -206,7 +215,7 @@ class Drill:
     ) -> dict[str, Any]:
         """Assert that the service is back and that the postmortem describes the recovery. Return the postmortem.
 
-        `skipped`: rungs that were not tried because they cannot help. `migrations`: number of applied migrations.
+        `skipped`: rungs that the run skipped, because they cannot help. `migrations`: number of applied migrations.
         """
         self.cause = cause
         self.assert_serves()
@@ -220,7 +229,7 @@ class Drill:
         assert {table: told["rows_before"][table] for table in rows} == rows
         rows = {**rows, "knex_migrations": rows["knex_migrations"] + migrations}
         assert {table: told["rows_after"][table] for table in rows} == rows
-        # The outage began after the sound state was recorded.
+        # The outage began after the state of the sound database was recorded.
         assert 0 < told["durations"]["outage"] < time.time() - (self.output / "sound.json").stat().st_mtime
         closing = self.screen(run)[-2500:]
         for word in (severity, cause, f"{rung} succeeded"):
@@ -252,7 +261,10 @@ class Drill:
         return [each for each in told[what] if each["run"] == told["runs"][-1]["run"]]
 
     def write_result(self, *, passed: bool) -> None:
-        """Save the result of the drill for docs/drills.md. A drill whose test names no cause has no result."""
+        """Save the result of the drill for docs/drills.md.
+
+        If the drill's test does not name a cause, there is no result to save.
+        """
         told = [json.loads(path.read_text(encoding="utf-8")) for path in self.output.glob("*/INC-*.json")]
         told.sort(key=lambda each: each["runs"][-1]["started_at"])
         if self.cause is None or not told:

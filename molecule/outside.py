@@ -61,7 +61,7 @@ class Client:
         return next((answered for asked, answered, healthy in list(self._asked) if asked > since and healthy), None)
 
     def outages(self, since: float) -> list[tuple[float, float]]:
-        """Return the times of the healthy responses just before and after each outage that ended after `since`."""
+        """For each outage that ended after `since`, return the times of the healthy responses just before and after."""
         found, last = [], None
         for asked, answered, healthy in list(self._asked):
             if asked < since - 1:

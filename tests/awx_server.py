@@ -55,7 +55,7 @@ CASCADES = {
     ],
     "job_templates": [("schedules", "unified_job_template")],
 }
-# The values that AWX sets in a new object.
+# Values that AWX sets in a new object.
 KEPT_BY_AWX: Dict[str, Object] = {
     "credential_types": {"managed": False},
     "inventory_sources": {"status": "never updated"},
@@ -73,7 +73,7 @@ PLAYBOOK = re.compile(
     r"^\s*?-?\s*?(?:hosts|(ansible\.builtin\.)?import_playbook|(ansible\.builtin\.)?include):\s*?.*?$"
 )
 TEXT = re.compile(r"\{\{ (awx_texts[\w.]+) \}\}")
-# The fields of an approval node, which has no endpoint of its own for POST.
+# Fields of an approval node. Approval nodes have no POST endpoint of their own.
 APPROVAL_FIELDS: Dict[str, Dict[str, Any]] = {
     "name": {"max_length": 512, "type": "string"},
     "description": {"type": "string"},
@@ -95,7 +95,7 @@ def _loaded(name: str) -> Object:
 
 
 def texts(language: str) -> Object:
-    """Return the objects' texts in a language. The names of the keys are joined with dots."""
+    """Return the text of all objects in a language. The names of the keys are joined with dots."""
 
     def flat(value: Any, path: str) -> Object:
         if not isinstance(value, dict):
@@ -106,7 +106,7 @@ def texts(language: str) -> Object:
 
 
 def described(language: str = "en") -> Object:
-    """Return the content of playbooks/vars/awx.yml, which describes the objects to create, with texts in a language."""
+    """Return the content of playbooks/vars/awx.yml, which describes the objects to create, with text in a language."""
     known = texts(language)
 
     def filled(value: Any) -> Any:
@@ -178,21 +178,24 @@ def judge_answers(survey: Optional[Object], answers: Object, *, all_required: bo
 
 
 def variables(template: Object, survey: Object, answers: Object) -> Object:
-    """Return the variables of a job: those of the template, then the survey's valid defaults, then the answers.
+    """Return the variables for a job: those from the template, then the survey's valid defaults, then the answers.
 
-    A webhook gives no answers, and AWX does not require any.
+    If a webhook launches the job, nobody answers the survey, so even required questions have no answers.
     """
     defaults = {}
     for question in survey.get("spec", []):
         default = question.get("default")
-        # An empty text is valid only if the question allows it.
+        # An empty default is valid only if the question allows it.
         if default is not None and (question["type"] != "text" or len(default) >= question.get("min", 0)):
             defaults[question["variable"]] = default
     return {**template.get("extra_vars", {}), **defaults, **answers}
 
 
 def rendered(text: str, *, approval: bool, artifacts: Object) -> str:
-    """Return the text of a notification. AWX provides only the values below when it sends or saves a text."""
+    """Return the text of a notification.
+
+    When AWX saves or sends the text, it provides only the values in this function.
+    """
     of_approval = {"approval_status": "running", "approval_node_name": "A step", "workflow_url": "https://awx/#/jobs/1"}
     of_job = {"url": "https://awx/#/jobs/2", "job_friendly_name": "Job", "job": {"name": "n", "artifacts": artifacts}}
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
@@ -239,7 +242,7 @@ def _judge_credential_type(thing: Object) -> None:
 
 
 class Awx:
-    """The server. Its dictionary objects[kind][id] contains all objects."""
+    """The server, whose objects are stored in the dictionary objects[kind][id]."""
 
     def __init__(self) -> None:
         self.objects: Dict[str, Dict[int, Object]] = {
@@ -252,10 +255,11 @@ class Awx:
         self.launched: List[Object] = []
         # The status of a project after AWX has fetched the project.
         self.fetched = "successful"
-        # The status and the output of an inventory update after it has ended, and all updates by ID.
+        # The status and the output of an inventory update that has ended, and all updates by ID.
         self.synced, self.sync_output = "successful", "Read 1 host"
         self.updates: Dict[int, Object] = {}
-        # The running jobs by ID: the template, and how many more requests show the job as running.
+        # Maps the ID of each running job to its template, and to the number of further requests that still show the job
+        # as running.
         self.running: Dict[int, Tuple[Object, int]] = {}
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
@@ -416,7 +420,7 @@ class Awx:
             thing["status"] = "pending"
             return 202, {"id": update, "status": "pending", "url": f"/api/v2/inventory_updates/{update}/"}
         if what == "launch" and method == "POST":
-            # AWX ignores values that the template does not prompt for. This server rejects them instead.
+            # AWX ignores values that the template does not prompt for. This server rejects such values instead.
             asked = {"extra_vars": self.surveys.get(thing["id"]), "limit": thing["ask_limit_on_launch"]}
             unasked = sorted(each for each in body if not asked.get(each))
             if unasked:
@@ -547,7 +551,7 @@ class Awx:
         if any(template["id"] == thing["id"] for template, _left in self.running.values()):
             raise Refused({"error": "Resource is being used by running jobs."}, 409)
         if kind == "inventories" and not thing.get("pending_deletion"):
-            # AWX deletes an inventory in the background. Until then, its name is in use.
+            # AWX deletes an inventory in the background. Until the deletion is complete, the name is in use.
             thing["pending_deletion"] = 3
             return
         if kind == "credential_types" and self._credentials_of(thing):

@@ -21,8 +21,8 @@ PATIENCE = 60.0
 OPTIONS = (
     *("--headless=new", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--hide-scrollbars"),
     *("--disable-extensions", "--disable-component-update", "--disable-background-networking"),
-    # Chromium's sandbox does not work for root, and is not needed, because only our own files are opened. A container's
-    # /dev/shm is too small for Chromium.
+    # Chromium's sandbox does not work for root. The sandbox is not needed, because only our own files are opened. A
+    # container's /dev/shm is too small for Chromium.
     *("--no-sandbox", "--disable-dev-shm-usage"),
 )
 
@@ -90,8 +90,8 @@ class Browser:
         deadline = time.monotonic() + PATIENCE
         while not self._loaded:
             self._next(deadline)
-        # The page may send requests right after it is loaded. These are recorded before the response to this call
-        # arrives.
+        # The page may send requests right after it is loaded. Such requests are recorded before the response to this
+        # call arrives.
         self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
 
     def look(self, *, width: int, dark: bool) -> None:

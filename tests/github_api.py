@@ -20,7 +20,7 @@ import openapi_core
 from openapi_core.testing import MockRequest, MockResponse
 
 TOKEN = "ghp_CANARY"
-# For each kind of server, the file name of its API description and the base path of its API.
+# For each kind of server: the file name of its API description, and the base path of its API.
 SERVERS = {"api.github.com": "", "enterprise-server": "/api/v3"}
 ISSUES = "/repos/{owner}/{repo}/issues"
 COMMENTS = ISSUES + "/{issue_number}/comments"
@@ -42,7 +42,9 @@ def rules(server):
 
 
 class Api(http.server.ThreadingHTTPServer):
-    """The issues part of GitHub's REST API. It limits the length of a body. Tests can make it drop labels or fail.
+    """The part of GitHub's REST API that manages issues.
+
+    The API limits the length of a body. Tests can make the API drop labels or return errors.
 
     A request that GitHub's description does not allow is answered with status 422. The list `violations` contains such
     requests, and responses that the description does not list. At the end, a test asserts that the list is empty.
@@ -121,7 +123,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         )
 
     def hold_to(self, check, what):
-        """Return True if `check` raises no error. Otherwise, add a violation. what: the request or the response."""
+        """Return True if `check` raises no error.
+
+        If `check` raises an error, add a violation. what: the request or the response.
+        """
         try:
             check()
         except openapi_core.exceptions.OpenAPIError as error:
@@ -134,7 +139,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return True
 
     def begin(self):
-        """Read the request. Return True if it is valid and no error is planned. Otherwise, answer with the error."""
+        """Read the request.
+
+        Return True if the request is valid and no error is planned. Otherwise, send an error response.
+        """
         self.sent = self.rfile.read(int(self.headers["Content-Length"] or 0)) or None
         self.server.requests.append((self.command, self.path))
         place = urllib.parse.urlsplit(self.path)

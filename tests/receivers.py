@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Servers on the loopback interface that receive and store messages: HTTP, HTTPS, and SMTP with aiosmtpd."""
+"""Servers for HTTP, HTTPS and SMTP (with aiosmtpd) on the loopback interface, which receive and store messages."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Receiver:
 
 
 class _Controller(Controller):
-    """Uses any free port. aiosmtpd needs the port number to check that the server is running."""
+    """A mail server on any free port. aiosmtpd needs the port number to check that the server is running."""
 
     def _trigger_server(self) -> None:
         self.port = int(self.server.sockets[0].getsockname()[1])

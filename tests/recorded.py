@@ -31,7 +31,7 @@ def incident(drill: str) -> incident_model.Incident:
 
 
 def documents(drill: str) -> Dict[str, str]:
-    """Generate the documents of a drill from its recorded timeline. Return their text by file name."""
+    """Generate the documents of a drill from its recorded timeline. Return the documents' text by file name."""
     told = incident(drill)
     texts = {f"{drill}.{language}.md": markdown_report.markdown(spoken, told) for language, spoken in SPOKEN.items()}
     return {**texts, f"{drill}.json": incident_model.to_json(told)}

@@ -4,9 +4,9 @@
 
 """Compare this checkout with earlier commits: make bench AGAINST="commit ...".
 
-In each measurement, only our own contender runs. The checkout and the commits take turns on the same machine, so that
-a change in the machine's speed affects all of them. Each turn gives one ratio per figure. If a median ratio is above
-the limit, more turns follow, because a few turns cannot separate a change of this size from noise.
+Each measurement runs only this collection, not the alternatives. The checkout and the commits take turns on the same
+machine, so that a change in the machine's speed affects all of them. Each turn gives one ratio per figure. If a median
+ratio is above the limit, more turns follow. A few turns cannot separate a change of this size from noise.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Side:
 
 
 def _in_turn(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
-    """Yield the figures of each checkout, one turn after the other. Leave out the first turn, which fills caches."""
+    """Yield the figures from each checkout, one turn after the other. Leave out the first turn, which fills caches."""
     with contextlib.ExitStack() as stack:
         sides = [stack.enter_context(Side(root, name)) for root in roots]
         number = 0
@@ -102,7 +102,7 @@ def _in_turn(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
 
 
 def _one_by_one(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
-    """Yield the same figures for a measurement with hosts.
+    """Yield the same figures as _in_turn() for a measurement with hosts.
 
     The checkouts share a host, so they are prepared one by one.
     """
@@ -130,7 +130,10 @@ def ratios(turns: Sequence[Sequence[Figures]], side: int) -> dict[str, list[floa
 
 
 def slower(measurement: harness.Measurement, found: dict[str, list[float]]) -> set[str]:
-    """Return the names of figures whose median ratio is above the limit: only the wall time and figures with a goal."""
+    """Return the names of the figures whose median ratio is above the limit.
+
+    Only the wall time and figures with a goal are compared.
+    """
     decides = {goal.figure for goal in measurement.goals} | {"wall"}
     return {name for name, values in found.items() if name in decides and statistics.median(values) > LIMIT}
 
@@ -160,12 +163,13 @@ def compare(measurement: harness.Measurement, others: Mapping[str, Path]) -> tup
 
 
 def main(commits: Sequence[str], wanted: Sequence[harness.Measurement]) -> int:
-    """Compare the measurements and print a table. Return 1 if one is slower or could not be compared."""
+    """Compare the measurements and print a table. Return 1 if a measurement is slower or could not be compared."""
     worse: list[str] = []
     failed: list[str] = []
     print(f"{'measurement':22} {'figure':30} commit       before      here  ratio  spread         turns", flush=True)
     if any(measurement.needs_hosts for measurement in wanted):
-        # All commits use the same image, so that only the product differs. An older commit would first build its own.
+        # All commits use the same image, so that only the product differs. An older commit would first build its own
+        # image.
         os.environ.setdefault("DRILL_IMAGE", hosts.run(hosts.DRILLS / "hosts" / "build-image").splitlines()[-1])
     with contextlib.ExitStack() as stack:
         others = {commit: stack.enter_context(checkout(commit)) for commit in commits}

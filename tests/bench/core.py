@@ -15,12 +15,12 @@ import databases
 import harness
 
 NEWEST = "2.21"
-# The oldest Python version that the newer ansible-core runs on.
+# Oldest Python version that the newer ansible-core runs on.
 LEAST_PYTHON = (3, 12)
 
 
 def here() -> str:
-    """Return the major and minor version of the ansible-core that all other measurements use."""
+    """Return the major and minor version of ansible-core that all other measurements use."""
     return ".".join(importlib.metadata.version("ansible-core").split(".")[:2])
 
 
@@ -38,7 +38,7 @@ def _python() -> str:
 
 @functools.cache
 def newest() -> str:
-    """Install ansible-core 2.21 if it is missing. Return the path of its ansible-playbook. Raises BenchError."""
+    """Install ansible-core 2.21 if it is missing, and return the path of its ansible-playbook. Raises BenchError."""
     folder = databases.CACHE / f"ansible-core-{NEWEST}"
     program = folder / "bin" / "ansible-playbook"
     if not program.exists():

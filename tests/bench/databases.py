@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Databases for measurements. Each is made once and cached in a folder whose name contains a hash of its recipe."""
+"""Databases for measurements.
+
+Each database is made once and cached in a folder whose name contains a hash of its recipe.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "itsm-nexus-runbook" / "bench"
 
-# An ITSM system after some years of use. The indexes are created before the rows, so that their pages are scattered
-# across the file, as in a database that has grown over time.
+# An ITSM system after some years of use. The indexes are created before the rows. The pages of the indexes are then
+# scattered across the file, as in a database that has grown over time.
 SCHEMA = """
 CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT NOT NULL UNIQUE, email TEXT NOT NULL UNIQUE, role TEXT);
 CREATE TABLE assets (id INTEGER PRIMARY KEY, tag TEXT NOT NULL UNIQUE, owner_id INTEGER REFERENCES users (id));
@@ -50,7 +53,7 @@ WORDS += ["memory", "request", "approved", "rejected"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """The size of a database: the number of incidents (other rows are proportional), and the size of the WAL in MiB."""
+    """The size of a database: the number of incidents (other rows are proportional to it), and the WAL size in MiB."""
 
     name: str
     incidents: int
@@ -58,7 +61,10 @@ class Recipe:
 
     @property
     def folder(self) -> Path:
-        """Return the database's cache folder. Its name contains a hash of the recipe and of this source file."""
+        """Return the database's cache folder.
+
+        The folder's name contains a hash of the recipe and of this source file.
+        """
         text = f"{self!r} {inspect.getsource(sys.modules[__name__])}"
         return CACHE / f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
@@ -68,7 +74,7 @@ class Recipe:
         return self.folder / "itsm.db"
 
     def made(self) -> Path:
-        """Make the database if it is not in the cache. Read its files, so that they are in memory. Return its path."""
+        """Make the database if it is not in the cache, read its files into memory, and return its path."""
         if not self.folder.is_dir():
             print(f"Making the database {self.name}, once", file=sys.stderr, flush=True)
             CACHE.mkdir(parents=True, exist_ok=True)
@@ -97,12 +103,12 @@ def moment(value: int) -> str:
     )
 
 
-# Build these texts once, because millions of rows use them.
+# Build these strings once, because millions of rows use them.
 SENTENCES = [" ".join(WORDS[number(value * 31 + place) % len(WORDS)] for place in range(30)) for value in range(1009)]
 
 
 def prose(value: int, length: int) -> str:
-    """Return words with `length` characters in total. They depend only on `value`."""
+    """Return words with `length` characters in total. The words depend only on `value`."""
     return SENTENCES[number(value) % len(SENTENCES)][:length]
 
 
@@ -122,7 +128,7 @@ def incident(i: int) -> tuple[object, ...]:
 
 
 def comments(i: int) -> Iterator[tuple[object, ...]]:
-    """Yield the comments that are written together with incident `i`. They are about this incident or older ones."""
+    """Yield the comments, on this or older incidents, that are written together with incident `i`."""
     for number_of in (2 * i - 1, 2 * i):
         on = 1 + number(number_of) % i
         yield number_of, on, 1 + number(number_of + 1) % USERS, prose(number_of, 125), moment(i)

@@ -40,9 +40,9 @@ class BenchError(Exception):
 class Goal:
     """The limit for a figure.
 
-    at_most: the limit for the ratio of our figure to the figure of the rival `against`. If `more` is True, at_most
-    limits the difference instead, in `unit`. Without a rival, at_most limits our figure, also in `unit`. figure: the
-    name of our figure. rivals_figure: the name of the rival's figure, if it differs.
+    at_most: the limit for the ratio of our figure to the figure of the rival `against`. If `more` is True, at_most is
+    the limit for the difference between the two figures, in `unit`. If there is no rival, at_most limits our figure, in
+    `unit`. figure: the name of our figure. rivals_figure: the name of the rival's figure, if it differs.
 
     A missed goal in seconds is only reported, because seconds depend on the machine as much as on the program. Other
     missed goals change the exit code: ratios, memory, shares and round trips.
@@ -67,7 +67,7 @@ class Goal:
 
     @property
     def text(self) -> str:
-        """Return the goal as short text."""
+        """Return a short description of the goal."""
         if self.against and self.more:
             return f"{self.against} + {self.at_most:g} {self.unit}"
         return f"at most {self.at_most:g} x {self.against}" if self.against else f"at most {self.at_most:g} {self.unit}"
@@ -90,12 +90,12 @@ Contender = Callable[[Any, Path], "float | Figures | Measured"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """An entry of the benchmark, which compares this collection (`ours`) with alternatives (`rivals`).
+    """A benchmark entry, which compares this collection (`ours`) with alternatives (`rivals`).
 
-    Each contender is a function that does the work once. Its arguments are the result of `prepare`, whose time is not
-    measured, and the path of an empty folder for its files. The function returns seconds, a value in the unit of the
-    goal, or several figures by name. It raises BenchError if it could not do the work. A goal for memory uses the
-    maximum of all rounds. Any other goal uses the median.
+    Each contender is a function that does the work once. The arguments are the result of `prepare` and the path of an
+    empty folder for files. The time for `prepare` is not measured. The function returns seconds, a value in the unit of
+    the goal, or several figures by name. If the function could not do the work, it raises BenchError. A memory goal
+    uses the maximum across all rounds. Any other goal uses the median.
 
     headline: the name of the figure in the table of recoveries. needs_hosts: True for measurements in containers.
     """
@@ -114,7 +114,7 @@ class Measurement:
 
 @dataclass
 class Result:
-    """The figures of all rounds, by contender and name."""
+    """The figures from all rounds, by contender and name."""
 
     measurement: Measurement
     figures: dict[str, dict[str, list[float | None]]]
@@ -206,7 +206,10 @@ def _told(value: float | None) -> str:
 
 
 def timed(argv: Sequence[str], *, expect: str, environment: Mapping[str, str] | None = None) -> float:
-    """Return the duration of a command in seconds. Raises BenchError if it fails or its output is not `expect`."""
+    """Return the duration of a command in seconds.
+
+    Raises BenchError if the command fails or its output is not `expect`.
+    """
     started = time.monotonic()
     done = subprocess.run(argv, capture_output=True, check=False, text=True, env=environment)
     seconds = time.monotonic() - started
@@ -223,7 +226,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def timed_ansible(argv: Sequence[str], folder: Path, *, says: str = "") -> float:
-    """Run an Ansible command that writes its postmortems to `folder`. Return its duration in seconds.
+    """Run an Ansible command that writes its postmortems to `folder`, and return the duration in seconds.
 
     Raises BenchError if the command fails, or if `says` is not in its output.
     """
@@ -296,9 +299,9 @@ def timed_on_host(logic: str, call: str, *, expect: str, **arguments: Any) -> fl
 def memory_on_host(logic: str, call: str, *, expect: str, limit: int, **arguments: Any) -> float:
     """Return the maximum total private memory of the process of on_host and its children, in MiB.
 
-    Private memory is resident memory without file-backed pages (RssAnon). It is read every few milliseconds. Memory
-    that a child still shares with its parent is counted twice. RLIMIT_DATA limits each process to `limit` bytes, so
-    that no process can use more memory between two readings. Raises BenchError.
+    Private memory is resident memory without file-backed pages (RssAnon). The processes are measured every few
+    milliseconds. Memory that a child still shares with its parent is counted twice. RLIMIT_DATA limits each process to
+    `limit` bytes, so that no process can use more memory between two measurements. Raises BenchError.
     """
     argv, environment = on_host(logic, call, **arguments)
     process = psutil.Popen(

@@ -49,7 +49,7 @@ def _lines(path: str) -> list[str]:
 
 
 def rows(told: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return the rows of the table of goals, ratios first."""
+    """Return the rows for the table of goals, with ratios first."""
     found = []
     for entry in told["measurements"]:
         for goal in entry["goals"]:
@@ -156,7 +156,10 @@ def document(told: dict[str, Any]) -> str:
 
 
 def _environments(entries: list[dict[str, Any]]) -> list[str]:
-    """Return a line for each combination of machine and programs. If there are several, each lists its measurements."""
+    """Return a line for each combination of machine and programs.
+
+    If there are several lines, each line lists the measurements made with this combination.
+    """
     measured: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         facts = entry["machine"]
@@ -207,7 +210,7 @@ def _recoveries(told: dict[str, Any]) -> list[str]:
         for entry in entries
     ]
     return [
-        "## From the failure to the first healthy answer",
+        "## From the failure to the first healthy response",
         "",
         "All values are medians. *Confirmed*: the health check and the login have succeeded.",
         "",
@@ -245,7 +248,7 @@ def _seen(told: dict[str, Any]) -> list[str]:
 
 
 def _profiles(told: dict[str, Any]) -> list[str]:
-    """Return the lines of the tables with the duration of each step of a run."""
+    """Return the lines of the tables that show how long each step of a run took."""
     lines: list[str] = []
     for entry in told["measurements"]:
         if entry.get("profile"):
@@ -253,7 +256,7 @@ def _profiles(told: dict[str, Any]) -> list[str]:
                 "",
                 f"## Time by step: {entry['what']}",
                 "",
-                "One run, from its start to the end of the step with the first healthy answer: "
+                "One run, from its start to the end of the step with the first healthy response: "
                 f"{_shares(entry['profile'])}.",
                 "",
             ]

@@ -35,7 +35,7 @@ POLL = 0.02  # seconds between two of the observer's requests
 LONGEST = 300.0
 _GAP = 0.02
 INCIDENT = "itsm_nexus.runbook.incident"
-# The tasks whose times are read from the timeline of a run.
+# Tasks whose times are read from a run's timeline.
 CONFIRMED = "Wait for the first healthy response and log in"
 DETECTED = "Probe the service's health"
 CLOSING = "Record the attempts"
@@ -88,7 +88,7 @@ class Observer:
 
         def moment() -> float:
             if not first:
-                raise harness.BenchError("no healthy answer was seen")
+                raise harness.BenchError("no healthy response was received")
             return first[0]
 
         try:
@@ -124,7 +124,10 @@ class Run:
         raise harness.BenchError(f"its timeline has no task {task!r}")
 
     def profile(self, *, until: float) -> list[tuple[float, float, str]]:
-        """Return the steps that began before `until`: start, duration and name. Gaps of at least _GAP are steps too."""
+        """Return the steps that began before `until`: start, duration and name.
+
+        A gap of at least _GAP is also returned as a step.
+        """
         steps, over = [], self.started
         for event in self.events:
             if event["kind"] == "run_start":
@@ -140,7 +143,7 @@ class Run:
         return steps
 
     def seen(self, module: str) -> dict[str, Any]:
-        """Return the recorded values of the first result of a module."""
+        """Return the values recorded in a module's first result."""
         for event in self.events:
             if event["kind"] == "task" and event.get("action") == f"itsm_nexus.runbook.{module}":
                 return dict(event.get("data", {}))
@@ -153,7 +156,7 @@ def _epoch(text: str) -> float:
 
 @dataclass
 class Stand:
-    """A service on a machine."""
+    """A service on a machine, for measurements."""
 
     observer: Observer
     inventory: Sequence[str]
@@ -164,7 +167,7 @@ class Stand:
         raise NotImplementedError
 
     def crash(self) -> None:
-        """Kill the service. Return as soon as it no longer answers."""
+        """Kill the service. Return as soon as the service no longer answers."""
         raise NotImplementedError
 
     def hang(self) -> None:
@@ -179,7 +182,7 @@ class Stand:
     def begun(
         self, playbook: str, folder: Path, *, program: str = "ansible-playbook", **changes: Any
     ) -> Iterator[Callable[[], Run]]:
-        """Start a playbook that writes its files to `folder`, and yield a function that awaits its end."""
+        """Start a playbook that writes files to `folder`, and yield a function that waits until the playbook ends."""
         variables = folder / "variables.yml"
         variables.touch(mode=0o600)
         variables.write_text(yaml.safe_dump({**self.variables, **changes}), encoding="utf-8")
@@ -223,7 +226,7 @@ class Stand:
 
     @contextlib.contextmanager
     def armed(self, folder: Path) -> Iterator[Callable[[], Run]]:
-        """Start a run of outage_armed.yml, and yield a function that sends it the alarm and awaits its end."""
+        """Start a run of outage_armed.yml, and yield a function that sends the alarm and waits until the run ends."""
         socket = folder / "alarm"
         with self.begun(
             "playbooks/outage_armed.yml", folder, outage_armed_alarm=str(socket), outage_recover_rungs=["restart"]
@@ -264,7 +267,7 @@ class Stand:
 
 
 def _events(folder: Path) -> list[dict[str, Any]]:
-    """Return the events of the timelines in a folder."""
+    """Return the events from the timelines in a folder."""
     return [
         json.loads(line)
         for file in sorted((folder / "postmortems").glob("*.jsonl"))

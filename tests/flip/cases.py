@@ -71,9 +71,9 @@ _ROWS = 200
 class Case:
     """A call to our code.
 
-    lay: creates the files for the call in a folder. In the victims' folders, the content has a mark that reveals a
-    leak. run: makes the call, with the user's folder and ours. after: changes the user's files after `lay`. errors:
-    the errors that the call documents.
+    lay: creates the files for the call in a folder. In the victims' folders, each file contains a mark that reveals a
+    leak. run: makes the call, with the user's folder and our own folder. after: changes the user's files after `lay`.
+    errors: the errors that the call documents.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Case:
 
 
 def _database(path: Path, mark: bytes, *, crashed: bool) -> None:
-    """Make a database with rows. crashed: True to leave some rows only in the WAL, as a crash does."""
+    """Make a database with rows. crashed: if True, some rows are left only in the WAL, as after a crash."""
     with tempfile.TemporaryDirectory() as work:
         connection = sqlite3.connect(f"{work}/db", isolation_level=None)
         connection.execute("PRAGMA journal_mode=WAL")
@@ -126,7 +126,7 @@ def _damaged(folder: Path, *, mark: bytes = b"") -> None:
 
 
 def _cut_off(folder: Path, *, mark: bytes = b"") -> None:
-    """Create the files of a recovery that was killed between moving the old database away and moving the new one in."""
+    """Create the files of a recovery that was killed after moving the old database away and before replacing it."""
     _lay_database(folder, mark=mark, damaged=True)
     backend = folder / "backend"
     work = backend / ".itsm.db.restore"
@@ -170,7 +170,10 @@ def _sqlite_cases() -> List[Case]:
         return sqlite_backup.backup(path=_path(theirs), user=USER, dest_dir=str(ours / "backups"), timeout=10)
 
     def backup_on_schedule(theirs: Path, ours: Path) -> Any:
-        """Make three backups in a user-owned folder. The third removes the first. A command reads each backup."""
+        """Make three backups in a user-owned folder.
+
+        The third backup removes the first one. Each backup is passed to a command.
+        """
         order = scheduled.Order(
             path=_path(theirs),
             folder=str(theirs / "backend"),
@@ -432,7 +435,7 @@ def _triage_cases() -> List[Case]:
         return found
 
     def response(theirs: Path, ours: Path) -> Any:
-        """Save the evidence twice, as the first response does, but start nothing."""
+        """Save the evidence twice, as the first response does, but do not start the service."""
 
         def save(_result: Any, evidence: Callable[[], None]) -> Any:
             evidence()

@@ -6,13 +6,13 @@
 """Replace the file at a path just before each system call that uses the path, as a hostile service user could.
 
 Each case calls our code as root on files owned by the service's user. The case is run once to record the system calls
-that take a path in the user's zone. Calls by a process that has permanently become the user are omitted, because such a
-process can only do what the user could do anyway. --every includes these calls. Then the case is run again for each
-recorded call and each exchange. The user makes the exchange while the process is paused just before the call. Some
-exchanges are undone just after the call. After each run, these conditions must hold:
+that take a path in the user's zone. A process that has permanently switched to the user's account can only do what the
+user could do anyway. Therefore, its calls are omitted. --every includes these calls. After that, the case is run again
+for each recorded call and each exchange. The user makes the exchange while the process is paused just before the call.
+Some exchanges are undone just after the call. After each run, these conditions must hold:
 
 - A tree of victims (root-only files, another account's files, a cron-like folder) is unchanged.
-- No content of the victims is in the result, in a backup, in evidence or anywhere else outside that tree.
+- No content from the victims is in the result, in a backup, in evidence or anywhere else outside that tree.
 - The call has ended within its deadline, with a result or with one of its documented errors.
 
 Requires root. Prints the total number of combinations and the number of harmful ones.
@@ -57,7 +57,7 @@ class Exchange(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return the exchange as text."""
+        """Describe the exchange as text."""
         return f"{self.kind}, and back" if self.back else self.kind
 
 
@@ -131,7 +131,7 @@ class Ground:
         return here and (self._every or not call.is_for_good())
 
     def digest(self) -> Dict[str, Tuple[object, ...]]:
-        """Return the state of the victims: kind, owner, size, time of the last change, content."""
+        """Return the state of the victims: mode, owner, size, modification time and content."""
         found: Dict[str, Tuple[object, ...]] = {}
         for folder, folders, names in os.walk(self.victims):
             for name in [".", *folders, *names]:
@@ -290,7 +290,7 @@ def run(ground: Ground, *, number: int, exchange: Exchange) -> Optional[str]:
 def combinations(
     wanted: List[cases.Case], base: Path, *, every: bool
 ) -> Iterator[Tuple[Ground, int, tracer.Call, Exchange]]:
-    """Yield the calls of every case with every exchange."""
+    """Yield every call in every case, combined with every exchange."""
     for case in wanted:
         ground = Ground(base, case, every=every)
         calls = record(ground)
@@ -300,7 +300,7 @@ def combinations(
 
 
 def _shared(jobs: int, *, seed: int) -> int:
-    """Run this program several times, each with a share of the combinations, and hide other processes in /proc.
+    """Run several copies of this program, each with a share of the combinations, and hide other processes in /proc.
 
     Some cases search for processes that have a file open. If other processes were visible, these cases would read
     thousands of links in /proc for each combination.

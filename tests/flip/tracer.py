@@ -36,7 +36,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 _LIBC.ptrace.restype = ctypes.c_long
 
-# A path among the arguments of a system call: the index of the folder's descriptor (None for the current folder), and
+# Describes a path argument of a system call: the index of the folder's descriptor (None for the current folder), and
 # the index of the path.
 _Path = Tuple[Optional[int], int]
 _ONE: List[_Path] = [(None, 0)]
@@ -166,7 +166,7 @@ def _ptrace(request: int, pid: int, address: int = 0, data: object = None) -> in
 
 
 def _select_calls() -> None:
-    """Make the kernel stop this process and its children before each call in _CALLS. Only root can do this."""
+    """Make the kernel stop this process and its children before each call in _CALLS. This requires root."""
     steps = []
     for architecture, calls in _CALLS.items():
         steps.append((_LOAD, 0, 0, _OFFSET_OF_ARCHITECTURE))
@@ -240,8 +240,8 @@ def trace(
 ) -> bytes:
     """Run work in a child process and return its result.
 
-    before: called just before each system call that takes a path, in the child and in its own children. It may return
-    a function, which is called just after the system call. Raises TooLate, TracerError.
+    before: called just before each system call that takes a path, in the child and in its own children. If `before`
+    returns a function, this function is called just after the system call. Raises TooLate, TracerError.
     """
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _LARGEST_ANSWER)
@@ -303,7 +303,7 @@ def _follow(child: int, *, before: Callable[[Call], Optional[Callable[[], None]]
             handed_on = number
         known.add(pid)
         with contextlib.suppress(OSError):
-            # If there is an action for the end of the system call, the process stops again at that end.
+            # If there is an action for the end of the system call, the process stops again when the call ends.
             _ptrace(_SYSCALL if pid in after else _CONT, pid, 0, handed_on)
 
 

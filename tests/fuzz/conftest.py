@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Set the number of examples per test: the same 40 each time in make unit, 3000 random examples in make fuzz."""
+"""Set the number of examples per test: make unit always uses the same 40, and make fuzz uses 3000 random ones."""
 
 from __future__ import annotations
 

@@ -49,7 +49,10 @@ LINES = st.lists(VALUE.map(lambda each: json.dumps(each).encode()), max_size=4).
 
 
 def of_kind(kind: Any) -> st.SearchStrategy[Any]:
-    """Return a strategy for values of one kind from the allowlist. It sometimes draws values of other kinds."""
+    """Return a strategy for values of one kind from the allowlist.
+
+    The strategy sometimes draws values of other kinds.
+    """
     if isinstance(kind, kinds.Each):
         good = st.lists(of_kind(kind.of), max_size=3)
     elif isinstance(kind, kinds.Named):

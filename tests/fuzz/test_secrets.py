@@ -80,7 +80,7 @@ def test_a_masked_secret_stays_masked_after_a_cut(length, secret):
     assert secret not in kept.decode()
 
 
-# Texts that match the beginning of a pattern. A slow pattern backtracks if such a text is repeated many times.
+# Strings that match the beginning of a pattern. A slow pattern backtracks if such a string is repeated many times.
 SLOW = ["a:", "-", "password", "password=", "--password ", "://", "://a:", "eyJ", ".", "\\", '"', "'", "$2b$10$", "key"]
 SLOW += ["GET ", "Error", "-----BEGIN PRIVATE KEY-----", "insert into a (", "cookie: ", "\x1b[", "\x1b]", "{{", " "]
 SLOW += ["2026-03-02T"]
@@ -95,5 +95,5 @@ def test_hostile_input_is_not_slower(piece):
     sanitize.text(text)
     kinds.text(text)
     log_patterns.analyse(log_patterns.dated([text, *[text[:2000]] * 100]), since=0.0)
-    # Normally, the calls take a tenth of this time.
+    # Normally, the calls take only a tenth of this time.
     assert time.process_time() - begun < length / 40_000

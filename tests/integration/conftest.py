@@ -28,7 +28,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def on_screen(argv: Sequence[str | Path], *, timeout: float, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to completion. Its output and errors are in the result's stdout. A failed test shows both."""
+    """Run a command to completion.
+
+    The result's stdout contains the output and the errors, which a failed test shows.
+    """
     done = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,
@@ -250,7 +253,10 @@ class Service:
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Return an installed service that is never started. Tests copy it, which is faster than an installation."""
+    """Return an installed service that is never started.
+
+    Tests copy this service, which is faster than installing one.
+    """
 
     def modules() -> dict[Path, tuple[int, int, int]]:
         found = {path: path.lstat() for path in (service.app / "node_modules").rglob("*") if not path.is_dir()}

@@ -105,7 +105,7 @@ def test_next_module_is_packed_as_ansible_would(tmp_path: Path) -> None:
 
 
 # The code that packs modules ahead of time uses names of ansible-core that a later version may remove. For each name,
-# ansible-playbook is run with a copy of the collection in which a nonexistent name replaces this name.
+# run ansible-playbook with a copy of the collection in which a nonexistent name replaces this name.
 WITHOUT = """
 import ast, importlib, os, pathlib, re, sys
 sys.dont_write_bytecode = True

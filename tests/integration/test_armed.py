@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An armed controller: a run that was started before the outage recovers the service as soon as the alarm arrives."""
+"""An armed controller: the run starts before the outage, and recovers the service as soon as the alarm arrives."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from .conftest import on_screen
 ROOT = Path(__file__).resolve().parents[2]
 ORGANIZATION = "ITSM-Sec Nexus"
 
-# An action plugin that runs the real module in the task's process, so that no call starts a Python interpreter.
+# This action plugin runs the real module in the task's process. No call then starts a Python interpreter.
 IN_PROCESS = """\
 import contextlib, importlib, io, json
 from ansible.module_utils.testing import patch_module_args
@@ -111,7 +111,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
         each["allow_simultaneous"] is False and each["ask_limit_on_launch"] and each["timeout"]
         for each in templates.values()
     )
-    # Each job knows the address for its URL.
+    # Each job gets the address from which it builds its URL.
     assert {json.loads(each["extra_vars"])["outage_recover_awx_url"] for each in templates.values()} == {awx.url}
     assert json.loads(templates["outage_recover"]["extra_vars"])["outage_recover_highest_rung"] == "standard_recovery"
     assert {(each["forks"], each["job_slice_count"]) for each in templates.values()} == {(0, 1)}
@@ -249,7 +249,7 @@ def test_objects_of_other_owners_are_unchanged(controller: Controller) -> None:
 
 def test_invalid_settings_and_settings_for_capacity(controller: Controller) -> None:
     awx = controller.awx
-    # The value of awx_url is not valid. The password in it is not shown.
+    # The value of awx_url is not valid. The password in this address is not shown.
     done = controller.configure(awx_url="https://admin:0ff-the-record@awx.example.com")
     assert done.returncode != 0 and "awx_url is not valid" in done.stdout and "0ff-the-record" not in done.stdout
     for wrong in ({"awx_forks": "many"}, {"awx_forks": -1}, {"awx_instance_groups": "recovery"}):
@@ -266,7 +266,8 @@ def test_invalid_settings_and_settings_for_capacity(controller: Controller) -> N
     assert {(each["forks"], each["job_slice_count"]) for each in templates} == {(20, 1)}
     assert all(awx.linked(each, "instance_groups") == [group] for each in templates)
 
-    # Someone has set a slice count. The next run resets it. It keeps the instance groups, because it does not set any.
+    # Someone has set a slice count. The next run resets the slice count, but keeps the instance groups, because the
+    # playbook does not set instance groups.
     templates[0]["job_slice_count"] = 4
     again = controller.succeed(awx_forks=20)
     assert again.count("changed: ") == 1 and templates[0]["job_slice_count"] == 1

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Outages caused by a change, each with three unrelated changes. The change that caused the outage is listed first."""
+"""Outages that are caused by one of four changes. The change that caused the outage is listed first."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def other_database_folder(service: Service) -> None:
 
 
 def failed_update(service: Service) -> None:
-    """A run of npm ci for a new lock file ended early."""
+    """Simulate an interrupted run of npm ci for a new lock file."""
     lock = service.app / "package-lock.json"
     told = json.loads(lock.read_text(encoding="utf-8"))
     told["packages"]["node_modules/express"]["version"] = "99.0.0"
@@ -166,7 +166,10 @@ def document(run: Run) -> dict[str, Any]:
 
 
 def start(service: Service) -> None:
-    """Start the service, as a person does after a change. The service then exits, or does not serve HTTPS."""
+    """Start the service, as a person does after a change.
+
+    After it is started, the service exits or does not serve HTTPS.
+    """
     with service.log.open("ab") as log, contextlib.suppress(subprocess.TimeoutExpired):
         environment = {**service.environment(), "PATH": os.environ["PATH"]}
         subprocess.Popen(
@@ -203,7 +206,7 @@ def test_the_change_that_broke_the_service_is_listed_first(
 ) -> None:
     kinds = BREAKING[breaking]
     # The test recognizes the breaking change by its kind, so the unrelated changes must have other kinds. Use three of
-    # them, starting with a different one for each breaking change.
+    # the unrelated changes, and start with a different one for each breaking change.
     position = list(BREAKING).index(breaking)
     names = [each for each, kind in INNOCENT.items() if kind not in kinds]
     innocent = [names[(position + step) % len(names)] for step in range(3)]
@@ -223,9 +226,9 @@ def test_the_change_that_broke_the_service_is_listed_first(
 
 
 def test_a_change_is_suspected_until_the_service_has_been_started_with_it(service: Service) -> None:
-    """The file is edited, the service stays healthy for some checks, and fails only at its next start."""
+    """After the file is edited, the service stays healthy for several checks, and fails only at its next start."""
     assert service.play("playbooks/outage_detect.yml").rc == 0
-    # A change within 3 s after the start counts as loaded by the service. Wait until that time is over.
+    # A change within 3 s after the start counts as loaded by the service. Wait until these 3 s are over.
     time.sleep(4)
     without_variable(service)
     for _check in range(2):

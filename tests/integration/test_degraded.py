@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A degraded service in runs other than the main job. The drill `degraded` tests the main job with each problem."""
+"""Runs of the other playbooks on a degraded service.
+
+The `degraded` drill tests the main playbook with each problem.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from .conftest import Run, Service
 
 @contextlib.contextmanager
 def lock(service: Service) -> Iterator[None]:
-    """Hold the write lock in another process, as a forgotten shell does."""
+    """Hold the write lock in another process, as a forgotten sqlite3 shell would."""
     program = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute('BEGIN IMMEDIATE'); "
         "print(1, flush=True); sys.stdin.read()"

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""outage_discover.yml writes an inventory for a deployed service. The other playbooks work with it, without edits."""
+"""outage_discover.yml writes an inventory for a deployed service.
+
+The other playbooks work with this inventory, without edits.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ class Deployed(Service):
         source.folder.mkdir()
         source.install_copy(template)
         for entry in source.app.iterdir():
-            # The folder of the application exists, because it already contains the logs.
+            # The application's folder exists, because it already contains the logs.
             subprocess.run(["cp", "-al", entry, self.app], check=True)
         own = {
             **source.environment(),

@@ -28,7 +28,7 @@ PATIENCE = 180.0
 
 
 def commands(chapter: int) -> list[str]:
-    """Return those command blocks of a section that need no separate host or server."""
+    """Return the command blocks in a section that do not need a separate host or server."""
     (text,) = re.findall(rf"^## {chapter}\. .*?(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
     blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [block for block in blocks if "◇" not in block]
@@ -46,7 +46,7 @@ class Reader:
     """A reader with a checkout, a home folder and terminals."""
 
     folder: Path
-    # A port on the page -> the free port on this machine that replaces it.
+    # Maps each port on the page to the free port on this machine that replaces it.
     ports: dict[str, int]
 
     @property

@@ -1,7 +1,7 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
+# ruff: noqa: RUF001 - Japanese uses full-width punctuation.
 
 """The escalation role in real runs: all channels but one have a real receiver, and the inventory is hostile."""
 
@@ -37,7 +37,8 @@ SECRETS = {
     name: f"verysecret{name}0123456789" for name in ("slack", "teams", "mattermost", "pager", "http", "smtp", "dead")
 }
 
-# Text from the host, which must not be evaluated as a template, and must not add a line, a mail header or a mention.
+# Text that comes from the host. Such text must not be evaluated as a template, and must not add a line, a mail header
+# or a mention.
 HOSTILE = "{{ 7 * 7 }}{% raw %} <!channel> @all\nBcc: evil@example.com"
 
 PLAYBOOK = """
@@ -59,7 +60,7 @@ PLAYBOOK = """
         ansible_python_interpreter: "{{ ansible_playbook_python }}"
     - ansible.builtin.include_role:
         name: itsm_nexus.runbook.escalation
-        # Invalid settings were reported at the start. Here they must not stop the run.
+        # Invalid settings were reported at the start. Here, invalid settings must not stop the run.
         rolespec_validate: false
       vars:
         escalation_incident: "{{ incident.id | default('', true) }}"

@@ -31,7 +31,7 @@ _CLONE_NEWNS, _MS_REC_PRIVATE = 0x00020000, (1 << 14) | (1 << 18)
 
 
 class HangingDisk:
-    """A file system that never answers. A process that uses it blocks in the kernel until close().
+    """A file system that never answers. A process that uses this file system hangs in the kernel until close().
 
     The file system is a FUSE mount whose server never answers. Only the process that calls mount() and its children see
     the mount. Other processes see an empty folder. REAL is False if this user is not allowed to mount file systems.
@@ -58,7 +58,7 @@ class HangingDisk:
             raise OSError(ctypes.get_errno(), f"cannot mount at {self.folder}")
 
     def close(self) -> None:
-        """Close the server. Processes that are still waiting for it then get an error."""
+        """Close the server. Processes that are still waiting for the server get an error."""
         if self._server is not None:
             os.close(self._server)
 
@@ -111,7 +111,8 @@ def fleet(services: dict[str, Service], tmp_path: Path) -> Iterator[Fleet]:
     with contextlib.ExitStack() as stack:
         disk = tmp_path / "disk"
         disk.mkdir()
-        # The first port refuses connections. The second port accepts them but never answers, like a hanging host.
+        # The first port refuses connections. The second port accepts connections but never answers, like a hanging
+        # host.
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         ports = [free_port(), silent.getsockname()[1]]
         for name in HOSTS:
@@ -148,7 +149,7 @@ def test_broken_hosts_are_recovered_without_waiting(fleet: Fleet) -> None:
         assert fleet.services[name].request("/incidents")["total"] == rows[name]
     assert fleet.services["shared"].pids() == shared
 
-    # The report: in the artifacts, on the screen, in the postmortems.
+    # The outcome is reported in the artifacts, on the screen and in the postmortems.
     artifacts = published(run)
     assert artifacts["outage_summary"] == {
         "hosts": 60,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A hostile host can return anything. The controller does not execute, template or trust its results."""
+"""A hostile host can return anything. The controller does not execute, template or trust the host's results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .conftest import Run, Service
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-# A host on which Python has been replaced can return any result. This module simulates such a host.
+# A host on which Python has been replaced can return any result. This module returns such a result.
 _EVIL = """#!/usr/bin/python3
 import json
 print(json.dumps({"changed": False, "ansible_facts": %s, "said": %s}))
@@ -100,7 +100,10 @@ MARKS = (
 
 
 def plant(service: Service, owned: Path) -> str:
-    """Plant templates in the log and the database. If evaluated, they create the file `owned`. Return one of them."""
+    """Plant templates in the log and the database.
+
+    If a template is evaluated, it creates the file `owned`. Return one of the templates.
+    """
     call = f"lookup('ansible.builtin.pipe', 'touch {owned}')"
     template = f"{{{{ {call} }}}}"
     with service.log.open("a", encoding="utf-8") as log:
@@ -213,14 +216,14 @@ LIES = {
     "ok": json.dumps(ANSWER),
     "raw": json.dumps(ANSWER, ensure_ascii=False).replace("\\u009b", "\x9b"),
     "failed": json.dumps({**ANSWER, "failed": True, "exception": f"Traceback\n{ORDERS}"}),
-    # The result format of modules up to ansible-core 2.18.
+    # Result format of modules up to ansible-core 2.18.
     "deprecations": json.dumps(
         {**ANSWER, "deprecations": [{"msg": ORDERS, "version": "9.9", "collection_name": ORDERS}]}
     ),
     "results": json.dumps({**ANSWER, "results": [ANSWER, ORDERS]}),
     "lines-around-it": f"{ORDERS}\n{json.dumps(ANSWER)}\n{ORDERS}\n",
     "no-answer": f"{ORDERS}\n",
-    # The result format of modules since ansible-core 2.19.
+    # Result format of modules since ansible-core 2.19.
     "messages-of-ansible-core": json.dumps(
         {
             **ANSWER,
@@ -236,7 +239,7 @@ LIES = {
 
 
 def liar(folder: Path, answer: str) -> dict[str, str]:
-    """Return variables for a host on which Python has been replaced, so that each module returns the same result."""
+    """Return variables for a host with a fake Python. With it, every module returns the same result."""
     folder.mkdir()
     (folder / "answer").write_text(answer, encoding="utf-8", newline="")
     (folder / "error").write_text(f"{ORDERS}\n", encoding="utf-8", newline="")
@@ -277,6 +280,6 @@ def test_no_answer_of_a_host_controls_the_terminal(tmp_path: Path, verbose: list
     assert screen.count("TASK [") == 4
     assert [sign for sign in OBEYED if sign in screen] == []
     for name in LIES:
-        # The result that the last task shows.
+        # Result that the last task shows.
         (said,) = re.findall(rf"^ok: \[{name}\] => ({{$.+?^}})$", screen, flags=re.MULTILINE | re.DOTALL)
         assert "owned" in said or (name == "no-answer" and not verbose)

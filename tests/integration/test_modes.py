@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Only the owner can read the files of a recovery, regardless of the account's umask."""
+"""Only the owner can read the files that a recovery creates, regardless of the account's umask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from .conftest import Service
 
 
 def open_to_others(folder: Path) -> dict[str, str]:
-    """Return the octal modes, by path, of the folder and its content, except paths that only the owner can access."""
+    """Return the octal modes of the folder and its content, by path.
+
+    Paths that only the owner can access are left out.
+    """
     found = {str(path): path.lstat() for path in (folder, *folder.rglob("*")) if not path.is_symlink()}
     return {path: oct(status.st_mode & 0o777) for path, status in found.items() if status.st_mode & 0o077}
 
@@ -21,7 +24,8 @@ def open_to_others(folder: Path) -> dict[str, str]:
 def test_only_the_owner_can_read_written_files(service: Service) -> None:
     service.database.chmod(0o600)
     known = set(service.app.rglob("*"))
-    # With this umask, each file that is created without a mode is open to others. A stricter umask would hide this.
+    # With this umask, each file that is created without a mode is open to others. A stricter umask would hide a missing
+    # mode.
     old = os.umask(0o000)
     try:
         service.kill()

@@ -44,7 +44,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 def create(
     path: Path, *, created: int = CREATED, migrations: tuple[str, ...] = MIGRATIONS, until: float = NOW, rows: int = 200
 ) -> None:
-    """Create a database of the service. Its rows were written once an hour, the last one at `until`."""
+    """Create a service database with one row per hour. The last row was written at `until`."""
     with opened(path) as connection:
         connection.execute(
             "CREATE TABLE knex_migrations (id INTEGER PRIMARY KEY, name TEXT, batch INTEGER, migration_time DATETIME)"
@@ -158,7 +158,7 @@ def damaged_page(site: Site) -> None:
 
 
 def damaged_index(site: Site) -> None:
-    """An entry of an index is missing. Only the complete integrity check finds this."""
+    """An index entry is missing. Only the complete integrity check detects the missing entry."""
     site.sound()
 
     def changed(*statements: str, values: tuple[object, ...] = ()) -> None:
@@ -201,7 +201,7 @@ def other_service_without_knex(site: Site) -> None:
 
 
 def without_its_wal(site: Site) -> None:
-    """The file was copied with cp. The rows of the last ten hours were only in the WAL."""
+    """The file was copied with cp. The rows from the last ten hours were only in the WAL."""
     with opened(site.database) as live:
         live.execute("DELETE FROM incidents WHERE created_at > ?", (text(NOW - 10 * HOUR),))
         live.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -212,7 +212,7 @@ def without_its_wal(site: Site) -> None:
 
 
 def without_its_wal_from_the_start(site: Site) -> None:
-    """The file was copied with cp, and every row was only in the WAL."""
+    """The file was copied with cp while all rows were still only in the WAL."""
     site.database.unlink()
     live = sqlite3.connect(site.database, isolation_level=None)
     live.execute("PRAGMA journal_mode=WAL")
@@ -352,7 +352,7 @@ def listed(site: Site, state: str) -> dict[str, object]:
 
 
 def made(site: Site, path: Path, *, hours: float = 1.0, size: int | None = None) -> dict[str, object]:
-    """Survey the backups with a list that contains this verified backup."""
+    """Write a list that contains this backup as verified, and survey the backups."""
     at = datetime.datetime.fromtimestamp(NOW - hours * HOUR, tz=datetime.timezone.utc)
     size = path.stat().st_size if size is None else size
     entry = backup_list.Entry(f"{at:%Y-%m-%dT%H:%M:%S}.000Z", str(path), size, verified=True)

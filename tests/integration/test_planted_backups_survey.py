@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Twenty bad backups, each with the verdict that a recovery and a restore drill must give."""
+"""Twenty bad backups, each with the verdict that a recovery and a restore drill must reach."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def other_service_with_users(path: str) -> None:
 
 
 def without_wal(path: str) -> None:
-    """The main file of a database whose tables are all in its WAL, copied without the WAL."""
+    """The backup is the main file of a database whose tables are all in the WAL. The WAL was not copied."""
     connection = sqlite3.connect(f"{path}.work", isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA wal_autocheckpoint=0")
@@ -74,14 +74,14 @@ def wal_lost(path: str) -> None:
 
 
 def foreign_wal(path: str) -> None:
-    """The WAL of another copy with a different page size."""
+    """The backup has the WAL of another copy, which has a different page size."""
     crashed(f"{path}.other", page_size=512)
     shutil.move(f"{path}.other-wal", f"{path}-wal")
     os.unlink(f"{path}.other")
 
 
 def damage_index(path: str) -> None:
-    """Change a key in the index, so that it no longer matches its row. The quick check does not notice this."""
+    """Change a key in the index, so that it no longer matches its row. The quick check does not detect this change."""
     data = Path(path).read_bytes()
     place = data.find(b"title 000150")
     while data[place + 12 : place + 15] == b"xxx":
@@ -150,7 +150,7 @@ BAD: Dict[str, Tuple[Make, Optional[str], Dict[str, int], Optional[str]]] = {
 
 @pytest.fixture
 def place(tmp_path: Path) -> str:
-    """Return the path of a database with a damaged page, whose last good row counts are known."""
+    """Return the path of a database that has a damaged page and known last good row counts."""
     (tmp_path / "app").mkdir()
     path = str(tmp_path / "app" / "itsm.db")
     closed(path, rows=ROWS)
@@ -261,7 +261,7 @@ def test_the_age_of_a_listed_backup_is_when_it_was_begun(place: str, tmp_path: P
 
 
 def test_new_salts_make_the_frames_foreign(place: str, tmp_path: Path) -> None:
-    """SQLite ignores frames whose salts differ from those in the header, so the rows in them would be lost silently."""
+    """If a frame's salts differ from the header's, SQLite ignores the frame. Its rows would be lost silently."""
     folder = tmp_path / "kept"
     folder.mkdir()
     path = str(folder / "itsm.db.backup_1")

@@ -42,7 +42,7 @@ if module.params["fail"]:
 module.exit_json(**module.params["answer"])
 """
 
-# Two stdout callbacks. The "quiet" callback prints nothing, so that every line on the screen is from our callback. The
+# Two stdout callbacks. The "quiet" callback prints nothing, so every line on the screen is from our callback. The
 # "json" callback prints JSON for programs.
 STDOUT = """\
 DOCUMENTATION = "name: NAME\\ntype: stdout\\nshort_description: Almost silent\\ndescription: [It is.]\\n"
@@ -399,7 +399,7 @@ def test_a_killed_controller_leaves_a_timeline_and_the_next_run_reports_both(con
     assert "changed=0" in output
     rc, output = controller.run(render)
     assert rc == 0 and "has its postmortem" in output, output
-    # The next run adds a killed run that the documents do not include yet.
+    # Add the timeline of a killed run that the documents do not include yet.
     later = json.loads(controller.files("*.jsonl")[0].read_text().splitlines()[0])["run"]
     text = controller.files("*.jsonl")[0].read_text().replace(later, "20990101T000000Z-abcdef")
     (controller.postmortems / "20990101T000000Z-abcdef.jsonl").write_text(text)
@@ -447,8 +447,8 @@ def test_an_unwritable_folder_is_reported_and_does_not_stop_the_run(controller):
     assert "not written" in output
 
 
-# The tasks in a playbook. RECORDED lists their events on one host, which every strategy must record, even in check
-# mode.
+# The tasks in a playbook. RECORDED lists the events of these tasks on one host. Every strategy must record these
+# events, even in check mode.
 MATRIX = [
     {"name": "Told at once", **own("health_probe", DOWN)},
     OPEN,
@@ -575,7 +575,7 @@ CLOSED = {
     "closed_at": "2026-03-02T01:00:30.000Z",
     "outage_started_at": "2026-03-02T01:00:10.000Z",
 }
-# Replaces a module that the role calls. It accepts the options and returns a fixed result.
+# Replaces a module that the role calls. The replacement accepts the options and returns a fixed result.
 PLAIN_MODULE = """\
 from ansible.module_utils.basic import AnsibleModule
 module = AnsibleModule(argument_spec=dict.fromkeys(

@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 PICTURES = Path(__file__).resolve().parents[2] / "build" / "postmortem-pages"
 WITH_PICTURES = os.environ.get("POSTMORTEM_PICTURES") == "1"
 WIDE, NARROW = 1280, 390
-# Find elements that overflow the right edge of the page or are cut off there. There must be none at any width.
+# Find elements that overflow the right edge of the page or are cut off there. No such element may exist at any width.
 STICKING_OUT = """
 [...document.querySelectorAll("body *")].filter(each => {
   if (each.closest(".wide") || each.closest("svg")) return false;
@@ -30,7 +30,7 @@ STICKING_OUT = """
   return box.width > 0 && (box.right > innerWidth + 0.5 || cut);
 }).map(each => each.tagName + "." + each.className + ": " + each.textContent.slice(0, 40))
 """
-# Find texts that overflow their chart or overlap each other.
+# Find labels that overflow their chart or overlap each other.
 OVERLAPPING = """
 [...document.querySelectorAll("svg")].flatMap(svg => {
   const frame = svg.getBoundingClientRect();

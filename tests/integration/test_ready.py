@@ -60,7 +60,7 @@ class Prepared:
         }
 
     def check(self, *arguments: str, **more: Any) -> tuple[int, dict[str, Any], str]:
-        """Run the playbook. Return its exit code, the JSON report of the host, and the screen output."""
+        """Run the playbook. Return the exit code, the host's JSON report, and the screen output."""
         run = self.service.play(PLAYBOOK, *arguments, **{**self.variables(), **more})
         report = json.loads((self.service.postmortems / "readiness.json").read_text(encoding="utf-8"))
         return run.rc, report["hosts"][0], run.screen
@@ -93,7 +93,7 @@ def prepared(service: Service, cache: Path, receiver: Receiver) -> Prepared:
 
 
 def listing(*folders: Path) -> dict[str, tuple[Any, ...]]:
-    """Return the type, mode, owner, size and time of the last change of every entry."""
+    """Return the type, mode, owner, size, times and link target of each entry."""
     found = {}
     for folder in folders:
         for path in [folder, *folder.rglob("*")]:
@@ -304,7 +304,7 @@ def test_a_planted_lack_is_found(prepared: Prepared, plant: Callable[[Prepared],
     assert rc == 2
     assert name in host["not_ready"]
     assert "NOT READY: itsm-system on" in screen
-    # The summary of the run does not repeat the result with another word.
+    # The summary of the run does not repeat the result in other words.
     assert "STOPPED" not in screen
 
 

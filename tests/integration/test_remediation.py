@@ -144,7 +144,7 @@ def fill(path: Path, *, size: int | None = None) -> None:
 
 
 def full_mount(folder: Path) -> dict[str, Any]:
-    """Return the detail of the finding for a full file system on which 3 MiB are needed."""
+    """Return the details for a finding about a full file system on which 3 MiB are needed."""
     return {
         "mount": str(folder),
         "path": str(folder),
@@ -178,7 +178,7 @@ def test_space_is_freed_on_a_full_disk(laid: Service) -> None:
         _run, result = remedy(laid, "disk_full", mounts=[{**mount, "wanted": 99 << 20}])
         entry = only(result)
         assert (entry["changed"], entry["failed"]) == (True, True)
-        # The log itself is never touched. The error names it, so that a person can decide what to do with it.
+        # The log itself is never touched. The error names the log, so that a person can decide what to do with the log.
         size = laid.log.stat().st_size
         assert f"There is still not enough space on {laid.log.parent}" in entry["detail"][-1]
         assert f"{laid.log} ({size} bytes)" in entry["detail"][-1]
@@ -209,7 +209,7 @@ def test_of_dated_logs_the_one_that_is_being_written_is_kept(laid: Service) -> N
         finally:
             writer.kill()
             writer.wait()
-        # Nobody has the newest logs open now, because the service has ended. They are still kept.
+        # No process has the newest logs open now, because the service has ended. They are still kept.
         os.utime(current)
         entry = only(remedy(laid, "disk_full", mounts=[{**full_mount(logs), "wanted": 99 << 20}])[1])
         assert entry["failed"] and sorted(logs.iterdir()) == [current, errors]
@@ -265,7 +265,10 @@ def test_a_service_that_may_not_be_started_is_not_stopped(service: Service) -> N
 
 @pytest.fixture
 def released(service: Service) -> Service:
-    """Turn the service's folder into a git repository with two releases. The second release fails on start."""
+    """Turn the service's folder into a git repository with two releases.
+
+    The second release fails when it is started.
+    """
 
     def git(*arguments: str) -> None:
         identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]

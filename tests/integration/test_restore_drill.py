@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A restore drill with a real service in a real private network. Only systemd is replaced, by unshare(1)."""
+"""A restore drill with a real service in a real private network. Only systemd is simulated, with unshare(1)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def can_isolate() -> bool:
 
 pytestmark = pytest.mark.skipif(not can_isolate(), reason="needs root, unshare, ip and the right to make namespaces")
 
-# The service's user may be unable to run the Python interpreter of these tests, so the service uses the system's.
+# The service's user may be unable to run the Python interpreter of these tests, so the service uses the system's
+# interpreter.
 PYTHON = "/usr/bin/python3"
 NOBODY = pwd.getpwnam("nobody")
 SERVICE = """
@@ -121,7 +122,7 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Answer).serve_for
 
 
 class Systemd:
-    """Simulates systemctl and systemd-run. A unit runs in its own network and mount namespace, as root at first."""
+    """Simulates systemctl and systemd-run. A unit has its own network and mount namespaces, and starts as root."""
 
     def __init__(self, top: Path, environment: Dict[str, str]) -> None:
         self.environment = environment
@@ -175,7 +176,7 @@ class Systemd:
 
 
 class Host:
-    """An application of the user nobody, with a live database, and a folder of backups."""
+    """An application that the user nobody owns, with a live database and a backup folder."""
 
     def __init__(self, top: Path) -> None:
         self.top = top
@@ -495,7 +496,7 @@ def test_an_invalid_path_names_its_option(host: Host, more: Dict[str, Any], told
 
 @pytest.mark.parametrize("lacking", ["network", "file system"])
 def test_nothing_is_started_if_systemd_ignores_a_setting(host: Host, lacking: str) -> None:
-    """In some containers, systemd ignores PrivateNetwork=. The drill would then use the live service's ports."""
+    """If systemd ignores PrivateNetwork=, as in some containers, a drill would use the live service's ports."""
     host.backup("1")
     if lacking == "network":
         host.systemd.namespaces = ["--mount"]
@@ -519,7 +520,7 @@ def test_the_scratch_folder_must_be_safe(host: Host) -> None:
 
 
 LITESTREAM = """#!/bin/sh
-# Behaves as Litestream's documentation says: litestream COMMAND [-config PATH] [-o PATH] DB_PATH
+# Behaves as described in Litestream's documentation: litestream COMMAND [-config PATH] [-o PATH] DB_PATH
 command=$1
 shift
 while [ $# -gt 1 ]; do
@@ -543,7 +544,10 @@ esac
 
 @pytest.fixture
 def replica(host: Host) -> Dict[str, str]:
-    """Create a stand-in for Litestream with a replica of 45 rows. Return the arguments of drill.Order for it."""
+    """Create a fake Litestream with a replica of 45 rows.
+
+    Return the arguments of drill.Order for this replica.
+    """
     (host.top / "bin").mkdir()
     program, config = host.top / "bin" / "litestream", host.top / "litestream.yml"
     program.write_text(LITESTREAM)
@@ -621,7 +625,7 @@ def test_links_of_the_user_lead_root_nowhere(host: Host) -> None:
     host.backup("1")
     before = host.seen()
     result = host.drill()
-    # The service cannot write its log, because its user is not allowed to enter the folder.
+    # The service's user is not allowed to enter the folder, so the service cannot write its log.
     assert (
         not result["ok"] and host.ids(result) == ["reason.drill.ended"] and "PermissionError" in result["problems"][0]
     )

@@ -72,7 +72,10 @@ class Rulebook:
         wait_for(lambda: self.screen().count("PLAY RECAP") >= number, f"{number} runs end", self)
 
     def await_recoveries(self, number: int) -> None:
-        """Wait until `number` incidents are closed and the service is healthy. Assert that all are recovered."""
+        """Wait until `number` incidents are closed and the service is healthy.
+
+        Assert that every outage was recovered.
+        """
         wait_for(lambda: len(self.incidents()) >= number, f"{number} incidents are closed", self)
         wait_for(self.service.healthy, "the service is well", self)
         assert [each["outcome"] for each in self.incidents()] == ["recovered"] * number
@@ -195,7 +198,7 @@ def test_watch_starts_exactly_one_recovery_per_outage(service: Service) -> None:
 
 
 def ended(watch: Rulebook, *, recoveries: int, triages: int) -> None:
-    """Wait until all outages are over, and assert that no other run was requested."""
+    """Wait until all outages have ended, and assert that no other run was requested."""
     watch.await_recoveries(recoveries)
     watch.await_ends(recoveries + triages)
     # After this time, the watch would report the next failure as a new outage.
@@ -259,7 +262,7 @@ def awaiting_alerts(rulebook: str | Path, service: Service) -> Iterator[Alerts]:
         yield Alerts(started, port)
 
 
-# As the value of --limit, each of these texts would select several hosts or no host.
+# With each of these values, --limit would select several hosts or no host.
 NO_HOST = (
     *(
         "all",

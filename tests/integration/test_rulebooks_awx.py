@@ -95,7 +95,10 @@ class Awx:
         raise awx_server.Refused({"detail": f"no {path}"}, 404)
 
     def _described(self, number: int) -> dict[str, Any]:
-        """Return the job template as AWX describes it. It prompts for a limit and for its survey variables."""
+        """Return the job template as AWX describes it.
+
+        The template prompts for a limit and for its survey variables.
+        """
         return {
             "id": number,
             "type": "job_template",
@@ -130,7 +133,7 @@ class Awx:
         return job
 
     def by_webhook(self, name: str, *arguments: str) -> Run:
-        """Run the job that a webhook starts. It has no limit, and nobody answers the survey."""
+        """Run the job that a webhook starts. The job has no limit, and nobody answers the survey."""
         template = next(each for each in self.templates.values() if each["name"] == name)
         assert template["webhook"]
         given = awx_server.variables(template, survey_of(template), {})
@@ -144,7 +147,7 @@ def survey_of(template: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def awx(service: Service, monkeypatch: pytest.MonkeyPatch) -> Any:
     server = Awx(service)
-    # The variables that docs/eda.md requires.
+    # Variables that docs/eda.md requires.
     monkeypatch.setenv("EDA_CONTROLLER_URL", server.url)
     monkeypatch.setenv("EDA_CONTROLLER_TOKEN", AWX_TOKEN)
     yield server
@@ -204,7 +207,7 @@ def test_alerts_launch_a_triage_and_one_recovery(awx: Awx, service: Service) -> 
 
 
 def fail_jobs_for_a_group(awx: Awx, rulebook: Rulebook, port: int) -> None:
-    """Post alerts for a group and an unknown host, whose jobs fail before any change."""
+    """Post alerts for a group and for an unknown host. The resulting jobs fail before they change anything."""
     # A template would convert the last value to a number, but a job's limit must be a string.
     for host in ("all", "local*", "itsm_nexus", "0x10"):
         assert post(port, alert(labels={"itsm_host": host})) == 200

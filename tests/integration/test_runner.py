@@ -72,7 +72,7 @@ class Awx:
     def all_text(self, folder: Path) -> str:
         """Return the text of all files in a folder.
 
-        The runner's record of its environment is left out, because AWX masks it.
+        The file with the runner's environment is left out, because AWX masks the values in it.
         """
         files = [path for path in folder.rglob("*") if path.is_file() and path.name != "command"]
         return "".join(path.read_text("utf-8", errors="replace") for path in files)
@@ -164,7 +164,7 @@ class Awx:
 
 
 def cancelled(argv: list[Any], environment: dict[str, str], when: Callable[[], bool]) -> int:
-    """Run a job and cancel it. As in AWX, all processes in its container are killed at the same time."""
+    """Run a job and cancel it. As in AWX, all processes in the job's container are killed at the same time."""
     with subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as run:
         deadline = time.monotonic() + 60
         while not when():
@@ -237,7 +237,7 @@ def test_every_playbook_runs_as_a_job_of_awx_and_leaves_its_outcome(awx: Awx) ->
     assert (told["outcome"], told["rung"]) == ("recovered", "restart") and told["steps"] and told["source"] == "verdict"
     assert restart.artifacts["outage_postmortem"][HOST]["on_host"] == str(service.state / "postmortems")
 
-    # On a healthy service, the other playbooks do nothing.
+    # If the service is healthy, the other playbooks do nothing.
     for playbook in ("outage_standard_recovery", "outage_clean_start"):
         pids = service.pids()
         assert (awx.launch(playbook, **survey).rc, service.pids()) == (0, pids)
@@ -335,7 +335,7 @@ def test_a_cancelled_job_and_a_closing_job_leave_one_complete_document(awx: Awx)
     incident = json.loads(record.read_text("utf-8"))["id"]
     documents = service.state / "postmortems"
     assert not documents.exists()
-    # The timeline on the host is private and contains no secret.
+    # The timeline on the host is private and does not contain secrets.
     (timeline,) = (service.state / "timelines").iterdir()
     assert stat.S_IMODE(timeline.stat().st_mode) == 0o600
 
@@ -343,7 +343,7 @@ def test_a_cancelled_job_and_a_closing_job_leave_one_complete_document(awx: Awx)
     service.kill()
     server.write_text(code, encoding="utf-8")
     service.start()
-    # Time passes: the start by the cancelled job is long ago, and its lease has expired.
+    # Time passes: the cancelled job started the service long ago, and the job's lease has expired.
     begun = json.loads(record.read_text("utf-8"))
     begun["starts"][0]["at"] = timestamps.iso(time.time() - 600)
     record.write_text(json.dumps(begun), encoding="utf-8")

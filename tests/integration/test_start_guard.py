@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The programs of the role start_guard: the guard's decision, the recorder's report, and the keeper's files.
+"""The programs of the start_guard role: the guard's decision, the recorder's report, and the keeper's files.
 
 With TEST_THOROUGH (make nightly), the writer is killed 150 times.
 """
@@ -66,7 +66,10 @@ def judged(config):
 
 
 def keep(config, kind, *, invocation=FIRST, boot="boot-1", parts=None, **values):
-    """Let the keeper save a message as if systemd had confirmed the invocation. Return True if it saved the message."""
+    """Let the keeper save a message as if systemd had confirmed the invocation.
+
+    Return True if the message was saved.
+    """
     state = common.examine(config.database, compare=kind == "end")
     message = {"kind": kind, "invocation": invocation, "state": common.summary(state), **values}
     sub_state = values.pop("sub_state", "stop-post" if kind == "end" else "condition")
@@ -86,7 +89,8 @@ def cut(path, size):
     os.truncate(path, size)
 
 
-# Each state: how to make it from a crashed database with rows in the WAL, and the code of the doubt.
+# For each state: how to create this state from a crashed database with rows in the WAL, and the code for the expected
+# doubt.
 DOUBTFUL = {
     "database missing": (os.unlink, "missing"),
     "database empty": (lambda db: cut(db, 0), "empty_beside_wal"),
@@ -201,7 +205,7 @@ def test_a_sound_database_is_not_refused(config, case):
 
 
 def in_the_wal(db):
-    """Move all pages of a database into its WAL, where they are after the first start of a service."""
+    """Create a database whose pages are all in its WAL, as after the first start of a service."""
     connection = sqlite3.connect(f"{db}.new", isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA wal_autocheckpoint=0")
@@ -373,7 +377,7 @@ def test_a_writer_that_is_killed_at_any_moment_leaves_a_state_that_is_not_refuse
         process.kill()
         told = [int(line) for line in process.stdout.read().split("\n")[:-1] if line]
         process.wait()
-        # A power failure leaves no record of the end.
+        # After a power failure, there is no record of how the process ended.
         if chance.random() < 0.6:
             assert end(config, invocation=f"{number:032x}")
         if judged(config) is not None:
@@ -400,7 +404,10 @@ def test_a_writer_that_is_killed_at_any_moment_leaves_a_state_that_is_not_refuse
 
 
 def test_a_checkpoint_that_was_interrupted_is_not_refused(config):
-    """The checkpoint was interrupted after it copied some of the pages. It copies page 1 either first or last."""
+    """The checkpoint was interrupted after it copied some of the pages.
+
+    A checkpoint copies page 1 either first or last.
+    """
     samples.crashed(config.database, in_database=20, in_wal=300)
     frames = common.examine(config.database)["frames"]
     wal = Path(f"{config.database}-wal").read_bytes()
@@ -606,7 +613,7 @@ def test_the_number_of_connections_to_the_keeper_is_limited():
     assert settings["PollLimitIntervalSec"] == "2s"
 
 
-# The keeper with a slow disk and other deadlines.
+# Run the keeper with a slow disk and other deadlines.
 SLOW = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
@@ -623,7 +630,7 @@ sys.exit(keeper.main([sys.argv[2]]))
     ("times", "answer"),
     [
         ((2.0, 0.3, 30.0), b""),
-        # The sender and the disk are slow. Together, they take longer than either deadline.
+        # The sender and the disk are slow. The sender and the disk together take longer than either deadline.
         ((2.0, 2.0, 0.6), b"saved\n"),
         ((0.3, 2.0, 0.0), b""),
     ],
@@ -734,7 +741,7 @@ def test_only_a_refusal_has_the_exit_code_for_a_refusal(config):
 
 
 def start_while_an_end_is_due(config, save):
-    """Run the guard before the keeper has saved the end of the last process. Return the exit code and the duration.
+    """Run the guard before the keeper has recorded the end of the last process. Return the exit code and the duration.
 
     `save` is called after 0.2 seconds.
     """
@@ -749,7 +756,7 @@ def start_while_an_end_is_due(config, save):
 
 
 def foreign_to_the_saved_end(config):
-    """Start a process with a WAL that differs from the WAL in the saved end of the previous process."""
+    """Start a process with a WAL that differs from the WAL recorded at the end of the previous process."""
     samples.crashed(config.database)
     assert end(config)
     known = json.loads(Path(config.known).read_text())
@@ -954,8 +961,8 @@ def test_a_checkpoint_of_another_program_that_was_killed_is_not_refused(config, 
     assert judged(config) is None
 
 
-# A file system may give the new WAL the inode number of the old WAL. It does not give the new database the inode number
-# of the old database.
+# A file system may give the new WAL the inode number of the old WAL. The new database never gets the inode number of
+# the old database.
 @pytest.mark.parametrize("how", ["moved", "new files", "in place", "database is new", "wal is new"])
 @pytest.mark.parametrize("damage", [None, 0, 60, 4096 * 3])
 def test_files_that_were_put_back_together_are_not_refused(config, tmp_path, how, damage):
@@ -996,7 +1003,7 @@ def test_a_backup_that_replaces_the_database_after_a_power_failure_is_refused(co
     assert keep(config, "start") and end(config)
     backup = str(tmp_path / "backup.db")
     samples.closed(backup, rows=20)
-    # The service writes more, and its end is not recorded.
+    # The service writes more, and its exit is not recorded.
     subprocess.run([sys.executable, "-c", LARGE, config.database, "none"], check=False)
     assert judged(config) is None
     counter = common.examine(config.database)["frames"].last_changes

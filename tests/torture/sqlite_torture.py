@@ -5,12 +5,13 @@
 
 """Kill a writer, then kill the steps of a clean start on its database, and check that no rows are lost.
 
-Each of --rounds rounds has these steps:
+The number of rounds is set with --rounds. Each round has these steps:
 
-1. A writer commits numbered rows with synchronous=FULL and reports each commit. SIGKILL ends it at a random moment.
+1. A writer commits numbered rows with synchronous=FULL and reports each commit. SIGKILL ends the writer at a random
+   moment.
 2. The database steps of a clean start (check, evidence, backup, checkpoint, check) are run and killed.
-3. The backups and the evidence are checked. Then the steps run again. They must succeed, and the database must contain
-   every reported row.
+3. The backups and the evidence are checked. Then the steps run again. All steps must succeed, and the database must
+   contain every reported row.
 
 The steps are killed in three ways, in turn:
 
@@ -19,10 +20,10 @@ The steps are killed in three ways, in turn:
 - at a random moment.
 
 The boundaries are known from an uninterrupted run. At a boundary, either all processes of the steps are killed, or only
-the process that reads or writes the database. In the second case, the parent process must handle the kill.
+the process that reads or writes the database. If only this process is killed, its parent process must handle the kill.
 
-Then --backups live backups are made while a writer is running. Each backup must be sound, and must contain all commits
-up to the time of the backup, without a gap.
+After the rounds, backups are made while a writer is running. The number of backups is set with --backups. Each backup
+must be sound, and must contain all commits up to the time of the backup, without a gap.
 
 At the end, writers fill one database with --supervised rows, and are killed repeatedly. A supervisor restarts the
 writer after a delay, as systemd does, possibly while the steps are running. The steps may refuse to continue. Some runs
@@ -100,8 +101,8 @@ class Lost(Exception):
 def write_rows(path: str, pipe: int, *, seed: int, pause: float) -> None:
     """Write rows until this process is killed. After each COMMIT, write the last row number to `pipe`, then wait.
 
-    pause: the waiting time in seconds. If it is not 0, the rows are short, so that the database stays small during the
-    test.
+    pause: the waiting time in seconds. If `pause` is not 0, the rows are short, so that the database stays small during
+    the test.
     """
     chance = random.Random(seed)  # noqa: S311 - chance, not secrets
     connection = sqlite3.connect(path, isolation_level=None, timeout=30)
@@ -221,10 +222,10 @@ class Supervisor:
         os.kill(self._writers[-1], signal.SIGKILL)
 
     def end(self) -> int:
-        """End the supervisor and its writer, and return the last reported row number."""
+        """Stop the supervisor and its writer, and return the last reported row number."""
         os.killpg(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
-        # When no process has the other end of the pipe open, the writer has also ended.
+        # When no process has the other end of the pipe open, the writer has also exited.
         while select.select([self._pipe], [], [], 10)[0] and not self._ended():
             pass
         os.close(self._pipe)
@@ -240,8 +241,8 @@ class Boundaries:
     """The boundaries at which the steps can be killed: the moments just before and just after each of their calls."""
 
     def __init__(self) -> None:
-        # All processes of the steps share this memory. It contains the length of a string in 4 bytes, followed by the
-        # string, which has one line per boundary.
+        # All processes of the steps share this memory. The memory contains the length of a string (4 bytes), followed
+        # by the string. The string has one line for each boundary.
         self._shared = mmap.mmap(-1, 1 << 18)
         self._step = ""
         self._wanted: Optional[Boundary] = None
@@ -257,7 +258,9 @@ class Boundaries:
         return self._shared[4 : 4 + int.from_bytes(self._shared[:4], "little")].decode().splitlines()
 
     def watch(self, wanted: Optional[Boundary], *, alone: bool) -> None:
-        """From now on, record every boundary in this process and its children. At the boundary `wanted`, kill them.
+        """From now on, record every boundary in this process and its children.
+
+        At the boundary `wanted`, kill all these processes.
 
         alone: True to kill only the child process that reaches the boundary.
         """
@@ -267,7 +270,7 @@ class Boundaries:
         watched = self
 
         class Connection(sqlite3.Connection):
-            """A connection whose calls are boundaries too."""
+            """A database connection whose calls also count as boundaries."""
 
             def execute(self, sql: str, *parameters: Any) -> Any:
                 if "wal_checkpoint" not in sql:
@@ -325,7 +328,7 @@ def steps(path: str, backups: str, boundaries: Optional[Boundaries] = None) -> D
 
 
 def in_fork(work: Callable[[], Any]) -> int:
-    """Start `work` in a forked process with its own process group. Return its PID without waiting."""
+    """Start `work` in a forked process with its own process group. Return the PID immediately."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -378,7 +381,10 @@ def system_calls(path: str, backups: str) -> List[Boundary]:
 
 
 class Plan:
-    """Chooses the way and the place of each kill. No place is reused before all places have been used."""
+    """Chooses how and where the steps are killed in each round.
+
+    A place is used again only after all places have been used.
+    """
 
     def __init__(self, seed: int, where: Optional[str]) -> None:
         """Find the boundaries and system calls in uninterrupted runs. Raises Lost."""
@@ -399,7 +405,7 @@ class Plan:
         with tempfile.TemporaryDirectory(dir=where) as folder:
             path, backups, _last = crashed(folder, seed, least=0.2)
             self._calls = system_calls(path, backups)
-        # A check changes nothing, so only the random kills interrupt it.
+        # A check changes nothing, so only the random kills interrupt a check.
         names = [name for name in boundaries.seen() if "look: " not in name]
         self._boundaries = [(name, names[:at].count(name)) for at, name in enumerate(names)]
         # Boundaries are counted from 0, system calls from 1.
@@ -414,7 +420,7 @@ class Plan:
 
     @property
     def met(self) -> Dict[str, Tuple[int, int]]:
-        """For each way, return the number of places at which the steps were killed, and the total number of places."""
+        """For each way of killing the steps, return the number of places used and the total number of places."""
         return {way: (len(self._met[way]), len(places)) for way, places in self._all.items()}
 
     def run_and_kill(self, path: str, backups: str) -> None:
@@ -504,7 +510,7 @@ def judge_copies(backups: str, *, acknowledged: int, only: Optional[List[str]] =
 def crashed(folder: str, seed: int, *, least: float = 0) -> Tuple[str, str, int]:
     """Start a writer in an empty folder, and kill it at least `least` seconds after its first commit.
 
-    Return the path of the database, the folder of backups, and the last reported row number.
+    Return the path of the database, the backup folder, and the last reported row number.
     """
     path, backups = f"{folder}/app/itsm.db", f"{folder}/backups"
     chance = random.Random(seed)  # noqa: S311 - chance, not secrets
@@ -617,7 +623,7 @@ def supervised(rows: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
                 time.sleep(chance.random() * 0.3)
                 supervisor.kill_writer()
                 figures["writers killed"] += 1
-                # Wait until the writer has ended and all its reports are in the pipe. The supervisor's delay is longer
+                # Wait until the writer has exited and all its reports are in the pipe. The supervisor's delay is longer
                 # than this wait.
                 time.sleep(chance.random() * 0.05)
                 acknowledged, writers = supervisor.last(), supervisor.writers()
@@ -650,8 +656,7 @@ def main() -> int:
     parser.add_argument("--backups", type=int, default=100)
     parser.add_argument("--supervised", type=int, default=100_000, help="rows")
     parser.add_argument("--seed", type=int, default=None, help="of the first round; the time by default")
-    # Use a folder in memory, because a killed process leaves the same files there as on a disk, and a flush takes no
-    # time.
+    # Use a folder in memory. A killed process leaves the same files there as on a disk, and a flush takes no time.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     parser.add_argument("--dir", default=memory, help="folder for the databases")
     parser.add_argument("--steps", nargs=2, metavar=("DATABASE", "BACKUPS"), help=argparse.SUPPRESS)

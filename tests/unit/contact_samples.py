@@ -25,7 +25,7 @@ MAIL, PAGER, SLACK, ROOM = "mail leader@example.com", "pagerduty", "slack hooks.
 
 
 def rules(applies):
-    """Return notification rules for several levels. Only the rule `applies` and the rule "record" apply."""
+    """Return notification rules for several levels. Only "record" and the rule named by `applies` apply."""
     rows = [
         ("data", None, ["leader", "dba"]),
         ("long", "everyone", ["team"]),

@@ -79,7 +79,10 @@ class Server:
 
 @contextlib.contextmanager
 def raw_server(handle):
-    """Run a server in a separate thread. It calls `handle` with the socket of each connection. Yield the port."""
+    """Run a server in a separate thread.
+
+    The server calls `handle` with the socket of each connection. Yield the port.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     kept = []
 

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Samples for the redactor: texts that match a regular expression, and ordinary log lines. They never change."""
+"""Samples for the redactor: strings that match a regular expression, and ordinary log lines.
+
+The samples never change.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +36,17 @@ _CLASSES = {
 
 
 class Sampler:
-    """Generates texts that a regular expression matches."""
+    """Generates strings that match a regular expression."""
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(seed)  # noqa: S311
         self._groups: dict[int, str] = {}
 
     def sample(self, pattern: re.Pattern[str]) -> str:
-        """Return a text for `pattern`. Callers must check that it matches, because lookarounds are ignored."""
+        """Return a string for `pattern`.
+
+        Lookarounds are ignored. Therefore, callers must check that the string matches the pattern.
+        """
         self._groups = {}
         return self._of(parser.parse(pattern.pattern, pattern.flags))
 

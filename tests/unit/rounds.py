@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How often a test repeats its work: a few times in make test, and many times with TEST_THOROUGH=1 (make nightly)."""
+"""The number of times that a test repeats its work: a few in make test, many with TEST_THOROUGH=1 (make nightly)."""
 
 from __future__ import annotations
 

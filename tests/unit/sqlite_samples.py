@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""SQLite databases in the state in which a crash leaves them, for tests of code that reads such databases."""
+"""SQLite databases as a crash leaves them, for tests of code that reads such databases."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def new_salts(path: str) -> None:
 
 
 def snapshot(folder: str) -> Dict[str, Tuple[Any, ...]]:
-    """Return what a check must not change in a folder: entries, contents, times, owners, modes and links."""
+    """Return everything in a folder that a check must not change: entries, contents, times, owners, modes and links."""
     entries: Dict[str, Tuple[Any, ...]] = {}
     for name in [".", *sorted(os.listdir(folder))]:
         path = os.path.join(folder, name)

@@ -216,7 +216,8 @@ def test_credentials_are_injected_as_variables_in_use() -> None:
             if variable not in read:
                 wrong.append(f"{place} sets {variable}, which nothing in plugins reads")
     assert wrong == [], "\n".join(wrong)
-    # AWX injects an empty field as an empty string, so for an optional field, an empty string must have no effect.
+    # AWX injects an empty field as an empty string. For an optional field, an empty string must therefore have no
+    # effect.
     optional = {
         variable
         for credential in DATA["awx_credential_types"]

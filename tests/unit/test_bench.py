@@ -4,7 +4,7 @@
 
 """Running "make bench ONLY=name" replaces the figures of one measurement and detects measurements without figures.
 
-The benchmark finds the moments of a run by the names of tasks.
+The benchmark uses the names of tasks to find points in time in a run.
 """
 
 from __future__ import annotations

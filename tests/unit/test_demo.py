@@ -88,7 +88,7 @@ def test_a_lost_answer_does_not_end_the_demo_and_each_row_is_written_once() -> N
     with demo_with(listing) as demo:
         demo.write_rows()
         assert demo.rows() == len(listing.rows) == len(set(listing.rows)) == 25
-    # The service never acknowledged the second row, although it wrote this row.
+    # The service wrote the second row, but never acknowledged it.
     assert demo.titles == [listing.rows[0], *listing.rows[2:]]
 
 
@@ -103,7 +103,7 @@ def test_a_row_that_is_not_written_ends_the_demo(losses: list[str]) -> None:
 def stand_in(folder: Path, *answers: str) -> dict[str, str]:
     """Return an environment with an apt-get that records its arguments.
 
-    Each call prints the next text in `answers` and fails. If the text is empty, the call succeeds.
+    Each call prints the next item of `answers` and fails. If the item is empty, the call succeeds.
     """
     for number, answer in enumerate(answers, 1):
         (folder / f"answer{number}").write_text(answer, encoding="utf-8")

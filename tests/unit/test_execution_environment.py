@@ -25,7 +25,7 @@ def builder(*arguments: object) -> str:
 
 def test_a_build_context_is_created(tmp_path: Path) -> None:
     context = tmp_path / "context"
-    # Set the file name, because the default depends on the container engine, which may be missing on this machine.
+    # Set the file name. The default depends on the container engine, which may be missing on this machine.
     builder("create", "--file", "execution-environment.yml", "--context", context, "--output-filename", "Containerfile")
     asked = yaml.safe_load((context / "_build" / "requirements.yml").read_text("utf-8"))
     assert asked["collections"] == [{"name": "awx.awx", "version": "24.6.1"}]

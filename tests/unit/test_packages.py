@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "plugins"
 PREFIX = "ansible_collections.itsm_nexus.runbook.plugins."
 
-# The packages by level, lowest first. A package may import only from packages of lower levels.
+# Packages by level, lowest first. A package may import only from packages at lower levels.
 MODULE_UTILS = [
     ["_common"],
     ["_host"],
@@ -29,14 +29,14 @@ MODULE_UTILS = [
     ["_triage", "_discovery"],
     ["_preparedness", "_response"],
 ]
-# All packages of plugin_utils may also import from module_utils.
+# All packages in plugin_utils may also import from module_utils.
 PLUGIN_UTILS = [
     ["_action", "_timeline", "_messages", "_watch"],
     ["_policy", "_notify", "_prefetch", "_inventory"],
     ["_report"],
     ["_ready_report"],
 ]
-# Calls in late_import and document_store that import a module of plugin_utils by name when it is first needed.
+# Calls in late_import and document_store that import a plugin_utils module by name when the module is first needed.
 LATE = re.compile(r'(?:late_import\.module|function)\(\s*f?"(_\w+\.\w+)"')
 LOADED_BY_NAME = {
     "plugin_utils._messages.en",
@@ -93,7 +93,7 @@ def test_every_file_is_in_a_package_with_a_description(kind: str) -> None:
 
 
 def upwards(name: str) -> list[str]:
-    """Return a file's imports that break the rule, because their packages are not below the file's own package."""
+    """Return the imports of a file that break the rule: the imported package is not below the file's own package."""
     own = name.split(".")[:2]
     return sorted(each for each in all_imports()[name] if each.split(".")[:2] != own and rank(each) >= rank(name))
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MOLECULE = ROOT / "molecule"
 PROFILES = sorted((MOLECULE / "profiles").iterdir())
 GROUPS = yaml.safe_load((MOLECULE / "inventory" / "hosts.yml").read_text(encoding="utf-8"))["itsm_nexus"]
-# Variables that a discovery asks about, because the host does not show them.
+# Variables that discovery asks about, because the host does not show them.
 ASKED = {"nexus_release_strategy"}
 
 

@@ -21,9 +21,9 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-# In two parts, so that reuse does not read this line as the licence of this file.
+# The string is in two parts, so that reuse does not read this line as the licence of this file.
 LICENCE = "SPDX-License-Identifier" + ": GPL-3.0-or-later"
-# Files that no other file mentions, because a program looks for these names.
+# Files that a program finds by their names. No other file has to mention them.
 FOUND_BY_NAME = {
     ".ansible-lint": "ansible-lint",
     ".gitignore": "git",
@@ -229,7 +229,7 @@ def test_every_variable_on_a_page_is_read() -> None:
     assert unread == set()
 
 
-# The runbook chapters that contain steps.
+# Runbook chapters that contain steps.
 CHAPTERS = ("1.1", "1.2", "1.3", "2.1", "2.2", "3.1", "3.2", "3.3", "4.1", "4.2", "5.1", "6", "7.1", "7.2")
 
 
@@ -269,7 +269,7 @@ def test_ci_runs_every_supported_ansible_core_with_one_of_its_pythons() -> None:
 
 # ansible-core and its requirements, which exist only on the controller.
 OF_CORE = {"ansible", "ansible_collections", "jinja2", "markupsafe", "yaml"}
-# Python 3.9 has no list of its modules.
+# Python 3.9 does not provide a list of its modules.
 STANDARD_LIBRARY = getattr(sys, "stdlib_module_names", None) or {
     *sys.builtin_module_names,
     *(path.name.partition(".")[0] for path in Path(sysconfig.get_path("stdlib")).glob("*")),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The contract for roles: defaults match argument specifications, and variables are used and named correctly."""
+"""The rules for roles: defaults match argument specifications, and variables are used and named correctly."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ def test_public_variables_begin_with_the_name_of_their_role(role: str) -> None:
 
 @functools.cache
 def words_read() -> set[str]:
-    """Return the words in roles, playbooks and plugins, except words before a colon, where variables are only set."""
+    """Return the words in roles, playbooks and plugins.
+
+    Words before a colon are left out, because variables are only set there.
+    """
     return {
         word
         for folder in ("roles", "playbooks", "plugins")
@@ -80,8 +83,8 @@ def test_main_tasks_stay_short(role: str) -> None:
     assert all(task["name"][0].isupper() for task in tasks)
 
 
-# Only playbooks decide how a recovery continues after a failure. These role files may contain a rescue for the stated
-# reason.
+# Only playbooks decide how a recovery continues after a failure. These role files may contain a `rescue` section, for
+# the stated reason.
 RESCUES_IN_ROLES = {
     "roles/detection/tasks/probe_health.yml": "raises again: names the wrong setting, at no cost for a healthy service",
     "roles/escalation/tasks/notify.yml": "records: a channel of the user may fail, the next one is tried",
@@ -172,15 +175,15 @@ def test_the_result_of_a_database_recovery_has_its_messages() -> None:
 
 CHANNELS = sorted((ROOT / "roles/escalation/tasks/channels").glob("*.yml"))
 
-# For each of these channels, the part of its file that inserts the text. These channels send a text for people instead
-# of a JSON body, and the subject states the event.
+# For each of these channels, the part of its file that inserts the text. These channels send plain text for people
+# instead of a JSON body, and the subject states the event.
 TEXTS_FOR_PEOPLE = {
     "command": "[escalation_message.subject, '', escalation_message.text, '']",
     "mail": 'subject: "{{ escalation_message.subject }}"',
     "webhook": "escalation_message | itsm_nexus.runbook.escalation_body(escalation_channel.shape)",
 }
 
-# The names of the channels in the English pages and in the Japanese README.
+# Channel names in the English pages and in the Japanese README.
 NAMES = {
     "command": ("a command", "コマンド"),
     "http": ("signed JSON", "署名付き JSON"),
@@ -302,7 +305,7 @@ DOWN = {"escalation_outcome": "not_recovered"}
 def test_a_degraded_service_that_fails_is_a_higher_level(
     before: dict[str, object], now: dict[str, object], level: str
 ) -> None:
-    """A contact that knows of a degraded service is also notified if the service is down."""
+    """If the service was degraded and then goes down, the notified contacts are notified again."""
     variables = load(ROOT / "roles/escalation/defaults/main.yml")
     values = {
         **{name: variables[name] for name in ("escalation_everyone_after", "escalation_leader_after_restarts")},
@@ -334,7 +337,10 @@ def test_a_degraded_service_that_fails_is_a_higher_level(
 
 
 def test_the_timers_start_only_if_the_role_is_asked_to_start_them() -> None:
-    """With controller_timer_state=present, only the units are installed. In check mode, they may not exist yet."""
+    """With controller_timer_state=present, only the units are installed.
+
+    In check mode, these units may not exist yet.
+    """
     tasks = yaml.safe_load((ROOT / "roles" / "controller_timer" / "tasks" / "present.yml").read_text(encoding="utf-8"))
     starting = [task for task in tasks if "ansible.builtin.systemd_service" in task]
     assert [task["ansible.builtin.systemd_service"]["name"].split("}}-")[1] for task in starting] == [

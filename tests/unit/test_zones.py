@@ -101,7 +101,7 @@ REASONS = {
 
 
 def touches(path: Path) -> set[str]:
-    """Return the names of the functions that a source file calls and that can open or change a file."""
+    """Return the names of functions that can open or change a file, if the source file calls them."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)} & CHANGES
 
@@ -186,7 +186,7 @@ def test_a_process_that_became_a_user_cannot_go_back() -> None:
             assert set(lines["Gid"].split()) == {str(NOBODY.pw_gid)}
             assert {int(lines[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
             assert lines["NoNewPrivs"] == "1"
-            # Do not use pytest here. It would load files that this user may lack permission to read.
+            # Do not use pytest here. It would load files that this user may not be able to read.
             try:
                 os.setuid(0)
             except PermissionError:
@@ -249,7 +249,7 @@ def question(app: Path, **known: object) -> triage_context.Question:
 @needs_root
 @pytest.mark.parametrize("claim", ["link", "variable", "open"])
 def test_a_database_of_root_is_not_treated_as_the_users(base: Path, claim: str) -> None:
-    """The next step acts as the user, no matter which path the user chooses for the database."""
+    """The next step runs as the user, no matter which path the user chooses for the database."""
     app, private = made(base / "app", owner=NOBODY), made(base / "private", mode=0o700)
     (private / "itsm.db").touch(mode=0o600)
     known: dict[str, object] = {}

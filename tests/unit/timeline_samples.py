@@ -23,7 +23,7 @@ OUTCOME = {
 
 
 class Recording:
-    """Creates the events of a run. Each event is one second later than the previous one."""
+    """Creates the events of a run. Each event takes place one second after the previous one."""
 
     def __init__(self, run="run1", host="node1"):
         self.run, self.host, self.second, self.events = run, host, 0, []

@@ -54,7 +54,7 @@ def test_the_lines_are_kept_without_their_secrets(bundle: dict[str, str]) -> Non
 
 
 def forms_of(canary: str) -> set[str]:
-    """Return strings that reveal a canary: itself, its halves, its URL encoding, and parts of its base64 encodings."""
+    """Return strings that reveal a canary: the canary, its halves, its URL encoding, and parts of its base64 forms."""
     encoded = {base64.b64encode(b" " * before + canary.encode()).decode()[4:-4] for before in range(3)}
     return {canary, canary[:16], canary[16:], urllib.parse.quote(canary), *encoded}
 
@@ -76,7 +76,7 @@ def test_no_written_file_contains_it(
 @pytest.mark.parametrize("place", PLACES)
 def test_no_other_record_on_the_host_contains_it(drill: Drill, canaries: dict[str, str], place: str) -> None:
     found = drill.host.run(f"grep -rlF {canaries[place]} {STATE_DIR} /run/itsm-runbook /tmp /var/tmp /home /root")
-    # A backup of the database would contain the canary, but the rung in this drill makes no backup.
+    # A backup of the database would contain the canary, but the rung in this drill does not make a backup.
     assert found.rc == 1, found.stdout
 
 

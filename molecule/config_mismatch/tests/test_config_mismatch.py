@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The configured database does not exist: the service is not started, because it would create an empty database."""
+"""The configured database does not exist: the run keeps the service stopped, so that no empty database is created."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 
 """The connection is cut at a random moment during a run: the run reconnects and continues with the step's result.
 
-The drill runs outage_recover.yml three times and outage_clean_start.yml twice. In one of these rounds, the host has no
+The drill runs outage_recover.yml three times and outage_clean_start.yml twice. In one of the rounds, the host has no
 network for 15 s. With DRILL_THOROUGH (make nightly), the drill runs outage_recover.yml 20 times and
 outage_clean_start.yml 10 times. To cut the connection at the same moments as in an earlier drill, set DRILL_SEED to the
 seed in that drill's rounds.log.
@@ -31,7 +31,7 @@ ROUNDS = [
     *(("outage_recover", number) for number in range(20 if THOROUGH else 3)),
     *(("outage_clean_start", number) for number in range(10 if THOROUGH else 2)),
 ]
-# The round in which the host has no network, and the duration in seconds.
+# The round in which the host loses its network, and the number of seconds without a network.
 AWAY_ROUND, AWAY = ("outage_recover", 0), 15.0
 # In each session of the account, kill both sshd processes. The pattern begins with ^, so that it does not match the
 # shell that runs this command.
@@ -50,7 +50,10 @@ HEALTH = "https://host:6443/api/v1/health"
 
 @contextlib.contextmanager
 def watched(drill: Drill) -> Iterator[list[int]]:
-    """Yield an empty list. After the block, the list contains the PIDs of all processes that listened on the port."""
+    """Yield an empty list.
+
+    When the block ends, the list contains the PIDs of all processes that listened on the port.
+    """
     served: list[int] = []
     argv = ["podman", "exec", drill.container, "sh", "-c", WATCH]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as watching:
@@ -87,15 +90,18 @@ def lengths(drill: Drill) -> dict[str, float]:
 
 
 def cut_run(drill: Drill, name: str, playbook: str, *, moment: float, away: float) -> tuple[int, float | None]:
-    """Run a playbook and cut its connection after `moment` seconds. Then the host has no network for `away` seconds.
+    """Run a playbook and cut its connection after `moment` seconds.
 
-    Returns the run's exit code and, if the run ended before the cut, its duration in seconds, otherwise None.
+    After the cut, the host has no network for `away` seconds.
+
+    Returns the run's exit code and its duration in seconds. If the run did not end before the cut, the duration is
+    None.
     """
     begun = time.monotonic()
     run = runs.Run(drill, name, playbook=playbook)
     time.sleep(moment)
-    # Retry until there is a connection to cut. The connection may be from an earlier run, because a connection stays
-    # open for a minute after its run.
+    # Retry until there is a connection to cut. Connections stay open for a minute after a run. This connection may
+    # therefore be from an earlier run.
     while not has_ended(run) and drill.host.run(CUT).rc != 0:
         pass
     ended_after = time.monotonic() - begun if has_ended(run) else None
@@ -121,8 +127,8 @@ def share(playbook: str, number: int) -> float:
 @pytest.mark.parametrize(("playbook", "number"), ROUNDS)
 def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], playbook: str, number: int) -> None:
     away = AWAY if (playbook, number) == AWAY_ROUND else 0.0
-    # A run that is faster than the measured run may end before the cut. The next attempt then uses the duration of the
-    # faster run.
+    # If a run is faster than the measured run, it may end before the connection is cut. The next attempt then uses the
+    # duration of the faster run.
     for attempt in range(4):
         moment = (0.1 + 0.8 * share(playbook, number)) * lengths[playbook]
         name = f"{playbook}-{number}-{attempt}"

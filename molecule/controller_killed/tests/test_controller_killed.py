@@ -21,7 +21,7 @@ import runs
 from drills import Drill
 
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
-# The tasks during which the controller is killed, and the time in seconds from the start of the task to the kill.
+# The test kills the controller during each of these tasks. The number is the delay in seconds after the task starts.
 POINTS = [
     # The first task opens the incident when it finds the outage.
     ("Probe the service's health", 0.4),
@@ -55,10 +55,10 @@ def is_over(drill: Drill) -> bool:
 
 
 def next_run(drill: Drill, name: str, *, ended_at: float, patient: bool) -> None:
-    """Let the lease of the killed run expire, and run the playbook until the incident is closed.
+    """Let the killed run's lease expire, and run the playbook until the incident is closed.
 
-    `ended_at` is the end of the killed run, by the clock that leases use. If `patient` is False, the lease is
-    backdated.
+    `ended_at` is the time at which the killed run ended, according to the lease's clock. If `patient` is False, the
+    lease is backdated.
     """
     held = runs.lease(drill)["lease"]
     taken = held is not None and not held["released"]
@@ -93,7 +93,7 @@ def test_next_run_continues_the_incident(drill: Drill, number: int) -> None:
     time.sleep(delay)
     killed.kill()
     assert "PLAY RECAP" not in killed.screen()
-    # The kill does not stop the module that is running on the host. The module runs to completion.
+    # Killing the controller does not stop the module that is running on the host. The module runs to completion.
     runs.wait_for(
         lambda: drill.host.run("pgrep -f 'echo BECOME-SUCCES[S]'").rc != 0, "the killed run's last module ends"
     )
@@ -111,7 +111,7 @@ def test_next_run_continues_the_incident(drill: Drill, number: int) -> None:
 
 
 def assert_continued(drill: Drill, run: str, left: dict[str, Any], record: dict[str, Any]) -> None:
-    """Assert that the next run continued the incident and kept the times and signs that the killed run had recorded."""
+    """Assert that the next run continued the incident and kept the times and signs from the killed run."""
     assert (record["id"], record["opened_at"]) == (left["id"], left["opened_at"])
     assert len(record["runs"]) == 2
     assert record["outcome"] in ("recovered", "resolved_manually")
@@ -126,5 +126,5 @@ def assert_continued(drill: Drill, run: str, left: dict[str, Any], record: dict[
 def test_a_killed_run_leaves_its_timeline(drill: Drill) -> None:
     (timeline,) = (drill.output / f"{FEW[0]}-killed").glob("*.jsonl")
     events = [json.loads(line) for line in timeline.read_text(encoding="utf-8").splitlines()]
-    # One or two tasks may have started between the chosen moment and the kill.
+    # After the chosen moment, one or two more tasks may have started before the controller was killed.
     assert POINTS[FEW[0]][0] in [event["task"] for event in events if event["kind"] == "started"][-3:]

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""systemd timers on a controller detect an outage and recover the service. If recovery fails, they raise an alarm."""
+"""systemd timers on a controller detect an outage and recover the service.
+
+If the recovery fails, an alarm is raised.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def cursor(drill: Drill) -> str:
 
 
 def alarms(drill: Drill) -> list[str]:
-    """Return the journal messages of priority "alert" since boot."""
+    """Return the journal messages with priority "alert" that were logged since boot."""
     return drill.host.check_output("journalctl --no-pager --output=cat --priority=alert").splitlines()
 
 
@@ -68,7 +71,7 @@ def beside_its_home(seen: dict[str, Any]) -> dict[str, Any]:
 
 
 def await_look(drill: Drill, word: str) -> str:
-    """Wait until a new detection run logs the given text. Return the journal cursor as it was before the wait."""
+    """Wait until a new detection run logs the given text. Return the journal cursor that was read before the wait."""
     since = cursor(drill)
     runs.wait_for(lambda: word in journal(drill, f"{DETECT}.service", since=since), f"a detection says {word}")
     return since
@@ -104,7 +107,7 @@ def test_runs_have_no_privileges_and_write_to_their_home(drill: Drill) -> None:
 
 def test_the_nightly_unit_reports_the_readiness(drill: Drill) -> None:
     assert drill.host.check_output(f"systemctl is-active {READY}.timer") == "active"
-    # The drill has no backup yet, so the host is not ready. This is not a failure of the unit.
+    # The drill has no backup yet, so the host is not ready. A host that is not ready is not a failure of the unit.
     drill.host.check_output(f"systemctl start {READY}.service")
     told = journal(drill, f"{READY}.service")
     assert f"NOT READY: {RUNBOOK.unit} on watched" in told
@@ -156,7 +159,7 @@ def test_alarm_is_raised_once_if_the_service_stays_down(drill: Drill) -> None:
     runs.break_start(drill)
     runs.kill_service(drill)
     runs.wait_for(lambda: alarms(drill) != [], "the alarm is raised")
-    # Further recovery attempts during the outage raise no second alarm.
+    # Further recovery attempts during the outage do not raise a second alarm.
     since = cursor(drill)
     for _ in range(3):
         await_look(drill, "DOWN: watched")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service fails four times: after the third outage the leader is notified, and the fourth run tries no restart."""
+"""The service fails four times: after the third outage, the leader is notified. The fourth run tries no restart."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SECRETS = ("drill-webhook-token", PASSWORD)
 
 
 class Told(NamedTuple):
-    """The number of messages that each channel had received by the end of a run."""
+    """Number of messages that each channel had received when a run ended."""
 
     mails: int
     posts: int
 
 
 class Story(NamedTuple):
-    """The messages and process arguments that were observed in the drill."""
+    """Messages and process arguments observed during the drill."""
 
     mail: MailServer
     chat: Receiver

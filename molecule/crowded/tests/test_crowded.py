@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""On a host with many processes, a long log and a full journal, triage takes little longer than its slowest part."""
+"""On a host with many processes, a long log and a full journal, triage takes about as long as its slowest part."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import runs
 from drills import RUNBOOK, STATE_DIR, Drill
 
-# Triage may take at most this many seconds longer than its slowest part.
+# Triage may take at most this many seconds longer than its slowest check.
 MOST = 1.5
 DEADLINE = 10.0
 INCIDENT = "INC-20260302T010203Z-0001"
@@ -21,7 +21,7 @@ TIMED_OUT = "timed out"
 
 
 def look(drill: Drill, name: str, **variables: Any) -> dict[str, Any]:
-    """Run triage and return the result of its module."""
+    """Run triage and return its module's result."""
     told = ["--extra-vars", json.dumps(variables)] if variables else []
     assert runs.run(drill, name, "-v", *told, playbook="outage_triage") == 0
     head = f"ok: [{drill.name}] => "

@@ -4,9 +4,9 @@
 
 """The database is damaged during an outage: neither systemd nor a reboot starts the service, and no row is lost.
 
-Each kind of damage is tested with one or two delays between the kill and the run. In addition, the controller of one
-run is killed. With DRILL_THOROUGH (make nightly), each kind of damage is tested with every delay, and ten controllers
-are killed.
+Each kind of damage is tested with one or two delays between the kill and the run. In addition, the controller is killed
+during one run. With DRILL_THOROUGH (make nightly), each kind of damage is tested with every delay. The controller is
+also killed during ten runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DAMAGES = ("zero", "pages", "deleted")
 DELAYS = (0, 3, 6, 9, 11)
 # With this delay, systemd has already started the service when the run begins.
 SYSTEMD_FIRST = 30
-# With this delay, systemd has just started the service's process, which opens its database SLOW seconds later.
+# With this delay, systemd has just started the service's process. The process opens its database SLOW seconds later.
 JUST_STARTED = 11.5
 SLOW = 8
 ROUNDS = (
@@ -40,11 +40,11 @@ ROUNDS = (
     else [("zero", 3), ("pages", JUST_STARTED), ("deleted", 6), ("deleted", SYSTEMD_FIRST)]
 )
 KILLS = range(10 if THOROUGH else 1)
-# Number of seconds for which systemd is watched after the kill. The minimum is twice systemd's restart delay plus the
-# pause before a start.
+# After the controller is killed, systemd is watched for this many seconds. The value must be at least the pause before
+# the service is started plus twice systemd's restart delay.
 WATCHED = 120.0 if THOROUGH else 30.0
 LEASE = 60.0
-# A run must stop a start in progress within this many seconds of its first probe on the host.
+# A run may find that the service is starting. The run must then stop the service within this many seconds.
 TOO_LATE = 1.0
 FOLDER = os.path.dirname(RUNBOOK.database)
 DROP_INS = f"/etc/systemd/system/{RUNBOOK.unit}.service.d"
@@ -58,14 +58,14 @@ class Round(NamedTuple):
     killed_at: float
     # Titles of the incidents that the service acknowledged.
     acknowledged: set[str]
-    # The damaged files by name.
+    # Damaged files, by name.
     files: dict[str, str]
-    # The time from which nothing is allowed to start the service. On a busy machine, systemd may start it before the
-    # run can prevent this.
+    # From this time on, nothing may start the service. On a busy machine, systemd may start the service before the run
+    # can prevent it.
     since: float = 0.0
 
     def met(self, drill: Drill) -> Round:
-        """Return this round, with `since` set to the time from which the run must prevent every start."""
+        """Return this round. In the result, `since` is the time after which the run must prevent every start."""
         probed = outside.first_probe(drill, self.killed_at)
         assert probed is not None
         return self._replace(since=probed + TOO_LATE)
@@ -103,13 +103,13 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def files_on_host(drill: Drill) -> dict[str, str]:
-    """Return the hashes of the database and its WAL. The -shm file is omitted: a reader may create it."""
+    """Return the hashes of the database and its WAL. The -shm file is omitted, because a reader may create it."""
     lines = drill.host.check_output(f"sha256sum {FOLDER}/itsm.db {FOLDER}/itsm.db-wal || true").splitlines()
     return {path.rpartition("/")[2]: digest for digest, path in (line.split() for line in lines)}
 
 
 def titles_in(drill: Drill, folder: str) -> list[str]:
-    """Return the titles of the incidents in a folder's database. They are read from a copy of the database."""
+    """Return the titles of the incidents in a folder's database. The titles are read from a copy of the database."""
     return json.loads(drill.host.check_output(f"/opt/drill/bin/titles {folder}"))
 
 
@@ -228,7 +228,7 @@ def test_nothing_starts_the_service(drill: Drill, acknowledged: set[str], damage
     incident = assert_handed_over(drill, this, this.name)
     assert_held(drill, this, incident)
 
-    # Another run has the same outcome. The service stays held, before and after a reboot.
+    # Another run has the same outcome. The service stays on hold, before and after a reboot.
     assert runs.run(drill, f"{this.name}-again") == 2
     assert assert_handed_over(drill, this, f"{this.name}-again") == incident
     time.sleep(max(0.0, this.killed_at + WATCHED - time.time()))
@@ -241,7 +241,7 @@ def test_nothing_starts_the_service(drill: Drill, acknowledged: set[str], damage
 
 
 def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
-    """Assert that a service that opened the damaged database does not count as recovered and cannot start again."""
+    """Assert that the service does not count as recovered and cannot start again after opening the damaged database."""
     told = drill.postmortem(this.name)
     assert told["outcome"] == "data_in_doubt"
     assert told["data_loss"] == "suspected"
@@ -262,8 +262,9 @@ def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
 
 @pytest.mark.parametrize("number", KILLS)
 def test_killed_controller_does_not_cause_a_start(drill: Drill, acknowledged: set[str], number: int) -> None:
-    # The first run is killed just after the takeover, before triage holds the service. So the dead-man timer must
-    # prevent the start. The other runs are killed at a random time after the detection.
+    # The first run is killed after it has taken over the unit, but before triage puts the service on hold. So the
+    # dead-man timer must prevent the service from starting. The other runs are killed at a random time after the
+    # detection.
     damage, delay = DAMAGES[number % len(DAMAGES)], secrets.SystemRandom().uniform(0, 5) if number else 0.0
     this = put_in_doubt(drill, f"kill-{number}-{damage}", damage, acknowledged)
     killed = runs.Run(drill, f"{this.name}-killed", pause_before="" if number else runs.FIRST_RESPONSE)
@@ -275,7 +276,7 @@ def test_killed_controller_does_not_cause_a_start(drill: Drill, acknowledged: se
     print(f"{damage}, killed {delay:.3f} s after the detection")
     killed.kill()
     this = this.met(drill)
-    # The kill does not stop the module that is running on the host.
+    # Killing the controller does not stop the module that is running on the host.
     runs.wait_for(lambda: drill.host.run("pgrep -f 'echo BECOME-SUCCES[S]'").rc != 0, "its last module ends")
     # If the database were sound, the host itself would start the service when the lease expires.
     time.sleep(LEASE + 15 if THOROUGH else 15)

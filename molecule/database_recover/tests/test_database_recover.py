@@ -26,7 +26,7 @@ def lost(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
 
 
 def assert_recovered(drill: Drill, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Assert that the service runs on its own sound database, and that the method `name` recovered it."""
+    """Assert that the service runs on its own sound database, and that the method `name` recovered this database."""
     told, after = drill.postmortem(name), drill.observation(f"{name}-after")
     assert (told["outcome"], told["rung"]) == ("recovered", f"database_recovery by {name}")
     assert after["rows"] is not None

@@ -4,7 +4,7 @@
 
 """The controller is killed just after a run has cancelled systemd's restart: the host itself starts the service.
 
-The controller is killed once. With DRILL_THOROUGH (make nightly), it is killed ten times.
+The controller is killed once. With DRILL_THOROUGH (make nightly), the controller is killed ten times.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def test_service_recovers_without_a_controller(drill: Drill, client: outside.Cli
     died_at = time.time()
     assert "PLAY RECAP" not in dead.screen()
 
-    # systemd no longer restarts the service automatically. A timer on the host will start it.
+    # systemd no longer restarts the service automatically. A timer on the host will start the service.
     assert outside.show(drill, "SubState") == {"SubState": "dead"}
     assert "itsm-runbook-dead-man" in outside.units_of_the_recovery(drill)
     left = runs.open_incident(drill)

@@ -2,7 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service answers its health endpoint, but has a problem that this endpoint hides. Nothing is restarted.
+"""The service answers on its health endpoint, but has a problem that this endpoint does not report.
+
+Nothing is restarted.
 
 With DRILL_THOROUGH (make nightly), the busy healthy host is checked 50 times.
 """
@@ -95,7 +97,7 @@ def command(line: str, *, restart: bool = False) -> Callable[[Drill], None]:
 
 
 DROPIN = f"/run/systemd/system/{RUNBOOK.unit}.service.d/limit.conf"
-# This program sends nothing. It keeps opening connections until the service can open only three more files.
+# This program sends no data. The program opens connections until the service can open only three more files.
 CONNECTIONS = """
 import os, socket, sys, time
 open_files = len(os.listdir(f'/proc/{sys.argv[1]}/fd'))

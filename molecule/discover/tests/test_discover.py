@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A discovery describes a service with the real unit's settings. The other playbooks work with this description."""
+"""outage_discover.yml describes a service that has the real unit's settings.
+
+The other playbooks work with this description.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ EXPECTED = {
     "nexus_http_port": int(DEPLOYED.http_port),
     "nexus_log_file": "",
 }
-# The default of this variable is correct, and the inventory of the drills does not set the variable.
+# The default of this variable is correct, and the drills' inventory does not set the variable.
 DEFAULTS = ("nexus_manager",)
 RUNS = ("discover", "detect", "triage", "unchanged", "down", "recover")
 
@@ -67,8 +70,8 @@ def test_the_playbooks_work_with_the_inventory(drill: Drill) -> None:
 def test_a_service_that_is_down_is_described_by_its_files(drill: Drill) -> None:
     text = (drill.output / "discover-down.yml").read_text(encoding="utf-8")
     assert "QUESTION: The service is not running." in text
-    # The knexfile computes the database's path, so discovery cannot know this path. It proposes the only database that
-    # it found, together with a question.
+    # The knexfile computes the database's path, so discovery cannot know this path. Discovery proposes the only
+    # database that it found, and asks which file is the database.
     assert "# QUESTION: Which file is the database?" in text
     assert "# Source: the only SQLite database in the application's folder\nnexus_db_path: " in text
     assert "not running" in drill.screen("down")

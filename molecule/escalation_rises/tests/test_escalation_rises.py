@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""In a long outage, the leader is notified first, everyone after half an hour, and all of them again at the end."""
+"""In a long outage, the leader is notified first. After half an hour, and again at the end, everyone is notified."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def story(drill: Drill) -> Story:
     runs.break_start(drill)
     runs.kill_service(drill)
     run("down", rc=2)
-    # Move the times in the record back by 31 minutes, so that the outage has lasted longer than half an hour.
+    # Set the times in the record back by 31 minutes, so that the outage has lasted longer than half an hour.
     drill.host.check_output("/opt/drill/bin/age-incident 31")
     run("later", nothing_is_tried, rc=2)
     run("again", nothing_is_tried, rc=2)

@@ -2,10 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A crashed service is started before the cause is known: the evidence is complete, and no doubt is ignored.
+"""A crashed service is started before the cause is known, and the evidence is still complete.
 
-The drill compares the evidence of two crashes: one with a first response, and one in which the triage ends before the
-start. Then it damages the database, and a run must not start the service.
+If the data is in doubt, nothing is started.
+
+The drill compares the evidence from two crashes. After one crash, a first response starts the service. After the other,
+the service is started only when triage has ended. Then the drill damages the database, and a run must not start the
+service.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ import pytest
 import runs
 from drills import STATE_DIR, Drill
 
-# The facts that a start changes. The evidence must contain them as they were before the start.
+# Facts that change when the service is started. The evidence must contain the values from before the service was
+# started.
 CHANGED_BY_A_START = ("unit", "process", "ports", "answer")
 
 
@@ -28,12 +32,15 @@ def evidence(drill: Drill, folder: str, name: str = "triage.json") -> Any:
 
 
 def names_in(drill: Drill, folder: str) -> set[str]:
-    """Return the names of the evidence files, without the folders of later bundles."""
+    """Return the names of all evidence files in a folder and its subfolders, without their paths."""
     return set(drill.host.check_output(f"find {folder} -type f -printf '%f\\n'").split())
 
 
 def crash(drill: Drill, name: str, *arguments: str) -> tuple[dict[str, Any], float]:
-    """Kill the service and run the playbook. Return the postmortem, and the Unix time of the kill."""
+    """Kill the service and run the playbook.
+
+    Return the postmortem, and the Unix time at which the service was killed.
+    """
     outside.forget_restarts(drill)
     killed_at = time.time()
     runs.kill_service(drill)
@@ -92,7 +99,7 @@ def test_the_evidence_is_as_complete_as_without_a_first_response(
     assert complete["facts"].keys() == triaged["facts"].keys()
     assert [each["cause"] for each in complete["findings"]] == [each["cause"] for each in triaged["findings"]]
     assert names_in(drill, responded["evidence"]) == names_in(drill, investigated["evidence"])
-    # A start resets these values.
+    # Starting the service resets these values.
     for seen in (first, complete):
         unit = seen["facts"]["unit"]
         assert (unit["result"], unit["exit_code"], unit["exit_status"]) == ("signal", "killed", 9)

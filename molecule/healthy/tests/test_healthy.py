@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""On a host with a busy but healthy service, a run finds no problem and changes nothing, even if it is repeated."""
+"""The service is busy but healthy: a run finds no problem and changes nothing, even if the run is repeated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def test_no_run_changes_anything(drill: Drill, run: str) -> None:
 
 
 def test_a_run_takes_at_most_three_round_trips(drill: Drill) -> None:
-    # Each module calls sudo once. At most 3 calls prepare the load, each of the 2 runs makes 3, and triage makes 2.
+    # Each module calls sudo once. At most 3 calls prepare the load, each of the 2 runs makes 3 calls, and triage makes
+    # 2 calls.
     discovered = (drill.output / "discovered.log").stat().st_mtime
     asked = f"journalctl --no-pager --since=@{discovered:.6f} SYSLOG_IDENTIFIER=sudo"
     calls = drill.host.check_output(f"{asked} | grep -c COMMAND=")

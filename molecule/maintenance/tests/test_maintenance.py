@@ -27,7 +27,8 @@ def codes(drill: Drill) -> dict[str, int]:
         "--extra-vars={'outage_maintenance_until': '+1h', 'outage_maintenance_reason': 'Release 4.2'}",
         playbook="outage_maintenance",
     )
-    # Stop the unit, as is done for a release. If the service were killed by a signal, systemd would restart it.
+    # Stop the unit, as a person does before a release. If the service were killed by a signal, systemd would restart
+    # it.
     drill.host.check_output(f"systemctl stop {RUNBOOK.unit}")
     drill.host.check_output("/opt/drill/bin/observe.py >/opt/drill/output/broken.json")
     run("during")
@@ -70,7 +71,7 @@ def test_no_incident_is_opened(drill: Drill, codes: dict[str, int]) -> None:
 def test_screen_shows_the_reason_and_how_to_end_it(drill: Drill, codes: dict[str, int]) -> None:
     assert "(Release 4.2)" in closing(drill, "during")
     assert "playbooks/outage_maintenance.yml -e outage_maintenance_state=absent" in closing(drill, "during")
-    # The end of the window in UTC. The setting gives the time in another time zone.
+    # End of the window in UTC. The setting gives the time in another time zone.
     assert "2099-12-31 00:00:00 UTC" in closing(drill, "variable")
     assert "nexus_maintenance_until" in closing(drill, "variable")
 

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A release was installed without its migration: a restart does not help, but a migration after a backup does."""
+"""A release was installed without its migration: the run makes a backup and applies the migration.
+
+A restart does not help.
+"""
 
 from __future__ import annotations
 

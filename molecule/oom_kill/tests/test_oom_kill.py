@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The OOM killer kills the service: a restart ends the outage. If allowed, the run also limits the service's memory."""
+"""The OOM killer kills the service: a restart ends the outage. If the policy allows it, the memory is also limited."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""With other variables, the playbooks recover another Node and SQLite service by a restart and a clean start."""
+"""With other variables, the playbooks recover another Node.js service with SQLite (restart and clean start)."""
 
 from __future__ import annotations
 

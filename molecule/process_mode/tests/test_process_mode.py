@@ -34,7 +34,7 @@ def test_process_does_not_belong_to_the_login_session(drill: Drill) -> None:
 
 
 def test_log_is_continued(drill: Drill) -> None:
-    # The log contains the lines of both starts, so the recovery did not overwrite it.
+    # The log contains lines from both starts, so the recovery did not overwrite it.
     assert drill.host.check_output(f"grep -c 'Serving HTTPS' {LOG}") == "2"
 
 

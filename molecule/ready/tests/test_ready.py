@@ -17,7 +17,7 @@ GUARD = "50-itsm-nexus-start-guard.conf"
 
 
 def report(drill: Drill, run: str) -> dict[str, Any]:
-    """Return the checks of the host by name."""
+    """Return the host's checks by name."""
     told = json.loads((drill.output / run / "readiness.json").read_text(encoding="utf-8"))
     return {check["id"]: check for check in told["hosts"][0]["checks"]}
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Backups of a service under load, and a restore drill: a second instance starts on a backup while the service runs."""
+"""Backups are made under load. A restore drill starts a second instance from a backup while the service runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEEP = "backup_keep=3"
 
 
 class Writer:
-    """Reports incidents from another machine, as fast as the service answers, until close() is called."""
+    """Creates incidents from another machine, as fast as the service answers, until close() is called."""
 
     def __init__(self, drill: Drill) -> None:
         address = (drill.output / "address").read_text(encoding="utf-8")
@@ -77,13 +77,13 @@ def files(drill: Drill) -> list[str]:
 
 
 def live(drill: Drill) -> dict[str, Any]:
-    """Return the process of the service, and the identity of its database."""
+    """Return data that identifies the service's process and its database file."""
     database = drill.host.check_output(f"stat --format='%d %i %U %a' {drill.service.database}")
     return {**outside.show(drill, "MainPID", "NRestarts", "ActiveEnterTimestampMonotonic"), "database": database}
 
 
 def practise(drill: Drill, name: str, *arguments: str, rc: int = 0) -> dict[str, Any]:
-    """Run the restore drill and return its result. Assert that it left nothing behind and touched nothing."""
+    """Run the restore drill and return its result. Assert that the drill left no files behind and changed nothing."""
     before = live(drill)
     ended = runs.run(drill, name, *arguments, playbook="outage_restore_drill")
     assert ended == rc, drill.screen(name)
@@ -205,7 +205,7 @@ def test_a_broken_newest_backup_is_reported_and_the_next_one_is_used(drill: Dril
     assert told["ok"] and told["backup"] == good
     assert [each["id"] for each in told["problems"]] == ["reason.restore.backup_unusable"]
     assert broken in drill.screen("next")
-    # If the run names this backup, no other backup is used instead.
+    # A run that names this backup does not fall back to another backup.
     named = practise(drill, "named", f"--extra-vars=restore_drill_backup={broken}", rc=2)
     assert not named["ok"] and named["backup"] is None and named["rto_seconds"] is None
 
@@ -226,7 +226,7 @@ def test_a_service_that_cannot_use_the_backup_is_reported(drill: Drill, ignored:
 
 
 def test_the_backups_are_found_by_a_database_recovery(drill: Drill) -> None:
-    """The newest backup is still broken, so the next one is the latest good one."""
+    """The newest backup is still broken, so the recovery chooses the second newest."""
     broken, good = (each["path"] for each in listed(drill)[:2])
     drill.host.check_output(f"systemctl stop {drill.service.unit}")
     assert runs.run(drill, "plan", "--check", playbook="database_recover") == 0, drill.screen("plan")

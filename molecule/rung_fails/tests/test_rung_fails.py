@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A step of a rung fails: the state of the service does not get worse, and the run makes no false statement about it.
+"""A step in a rung fails: the service's state does not get worse, and the run makes no false statements.
 
-The cases: the login fails or is not checked, the dependencies cannot be built, there is too little space, and the
-state folder is read-only.
+The drill tests these failures: the login fails or is not checked, the dependencies cannot be built, there is too little
+space, and the state folder is read-only.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from drills import RUNBOOK, STATE_DIR, Drill
 APP = RUNBOOK.app
 # Maximum duration of the playbook in seconds: 25 if a drill runs alone, more if parallel drills share the cores.
 VERDICT = 25.0 * int(os.environ.get("DRILL_JOBS", "1"))
-# The names of the runs without a long step.
+# Names of the runs that have no long step.
 TIMED = ("login", "limited", "no-build", "no-room", "read-only")
-# These statements must not appear in the output of a run after which the service answers.
+# If the service answers after a run, the output of the run must not contain these statements.
 FALSE = ("still down", "brought the service back", "NOT RECOVERED", "DOWN:")
 
 

@@ -14,10 +14,11 @@ from drills import RUNBOOK, Drill
 
 
 class Story(NamedTuple):
-    """The exit codes and states that were observed in the drill."""
+    """Exit codes and states observed during the drill."""
 
     codes: dict[str, int]
-    # The leases during the first run: before, between and after two runs that must not take the lease.
+    # During the first run, two other runs must not take the lease. The lease is read before, between and after these
+    # two runs.
     leases: list[dict[str, Any]]
     resolved: dict[str, Any]
 
@@ -94,7 +95,7 @@ def test_third_run_waits_and_then_has_nothing_to_do(drill: Drill, story: Story) 
     assert story.codes["waiting"] == 0
     assert "HEALTHY: second_run_refused" in drill.screen("waiting")
     assert drill.documents("waiting") == []
-    # The waiting run did not restart the service, because the process that the first run started is still running.
+    # The process that the first run started is still running, so the waiting run did not restart the service.
     assert drill.now()["processes"] == story.resolved["processes"]
     assert len(runs.past_incidents(drill)) == 1
     assert runs.open_incident(drill) is None

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A callback plugin for drills: a run pauses before the task that DRILL_PAUSE_BEFORE names, until it is killed.
+"""Callback plugin for drills: pauses a run before the task named in DRILL_PAUSE_BEFORE, until the run is killed.
 
-Ansible may print the name of a task only when the task ends, so a drill that reads the screen may kill a run during
+Ansible may print a task's name only when the task ends. Therefore, a drill that reads the screen may kill a run during
 the next task.
 """
 
@@ -33,7 +33,7 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "pause_before_task"
 
     def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:
-        """Pause if the task has the name, before Ansible starts a worker for it."""
+        """If this is the named task, pause before Ansible starts a worker for the task."""
         if task.name == os.environ["DRILL_PAUSE_BEFORE"]:
             self._display.display(f"PAUSED BEFORE: {task.name}")
             while True:

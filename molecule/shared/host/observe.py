@@ -30,7 +30,7 @@ DATABASE = SHARED_DATABASE if os.path.exists(SHARED_DATABASE) else NAMES["databa
 FOLDERS = [os.path.dirname(NAMES[name]) for name in ("environment", "log") if NAMES[name]]
 OUTSIDE = [folder for folder in FOLDERS if not folder.startswith(NAMES["app"])]
 WATCHED = (NAMES["app"], *OUTSIDE, "/etc/systemd/system", "/var/lib")
-# These files change because of the journal, logins and timers, not because of the recovery.
+# The journal, logins and timers change these files, but the recovery does not.
 UNWATCHED = ("/var/lib/systemd", "/var/lib/sudo", "/var/lib/dpkg", "/var/lib/apt")
 
 
@@ -39,7 +39,7 @@ def output(*command):
 
 
 def rows(database, *, with_wal):
-    """Return the number of rows in each table of a copy of `database`, or None if the sqlite3 shell rejects it."""
+    """Copy `database` and return each table's row count, or None if the sqlite3 shell rejects the copy."""
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "copy.db")
         try:

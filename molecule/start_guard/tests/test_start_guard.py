@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The start guard and the restart recorder, on a host with the real unit's settings.
+"""The start guard and the restart recorder work on a host with the real unit's settings.
 
 No playbook runs during the rounds: only systemd restarts the service. With DRILL_THOROUGH (make nightly), the drill
-uses the delays of the real unit, runs 100 rounds with the guard and 100 without, and records 100 ends.
+uses the real unit's delays, runs 100 rounds with the guard and 100 without, and records 100 process exits.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def output(drill: Drill, command: str) -> Any:
 
 
 def measured(drill: Drill, name: str, command: str) -> Any:
-    """Run a command that measures something. Save its figures as NAME.json in the drill's files, and return them."""
+    """Run a command that prints measurements. Save the figures as NAME.json in the drill's files, and return them."""
     figures = output(drill, command)
     (drill.output / f"{name}.json").write_text(json.dumps(figures), encoding="utf-8")
     return figures
@@ -63,7 +63,7 @@ def ends(drill: Drill, unit: str) -> list[dict[str, Any]]:
 
 
 def refused(drill: Drill) -> int:
-    """Return how often the guard has refused a start since the last run."""
+    """Return how many starts the guard has refused since the last run."""
     found = drill.host.run(f"cat {STATE_DIR}/refusal-{drill.service.unit}.json")
     return json.loads(found.stdout)["times"] if found.rc == 0 else 0
 
@@ -78,7 +78,11 @@ def everything(drill: Drill) -> str:
 
 
 def wait_until_it_answers(drill: Drill) -> None:
-    """Wait for the service. If it does not answer, the error shows the unit, its last lines and the refusal."""
+    """Wait for the service.
+
+    If the service does not answer, the error message includes the unit's status, its last log lines and the guard's
+    refusal.
+    """
     unit = drill.service.unit
     try:
         runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")
@@ -130,8 +134,8 @@ def test_no_row_is_lost_and_no_sound_database_is_refused(drill: Drill, installed
 def test_a_wal_deleted_just_after_a_stop_is_refused(drill: Drill, installed: str) -> None:
     unit, database = drill.service.unit, drill.service.database
     wait_until_it_answers(drill)
-    # A checkpoint changes the database, so the state at an earlier end does not count. Only the WAL has the new row,
-    # because the service does not checkpoint the WAL when it stops.
+    # A checkpoint changes the database. The recorded state of the service's last stop is then no longer valid. Only the
+    # WAL contains the new row, because the service does not checkpoint the WAL when it stops.
     checkpoint = (
         f"import sqlite3; print(sqlite3.connect('{database}').execute('PRAGMA wal_checkpoint(FULL)').fetchone())"
     )
@@ -177,14 +181,14 @@ def test_a_refusal_is_no_restart_loop_and_the_next_run_finds_its_incident(drill:
     record = runs.open_incident(drill)
     assert record and record["detected_by"] == "start guard"
     assert "The start guard refused the start" in record["data"]["reasons"][0]
-    # A person accepts the state of the database. The guard must no longer refuse the start.
+    # A person accepts the state of the database. The guard must no longer refuse to start the service.
     release = ["-e", "outage_release_reason=CHG-4711"]
     assert runs.run(drill, "release", *release, playbook="outage_release") == 0, drill.screen("release")
     # The service answers, and the accepted damage is still reported.
     assert runs.run(drill, "recovered") in (0, 2)
     drill.assert_serves()
-    # Later, the person restores the files. With `touch`, the guard sees that the database has been replaced, even if
-    # the copy has the inode number of the deleted file.
+    # Later, the person restores the files. The copy may have the inode number of the deleted file. Because of `touch`,
+    # the guard still sees that the database has been replaced.
     drill.host.check_output(
         f"systemctl stop {unit}; rm -f {database}*; cp -a /root/kept-files/* $(dirname {database})/; "
         f"touch {database}; systemctl reset-failed {unit}; systemctl start {unit}"
@@ -199,7 +203,7 @@ def test_unit(drill: Drill, installed: str) -> str:
     log = "/tmp/ends-test.log"
     text = TEST_UNIT.format(user=drill.service.user, log=log)
     drill.host.check_output(f"printf '{text}' > /etc/systemd/system/ends-test.service && systemctl daemon-reload")
-    # This unit has its own database path, at which no file exists.
+    # This unit has its own database path, and no file exists at this path.
     own = {"nexus_unit": "ends-test", "nexus_log_file": log, "nexus_database": "/run/ends-test.db"}
     variables = ["-e", json.dumps(own)]
     assert guard(drill, "present", "install-test", *variables) == 0, drill.screen("install-test")
@@ -262,7 +266,7 @@ def test_a_restart_takes_hardly_longer(drill: Drill, test_unit: str) -> None:
     assert cost["recorder"] <= 50 and cost["guard"] <= 60, cost
     pairs = measured(drill, "restart-milliseconds", f"/opt/drill/bin/end-kinds pairs {PAIRS}")
     added = {name: statistics.median(pair[name] - pair["without"] for pair in pairs) for name in ("recorder", "guard")}
-    # On a machine that is busy with other drills, everything takes longer, and only the CPU time can be compared.
+    # On a machine that is busy with other drills, everything takes longer, so only the CPU time can be compared.
     if os.getloadavg()[0] < len(os.sched_getaffinity(0)) * 0.75:
         assert added["recorder"] <= 50 and added["guard"] <= 60, pairs
 
@@ -272,7 +276,8 @@ def test_a_reboot_is_recorded(drill: Drill, installed: str, how: str) -> None:
     unit = drill.service.unit
     running = drill.host.check_output(f"systemctl show --property=InvocationID --value {unit}")
     assert running and running not in {each["invocation"] for each in ends(drill, unit)}
-    # A restarted container still has the boot ID of its machine, so give the last start the ID of an earlier boot.
+    # A restarted container still has the boot ID of its machine. Therefore, record an earlier boot ID for the last
+    # start.
     known = f"/var/lib/itsm-nexus-guard/{unit}.json"
     drill.host.check_output(f"""sed -i 's/"boot": "[^"]*"/"boot": "earlier"/' {known}""")
     if how == "shutdown":
@@ -296,8 +301,8 @@ def test_a_reboot_is_recorded(drill: Drill, installed: str, how: str) -> None:
 def test_the_environment_file_of_the_user_gives_no_rights(drill: Drill, installed: str) -> None:
     """The service's user owns the environment file, so the file's variables must not reach a process that runs as root.
 
-    With these variables, the dynamic linker of every process writes a file with the privileges of that process.
-    LD_PRELOAD would run code with the same privileges.
+    With LD_DEBUG_OUTPUT, the dynamic linker of every process writes a file with the privileges of that process.
+    LD_PRELOAD would run code with the privileges of that process.
     """
     service = drill.service
     trace = f"{service.app}/trace"

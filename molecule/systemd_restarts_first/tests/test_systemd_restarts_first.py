@@ -60,7 +60,7 @@ def test_service_is_started_once(drill: Drill, client: outside.Client, delay: fl
     assert abs(outside.seconds_of(told["times"]["started_at"]) - fell_at) <= AGREES
     assert abs(outside.seconds_of(told["times"]["mitigated_at"]) - back_at) <= AGREES
     assert began_at < outside.seconds_of(told["times"]["resolved_at"]) < ended_at
-    # If systemd restarted the service, the rows were not counted before the restart, so a loss could not be detected.
+    # If systemd restarted the service, the rows were not counted before the restart. A loss could then not be detected.
     assert told["data_loss"] == ("unknown" if by_systemd else "none")
     record = runs.past_incidents(drill)[-1]
     assert record["id"] == told["incident"]
@@ -68,8 +68,8 @@ def test_service_is_started_once(drill: Drill, client: outside.Client, delay: fl
         assert record["takeover"] is None
         assert told["rungs_tried"] == []
         return
-    # A start resets systemd's information about the last exit, so the run records this information when it takes over
-    # the restart.
+    # When the service starts, systemd resets its information about the last exit. The run therefore records this
+    # information when it takes over the restart.
     last_exit = record["last_exit"]
     assert (last_exit["result"], last_exit["code"], last_exit["status"]) == ("signal", "killed", 9)
     assert abs(outside.seconds_of(last_exit["at"]) - killed_at) <= AGREES
@@ -81,7 +81,7 @@ def test_no_timer_remains(drill: Drill) -> None:
 
 @pytest.mark.parametrize("delay", [0.0, 1.0, 3.0] if THOROUGH else [1.0])
 def test_planned_restart_is_not_an_incident(drill: Drill, client: outside.Client, delay: float) -> None:
-    """A person restarts the service. The start completes `delay` seconds after the run's first probe."""
+    """A person restarts the service. The service finishes starting `delay` seconds after the run's first probe."""
     outside.forget_restarts(drill)
     name = f"planned-{delay}"
     before = runs.past_incidents(drill)

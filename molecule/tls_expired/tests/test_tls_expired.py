@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The certificate has expired: a restart does not help, but a renewed certificate does."""
+"""The certificate has expired: a restart does not help, but a new certificate ends the outage."""
 
 from __future__ import annotations
 

@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Three outages, each caused by a change: this change is first in the list, before three unrelated changes."""
+"""Each of three outages is caused by a change: the list shows this change first, before three unrelated changes."""
 
 from __future__ import annotations
 
 import pytest
 from drills import STATE_DIR, Drill
 
-# The change that broke the service: kind, name and action.
+# Change that broke the service: kind, name and action.
 CAUSES = {
     "unit": ("unit", "/etc/systemd/system/{unit}.service.d/hardening.conf", "added"),
     "modules": ("modules", "express", "removed"),
@@ -45,7 +45,7 @@ def test_summary_and_postmortem_name_the_change(drill: Drill, cause: str) -> Non
 @pytest.mark.parametrize("cause", CAUSES)
 def test_incident_is_closed_after_the_change_is_taken_back(drill: Drill, cause: str) -> None:
     assert drill.recap(f"{cause}-again")["failed"] == 0
-    # A person started the service. If systemd was about to restart it, the start counts as systemd's.
+    # A person started the service. If systemd was about to restart the service, the start is attributed to systemd.
     assert drill.postmortem(f"{cause}-again")["outcome"] in ("resolved_manually", "recovered_by_systemd")
 
 

@@ -28,7 +28,10 @@ def answering(module: str, **answer: Any) -> dict[str, Any]:
 
 
 def tasks() -> list[dict[str, Any]]:
-    """Return the tasks of a host. Every fifth task calls one of our modules, and the callback records its result."""
+    """Return the tasks that run on each host.
+
+    Every fifth task calls one of our modules, and the callback records its result.
+    """
     finding = {"cause": "killed", "confidence": 0.9, "summary": "It was killed.", "evidence": [{"text": "x" * 300}] * 3}
     rows = {f"table{number}": number for number in range(30)}
     look = answering("health_probe", healthy=False, severity="critical", endpoints=[{"name": "https", "ok": False}] * 2)

@@ -16,8 +16,8 @@ from measurements import triage
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 FORKS = "20"
 PING = "ansible -m ping"
-# Time in seconds that ansible-playbook needs before its first task. It is subtracted before the comparison with the
-# goal.
+# Time in seconds that ansible-playbook needs before its first task. This time is subtracted before the result is
+# compared with the goal.
 ALLOWED = 2.0
 FEW = 10
 # Maximum growth. Growth is the time per additional host beyond FEW hosts, divided by the time per additional host up to
@@ -26,7 +26,7 @@ LINEAR = 1.5
 
 
 def hosts() -> Path:
-    """Start the service. Return the path of an inventory of sixty local hosts, each with its own state folder."""
+    """Start the service. Return the path of an inventory with sixty local hosts, each with its own state folder."""
     variables = triage.running()
     described = yaml.safe_load(variables.read_text("utf-8"))
     described.update(
@@ -60,8 +60,8 @@ def growth(inventory: Path, folder: Path) -> Figures:
         "1 host": one,
         f"{FEW} hosts": few,
         f"{len(HOSTS)} hosts": every,
-        f"a host more, up to {FEW}": first,
-        f"a host more, up to {len(HOSTS)}": others,
+        f"one more host, up to {FEW}": first,
+        f"one more host, up to {len(HOSTS)}": others,
         "growth": others / first,
     }
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measure the duration of outages and recoveries, from the failure to the first healthy response and beyond."""
+"""Measure the duration of outages (from the failure to the first healthy response) and of recoveries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OURS = "outage_recover.yml"
 LIMIT = "limit"
 BY_HAND = "by hand"
 TRANSCRIBED = "transcribed"
-FIRST = "first healthy answer"
+FIRST = "first healthy response"
 CONFIRMED = "confirmed"
 TOTAL = "whole playbook"
 DETECTION = "detection"
@@ -47,7 +47,7 @@ host = functools.cache(hosts.Host.new)
 def limit(place: Stand, _folder: Path) -> dict[str, float | None]:
     """Crash the service and start it again without any other step. Return the time to the first response.
 
-    No recovery can be faster.
+    No recovery can be faster than this.
     """
     place.begin()
     place.crash()
@@ -190,7 +190,7 @@ def nothing(place: Stand, folder: Path) -> dict[str, float | None]:
 
 
 def round_trips(place: stand.Local, folder: Path) -> float:
-    """Return the number of modules that a run on a healthy host calls. They are counted in the output of -vvv."""
+    """Return the number of modules that a run on a healthy host calls, as counted in the output of -vvv."""
     place.begin()
     run = place.play("playbooks/outage_recover.yml", folder, program=str(RIVALS.parent / "plays" / "aloud"))
     if run.code != 0:
@@ -210,7 +210,7 @@ def stale(place: stand.Local, folder: Path) -> harness.Measured:
 
 @functools.cache
 def npm_cache() -> str:
-    """Return the folder of an npm cache that contains all packages of the service."""
+    """Return the folder of an npm cache that contains all packages for the service."""
     return str(Path(hosts.run(harness.ROOT / "demo" / "build")) / "npm-cache")
 
 
@@ -239,15 +239,15 @@ def _fill(database: Path, rows: int) -> None:
 
 
 def filled(name: str, mib: int) -> Callable[[], stand.Local]:
-    """Return a function that installs a service with a database of `mib` MiB, a tenth of which is indexes."""
+    """Return a function that installs a service with a database of `mib` MiB. Indexes take up a tenth of this size."""
 
     @functools.cache
     def lay() -> stand.Local:
         place = stand.Local.new()
         place.service.start()
         place.service.kill()
-        # Fill the database in another process. Otherwise, the memory used for filling would be attributed to programs
-        # that are started later, because they inherit the peak memory of their parent.
+        # Fill the database in another process. If this process filled the database, all later programs would inherit
+        # its peak memory.
         filler = multiprocessing.get_context("fork").Process(target=_fill, args=(place.service.database, mib * 1024))
         filler.start()
         filler.join()
@@ -288,7 +288,7 @@ MEASUREMENTS = [
         "runbook as a script, with its wait times. Transcribed: chapters 1, 2 and 5.1 as a playbook, with one task per "
         "command. A run is confirmed when the health check and the login succeed. The stability check of one minute, "
         "which follows, is not measured. Only the first round packs the modules. On a controller that checks the "
-        "service regularly, they are packed as well",
+        "service regularly, the modules are already packed",
         prepare=local,
         ours=(OURS, crash()),
         rivals={LIMIT: limit, BY_HAND: scripted("by-hand"), TRANSCRIBED: transcribed},
@@ -327,8 +327,8 @@ MEASUREMENTS = [
     Measurement(
         name="hang-local",
         what="Hang, local connection",
-        how="the process gets SIGSTOP. Five probes follow, one per second, with a timeout of one second. The "
-        "detection includes the start of the playbook and these probes",
+        how="the process is stopped with SIGSTOP. Five probes follow, one per second, with a timeout of one second. "
+        "The detection includes the start of the playbook and these probes",
         prepare=local,
         ours=(OURS, hang),
         rivals={LIMIT: limit},

@@ -80,7 +80,7 @@ def hang(place: hosts.Host) -> None:
 
 
 def locked(place: hosts.Host) -> None:
-    """Let another process hold the database's write lock. Writers wait, but the health check succeeds."""
+    """Let another process hold the database's write lock, so that writes wait but the health check succeeds."""
     place.shell(
         f"systemd-run -q --unit=bench-lock --uid=itsm /usr/bin/python3 /opt/drill/bin/hold-lock {hosts.DATABASE}"
     )
@@ -164,7 +164,7 @@ def by_monit(outage: Callable[[hosts.Host], None]) -> harness.Contender:
 def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> harness.Contender:
     """Return a contender that runs the playbook after the outage has begun.
 
-    cause: for an outage that no restart can end, the cause that the playbook must name.
+    cause: the cause that the playbook must name if no restart can end the outage.
     """
 
     def measure(place: hosts.Host, folder: Path) -> dict[str, float | None]:
@@ -198,7 +198,7 @@ def by_triage(outage: Callable[[hosts.Host], None], cause: str) -> harness.Conte
 def seen(
     name: str, what: str, outage: Callable[[hosts.Host], None], how: str, *, cause: str, recoverable: bool = True
 ) -> Measurement:
-    """Return the measurement of one outage. recoverable: True if the playbook can recover the service."""
+    """Return the measurement for one outage. recoverable: True if the playbook can recover the service."""
     return Measurement(
         name=f"seen-{name}",
         what=what,
@@ -217,10 +217,10 @@ def seen(
 
 MEASUREMENTS = [
     seen("crash", "Crash", crash, "the process is killed", cause="killed"),
-    seen("hang", "Hang", hang, "the process gets SIGSTOP", cause="hung"),
+    seen("hang", "Hang", hang, "the process is stopped with SIGSTOP", cause="hung"),
     seen("lock", "Hung database", locked, "another process holds the write lock", cause="db_locked", recoverable=False),
     seen(
-        *("http", "Silent HTTP fall-back", fallen_back, "the key cannot be read, so HTTPS does not answer"),
+        *("http", "Silent fallback to HTTP", fallen_back, "the key cannot be read, so HTTPS does not answer"),
         cause="tls_expired",
         recoverable=False,
     ),

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compare the database check and backup with those of the sqlite3 shell. Also measure WAL reading and memory."""
+"""Compare our database check and our backup with those of the sqlite3 shell.
+
+Also measure the time to read a WAL, and the memory usage.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def wal(name: str, recipe: databases.Recipe, goal: float) -> Measurement:
 
 
 def memory(name: str, what: str, prepare: databases.Recipe, call: tuple[str, str], expect: str) -> Measurement:
-    """Return a measurement of a function's memory usage. call: `logic` and `call` for harness.on_host."""
+    """Return a measurement of a function's memory usage. call: the arguments `logic` and `call` for harness.on_host."""
 
     def measure(path: Path, folder: Path) -> float:
         place = {"dest": f"{folder}/copy.db"} if call is BACKUP else {}

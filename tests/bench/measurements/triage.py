@@ -23,14 +23,14 @@ sys.path.insert(0, str(harness.ROOT / "tests" / "integration"))
 from conftest import Service
 
 BENCH = harness.ROOT / "tests" / "bench"
-TRANSCRIBED = "a task per command"
+TRANSCRIBED = "one task per command"
 # The number of processes and the size of the log in bytes, for the second measurement.
 PROCESSES = 500
 LOG = 200 << 20
 
 
 def running() -> Path:
-    """Start the service, which is stopped at the end of the benchmark. Return the path of its variables file."""
+    """Start the service, which is stopped at the end of the benchmark. Return the path of the variables file."""
     folder = Path(tempfile.mkdtemp(prefix="itsm-nexus-bench-"))
     service = Service(folder / "service")
     service.install()
@@ -50,7 +50,7 @@ def play(playbook: str, variables: Path, folder: Path) -> float:
 
 
 def crowded() -> Path:
-    """Start the service with a long log and many other processes. Return the path of its variables file."""
+    """Start the service with a long log and many other processes. Return the path of the service's variables file."""
     variables = running()
     log = Path(yaml.safe_load(variables.read_text(encoding="utf-8"))["nexus_log_file"])
     line = (
@@ -64,7 +64,7 @@ def crowded() -> Path:
 
 
 def beyond_the_slowest_part(variables: Path, folder: Path) -> float:
-    """Run triage once. Return the difference between its duration and the duration of its slowest part, in seconds."""
+    """Run triage once. Return how many seconds longer triage took than its slowest part."""
     known = yaml.safe_load(variables.read_text(encoding="utf-8"))
     service = {
         "app_dir": known["nexus_app_dir"],
@@ -101,7 +101,7 @@ def beyond_the_slowest_part(variables: Path, folder: Path) -> float:
 
 
 def complete(place: Path) -> bool:
-    """Return True if the only bundle in a folder contains the results of all parts."""
+    """Return True if a folder contains exactly one bundle, and the bundle has the results of all parts."""
     bundles = [json.loads(path.read_text(encoding="utf-8")) for path in place.glob("*/triage.json")]
     return len(bundles) == 1 and all(isinstance(took, float) for took in bundles[0]["parts"].values())
 
@@ -109,9 +109,9 @@ def complete(place: Path) -> bool:
 def collect(playbook: str, evidence: str, enough: Callable[[Path], bool]) -> Callable[[Path, Path], float]:
     """Return a contender that collects the evidence with a playbook.
 
-    The contender returns the playbook's duration minus the duration of an empty play, in seconds. So Ansible's start-up
-    time does not count. evidence: the name of the evidence folder in the state folder. enough: a function that returns
-    True if the folder has all evidence.
+    The contender returns the playbook's duration minus the duration of an empty play, in seconds. Therefore, the time
+    that Ansible needs to start does not count. evidence: the name of the evidence folder in the state folder. enough: a
+    function that returns True if the folder contains all the evidence.
     """
 
     def measure(variables: Path, folder: Path) -> float:

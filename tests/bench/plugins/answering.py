@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An action plugin for the benchmark. It returns the given result without running a module on a host."""
+"""An action plugin for the benchmark, which returns the given result without running a module on a host."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@
 
 """The postmortem callback, extended for the benchmark to measure its own cost. See measurements/callback.py.
 
-The callback is active for a block of BENCH_CALLBACK_BLOCK tasks, and then inactive for the next block. So the times
-with and without the callback are measured within the same few seconds. BENCH_CALLBACK_FIGURES: the file for the
+The callback is active for a block of BENCH_CALLBACK_BLOCK tasks, and then inactive for the next block. In this way, the
+times with and without the callback are measured within the same few seconds. BENCH_CALLBACK_FIGURES: the file for the
 figures.
 """
 

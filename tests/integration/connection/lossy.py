@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A connection plugin for tests. It runs commands on this machine, and drops the connection as a test has planned."""
+"""A connection plugin for tests. It runs commands on this machine and drops the connection as a test has planned."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ class Connection(Local):  # type: ignore[misc]
     def exec_command(
         self, cmd: str, in_data: Optional[bytes] = None, sudoable: bool = True
     ) -> Tuple[int, bytes, bytes]:
-        """Run a command. If a loss is planned for its module, raise AnsibleConnectionFailure instead of returning."""
+        """Run a command. If a loss is planned for its module, cause the loss.
+
+        A loss raises AnsibleConnectionFailure, or returns the result of a killed module.
+        """
         plan = Path(os.environ["LOSSY_CUTS"])
         told = json.loads(plan.read_text(encoding="utf-8"))
         if time.time() < told["away_until"]:
@@ -88,6 +91,6 @@ def _begin(cmd: str, in_data: bytes) -> None:
 
 
 def cuts(path: Path, *planned: Any) -> None:
-    """Write the file of planned losses, each as (module, when, away). See DOCUMENTATION."""
+    """Write the file that lists the planned losses, each as (module, when, away). See DOCUMENTATION."""
     listed = [dict(zip(("module", "when", "away"), each)) for each in planned]
     path.write_text(json.dumps({"away_until": 0, "cuts": listed}), encoding="utf-8")

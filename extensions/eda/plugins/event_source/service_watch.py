@@ -97,8 +97,8 @@ EXAMPLES = r"""
 """
 
 # ansible-rulebook runs this file by its path, so Python does not find the package `ansible_collections`. In this
-# package, the path of this file is <namespace>/<name>/extensions/eda/plugins/event_source/<this file>. The path is not
-# resolved, because a symbolic link may lead to a checkout.
+# package, the path of this file is <namespace>/<name>/extensions/eda/plugins/event_source/<this file>. Do not resolve
+# symbolic links in the path, because a link may lead to a checkout.
 sys.path.append(str(Path(__file__).absolute().parents[7]))
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._watch import service_watch

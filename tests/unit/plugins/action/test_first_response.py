@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A first response that fails or whose result is lost does not stop the recovery."""
+"""If a first response fails or its result is lost, the recovery continues."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The file of a host is written next to the inventory or into an existing folder. Its old content is not returned."""
+"""A host's file is written next to the inventory or to an existing folder. The old content is not returned."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FOUND = {
 
 
 class Templar:
-    """Returns each value unchanged. A template that uses a vault variable fails, as if the variable were undefined."""
+    """Returns each value unchanged. If a template uses a vault variable, it fails as if the variable were undefined."""
 
     available_variables = None
 
@@ -106,7 +106,7 @@ def test_a_file_that_cannot_be_written_is_an_error(tmp_path, dest, variables, er
 
 @pytest.mark.parametrize("host", ["../../other", "a/b", "..", ".hidden"])
 def test_a_host_name_does_not_lead_to_another_folder(tmp_path, host):
-    """The names of hosts may come from another source, such as a cloud."""
+    """Host names may come from another source, such as a cloud provider."""
     (tmp_path / "inventory").mkdir()
     with pytest.raises(InventoryError, match="cannot be the name of a file"):
         run(tmp_path / "inventory", inventory_hostname=host)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The module_prefetch callback: which events it forwards, how to disable it, and how it stops after its first error."""
+"""The module_prefetch callback forwards certain events, can be disabled, and stops at its first error."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The callback that records a run. It writes Ansible's events to a file, and its own errors never stop the run."""
+"""The callback that records a run: it writes Ansible's events to a file, and its own errors never stop the run."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The first_response module on a real service: evidence first, exactly one start, no start in doubt."""
+"""The first_response module on a real service: evidence first, then one start, or no start if the data is in doubt."""
 
 from __future__ import annotations
 
@@ -99,7 +99,8 @@ def test_the_evidence_is_saved_before_the_start_and_is_complete(crashed: Crashed
     assert crashed.starts() == 1
     assert result["started_by_run"] == result["response"]["attempt"]["started_at"]
 
-    # The first bundle was written before the start. Its facts are those of the crash, as in the final result.
+    # The first bundle was written before the service was started. Like the final result, the first bundle contains the
+    # facts of the crash.
     folder = crashed.state / "evidence" / crashed.incident
     assert result["bundle"] == str(folder)
     before = json.loads((folder / "triage.json").read_text())
@@ -110,7 +111,7 @@ def test_the_evidence_is_saved_before_the_start_and_is_complete(crashed: Crashed
         assert seen["facts"]["process"] == {"state": "gone", "processes": []}
         assert seen["facts"]["database"]["row_counts"] == {"users": 1}
     assert before["facts"].keys() ^ after["facts"].keys() <= {"dependencies", "node", "cores"}
-    # Every part of a triage was collected.
+    # All parts of the triage were collected.
     triaged = end(begin("triage_info", service=crashed.service, db_path="itsm.db", https_port=0, http_port=0))
     assert triaged["parts"].keys() <= result["parts"].keys()
     assert all(isinstance(report, float) for report in result["parts"].values()), result["parts"]

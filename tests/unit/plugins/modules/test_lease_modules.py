@@ -29,7 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 ROOT = Path(__file__).parents[4]
 NAMESPACE = "ansible_collections.itsm_nexus.runbook.plugins.modules"
 
-# The minimum arguments of each module.
+# Minimum arguments for each module.
 SERVICE = {"service": {"app_dir": "/nonexistent", "command": ["sleep", "60"], "manager": "process"}}
 FILES = {"log_file": "/nonexistent", "pid_file": "/nonexistent"}
 PARAMETERS = {
@@ -78,7 +78,7 @@ PARAMETERS = {
 
 @pytest.fixture
 def seat(tmp_path):
-    """Yield the lease for a state folder. The lease is in the in-memory folder that the modules of this account use."""
+    """Yield the lease for a state folder, stored in the in-memory folder that this account's modules use."""
     seat = host_lease.Seat(state_dir=str(tmp_path / "state"))
     yield seat
     shutil.rmtree(seat.folder, ignore_errors=True)

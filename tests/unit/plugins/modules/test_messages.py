@@ -181,7 +181,7 @@ def test_the_reason_of_a_failed_module_is_in_japanese(main, name, parameters, id
 
 
 def require_japanese_reason(result, identity):
-    """Require that a module failed with the message `identity`, and that the message has a Japanese text."""
+    """Require that a module failed with the message `identity`, and that the message exists in Japanese."""
     assert result["failed"]
     told = result["messages"]["msg"]
     assert told["id"] == identity
@@ -311,6 +311,6 @@ def test_the_reasons_for_new_dependencies_are_in_japanese(more):
     changed = step("npm_ci", {"needed": True, "swapped": True, **told}, status="changed")
     require_no_latin_sentence(prose_steps.deed(JA, changed))
     assert "「" not in prose_steps.deed(JA, changed)
-    # An old timeline contains only texts and no messages.
+    # An old timeline contains only English text, not messages.
     del changed.data["messages"]
     assert "「node_modules is missing」" in prose_steps.deed(JA, changed)

@@ -31,8 +31,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
-# A writer that commits as fast as it can, until its standard input is closed. It writes the duration of each commit to
-# a file. It must be another process: a process that closes a file of the database drops all its own locks on that file.
+# A writer that commits as fast as it can, until its standard input is closed. The writer saves the duration of each
+# commit in a file. When a process closes a database file, it drops all its own locks on that file. The writer must
+# therefore be a separate process.
 BUSY = """
 import select
 connection = sqlite3.connect(path, isolation_level=None, timeout=10)
@@ -50,7 +51,7 @@ while not select.select([sys.stdin], [], [], 0)[0]:
 
 
 class Host:
-    """A database and the folders of the backups, below a temporary folder."""
+    """A database and the backup folders, below a temporary folder."""
 
     def __init__(self, top: Path) -> None:
         self.database = str(top / "app" / "itsm.db")
@@ -158,7 +159,7 @@ def test_a_killed_backup_is_listed_as_not_verified(host: Host, monkeypatch: pyte
         with pytest.raises(KeyboardInterrupt):
             host.make()
     assert [each["verified"] for each in host.listed()] == [False, True]
-    # The unfinished backup is removed like any other, but it does not take the place of a verified one.
+    # The unfinished backup is removed like any other backup, but does not replace a verified backup.
     for _number in range(3):
         host.make()
     assert all(each["verified"] for each in host.listed())
@@ -230,13 +231,13 @@ def entry(days: float, *, verified: bool = True, lost: bool = False) -> Entry:
         ([entry(0), entry(1), entry(2)], retention.Limits(2), [2]),
         ([entry(0), entry(1), entry(9)], retention.Limits(9, 8), [9]),
         ([entry(0), entry(1), entry(9)], retention.Limits(2, 20), [9]),
-        # The newest verified backup stays, however old it is.
+        # The newest verified backup is kept, no matter how old it is.
         ([entry(50)], retention.Limits(2, 8), []),
         ([entry(0, verified=False), entry(50)], retention.Limits(2, 8), []),
-        # The backups of killed runs do not take the place of verified ones. The first entry is the running backup.
+        # The backups of killed runs do not replace verified backups. The first entry is the running backup.
         ([entry(0), entry(1, verified=False), entry(2, verified=False), entry(3)], retention.Limits(2), [1, 2]),
         ([entry(0, verified=False), entry(1, verified=False), entry(2), entry(3)], retention.Limits(2), [1]),
-        # The newest verified backup without missing rows stays too.
+        # The newest verified backup without missing rows is kept too.
         ([entry(0, lost=True), entry(1, lost=True), entry(50), entry(51)], retention.Limits(2, 8), [51]),
         # If the clock was set back, the order of the list counts.
         ([entry(9), entry(0), entry(1)], retention.Limits(2), [1]),
@@ -331,7 +332,7 @@ def test_a_backup_waits_for_no_recovery(host: Host, seat: host_lease.Seat, check
 
 @pytest.mark.usefixtures("seat")
 def test_a_copy_is_recorded_during_a_recovery(host: Host) -> None:
-    """This changes only the list, so a recovery does not prevent it."""
+    """Recording a copy changes only the list, so a copy can also be recorded during a recovery."""
     listing.write(host.state_dir, [Entry("2026-03-02T01:02:03.000Z", "/b/x", verified=True)])
     off_host.answer("/b/x", offset=-1, where="there", user=None, state_dir=host.state_dir, check_mode=False)
     assert listing.read(host.state_dir)[0].off_host == "there"

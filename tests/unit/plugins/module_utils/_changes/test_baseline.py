@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When the manifest is saved, and with whose rights it is collected."""
+"""When the manifest is saved, and which account's rights are used to collect its data."""
 
 from __future__ import annotations
 

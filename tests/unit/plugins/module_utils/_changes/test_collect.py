@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The entries about a service's folder, its unit and its host."""
+"""The manifest entries about a service's folder, its unit and its host."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SetCredential=password:{SECRET}
 
 @pytest.fixture
 def place(tmp_path):
-    """Return the place of a service with a unit, a database and a git repository below tmp_path."""
+    """Return a Place that describes a service with a unit, a database and a git repository below tmp_path."""
     app, units = tmp_path / "app", tmp_path / "units"
     for folder in ("backend/migrations", "backend/ssl", "node_modules/express", ".git/refs/heads", "backend/logs"):
         (app / folder).mkdir(parents=True)

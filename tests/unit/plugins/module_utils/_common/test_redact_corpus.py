@@ -45,7 +45,10 @@ def _detectors() -> Iterator[type[RegexBasedDetector]]:
 
 
 def _samples(pattern: re.Pattern[str], group: int | None, *, seed: str) -> Iterator[tuple[str, str]]:
-    """Yield texts that a rule matches, each with its secret: the group `group`, or else the longest group."""
+    """Yield strings that a rule matches, each with its secret.
+
+    The secret is the match of the regex group `group`, or of the longest group if `group` is None.
+    """
     sampler = Sampler(seed)
     made = 0
     for _attempt in range(OF_A_RULE * 20):
@@ -81,8 +84,8 @@ def _scanner_samples() -> Iterator[tuple[str, str, str]]:
 def _entropy_samples() -> Iterator[tuple[str, str, str]]:
     """Yield samples for the scanner's rule for quoted high-entropy base64, which has no regular expression.
 
-    There are no samples for the rule for hexadecimal strings. Without a name, a secret of 32, 40 or 64 hexadecimal
-    digits looks like a digest or a commit hash, which must not be masked.
+    The rule for hexadecimal strings has no samples. Without a name, a secret of 32, 40 or 64 hexadecimal digits looks
+    like a digest or a commit hash. Such values must not be masked.
     """
     source = random.Random("entropy")  # noqa: S311
     alphabet = string.ascii_letters + string.digits + "+/"
@@ -106,7 +109,7 @@ def _is_left(secret: str, clean: str) -> bool:
 
 
 def masked() -> tuple[int, list[tuple[str, str, str]]]:
-    """Mask all samples. Return their number, and the samples whose secret was not masked, as (rule, text, result)."""
+    """Mask all samples. Return the number of samples, and those with an unmasked secret, as (rule, text, result)."""
     samples = list(_scanner_samples())
     redactor = redact.Redactor()
     kept = [(rule, text, clean) for rule, text, secret in samples if _is_left(secret, clean := redactor.text(text))]
@@ -114,7 +117,7 @@ def masked() -> tuple[int, list[tuple[str, str, str]]]:
 
 
 def changed() -> tuple[int, list[tuple[str, str]]]:
-    """Mask all ordinary lines. Return their number, and the changed lines, as (line, result)."""
+    """Mask all ordinary lines. Return the number of lines, and the changed lines, as (line, result)."""
     redactor = redact.Redactor()
     lines = list(dict.fromkeys([*ordinary_lines(RECORDED), *recorded_texts(RECORDED)]))
     return len(lines), [(line, clean) for line in lines if (clean := redactor.text(line)) != line]

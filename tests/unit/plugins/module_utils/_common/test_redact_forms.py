@@ -220,7 +220,10 @@ def _spelled(form: str) -> tuple[str, list[str]]:
 
 
 def _left(secret: str, clean: str) -> list[str]:
-    """Return the pieces of a secret that remain in masked text. A piece has 4 characters for a phrase, otherwise 6."""
+    """Return the pieces of a secret that remain in masked text.
+
+    A piece has 4 characters if the secret is a phrase, otherwise 6.
+    """
     clean = clean.replace(redact.MASK, "\0")
     size = SHORTEST if " " in secret else 6
     return [

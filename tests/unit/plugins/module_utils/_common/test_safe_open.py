@@ -44,7 +44,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights 
 
 @pytest.fixture
 def host():
-    """Yield a folder that everybody can enter. It contains a file that only root can read, and a user-owned folder."""
+    """Yield a folder that everybody can enter, with a file that only root can read, and a user-owned folder."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as base:
         os.chmod(base, 0o755)  # noqa: S103
         secret = Path(base, "secret")

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The path of the database is read from a knexfile without running it. Anything other than a simple path is unknown."""
+"""The path of the database is read from a knexfile without running it.
+
+Anything other than a simple path is treated as unknown.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Ports of the service: their scheme, their health path, and the proxies in front of them."""
+"""The service's ports: the scheme, the health path and the proxies in front of each port."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def unit(name, argv="/usr/bin/node backend/server.js", *, active=True, folder="/
 
 
 class Host:
-    """A host with these units. A host without units has no systemd."""
+    """A fake host with the given units. If no units are given, the host does not have systemd."""
 
     def __init__(self, **found):
         self.found = found

@@ -54,7 +54,7 @@ def test_only_the_folder_is_writable(tmp_path: Path) -> None:
 
     assert confined(folder, writable) == [str(folder)]
     assert not (outside / "itsm-nexus-probe").exists()
-    # This process is not affected.
+    # The process of this test is not confined.
     (outside / "later").touch()
 
 
@@ -152,7 +152,10 @@ def test_without_root_nothing_is_confined(tmp_path: Path) -> None:
 def test_the_state_of_the_clock(
     monkeypatch: pytest.MonkeyPatch, state: Optional[int], expected: Optional[bool]
 ) -> None:
-    """adjtimex(2) returns 5 (TIME_ERROR) for a clock that is not synchronized. A system may lack the function."""
+    """adjtimex(2) returns 5 (TIME_ERROR) for a clock that is not synchronized.
+
+    Some systems do not have this function.
+    """
     functions = {} if state is None else {"adjtimex": lambda _buffer: state}
     monkeypatch.setattr(clock.ctypes, "CDLL", lambda _name: types.SimpleNamespace(**functions))
     assert clock.synchronized() is expected

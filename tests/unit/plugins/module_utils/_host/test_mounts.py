@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Mount points that /etc/fstab lists but that are not mounted."""
+"""Mount points that are listed in /etc/fstab but not mounted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ MOUNTED = "/dev/sda1 / ext4 rw 0 0\n/dev/sda1 /mnt/bound ext4 rw 0 0\n"
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Replace the files that the module reads. Return a dict of path and content, which tests can modify."""
+    """Replace the files that the module reads.
+
+    Return a dict that maps each path to its content. Tests can modify the dict.
+    """
     contents = {"/etc/fstab": TABLE, "/proc/self/mounts": MOUNTED}
 
     def read(path: str) -> str:

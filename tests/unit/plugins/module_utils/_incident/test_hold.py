@@ -172,7 +172,7 @@ def test_a_plain_process_is_held_for_this_collection_only(tmp_path):
     assert one_starter.refusal(manager="process", unit="itsm-system", state_dir=str(tmp_path)) is None
 
 
-# The state of the data in the incident's record.
+# State of the data, as recorded in the incident.
 
 
 @pytest.fixture

@@ -61,7 +61,10 @@ def held(seat, time):
 
 
 class Worker:
-    """A process that uses the lease until end() or kill(). If `child` is given, it starts a child that outlives it."""
+    """A process that uses the lease until end() or kill().
+
+    If `child` is given, the process starts a child that keeps running after the process has ended.
+    """
 
     def __init__(self, seat, *, run, child=""):
         self._ending, ending = os.pipe()[::-1]
@@ -171,7 +174,7 @@ def test_work_continues_after_the_connection_hangs_up(seat, time):
     os.kill(worker.pid, signal.SIGHUP)
     time.advance(1800)
     assert seat.holder()["pid"] == worker.pid
-    # The worker ignores SIGHUP, but a service that the worker starts does not inherit this.
+    # The worker ignores SIGHUP, but a service that the worker starts does not ignore SIGHUP.
     with open(f"/proc/{worker.child}/status", encoding="ascii") as stream:
         (ignored,) = [line.split()[1] for line in stream if line.startswith("SigIgn:")]
     assert not int(ignored, 16) & 1 << signal.SIGHUP - 1
@@ -201,7 +204,8 @@ def test_a_lost_lease_prevents_the_work(held, seat, time):
 
     with pytest.raises(SystemExit, match="Run a has lost"), held("a", fail=fail):
         pytest.fail("it worked")
-    # The first run does not regain the lease after the other run has ended, because its facts may be outdated.
+    # The facts of the first run may be outdated. Therefore, the first run does not regain the lease after the other run
+    # has ended.
     seat.release(run="b")
     with pytest.raises(host_lease.LeaseError), held("a"):
         pytest.fail("it worked")
@@ -330,7 +334,7 @@ def test_every_lease_expires(seat, time, how):
 
 
 def seen_by_another(seat):
-    """Return the PID of the active worker from the view of another process, as a string."""
+    """Return the active worker's PID, as another process sees it. The PID is a string."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -139,7 +139,7 @@ def test_log_of_the_process_gives_the_first_answer(said, serving, signs, ended, 
 @pytest.mark.parametrize(
     ("known", "serving", "restarts", "expected"),
     [
-        # Who initiated the last start: a run, systemd or a person.
+        # Who last started the service: a run, systemd or a person.
         pytest.param(
             {"starts": [2]}, 4, 0, ("recovered", 4, START), id="killed between its start and the first answer"
         ),

@@ -439,7 +439,8 @@ def test_starts_are_counted_over_incidents_within_the_window(call, note_start, t
         run = call("open")["run"]
         call("attempt", run=run, update={"attempts": [attempt(time, begin)]})
         assert note_start(run) is None
-        # Neither a halted rung nor a rung that failed before it started the service counts as a restart.
+        # A halted rung does not count as a restart. A rung that failed before it started the service does not count
+        # either.
         tried = [
             attempt(time, begin, held=True),
             {"rung": "standard_recovery", "started_at": time.at(begin + 1), "halted": True, "held": False},
@@ -473,7 +474,8 @@ def test_attempt_is_recorded_before_it_is_made(call, note_start, time, tmp_path)
     first = attempt(time, 1)
     assert note([first]) is None
     assert note_start(run) is None
-    # The first rung is recorded twice while it is running. Its result is recorded when the next rung starts.
+    # The first rung is recorded twice while it is running. The result of the first rung is recorded when the next rung
+    # starts.
     assert note([first]) is None
     assert note([{**first, "held": False, "reason": "fell"}, attempt(time, 2, rung="standard_recovery")]) is None
     seen = call("present", run=run)
@@ -567,8 +569,8 @@ def test_a_truncated_record_is_set_aside_and_not_fatal(call, time, tmp_path, no_
         path.write_bytes(whole[:length])
         looked = call("present")
         assert looked["id"] in (None, first["id"])
-        # Writing calls take much longer than reading calls, so make them only for every eighth length and for the
-        # last eight lengths.
+        # Writing calls take much longer than reading calls. Therefore, make writing calls only for every eighth length
+        # and for the last eight lengths.
         if length % 8 and length < len(whole) - 8:
             assert "damaged" in looked["warnings"][0]
             continue
@@ -1081,8 +1083,9 @@ def test_the_last_healthy_run_is_the_last_good_sign(call, time, tmp_path):
     "case",
     [
         ([(-600, -590), (-300, -290)], -900, (-600, "earlier health probe")),
-        # The service answered after the failure, or may have answered, because no probe ran for a long time.
+        # The service answered after the failure.
         ([(-600, -590)], -100, (-20, "test")),
+        # No probe ran for a long time after the failure. The service may have answered in this time.
         ([(-9000, -8990)], -9500, (-20, "test")),
         ([(-9000, -8990), (-300, -290)], -9500, (-300, "earlier health probe")),
         # The clock was set back.
@@ -1102,7 +1105,7 @@ def test_a_failure_before_the_incident_is_a_sign(call, time, tmp_path, case):
 
 
 def test_a_first_failure_is_kept_until_a_record_contains_it(call, time, tmp_path):
-    """While the incident of a degraded service is open, a detection may find a failure.
+    """While an incident for a degraded service is open, a health probe may fail.
 
     A run may then write the incident's record.
     """
@@ -1197,7 +1200,10 @@ ROUNDS, RUNS = rounds(20, thorough=60), 8
 
 
 def _round(folder, number):
-    """Prepare a round with no lease, a dead run's expired lease, or a released lease. Return the round's folders."""
+    """Prepare a round with no lease, an expired lease from a dead run, or a released lease.
+
+    Return the round's folders.
+    """
     places = {"state_dir": f"{folder}/{number}/state", "memory": f"{folder}/{number}/memory"}
     os.mkdir(f"{folder}/{number}")
     if number % 3:
@@ -1284,7 +1290,7 @@ def test_a_run_with_a_lost_lease_never_works_together_with_the_next(tmp_path):
 
 
 def degraded(call, time, at):
-    """Report a degraded service at the given time. The service answered the probe, so its sign is "good"."""
+    """Report a degraded service at the given time. The service answered, so the sign of the probe is "good"."""
     time.passed = at
     opened = call("open", update={"severity": "degraded", "signs": [sign(time, at - 1, "good", "health probe")]})
     call("closed", run=opened["run"], update={"outcome": "degraded"})

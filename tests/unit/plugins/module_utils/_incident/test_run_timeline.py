@@ -67,7 +67,7 @@ def test_the_timelines_of_the_open_incident_are_kept(tmp_path: Path) -> None:
         run_timeline.append(str(tmp_path), run_timeline.pack(name, line), open_incident=lambda: "INC-1")
     kept = sorted(path.stem for path in (tmp_path / "timelines").iterdir())
     assert kept == [*names[:4], *names[10:]]
-    # The first run of an incident is returned, even if there are too many others.
+    # The timeline of an incident's first run is returned, even if there are too many other timelines.
     found = run_timeline.of_incident(str(tmp_path), incident="INC-2", known=[])
     assert [each["name"] for each in found] == [names[10], *names[:40:-1]]
 

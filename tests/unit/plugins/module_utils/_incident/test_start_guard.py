@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The start guard and the recorded ends as a run sees them: refusals, decisions, releases, ends and restarts."""
+"""The start guard and the recorded exits as a run sees them: refusals, decisions, releases, exits and restarts."""
 
 from __future__ import annotations
 
@@ -317,7 +317,7 @@ def test_invented_ends_do_not_hide_confirmed_ones(state):
     found = service_ends.read(str(state), "itsm", since=0)
     confirmed = [each for each in found if each.confirmed]
     assert [each.invocation for each in confirmed] == [f"{number:032x}" for number in range(3)]
-    # Of the unconfirmed ends, only the newest ones are read, in chronological order.
+    # Only the newest unconfirmed process exits are read, in chronological order.
     others = [each.invocation for each in found if not each.confirmed]
     assert others == [f"{number:032x}" for number in range(200 - service_ends.MOST_UNCONFIRMED, 200)]
     assert [each.at for each in found] == sorted(each.at for each in found)
@@ -416,7 +416,7 @@ def test_ends_are_evidence_for_the_causes_that_they_show(state):
 
 @pytest.fixture
 def dropin(installed, monkeypatch):
-    """Install the drop-in of the unit too. Return its path."""
+    """Also install the unit's drop-in. Return the path of the drop-in."""
     monkeypatch.setattr(start_guard, "PROGRAMS", str(FILES))
     monkeypatch.setattr(start_guard_report.unit_hold, "FOLDER", str(installed.parent))
     path = installed.parent / "itsm.service.d" / start_guard.DROPIN
@@ -478,7 +478,7 @@ def test_a_release_uses_the_rights_of_the_user(installed, monkeypatch):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the group of a file")
 def test_the_user_can_read_the_released_files_as_soon_as_they_are_in_place(installed, monkeypatch):
-    """A run that is killed after the replacement must not leave a file that the guard cannot read."""
+    """If a run is killed after the replacement, it must not leave a file that the guard cannot read."""
     samples.closed(str(installed))
     config = Path(start_guard.CONFIG_FOLDER) / "itsm.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "user": "nobody"}))

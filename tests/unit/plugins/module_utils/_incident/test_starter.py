@@ -67,7 +67,7 @@ def test_only_a_young_process_without_the_deleted_file_is_killed(tmp_path, monke
             stream.close()
     assert (taken is not None) == ended
     assert systemd.verbs == (["systemd-run", "kill", "stop"] if ended else [])
-    # The exit that this takeover caused is not an exit of the service.
+    # If the takeover caused the process to exit, this exit does not count as the service's own exit.
     kills = incident_store.current(str(tmp_path / "state"))["kills"]
     assert [kill["from"] <= kill["until"] == taken["at"] for kill in kills] == [True] * ended
 

@@ -95,7 +95,7 @@ def due(seconds, **changes):
     ],
 )
 def test_imminent_automatic_restart(seconds, changes, expected):
-    # Create the properties here and not in the parameters, because they contain the current time.
+    # The properties contain the current time, so create them here and not in the parameters.
     assert takeover.is_imminent(due(seconds, **changes)) is expected
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Several readiness checks in a row. The measurements are kept from one check to the next."""
+"""Several readiness checks in a row. Each one can use the measurements from the checks before it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ URL = "http://localhost/health"
 
 @pytest.fixture
 def check(monkeypatch, tmp_path):
-    """Return a function that checks a service with a given latency in milliseconds. Each check is ten minutes later."""
+    """Return a function that checks a service with a given latency in milliseconds.
+
+    Each check takes place ten minutes after the previous one.
+    """
     clock = {"now": NOW, "boot": "b1", "offset": 100.0}
     monkeypatch.setattr(measure, "clock", lambda: dict(clock))
 

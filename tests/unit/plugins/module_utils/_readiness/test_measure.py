@@ -29,7 +29,10 @@ sys.stdin.read()
 
 @pytest.fixture(params=["wal", "delete"])
 def database(request, tmp_path):
-    """Yield the path of a database in the given journal mode. A connection has it open, as the service would."""
+    """Yield the path of a database in the given journal mode.
+
+    A connection has the database open, as the service would.
+    """
     path = tmp_path / "itsm.db"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA journal_mode = {request.param}")
@@ -149,7 +152,7 @@ def test_memory_pressure(tmp_path):
 def test_a_large_wal_that_is_in_the_database_is_not_in_use(tmp_path):
     """After a checkpoint, SQLite reuses the WAL without making it smaller.
 
-    So the size does not show which part is in use.
+    Therefore, the size does not show which part of the WAL is in use.
     """
     path = str(tmp_path / "itsm.db")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:

@@ -27,7 +27,7 @@ def finding(cause: str, **more: Any) -> dict[str, Any]:
 
 
 def result() -> dict[str, Any]:
-    """Return the result of a triage after the service was killed and before any start."""
+    """Return the triage result for a service that was killed and has not been started since."""
     return {
         "facts": {
             "process": {"state": "gone"},

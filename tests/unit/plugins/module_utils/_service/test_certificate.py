@@ -53,7 +53,7 @@ def pair(tmp_path, made) -> Pair:
 
 
 def exchange_after_look(monkeypatch, path, *, by):
-    """Let `by` replace a file immediately after our code has opened it, before OpenSSL can open it by its path."""
+    """Let `by` replace a file after our code has opened it, but before OpenSSL opens the file at this path."""
     opened = safe_open.open_file
 
     def then_exchange(asked, *arguments, **options):
@@ -267,7 +267,7 @@ def test_a_file_that_becomes_a_fifo_after_the_check_delays_nothing(made, tmp_pat
     exchange_after_look(monkeypatch, getattr(pair, name), by=os.mkfifo)
     with alarm(5):
         found = service_certificate.look(pair)
-    # The opened file is checked. The FIFO that replaced it is never opened.
+    # The opened file is checked. The FIFO that replaced the file is never opened.
     assert found["problems"] == []
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Freeing disk space: which files are deleted in which order, when deletion stops, and which are never deleted."""
+"""Freeing disk space: in which order files are deleted, when the deletion stops, and which files are never deleted."""
 
 from __future__ import annotations
 

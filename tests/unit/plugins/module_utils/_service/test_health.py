@@ -155,7 +155,10 @@ def test_await_ends_early_if_the_process_is_gone(service):
 
 
 class Unit:
-    """A fake systemctl. Each `show` call returns the next set of properties. The last set is repeated."""
+    """A fake systemctl.
+
+    Each `show` call returns the next set of properties. Further calls return the last set again.
+    """
 
     def __init__(self, *states):
         self.states = list(states)
@@ -212,7 +215,7 @@ def test_a_start_in_progress_is_waited_for(unit_service, running, restarts, by_s
 
 
 def test_an_imminent_restart_is_waited_for_and_not_taken_over(unit_service, running):
-    """A takeover that cancels the restart too late would stop the process that systemd has just started."""
+    """If a takeover cancelled the restart too late, it would stop the process that systemd has just started."""
     now = str(int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6))
     soon = {**waiting(1, "1s"), "StateChangeTimestampMonotonic": now}
     with Server(BAD, GOOD) as server:
@@ -293,7 +296,7 @@ def test_the_database_is_not_checked_closely_again_after_a_start_that_was_waited
     with Server(BAD, BAD, GOOD) as server:
         states = [starting(1), starting(1), young(running.pid, 1)]
         assert service_health.ask(unit_service, [server.target()], Plan(), run=Unit(*states), doubt=doubt)["healthy"]
-    # A process that exists while the unit is starting cannot be the new process.
+    # If a process exists while the unit is starting, it cannot be the new process.
     assert asked[0] == (True, []) and not any(closely for closely, _pids in asked[1:])
 
 
@@ -330,7 +333,7 @@ def test_await_ends_if_systemd_does_not_restart_the_service(unit_service, monkey
     ("restarts", "attempts"), [((2, 3, 4, 5), 3), ((0, None, 1, None, 2), 4), ((None, 1, None), 3)]
 )
 def test_await_ends_early_in_a_crash_loop(unit_service, running, restarts, attempts):
-    # Each entry of `restarts` is the value of NRestarts at a probe. None means that the unit is waiting for a restart,
+    # Each item in `restarts` is the value of NRestarts at a probe. None means that the unit is waiting for a restart,
     # with NRestarts unchanged.
     count, states = 0, []
     for each in restarts:

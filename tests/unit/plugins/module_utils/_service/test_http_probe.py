@@ -31,7 +31,7 @@ def openssl(*arguments, cwd):
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
-    """Return TLS contexts for servers, by kind of certificate, and the folder of their files.
+    """Return TLS contexts for servers, by kind of certificate, and the folder that contains their files.
 
     The kind "elsewhere" is a certificate that was issued for another host name.
     """

@@ -27,7 +27,7 @@ ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELEC
 def database(tmp_path):
     """Return the path of a database that records the activity of four users, in two time formats.
 
-    Users 1 and 2 were active near or during the outage, user 3 long before it, and user 4 after it.
+    Users 1 and 2 were active near or during the outage. User 3 was active long before the outage, and user 4 after it.
     """
     path = tmp_path / "itsm.db"
     with sqlite3.connect(path) as connection:

@@ -597,7 +597,10 @@ STEPS = (
 
 
 def killed_install(site: Site, *, step: int) -> bool:
-    """Install in a child process that is killed at the given step. Return False if it finished before that step."""
+    """Install the modules in a child process that is killed at the given step.
+
+    Return False if the process ended before that step.
+    """
     child = os.fork()
     if child == 0:
         count = 0

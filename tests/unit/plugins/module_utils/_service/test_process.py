@@ -79,7 +79,7 @@ def port():
 
 @pytest.fixture
 def service(tmp_path, port):
-    """Yield a service that has not been started yet. Kill its remaining processes after the test."""
+    """Yield a service that has not been started yet. Kill the service's remaining processes after the test."""
     app = tmp_path / "app"
     app.mkdir()
     (app / "server.py").write_text(SERVER)
@@ -118,7 +118,7 @@ def listening(port):
 
 @contextlib.contextmanager
 def started(arguments, **more):
-    """Start a child process. Kill it after the block, even if the test fails."""
+    """Start a child process. The process is killed after the block, even if the test fails."""
     with subprocess.Popen(arguments, **more) as child:
         try:
             yield child
@@ -542,7 +542,7 @@ def test_no_signal_is_sent_to_the_pid_of_an_ended_process(monkeypatch):
 
 
 class Systemd:
-    """A fake systemctl for one unit. It records all calls. A call changes the properties to those in `after`."""
+    """A fake systemctl for one unit. It records all calls. After a call, the unit has the properties in `after`."""
 
     def __init__(self, before, after=None, *, fails=None):
         self.properties = before

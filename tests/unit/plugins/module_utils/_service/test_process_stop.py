@@ -92,7 +92,7 @@ def running(*arguments, **more):
 
 @contextlib.contextmanager
 def listening(service, *, cwd=None, program=None, words=()):
-    """Start a process that listens on the service's port, and yield it. By default, it runs in the service's folder."""
+    """Yield a process that listens on the service's port. By default, the process runs in the service's folder."""
     script = str(Path(service.app_dir) / "server.py") if cwd else "server.py"
     arguments = [program or service.command[0], "-IS", script, *service.command[3:], *words]
     with running(*arguments, cwd=cwd or service.app_dir) as child:
@@ -132,7 +132,8 @@ def test_a_stale_process_of_this_app_is_stopped_and_its_port_is_free(service, po
 
 def test_another_program_in_the_folder_of_the_app_belongs_to_it(service, tmp_path):
     with running(service.command[0], "-c", "import time; time.sleep(60)", cwd=service.app_dir) as child:
-        # Wait for the arguments. A process that is just starting has none yet, so it looks like a kernel thread.
+        # Wait for the arguments. A process that is just starting has no arguments yet, so it looks like a kernel
+        # thread.
         eventually(lambda: procfs.read_process(child.pid).argv)
         assert stop(service, wanted(child))["changed"]
         assert child.wait(timeout=5) == -signal.SIGTERM

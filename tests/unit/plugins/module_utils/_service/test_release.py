@@ -245,7 +245,7 @@ def test_a_database_in_a_release_is_not_left_behind(linked, tmp_path):
     assert "belongs only to release v10" in refusal(inside)
     inside = linked._replace(db_path=str(tmp_path / "releases" / "v10" / "backend" / "itsm.db"))
     assert "belongs only to release v10" in refusal(inside)
-    # A release that links to the shared file is accepted. A release with a file of its own is refused.
+    # A release that links to the shared file is accepted. A release that links to another file is refused.
     for name, target in (("v10", "shared"), ("v2", "other")):
         link = tmp_path / "releases" / name / "backend" / "shared.db"
         link.symlink_to(tmp_path / target / "itsm.db")

@@ -25,7 +25,7 @@ FORMS = {
     "json": '{{"time":"2026-03-02T{clock}.123Z","method":"GET","url":"{path}","status": {status}}}',
     "wrapped": '{{"level":"http","message":"GET {path} {status} 3 ms","timestamp":"2026-03-02T{clock}.123Z"}}',
 }
-# The first of these requests is before the outage, and the last one is after it.
+# The first of these requests is before the outage, and the last is after the outage.
 OUTAGE = [("00:59:59", 500), ("01:00:01", 502), ("01:05:00", 200), ("01:09:57", 503), ("01:10:01", 500)]
 
 

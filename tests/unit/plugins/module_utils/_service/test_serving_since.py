@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The log line with which a process reports that it has started to serve requests."""
+"""The log line in which a process reports that it has started to serve requests."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The drop-ins of a systemd unit. A fake systemd merges them as systemd.unit(5) describes."""
+"""The drop-ins of a systemd unit. A fake systemd merges the drop-ins as systemd.unit(5) describes."""
 
 from __future__ import annotations
 

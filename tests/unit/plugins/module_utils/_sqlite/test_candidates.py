@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Recovery, restore drill and readiness report find the same backups, and agree on which of them can be restored."""
+"""A recovery, a restore drill and a readiness report find the same backups, and agree on which ones can be restored."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HOUR = 3600.0
 
 
 def made(path: Path, *, created: Optional[int] = CREATED, rows: int = 50) -> str:
-    """Create a database of the service. created: when knex applied its first migration, in milliseconds."""
+    """Create a service database. created: when knex applied its first migration, in milliseconds."""
     sqlite_samples.closed(str(path), rows=rows)
     if created is not None:
         with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -42,7 +42,7 @@ def made(path: Path, *, created: Optional[int] = CREATED, rows: int = 50) -> str
 
 
 class Answers(NamedTuple):
-    """The path of the backup that each part would restore, or None."""
+    """The path of the backup that each part of the collection would restore, or None."""
 
     recovery: Optional[str]
     drill: Optional[str]
@@ -71,7 +71,7 @@ class Site:
         Path(self.database).write_bytes(b"\xa5" * os.path.getsize(self.database))
 
     def plan(self, **more: Any) -> Dict[str, Any]:
-        """Return the recovery's method "backup"."""
+        """Return the recovery's assessment of the method "backup"."""
         given: Dict[str, Any] = {"created_at": self.last.created_at, "expected": self.last.rows, **more}
         plan = sqlite_restore.restore(
             path=self.database,
@@ -168,7 +168,7 @@ def test_a_new_database_does_not_make_its_old_backups_foreign(site: Site) -> Non
     made(Path(site.database), created=CREATED + 3_600_000, rows=0)
     assert site.plan(replaced=True)["source"] == path
     assert site.plan(replaced=True, created_at="")["source"] == path
-    # If the last good count is of the new database, a person has accepted the loss.
+    # If the last good count is from the new database, a person has accepted the loss.
     present = sqlite_check.check(path=site.database)["database"]["first_migration_at"]
     assert site.plan(created_at=present, expected={})["source"] is None
 
@@ -180,7 +180,7 @@ def test_a_new_database_does_not_make_its_old_backups_foreign(site: Site) -> Non
         (Known({"users", "incidents"}, "A"), Known({"songs"}, "A"), None),
         (Known({"users", "incidents"}, "A"), Known({"users", "incidents"}, "B"), "reason.restore.other_database"),
         (Known({"users", "incidents"}, "A"), Known({"users", "incidents"}), "reason.restore.no_migrations"),
-        # If the time is unknown, the tables are compared instead. An older schema has only some of them.
+        # If the time is unknown, the tables are compared instead. An older schema has only some of the tables.
         (Known({"a", "b", "c", "d"}), Known({"a", "b"}, "B"), None),
         (Known({"a", "b", "c", "d"}), Known({"a", "x", "y"}), "reason.restore.other_service"),
         (Known({"a", "knex_migrations"}), Known({"x", "knex_migrations"}), "reason.restore.other_service"),

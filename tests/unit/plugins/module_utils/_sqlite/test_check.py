@@ -386,7 +386,7 @@ def _damage_by_chance(path: str, chance: random.Random) -> None:
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="there is no sqlite3 shell to ask")
 @pytest.mark.parametrize("group", range(rounds(2, thorough=4)))
 def test_the_shell_agrees_on_random_damage(group: int, tmp_path: Path) -> None:
-    # Some of this damage is found only by integrity_check.
+    # Only integrity_check finds some of this damage.
     for seed in range(40 + group * 12, 52 + group * 12):
         folder, copy = tmp_path / f"{seed}", tmp_path / f"{seed}.copy"
         folder.mkdir()
@@ -485,7 +485,7 @@ def test_read_only_folder(public_folder: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root owns files of others")
 def test_root_does_not_change_owners(tmp_path: Path) -> None:
-    """If root runs SQLite, SQLite gives a new WAL the database's owner. A check must not change owners."""
+    """If root runs SQLite, the database's owner also owns a new WAL. A check must not change the owners of files."""
     path = str(tmp_path / "itsm.db")
     crashed(path)
     os.chown(path, 12345, 12345)
@@ -663,7 +663,7 @@ def _opened_since(path: str) -> None:
     [
         # The index shows that the last transaction was never acknowledged.
         (_unfinished_commit, False),
-        # The index does not show this or is invalid, so rows may have been lost.
+        # If the index is missing, invalid or outdated, rows may have been lost.
         (_without_index, True),
         (_index_of_more, True),
         (_index_of_less, True),
@@ -839,7 +839,7 @@ def reachable() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_a_file_of_root_that_the_user_cannot_read_is_read(reachable: Path) -> None:
-    """If a command was run as root by mistake, root may own the files. The database must still be checked."""
+    """If a command was run as root by mistake, root may own the files. Even then, the database must be checked."""
     folder = reachable / "app"
     folder.mkdir()
     path = str(folder / "itsm.db")
@@ -946,7 +946,7 @@ def test_full_disk(small_disk: str, tmp_path: Path) -> None:
     result = check(path, checks=CHECKS)
     assert result["healthy"], result["problems"]
     assert result["row_counts"]["incidents"] == 260
-    # There is no space for a checkpoint, which would enlarge the database, or for a backup.
+    # There is not enough space for a backup, or for a checkpoint, which would enlarge the database.
     with pytest.raises(SqliteError, match="Free some space first"):
         sqlite_checkpoint.checkpoint(path=path)
     with pytest.raises(SqliteError, match="0 are free"):
@@ -988,7 +988,7 @@ def test_read_only_mount(small_disk: str, make: Callable[[str], None]) -> None:
     ids=["check", "backup"],
 )
 def test_a_killed_check_leaves_no_process(tmp_path: Path, call: str) -> None:
-    """The process that reads the database exits when its parent exits, even after it has dropped root permissions."""
+    """When its parent exits, the process that reads the database also exits, even after dropping root permissions."""
     path = str(tmp_path / "itsm.db")
     closed(path)
     code = textwrap.dedent(
@@ -1080,7 +1080,7 @@ def test_a_library_that_cannot_check_one_table(tmp_path: Path, monkeypatch: pyte
     ("times", "first_at"),
     [
         ([1772413273500, 1772413213000], "2026-03-02T01:00:13.000Z"),
-        # A driver may bind a number as a float, which SQLite stores as an integer in a numeric column.
+        # A driver may bind a number as a float. In a numeric column, SQLite stores this float as an integer.
         ([1772413213000.0], "2026-03-02T01:00:13.000Z"),
         (["2026-03-02 01:00:13", 1772413213000], None),
         ([b"\xff" * 8], None),

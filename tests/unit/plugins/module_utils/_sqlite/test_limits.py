@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Databases designed to exhaust memory or time. Root reads them within limits and without side effects."""
+"""Databases that are designed to exhaust memory or time: root reads them within limits and without side effects."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ GROWN = ["PRAGMA writable_schema=ON", "UPDATE sqlite_master SET sql = replace(sq
 def answer_and_memory(code: str, *arguments: str) -> tuple[Any, int]:
     """Evaluate `code` in a separate process. Return the value, and the peak memory in KiB of the largest child.
 
-    A separate process is needed, because the kernel reports only the peak across all children that a process has ever
-    had.
+    The kernel reports only the peak across all children that a process has ever had. Therefore, a separate process is
+    needed.
     """
     text = f"""
         import json, resource, sys, time

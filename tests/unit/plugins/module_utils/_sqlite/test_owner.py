@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service's user becomes the owner of root-owned database files, but of no other root-owned file."""
+"""The service's user becomes the owner of root-owned database files, but not of other root-owned files."""
 
 from __future__ import annotations
 

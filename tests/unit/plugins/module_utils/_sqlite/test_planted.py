@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The database is in a folder that a hostile user owns. Files that the user plants there must not harm root."""
+"""The database is in a folder that a hostile user owns.
+
+Files that the user plants in this folder must not harm root.
+"""
 
 from __future__ import annotations
 

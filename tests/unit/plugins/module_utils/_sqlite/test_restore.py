@@ -218,7 +218,7 @@ def test_dump_skips_damage_at_any_position(path: str, where: str) -> None:
 
 
 def leaves_of(path: str) -> List[int]:
-    """Return the numbers of the incidents table's leaf pages, in the order in which its root page lists them."""
+    """Return the page numbers of the incidents table's leaf pages, in the same order as in the table's root page."""
     root = root_of(path, "incidents")
     page = Path(path).read_bytes()[(root - 1) * 4096 : root * 4096]
     assert page[0] == 5
@@ -394,9 +394,9 @@ def test_the_backup_that_loses_the_fewest_rows_is_used(path: str, tmp_path: Path
     # Damage can make it impossible to count the rows. The last good count is then used.
     counted = {**given, "expected": {}, "last_good": {"users": 2, "incidents": 295}}
     assert way(restore(path, act=False, **counted), "backup")["lost"] == {"incidents": 5}
-    # Without known numbers of rows, a backup with fewer than half the rows of another backup counts as incomplete.
+    # If the numbers of rows are unknown, a backup with fewer than half the rows of another backup counts as incomplete.
     assert way(restore(path, act=False, **{**given, "expected": {}}), "backup")["source"] == full
-    # Of equal backups, the newest one is used, even if only its WAL is newer.
+    # If backups are equal, the newest backup is used, even if only its WAL is newer.
     with open(f"{old}-wal", "wb") as wal:
         wal.write(b"x" * 32)
     assert way(restore(path, act=False, **given), "backup")["source"] == old
@@ -417,16 +417,19 @@ def test_the_rows_of_a_new_database_do_not_decide_which_backup_is_used(path: str
     assert way(plan, "backup")["lost"] == {}
     given = {"backup_dirs": [str(folder)], "patterns": [], "last_good": {"incidents": 295}}
     assert way(restore(path, act=False, replaced=True, **given), "backup")["lost"] == {"incidents": 5}
-    # If the rows can be counted, users may have deleted the missing ones.
+    # If the rows can be counted, users may have deleted the missing rows.
     assert way(restore(path, act=False, last_good={"incidents": 4}), "checkpoint")["lost"] == {}
-    # Users do not delete almost all rows. A backup that was made after such a loss is no better than the database.
+    # Users do not delete almost all rows. If a backup was made after such a loss, it is no better than the database.
     plan = restore(path, act=False, **given)
     assert way(plan, "checkpoint")["lost"] == {"incidents": 292}
     assert (way(plan, "backup")["source"], way(plan, "backup")["lost"]) == (full, {"incidents": 5})
 
 
 def test_rows_that_have_been_missing_since_the_last_good_count_are_named(path: str, tmp_path: Path) -> None:
-    """If fewer than half of the rows are missing, users may have deleted them. So the loss is unknown, not none."""
+    """If fewer than half of the rows are missing, users may have deleted them.
+
+    Therefore, the data loss is reported as unknown, not as none.
+    """
     sqlite_samples.closed(path, rows=60)
     backed_up(path, tmp_path / "itsm_daily_1.db", 80, days=1)
     given = {"backup_dirs": [str(tmp_path)], "patterns": [], "last_good": {"users": 2, "incidents": 100}}
@@ -510,7 +513,7 @@ def test_backup_with_more_rows_is_preferred_to_salvage(path: str) -> None:
 
 
 def test_a_new_database_is_not_mistaken_for_the_earlier_one(path: str) -> None:
-    """The new database is undamaged. Only the parameter `replaced` shows that a checkpoint restores no earlier rows."""
+    """The new database is undamaged. Only `replaced` shows that a checkpoint would not restore the earlier rows."""
     sqlite_samples.closed(path, rows=300)
     sqlite_backup.backup(path=path, dest=f"{path}.backup_1")
     os.unlink(path)
@@ -578,7 +581,7 @@ def test_tables_without_rows_do_not_count_as_salvaged(path: str) -> None:
         ):
             restore(path, method=method)
     assert Path(path).read_bytes() == damaged
-    # After confirmation, the tables are restored. Rows that belong to no table are saved in a separate file.
+    # After confirmation, the tables are restored. Rows that do not belong to any table are saved in a separate file.
     result = restore(path, confirm_empty=True)
     assert (result["method"], result["data_loss"]) == ("salvage", "unknown")
     assert Path(result["orphans_file"]).exists()
@@ -716,7 +719,7 @@ def test_schema_of_the_damaged_file_is_not_run_as_root(reachable: str, shell: st
     assert way(result, "salvage")["tool"] == "dump"
     assert result["rows_after"]["incidents"] > 950
     assert not roots.exists()
-    # The shell executes the schema, but only as the owner of the database, who can run any command anyway.
+    # The shell executes the schema, but only as the database's owner. This user can run any command anyway.
     assert shell == "sqlite3" or not own.exists()
     facts = os.stat(path)
     assert (facts.st_uid, facts.st_gid) == (1234, 1234)
@@ -763,7 +766,7 @@ POINTS = ("link", "symlink", "rename", "rmtree")
 
 
 def killed_at(number: int, work: Callable[[], Any]) -> bool:
-    """Run `work` in a process that is killed at call `number` of those in POINTS. Return True if it was killed."""
+    """Run `work` in a process that is killed at call `number` of the calls in POINTS. Return True if it was killed."""
     pid = os.fork()
     if pid == 0:
         calls = itertools.count(1)
@@ -790,7 +793,7 @@ def killed_at(number: int, work: Callable[[], Any]) -> bool:
 
 
 def opened(folder: str, scratch: Path) -> str:
-    """Open a copy of the database as a newly started service would. Return the row counts or the error as text."""
+    """Open a copy of the database as a newly started service would. Return the row counts, or the error message."""
     if scratch.exists():
         shutil.rmtree(scratch)
     shutil.copytree(folder, scratch, symlinks=True)
@@ -839,7 +842,7 @@ class Torture:
     def run(self, method: str, *, expected: str, old: List[bytes]) -> Dict[str, int]:
         """Kill a run at calls in POINTS, check the state, and let the next run recover. Count each state.
 
-        A thorough test kills a run at every call, another test at every second call.
+        A thorough test kills a run at every call. Other tests kill a run only at every second call.
         """
         states: Dict[str, int] = {}
         for number in itertools.count(1, step(2)):

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each cause that is present is found and listed before its consequences. No cause is found on a healthy host."""
+"""Triage finds each cause that is present, and lists it before its consequences.
+
+No cause is found on a healthy host.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table
 from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_info, triage_info
 
-# The modules outside _triage and _sqlite that collect facts, for example from logs, knex and npm.
+# Modules outside _triage and _sqlite that collect facts, for example from logs, knex and npm.
 GATHERING = (
     *(
         "_common/message",
@@ -198,7 +201,10 @@ HEALTHY = {
 
 
 def changed(facts, changes):
-    """Return a copy of `facts` with `changes` merged at every level. Lists and timed-out parts are replaced instead."""
+    """Return a copy of `facts` with `changes` merged at every level.
+
+    Lists and timed-out parts are replaced, not merged.
+    """
     result = dict(facts)
     for name, value in changes.items():
         both = isinstance(value, dict) and isinstance(result.get(name), dict) and value != {"error": "timed out"}
@@ -292,9 +298,11 @@ def syntax_error(**values):
 
 
 def failed_starts(*ends, seconds=2, text="Main process exited, code=exited, status=1/FAILURE"):
-    """Return the facts about failed starts, one per minute: one for each element of `ends`, or two by default.
+    """Return the facts about failed starts, one start per minute.
 
-    seconds: the time between each start and its exit.
+    The service was started once for each element of `ends`, or twice if `ends` is empty.
+
+    seconds: the time from each start to the exit.
     """
     at = [f"2026-03-02T00:{55 + number:02d}:{{}}.000Z" for number in range(len(ends) or 2)]
     return {
@@ -949,7 +957,7 @@ def read_by_rules():
 
 
 def names_in(documented):
-    """Return the facts that RETURN documents for a part: its field names, and the names in C() in its description."""
+    """Return the facts in a part's RETURN documentation: its field names, and the names in C() in its description."""
     if isinstance(documented, list):
         return set().union(*map(names_in, documented))
     if isinstance(documented, dict):
@@ -959,7 +967,7 @@ def names_in(documented):
 
 def test_every_fact_that_a_rule_reads_is_documented(read_by_rules):
     documented = yaml.safe_load(triage_info.RETURN)["facts"]["contains"]
-    # A part that could not be collected contains only the error.
+    # If a part of the triage could not be collected, this part contains only the error.
     known = {part: names_in(told) | {part, "error"} for part, told in documented.items()}
     known["log"] |= set(log_patterns.SIGNATURES)
     known["journal"] |= known["log"]
@@ -995,7 +1003,8 @@ def test_every_fact_that_a_rule_reads_is_collected(read_by_rules):
         if name not in written
     ]
     assert lacks == [], "\n".join(lacks)
-    # The code that collects a part contains the part's name as a string, either alone or with a suffix like ":log".
+    # The code that collects a part of the triage contains the part's name as a string, either alone or with a suffix
+    # like ":log".
     places = (packages / "_triage" / f"{name}.py" for name in ("run", "triage_pass", "assembled_facts"))
     source = "".join(path.read_text(encoding="utf-8") for path in places)
     assert not {part for part, name in read_by_rules if part == name and not re.search(rf'"{part}["\]:]', source)}
@@ -1082,7 +1091,7 @@ def test_a_cause_comes_before_its_consequences():
 
 
 def test_a_consequence_with_more_confidence_does_not_come_before_its_cause():
-    # The crash loop is certain. Its cause is less certain, because it is only in the log.
+    # The crash loop is certain. The cause of the crash loop is less certain, because only the log shows the cause.
     busy = exception(message="SqliteError: SQLITE_BUSY: database is locked")
     found = evaluate(GONE, exits(5), signature("db_locked", "SQLITE_BUSY"), busy)
     assert [item.cause for item in found] == ["db_locked", "unhandled_exception", "crash_loop"]
@@ -1304,7 +1313,10 @@ def test_a_missing_part_does_not_break_a_rule(part, lost):
     [name for name, row in table.CAUSES.items() if {"unhandled_exception", "crash_loop", "killed"} & {*row.explains}],
 )
 def test_any_cause_may_have_ended(name, monkeypatch):
-    """A past cause explains an exception only if the exception names it. The table needs no condition for this."""
+    """A past cause explains an exception only if the exception names it.
+
+    The table of causes does not need a separate condition for this rule.
+    """
     ended = [GONE, EXIT_1, exception(), exits(3)]
     by_rule = [changes for cause, changes, _words in CASES if cause == name]
     assert by_rule, f"test_causes.py lacks a case of {name} in CASES"
@@ -1336,10 +1348,11 @@ def test_a_service_that_listens_elsewhere_is_not_restarted(facts):
 @pytest.mark.parametrize(
     "facts",
     [
-        # If another port of the service does not use TLS, it is not the HTTPS port at a wrong place.
+        # If the service's other port does not use TLS, that port cannot be the HTTPS port. The configured HTTPS port is
+        # therefore not wrong.
         {"answer": {"tls_elsewhere": []}},
-        # The configured port hangs. Users need this port, so the service is restarted even though another of its ports
-        # responds.
+        # The configured port hangs. Users need this port, so the service is restarted even if another port of the
+        # service responds.
         {
             "ports": [{"port": port, "address": "::", "owners": [NODE]} for port in (6443, 18080)],
             "answer": {
@@ -1446,7 +1459,8 @@ OWN_PORT = {
         ([FULL], ALL),
         ([GONE, FULL_TMP], []),
         ([GONE, FULL_TMP, signature("disk_full", "ENOSPC")], ALL),
-        # Without free inodes, the service may still be able to start. A reported write error shows that it cannot.
+        # Without free inodes, the service may still be able to start. A reported write error shows that the service
+        # cannot start.
         ([GONE, NO_INODES], []),
         ([GONE, NO_INODES, signature("disk_full", "ENOSPC")], ALL),
         ([GONE, signature("disk_full", "ENOSPC")], []),
@@ -1515,14 +1529,15 @@ OWN_PORT = {
         ([GONE, {"unit": {"load_state": "bad-setting"}}], ALL),
         ([GONE, OWNED_BY_ROOT], ALL),
         ([GONE, OWNED_BY_ROOT, {"ownership": {"read_only": True}}], []),
-        # While Node cannot parse the file, every start fails. If this is unknown, a start may succeed.
+        # While Node cannot parse the file, every start fails. If it is unknown whether Node can parse the file, the
+        # service may be able to start.
         ([GONE, EXIT_1, syntax_error()], ALL),
         ([GONE, EXIT_1, syntax_error(parses=None)], []),
         ([GONE, EXIT_1, syntax_error(parses=None, times=2), failed_starts()], ALL),
         ([GONE, EXIT_1, syntax_error(parses=None, times=2), failed_starts(seconds=40)], []),
         ([GONE, EXIT_1, syntax_error(parses=None, times=2, changed_at=NOW), failed_starts()], []),
         ([GONE, EXIT_1, syntax_error(place={"file": "/srv/itsm/node_modules/a/b.js", "line": 1})], KEEPING_MODULES),
-        # A further start does not help if every start ends with the same exception.
+        # Starting the service again does not help if each start fails with the same exception.
         ([GONE, EXIT_1, exception(times=2), failed_starts()], ALL),
         ([GONE, EXIT_1, exception(times=1), failed_starts()], []),
         ([GONE, EXIT_1, exception(times=2), failed_starts(1)], []),
@@ -1607,7 +1622,7 @@ def test_a_deleted_file_frees_its_space_when_the_service_ends():
     found = evaluate(held, DATABASE_FULL)[0]
     assert (found.cause, found.useless_rungs) == ("disk_full", ())
     assert found.remedy.id == "remedy.disk_full.restart"
-    # A restart does not free enough space if the deleted file is too small or on another file system.
+    # If the deleted file is too small or on another file system, a restart does not free enough space.
     for item in ({"path": "/var/log/server.log.1", "size": 10**7}, {"path": "/srv/itsm/server.log.1", "size": 10**3}):
         removed[:] = [item]
         assert not evaluate(held, DATABASE_FULL)[0].rungs_help
@@ -1826,7 +1841,7 @@ def test_details_of_memory_that_ran_out():
     # most of this share.
     assert told["proposal"] == {"memory_max": 72 * 10**8, "max_old_space_size": int(72 * 10**8 * 0.75) >> 20}
     assert details("oom_kill", GONE, killed, {"memory": {"available": 10**8}})["proposal"]["memory_max"] is None
-    # A limit is not raised if it was not reached.
+    # Only a limit that was reached is raised.
     told = details("oom_kill", GONE, killed, {"unit": {"memory_max": 2**32}})
     assert told["proposal"] == {"memory_max": 2**32, "max_old_space_size": 3072}
     limited = {"kernel": {"out_of_memory": [MEMCG_LINE, LIMIT_LINE]}}
@@ -1859,7 +1874,8 @@ def test_details_of_a_full_heap():
 
 
 def test_details_of_the_rest():
-    # The missing package in the log may date from an earlier start, so the result of the current check is used.
+    # The log line about the missing package may be from an earlier start. Therefore, the result of the current check is
+    # used.
     unloadable = {"dependencies": {"ok": False, "unloadable": ["better-sqlite3"]}}
     assert details("modules_broken", GONE, MISSING_EXPRESS, unloadable) == {
         "packages": ["better-sqlite3"],
@@ -1912,7 +1928,7 @@ def test_pressure_explains_a_hang():
     assert [text for text in said if "waited for" in text] == ["all processes waited for io 80.5 % of the time"]
 
 
-# The facts for each cause: in PAST, the cause has ended. In PRESENT, it still exists.
+# The facts for each cause: in PAST, the cause has ended. In PRESENT, the cause still exists.
 PAST = {
     "disk_full": [signature("disk_full", "ENOSPC: no space left on device")],
     "port_conflict": [signature("port_taken", "listen EADDRINUSE :::6443")],
@@ -1942,7 +1958,7 @@ def test_an_ended_cause_ranks_below_a_present_one(past, present):
     found = evaluate(GONE, *PAST[past], *PRESENT[present])
     order = [item.cause for item in found if item.confidence >= 0.5]
     assert order[0] == present
-    # The cause that has ended may be missing from the findings, because other facts can contradict its log line.
+    # One of the causes has ended. It may be missing from the findings, because other facts can contradict its log line.
     assert past not in order or {item.cause: item.past for item in found}[past]
     assert {item.cause: item.past for item in found}[present] is False
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Results of individual parts of triage. Files, programs and processes are real, but systemd's output is fake."""
+"""The results of individual triage parts. Files, programs and processes are real, but systemd's output is fake."""
 
 from __future__ import annotations
 
@@ -206,8 +206,8 @@ def test_variables_name_the_certificate_and_the_key(site, pairs):
     named = {name: {"path": str(pairs / f"other.{end}"), "source": "X"} for name, end in PAIR.items()}
     facts = collect_certificate.certificate(site.question(environment=named))["facts"]
     assert (facts["subject"], facts["key"]["matches"]) == ("O=Ops, CN=other.example", True)
-    # The role's settings take precedence over environment variables. If they name no private key, the key next to the
-    # certificate is used.
+    # The role's settings take precedence over environment variables. If the settings do not name a private key, the key
+    # next to the certificate is used.
     configured = {"tls_cert_path": str(pairs / "server.crt")}
     facts = collect_certificate.certificate(site.question(service=configured, environment=named))["facts"]
     assert (facts["source"], facts["key"]["matches"]) == ("tls_cert_path", False)
@@ -258,7 +258,7 @@ def test_missing_variables_of_the_environment(site):
     facts = collect_service.environment(site.question(service={"environment_file": "unit.env"}))["facts"]
     assert facts["required_missing"] == ["NODE_ENV"]
     assert facts["max_old_space_size"] == 512
-    # A file that cannot be read may set variables, so it is unknown which variables are missing.
+    # If a file cannot be read, it may set variables. It is then unknown which variables are missing.
     for environment_file in ("absent.env", ""):
         facts = collect_service.environment(site.question(service={"environment_file": environment_file}))["facts"]
         assert facts["required_missing"] is None
@@ -519,7 +519,7 @@ def test_hanging_npm_costs_only_its_result_and_leaves_no_process_behind(site, tm
     lay_modules(site, hidden=False)
     site.node()
     monkeypatch.setattr(collect_application.tempfile, "tempdir", str(tmp_path))
-    # This program ignores signals. Its child outlives it and keeps the output pipe open.
+    # This program ignores signals. The program's child outlives the program and keeps the output pipe open.
     site.npm("trap '' TERM INT; setsid sleep 20 & echo $! > $0.child; sleep 20\n")
     started = time.monotonic()
     try:
@@ -663,14 +663,14 @@ def test_a_lock_is_not_stale_while_a_process_may_be_migrating(site, base):
     # The service itself may be running migrations while it starts.
     assert migrations(site, base, processes=[{"pid": 1, "open_databases": [base]}])["lock_stale"] is False
     assert migrations(site, base, processes=[{"pid": 1, "open_databases": []}])["lock_stale"] is True
-    # A process that only lists migrations does not count as a migrator, because triage itself also lists them.
+    # Triage itself lists migrations. Therefore, a process that only lists migrations does not count as a migrator.
     for command in (["something else"], ["node_modules/.bin/knex", "migrate:list"]):
         with running(site, waiting, *command):
             facts = migrations(site, base)
         assert (facts["lock_stale"], facts["migrators"]) == (True, [])
 
 
-# The processes that have the database open.
+# Processes that have the database open.
 
 
 def test_holders_of_the_database(site, base):
@@ -797,7 +797,7 @@ def test_control_groups_of_both_versions(site, monkeypatch, version, files, expe
     ("line", "signal"),
     [
         ("{day} UTC 4711 1000 1000 SIGABRT present  /usr/bin/node 12.3M", "SIGABRT"),
-        # The format of systemd 247.
+        # The output format of coredumpctl in systemd 247.
         ("{day} UTC    4711   1000   1000   6 missing   /usr/bin/node", "6"),
     ],
 )

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Obstacles to the next start. They are checked on real files, with the permissions of the service's user."""
+"""Obstacles to the next start, checked on real files with the permissions of the service's user."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database in doubt: how it is copied, and how a new database that has replaced an earlier one is detected."""
+"""A database in doubt: how it is copied, and how its replacement by a new database is detected."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_new_database_blocks_the_start_although_no_table_has_fewer_rows() -> N
 
 
 def test_a_database_that_could_not_be_counted_has_not_lost_its_rows() -> None:
-    """A check that fails because the database is locked is conclusive, but it counts no rows."""
+    """If a check fails because the database is locked, its result is conclusive, but no rows are counted."""
     facts = seen(BEFORE)
     facts["database"].update(row_counts={}, checks={"quick": "skipped"})
     known = triage_run._hold_facts(facts, None, COUNTED, on_record={})
@@ -265,7 +265,7 @@ def test_a_hold_because_of_settings_ends_if_the_database_is_older_and_sound(guar
     hold_for(guard, "config_mismatch")
     guard(NEW)
     assert starter.held(**guard.place) is not None
-    # A finding that is not about the data does not put the data in doubt.
+    # Only a finding about the data puts the data in doubt.
     assert incident_store.in_doubt(incident_store.current(guard.state_dir)) is False
     guard(BEFORE)
     assert starter.held(**guard.place) is None
@@ -273,7 +273,10 @@ def test_a_hold_because_of_settings_ends_if_the_database_is_older_and_sound(guar
 
 @pytest.mark.parametrize(("created_at", "state"), [(BEFORE, "sound"), ("2999-01-01T00:00:00.000Z", "in_doubt")])
 def test_a_lost_hold_does_not_release_another_database(guard, created_at: str, state: str) -> None:
-    """The hold was in memory and was lost when the host rebooted. A start may have created the current database."""
+    """The hold was in memory and was lost when the host rebooted.
+
+    Starting the service may have created the current database.
+    """
     starter.note_unseen(state_dir=guard.state_dir, run=guard.id, warn=pytest.fail)
     assert incident_store.unsettled(incident_store.current(guard.state_dir))
     assert guard(created_at)["state"] == state
@@ -355,7 +358,7 @@ def test_the_record_states_that_the_first_triage_did_not_find_the_database(guard
     ("recoveries", "lost"),
     [
         ([(100, 90)], (10, False)),
-        # The first run was killed, and the second one put the old database back.
+        # The first run was killed, and the second run restored the old database.
         ([(100, 90), (100, 90)], (10, True)),
         # The database was emptied, and then restored from a backup.
         ([(100, 0), (100, 80)], (20, True)),
@@ -381,7 +384,7 @@ def test_another_database_in_place_of_the_one_that_was_not_found_is_in_doubt(gua
 
 
 def test_damage_is_not_explained_by_a_missing_folder_of_the_application() -> None:
-    """The application's folder is missing. The damaged database was found, because it is in another folder."""
+    """The application's folder is missing. The damaged database is in another folder, so it was found."""
     facts = seen(BEFORE)
     damage = {"code": "not_a_database", "message": "It is no database", "level": "error"}
     facts["database"].update(problems=[damage], data_loss_suspected=True, row_counts={})

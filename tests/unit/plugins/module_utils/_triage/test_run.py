@@ -483,7 +483,7 @@ def test_the_deadline_applies_to_the_whole_triage(service, dead_disk):
     assert result["parts"]["log"] == parallel.TIMED_OUT
 
 
-# Parts that need systemd and the journal. Functions stand in for both programs.
+# Parts of the triage that need systemd and the journal. Functions stand in for both programs.
 
 
 def asked(answers):
@@ -753,7 +753,8 @@ def test_exits_of_this_outage_are_separated_from_earlier_ones(state, exits, stop
     unit = {
         "name": "itsm-system",
         "active_state": state,
-        # NRestarts must not affect the result. It includes restarts from earlier weeks, and a stop resets it to 0.
+        # NRestarts must not affect the result. The counter NRestarts includes restarts from earlier weeks, and stopping
+        # the unit resets the counter to 0.
         "restarts": 7,
         "restart_delay": "10s",
         "started_at": started and timestamps.iso(started),
@@ -776,7 +777,7 @@ def test_a_crash_soon_after_a_planned_restart_is_a_separate_sign():
 
 @pytest.mark.parametrize(("written", "expected"), [(907.0, 907.0), (899.997, 900.0)])
 def test_an_exception_without_a_time_is_dated_by_the_time_when_it_was_surely_logged(written, expected):
-    """Node writes an exception without a time. The line before it may be a request that was answered successfully."""
+    """Node writes an exception without a timestamp. The line before the exception may be a successful request."""
     crash = ["SyntaxError: bad", "    at wrap (/srv/x.js:1:1)", "", "Node.js v20.1.0"]
     lines = log_patterns.dated([f"{timestamps.iso(900)} INFO GET /api/tickets 200", *crash])
     log = log_patterns.analyse(lines, since=0, written_at=written)
@@ -946,7 +947,8 @@ def test_the_cause_of_an_earlier_exit_has_ended_if_requests_are_answered_again()
     for text in (BOOM, "FATAL ERROR: Reached heap limit\n", "Error: Cannot find module 'x'\n"):
         found = analyse(ACCESS.format(1) + text + ACCESS.format(5))
         assert (found["exceptions"], found["signatures"]) == ([], {}), text
-    # A healthy response shortly after the error does not prove that the lock is gone. A minute later, it does.
+    # A healthy response shortly after the error does not prove that the lock is gone. A healthy response a minute later
+    # proves that the lock is gone.
     locked = "2026-03-02T01:02:03.000Z ERROR SqliteError: database is locked\n"
     assert list(analyse(locked + ACCESS.format(5))["signatures"]) == ["db_locked"]
     assert analyse(locked + "2026-03-02T01:03:03.000Z GET /api/v1/health 200 1 ms\n")["signatures"] == {}
@@ -1085,7 +1087,7 @@ def test_the_end_of_a_long_log_begins_with_a_whole_line(tmp_path):
     assert log_patterns.tail(str(path), limit=10**6)[1] is False
 
 
-# Certificates created with openssl. One uses UTCTime, the other uses GeneralizedTime.
+# Certificates created with openssl. One certificate uses UTCTime, and the other certificate uses GeneralizedTime.
 
 EXPIRED = """-----BEGIN CERTIFICATE-----
 MIIBuTCCAV+gAwIBAgIUTRM2lomRDvDYjNOhc7BSaKW4AbMwCgYIKoZIzj0EAwIw
@@ -1152,7 +1154,7 @@ def test_the_certificate_file(service, tmp_path):
     assert "tls_expired" in causes(result)
 
 
-# Errors in the format of Node 20.
+# Errors in the format that Node 20 uses.
 NODE_20 = {
     "syntax error": (
         "/srv/app/a.js:2\nconst x = ;\n          ^\n\nSyntaxError: Unexpected token ';'\n"
