@@ -134,8 +134,8 @@ messages:
   description:
     - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
       catalogue, and the C(values) to insert into the message.
-    - On success, C(refused) contains RV(refused) as a translatable message. If RV(refused) is empty, this key is
-      missing.
+    - On success, the key C(refused) contains the reason from RV(refused), as a translatable message. If RV(refused)
+      is empty, this key is missing.
   returned: success, and failure
   type: dict
   version_added: 0.2.0

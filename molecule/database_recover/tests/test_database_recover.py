@@ -104,7 +104,7 @@ def test_empty_database_needs_a_confirmation(drill: Drill) -> None:
 def test_empty_database_has_its_schema_and_everyone_is_notified(drill: Drill) -> None:
     told, after = assert_recovered(drill, "empty")
     assert set(after["rows"]) == set(drill.observation("sound")["rows"])
-    # The damaged database is unreadable. The last good row counts show how many rows are lost.
+    # The damaged database is unreadable. The rows of the last good count show how many rows were lost.
     assert (told["rows_before"], told["data_loss"]) == (held_before(drill, "empty"), "known")
     # No rows were restored. When the service started, it inserted its default rows into the empty tables.
     assert_rows_are_reported(told, after)

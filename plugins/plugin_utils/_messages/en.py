@@ -314,7 +314,7 @@ SENTENCES: Dict[str, str] = {
     "action.automation.data_in_doubt": "a person has to decide, because the service answers but its database is in doubt",
     "action.automation.degraded": "the service answers, so the playbook does not restart it",
     "action.automation.warning": "a warning leads to an investigation, not to a recovery",
-    "action.automation.failed": "this playbook did not recover the service (rungs: {ladder}), so it would not have helped to start the playbook earlier",
+    "action.automation.failed": "this playbook did not recover the service (rungs: {ladder}), so starting it earlier would not have helped",
     "action.automation.unfinished": "the run ended early, without a verdict; find out why",
     "action.automation.unreachable": "no playbook can act on a host that it cannot reach or log in to",
     "action.automation.person": "a person has to decide, because the service must not be started with {causes}",

@@ -33,7 +33,7 @@ SENTENCES: Dict[str, str] = {
     "inventory.file.no_file": "NOT WRITTEN: the inventory is not a file. Variables that differ from the host: {number}",
     "inventory.differences": "DIFFERENCES between the inventory and the host: {number}",
     "inventory.difference": "{name}: inventory {known}, host {value} ({source})",
-    "inventory.difference.default": "{name}: not in the inventory (default {known}), host {value} ({source})",
+    "inventory.difference.default": "{name}: not set in the inventory (default {known}); the host has {value} ({source})",
     "inventory.questions": "QUESTIONS: {number}",
     "inventory.next.review": "next step: review {path} and answer its questions, then run {command}",
     "inventory.next.update": "next step: change {path} by hand, or run this playbook again with -e outage_discover_update=true. Then run {command}",

@@ -38,7 +38,7 @@ _FAILURES = ("failed", "ignored")
 # The result of this module is recorded as two entries.
 _FIRST_RESPONSE = "first_response"
 
-# Under this key, a module's result and a recorded entry state how many lines of the timeline the host has.
+# The key for the number of timeline lines that the host has, both in module results and in recorded entries.
 SAVED = "timeline_saved"
 
 Entry = Dict[str, Any]

@@ -164,7 +164,7 @@ def test_the_screen(state, expected, language):
         assert text.startswith("FOUND: a process without a unit (not running) in /srv")
     if state in (screen.KEPT, screen.UPDATED, screen.WOULD_UPDATE) and language == "en":
         assert "  nexus_https_port: inventory 3, host 1 (" in text
-        assert "  nexus_http_port: not in the inventory (default 8080), host 2 (" in text
+        assert "  nexus_http_port: not set in the inventory (default 8080); the host has 2 (" in text
 
 
 def test_the_specification_rejects_a_wrong_value():
