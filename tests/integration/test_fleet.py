@@ -256,19 +256,21 @@ def test_detection_lists_hosts_that_are_down_and_hosts_that_are_unreachable(flee
         fleet.inventory[HANGING].update(ansible_python_interpreter=python, nexus_app_dir=str(tmp_path / "disk" / "app"))
     else:
         fleet.inventory[HANGING]["detection_deadline"] = 20
+    # A host's own invalid setting stops only this host.
+    fleet.inventory[HEALTHY[0]]["outage_recover_serial"] = "abc"
     # SSH waits three seconds for the host that accepts a connection and never answers.
     run = fleet.play("outage_detect", "--limit", ",".join(HOSTS[:12]), "-T", "3")
     assert run.rc == 2
     artifacts = published(run)
     assert artifacts["outage_summary"] == {
         "hosts": 12,
-        "healthy": [*BROKEN[1:], *HEALTHY[:5]],
+        "healthy": [*BROKEN[1:], *HEALTHY[1:5]],
         "degraded": [],
         "warning": [],
         "critical": [],
         "emergency": [BROKEN[0]],
         "unreachable": [*UNREACHABLE, HANGING],
-        "stopped": [],
+        "stopped": [HEALTHY[0]],
     }
     assert artifacts["outage_detect"][HANGING]["severity"] == "unreachable"
-    assert "12 HOSTS: 8 healthy, 1 emergency, 3 unreachable" in run.screen
+    assert "12 HOSTS: 7 healthy, 1 emergency, 3 unreachable, 1 stopped by an error" in run.screen

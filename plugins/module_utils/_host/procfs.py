@@ -116,14 +116,12 @@ def pids(*, proc_root: str = "/proc") -> List[int]:
         raise HostError(message("reason.host.processes_unread", path=proc_root, why=str(error.strerror))) from error
 
 
-def descriptors(
-    among: Optional[Sequence[int]] = None, *, proc_root: str = "/proc"
-) -> Iterator[Tuple[int, Optional[List[str]]]]:
+def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[List[str]]]]:
     """Yield the pid of each other process, and the paths of its descriptors (None if this user has no access).
 
-    among: the processes to inspect, by default all. Raises HostError.
+    Raises HostError.
     """
-    for pid in pids(proc_root=proc_root) if among is None else among:
+    for pid in pids(proc_root=proc_root):
         if pid == os.getpid():
             continue
         folder = f"{proc_root}/{pid}/fd"

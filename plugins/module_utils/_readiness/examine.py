@@ -104,7 +104,7 @@ class _Check:
 
     def _check_latency(self) -> None:
         answered = [each for each in self.question.endpoints if each["required"] and each["ok"]]
-        if not answered:
+        if not answered or not self.limits.slow_after:
             return
         latency = max(each["latency_ms"] for each in answered) / 1000
         slow = functools.partial(problems.is_slow, known=self.known, limits=self.limits)
@@ -208,7 +208,6 @@ def examine(question: Question, limits: Limits, *, remember: bool, forget: Seque
             user=question.user,
             budget=limits.check_budget,
             lock_after=limits.lock_after,
-            pids=question.pids,
         )
     limit = _MORE + limits.check_budget + limits.lock_after
     answers = parallel.ask(asked, timeout=limit, first=("database",), meanwhile=check.answers)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts, procfs
@@ -107,10 +107,8 @@ def _room(room: os.statvfs_result) -> Optional[Dict[str, Any]]:
     }
 
 
-def database(path: str, *, user: str, budget: float, lock_after: float, pids: Sequence[int] = ()) -> Dict[str, Any]:
+def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[str, Any]:
     """Check the database while the service uses it. Return the damage, the lock and the size of the WAL.
-
-    pids: the service's processes.
 
     - damage: the first problem, with code and message, or None. checked: whether the check finished in `budget`
       seconds.
@@ -126,9 +124,7 @@ def database(path: str, *, user: str, budget: float, lock_after: float, pids: Se
     found["lock"] = _lock(path, lock_after) if lock_after else None
     if budget:
         try:
-            looked = sqlite_check.check(
-                path=path, checks=["quick"], user=user, row_counts=False, time_budget=budget, pids=pids
-            )
+            looked = sqlite_check.check(path=path, checks=["quick"], user=user, row_counts=False, time_budget=budget)
         except SqliteError:
             return found
         damages = [item for item in looked["problems"] if item["code"] in _DAMAGE]

@@ -46,14 +46,13 @@ def check(
     seeded: bool = False,
     owner: Optional[str] = None,
     user: Optional[str] = None,
-    pids: Sequence[int] = (),
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
     """Check a database within time_budget seconds and return the result of the sqlite_info module.
 
     seeded: whether to report tables that have rows now but are empty or missing in `baseline`.
     owner: the user that must be able to write to the database. user: the user that reads the database, by default
-    `owner`. See file_survey.look. pids: see holders.find_holders.
+    `owner`. See file_survey.look.
     Problems with the database are listed in the result. Raises SqliteError for invalid parameters.
     """
     for name in checks:
@@ -78,7 +77,6 @@ def check(
                 seeded=seeded,
                 writer=writer,
                 user=user or owner,
-                pids=pids,
                 proc_root=proc_root,
             )
         if steady or time.monotonic() > deadline:
@@ -99,10 +97,9 @@ def _attempt(
     seeded: bool,
     writer: Optional[file_problems.User],
     user: Optional[str],
-    pids: Sequence[int],
     proc_root: str,
 ) -> Tuple[Dict[str, Any], bool]:
-    found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, pids=pids, proc_root=proc_root)
+    found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
     done = integrity.Examination()
     asked = [name for name in CHECKS if name in checks]
     if found.openable:

@@ -16,7 +16,7 @@ import contextlib
 import fcntl
 import os
 import struct
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
@@ -71,45 +71,29 @@ class Holders(NamedTuple):
 
 
 def survey(
-    path: str,
-    *,
-    user: Optional[str] = None,
-    deadline: Optional[float] = None,
-    pids: Sequence[int] = (),
-    proc_root: str = "/proc",
+    path: str, *, user: Optional[str] = None, deadline: Optional[float] = None, proc_root: str = "/proc"
 ) -> Tuple[sqlite_files.Look, Holders]:
     """Check a database's files, find its holders, and read its WAL. Return the facts about the files, and the holders.
 
     user: the user that reads the files. See file_survey.look. deadline: the deadline for reading the WAL, in
-    time.monotonic seconds. pids: see find_holders. Raises SqliteError.
+    time.monotonic seconds. Raises SqliteError.
     """
     for _look in range(_LOOKS):
         with contextlib.suppress(FileNotFoundError):
             found = file_survey.look(path, user=user)
-            holders = find_holders(found, pids=pids, proc_root=proc_root)
+            holders = find_holders(found, proc_root=proc_root)
             file_survey.read_wal(found, live=holders.of_index, deadline=deadline)
             return found, holders
     raise sqlite_files.SqliteError(message("reason.sqlite.unsteady", path=sqlite_files.printable(path), times=_LOOKS))
 
 
-def find_holders(found: sqlite_files.Look, *, pids: Sequence[int] = (), proc_root: str = "/proc") -> Holders:
-    """Return the processes that have any of a database's files open, except this process.
-
-    pids: the processes that are expected to have the database open. A host can have thousands of open files. Therefore,
-    if one of these processes has the WAL index open, only the given processes and the processes with file locks are
-    inspected.
-    """
+def find_holders(found: sqlite_files.Look, *, proc_root: str = "/proc") -> Holders:
+    """Return the processes that have any of a database's files open, except this process."""
     with safe_open.acting(None):  # only root can inspect the processes of other users
-        if pids:
-            expected = _find_holders(found, procfs.descriptors(pids, proc_root=proc_root), proc_root=proc_root)
-            if expected.of_index:
-                return expected._replace(complete=False)
-        return _find_holders(found, procfs.descriptors(proc_root=proc_root), proc_root=proc_root)
+        return _find_holders(found, proc_root=proc_root)
 
 
-def _find_holders(
-    found: sqlite_files.Look, processes: Iterable[Tuple[int, Optional[List[str]]]], *, proc_root: str
-) -> Holders:
+def _find_holders(found: sqlite_files.Look, *, proc_root: str) -> Holders:
     files = found.files
     wal_mode = "shm" in files or (found.header is not None and found.header.wal_mode)
     by_identity = {(facts.device, facts.inode): name for name, facts in files.items()}
@@ -117,7 +101,7 @@ def _find_holders(
     holders: Dict[int, Holder] = {}
     deleted: Dict[int, Holder] = {}
     complete = True
-    for pid, descriptors in processes:
+    for pid, descriptors in procfs.descriptors(proc_root=proc_root):
         complete = complete and descriptors is not None
         for link in descriptors or ():
             try:
