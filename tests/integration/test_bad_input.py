@@ -45,6 +45,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         {"detection_critical_after": "2", "detection_interval": "-1"},
     ),
     "threshold that is no number": ({"detection_interval": "abc"}, {"detection_interval": "float"}),
+    "switch that is neither true nor false": ({"nexus_ready_enabled": "perhaps"}, {"nexus_ready_enabled": "bool"}),
     "settings of the run": (
         {
             # A role that is not a rung.
