@@ -17,7 +17,7 @@ description:
     ID and start time of this process, or the arguments of the process are exactly those of O(service.command). If only
     the arguments match, the process must also listen on one of O(ports) or run as O(service.user). A suspended process
     (C(SIGSTOP)) is resumed so that it can end.
-  - If a person started processes of the service outside the unit, these processes are also stopped. The module stops
+  - Processes of the service that were started manually, outside the unit, are also stopped. The module stops
     these processes before it starts or restarts the unit, or after it has stopped the unit.
   - Other processes that listen on one of O(ports) are not stopped, but listed in RV(foreign). If RV(foreign) is not
     empty, the service is not started.

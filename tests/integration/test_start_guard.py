@@ -849,7 +849,7 @@ def test_the_last_measured_number_of_open_files_is_saved(config):
 
 
 def release(config, *, accepted):
-    """Release the service with its current files, as a run does."""
+    """Let the service start again with its current files, just as a run would."""
     known = {"path": config.database, "released": {"stamps": guard.stamps(common.examine(config.database))}}
     known["released"]["accepted"] = list(accepted)
     Path(config.known).write_text(json.dumps(known))
