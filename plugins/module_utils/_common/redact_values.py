@@ -138,7 +138,7 @@ class Carry(NamedTuple):
 
 
 class _End(NamedTuple):
-    """Where a value ends. If the value continues on the next line, carry is the kind of Carry, otherwise ""."""
+    """The end of a value. If the value continues on the next line, carry is the kind of Carry, otherwise ""."""
 
     at: int
     carry: str = ""
