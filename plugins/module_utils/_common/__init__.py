@@ -7,3 +7,15 @@
 Put code here if it would be useful to any program that runs as root on a managed host.
 This package imports nothing from the other packages.
 """
+
+from __future__ import annotations
+
+import atexit
+import gc
+import sys
+
+# When Python ends, it searches all objects for garbage. In a module, this takes 10 to 20 ms of CPU time, and the memory
+# is freed anyway when the process ends. Frozen objects are not searched. On the controller, this package is loaded next
+# to other plugins, which may need the search to close their files.
+if "ansible.module_utils.basic" in sys.modules and "ansible.constants" not in sys.modules:
+    atexit.register(gc.freeze)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -217,6 +218,7 @@ def _child(
     """Run `work` in the child and exit. This function never returns, so the parent's clean-up does not run here."""
     status = 1
     try:
+        gc.disable()  # a garbage collection would copy the memory that this process shares with its parent
         os.close(reading)
         bounded(deadline=deadline, read_only=read_only)
         if read_only:

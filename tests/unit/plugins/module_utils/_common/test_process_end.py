@@ -1,0 +1,37 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A module ends without a search for garbage. Other processes that load the package are not affected."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+# The functions of atexit run in reverse order, so the first one sees what the package has done.
+SCRIPT = """
+import atexit, gc, sys
+atexit.register(lambda: print(gc.get_freeze_count() > 1000))
+{imports}
+import ansible_collections.itsm_nexus.runbook.plugins.module_utils._common
+print(gc.get_freeze_count())
+"""
+
+
+@pytest.mark.parametrize(
+    ("imports", "frozen"),
+    [
+        pytest.param("import ansible.module_utils.basic", True, id="module"),
+        pytest.param("import ansible.constants, ansible.module_utils.basic", False, id="Ansible on the controller"),
+        pytest.param("", False, id="event source"),
+    ],
+)
+def test_all_objects_are_frozen_only_at_the_end_of_a_module(imports: str, frozen: bool) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", SCRIPT.format(imports=imports)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", str(frozen)]
