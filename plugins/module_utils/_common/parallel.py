@@ -12,6 +12,7 @@ on a failing disk), only its result is lost.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import selectors
@@ -53,6 +54,8 @@ class _Child:
 
 def _answer_and_exit(question: Callable[[], Any], pipe: int) -> NoReturn:
     try:
+        # This process ends soon. A garbage collection would copy the memory that it shares with its parent.
+        gc.disable()
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
         # The controller reads the module's output until every process has closed it. Therefore, a hanging child must

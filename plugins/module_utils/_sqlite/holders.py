@@ -165,7 +165,7 @@ def _add_roles(
 ) -> None:
     by_inode = {facts.inode: (name, facts.device) for name, facts in files.items()}
     try:
-        with open(f"{proc_root}/locks", encoding="ascii", errors="replace") as stream:
+        with open(f"{proc_root}/locks", encoding="utf-8", errors="replace") as stream:
             lines = stream.readlines()
     except OSError:
         return
