@@ -32,6 +32,9 @@ def kept():
     return {name: os.path.getsize(os.path.join(cache, name)) for name in made}
 
 packer = module_prefetch.Packer()
+packer.begun("node_process")
+assert not packer._children, "not in a recovery"
+packer.recovers = True
 packer.begun("npm_ci")
 assert not os.path.exists(cache), "nothing follows it"
 packer.begun("node_process")

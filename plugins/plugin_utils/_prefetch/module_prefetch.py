@@ -87,6 +87,8 @@ class Packer:
 
     def __init__(self) -> None:
         self._known: Set[str] = set()
+        # Whether the current play is a recovery. In other plays, the modules of FOLLOWERS do not follow.
+        self.recovers = False
         self._imports: Optional[threading.Timer] = None
         self._ours = False
         self._pythons: Set[str] = set()
@@ -97,10 +99,11 @@ class Packer:
 
         source: the play as written. loader: Ansible's loader for the play's files.
         """
+        self.recovers = False
         if not isinstance(source, dict):
             return
-        recovers = _GROUP in (source.get("module_defaults") or {})
-        if recovers or os.path.realpath(loader.get_basedir()) == _PLAYBOOKS:
+        self.recovers = _GROUP in (source.get("module_defaults") or {})
+        if self.recovers or os.path.realpath(loader.get_basedir()) == _PLAYBOOKS:
             _read(loader, source.get("vars_files") or [])
             # Container images often set this variable. With this variable, Python reads a module from a pipe byte by
             # byte, which takes 0.3 s per module.
@@ -112,34 +115,30 @@ class Packer:
             if _SUPPORTED and not self._ours:
                 self._ours = True
                 self._known.update(module_cache.lay())
-        if recovers:
+        if self.recovers:
             self._pack([FIRST])
 
     def begun(self, module: str) -> None:
-        """Pack the modules that usually follow.
+        """Pack the modules that usually follow in a recovery.
 
         Call this method when a task with one of this collection's modules begins.
         """
+        self._known.add(module)
+        if not self.recovers:
+            return
         if module == FIRST and self._imports is None:
             self._imports = threading.Timer(_PAUSE, _import_later)
             self._imports.daemon = True
             self._imports.start()
-        self._known.add(module)
         self._pack(FOLLOWERS.get(module, ()))
 
     def ended(self, module: str, fields: Mapping[str, Any]) -> None:
         """Record the Python version of a host.
 
-        If the service is healthy, stop packing, because no other module follows.
-
         Call this method with each successful result from one of this collection's modules.
         """
-        if module != FIRST:
-            return
-        if fields.get("python"):
+        if module == FIRST and fields.get("python"):
             self._pythons.add(str(fields["python"]))
-        if fields.get("healthy"):
-            self.end()
 
     def _pack(self, names: Sequence[str]) -> None:
         fresh = [name for name in names if name not in self._known]
