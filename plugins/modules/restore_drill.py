@@ -207,7 +207,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import drill, litestream
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import drill, drill_order, litestream
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure, message
@@ -245,7 +245,7 @@ def main() -> None:
     repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     given = module.params
     lease = {name: given[name] for name in host_lease.ARGUMENTS}
-    order = drill.Order(
+    order = drill_order.Order(
         unit=given["unit"],
         user=given["user"],
         app_dir=given["app_dir"],

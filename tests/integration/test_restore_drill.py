@@ -27,7 +27,7 @@ from typing import Any, Dict, Iterator, List, Sequence
 import pytest
 from sqlite_samples import closed, patch
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import drill, listing, sandbox
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import drill, drill_order, listing, sandbox
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.listing import Entry
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
@@ -201,7 +201,7 @@ class Host:
         os.utime(path, (time.time() - age,) * 2)
         return path
 
-    def order(self, **more: Any) -> drill.Order:
+    def order(self, **more: Any) -> drill_order.Order:
         url = f"http://127.0.0.1:{self.port}/api/v1/health"
         known: Dict[str, Any] = {
             "unit": "itsm-system",
@@ -217,7 +217,7 @@ class Host:
             "memory": 64 << 20,
             "timeout": 20.0,
         }
-        return drill.Order(**{**known, **more})
+        return drill_order.Order(**{**known, **more})
 
     def drill(self, *, check_mode: bool = False, **more: Any) -> Dict[str, Any]:
         return drill.drill(self.order(**more), check_mode=check_mode, run=self.systemd.run)
@@ -546,7 +546,7 @@ esac
 def replica(host: Host) -> Dict[str, str]:
     """Create a fake Litestream with a replica of 45 rows.
 
-    Return the arguments of drill.Order for this replica.
+    Return the arguments of drill_order.Order for this replica.
     """
     (host.top / "bin").mkdir()
     program, config = host.top / "bin" / "litestream", host.top / "litestream.yml"

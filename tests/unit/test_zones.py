@@ -41,7 +41,9 @@ DESCRIPTORS = "relative to a folder that was opened without following links"
 KERNEL = "only files of /proc, or a descriptor that is open already"
 
 REASONS = {
-    "_backups/drill.py": "a folder of root alone; its part for the user is used as the user and removed without links",
+    "_backups/drill_service.py": (
+        "a folder of root alone; its part for the user is used as the user and removed without links"
+    ),
     "_backups/listing.py": OURS,
     "_backups/retention.py": AS_USER,
     "_backups/sandbox.py": KERNEL,

@@ -11,97 +11,45 @@ restore_drill.json in the state folder.
 from __future__ import annotations
 
 import contextlib
-import grp
 import json
 import os
 import pwd
 import re
-import tempfile
 import time
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import (
     choice,
+    drill_order,
+    drill_service,
     listing,
     litestream,
     messages,
     sandbox,
 )
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.drill_order import Order
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
-    atomic_files,
-    commands,
-    redact,
-    safe_open,
-    timestamps,
-)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
     Message,
     MessageError,
-    labelled,
     message,
     of,
     plain,
     quoted,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, systemd
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, probe_plan
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates, row_counts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError, printable
 
 RESULT = "restore_drill.json"
-_UNIT_PROPERTIES = (
-    *("LoadState", "User", "Group", "SupplementaryGroups", "WorkingDirectory", "ExecStart"),
-    *("Environment", "EnvironmentFiles"),
-)
 _LIVE_PROPERTIES = ("ActiveState", "MainPID", "NRestarts", "ExecMainStartTimestampMonotonic")
-_COMMAND = re.compile(r"path=(.*?) ; argv\[\]=(.*?) ; ignore_errors=")
-_POLL = 0.1
-_PROBE = 5.0  # time limit of one request, in seconds
-# Maximum time in seconds from the first healthy response until the service opens the restored database.
-_OPENED_WITHIN = 3.0
 _MARGIN = 64 << 20
-_LAST_LINE = 300
 _FREE = re.compile(r"^MemAvailable:\s+(\d+) kB", re.MULTILINE)
-
-
-class Order(NamedTuple):
-    """A drill to run.
-
-    unit: the service's unit. user: the service's user. app_dir: the application's folder. database: the live database.
-    variable: the environment variable with the path of the database. backup: the backup to restore, or "" for the
-    newest one that can be restored. dirs, patterns: where to look for backups. writable: folders to which the service
-    writes, besides its database. folder: the parent of the scratch folder. memory: memory limit, in bytes. timeout:
-    time limit for the start, in seconds. time_budget: time limit for one check of a database, in seconds.
-    litestream_config: Litestream's configuration file, or "" to ignore replicas. run: the ID of the run to which the
-    drill belongs.
-    """
-
-    unit: str
-    user: str
-    app_dir: str
-    database: str
-    variable: str
-    targets: Sequence[probe_plan.Target]
-    state_dir: str
-    folder: str
-    ok_statuses: Sequence[str] = ("ok",)
-    login: Optional[probe_plan.Login] = None
-    backup: str = ""
-    dirs: Sequence[str] = ()
-    patterns: Sequence[str] = ()
-    writable: Sequence[str] = ()
-    memory: int = 1 << 30
-    timeout: float = 120.0
-    time_budget: float = 300.0
-    litestream_config: str = ""
-    litestream_program: str = "litestream"
-    run: str = ""
 
 
 class _Live(NamedTuple):
@@ -109,15 +57,6 @@ class _Live(NamedTuple):
 
     process: Mapping[str, str]
     database: Optional[Tuple[int, int]]
-
-
-class _Scratch(NamedTuple):
-    """A drill's folders. data: owned by the service's user, for the restored database."""
-
-    folder: str
-    data: str
-    output: str
-    empty: str
 
 
 class _Done:
@@ -150,7 +89,7 @@ def drill(order: Order, *, check_mode: bool = False, run: commands.Runner = comm
     A failed drill is a result, not an error. Raises BackupError or SqliteError if a parameter is invalid or the drill
     cannot be run on this host.
     """
-    _check(order)
+    drill_order.check(order)
     began, at = time.monotonic(), timestamps.now()
     done = _Done()
     if check_mode:
@@ -193,20 +132,6 @@ def drill(order: Order, *, check_mode: bool = False, run: commands.Runner = comm
         if not check_mode:
             _keep(order.state_dir, result)
     return result
-
-
-def _check(order: Order) -> None:
-    for name, value in (("path", order.database), ("scratch_dir", order.folder), ("app_dir", order.app_dir)):
-        if not os.path.isabs(value) or "\0" in value:
-            raise BackupError(f"{name} must be an absolute path, not {printable(value)!r}")
-    for name, seconds in (("timeout", order.timeout), ("time_budget", order.time_budget)):
-        if not 0 < seconds <= 86400:
-            raise BackupError(f"{name} must be above 0 and at most 86400 seconds, not {seconds:g}")
-    if not env_file.NAME.match(order.variable):
-        raise BackupError(f"variable must be the name of an environment variable, not {order.variable!r}")
-    if order.memory < 64 << 20:
-        raise BackupError(f"memory must be at least {64 << 20} bytes, not {order.memory}")
-    probe_plan.check(order.targets, probe_plan.Plan(mode="await", ok_statuses=order.ok_statuses), login=order.login)
 
 
 def _known(order: Order) -> candidates.Known:
@@ -269,11 +194,11 @@ def _changes(before: _Live, after: _Live) -> List[Message]:
 
 def _restore_and_start(order: Order, done: _Done, search: choice.Search, *, run: commands.Runner) -> None:
     """Restore the chosen backup and start the service with it. Complete `done`. Raises MessageError, OSError."""
-    unit = drill_unit(order.unit)
-    properties = _unit(order, run=run)
+    unit = drill_service.unit_name(order.unit)
+    properties = drill_service.unit_properties(order, run=run)
     sandbox.stop(unit, run=run)  # if a killed drill has left it behind
     account = pwd.getpwnam(order.user)
-    with _scratch(order, account, done) as scratch:
+    with drill_service.scratch_folder(order, account, problems=done.problems) as scratch:
         _require_room(order, done, scratch)
         began = time.monotonic()
         source = _source(order, done, search, scratch, run=run)
@@ -281,15 +206,15 @@ def _restore_and_start(order: Order, done: _Done, search: choice.Search, *, run:
         copy = sqlite_backup.backup(path=source, dest=restored, user=order.user, timeout=order.time_budget)
         done.rows, done.restored = dict(copy["row_counts"]), True
         limits = sandbox.Limits(memory=order.memory, seconds=2 * order.timeout + 60, largest=2 * copy["size"] + _MARGIN)
-        plan = _plan(order, properties, account, scratch, restored=restored)._replace(most=2 * limits.largest)
+        plan = drill_service.plan(order, properties, account, scratch, restored=restored, most=2 * limits.largest)
         lock = listing.lock_of(order.state_dir)
         wanted = sandbox.properties(limits, output=scratch.output, data=scratch.data, folder=scratch.folder, lock=lock)
         try:
             with sandbox.in_memory(plan) as path:
                 sandbox.start(unit, path, wanted, run=run)
-                pid = _await_health(order, unit, scratch, secrets=plan.environment, run=run)
+                pid = drill_service.await_health(order, unit, scratch, secrets=plan.environment, run=run)
             done.rto = round(time.monotonic() - began, 3)
-            _check_open(order, restored)
+            drill_service.check_open(order, restored)
             _log_in(order, done, pid)
         finally:
             sandbox.stop(unit, run=run)
@@ -297,123 +222,9 @@ def _restore_and_start(order: Order, done: _Done, search: choice.Search, *, run:
     done.complete = True
 
 
-def drill_unit(unit: str) -> str:
-    """Return the name of the transient unit for a service's unit."""
-    return f"itsm-runbook-drill-{re.sub(r'[^A-Za-z0-9_.-]', '_', re.sub(r'[.]service$', '', unit))}.service"
-
-
-def _unit(order: Order, *, run: commands.Runner) -> Dict[str, str]:
-    """Return the properties of the service's unit. Raises BackupError."""
-    try:
-        properties = systemd.unit_properties(order.unit, _UNIT_PROPERTIES, run=run)
-    except procfs.HostError as error:
-        raise BackupError(error) from error
-    if properties.get("LoadState") != "loaded":
-        raise BackupError(message("reason.process.no_unit", unit=order.unit))
-    if not _COMMAND.search(properties.get("ExecStart", "")):
-        raise BackupError(message("reason.drill.no_command", unit=order.unit))
-    return properties
-
-
-def _plan(
-    order: Order,
-    properties: Mapping[str, str],
-    account: pwd.struct_passwd,
-    scratch: _Scratch,
-    *,
-    restored: str,
-) -> sandbox.Plan:
-    """Return the plan for the drill's unit: the command, user, folder and environment of the service's own unit.
-
-    Only the database path differs from that of the service.
-    """
-    found = _COMMAND.search(properties["ExecStart"])
-    program, argv = (found.group(1), found.group(2).split(" ")) if found else ("", [])
-    gid = account.pw_gid
-    with contextlib.suppress(KeyError):
-        gid = grp.getgrnam(properties["Group"]).gr_gid if properties.get("Group") else gid
-    groups = set(os.getgrouplist(account.pw_name, gid))
-    for name in properties.get("SupplementaryGroups", "").split():
-        with contextlib.suppress(KeyError):
-            groups.add(grp.getgrnam(name).gr_gid)
-    environment = {
-        "PATH": procfs.STANDARD_PATH,
-        "LANG": "C.UTF-8",
-        "HOME": account.pw_dir,
-        "USER": account.pw_name,
-        "LOGNAME": account.pw_name,
-        "SHELL": account.pw_shell,
-        **env_file.unit_environment(properties),
-        order.variable: restored,
-    }
-    # If the path is a link, SQLite puts the WAL next to the link's target.
-    with safe_open.acting((account.pw_uid, account.pw_gid)):
-        live = list(dict.fromkeys((order.database, os.path.realpath(order.database))))
-    return sandbox.Plan(
-        program=program,
-        argv=argv,
-        environment=environment,
-        folder=properties.get("WorkingDirectory", "").lstrip("!-") or order.app_dir,
-        uid=account.pw_uid,
-        gid=gid,
-        groups=sorted(groups),
-        hidden=[path + suffix for path in live for suffix in sqlite_files.SUFFIXES.values()],
-        writable=list(dict.fromkeys(order.writable)),
-        empty=scratch.empty,
-        read_only=[order.app_dir, os.path.dirname(order.database)],
-        network=os.stat("/proc/self/ns/net").st_ino,
-        data=scratch.data,
-        most=0,
-    )
-
-
-@contextlib.contextmanager
-def _scratch(order: Order, account: pwd.struct_passwd, done: _Done) -> Iterator[_Scratch]:
-    """Make a drill's folders, and remove them afterwards. Raises BackupError, OSError.
-
-    Only the folder `data` belongs to the service's user. No links are followed when this folder is removed.
-    """
-    if account.pw_uid == 0:
-        raise BackupError(message("reason.drill.as_root", unit=order.unit))
-    prefix = f".{os.path.basename(order.state_dir.rstrip('/'))}-drill-"
-    try:
-        if safe_open.rights_on(order.folder) is not None:
-            raise PermissionError(0, "other accounts than root can change it")
-        _clear(order.folder, prefix)
-        folder = tempfile.mkdtemp(prefix=prefix, dir=order.folder)
-    except OSError as error:
-        why = str(error.strerror)
-        raise BackupError(message("reason.drill.not_prepared", folder=printable(order.folder), why=why)) from error
-    try:
-        made = _Scratch(folder, f"{folder}/data", f"{folder}/output", f"{folder}/empty")
-        os.chmod(folder, 0o711)  # noqa: S103 - the user must be able to enter it, but not to list it
-        for path, mode in ((made.output, 0o600), (made.empty, 0)):
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode))
-        os.mkdir(made.data, 0o700)
-        os.chown(made.data, account.pw_uid, account.pw_gid)
-        with safe_open.acting((account.pw_uid, account.pw_gid)):
-            reachable = os.access(made.data, os.R_OK | os.W_OK | os.X_OK, effective_ids=True)
-        if not reachable:
-            names = {"user": account.pw_name, "folder": printable(order.folder)}
-            raise BackupError(message("reason.drill.folder_closed", **names))
-        yield made
-    finally:
-        atomic_files.discard_tree(folder)
-        if os.path.lexists(folder):
-            done.problems.append(message("reason.drill.left", folder=printable(folder)))
-
-
-def _clear(parent: str, prefix: str) -> None:
-    """Remove folders that killed drills left behind.
-
-    The lock in listing.locked ensures that no other drill of this service is running.
-    """
-    for name in os.listdir(parent):
-        if name.startswith(prefix):
-            atomic_files.discard_tree(f"{parent}/{name}")
-
-
-def _source(order: Order, done: _Done, search: choice.Search, scratch: _Scratch, *, run: commands.Runner) -> str:
+def _source(
+    order: Order, done: _Done, search: choice.Search, scratch: drill_service.Scratch, *, run: commands.Runner
+) -> str:
     """Return the path of the backup. A replica is first restored to a file in a root-owned folder, and checked.
 
     Raises BackupError.
@@ -430,7 +241,7 @@ def _source(order: Order, done: _Done, search: choice.Search, scratch: _Scratch,
     return target
 
 
-def _require_room(order: Order, done: _Done, scratch: _Scratch) -> None:
+def _require_room(order: Order, done: _Done, scratch: drill_service.Scratch) -> None:
     """Raise BackupError if the host does not have enough space or memory for the drill. Raises OSError."""
     chosen = done.chosen
     # A replica is about as large as the live database, and it is restored before it is copied.
@@ -448,81 +259,13 @@ def _require_room(order: Order, done: _Done, scratch: _Scratch) -> None:
         raise BackupError(message("reason.drill.no_memory", needed=order.memory, free=memory))
 
 
-def _await_health(
-    order: Order, unit: str, scratch: _Scratch, *, secrets: Mapping[str, str], run: commands.Runner
-) -> int:
-    """Wait for the first healthy response, and return the service's process ID. Raises BackupError."""
-    give_up = time.monotonic() + order.timeout
-    why: Message = message("reason.probe.gone")
-
-    def probe() -> Any:
-        return http_probe.probe(order.targets, timeout=_PROBE, ok_statuses=order.ok_statuses)
-
-    while time.monotonic() < give_up:
-        try:
-            pid = sandbox.main_pid(unit, run=run)
-        except procfs.HostError as error:
-            raise BackupError(error) from error
-        if pid is None:
-            raise _ended(scratch, secrets)
-        answers = sandbox.in_network_of(pid, probe, timeout=_PROBE + 1) if pid else None
-        if answers is not None:
-            wrong = [answer for answer in answers if answer["required"] and not answer["ok"]]
-            if not wrong:
-                return pid
-            why = labelled(wrong[0]["name"], of(wrong[0], "error"))
-        time.sleep(_POLL)
-    said = _said(scratch, secrets)
-    raise BackupError(message("reason.drill.not_healthy", seconds=f"{order.timeout:g}", why=why, said=said))
-
-
-def _ended(scratch: _Scratch, environment: Mapping[str, str]) -> BackupError:
-    """Return the error for a service that ended before it was healthy."""
-    said = _said(scratch, environment)
-    text = str(said.values.get("text", ""))
-    if text.startswith(sandbox.NOT_ISOLATED):
-        return BackupError(message("reason.drill.not_isolated", why=text[len(sandbox.NOT_ISOLATED) :]))
-    return BackupError(message("reason.drill.ended", said=said))
-
-
-def _said(scratch: _Scratch, environment: Mapping[str, str]) -> Message:
-    """Return the last line of the service's output, without secrets."""
-    with open(scratch.output, "rb") as stream:
-        stream.seek(max(os.fstat(stream.fileno()).st_size - (1 << 16), 0))
-        text = stream.read().decode("utf-8", "replace")
-    lines = [
-        line for line in redact.Redactor(redact.secret_values(environment)).text(text).splitlines() if line.strip()
-    ]
-    # Node prints the message of an exception above the stack trace.
-    told = [line for line in lines if "Error" in line and not line.lstrip().startswith("at ")] or lines
-    return quoted(told[-1][:_LAST_LINE]) if told else message("reason.drill.said_nothing")
-
-
-def _check_open(order: Order, restored: str) -> None:
-    """Raise BackupError if the service does not have the restored database open."""
-    until = time.monotonic() + _OPENED_WITHIN
-    while True:
-        _found, holders = sqlite_holders.survey(restored, user=order.user, deadline=until)
-        if holders.found:
-            return
-        if time.monotonic() > until:
-            raise BackupError(message("reason.drill.other_database", variable=order.variable))
-        time.sleep(_POLL)
-
-
 def _log_in(order: Order, done: _Done, pid: int) -> None:
     """Log in with the restored database. Raises BackupError if the login fails."""
-    login = order.login
-    if login is None:
+    if order.login is None:
         return
-
-    def log_in() -> Any:
-        return http_probe.log_in(login, timeout=_PROBE)
-
-    answer = sandbox.in_network_of(pid, log_in, timeout=_PROBE + 1)
-    done.login = bool(answer and answer["ok"])
-    if not done.login:
-        why = of(answer, "error") if answer else message("reason.probe.gone")
+    why = drill_service.log_in(order.login, pid)
+    done.login = why is None
+    if why is not None:
         raise BackupError(message("reason.drill.login", why=why))
 
 
