@@ -109,7 +109,7 @@ SENTENCES: Dict[str, str] = {
     "ready.logs.not_scheduled.do": "Run 'systemctl enable --now logrotate.timer'",
     "ready.logs.many": "the {files} log files take up {size} MiB",
     "ready.logs.many.do": "Remove old log files, and limit their number in the application or with logrotate",
-    "ready.limits.ok": "the service may open {limit} files",
+    "ready.limits.ok": "the service can have up to {limit} files open",
     "ready.limits.low": "the service may open only {limit} files (at least {least} are recommended)",
     "ready.limits.low.do": "Set LimitNOFILE=65536 in the [Service] section of the unit",
     "ready.limits.files": "the service has {used} files and connections open (limit: {limit})",
