@@ -6,6 +6,10 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import time
+
 import pytest
 from http_servers import Server
 
@@ -100,3 +104,17 @@ def test_a_problem_that_is_not_checked_again_is_not_gone(tmp_path, status, befor
 def test_a_database_that_is_not_checked_again_may_still_be_locked(check):
     assert check(before="db_locked") == ["db_locked"]
     assert check(before="too_many_files") == ["too_many_files"]
+
+
+def test_a_hanging_disk_hides_no_damage_and_a_hanging_database_no_full_disk(check, monkeypatch, tmp_path):
+    database = tmp_path / "itsm.db"
+    database.write_bytes(b"not a database" * 100)
+    place = {"database_path": str(database), "user": pwd.getpwuid(os.geteuid()).pw_name}
+    monkeypatch.setattr(examine, "_MORE", -1.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(measure, "disks", lambda _paths: time.sleep(60))
+        assert check(**place) == ["db_corrupt"]
+    monkeypatch.setattr(measure, "database", lambda *_args, **_options: time.sleep(60))
+    full = {"mount": "/", "uses": ["database"], "bytes": 0, "used_percent": 100, "inodes": 1000, "inodes_percent": 1}
+    monkeypatch.setattr(measure, "disks", lambda _paths: [full])
+    assert check(**place) == ["disk_full"]
