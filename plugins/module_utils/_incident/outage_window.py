@@ -196,8 +196,8 @@ def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[s
     if restarts:
         return BY_SYSTEMD
     if proved or any(_follows(serving_since, item["at"]) for item in record["starts"]):
-        # Without systemd: if a process began after a failed attempt, a person started it.
-        by_hand = not proved and restarts is None and _after_every_attempt(record, serving_since)
+        # If a process began after all attempts had failed, and systemd did not restart it, a person started it.
+        by_hand = not proved and _after_every_attempt(record, serving_since)
         return BY_HAND if by_hand else RECOVERED
     fired = _timer_fired(record, failed=failed, serving_since=serving_since)
     return BY_SYSTEMD if fired else BY_HAND
