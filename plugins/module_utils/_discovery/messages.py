@@ -97,8 +97,8 @@ ENGLISH: Dict[str, str] = {
     ),
     "discovery.question.missing_file": "Does the service use another file? {path} does not exist",
     "discovery.question.other_folder": (
-        "Is {found} the application's folder? nexus_app_dir is {path} in the inventory, but this host has no such "
-        "folder. nexus_app_dir must be the absolute path of an existing folder"
+        "Is {found} the application's folder? If not, set nexus_app_dir to the absolute path of an existing folder. In "
+        "the inventory, nexus_app_dir is {path}, but this host has no such folder"
     ),
     "discovery.question.no_folder": "Is the disk mounted? The folder {path} does not exist",
     "discovery.question.no_https": "Can the service read its certificate? ENABLE_HTTPS is true, but the service does not speak HTTPS on any port",

@@ -45,12 +45,12 @@ _REASON = 300
 
 _DROPIN = """# Written by itsm_nexus.runbook. Incident {incident}: the start of this unit is held.
 # Reason: {reason}
-# Release it with the playbook outage_release.yml, or with database_recover.yml, which checks the database.
+# To check the database, run the playbook database_recover.yml with --check. outage_release.yml accepts the damage.
 [Unit]
-Description=HELD by incident {incident}: release with outage_release.yml
+Description=HELD by incident {incident}: do not start it, first run database_recover.yml --check
 AssertPathExists=!{path}
 [Service]
-ExecCondition=/bin/sh -c 'echo "Not started: held by incident {incident}, release it with outage_release.yml"; exit 1'
+ExecCondition=/bin/sh -c 'echo "Held by incident {incident}: first run database_recover.yml --check"; exit 1'
 """
 
 

@@ -191,6 +191,7 @@ SENTENCES: Dict[str, str] = {
     "message.database_salvaged": "database salvaged",
     "message.resolved": "resolved",
     "message.resolved_lost": "resolved, with data loss",
+    "message.resolved_perhaps_lost": "resolved, with possible data loss",
     "message.acknowledged": "acknowledged",
     # The ladder.
     "ladder.none": "none tried",

@@ -13,11 +13,11 @@ SENTENCES: Dict[str, str] = {
     "reason.no_cause": "No cause was found",
     "reason.loop.fell": (
         "This playbook started the service in the last {minutes} minutes, and the service failed again during the "
-        "stability check: another restart will not help"
+        "stability check. A restart alone is not tried again"
     ),
     "reason.loop.started": (
         "This playbook started the service {times} times in the last {minutes} minutes, in this and earlier incidents, "
-        "and the service failed again: another restart will not help"
+        "and the service failed again. A restart alone is not tried again"
     ),
     "reason.only_notifies": "this run only notifies, because outage_recover_act_on is empty",
     "reason.not_acted_on": "{severity} is not in outage_recover_act_on ({act_on}): nothing was tried",

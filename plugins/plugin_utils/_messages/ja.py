@@ -176,6 +176,7 @@ SENTENCES: Dict[str, str] = {
     "message.database_salvaged": "データベースの救出",
     "message.resolved": "解決",
     "message.resolved_lost": "解決（データ損失あり）",
+    "message.resolved_perhaps_lost": "解決（データ損失の可能性あり）",
     "message.acknowledged": "対応中",
     "contact.project leader": "プロジェクトリーダー",
     "contact.DBA": "DBA",

@@ -103,8 +103,8 @@ SENTENCES: Dict[str, str] = {
     ),
     "discovery.question.missing_file": "別のファイルを使用していますか。{path} がありません",
     "discovery.question.other_folder": (
-        "アプリケーションのフォルダーは {found} ですか。インベントリの nexus_app_dir は {path} ですが、このホストにそのフォルダーはありません。nexus_app_dir には、"
-        "存在するフォルダーの絶対パスを設定してください"
+        "アプリケーションのフォルダーは {found} ですか。異なる場合は、nexus_app_dir に存在するフォルダーの絶対パスを設定してください。"
+        "インベントリの nexus_app_dir は {path} ですが、このホストにそのフォルダーはありません"
     ),
     "discovery.question.no_folder": "ディスクはマウントされていますか。フォルダー {path} がありません",
     "discovery.question.no_https": "証明書は読み取り可能ですか。ENABLE_HTTPS は true ですが、HTTPS の待ち受けポートがありません",

@@ -84,10 +84,12 @@ def _informed(words: Words, incident: incident_model.Incident) -> List[str]:
     return [text for text in [words.joined([each for each in (this_run, before) if each])] if text]
 
 
-def _lost(incident: incident_model.Incident) -> bool:
-    """Return True if the message about the end of the outage also reports lost rows."""
+def _lost(incident: incident_model.Incident) -> str:
+    """Return what the message about the end of the outage reports: lost rows, perhaps lost rows, or neither ("")."""
     why = statements.why_of_data_loss(incident.statements)
-    return incident.data_loss == statements.KNOWN or why in (statements.ALREADY_LOST, statements.UNCOUNTED)
+    if incident.data_loss == statements.KNOWN or why == statements.ALREADY_LOST:
+        return "_lost"
+    return "_perhaps_lost" if why == statements.UNCOUNTED else ""
 
 
 def _entries(escalation: Mapping[str, Any]) -> List[Mapping[str, Any]]:
@@ -100,7 +102,7 @@ def _name(entry: Mapping[str, Any], names: Mapping[str, str]) -> str:
     return names.get(str(entry.get("contact")), str(entry.get("contact")))
 
 
-def _sent(words: Words, new: Sequence[Mapping[str, Any]], *, names: Mapping[str, str], lost: bool) -> List[str]:
+def _sent(words: Words, new: Sequence[Mapping[str, Any]], *, names: Mapping[str, str], lost: str) -> List[str]:
     """Return who was notified in this run: first about the outage, then about its end or acknowledgement."""
     raised = _ways(words, [each for each in new if each.get("level") not in _EVENTS], names=names)
     parts = [words.say("notified.done", names=words.listed(list(raised.values())))] if raised else []
@@ -112,9 +114,9 @@ def _sent(words: Words, new: Sequence[Mapping[str, Any]], *, names: Mapping[str,
     return parts
 
 
-def _message(words: Words, level: str, *, lost: bool) -> str:
-    """Return the name of a message. lost: True if the message about the end of the outage reports lost rows."""
-    return words.name("message", f"{level}_lost" if level == RESOLVED and lost else level)
+def _message(words: Words, level: str, *, lost: str) -> str:
+    """Return the name of a message. lost: see _lost."""
+    return words.name("message", f"{level}{lost}" if level == RESOLVED else level)
 
 
 def _missing(
@@ -261,8 +263,8 @@ def tellings(words: Words, incident: incident_model.Incident) -> List[Telling]:
     ]
 
 
-def _result(words: Words, entry: Mapping[str, Any], *, lost: bool) -> str:
-    """Return the result of a notification, with the message that was sent. lost: see _message."""
+def _result(words: Words, entry: Mapping[str, Any], *, lost: str) -> str:
+    """Return the result of a notification, with the message that was sent. lost: see _lost."""
     message = _message(words, str(entry.get("level") or ""), lost=lost)
     if entry.get("ok"):
         told = words.say("doc.notified.reached")

@@ -65,7 +65,7 @@ def test_a_hold_prevents_automatic_and_manual_starts(place, tmp_path):
     # The first setting prevents a manual start, and the second setting prevents an automatic restart.
     assert f"AssertPathExists=!{path}" in lines
     assert any(line.startswith("ExecCondition=") and line.endswith("exit 1'") for line in lines)
-    assert any(line.startswith("Description=") and INCIDENT in line and "outage_release.yml" in line for line in lines)
+    assert any(line.startswith("Description=") and INCIDENT in line and "do not start it" in line for line in lines)
     assert systemd.verbs == ["daemon-reload"]
     held = unit_hold.read(place)
     assert (held["incident"], held["cause"], held["reason"]) == (INCIDENT, "db_corrupt", REASON)

@@ -218,7 +218,7 @@ RUNG_CASES = [
         "restart",
         True,
         "This playbook started the service 4 times in the last 10 minutes, in this and earlier incidents, "
-        "and the service failed again: another restart will not help.",
+        "and the service failed again. A restart alone is not tried again.",
     ),
     (
         "it fell while it was watched",
@@ -226,7 +226,7 @@ RUNG_CASES = [
         "restart",
         True,
         "This playbook started the service in the last 10 minutes, and the service failed again during the stability "
-        "check: another restart will not help.",
+        "check. A restart alone is not tried again.",
     ),
     (
         "a loop stops only the restart",
