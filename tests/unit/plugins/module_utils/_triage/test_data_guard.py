@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database in doubt: how it is copied, and how its replacement by a new database is detected."""
+"""If the database may be damaged, it is copied. If a new database has replaced it, this is detected."""
 
 from __future__ import annotations
 

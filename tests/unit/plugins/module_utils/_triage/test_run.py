@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of a service that is running, hanging or stopped, and individual parts of triage."""
+"""Triage of a running, hanging or stopped service. Some tests run only one part of the triage."""
 
 from __future__ import annotations
 
