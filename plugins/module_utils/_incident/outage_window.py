@@ -224,11 +224,16 @@ def _was_there(serving_since: str, failed: str) -> bool:
 
 
 def _after_every_attempt(record: Mapping[str, Any], serving_since: str) -> bool:
-    """Return True if all attempts have failed, and the process started after the last attempt ended."""
+    """Return True if all attempts have failed, and the process started after the last attempt ended.
+
+    If a later run was killed after it had started the service, its start is recorded, but its attempt is not.
+    """
     attempts = record["attempts"]
-    ends = [timestamps.epoch(item["started_at"]) + float(item.get("seconds") or 0) for item in attempts]
-    failed = bool(attempts) and all(item.get("held") is False for item in attempts)
-    return failed and timestamps.epoch(serving_since) > max(ends) + _EARLIER
+    if not attempts or not all(item.get("held") is False for item in attempts):
+        return False
+    ended = max(timestamps.epoch(item["started_at"]) + float(item.get("seconds") or 0) for item in attempts)
+    later = [item["at"] for item in record["starts"] if timestamps.epoch(item["at"]) > ended]
+    return timestamps.epoch(serving_since) > ended + _EARLIER and not any(_follows(serving_since, at) for at in later)
 
 
 def _follows(serving_since: str, started: str) -> bool:

@@ -228,6 +228,16 @@ def test_log_of_the_process_gives_the_first_answer(said, serving, signs, ended, 
             ("resolved_manually", 60, START),
             id="a person, after the rung failed",
         ),
+        *[
+            pytest.param(
+                {"attempts": [(1, False, 20)], "starts": [2, 58]},
+                60,
+                restarts,
+                ("recovered", 60, START),
+                id=f"a run that was killed after its start, after a rung of an earlier run failed, {restarts}",
+            )
+            for restarts in (0, None)
+        ],
         pytest.param(
             {"attempts": [(1, False, 20)], "starts": [2]},
             60,
