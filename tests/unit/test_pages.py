@@ -66,7 +66,7 @@ def test_the_pages_set_up_the_first_host_in_the_same_order() -> None:
         orders.append([name or contacts for name, contacts in step.findall(block)])
         assert "docs/escalation.md#sending-a-test-message" in PAGES[page]
     names = [*(f"outage_{name}.yml" for name in ("discover", "detect", "triage", "verify")), "escalation_contacts"]
-    assert orders == [[*names, "outage_recover.yml --check", "outage_recover.yml"]] * 3
+    assert orders == [[*names, "outage_ready.yml", "outage_recover.yml --check", "outage_recover.yml"]] * 3
 
 
 def test_rulebooks_and_playbooks_in_commands_exist() -> None:
