@@ -99,10 +99,9 @@ class Packer:
 
         source: the play as written. loader: Ansible's loader for the play's files.
         """
-        self.recovers = False
+        self.recovers = isinstance(source, dict) and _GROUP in (source.get("module_defaults") or {})
         if not isinstance(source, dict):
             return
-        self.recovers = _GROUP in (source.get("module_defaults") or {})
         if self.recovers or os.path.realpath(loader.get_basedir()) == _PLAYBOOKS:
             _read(loader, source.get("vars_files") or [])
             # Container images often set this variable. With this variable, Python reads a module from a pipe byte by

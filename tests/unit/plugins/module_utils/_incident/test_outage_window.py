@@ -214,29 +214,20 @@ def test_log_of_the_process_gives_the_first_answer(said, serving, signs, ended, 
             ("resolved_manually", 100, LOOK),
             id="the rung failed",
         ),
-        pytest.param(
-            {"attempts": [(1, False, 20)], "starts": [2]},
-            60,
-            None,
-            ("resolved_manually", 60, START),
-            id="a person, after the rung failed, without systemd",
-        ),
-        pytest.param(
-            {"attempts": [(1, False, 20)], "starts": [2]},
-            60,
-            0,
-            ("resolved_manually", 60, START),
-            id="a person, after the rung failed",
-        ),
+        # With systemd (0) and without it (None), the process started after the rung of the first run had failed.
         *[
             pytest.param(
-                {"attempts": [(1, False, 20)], "starts": [2, 58]},
+                {"attempts": [(1, False, 20)], "starts": starts},
                 60,
                 restarts,
-                ("recovered", 60, START),
-                id=f"a run that was killed after its start, after a rung of an earlier run failed, {restarts}",
+                (outcome, 60, START),
+                id=f"{who}, {restarts}",
             )
             for restarts in (0, None)
+            for who, starts, outcome in (
+                ("a person, after the rung failed", [2], "resolved_manually"),
+                ("a second run, killed after its start", [2, 58], "recovered"),
+            )
         ],
         pytest.param(
             {"attempts": [(1, False, 20)], "starts": [2]},
