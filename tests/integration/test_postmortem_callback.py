@@ -281,7 +281,7 @@ def test_check_mode_writes_nothing_and_says_so(controller):
     rc, output = controller.run("--check", controller.playbook("recover.yml", [*RECOVERY[:-1], publish(would)]))
     assert rc == 0, output
     assert not controller.postmortems.exists()
-    assert "WOULD RECOVER" in output
+    assert "WOULD TRY TO RECOVER" in output
 
 
 def test_no_kind_of_secret_is_written(controller):

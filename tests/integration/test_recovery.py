@@ -136,12 +136,15 @@ def test_check_mode_changes_nothing_and_lists_its_steps(service: Service) -> Non
     assert run.rc == 0
     assert tree(service.folder) == before
     assert not service.pids()
-    assert "WOULD RECOVER" in run.screen
-    end = run.screen[run.screen.index("WOULD RECOVER") :]
+    assert "WOULD TRY TO RECOVER" in run.screen
+    end = run.screen[run.screen.index("WOULD TRY TO RECOVER") :]
     assert re.search(r"would try +restart\n", end)
     assert "restart: the service would be started" in end
     assert "to notify   if the recovery succeeds: nobody (the incident would only be recorded)" in end
     assert "if the recovery fails: project leader (no channel is set)" in end
+    # The start that a run would make also counts as a restart.
+    run = service.play("playbooks/outage_recover.yml", "--check", escalation_leader_after_restarts=1)
+    assert "if the recovery succeeds: project leader (no channel is set)" in " ".join(run.screen.split())
 
 
 def test_a_failed_recovery_ends_with_a_complete_error(service: Service) -> None:
@@ -254,7 +257,8 @@ def test_a_database_without_most_of_its_rows_is_not_started(service: Service) ->
         connection.commit()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     planned = service.play("playbooks/outage_recover.yml", "--check")
-    assert planned.rc != 0 and "WOULD RECOVER" not in planned.screen
+    assert planned.rc != 0 and "WOULD TRY TO RECOVER" not in planned.screen
+    assert "would do the service would be held" in " ".join(planned.screen.split())
     run = service.play("playbooks/outage_recover.yml")
     end = run.screen[run.screen.index("PLAY RECAP") :]
     told = json.loads(run.documents(".json")[-1].read_text(encoding="utf-8"))
@@ -290,7 +294,7 @@ def test_a_serving_service_is_not_stopped_before_a_person_has_decided(service: S
     pids = service.pids()
     planned = service.play("playbooks/database_recover.yml", "--check")
     assert planned.rc != 0
-    assert "backup" in planned.screen and "Report the data loss of each method" in planned.screen
+    assert "backup" in planned.screen and "Show what each method would lose" in planned.screen
     assert "DATA IN DOUBT" in planned.screen
     run = service.play("playbooks/database_recover.yml")
     end = run.screen[run.screen.index("PLAY RECAP") :]
@@ -528,6 +532,6 @@ def test_a_dry_run_on_a_damaged_copy_uses_the_copy_and_says_so(service: Service)
         in run.screen
     )
     run = service.play(playbook, "--check", **changes, nexus_db_path_variable="")
-    end = run.screen[run.screen.index("WOULD RECOVER") :]
+    end = run.screen[run.screen.index("WOULD TRY TO RECOVER") :]
     assert f"\n  database    {copy}\n" in end
     assert (copy.read_bytes(), service.pids(), service.healthy()) == (damaged, pids, True)

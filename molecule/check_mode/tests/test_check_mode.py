@@ -18,7 +18,7 @@ def test_host_is_unchanged(drill: Drill) -> None:
 def test_screen_lists_the_steps(drill: Drill) -> None:
     screen = drill.screen()
     closing = screen[screen.index("PLAY RECAP") :]
-    assert f"WOULD RECOVER (check mode, nothing changed): {RUNBOOK.unit} on check_mode" in closing
+    assert f"WOULD TRY TO RECOVER (check mode, nothing changed): {RUNBOOK.unit} on check_mode" in closing
     for text in ("emergency", "killed", "restart"):
         assert text in closing
     recap = drill.recap()

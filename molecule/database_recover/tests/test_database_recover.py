@@ -79,7 +79,7 @@ def test_salvage_restores_all_but_the_overwritten_page(drill: Drill) -> None:
 
 def test_loss_is_reported_before_any_change(drill: Drill) -> None:
     screen = drill.screen("salvage")
-    report, change = "Report the data loss of each method", "Recover the database with the selected method"
+    report, change = "Show what each method would lose", "Recover the database with the selected method"
     assert screen.index(report) < screen.index(change)
 
 

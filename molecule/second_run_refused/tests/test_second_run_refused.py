@@ -80,7 +80,7 @@ def test_second_run_names_the_first_with_its_start_and_step(drill: Drill, story:
 
 def test_dry_run_takes_no_lock(drill: Drill, story: Story) -> None:
     assert story.codes["rehearsal"] == 0
-    assert "WOULD RECOVER" in drill.screen("rehearsal")
+    assert "WOULD TRY TO RECOVER" in drill.screen("rehearsal")
     # Only the first run held or renewed the lease.
     assert [each["lease"] for each in story.leases] == [story.leases[0]["lease"]] * 3
 

@@ -105,7 +105,12 @@ class Listed:
 
     def __format__(self, spec: str) -> str:
         """Return the joined strings. spec: the part after the colon in the template."""
-        return (self._clauses if spec == ";" else self._comma).join(self._texts)
+        return self._clauses.join(map(_clause, self._texts)) if spec == ";" else self._comma.join(self._texts)
+
+
+def _clause(text: str) -> str:
+    """Return text without the full stop at its end, because a semicolon follows. An ellipsis is kept."""
+    return text[:-1] if text.endswith(("。", ".")) and not text.endswith("..") else text
 
 
 def english(told: Message, templates: Mapping[str, str]) -> str:

@@ -213,7 +213,7 @@ ENGLISH: Dict[str, str] = {
     "reason.restore.best_backup.hours": "the backup that loses the fewest rows is {path}, {number} hours older than the last write",
     "reason.restore.best_backup.minutes": "the backup that loses the fewest rows is {path}, {number} minutes older than the last write",
     "reason.restore.best_backup.seconds": "the backup that loses the fewest rows is {path}, {number} seconds older than the last write",
-    "reason.restore.not_compared": "{number} older backups were not compared",
+    "reason.restore.not_compared": "older backups that were not compared: {number}",
     "reason.restore.worse_backup": "{path} is newer, but loses {rows} more rows",
     "reason.restore.confirmed": "database_recovery_confirm_empty is set",
     "reason.restore.unconfirmed": "all rows would be lost, so database_recovery_confirm_empty must be set",

@@ -108,7 +108,7 @@ SENTENCES: Dict[str, str] = {
     "outcome.warning": "WARNING, nothing restarted",
     "outcome.degraded": "DEGRADED, the service answers",
     "outcome.healthy": "HEALTHY",
-    "outcome.would_recover": "WOULD RECOVER (check mode, nothing changed)",
+    "outcome.would_recover": "WOULD TRY TO RECOVER (check mode, nothing changed)",
     "outcome.would_not_recover": "WOULD NOT RECOVER (check mode, nothing changed)",
     "outcome.in_check_mode": "{outcome} (check mode, nothing changed)",
     "outcome.unreachable": "UNREACHABLE, the state of the service is unknown",

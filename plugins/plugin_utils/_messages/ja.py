@@ -89,7 +89,7 @@ SENTENCES: Dict[str, str] = {
     "outcome.warning": "警告（再起動なし）",
     "outcome.degraded": "機能低下（サービスは応答中）",
     "outcome.healthy": "正常",
-    "outcome.would_recover": "復旧可能（チェックモード、変更なし）",
+    "outcome.would_recover": "復旧を試みる予定（チェックモード、変更なし）",
     "outcome.would_not_recover": "復旧不可（チェックモード、変更なし）",
     "outcome.in_check_mode": "{outcome}（チェックモード、変更なし）",
     "outcome.unreachable": "到達不能（サービスの状態は不明）",

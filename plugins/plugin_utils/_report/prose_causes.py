@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from typing import Any, List, Mapping, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import message_of, summed_up
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _LIKELY = 0.5
+# A finding with less confidence is not worth a line on the screen.
+_NOTEWORTHY = 0.4
 
 
 def cause(words: Words, incident: incident_model.Incident) -> str:
@@ -22,6 +24,23 @@ def cause(words: Words, incident: incident_model.Incident) -> str:
     summary = summed_up(words, incident.cause, incident.cause_summary, incident.messages.get("cause_summary"))
     name = words.name("cause", incident.cause)
     return words.say("label", name=name, text=summary) if summary else name
+
+
+def others(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return each problem that was found in addition to the cause, unless another finding explains it.
+
+    Such a problem did not cause the outage, but it can prevent the recovery.
+    """
+    found = [each for each in incident.findings if each.get("cause") != incident.cause and not each.get("explained_by")]
+    return [
+        words.say(
+            "label",
+            name=words.name("cause", str(each["cause"])),
+            text=summed_up(words, str(each["cause"]), each.get("summary"), message_of(each, "summary")),
+        )
+        for each in found
+        if float(each.get("confidence") or 0) >= _NOTEWORTHY
+    ]
 
 
 def original(words: Words, finding: Mapping[str, Any]) -> str:

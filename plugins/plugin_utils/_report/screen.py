@@ -84,7 +84,8 @@ def summary(
         # A run in check mode may not know the length of the outage, because it does not open an incident.
         ("outage", "" if check_mode and incident.durations.outage is None else _outage(words, incident)),
         ("rung", [*rungs, *_not_climbed(words, incident, why=why, cause=cause)]),
-        ("done", _done(words, incident) or _nothing_done(words, incident)),
+        ("done", [] if check_mode else _done(words, incident) or _nothing_done(words, incident)),
+        ("would_do", _planned(words, incident) if check_mode else []),
         ("data_loss", prose_data.data_loss(words, incident)),
         ("rows", prose_data.rows(words, incident)),
         ("seeded", prose_data.seeded(words, incident)),
@@ -204,6 +205,7 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
         *_methods(words, incident),
         ("why", _why(words, incident) if incident.outcome == "not_recovered" else ""),
         ("cause", prose_causes.cause(words, incident)),
+        ("also", prose_causes.others(words, incident)),
         ("severity", words.name("severity", incident.severity or "unknown")),
         (
             "would_climb",
@@ -213,7 +215,7 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
                 *prose_ladder.skips(words, incident),
             ],
         ),
-        ("would_do", _done(words, incident, planned=True) or words.say("screen.nothing")),
+        ("would_do", _planned(words, incident)),
         ("database", _database(incident, cause="")),
         ("would_tell", prose_notifications.would_tell(words, incident)),
         ("settings", _invalid_settings(words, incident)),
@@ -281,6 +283,13 @@ def _nothing_done(words: Words, incident: incident_model.Incident) -> str:
     name = prose_ladder.run_names(words, incident).get(last_run)
     text = prose_ladder.nothing_taken(words, incident)
     return words.say("label", name=name, text=text) if name else text
+
+
+def _planned(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return what a run would change. Check mode does not set a hold, so a planned hold is derived from the findings."""
+    blocking = any(each.get("blocks_start") for each in incident.findings)
+    hold = [words.say("screen.would_hold")] if blocking and not incident.held_by else []
+    return [*_done(words, incident, planned=True), *hold] or [words.say("screen.nothing")]
 
 
 def _done(words: Words, incident: incident_model.Incident, *, planned: bool = False) -> List[str]:

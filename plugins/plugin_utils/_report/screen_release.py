@@ -36,7 +36,11 @@ def lines(
         return []
     known = {"subject": prose.subject(words, incident), "incident": incident.incident}
     if check_mode:
-        told: List[Field] = [("accepts", _accepted(words, events)), ("recap", words.say("screen.counted"))]
+        told: List[Field] = [
+            ("next", words.say("screen.release_it")),
+            ("accepts", _accepted(words, events)),
+            ("recap", words.say("screen.counted")),
+        ]
         return [words.say("screen.would_release", **known), *aligned(words, told)]
     fields: List[Field] = [
         ("next", screen_next_steps.start(words, target)),

@@ -64,3 +64,11 @@ def test_a_text_in_a_result_has_its_message():
     told = message.message("inner", path="/a")
     assert message.of({"message": "/a is gone", "messages": message.plain(message=told)}, "message") == told
     assert message.of({"message": "/a is gone"}, "message") == message.quoted("/a is gone")
+
+
+@pytest.mark.parametrize(
+    ("quoted", "shown"), [("It failed.", "It failed; last"), ("Wait...", "Wait...; last"), ("失敗した。", "失敗した; last")]
+)
+def test_a_full_stop_before_a_semicolon_is_removed(quoted, shown):
+    told = message.message("all", names=[message.quoted(quoted), message.quoted("last.")])
+    assert message.english(told, {**message.ENGLISH, "all": "{names:;}"}) == shown

@@ -1311,6 +1311,29 @@ def test_the_recap_in_check_mode_is_explained_for_every_outcome(outcome):
     assert counted not in "\n".join(screen_report.summary(EN, real, document=None))
 
 
+@pytest.mark.parametrize("outcome", ["would_recover", "not_recovered", "degraded"])
+def test_a_check_lists_the_hold_that_a_run_would_set(outcome):
+    damaged = {"cause": "db_corrupt", "confidence": 0.95, "blocks_start": True}
+    told = incident(outcome=outcome, findings=[damaged], runs=runs("r"))
+    assert "would be held" in fields(screen_report.summary(EN, told, document=None, check_mode=True))["would do"]
+    told.held_by = "INC-1"
+    assert fields(screen_report.summary(EN, told, document=None, check_mode=True))["would do"] == "nothing"
+    told = incident(outcome=outcome, findings=[{**damaged, "blocks_start": False}], runs=runs("r"))
+    assert fields(screen_report.summary(EN, told, document=None, check_mode=True))["would do"] == "nothing"
+
+
+def test_a_check_lists_other_problems_that_can_prevent_the_recovery():
+    found = [
+        {"cause": "stopped", "confidence": 0.5, "summary": "It was stopped"},
+        {"cause": "tls_expired", "confidence": 0.45, "summary": "No key"},
+        {"cause": "too_many_files", "confidence": 0.9, "summary": "Open", "explained_by": "stopped"},
+        {"cause": "wal_pending", "confidence": 0.2, "summary": "A note"},
+    ]
+    told = incident(outcome="would_recover", cause="stopped", findings=found, runs=runs("r"))
+    shown = fields(screen_report.summary(EN, told, document=None, check_mode=True))["also found"]
+    assert shown == "tls_expired: No key"
+
+
 @pytest.mark.parametrize("outcome", incident_model.OUTCOMES)
 @pytest.mark.parametrize(("tongue", "words"), [(EN, "check mode"), (JA, "チェックモード")])
 def test_every_headline_names_the_check_mode(outcome, tongue, words):
@@ -1435,9 +1458,9 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
         "checkpoint (not possible): damaged",
         "salvage: there is neither a database nor a WAL to salvage. Kept: 5 rows. Lost: 7 rows",
         "backup (CHOSEN, more rows than salvage): the latest. Kept: 11 rows. Lost: 1 row",
-        "- /b/itsm_1.db, 2026-03-01 01:00:00 UTC. Kept: 11 rows. Lost: 1 row, and all changes since then",
-        "- /b/it's_2.db, 2026-02-01 01:00:00 UTC. Kept: 2 rows. Lost: 10 rows, and all changes since then",
-        "- /b/itsm_3.db, 2026-01-01 01:00:00 UTC: not usable: pages are damaged",
+        "backup file /b/itsm_1.db, 2026-03-01 01:00:00 UTC. Kept: 11 rows. Lost: 1 row, and all changes since then",
+        "backup file /b/it's_2.db, 2026-02-01 01:00:00 UTC. Kept: 2 rows. Lost: 10 rows, and all changes since then",
+        "backup file /b/itsm_3.db, 2026-01-01 01:00:00 UTC: not usable: pages are damaged",
         "empty (not possible): all rows would be lost",
         "Another method (salvage and empty): add -e database_recovery_method=salvage",
         "-e database_recovery_confirm_empty=true",
