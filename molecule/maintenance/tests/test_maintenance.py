@@ -47,7 +47,7 @@ def closing(drill: Drill, run: str) -> str:
 
 def test_playbook_reports_the_end_of_the_window(drill: Drill, codes: dict[str, int]) -> None:
     assert codes["begin"] == 0
-    assert "MAINTENANCE BEGUN: maintenance, no recovery is started until" in closing(drill, "begin")
+    assert "MAINTENANCE STARTED: maintenance; no recovery will start until" in closing(drill, "begin")
     assert FILE in drill.observation("begin-after")["files"]
 
 
@@ -55,7 +55,7 @@ def test_playbook_reports_the_end_of_the_window(drill: Drill, codes: dict[str, i
 def test_outage_is_only_reported(drill: Drill, codes: dict[str, int], run: str) -> None:
     assert codes[run] == 2
     assert "MAINTENANCE: maintenance, emergency:" in closing(drill, run)
-    assert "no recovery is started until" in closing(drill, run)
+    assert "no recovery will start until" in closing(drill, run)
     assert drill.recap(run)["changed"] == 0
     assert drill.documents(run) == []
     drill.assert_untouched(drill.observation("broken"), drill.observation(f"{run}-after"))

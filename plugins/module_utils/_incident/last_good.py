@@ -50,7 +50,7 @@ def note_failure(state_dir: str, *, first_at: str, last_at: str) -> None:
 def first_failure(state_dir: str, *, until: str) -> Optional[str]:
     """Return the time of the first failed probe in the outage that was in progress at `until`, or None.
 
-    The time of the first failed probe is saved only by a run without an incident.
+    Only a run that opens no incident saves the time of its first failed probe.
     """
     try:
         known = json.loads(atomic_files.read_plain(os.path.join(state_dir, _FAILURE), limit=_SMALL).decode("utf-8"))

@@ -78,7 +78,7 @@ SENTENCES: Dict[str, str] = {
     "ready.privileges.missing.do": "Set ansible_become to true and allow sudo for the account (see docs/sudoers)",
     "ready.room.ok": "there is enough space. {mount} has {free} MiB free, and a recovery needs {needed} MiB there",
     "ready.room.lacking": "{places:;}",
-    "ready.room.lacking.do": "Free some space or enlarge the file system. A recovery needs the space for a backup, the evidence and new modules",
+    "ready.room.lacking.do": "Free some space or enlarge the file system. A recovery needs space for a backup, the evidence and new modules",
     "ready.room.space": "{mount} has {free} MiB left, but a recovery needs {needed} MiB there",
     "ready.room.inodes": "{mount} has only {free} inodes left",
     "ready.room.read_only": "{mount} is read-only",

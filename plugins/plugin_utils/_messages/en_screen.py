@@ -93,10 +93,10 @@ SENTENCES: Dict[str, str] = {
         "then starts. If the other run has crashed, its lock expires at {until}, or one minute after its last process "
         "ends."
     ),
-    "screen.maintenance": "MAINTENANCE: {host}, {seen}; no recovery is started until {until}",
+    "screen.maintenance": "MAINTENANCE: {host}, {seen}; no recovery will start until {until}",
     "screen.end_maintenance": "People are working on the service. To recover it now, end the maintenance:",
     "screen.end_variable": "People are working on the service. To recover it now, remove nexus_maintenance_until.",
-    "screen.maintenance_begun": "MAINTENANCE BEGUN: {host}, no recovery is started until {until}",
+    "screen.maintenance_begun": "MAINTENANCE STARTED: {host}; no recovery will start until {until}",
     "screen.maintenance_ended": "MAINTENANCE ENDED: {host}, recovery is enabled again",
     "screen.end_earlier": "To end the maintenance earlier:",
     "screen.held": "Incident {incident} holds the service ({cause}). Its postmortem lists the evidence and the people who were notified.",

@@ -1529,8 +1529,8 @@ OWN_PORT = {
         ([GONE, {"unit": {"load_state": "bad-setting"}}], ALL),
         ([GONE, OWNED_BY_ROOT], ALL),
         ([GONE, OWNED_BY_ROOT, {"ownership": {"read_only": True}}], []),
-        # While Node cannot parse the file, every start fails. If it is unknown whether Node can parse the file, the
-        # service may be able to start.
+        # As long as Node cannot parse the file, every start fails. If it is unknown whether Node can parse the file,
+        # the service may be able to start.
         ([GONE, EXIT_1, syntax_error()], ALL),
         ([GONE, EXIT_1, syntax_error(parses=None)], []),
         ([GONE, EXIT_1, syntax_error(parses=None, times=2), failed_starts()], ALL),

@@ -1058,7 +1058,7 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause; outage_recover.yml
             screen_report.ATTENTION,
             [
                 "MAINTENANCE: node1, emergency: silent; "
-                "no recovery is started until 2026-03-02 04:00:00 UTC (Patch day)",
+                "no recovery will start until 2026-03-02 04:00:00 UTC (Patch day)",
                 "  next step   People are working on the service. To recover it now, end the maintenance:",
                 "              ansible-playbook --limit node1 playbooks/outage_maintenance.yml "
                 "-e outage_maintenance_state=absent",
@@ -1073,7 +1073,7 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause; outage_recover.yml
             ],
             screen_report.ATTENTION,
             [
-                "MAINTENANCE: node1, emergency: silent; no recovery is started until 2026-03-02 04:00:00 UTC",
+                "MAINTENANCE: node1, emergency: silent; no recovery will start until 2026-03-02 04:00:00 UTC",
                 "  next step   People are working on the service. To recover it now, remove nexus_maintenance_until.",
             ],
             id="maintenance of a variable",
@@ -1205,7 +1205,7 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause; outage_recover.yml
             [event("incident", {"maintenance": MAINTENANCE}, "nexus", status="changed")],
             screen_report.GOOD,
             [
-                "MAINTENANCE BEGUN: node1, no recovery is started until 2026-03-02 04:00:00 UTC (Patch day)",
+                "MAINTENANCE STARTED: node1; no recovery will start until 2026-03-02 04:00:00 UTC (Patch day)",
                 "  next step   To end the maintenance earlier:",
                 "              ansible-playbook --limit node1 playbooks/outage_maintenance.yml "
                 "-e outage_maintenance_state=absent",
