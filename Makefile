@@ -141,10 +141,10 @@ torture: ## Kill writers and recoveries, and count lost rows; minutes
 flip: $(VENV)/test.stamp ## Replace each file right before a system call uses it, as a hostile user could; a full run takes half an hour
 	$(BIN)/python tests/flip/flip.py $(FLIP)
 
-bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals and write docs/benchmarks.md; an hour; ONLY=name for some; AGAINST='commit ...' to compare with commits
+bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals and write docs/benchmarks.md; an hour; QUICK=1 for five minutes; ONLY=name for some; AGAINST='commit ...' to compare with commits
 	tests/install sqlite3 lsof
 	molecule/hosts/install
-	$(WITH_PATH) $(BIN)/python tests/bench/run $(if $(AGAINST),--against '$(AGAINST)') $(ONLY)
+	$(WITH_PATH) $(BIN)/python tests/bench/run $(if $(QUICK),--quick) $(if $(AGAINST),--against '$(AGAINST)') $(ONLY)
 
 docs: $(VENV)/test.stamp ## Generate pages from the code; the HTML pages of modules and roles are in build/docs
 	$(BIN)/python docs/role_readme.py

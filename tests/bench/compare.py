@@ -25,6 +25,7 @@ from typing import IO, Any, cast
 import databases
 import harness
 import hosts
+import model
 
 TURNS = 3
 MOST_TURNS = 9
@@ -46,7 +47,7 @@ def checkout(commit: str) -> Iterator[Path]:
             check=False,
         )
         if added.returncode != 0:
-            raise harness.BenchError(f"AGAINST={commit}: {added.stderr.strip()}")
+            raise model.BenchError(f"AGAINST={commit}: {added.stderr.strip()}")
         try:
             # The old commit uses the same tools, so that only the product differs.
             (place / ".venv").symlink_to(harness.ROOT / ".venv")
@@ -83,7 +84,7 @@ class Side:
         print(command, file=stdin, flush=True)
         answer: dict[str, Any] = json.loads(stdout.readline() or '{"error": "the process ended"}')
         if "error" in answer:
-            raise harness.BenchError(str(answer["error"]))
+            raise model.BenchError(str(answer["error"]))
         return answer
 
 
@@ -129,7 +130,7 @@ def ratios(turns: Sequence[Sequence[Figures]], side: int) -> dict[str, list[floa
     return found
 
 
-def slower(measurement: harness.Measurement, found: dict[str, list[float]]) -> set[str]:
+def slower(measurement: model.Measurement, found: dict[str, list[float]]) -> set[str]:
     """Return the names of the figures whose median ratio is above the limit.
 
     Only the wall time and figures with a goal are compared.
@@ -138,7 +139,7 @@ def slower(measurement: harness.Measurement, found: dict[str, list[float]]) -> s
     return {name for name, values in found.items() if name in decides and statistics.median(values) > LIMIT}
 
 
-def compare(measurement: harness.Measurement, others: Mapping[str, Path]) -> tuple[list[str], list[str]]:
+def compare(measurement: model.Measurement, others: Mapping[str, Path]) -> tuple[list[str], list[str]]:
     """Return the commits that are faster than this checkout, and the lines of the table. Raises BenchError."""
     turns: list[list[Figures]] = []
     run = _one_by_one if measurement.needs_hosts else _in_turn
@@ -162,7 +163,7 @@ def compare(measurement: harness.Measurement, others: Mapping[str, Path]) -> tup
     return faster, lines
 
 
-def main(commits: Sequence[str], wanted: Sequence[harness.Measurement]) -> int:
+def main(commits: Sequence[str], wanted: Sequence[model.Measurement]) -> int:
     """Compare the measurements and print a table. Return 1 if a measurement is slower or could not be compared."""
     worse: list[str] = []
     failed: list[str] = []
@@ -176,7 +177,7 @@ def main(commits: Sequence[str], wanted: Sequence[harness.Measurement]) -> int:
         for measurement in wanted:
             try:
                 faster, lines = compare(measurement, others)
-            except (harness.BenchError, OSError) as error:
+            except (model.BenchError, OSError) as error:
                 print(f"{measurement.name}: cannot compare: {error}", flush=True)
                 failed.append(measurement.name)
                 continue

@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 import databases
-import harness
+import model
 
 NEWEST = "2.21"
 # Oldest Python version that the newer ansible-core runs on.
@@ -33,7 +33,7 @@ def _python() -> str:
         )
         if asked.returncode == 0:
             return candidate
-    raise harness.BenchError(f"ansible-core {NEWEST} needs a Python {'.'.join(map(str, LEAST_PYTHON))} or later")
+    raise model.BenchError(f"ansible-core {NEWEST} needs a Python {'.'.join(map(str, LEAST_PYTHON))} or later")
 
 
 @functools.cache
@@ -48,5 +48,5 @@ def newest() -> str:
         ):
             done = subprocess.run(argv, capture_output=True, text=True, check=False)
             if done.returncode != 0:
-                raise harness.BenchError(f"ansible-core {NEWEST} can not be installed: {done.stderr.strip()[-300:]}")
+                raise model.BenchError(f"ansible-core {NEWEST} can not be installed: {done.stderr.strip()[-300:]}")
     return str(program)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
+import model
 import stand
 
 DRILLS = harness.ROOT / "molecule"
@@ -37,7 +38,7 @@ def run(*argv: str | Path, **options: Any) -> str:
     done = subprocess.run([str(each) for each in argv], capture_output=True, text=True, check=False, **options)
     if done.returncode != 0:
         what = " ".join(str(each) for each in argv[:2])
-        raise harness.BenchError(f"{what} ended with code {done.returncode}: {done.stderr.strip()[-400:]}")
+        raise model.BenchError(f"{what} ended with code {done.returncode}: {done.stderr.strip()[-400:]}")
     return done.stdout.strip()
 
 

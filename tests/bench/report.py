@@ -22,7 +22,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-DIGITS = {"s": 2, "x": 2, "%": 1}
+DIGITS = {"s": 2, "x": 2, "E": 2, "%": 1}
 SHORT = 0.1  # seconds; shorter steps share one row
 HEAD = ("what", "measured", "goal", "", "ours", "rival", "from run to run")
 
@@ -54,13 +54,14 @@ def rows(told: dict[str, Any]) -> list[tuple[str, ...]]:
     for entry in told["measurements"]:
         for goal in entry["goals"]:
             verdict = "met" if goal["met"] else "MISSED" if goal["decides"] else "missed"
-            rival = "" if goal["rival"] is None else f"{goal['against']} {_in_unit(goal['rival'], goal['unit'])}"
+            unit = goal.get("figures_in", goal["unit"])
+            rival = "" if goal["rival"] is None else f"{goal['against']} {_in_unit(goal['rival'], unit)}"
             row = (
                 entry["what"] + (f": {goal['figure']}" if goal["figure"] else ""),
                 _reached(goal, goal["reached"]),
                 goal["goal"],
                 verdict,
-                _in_unit(goal["ours"], goal["unit"]) if goal["against"] else "",
+                _in_unit(goal["ours"], unit) if goal["against"] else "",
                 rival,
                 f"{_reached(goal, goal['least'])} - {_reached(goal, goal['most'])}",
             )
@@ -129,7 +130,8 @@ def document(told: dict[str, Any]) -> str:
         "Ratios, differences and seconds are medians over the rounds. Memory is the maximum of all runs. The column "
         "*from run to run* shows the lowest and the highest value. All files are cached in memory before the first "
         "contender starts. Our code runs as on a managed host: in a new Python process each time, with the logic in "
-        "a zip file and nothing compiled in advance.",
+        "a zip file and nothing compiled in advance. **E** is the time that ansible-playbook needs for a play that "
+        "does nothing, measured in the same round.",
         "",
         *_recoveries(told),
         "## Goals",

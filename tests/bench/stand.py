@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
+import model
 import yaml
 
 sys.path.insert(0, str(harness.ROOT / "tests" / "integration"))
@@ -65,7 +66,7 @@ class Observer:
         give_up = time.monotonic() + longest
         while self.healthy() != until:
             if time.monotonic() > give_up:
-                raise harness.BenchError(f"it is {'not ' if until else ''}healthy after {longest:.0f} s")
+                raise model.BenchError(f"it is {'not ' if until else ''}healthy after {longest:.0f} s")
             time.sleep(POLL)
 
     @contextlib.contextmanager
@@ -88,7 +89,7 @@ class Observer:
 
         def moment() -> float:
             if not first:
-                raise harness.BenchError("no healthy response was received")
+                raise model.BenchError("no healthy response was received")
             return first[0]
 
         try:
@@ -121,7 +122,7 @@ class Run:
             if event["kind"] == "task" and event.get("task") == task:
                 began = _epoch(event["start"])
                 return began + float(event["duration"]) if end else began
-        raise harness.BenchError(f"its timeline has no task {task!r}")
+        raise model.BenchError(f"its timeline has no task {task!r}")
 
     def profile(self, *, until: float) -> list[tuple[float, float, str]]:
         """Return the steps that began before `until`: start, duration and name.
@@ -147,7 +148,7 @@ class Run:
         for event in self.events:
             if event["kind"] == "task" and event.get("action") == f"itsm_nexus.runbook.{module}":
                 return dict(event.get("data", {}))
-        raise harness.BenchError(f"its timeline has no {module}")
+        raise model.BenchError(f"its timeline has no {module}")
 
 
 def _epoch(text: str) -> float:
@@ -234,7 +235,7 @@ class Stand:
             until = time.monotonic() + LONGEST
             while not socket.exists():
                 if time.monotonic() > until:
-                    raise harness.BenchError("the run does not wait for an alarm")
+                    raise model.BenchError("the run does not wait for an alarm")
                 time.sleep(POLL)
 
             def recover() -> Run:
@@ -257,7 +258,7 @@ class Stand:
     def _succeeded(run: Run, rung: str) -> Run:
         """Return the run. Raises BenchError if the rung failed."""
         if run.code != 0 or f"{rung} succeeded" not in run.screen:
-            raise harness.BenchError(f"it ended with code {run.code}: {run.screen.strip()[-600:]}")
+            raise model.BenchError(f"it ended with code {run.code}: {run.screen.strip()[-600:]}")
         return run
 
     def recover(self, folder: Path, *, rung: str = "restart", program: str = "ansible-playbook", **changes: Any) -> Run:
@@ -329,4 +330,5 @@ class Local(Stand):
             "LOG_FILE": str(service.log),
             "HTTPS_PORT": str(service.https_port),
             "HTTP_PORT": str(service.http_port),
+            "DATABASE": str(service.database),
         }

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 import pytest
-from bench import figures
+from bench import figures, model
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["first", "second"]
@@ -47,3 +47,25 @@ def test_the_benchmark_knows_the_names_of_tasks(constant):
     assert found
     files = [path for folder in ("roles", "playbooks") for path in (ROOT / folder).rglob("*.yml")]
     assert any(f"name: {found[1]}\n" in path.read_text("utf-8") for path in files)
+
+
+def measured(goal):
+    entry = model.Measurement("crash", "Crash", "", lambda: None, ("ours", lambda *_: 0.0), [goal])
+    figures = {"ours": {"": [2.5, 4.5]}, "limit": {"": [0.5, 0.5]}, model.EMPTY: {model.WHOLE: [0.5, 1.0]}}
+    return model.Result(entry, figures)
+
+
+def test_a_goal_in_e_is_measured_in_empty_plays_of_the_same_round():
+    goal = model.Goal(4.0, against="limit", more=True, unit=model.E)
+    result = measured(goal)
+    assert result.compared(goal) == [4.0, 4.0]
+    (told,) = result.as_dict()["goals"]
+    assert (told["met"], told["decides"], told["goal"]) == (True, True, "limit + 4 E")
+    assert (told["reached"], told["ours"], told["rival"], told["figures_in"]) == (4.0, 3.5, 0.5, "s")
+    missed = model.Goal(3.9, against="limit", more=True, unit=model.E)
+    assert [each["met"] for each in measured(missed).as_dict()["goals"]] == [False]
+
+
+def test_a_goal_in_seconds_does_not_depend_on_the_empty_play():
+    goal = model.Goal(3.0, against="limit", more=True)
+    assert measured(goal).compared(goal) == [2.0, 4.0]

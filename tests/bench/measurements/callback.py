@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import harness
+import model
 import yaml
-from harness import Goal, Measurement
+from model import Goal, Measurement
 
 HOSTS, RESULTS = 50, 10_000
 # The callback is active for BLOCK tasks, then inactive for BLOCK tasks, and so on.
@@ -81,18 +82,18 @@ def run(folder: Path) -> dict[str, dict[str, float]]:
         check=False,
     )
     if done.returncode != 0 or not figures.exists():
-        raise harness.BenchError(f"the run ended with code {done.returncode}: {done.stderr.strip()[-300:]}")
+        raise model.BenchError(f"the run ended with code {done.returncode}: {done.stderr.strip()[-300:]}")
     told: dict[str, float] = json.loads(figures.read_text(encoding="utf-8"))
     written = len(list((folder / "postmortems").glob("INC-*.html")))
     if told["events"] < 2 * RESULTS or written != HOSTS:
-        raise harness.BenchError(f"it had {told['events']} events and wrote {written} pages")
+        raise model.BenchError(f"it had {told['events']} events and wrote {written} pages")
     return {
         WITH: {"": told["awake"], "in the callback": told["seconds"], "memory": told["memory"]},
         WITHOUT: {"": told["asleep"], "memory": told["memory before"]},
     }
 
 
-def half(which: str) -> harness.Contender:
+def half(which: str) -> model.Contender:
     """Return a contender that yields the figures for one half of a run: WITH or WITHOUT.
 
     The first contender of a round starts the run. The second contender uses the same run.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import random
 import shutil
 import subprocess
 import tempfile
@@ -15,10 +16,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import harness
 import hosts
+import model
 import stand
-from harness import Measurement
+from measurements import outage
+from model import Goal, Measurement
 
 OURS = "outage_recover.yml"
 TRIAGE = "outage_triage.yml"
@@ -26,6 +28,8 @@ SERVED = "serves again, or the cause is named"
 NOTICED = "noticed"
 SYSTEMD = "systemd Restart=always"
 MONIT = "monit"
+COLD = "cold"
+ARMED = "armed"
 LONGEST = 60.0  # seconds after which an outage counts as not detected
 SETTLED = 35.0  # seconds; monit ignores a process for the first thirty seconds after its start
 # The runbook's own rule: five consecutive failures, one second apart, count as an outage.
@@ -134,7 +138,7 @@ def until_served(place: hosts.Host) -> float | None:
     return None
 
 
-def by_systemd(outage: Callable[[hosts.Host], None]) -> harness.Contender:
+def by_systemd(outage: Callable[[hosts.Host], None]) -> model.Contender:
     """Return a contender that waits for systemd to restart the service."""
 
     def measure(place: hosts.Host, _folder: Path) -> dict[str, float | None]:
@@ -145,7 +149,7 @@ def by_systemd(outage: Callable[[hosts.Host], None]) -> harness.Contender:
     return measure
 
 
-def by_monit(outage: Callable[[hosts.Host], None]) -> harness.Contender:
+def by_monit(outage: Callable[[hosts.Host], None]) -> model.Contender:
     """Return a contender that waits for monit or systemd to restart the service."""
 
     def measure(place: hosts.Host, _folder: Path) -> dict[str, float | None]:
@@ -161,7 +165,7 @@ def by_monit(outage: Callable[[hosts.Host], None]) -> harness.Contender:
     return measure
 
 
-def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> harness.Contender:
+def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> model.Contender:
     """Return a contender that runs the playbook after the outage has begun.
 
     cause: the cause that the playbook must name if no restart can end the outage.
@@ -181,7 +185,7 @@ def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> harnes
     return measure
 
 
-def by_triage(outage: Callable[[hosts.Host], None], cause: str) -> harness.Contender:
+def by_triage(outage: Callable[[hosts.Host], None], cause: str) -> model.Contender:
     """Return a contender that runs only the triage, which must name the cause."""
 
     def measure(place: hosts.Host, folder: Path) -> dict[str, float | None]:
@@ -189,7 +193,7 @@ def by_triage(outage: Callable[[hosts.Host], None], cause: str) -> harness.Conte
         outage(place)
         run = place.play("playbooks/outage_triage.yml", folder)
         if run.code != 0:
-            raise harness.BenchError(f"it ended with code {run.code}: {run.screen.strip()[-300:]}")
+            raise model.BenchError(f"it ended with code {run.code}: {run.screen.strip()[-300:]}")
         return {SERVED: run.ended - run.started if cause in run.screen else None}
 
     return measure
@@ -215,7 +219,49 @@ def seen(
     )
 
 
+# Crashes, again and again
+
+
+def cold_and_armed(place: hosts.Host, folder: Path) -> dict[str, float | None]:
+    """Crash the service twice. Recover it with a playbook that starts at the crash, and with one that waits for it."""
+    figures = {}
+    for name, recovery in ((COLD, outage.crash()), (ARMED, outage.armed)):
+        cleared(place)
+        (folder / name).mkdir()
+        measured = recovery(place, folder / name)
+        figures[name] = (measured.figures if isinstance(measured, model.Measured) else measured)[outage.FIRST]
+    return figures
+
+
+def polled(place: hosts.Host, _folder: Path) -> dict[str, float | None]:
+    """Crash the service at a random moment between two polls of monit, and wait until it answers again."""
+    cleared(place)
+    place.shell("monit -c /etc/monit/monitrc")
+    time.sleep(SETTLED + random.random())  # noqa: S311 - not for cryptography
+    place.crash()
+    with place.observer.watching() as first:
+        fell = time.time()
+        place.observer.wait(longest=LONGEST)
+    return {outage.FIRST: first() - fell}
+
+
 MEASUREMENTS = [
+    Measurement(
+        name="crash-monit",
+        what="Crash, compared with monit",
+        how="the process on the host of seen-crash is killed ten times, each time at another moment between two polls "
+        "of monit, which polls every second. cold: the playbook is started at the moment of the crash. armed: "
+        "outage_armed.yml was started before the crash. The observer queries the service every 20 ms",
+        prepare=host,
+        ours=(OURS, cold_and_armed),
+        rivals={MONIT: polled},
+        goals=[
+            Goal(2.0, against=MONIT, figure=COLD, rivals_figure=outage.FIRST),
+            Goal(1.0, against=MONIT, figure=ARMED, rivals_figure=outage.FIRST),
+        ],
+        rounds=10,
+        needs_hosts=True,
+    ),
     seen("crash", "Crash", crash, "the process is killed", cause="killed"),
     seen("hang", "Hang", hang, "the process is stopped with SIGSTOP", cause="hung"),
     seen("lock", "Hung database", locked, "another process holds the write lock", cause="db_locked", recoverable=False),

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import databases
 import harness
-from harness import MIB, Goal, Measurement
+from harness import MIB
+from model import Goal, Measurement
 
 LARGE = databases.Recipe("large", incidents=797_000)
 WAL_100 = databases.Recipe("wal-100", incidents=20_000, wal_mib=100)

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import harness
+import model
 import yaml
-from harness import Goal, Measurement
+from model import Goal, Measurement
 
 sys.path.insert(0, str(harness.ROOT / "tests" / "integration"))
 from conftest import Service
@@ -92,11 +93,11 @@ def beyond_the_slowest_part(variables: Path, folder: Path) -> float:
     argv, environment = harness.on_host("_triage.run", call, service=service, how=how)
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise harness.BenchError(done.stderr.strip()[-300:])
+        raise model.BenchError(done.stderr.strip()[-300:])
     duration, parts, findings = json.loads(done.stdout)
     unanswered = [name for name, took in parts.items() if not isinstance(took, float)]
     if findings or unanswered:
-        raise harness.BenchError(f"not answered: {unanswered}; found: {findings}")
+        raise model.BenchError(f"not answered: {unanswered}; found: {findings}")
     return duration - max(parts.values())
 
 
@@ -119,7 +120,7 @@ def collect(playbook: str, evidence: str, enough: Callable[[Path], bool]) -> Cal
         shutil.rmtree(place, ignore_errors=True)
         seconds = play(str(harness.ROOT / playbook), variables, folder)
         if not enough(place):
-            raise harness.BenchError(f"it saved too little in {place}")
+            raise model.BenchError(f"it saved too little in {place}")
         return seconds - play(str(BENCH / "plays" / "nothing.yml"), variables, folder)
 
     return measure
