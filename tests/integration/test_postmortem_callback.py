@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import base64
+import http.server
 import json
 import os
 import pathlib
@@ -14,6 +16,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -682,6 +685,84 @@ def test_a_host_without_a_copy_does_not_end_the_run(publishing):
     assert rc == 0, output
     assert "The postmortem was not published completely" in output
     assert len(api.issues) == 1
+
+
+class Dav(http.server.BaseHTTPRequestHandler):
+    """A folder on a WebDAV server, with one user."""
+
+    def do_PUT(self):
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        known = self.headers.get("Authorization") == f"Basic {base64.b64encode(b'itsm:sesame').decode()}"
+        if known:
+            self.server.stored[self.path] = content
+        self.send_response(201 if known else 401)
+        self.end_headers()
+
+    def log_message(self, *_arguments):
+        pass
+
+
+@pytest.fixture
+def dav():
+    """Start a WebDAV server. Yields the server. Its `stored` attribute contains each document by path."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dav) as server:
+        server.stored = {}
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_the_documents_are_copied_to_other_places(publishing, dav, tmp_path):
+    controller, _api, state, playbook = publishing
+    url = f"http://127.0.0.1:{dav.server_port}/itsm/"
+    shared, remote = tmp_path / "shared" / "postmortems", tmp_path / "remote"
+    places = [
+        {"type": "directory", "path": str(shared), "mode": "0644", "url": "https://docs.example.com/itsm"},
+        {"type": "directory", "path": str(remote), "host": "docs1"},
+        {"type": "webdav", "url": url, "username": "itsm", "password": "sesame"},
+        {"type": "webdav", "url": url, "username": "itsm", "password": "wrong-password"},
+    ]
+    rc, output = controller.run(playbook, "-vvv", "-e", json.dumps({"postmortem_destinations": places}))
+    assert rc == 0, output
+    names = ["INC-1.html", "INC-1.json", "INC-1.md"]
+    assert sorted(path.name for path in shared.iterdir()) == names
+    assert {stat.S_IMODE(path.stat().st_mode) for path in shared.iterdir()} == {0o644}
+    assert sorted(dav.stored) == [f"/itsm/{name}" for name in names]
+    assert dav.stored["/itsm/INC-1.html"] == (shared / "INC-1.html").read_bytes()
+    assert (shared / "INC-1.html").read_bytes() == (state / "postmortems" / "INC-1.html").read_bytes()
+    end = " ".join(output[output.index("PLAY RECAP") :].split())
+    assert f"https://docs.example.com/itsm/INC-1.html {url}INC-1.html {controller.postmortems}" in end
+    # The host docs1 does not exist. The recovery has succeeded, although two copies failed.
+    assert not remote.exists()
+    assert f"docs1:{remote}/INC-1.html" not in end and "failed=0" in end and "RECOVERED: node1" in end
+    told = " ".join(output.split())
+    assert f"The postmortem was not copied to docs1:{remote}/INC-1.html: " in told
+    assert "401" in told[told.index("not copied to") :]
+    assert "sesame" not in output and "wrong-password" not in output
+    # A postmortem that is written again is also copied again.
+    shutil.rmtree(shared)
+    again = str(ROOT / "playbooks" / "outage_postmortem.yml")
+    rc, output = controller.run(
+        *(again, "-e", "postmortem_incident=INC-1", "-e", json.dumps({"postmortem_destinations": places[:2]}))
+    )
+    assert rc == 0 and f"not copied to docs1:{remote}" in " ".join(output.split()), output
+    assert sorted(path.name for path in shared.iterdir()) == names and not remote.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [
+        ({"type": "ftp"}, "value of type must be one of: directory, webdav, got: ftp"),
+        ({"type": "webdav"}, "type is webdav but all of the following are missing: url"),
+        ({"type": "directory", "host": "docs1"}, "type is directory but all of the following are missing: path"),
+    ],
+)
+def test_an_incomplete_destination_is_named(controller, place, problem):
+    role = {"name": "itsm_nexus.runbook.postmortem", "tasks_from": "validate"}
+    known = {"nexus_log_file": "/l", "nexus_log_patterns": [], "nexus_manager": "systemd", "nexus_unit": "itsm"}
+    playbook = controller.playbook("validate.yml", [{"ansible.builtin.include_role": role}], vars=known)
+    rc, output = controller.run(playbook, "-e", json.dumps({"postmortem_destinations": [place]}))
+    assert rc != 0 and problem in " ".join(output.split())
 
 
 def test_check_mode_publishes_nothing(publishing):

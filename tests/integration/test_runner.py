@@ -236,6 +236,12 @@ def test_every_playbook_runs_as_a_job_of_awx_and_leaves_its_outcome(awx: Awx) ->
     told = json.loads((service.state / "postmortems" / f"{outcome['incident']}.json").read_text("utf-8"))
     assert (told["outcome"], told["rung"]) == ("recovered", "restart") and told["steps"] and told["source"] == "verdict"
     assert restart.artifacts["outage_postmortem"][HOST]["on_host"] == str(service.state / "postmortems")
+    # The summary names these places, and not the path in the deleted container.
+    end = " ".join("".join(event["stdout"] for event in restart.events).split())
+    end = end[end.index("OUTAGE SUMMARY") :]
+    place = service.state / "postmortems" / f"{outcome['incident']}.md"
+    assert f"postmortem on {HOST}: {place} in the artifacts of this job: outage_postmortem" in end
+    assert str(restart.folder) not in end
 
     # If the service is healthy, the other playbooks do nothing.
     for playbook in ("outage_standard_recovery", "outage_clean_start"):

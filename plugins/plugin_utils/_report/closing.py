@@ -146,7 +146,10 @@ class Closing:
             self._say(release[:1], screen_layout.ATTENTION)
             self._say(release[1:])
             return
-        head, *fields = screen_report.summary(words, incident, document=document, check_mode=self._check)
+        places = [event["data"] for event in events if event["kind"] == "published"]
+        head, *fields = screen_report.summary(
+            words, incident, document=document, places=places[-1] if places else {}, check_mode=self._check
+        )
         self._say([head], screen_report.tone(incident))
         self._say(fields)
 

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
-from typing import List, Mapping, Optional, Sequence, Tuple, Union
+import os
+from types import MappingProxyType
+from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
@@ -33,6 +35,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_
     aligned,
     columns,
 )
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import job
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _TONES: Mapping[str, str] = {
@@ -52,11 +55,16 @@ def tone_of(outcome: Optional[str], data_loss: Optional[str]) -> str:
 
 
 def summary(
-    words: Words, incident: incident_model.Incident, *, document: Optional[str], check_mode: bool = False
+    words: Words,
+    incident: incident_model.Incident,
+    *,
+    document: Optional[str],
+    places: Mapping[str, Any] = MappingProxyType({}),
+    check_mode: bool = False,
 ) -> List[str]:
     """Return the lines for one incident. document: the path of its postmortem, or None if none was written.
 
-    check_mode: True for a run in check mode.
+    places: see allowlist.PUBLISHED. check_mode: True for a run in check mode.
     """
     outcome = prose.outcome(words, incident)
     if check_mode and incident.outcome == "not_recovered":
@@ -97,7 +105,7 @@ def summary(
         else ("escalation", [*calls, *prose_notifications.informed(words, incident)]),
         ("settings", _invalid_settings(words, incident)),
         ("kept", [*kept, *others]),
-        ("postmortem", document or words.say("screen.not_written")),
+        ("postmortem", _published(words, incident, document, places) or words.say("screen.not_written")),
     ]
     if check_mode:
         fields.append(_counted(words))
@@ -169,6 +177,27 @@ def _kept(words: Words, incident: incident_model.Incident) -> Tuple[List[str], L
     if inside:
         evidence.insert(1, words.say("screen.in_evidence", files=words.listed(inside)))
     return [*evidence, *filter(None, [prose_data.not_copied(words, incident)])], lines
+
+
+def _published(
+    words: Words, incident: incident_model.Incident, document: Optional[str], places: Mapping[str, Any]
+) -> List[str]:
+    """Return where to read the postmortem. The path on the controller is last.
+
+    An AWX job runs in a container, which is deleted with its files. Therefore, a job names its path only if the
+    postmortem is nowhere else.
+    """
+    found = [words.say("screen.issue", url=places["issue"])] if places.get("issue") else []
+    found += places.get("copies") or []
+    if os.environ.get(job.ENVIRONMENT) and document:
+        if places.get("on_host"):
+            path = os.path.join(str(places["on_host"]), os.path.basename(document))
+            found.append(words.say("screen.on_that_host", host=incident.host, path=path))
+        if places.get("artifact"):
+            found.append(words.say("screen.in_artifacts"))
+        if found:
+            return found
+    return [*found, *([document] if document else [])]
 
 
 def _outage(words: Words, incident: incident_model.Incident) -> str:
@@ -286,7 +315,10 @@ def _nothing_done(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _planned(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return what a run would change. Check mode does not set a hold, so a planned hold is derived from the findings."""
+    """Return what a run would change.
+
+    Check mode does not set a hold, so a planned hold is derived from the findings.
+    """
     blocking = any(each.get("blocks_start") for each in incident.findings)
     hold = [words.say("screen.would_hold")] if blocking and not incident.held_by else []
     return [*_done(words, incident, planned=True), *hold] or [words.say("screen.nothing")]

@@ -320,6 +320,17 @@ SUMMARY: Mapping[str, Any] = {
     )
 }
 
+# Where a host's documents were published. The postmortem role publishes these places with set_stats under
+# PUBLISHED_KEY. artifact: whether the job's artifacts contain the Markdown document.
+PUBLISHED_KEY = "outage_postmortem"
+PUBLISHED: Mapping[str, Any] = {
+    "markdown": TEXT,
+    "on_host": TEXT,
+    "issue": TEXT,
+    "copies": Each(TEXT),
+    "artifact": FLAG,
+}
+
 # The outcome for each host. The postmortem role and the playbooks publish this outcome with set_stats under
 # OUTCOME_KEY.
 OUTCOME_KEY = "outage_recover"

@@ -130,6 +130,10 @@ def succeeded(result: Any, known: Task, clock: Optional[progress.Clock]) -> Iter
     if isinstance(outcome, dict):
         yield {"kind": "outcome", "host": host, "data": outcome}
         return
+    places = kinds.pick(allowlist.PUBLISHED, (published.get(allowlist.PUBLISHED_KEY) or {}).get(host))
+    if isinstance(places, dict):
+        yield {"kind": "published", "host": host, "data": places}
+        return
     yield from _ended(host, task, known, fields, status="changed" if fields.get("changed") else "ok", clock=clock)
 
 

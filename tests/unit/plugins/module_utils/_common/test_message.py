@@ -67,7 +67,8 @@ def test_a_text_in_a_result_has_its_message():
 
 
 @pytest.mark.parametrize(
-    ("quoted", "shown"), [("It failed.", "It failed; last"), ("Wait...", "Wait...; last"), ("失敗した。", "失敗した; last")]
+    ("quoted", "shown"),
+    [("It failed.", "It failed; last"), ("Wait...", "Wait...; last"), ("失敗した。", "失敗した; last")],
 )
 def test_a_full_stop_before_a_semicolon_is_removed(quoted, shown):
     told = message.message("all", names=[message.quoted(quoted), message.quoted("last.")])

@@ -1311,6 +1311,31 @@ def test_the_recap_in_check_mode_is_explained_for_every_outcome(outcome):
     assert counted not in "\n".join(screen_report.summary(EN, real, document=None))
 
 
+@pytest.mark.parametrize(
+    ("in_awx", "places", "shown"),
+    [
+        (False, {}, "/d/INC-1.md"),
+        (False, {"on_host": "/s/postmortems", "artifact": True}, "/d/INC-1.md"),
+        (False, {"issue": "https://g/7", "copies": ["https://w/1"]}, "issue: https://g/7 https://w/1 /d/INC-1.md"),
+        # A path in the container of a job is not readable after the job.
+        (True, {"on_host": "/s/postmortems"}, "on node1: /s/postmortems/INC-1.md"),
+        (
+            True,
+            {"copies": ["https://w/1"], "artifact": True},
+            "https://w/1 in the artifacts of this job: outage_postmortem",
+        ),
+        (True, {}, "/d/INC-1.md"),
+    ],
+)
+def test_the_summary_names_the_places_where_the_postmortem_can_be_read(monkeypatch, in_awx, places, shown):
+    monkeypatch.delenv("AWX_HOST", raising=False)
+    if in_awx:
+        monkeypatch.setenv("AWX_HOST", "https://awx.example.com")
+    told = incident(outcome="recovered", runs=runs("r"))
+    lines = screen_report.summary(EN, told, document="/d/INC-1.md", places=places)
+    assert fields(lines)["postmortem"] == shown
+
+
 @pytest.mark.parametrize("outcome", ["would_recover", "not_recovered", "degraded"])
 def test_a_check_lists_the_hold_that_a_run_would_set(outcome):
     damaged = {"cause": "db_corrupt", "confidence": 0.95, "blocks_start": True}
