@@ -64,7 +64,10 @@ ENGLISH: Dict[str, str] = {
     "discovery.source.unit_variable": "{name} in Environment= of the unit",
     # Questions that a person must answer.
     "discovery.question.app_dir": "In which folder does the service run? The unit has no WorkingDirectory, and no process of the service is running",
-    "discovery.question.backups": "Where are the backups of the database? None of the usual folders contains a SQLite database. If there are no backups, set []",
+    "discovery.question.backups": (
+        "Where are the backups of the database? None of the usual folders contains a SQLite database. If there are no "
+        "backups, set []"
+    ),
     "discovery.question.certificate": "Which certificate does the service use? No variable in its environment names the file",
     "discovery.question.changed_since": (
         "Is a restart planned? {name} in {path} differs from the value in the running process. The value in the "

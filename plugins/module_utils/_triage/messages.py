@@ -145,7 +145,10 @@ ENGLISH: Dict[str, str] = {
     "reason.tls.not_loaded": "it has not loaded its certificate and private key",
     "reason.tls.unusable": "it could not use its certificate or private key",
     "remedy.tls_expired.restart": "Restart the service, so that it loads the current certificate and private key",
-    "remedy.tls_expired.renew": "Renew the certificate, or restore its missing or damaged files. Check that the service's user can read the certificate and its private key, and restart the service",
+    "remedy.tls_expired.renew": (
+        "Renew the certificate, or restore its missing or damaged files. Check that the service's user can read the "
+        "certificate and its private key, and restart the service"
+    ),
     "prevention.tls_expired": "Renew the certificate automatically, restart the service after that, and set an alert for certificates that expire soon",
     # Application.
     "finding.modules_broken.repaired": "The service could not load a dependency; all dependencies load now",

@@ -93,10 +93,16 @@ SENTENCES: Dict[str, str] = {
     "next_step.held": "The service is held by incident {incident}: until the hold is released, neither this collection nor systemd starts it",
     "next_step.database.loss": "Report the lost data: {statement:;}. The damaged files are in {kept}",
     "next_step.database.loss_in_evidence": "Report the lost data: {statement:;}. The damaged files are in the evidence",
-    "next_step.database.deleted": "{number}. Ask the DBA whether the missing rows were deleted on purpose. If the rows were deleted on purpose, run outage_release.yml",
+    "next_step.database.deleted": (
+        "{number}. Ask the DBA whether the missing rows were deleted on purpose. If the rows were deleted on purpose, run "
+        "outage_release.yml"
+    ),
     "next_step.database.compare": "{number}. See how many rows each method would lose:\n{command} --check",
     "next_step.database.time": "{number}. Agree on a time to stop the service. Until then, the service keeps running",
-    "next_step.database.agreed": "{number}. If the DBA agrees, run the command that this check shows as its next step. It recovers the database and starts the service",
+    "next_step.database.agreed": (
+        "{number}. If the DBA agrees, run the command that this check shows as its next step. It recovers the database "
+        "and starts the service"
+    ),
     "next_step.database.stopping": (
         "{number}. At that time, run the command that this check shows as its next step. It stops the service, "
         "recovers the database and starts the service"

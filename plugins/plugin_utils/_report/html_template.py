@@ -232,7 +232,9 @@ INCIDENT = (
 </div></div></section>
 
 <section><h2>{{ say("doc.prevention") }}</h2>
-<ul class="todo">{% for item in actions %}<li{% if not item.wanted %} class="settled"{% endif %}><b>{{ item.title if item.wanted else say("action.not_needed", title=item.title) }}</b><br>{{ item.why }}</li>
+<ul class="todo">{% for item in actions -%}
+<li{% if not item.wanted %} class="settled"{% endif %}>
+{#- #}<b>{{ item.title if item.wanted else say("action.not_needed", title=item.title) }}</b><br>{{ item.why }}</li>
 {% endfor %}</ul></section>
 
 <section><h2>{{ say("doc.timeline") }}</h2>{{ table_of_steps(timeline) }}
