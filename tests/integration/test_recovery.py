@@ -386,7 +386,9 @@ def test_the_applications_own_backup_that_loses_the_fewest_rows_is_restored(serv
     end = " ".join(planned.screen[planned.screen.index("PLAY RECAP") :].split())
     losses = {}
     for path in (best, empty):
-        rows = re.search(rf"- {re.escape(str(path))}, [-0-9: ]+ UTC\. Kept: \d+ rows\. Lost: (\d+) counted rows", end)
+        rows = re.search(
+            rf"backup file {re.escape(str(path))}, [-0-9: ]+ UTC\. Kept: \d+ rows\. Lost: (\d+) counted rows", end
+        )
         assert rows, end
         losses[path] = int(rows[1])
     assert losses[best] < losses[empty]

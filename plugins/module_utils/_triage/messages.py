@@ -52,7 +52,7 @@ ENGLISH: Dict[str, str] = {
     "finding.db_corrupt.replaced": "The database {path} was created at {at}, so it does not have the earlier rows",
     "finding.db_corrupt.fewer": "The database {path} has far fewer rows than at the last good count: {tables}",
     "finding.db_corrupt.rows": "Rows of the database {path} may be lost",
-    "finding.db_corrupt.reported": "The service reported a damaged database, but {path} can be read",
+    "finding.db_corrupt.reported": "The log contains errors about a damaged database, although no damage was found in {path}",
     "remedy.db_corrupt": "Start nothing and change nothing. Leave the database, its -wal file and its -shm file as they are, and call the DBA",
     "remedy.db_corrupt.in_use": (
         "Do not restart the service, and do not change the database, its -wal file or its -shm file. Call the DBA, "

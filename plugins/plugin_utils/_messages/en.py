@@ -124,9 +124,9 @@ SENTENCES: Dict[str, str] = {
     "rows.after_grown": "{after} after ({grown})",
     "rows.after_only": "not counted before, {after} in {tables} after",
     "rows.seeded": (
-        "{rows}; not part of the recovered data. Remove these rows only if the tables also contain other rows. If a "
-        "table is empty, the service fills it again when it starts. To remove the rows, check them, then run this command "
-        "on the host while the service is running:"
+        "{rows}; not part of the recovered data. The service creates these rows at each start if the tables are empty, so "
+        "leave them for now. If you later import lost rows into these tables, remove the created rows afterwards: check "
+        "them, then run this command on the host while the service is running:"
     ),
     "rows.after_seeded": "{after}, plus rows seeded at startup: {seeded}",
     "rows.after_stale": "{after}, counted before the last start",

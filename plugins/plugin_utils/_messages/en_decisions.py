@@ -11,6 +11,7 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "reason.no_cause": "No cause was found",
+    "reason.data_sound_again": "The service was held because its database was in doubt; a check has now found the database sound",
     "reason.loop.fell": (
         "This playbook started the service in the last {minutes} minutes, and the service failed again during the "
         "stability check. A restart alone is not tried again"

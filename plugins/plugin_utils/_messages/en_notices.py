@@ -45,5 +45,6 @@ SENTENCES: Dict[str, str] = {
     "asked.repeated_restarts": "Complete the prevention items in the postmortem: a restart helps only until the next failure",
     "asked.reachable_again": "wait for the result of this run, because only the connection to the host has been restored",
     "asked.nothing": "no action is needed now; the postmortem lists the follow-up actions",
+    "asked.count_rows": "Run outage_verify.yml, because no run has counted the rows since the outage; the postmortem lists the follow-up actions",
     "asked.find_out": "Find out what happened",
 }

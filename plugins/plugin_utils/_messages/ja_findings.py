@@ -39,7 +39,7 @@ SENTENCES: Dict[str, str] = {
     "finding.db_corrupt.replaced": "データベース {path} は {at} に新しく作成されたもので、以前の行は含まれていない",
     "finding.db_corrupt.fewer": "データベース {path} の行が、前回の正常な集計より大幅に減っている：{tables}",
     "finding.db_corrupt.rows": "データベース {path} の行が失われた疑いがある",
-    "finding.db_corrupt.reported": "サービスがデータベースの破損を報告したが、{path} は読み取れた",
+    "finding.db_corrupt.reported": "ログにデータベースの破損エラーがあるが、{path} に破損は見つからなかった",
     "remedy.db_corrupt": "何も起動・変更せず、データベース、-wal、-shm をそのまま残して DBA に連絡する",
     "remedy.db_corrupt.in_use": "サービスを再起動せず、データベース、-wal、-shm を変更しない。DBA に連絡し、database_recover.yml を実行する時刻を決める",
     "prevention.db_corrupt": "バックアップの頻度を上げ、復元できることを確認する。破損の原因を特定する",

@@ -29,5 +29,6 @@ SENTENCES: Dict[str, str] = {
     "asked.repeated_restarts": "報告書の再発防止策に対応する。再起動の効果は次の停止までの一時的なもの",
     "asked.reachable_again": "再び接続できただけの段階。この実行の結果を待つ",
     "asked.nothing": "現時点で対応は不要。今後の対応はポストモーテムを参照する",
+    "asked.count_rows": "障害後に行数を集計していないため、outage_verify.yml を実行する。再発防止策はポストモーテムに記載",
     "asked.find_out": "状況を確認する",
 }

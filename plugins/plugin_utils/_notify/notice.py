@@ -148,7 +148,9 @@ def _asked(words: Words, facts: _Facts) -> str:
         due = (rule == _ASKED_LATER or suspected) and by_rule in words.sentences
         remaining = any(isinstance(each, Mapping) and each.get("id") in _REMAINING for each in told)
         if due or not (remaining and all(steps)):
-            return words.sentence(words.say(by_rule if due else "asked.nothing"))
+            uncounted = facts["data_loss"] == statements.UNKNOWN and facts.get("outcome") == "resolved_manually"
+            later = "asked.count_rows" if uncounted else "asked.nothing"
+            return words.sentence(words.say(by_rule if due else later))
     if steps and all(steps):
         return "\n".join(line for step in steps for line in words.lines(step))
     if facts["next_step"]:

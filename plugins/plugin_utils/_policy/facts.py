@@ -14,10 +14,13 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.outage_window import PROBE
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, messages_of
 
 # The severity and the outcome if the service answers but is not ready.
 DEGRADED = "degraded"
+# The causes that put the data in doubt (see _triage/run.py).
+_DATA_CAUSES = ("db_corrupt", "db_unchecked")
 # Summaries of a finding that describes damage, if a person has released the service.
 ACCEPTED, NOT_ACCEPTED = "finding.accepted", "finding.not_accepted"
 UNKNOWN_CAUSE: Mapping[str, Any] = {
@@ -45,6 +48,8 @@ class Facts:
     was_down: bool = False
     # True if the open incident's data was in doubt before this run.
     was_in_doubt: bool = False
+    # The cause that an earlier run recorded for the open incident, or an empty string.
+    cause_before: str = ""
     # True if the database was not found, and no later check has shown that the current database is the same one.
     not_found: bool = False
     # The result of the last triage, and the result of the triage that found why the service was down.
@@ -91,6 +96,19 @@ class Facts:
     def finding(self) -> Mapping[str, Any]:
         """The first finding of the diagnosis, or UNKNOWN_CAUSE if there is none."""
         return next(iter(self.diagnosis), UNKNOWN_CAUSE)
+
+    @property
+    def settled(self) -> Mapping[str, Any]:
+        """The cause of an earlier run that held the service, if the database is sound now. Otherwise, empty."""
+        still = any(each["cause"] in _DATA_CAUSES for each in self.diagnosis)
+        if not self.was_in_doubt or self.in_doubt or still or self.cause_before not in _DATA_CAUSES:
+            return {}
+        told = message("reason.data_sound_again")
+        return {
+            "cause": self.cause_before,
+            "summary": catalogue.english(told),
+            "messages": {"summary": told.to_dict()},
+        }
 
     @property
     def not_accepted(self) -> Facts:
@@ -142,6 +160,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
     empty.
 
     - triage, first, diagnosis: the latest triage, the first triage, and the triage that found why the service was down.
+    - opened: the record of the incident when this run opened or continued the incident.
     - record: the record of the incident, or empty until it is known. hold: the hold that this run has set.
     - before, verified_before: the results that earlier steps of a workflow published.
     - Other keys: check_mode, act_on, rungs, release_strategy, target, manager, tried, skipped, crash_loop, lost, error.
@@ -166,6 +185,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
         was_degraded=bool(seen.get("was_degraded")),
         was_down=any(each.get("kind") == "bad" and each.get("source") == PROBE for each in record.get("signs") or ()),
         was_in_doubt=bool(detection.get("data_in_doubt")),
+        cause_before=str((seen.get("opened") or {}).get("cause") or ""),
         not_found=state == "not_found",
         findings=triage.get("findings") or [],
         diagnosis=(seen.get("diagnosis") or {}).get("findings") or [],

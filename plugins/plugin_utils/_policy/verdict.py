@@ -207,7 +207,10 @@ def judge(facts: Facts) -> Verdict:
     halted = _halted(facts, outcome)
     by_itself = outcome in ("recovered", "warning", "recovered_by_systemd") and not facts.tried
     by_a_rung = outcome in ("recovered", "login_failed", DEGRADED) and bool(facts.tried)
-    steps, summary = _next_steps(facts, outcome, halted=halted), _summary(facts.finding)
+    # After a person has repaired a database, the service may only be stopped. This is not why the incident was opened.
+    finding = facts.settled if by_itself or by_a_rung else {}
+    finding = finding or facts.finding
+    steps, summary = _next_steps(facts, outcome, halted=halted), _summary(finding)
     error = facts.why("lost") if facts.lost else facts.why("error") if facts.error else _kept_down(facts)
     if outcome == DEGRADED:
         accepted = joined([_summary(each) for each in facts.diagnosis if recovery_facts.acceptance((each,))])
@@ -218,7 +221,7 @@ def judge(facts: Facts) -> Verdict:
         recovered=outcome not in FAILED,
         failed=outcome in FAILED,
         severity=_severity(facts, outcome),
-        cause=str(facts.finding["cause"]),
+        cause=str(finding["cause"]),
         cause_summary=summary.text,
         rung=facts.held or None,
         halted=halted.text,

@@ -130,7 +130,7 @@ def _automation(words: Words, incident: incident_model.Incident) -> Action:
             for each in refused
         ]
         return Action(title, True, words.say("action.automation.left", why=words.joined(why)))
-    return Action(title, True, words.say("action.automation.failed", ladder=ladder))
+    return Action(title, False, words.say("action.automation.failed", ladder=ladder))
 
 
 def _rotation(words: Words, incident: incident_model.Incident, causes: Sequence[str]) -> Action:

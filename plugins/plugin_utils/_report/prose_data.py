@@ -96,7 +96,7 @@ def kept(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str
     """Return the names and paths of files that the recovery left on the host for a person to check or remove."""
     places = [
         ("kept.evidence", incident.evidence),
-        ("kept.copy", incident.database_copied),
+        *(("kept.copy", path) for path in incident.database_copies),
         ("kept.backup", incident.backup_file),
         ("kept.database", incident.database_kept),
         ("kept.modules", incident.modules_kept),

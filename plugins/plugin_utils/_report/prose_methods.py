@@ -54,17 +54,19 @@ def choices(words: Words, incident: incident_model.Incident) -> List[str]:
     plan = found.get("plan") or []
     if not plan:
         return []
-    # The method `empty` is always possible if a person confirms it.
-    methods = [str(each.get("method")) for each in plan if each.get("possible") or each.get("method") == "empty"]
+    # A person must also confirm the method `empty`, so it has its own line.
+    methods = [str(each.get("method")) for each in plan if each.get("possible") and each.get("method") != "empty"]
     methods = [each for each in methods if each != found.get("method")]
     names = [str(each.get("path")) for way in plan for each in way.get("backups") or [] if each.get("usable")]
     chosen = [str(way.get("source")) for way in plan if way.get("source")]
     others = [each for each in names if each not in chosen] or names
-    name = posixpath.basename(others[0]) if others else "itsm.db.backup_20260302T010203Z"
     lines = [
-        *([words.say("choice.method", methods=words.listed(methods), example=methods[0])] if methods else []),
+        *(words.say("choice.method", method=method) for method in methods),
         words.say("choice.empty"),
-        words.say("choice.backup", options=_extra(database_recovery_backup_patterns=[name])),
+        *(
+            words.say("choice.backup", options=_extra(database_recovery_backup_patterns=[posixpath.basename(name)]))
+            for name in others[:1]
+        ),
         words.say("choice.folder", options=_extra(**_ELSEWHERE)),
     ]
     return list(map(Command, lines))

@@ -229,12 +229,14 @@ def _database(incident: incident_model.Incident, *, cause: str) -> str:
 def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
     """Return the fields for a run in check mode. Such a run performs the checks and only lists all other actions."""
     rungs = words.say("list.comma").join(words.part(each.rung) for each in incident.rungs_tried)
+    others = prose_causes.others(words, incident)
+    first = ["screen.hold_it"] if _would_hold(incident) else ["screen.fix_first"] if others and rungs else []
     return [
-        ("next", prose.next_steps(words, incident)),
+        ("next", [*map(words.say, first), *prose.next_steps(words, incident)]),
         *_methods(words, incident),
         ("why", _why(words, incident) if incident.outcome == "not_recovered" else ""),
         ("cause", prose_causes.cause(words, incident)),
-        ("also", prose_causes.others(words, incident)),
+        ("also", others),
         ("severity", words.name("severity", incident.severity or "unknown")),
         (
             "would_climb",
@@ -319,9 +321,15 @@ def _planned(words: Words, incident: incident_model.Incident) -> List[str]:
 
     Check mode does not set a hold, so a planned hold is derived from the findings.
     """
-    blocking = any(each.get("blocks_start") for each in incident.findings)
-    hold = [words.say("screen.would_hold")] if blocking and not incident.held_by else []
+    hold = [words.say("screen.would_hold")] if _would_hold(incident) else []
     return [*_done(words, incident, planned=True), *hold] or [words.say("screen.nothing")]
+
+
+def _would_hold(incident: incident_model.Incident) -> bool:
+    """Return True if outage_recover.yml would hold the service. database_recover.yml does not set a hold."""
+    if incident.held_by or prose_methods.assessment(incident):
+        return False
+    return any(each.get("blocks_start") for each in incident.findings)
 
 
 def _done(words: Words, incident: incident_model.Incident, *, planned: bool = False) -> List[str]:
@@ -332,7 +340,9 @@ def _done(words: Words, incident: incident_model.Incident, *, planned: bool = Fa
     last = incident.runs[-1].run
     climbs = prose_ladder.climbs(words, incident, run=last, came=(prose_ladder.APPLIED,), planned=planned)
     told = [climb for climb in climbs if climb.facts]
-    return [
+    triages = [each.data for each in incident.steps if each.run == last and prose_steps.triaged(each)]
+    hold = [words.say("screen.hold_removed")] if any(each.get("released") for each in triages) else []
+    return hold + [
         words.say("label", name=climb.name, text=words.joined(climb.facts)) if climb.name else words.joined(climb.facts)
         for climb in told
     ]

@@ -141,6 +141,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
             "changes": {"since": TEXT, "failed_at": TEXT, "items": Each(_CHANGE), "omitted": NUMBER},
         },
         "bundle": TEXT,
+        "released": FLAG,
         "data_evidence": {"path": TEXT, "not_copied": TEXT},
         "row_counts": _ROWS,
         "data_loss_suspected": FLAG,

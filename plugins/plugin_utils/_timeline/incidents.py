@@ -113,9 +113,12 @@ def _causes(
     triages = [result["findings"] for result in results(events, "triage_info") if result.get("findings")]
     # Only the first triage saw the original state. If the verdict is based on a later triage, use that one.
     agreeing = [each for each in triages if each[0].get("cause") == verdict.get("cause")]
+    # After a person has restored a database, a later triage may find the same cause in another form.
+    of_data = verdict.get("cause") in ("db_corrupt", "db_unchecked")
+    said = [each for each in agreeing if of_data and each[0].get("summary") == verdict.get("cause_summary")]
     # After a person has released the service, the latest triage states whether the damage was accepted.
     released = [each for each in reversed(agreeing) if _is_about_a_release(each[0])]
-    findings: List[Dict[str, Any]] = first_value(*released, *agreeing, *triages) or []
+    findings: List[Dict[str, Any]] = first_value(*released, *said, *agreeing, *triages) or []
     first = _first_cause(findings, verdict)
     first_facts = first_value(*(result.get("facts") for result in results(events, "triage_info"))) or {}
     return {
@@ -162,9 +165,16 @@ def _kept(events: Sequence[Event], verdict: Mapping[str, Any]) -> Dict[str, Any]
         "modules_kept": last_value(swaps, "previous"),
         "evidence": first_value(verdict.get("evidence"), last_value(triages, "bundle")),
         "database_copied": first_value(last_value([*backups, *restores], "evidence_dir"), copied.get("path")),
+        "database_copies": _copies([*triages, *backups, *restores]),
         "database_not_copied": copied.get("not_copied"),
         "record_in_memory": records[-1].get("record_in_memory") if records else None,
     }
+
+
+def _copies(told: Sequence[Mapping[str, Any]]) -> List[str]:
+    """Return the copies of the database files that the modules made, without duplicates."""
+    made = [path for each in told for path in ((each.get("data_evidence") or {}).get("path"), each.get("evidence_dir"))]
+    return list(dict.fromkeys(str(path) for path in made if path))
 
 
 def _messages(

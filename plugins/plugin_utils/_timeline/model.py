@@ -235,7 +235,8 @@ class Incident:
         " true if the last run sent it), reason."
     )
     evidence: Optional[str] = _says("Folder of the evidence on the host.")
-    database_copied: Optional[str] = _says("Copy, on the host, of the files of a database in doubt.")
+    database_copied: Optional[str] = _says("The last copy, on the host, of the files of a database in doubt.")
+    database_copies: List[str] = _says("All copies, on the host, of the files of a database in doubt.")
     database_not_copied: Optional[str] = _says("Why there is no copy of the files of a database in doubt.")
     record_in_memory: Optional[str] = _says(
         "In-memory folder on the host that contains the record. A reboot deletes this folder."

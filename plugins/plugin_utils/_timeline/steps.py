@@ -27,7 +27,7 @@ _PLUMBING = (
 
 def step(event: Event) -> Optional[Step]:
     """Return the step for an event, or None if the event is not shown as a step."""
-    if event["kind"] in ("started", "stats", "play_start", "summary"):
+    if event["kind"] in ("started", "stats", "play_start", "summary", "published"):
         return None
     if event.get("status") == "ok" and str(event.get("action")).rsplit(".", 1)[-1] in _PLUMBING:
         return None

@@ -632,7 +632,7 @@ CASES = [
         [{"database": {"data_loss_suspected": True, "data_loss_reasons": ["users has 2 rows fewer"]}}],
         "may be lost",
     ),
-    ("db_corrupt", [GONE, signature("db_corrupt", "SQLITE_CORRUPT")], "can be read"),
+    ("db_corrupt", [GONE, signature("db_corrupt", "SQLITE_CORRUPT")], "no damage was found"),
     (
         "db_corrupt",
         [GONE, {"hold": {"rows_collapsed": True, "rows_missing": {"incidents": [18, 3]}}}],

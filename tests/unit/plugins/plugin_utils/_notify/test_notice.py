@@ -222,6 +222,12 @@ def test_the_reader_is_asked_for_the_next_step(changes: dict[str, Any], english:
     assert (texts("en", **changes)["asked"], texts("ja", **changes)["asked"]) == (english, japanese)
 
 
+def test_after_a_manual_fix_the_reader_is_asked_to_count_the_rows() -> None:
+    fixed = {"event": "resolved", "outcome": "resolved_manually", "rule": "record_only", "data_loss": "unknown"}
+    assert texts("en", **fixed)["asked"].startswith("Run outage_verify.yml")
+    assert texts("en", **{**fixed, "data_loss": "none"})["asked"].startswith("No action is needed now")
+
+
 def test_every_rule_of_the_role_asks_for_something() -> None:
     rules = yaml.safe_load((PROJECT / "roles" / "escalation" / "defaults" / "main.yml").read_text(encoding="utf-8"))
     without = {"record_only", "unreachable"}

@@ -40,6 +40,7 @@ def test_facts_passed_by_a_run() -> None:
         "verification": {
             **{"first_healthy_at": "11:00", "readiness": {"problems": [{"cause": "db_corrupt", "summary": "Bad"}]}},
         },
+        "opened": {"cause": "db_corrupt"},
         "record": {
             **{"outcome": "data_in_doubt", "attempts": [TRIED]},
             "signs": [{"at": "09:00", "kind": "bad", "source": "health probe"}],

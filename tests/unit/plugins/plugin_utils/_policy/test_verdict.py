@@ -629,6 +629,24 @@ def test_a_step_that_ended_the_ladder_hands_on_its_reason_as_messages() -> None:
     assert judged["messages"]["halted"] == judged["messages"]["next_step"][0]["values"]["halted"] == told
 
 
+def test_a_repaired_database_stays_the_cause_of_its_incident() -> None:
+    """A person repaired the database of a held service. The next run finds only that the service was stopped."""
+    stopped = dataclasses.replace(
+        DOWN,
+        was_in_doubt=True,
+        cause_before="db_corrupt",
+        diagnosis=[finding("stopped")],
+        tried=[tried(held=True)],
+    )
+    judged = verdict.judge(stopped)
+    assert (judged.outcome, judged.cause) == ("recovered", "db_corrupt")
+    assert judged.cause_summary.endswith("a check has now found the database sound")
+    # If the service does not start, its own cause needs attention.
+    assert verdict.judge(dataclasses.replace(stopped, tried=[tried(held=False)])).cause == "stopped"
+    assert verdict.judge(dataclasses.replace(stopped, cause_before="killed")).cause == "stopped"
+    assert verdict.judge(dataclasses.replace(stopped, was_in_doubt=False)).cause == "stopped"
+
+
 def test_the_attempts_come_from_the_record_of_the_incident() -> None:
     found = [finding(messages={"remedy": [message("remedy.restart").to_dict()]})]
     first = verdict.of_run(seen(diagnosis={"findings": found}))

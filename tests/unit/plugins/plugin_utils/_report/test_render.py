@@ -230,7 +230,7 @@ def test_all_required_fields_are_present():
             {"Consider automatic recovery": False},
             id="recovered",
         ),
-        pytest.param({"outcome": "not_recovered"}, {"Consider automatic recovery": True}, id="not recovered"),
+        pytest.param({"outcome": "not_recovered"}, {"Consider automatic recovery": False}, id="not recovered"),
         pytest.param(
             {
                 "outcome": "not_recovered",
@@ -1347,6 +1347,29 @@ def test_a_check_lists_the_hold_that_a_run_would_set(outcome):
     assert fields(screen_report.summary(EN, told, document=None, check_mode=True))["would do"] == "nothing"
 
 
+def test_a_check_names_the_run_that_holds_the_service_as_the_first_step():
+    damaged = {"cause": "db_corrupt", "confidence": 0.95, "blocks_start": True}
+    told = incident(outcome="not_recovered", findings=[damaged], next_step="Call the DBA", runs=runs("r"))
+    lines = screen_report.summary(EN, told, document=None, check_mode=True)
+    assert fields(lines)["next step"].startswith("Run the playbook without --check. It holds the service")
+    # database_recover.yml does not set a hold.
+    told.steps, told.rungs_tried = [step("sqlite_restore", PLAN)], [rung("database_recovery by backup")]
+    shown = fields(screen_report.summary(EN, told, document=None, check_mode=True))
+    assert "held" not in shown["would do"] and "without --check" not in shown["next step"]
+
+
+def test_a_removed_hold_is_one_of_the_changes():
+    told = incident(outcome="recovered", steps=[step("triage_info", {"released": True, "findings": []})])
+    assert "hold removed" in fields(screen_report.summary(EN, told, document="x"))["done"]
+
+
+def test_every_copy_of_a_database_in_doubt_is_named():
+    copies = ["/s/evidence/INC-1/itsm.db.evidence_1", "/s/evidence/INC-1/itsm.db.evidence_2"]
+    told = incident(outcome="not_recovered", evidence="/s/evidence/INC-1", database_copies=copies, runs=runs("r"))
+    shown = fields(screen_report.summary(EN, told, document=None))["kept"]
+    assert "itsm.db.evidence_1" in shown and "itsm.db.evidence_2" in shown
+
+
 def test_a_check_lists_other_problems_that_can_prevent_the_recovery():
     found = [
         {"cause": "stopped", "confidence": 0.5, "summary": "It was stopped"},
@@ -1357,6 +1380,9 @@ def test_a_check_lists_other_problems_that_can_prevent_the_recovery():
     told = incident(outcome="would_recover", cause="stopped", findings=found, runs=runs("r"))
     shown = fields(screen_report.summary(EN, told, document=None, check_mode=True))["also found"]
     assert shown == "tls_expired: No key"
+    told.rungs_tried = [rung("restart")]
+    lines = screen_report.summary(EN, told, document=None, check_mode=True)
+    assert "First fix what was also found" in fields(lines)["next step"]
 
 
 @pytest.mark.parametrize("outcome", incident_model.OUTCOMES)
@@ -1487,7 +1513,7 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
         "backup file /b/it's_2.db, 2026-02-01 01:00:00 UTC. Kept: 2 rows. Lost: 10 rows, and all changes since then",
         "backup file /b/itsm_3.db, 2026-01-01 01:00:00 UTC: not usable: pages are damaged",
         "empty (not possible): all rows would be lost",
-        "Another method (salvage and empty): add -e database_recovery_method=salvage",
+        "To use the method salvage: add -e database_recovery_method=salvage",
         "-e database_recovery_confirm_empty=true",
         '-e \'{"database_recovery_backup_dirs": ["/mnt/backup"], "database_recovery_backup_patterns": ["*.db"]}\'',
     ):
@@ -1829,7 +1855,7 @@ def test_a_database_that_could_not_be_copied_is_reported(tongue):
     screen = " ".join(" ".join(screen_report.summary(tongue, told, document=None)).split())
     assert "pid 12 (scanner)" in screen
     assert "pid 12" in markdown_report.markdown(tongue, told) and "pid 12" in html_report.page(tongue, told)
-    told.database_copied = "/e/itsm.db.evidence_x"
+    told.database_copied, told.database_copies = "/e/itsm.db.evidence_x", ["/e/itsm.db.evidence_x"]
     assert prose_data.not_copied(tongue, told) == ""
     assert "itsm.db.evidence_x" in " ".join(screen_report.summary(tongue, told, document=None))
 
@@ -1898,10 +1924,10 @@ def test_a_host_cannot_add_a_command_to_a_next_step():
     assert line == "Fix the cause: Wait: rm -rf / rm. Then run the playbook again."
 
 
-def test_seeded_rows_are_removed_only_when_the_table_has_other_rows():
+def test_seeded_rows_are_removed_only_after_an_import():
     seeded = incident(rows_before={"a": 3}, rows_seeded={"a": 4}, rows_seeded_removal=["sqlite3 /a.db 'DELETE'"])
     note, command = prose_data.seeded(EN, seeded)
-    assert "only if the tables also contain other rows" in note and command == "sqlite3 /a.db 'DELETE'"
+    assert "leave them for now" in note and command == "sqlite3 /a.db 'DELETE'"
     assert f"{' ' * 14}{command}" in screen_report.summary(EN, seeded, document="x")
     table = section(markdown_report.markdown(EN, seeded), "3.")
     assert "| `a` | 3 | 0 (+4 seeded) |" in table
@@ -1922,7 +1948,7 @@ def test_the_most_important_lines_are_never_cut_off():
         cause_summary="The database is damaged " * 40,
         escalation={"to": ["Lead"], "names": {"lead": "Lead", "dba": "DBA"}, "notified": notified},
         evidence="/var/lib/itsm-runbook/evidence/INC-1",
-        database_copied="/var/lib/itsm-runbook/evidence/INC-1/itsm.db.evidence_1",
+        database_copies=["/var/lib/itsm-runbook/evidence/INC-1/itsm.db.evidence_1"],
         backup_file="/var/lib/itsm-runbook/evidence/INC-1/itsm.db.backup_1",
         steps=[invalid],
         **told(message("next_step.helpless")),
@@ -2017,7 +2043,7 @@ def test_the_paths_of_kept_files_are_shortened_before_the_cause():
         error="broke " * 200,
         escalation={"to": ["Lead"], "names": {"lead": "Lead"}, "notified": [], "reason": "it broke " * 40},
         evidence=folder,
-        database_copied=f"{folder}/itsm.db.evidence_1",
+        database_copies=[f"{folder}/itsm.db.evidence_1"],
         database_kept=f"/srv/{'x' * 70}/itsm.db.damaged_1",
         record_in_memory="/run/itsm/incident.json",
         **told(message("next_step.helpless")),

@@ -50,6 +50,23 @@ def test_the_cause_is_from_the_first_triage():
     assert (incident.cause, incident.cause_summary) == ("hung", "Silent.")
 
 
+def test_a_database_that_a_person_restored_is_not_called_damaged():
+    first = Recording("run1").down().opened()
+    damaged = {"cause": "db_corrupt", "summary": "It is damaged."}
+    first.task("triage_info", {"findings": [damaged], "data_evidence": {"path": "/e/1"}}, role="triage")
+    second = Recording("run2")
+    second.second = 30
+    second.down().opened()
+    logged = {"cause": "db_corrupt", "summary": "The log contains errors."}
+    second.task("triage_info", {"findings": [logged], "data_evidence": {"path": "/e/2"}}, role="triage")
+    verdict = {**OUTCOME, "cause": "db_corrupt", "cause_summary": "The log contains errors."}
+    second.add("outcome", host="node1", data=verdict).add("published", host="node1", data={}).ended()
+    (incident,) = timeline_incidents.from_events([*first.events, *second.events])
+    assert incident.cause_summary == "The log contains errors."
+    assert incident.database_copies == ["/e/1", "/e/2"]
+    assert "published" not in [step.kind for step in incident.steps]
+
+
 def test_a_verdict_does_not_outlive_a_later_run_that_was_killed():
     first = Recording("run1").down().opened().add("outcome", host="node1", data=OUTCOME).ended()
     second = Recording("run2")
