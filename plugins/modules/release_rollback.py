@@ -134,8 +134,7 @@ messages:
   description:
     - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
       catalogue, and the C(values) to insert into the message.
-    - On success, the key C(refused) contains the reason from RV(refused), as a translatable message. If RV(refused)
-      is empty, this key is missing.
+    - If the rollback was refused, the key C(refused) contains the reason as a translatable message. See RV(refused).
   returned: success, and failure
   type: dict
   version_added: 0.2.0

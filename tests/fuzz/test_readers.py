@@ -49,8 +49,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 
-# Any kind of JSON, and text like that in logs. The text contains control characters, and words that the readers search
-# for.
+# JSON of any kind, and lines that look like log lines. The lines contain control characters, and words that the readers
+# search for.
 WORDS = [
     *(
         "Error: x",

@@ -87,7 +87,10 @@ class _Way:
                 break
 
     def look(self, name: str) -> Tuple[os.stat_result, os.stat_result, bool]:
-        """Return the status of the folder and of an entry, and True if only root or this account created the entry."""
+        """Return the status of the folder, the status of an entry, and whether the entry can be trusted.
+
+        An entry can be trusted if only root or this account could have created it.
+        """
         folder = os.fstat(self._folders[-1])
         entry = os.stat(name, dir_fd=self._folders[-1], follow_symlinks=False)
         return folder, entry, self._trusted[-1] and _only_ours(folder, entry)

@@ -85,8 +85,7 @@ def _hold_facts(
     created_at = last_good.Counted.of(database).created_at
     replaced = counted.is_replaced_by(created_at)
     counts = database.get("row_counts") or {}
-    # Row counts are also required. If a check failed on a locked database, its result is conclusive but contains no row
-    # counts.
+    # Row counts are also required. If the database is locked, a check can find damage without counting the rows.
     counted_now = bool(counts) or (database.get("checks") or {}).get("row_counts") == "ok"
     comparable = bool(database.get("conclusive")) and counted_now
     missing = row_counts.missing(rows, counts) if comparable else {}

@@ -28,8 +28,7 @@ REFUSED = 77
 # Maximum duration in seconds. If a disk does not answer and the database is not in doubt yet, the unit is started.
 _DEADLINE = 2.0
 _MOST_EVIDENCE = 8 << 20
-# The keeper saves a process exit less than 0.1 seconds after the exit was reported. On a busy host, the keeper may take
-# longer.
+# The keeper records the exit of a process within 0.1 seconds. On a busy host, this may take longer.
 _PATIENCE = 0.7
 # Maximum number of repeated checks if the files change during a check.
 _ATTEMPTS = 5

@@ -68,8 +68,8 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
         # Every rung stops older processes of the service before it starts the service.
         useless_rungs=RUNGS if strangers else (),
         details={"processes": [process_details(owner, port=port) for port, owner in strangers + stale]},
-        # If an older process of the service hangs with the port open, this process explains why the service does not
-        # answer. If another program uses the port, this does not explain a hang.
+        # An older process of the service that hangs with the port open is also the reason why the service does not
+        # answer. Another program that uses the port is not the reason for a hang.
         explains=(*FALLS, "hung") if stale else FALLS,
         past=not strangers and not stale,
     )
