@@ -67,6 +67,7 @@ SENTENCES: Dict[str, str] = {
     "screen.since": "{outage}, since {at}",
     "screen.estimated": "{outage}; its end is an estimate",
     "screen.still_down": "{outage}, still down",
+    "screen.partly_down": "{outage}, still down, although {endpoints} answers",
     "screen.on_host": "{name} on the host: {path}",
     "screen.in_evidence": "in this folder: {files}",
     "screen.not_written": "not written",

@@ -66,6 +66,7 @@ SENTENCES: Dict[str, str] = {
     "taken.only_held": "復旧段階・対処ともに未実施。サービスの起動は保留中",
     "screen.since": "{outage}（{at} から）",
     "screen.estimated": "{outage}、終了時刻は推定",
+    "screen.partly_down": "{outage}、停止中（{endpoints} は応答）",
     "screen.still_down": "{outage}、停止中",
     "screen.on_host": "{name}（ホスト上）：{path}",
     "screen.in_evidence": "このフォルダー内：{files}",

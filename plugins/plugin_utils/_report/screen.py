@@ -211,7 +211,19 @@ def _outage(words: Words, incident: incident_model.Incident) -> str:
         return prose_times.lasted(words, incident)
     if incident.times.mitigated_estimated:
         told = words.say("screen.estimated", outage=told)
-    return words.say("screen.still_down", outage=told) if down else told
+    if not down:
+        return told
+    answering = _answering(incident)
+    key = "screen.partly_down" if answering else "screen.still_down"
+    return words.say(key, outage=told, endpoints=words.listed(answering))
+
+
+def _answering(incident: incident_model.Incident) -> List[str]:
+    """Return the names of the endpoints that answered the last probe, such as http if only HTTPS is down."""
+    last = incident.runs[-1].run if incident.runs else None
+    probes = [each.data for each in incident.steps if each.run == last and prose_steps.probed(each)]
+    endpoints = (probes[-1].get("endpoints") or []) if probes else []
+    return [str(each.get("name")) for each in endpoints if each.get("ok")]
 
 
 def _database(incident: incident_model.Incident, *, cause: str) -> str:

@@ -1358,6 +1358,15 @@ def test_a_check_names_the_run_that_holds_the_service_as_the_first_step():
     assert "held" not in shown["would do"] and "without --check" not in shown["next step"]
 
 
+def test_an_endpoint_that_still_answers_is_named():
+    endpoints = [{"name": "https", "ok": False}, {"name": "http", "ok": True}]
+    probe = step("health_probe", {"healthy": False, "endpoints": endpoints}, run="r")
+    told = incident(outcome="not_recovered", steps=[probe], statements={"still_down": {"value": "yes"}}, runs=runs("r"))
+    assert "still down, although http answers" in fields(screen_report.summary(EN, told, document="x"))["outage"]
+    endpoints[1]["ok"] = False
+    assert fields(screen_report.summary(EN, told, document="x"))["outage"].endswith("still down")
+
+
 def test_a_removed_hold_is_one_of_the_changes():
     told = incident(outcome="recovered", steps=[step("triage_info", {"released": True, "findings": []})])
     assert "hold removed" in fields(screen_report.summary(EN, told, document="x"))["done"]
