@@ -149,6 +149,14 @@ ENGLISH: Dict[str, str] = {
         "Renew the certificate, or restore its missing or damaged files. Check that the service's user can read the "
         "certificate and its private key, and restart the service"
     ),
+    "remedy.tls_expired.files": (
+        "Restore the certificate and its private key. Check that the service's user can read both files, and restart the "
+        "service"
+    ),
+    "prevention.tls_expired.files": (
+        "Put the certificate and its private key under configuration management, so that a missing file is noticed and "
+        "restored"
+    ),
     "prevention.tls_expired": "Renew the certificate automatically, restart the service after that, and set an alert for certificates that expire soon",
     # Application.
     "finding.modules_broken.repaired": "The service could not load a dependency; all dependencies load now",

@@ -74,7 +74,7 @@ SENTENCES: Dict[str, str] = {
     "screen.issue": "issue: {url}",
     "screen.on_that_host": "on {host}: {path}",
     "screen.in_artifacts": "in the artifacts of this job: outage_postmortem",
-    "screen.triage_it": "outage_triage.yml finds the cause; outage_recover.yml --check shows what would be done",
+    "screen.triage_it": "To find the cause, and to see what a recovery would do:",
     "screen.that_cause": "no rung in outage_recover_rungs can fix the cause below",
     "screen.released": "RELEASED: {subject}, incident {incident}; the hold is removed, and nothing was started",
     "screen.would_release": "WOULD RELEASE (check mode, nothing changed): {subject}, incident {incident}",

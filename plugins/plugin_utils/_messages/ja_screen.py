@@ -74,7 +74,7 @@ SENTENCES: Dict[str, str] = {
     "screen.on_that_host": "{host} 上：{path}",
     "screen.in_artifacts": "このジョブの Artifacts：outage_postmortem",
     "screen.not_written": "作成できず",
-    "screen.triage_it": "outage_triage.yml で原因を特定し、outage_recover.yml --check で実施予定の内容を確認する",
+    "screen.triage_it": "原因と、復旧で実施する内容を確認するには：",
     "screen.that_cause": "下記の原因（許可された復旧段階では解消できない）",
     "screen.released": "保留解除：{subject}、インシデント {incident}。起動の保留を解除した。サービスは起動していない",
     "screen.would_release": "保留解除の予定（チェックモード、変更なし）：{subject}、インシデント {incident}",

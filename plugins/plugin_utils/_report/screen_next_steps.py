@@ -33,6 +33,12 @@ def start(words: Words, target: str) -> List[str]:
     return [words.say("screen.start_it"), Command(next_steps.command("outage_recover.yml", target))]
 
 
+def triage(words: Words, target: str) -> List[str]:
+    """Return how to find the cause of an outage."""
+    command = Command(f"{next_steps.command('outage_recover.yml', target)} --check")
+    return [words.say("screen.triage_it"), command]
+
+
 def held(words: Words, hold: Mapping[str, Any], target: str) -> List[str]:
     """Return what to do with a service that is on hold. hold: its incident and cause."""
     cause = str(hold.get("cause") or "unknown")

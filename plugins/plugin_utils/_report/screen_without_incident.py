@@ -187,7 +187,7 @@ def _after_a_check(words: Words, look: Mapping[str, Any], *, target: str) -> Lis
         return screen_next_steps.held(words, look["hold"], target)
     if _accepted(look):
         return screen_next_steps.accepted(words, target)
-    return [words.say("screen.triage_it")]
+    return screen_next_steps.triage(words, target)
 
 
 def _accepted(look: Mapping[str, Any]) -> bool:

@@ -101,6 +101,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     # both files.
     well = not fault and file.readable_by_service is True and key.matches is True
     read_again = well or reason == "served_expired"
+    of_files = fault in _TLS_FAULTS
     if reason in _OUTDATED:
         summary = _outdated_summary(outdated, reason=reason)
     else:
@@ -124,8 +125,8 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
         confidence=confidence,
         summary=summary,
         evidence=[*_tls_evidence(facts, fault=fault, fallen_back=fallen_back), *words],
-        remedy=message("remedy.tls_expired.restart" if read_again else "remedy.tls_expired.renew"),
-        prevention=message("prevention.tls_expired"),
+        remedy=message(f"remedy.tls_expired.{'restart' if read_again else 'files' if of_files else 'renew'}"),
+        prevention=message("prevention.tls_expired.files" if of_files else "prevention.tls_expired"),
         useless_rungs=useless,
         details={
             "reason": reason,

@@ -997,7 +997,10 @@ CORRECT = (
     "  next step   Correct the inventory or the host: nexus_log_file. To see which values the host uses:",
     "              ansible-playbook --limit node1 playbooks/outage_discover.yml --check",
 )
-TRIAGE_IT = "  next step   outage_triage.yml finds the cause; outage_recover.yml --check shows what would be done"
+TRIAGE_IT = (
+    "  next step   To find the cause, and to see what a recovery would do:",
+    "              ansible-playbook --limit node1 playbooks/outage_recover.yml --check",
+)
 
 
 @pytest.mark.parametrize(
@@ -1009,14 +1012,14 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause; outage_recover.yml
             [
                 "DOWN: node1, emergency: https: connection refused; the process is gone; "
                 "this run did not change the service",
-                TRIAGE_IT,
+                *TRIAGE_IT,
             ],
             id="down",
         ),
         pytest.param(
             [event(data={**LOOK, "severity": "warning", "summary": "another process answers"}), END],
             screen_report.BAD,
-            ["NOT HEALTHY: node1, warning: another process answers; this run did not change the service", TRIAGE_IT],
+            ["NOT HEALTHY: node1, warning: another process answers; this run did not change the service", *TRIAGE_IT],
             id="not healthy",
         ),
         pytest.param(
