@@ -128,7 +128,7 @@ SENTENCES: Dict[str, str] = {
         "leave them for now. If you later import lost rows into these tables, remove the created rows afterwards: check "
         "them, then run this command on the host while the service is running:"
     ),
-    "rows.after_seeded": "{after}, plus rows seeded at startup: {seeded}",
+    "rows.after_seeded": "{after}, not counting rows that the service created at startup: {seeded}",
     "rows.after_stale": "{after}, counted before the last start",
     "rows.none_fewer": "{before} in {tables} before, {after}; no table has fewer rows",
     "rows.counts": "{before} in {tables} before, {after}",

@@ -106,7 +106,7 @@ SENTENCES: Dict[str, str] = {
     "screen.maintenance_begun": "MAINTENANCE STARTED: {host}; no recovery will start until {until}",
     "screen.maintenance_ended": "MAINTENANCE ENDED: {host}, recovery is enabled again",
     "screen.end_earlier": "To end the maintenance earlier:",
-    "screen.held": "Incident {incident} holds the service ({cause}). Its postmortem lists the evidence and the people who were notified.",
+    "screen.held": "The service is held because of incident {incident} ({cause}). Its postmortem lists the evidence and the people who were notified.",
     "screen.held_causes": "Do not start the service. To see what must be done before the hold is released:",
     "screen.correct": "Correct the inventory or the host: {variables}. To see which values the host uses:",
     "screen.down": "DOWN: {host}, {seen}; {touched}",

@@ -114,7 +114,7 @@ SENTENCES: Dict[str, str] = {
     "rows.after_grown": "{after}行（{grown}）",
     "rows.after_only": "復旧前は未集計、復旧後は{tables}で計{after}行",
     "rows.seeded": "{rows}（復旧したデータではない）。空のテーブルには起動のたびに作成されるため、今は削除しない。失われた行を後で戻した場合は、その後に内容を確認し、サービスを稼働させたまま、ホスト上で次のコマンドを実行して削除する：",
-    "rows.after_seeded": "{after}、起動時に作成された行：{seeded}",
+    "rows.after_seeded": "{after}（起動時に作成された行を除く：{seeded}）",
     "rows.after_stale": "{after}（最後の起動より前の集計）",
     "rows.none_fewer": "復旧前は{tables}で計{before}行、復旧後は{after}。行数が減ったテーブルなし",
     "rows.counts": "復旧前は{tables}で計{before}行、復旧後は{after}",

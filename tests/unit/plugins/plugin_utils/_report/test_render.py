@@ -1227,8 +1227,8 @@ TRIAGE_IT = (
             [
                 "DOWN: node1, emergency: https: connection refused; the process is gone; "
                 "this run did not change the service",
-                "  next step   Incident INC-1 holds the service (db_corrupt). Its postmortem lists the evidence and",
-                "              the people who were notified.",
+                "  next step   The service is held because of incident INC-1 (db_corrupt). Its postmortem lists the",
+                "              evidence and the people who were notified.",
                 "              1. Do not start the service. Give the evidence to the DBA.",
                 "              2. See how many rows each method would lose:",
                 "              ansible-playbook --limit node1 playbooks/database_recover.yml --check",
@@ -1243,8 +1243,8 @@ TRIAGE_IT = (
             [
                 "DOWN: node1, emergency: https: connection refused; the process is gone; "
                 "this run did not change the service",
-                "  next step   Incident INC-1 holds the service (db_unchecked). Its postmortem lists the evidence and",
-                "              the people who were notified.",
+                "  next step   The service is held because of incident INC-1 (db_unchecked). Its postmortem lists the",
+                "              evidence and the people who were notified.",
                 "              Do not start the service. To see what must be done before the hold is released:",
                 "              ansible-playbook --limit node1 playbooks/outage_recover.yml --check",
             ],

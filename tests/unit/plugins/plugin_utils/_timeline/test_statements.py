@@ -418,7 +418,7 @@ def test_rows_seeded_after_a_recovery_are_shown_with_the_statement_that_removes_
     )
     assert (incident.rows_after, incident.rows_seeded) == ({"users": 3}, {"incidents": 3})
     assert incident.rows_lost() == {"incidents": (10, 0)}
-    assert "plus rows seeded at startup: incidents 3" in prose_data.rows(EN, incident)
+    assert "not counting rows that the service created at startup: incidents 3" in prose_data.rows(EN, incident)
     for words_of in (EN, JA):
         for text in (
             markdown_report.markdown(words_of, incident),
@@ -431,7 +431,8 @@ def test_rows_seeded_after_a_recovery_are_shown_with_the_statement_that_removes_
 def test_seeded_rows_are_distinguished():
     incident = told({"users": 3, "incidents": 0}, {"users": 3}, "none", rows_seeded={"incidents": 3})
     assert incident.rows_seeded == {"incidents": 3}
-    assert prose_data.rows(EN, incident) == "3 in 2 tables before, 3 after, plus rows seeded at startup: incidents 3"
+    text = "3 in 2 tables before, 3 after, not counting rows that the service created at startup: incidents 3"
+    assert prose_data.rows(EN, incident) == text
 
 
 def of_runs(*outcomes):
