@@ -179,7 +179,8 @@ hosts:
       notify: true
       notice:
         - "backup: There is no backup."
-        - "do: Make a backup every night, and name its folder in database_recovery_backup_dirs."
+        - "do: Make a backup every night, for example with outage_backup.yml, and name its folder in
+          database_recovery_backup_dirs."
 report:
   description: The content of the JSON document. C(schema) is the version of the document's format.
   returned: if O(state=written)

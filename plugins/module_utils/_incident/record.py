@@ -202,7 +202,7 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
 def _absent(
     record: Optional[Dict[str, Any]], call: Call, *, store: incident_store.Store, seat: host_lease.Seat
 ) -> _Outcome:
-    """Return the result of a call from a run that has no open incident.
+    """Return the result if the calling run has no open incident.
 
     If the run's incident is closed, the run can close it again and record notifications. Any other call that writes is
     an error.

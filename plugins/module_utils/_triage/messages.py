@@ -150,8 +150,7 @@ ENGLISH: Dict[str, str] = {
         "certificate and its private key, and restart the service"
     ),
     "remedy.tls_expired.files": (
-        "Restore the certificate and its private key. Check that the service's user can read both files, and restart the "
-        "service"
+        "Restore the certificate and its private key, and check that the service's user can read both files"
     ),
     "prevention.tls_expired.files": (
         "Put the certificate and its private key under configuration management, so that a missing file is noticed and "

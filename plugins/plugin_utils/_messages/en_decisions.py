@@ -92,8 +92,8 @@ SENTENCES: Dict[str, str] = {
     "next_step.recovered_by_systemd": "Complete the open prevention items",
     "next_step.held_without_unit": "The service is held by incident {incident}: until the hold is released, this collection does not start it",
     "next_step.held": "The service is held by incident {incident}: until the hold is released, neither this collection nor systemd starts it",
-    "next_step.database.loss": "Report the lost data: {statement:;}. The damaged files are in {kept}",
-    "next_step.database.loss_in_evidence": "Report the lost data: {statement:;}. The damaged files are in the evidence",
+    "next_step.database.loss": "Inform the owners of the data about the loss ({statement:;}). The damaged files are in {kept}",
+    "next_step.database.loss_in_evidence": "Inform the owners of the data about the loss ({statement:;}). The damaged files are in the evidence",
     "next_step.database.deleted": (
         "{number}. Ask the DBA whether the missing rows were deleted on purpose. If the rows were deleted on purpose, run "
         "outage_release.yml"
@@ -109,7 +109,7 @@ SENTENCES: Dict[str, str] = {
         "recovers the database and starts the service"
     ),
     "next_step.database.choose": (
-        "{number}. Choose a method that this check shows as possible. Then run the command without --check, and "
+        "{number}. Choose a method that this check reports as possible. Then run the command without --check, and "
         "add the method, for example:\n-e database_recovery_method=backup"
     ),
     "next_step.database.would_recover": (

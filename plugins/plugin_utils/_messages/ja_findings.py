@@ -118,7 +118,7 @@ SENTENCES: Dict[str, str] = {
     "reason.tls.unusable": "証明書または秘密鍵を使用できない",
     "remedy.tls_expired.restart": "サービスを再起動し、現在の証明書と秘密鍵を読み込ませる",
     "remedy.tls_expired.renew": "証明書を更新するか、不足または破損しているファイルを復元し、証明書と秘密鍵をサービスのユーザーが読み取れることを確認して、サービスを再起動する",
-    "remedy.tls_expired.files": "証明書と秘密鍵を復元し、サービスのユーザーが両方を読み取れることを確認して、サービスを再起動する",
+    "remedy.tls_expired.files": "証明書と秘密鍵を復元し、サービスのユーザーが両方を読み取れることを確認する",
     "prevention.tls_expired.files": "証明書と秘密鍵を構成管理の対象にし、ファイルの欠落を検知して復元できるようにする",
     "prevention.tls_expired": "証明書の更新と更新後の再起動を自動化し、期限が近づいたら通知されるようにする",
     # アプリケーション

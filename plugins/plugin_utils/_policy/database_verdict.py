@@ -45,7 +45,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     triage, record = seen.get("triage") or {}, seen.get("record") or {}
     held, lost = bool(seen.get("held")), str(seen.get("lost") or "")
     serves = not held and bool(verified.get("serves"))
-    # A healthy service is not stopped if a person must first decide about missing rows.
+    # A healthy service is not stopped if a person must first decide what to do about missing rows.
     check_mode = bool(seen.get("check_mode"))
     not_stopped = check_mode or recovery.get("stopped") is False
     serves_still = not_stopped and bool((seen.get("detection") or {}).get("healthy"))

@@ -27,7 +27,6 @@ ALSO_A_START = (
     "remedy.tls_expired.restart",
     "remedy.tried.tls_expired.restart",
     "remedy.tls_expired.renew",
-    "remedy.tls_expired.files",
     "remedy.unhandled_exception",
     "remedy.environment_missing",
     "remedy.unit_masked",

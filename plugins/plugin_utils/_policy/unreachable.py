@@ -53,8 +53,8 @@ _NEVER_REACHED = re.compile(
     re.IGNORECASE,
 )
 
-# ansible-core messages if the login account cannot become another account. With these messages, the connection itself
-# works. The messages contain no task data.
+# ansible-core messages if the login account cannot become another account. In this case, the connection itself works.
+# The messages contain no task data.
 _NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
 
 # Each pair contains a pattern for the ssh or Ansible error message, and the last part of the message ID for the next

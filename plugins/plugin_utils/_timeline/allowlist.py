@@ -321,7 +321,7 @@ SUMMARY: Mapping[str, Any] = {
     )
 }
 
-# Where a host's documents were published. The postmortem role publishes these places with set_stats under
+# The places of a host's published documents. The postmortem role publishes these places with set_stats under
 # PUBLISHED_KEY. artifact: whether the job's artifacts contain the Markdown document.
 PUBLISHED_KEY = "outage_postmortem"
 PUBLISHED: Mapping[str, Any] = {

@@ -150,7 +150,7 @@ def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
         ),
         (
             {"data_loss": "suspected", "nothing_started": "yes"},
-            "SUSPECTED. Stop and hand over to the DBA. The service was not started",
+            "SUSPECTED. Stop and hand over to the DBA. This playbook did not start the service",
         ),
         ({"data_loss": "suspected", "data_loss_why": "accepted"}, "SUSPECTED. A person has accepted this damage"),
     ],
@@ -175,7 +175,7 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
                     "next_step": [message("next_step.database.loss_in_evidence", statement="7 rows").to_dict()]
                 },
             },
-            "Report the lost data: 7 rows. The damaged files are in the evidence.",
+            "Inform the owners of the data about the loss (7 rows). The damaged files are in the evidence.",
             "失われたデータを関係者に報告する：7 rows。破損したファイルは証拠として保存されている。",
         ),
         (

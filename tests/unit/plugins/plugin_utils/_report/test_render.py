@@ -1048,7 +1048,7 @@ TRIAGE_IT = (
             [
                 "STOPPED: node1, another run is working on it; this run did not change the service",
                 "  other run   run-7, since 2026-03-02 01:02:03 UTC",
-                "  its step    restart, process 4711 is running",
+                "  its step    restart; process 4711 is running",
                 "  next step   Wait until the other run ends. To make this playbook wait, run it again with -e",
                 "              outage_recover_wait=600. It waits up to 600 seconds and then starts. If the other run",
                 "              has crashed, its lock expires at 2026-03-02 01:04:00 UTC, or one minute after its last",
@@ -1394,7 +1394,7 @@ def test_a_check_lists_other_problems_that_can_prevent_the_recovery():
     assert shown == "tls_expired: No key"
     told.rungs_tried = [rung("restart")]
     lines = screen_report.summary(EN, told, document=None, check_mode=True)
-    assert "First fix what was also found" in fields(lines)["next step"]
+    assert "First fix the other problem below" in fields(lines)["next step"]
 
 
 @pytest.mark.parametrize("outcome", incident_model.OUTCOMES)
@@ -1911,7 +1911,7 @@ def test_a_next_step_of_a_recovered_service_is_shown_although_the_loss_is_unknow
     """The database was restored from a backup, so nobody knows how many rows were written after that backup."""
     loss = message("next_step.database.loss", statement=message("reason.loss.since", at="10:00"), kept="/k")
     lines = screen_report.summary(EN, incident(outcome="recovered", data_loss="unknown", **told(loss)), document="x")
-    assert lines[1] == "  next step   Report the lost data: changes to rows since 10:00. The damaged files are in /k."
+    assert "Inform the owners of the data about the loss (changes to rows since 10:00). The" in lines[1]
     prevention = incident(outcome="recovered", data_loss="unknown", **told(message("next_step.recovered")))
     assert "next step" not in "\n".join(screen_report.summary(EN, prevention, document="x"))
 
