@@ -73,7 +73,7 @@ def test_second_run_names_the_first_with_its_start_and_step(drill: Drill, story:
         lease["run"],
         # The summary shows 2026-03-02T01:02:03.456Z as "2026-03-02 01:02:03 UTC".
         f"since {lease['since'][:19].replace('T', ' ')} UTC",
-        "restart, process",
+        "restart; process",
     ):
         assert words in closing, closing
 
