@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
         ({"type": "http", "url": "https://[verysecretpath", "secret": "verysecretkey"}, "http"),
         ({"type": "pagerduty", "routing_key": "verysecretkey"}, "pagerduty"),
         ({"type": "command", "argv": ["/usr/local/bin/ring", "verysecretkey"]}, "command ring"),
-        ({"type": "sms", "number": 1}, "sms"),
+        ({"type": "our_gateway", "number": 1}, "our_gateway"),
     ],
 )
 def test_a_channel_is_named_without_secrets(channel, label):

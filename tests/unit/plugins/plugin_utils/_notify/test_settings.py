@@ -15,7 +15,7 @@ from contact_samples import CONTACTS, DOWN_TOLD, URL, plan, rules
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import contacts as notification_contacts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import settings as notification_settings
 
-TYPES = ["mail", "webhook", "pagerduty", "http", "command", "sms"]
+TYPES = ["mail", "webhook", "pagerduty", "http", "command", "our_gateway"]
 SETTINGS = {
     "escalation_language": "en",
     "escalation_timezone": "UTC",
@@ -52,7 +52,7 @@ def test_valid_settings_have_no_problem():
     assert of_channel({"type": "http", "url": "http://127.0.0.1:8080/x", "secret": secret}) == []
     assert of_channel({"type": "command", "argv": ["sh"], "input": "json", "name": "bell"}) == []
     assert of_channel({"type": "command", "argv": [sys.executable, "-V"]}) == []
-    assert of_channel({"type": "sms", "anything": 1}) == []
+    assert of_channel({"type": "our_gateway", "anything": 1}) == []
 
 
 WHERE = "escalation_contacts.leader.channels[0]"
@@ -85,7 +85,7 @@ ALLOWED_TYPES = ", ".join(sorted(TYPES))
             f"{WHERE}.routing_key cannot be evaluated; check if it uses an undefined variable",
         ),
         (
-            {"type": "sms", "token": notification_contacts.UNREADABLE},
+            {"type": "our_gateway", "token": notification_contacts.UNREADABLE},
             f"{WHERE}.token cannot be evaluated; check if it uses an undefined variable",
         ),
         ({"type": "pagerduty", "routing_key": 12}, f"{WHERE}.routing_key is a number: must be a string"),
