@@ -276,6 +276,22 @@ def test_a_database_without_most_of_its_rows_is_not_started(service: Service) ->
     assert again.rc == 0 and service.healthy()
 
 
+def test_a_database_that_a_person_restored_stays_the_cause_of_its_incident(service: Service) -> None:
+    service.write("kept")
+    assert service.play("playbooks/outage_verify.yml").rc == 0
+    service.kill()
+    with contextlib.closing(sqlite3.connect(service.database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    good = service.database.read_bytes()
+    service.database.write_bytes(os.urandom(8192))
+    assert service.play("playbooks/outage_recover.yml").rc != 0
+    service.database.write_bytes(good)
+    run = service.play("playbooks/outage_recover.yml")
+    end = " ".join(run.screen[run.screen.index("PLAY RECAP") :].split())
+    assert run.rc == 0 and service.healthy()
+    assert "cause db_corrupt" in end and "hold removed: the database was checked" in end
+
+
 def test_a_serving_service_is_not_stopped_before_a_person_has_decided(service: Service) -> None:
     """The service was started on an older database, which is sound but lacks rows. A person must choose a method."""
     for number in range(5):

@@ -99,9 +99,13 @@ class Facts:
 
     @property
     def settled(self) -> Mapping[str, Any]:
-        """The cause of an earlier run that held the service, if the database is sound now. Otherwise, empty."""
-        still = any(each["cause"] in _DATA_CAUSES for each in self.diagnosis)
-        if not self.was_in_doubt or self.in_doubt or still or self.cause_before not in _DATA_CAUSES:
+        """The cause of an earlier run that held the service, if the database is sound now. Otherwise, empty.
+
+        The verification after a rung is the last check. If it found damage or missing rows, the database is not sound.
+        """
+        still = any(each["cause"] in _DATA_CAUSES for each in (*self.diagnosis, *self.findings))
+        doubtful = still or self.loss_suspected or self.damaged_since
+        if not self.was_in_doubt or doubtful or self.cause_before not in _DATA_CAUSES:
             return {}
         told = message("reason.data_sound_again")
         return {

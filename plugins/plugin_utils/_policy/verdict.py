@@ -208,8 +208,7 @@ def judge(facts: Facts) -> Verdict:
     by_itself = outcome in ("recovered", "warning", "recovered_by_systemd") and not facts.tried
     by_a_rung = outcome in ("recovered", "login_failed", DEGRADED) and bool(facts.tried)
     # After a person has repaired a database, the service may only be stopped. This is not why the incident was opened.
-    finding = facts.settled if by_itself or by_a_rung else {}
-    finding = finding or facts.finding
+    finding = (facts.settled if outcome == "recovered" else {}) or facts.finding
     steps, summary = _next_steps(facts, outcome, halted=halted), _summary(finding)
     error = facts.why("lost") if facts.lost else facts.why("error") if facts.error else _kept_down(facts)
     if outcome == DEGRADED:

@@ -353,7 +353,8 @@ def _done(words: Words, incident: incident_model.Incident, *, planned: bool = Fa
     climbs = prose_ladder.climbs(words, incident, run=last, came=(prose_ladder.APPLIED,), planned=planned)
     told = [climb for climb in climbs if climb.facts]
     triages = [each.data for each in incident.steps if each.run == last and prose_steps.triaged(each)]
-    hold = [words.say("screen.hold_removed")] if any(each.get("released") for each in triages) else []
+    released = any(each.get("released") for each in triages) and not incident.held_by
+    hold = [words.say("screen.hold_removed")] if released else []
     return hold + [
         words.say("label", name=climb.name, text=words.joined(climb.facts)) if climb.name else words.joined(climb.facts)
         for climb in told

@@ -645,6 +645,9 @@ def test_a_repaired_database_stays_the_cause_of_its_incident() -> None:
     assert verdict.judge(dataclasses.replace(stopped, tried=[tried(held=False)])).cause == "stopped"
     assert verdict.judge(dataclasses.replace(stopped, cause_before="killed")).cause == "stopped"
     assert verdict.judge(dataclasses.replace(stopped, was_in_doubt=False)).cause == "stopped"
+    # The verification ran after the check that found the database sound.
+    for later in ({"damaged_since": True}, {"loss_suspected": True}):
+        assert verdict.judge(dataclasses.replace(stopped, **later)).cause == "stopped"
 
 
 def test_the_attempts_come_from_the_record_of_the_incident() -> None:
