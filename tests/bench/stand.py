@@ -29,7 +29,7 @@ import harness
 import model
 import yaml
 
-sys.path.insert(0, str(harness.ROOT / "tests" / "integration"))
+sys.path[:0] = [str(harness.ROOT / "tests"), str(harness.ROOT / "tests" / "integration")]
 from conftest import Service
 
 POLL = 0.02  # seconds between two of the observer's requests

@@ -23,6 +23,7 @@ from typing import Any, Callable, Iterator, Sequence
 
 import pytest
 import yaml
+from tcp_ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def on_screen(argv: Sequence[str | Path], *, timeout: float, **more: Any) -> subprocess.CompletedProcess[str]:
     """Run a command to completion.
 
-    The result's stdout contains the output and the errors, which a failed test shows.
+    The result's stdout contains the output and the errors, so that a failed test shows both.
     """
     done = subprocess.run(
         argv,
@@ -44,12 +45,6 @@ def on_screen(argv: Sequence[str | Path], *, timeout: float, **more: Any) -> sub
     )
     print(done.stdout)
     return done
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclasses.dataclass
@@ -113,7 +108,7 @@ class Service:
         )
 
     def install_copy(self, template: Service) -> None:
-        """Copy another service that was never started. The copy uses the ports of this service.
+        """Copy `template`, which was never started. The copy uses its own ports.
 
         The files in node_modules are hard links. A test can remove or replace these files, but must not write to them.
         """

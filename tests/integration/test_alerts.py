@@ -17,8 +17,9 @@ from typing import Any, Iterator
 
 import pytest
 import yaml
+from tcp_ports import free_port
 
-from .conftest import ROOT, Service, free_port
+from .conftest import ROOT, Service
 from .test_rulebooks import TOKEN, awaiting_alerts
 
 EXAMPLES = ROOT / "extensions" / "eda" / "prometheus"

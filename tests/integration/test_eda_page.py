@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Callable, Iterator
 
 import pytest
+from tcp_ports import free_port
 
-from .conftest import ROOT, free_port, on_screen
+from .conftest import ROOT, on_screen
 from .test_recovery import checkout
 
 PAGE = (ROOT / "docs/eda.md").read_text(encoding="utf-8")
@@ -28,7 +29,7 @@ PATIENCE = 180.0
 
 
 def commands(chapter: int) -> list[str]:
-    """Return the command blocks in a section that do not need a separate host or server."""
+    """Return the command blocks in a section, except those that need a separate host or server."""
     (text,) = re.findall(rf"^## {chapter}\. .*?(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
     blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [block for block in blocks if "◇" not in block]

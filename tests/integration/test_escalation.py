@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF001 - Japanese uses full-width punctuation.
 
-"""The escalation role in real runs: all channels but one have a real receiver, and the inventory is hostile."""
+"""The escalation role in real runs: every channel except one has a real receiver, and the inventory is hostile."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from typing import Any, Iterator
 import pytest
 import yaml
 from receivers import MailServer, Receiver, authority
+from tcp_ports import free_port
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 
-from .conftest import ROOT, free_port
+from .conftest import ROOT
 from .test_recovery import checkout
 
 ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(Path(sys.executable).parent / "ansible-playbook")
@@ -565,7 +566,7 @@ def test_a_test_message_says_so_in_every_channel(desk: Desk, language: str, begi
     desk.text.touch()
     before, written = desk.counts(), len(desk.text.read_text(encoding="utf-8"))
     variables = {**at_once(desk, f"test-{language}"), "escalation_contacts": desk.variables()["escalation_contacts"]}
-    # As with the documented command, no incident is open.
+    # The documented command also works without an open incident.
     variables |= {"escalation_severity": "", "escalation_incident": ""}
     run = desk.play(**variables, escalation_test=True, escalation_language=language)
     assert run.rc == 0

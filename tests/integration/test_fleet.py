@@ -18,8 +18,9 @@ from typing import Any, Iterator
 
 import pytest
 import yaml
+from tcp_ports import free_port
 
-from .conftest import ROOT, Run, Service, free_port, on_screen
+from .conftest import ROOT, Run, Service, on_screen
 
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 BROKEN, UNREACHABLE, HANGING, HEALTHY = HOSTS[:4], HOSTS[4:6], HOSTS[6], HOSTS[7:]
@@ -256,7 +257,7 @@ def test_detection_lists_hosts_that_are_down_and_hosts_that_are_unreachable(flee
         fleet.inventory[HANGING].update(ansible_python_interpreter=python, nexus_app_dir=str(tmp_path / "disk" / "app"))
     else:
         fleet.inventory[HANGING]["detection_deadline"] = 20
-    # A host's own invalid setting stops only this host.
+    # A setting that is invalid for one host stops only this host.
     fleet.inventory[HEALTHY[0]]["outage_recover_serial"] = "abc"
     # SSH waits three seconds for the host that accepts a connection and never answers.
     run = fleet.play("outage_detect", "--limit", ",".join(HOSTS[:12]), "-T", "3")

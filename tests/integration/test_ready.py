@@ -22,8 +22,9 @@ import pytest
 from browser import Browser
 from receivers import Receiver
 from rounds import step
+from tcp_ports import free_port
 
-from .conftest import ROOT, Service, free_port
+from .conftest import ROOT, Service
 
 PLAYBOOK = "playbooks/outage_ready.yml"
 
@@ -328,7 +329,7 @@ def test_one_notification_a_day_and_both_languages(prepared: Prepared, receiver:
     _rc, _host, screen = prepared.check()
     assert len(receiver.requests) == 1
     assert "notified: already on" in screen
-    # Another check is not ready now, so the contact gets a second message.
+    # Now another check also reports a problem, so the contact gets a second message.
     prepared.check(nexus_required_environment=["SESSION_SECRET"])
     assert len(receiver.requests) == 2
 

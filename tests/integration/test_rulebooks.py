@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import yaml
+from tcp_ports import free_port
 
-from .conftest import ROOT, Service, free_port
+from .conftest import ROOT, Service
 from .test_recovery import installed
 
 RULEBOOKS = ROOT / "extensions" / "eda" / "rulebooks"
@@ -56,7 +57,7 @@ class Rulebook:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def called(self) -> tuple[int, int]:
-        """Return the number of recoveries and of triages that the rules have requested, including queued ones."""
+        """Return how many recoveries and how many triages the rules have requested, including queued ones."""
         matches = re.findall(r"callback calling (.*)", self.screen())
         return sum("recovery" in rule or "gone" in rule for rule in matches), sum(
             "triage" in rule or "Three" in rule for rule in matches

@@ -20,8 +20,9 @@ from typing import Any
 
 import awx_server
 import pytest
+from tcp_ports import free_port
 
-from .conftest import Run, Service, free_port
+from .conftest import Run, Service
 from .test_rulebooks import INTERVAL, TOKEN, Rulebook, alert, post, running, wait_for, watching
 
 AWX_TOKEN = "made-by-awx"
@@ -174,7 +175,7 @@ def test_watch_launches_the_recovery_once(awx: Awx, service: Service) -> None:
             "template": "outage_recover",
             "limit": "localhost",
             "outage_recover_single_host": "true",
-            "outage_recover_reason": "The watch: emergency after 1 in a row",
+            "outage_recover_reason": "The watch: emergency (consecutive failures: 1)",
         }
     ]
 

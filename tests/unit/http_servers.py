@@ -127,9 +127,3 @@ def not_http(connected):
 def hanging_up(connected):
     connected.recv(4096)
     connected.close()
-
-
-def closed_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

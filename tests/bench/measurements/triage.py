@@ -20,7 +20,7 @@ import model
 import yaml
 from model import Goal, Measurement
 
-sys.path.insert(0, str(harness.ROOT / "tests" / "integration"))
+sys.path[:0] = [str(harness.ROOT / "tests"), str(harness.ROOT / "tests" / "integration")]
 from conftest import Service
 
 BENCH = harness.ROOT / "tests" / "bench"

@@ -11,7 +11,8 @@ import ssl
 import subprocess
 
 import pytest
-from http_servers import Server, closed_port
+from http_servers import Server
+from tcp_ports import free_port
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import network
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.network import Port
@@ -38,7 +39,7 @@ def test_the_scheme_of_a_port_is_found_by_a_request(tls, likely):
 
 
 def test_a_port_that_speaks_no_http_has_no_scheme():
-    port = closed_port()
+    port = free_port()
     assert network.ports({port: True}, tls_first=set()) == [Port(port, "", True)]
 
 

@@ -9,7 +9,8 @@ import subprocess
 import time
 
 import pytest
-from http_servers import BAD, GOOD, Server, closed_port, raw_server, silent
+from http_servers import BAD, GOOD, Server, raw_server, silent
+from tcp_ports import free_port
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
@@ -114,7 +115,7 @@ def test_hidden_process_is_unknown_and_not_an_emergency(service, monkeypatch):
 
 
 def test_only_required_endpoints_count(service, running):
-    missing = Target(name="http", url=f"http://127.0.0.1:{closed_port()}/", required=False)
+    missing = Target(name="http", url=f"http://127.0.0.1:{free_port()}/", required=False)
     with Server() as server:
         result = ask(service, [server.target(), missing])
     assert result["healthy"] and [endpoint["ok"] for endpoint in result["endpoints"]] == [True, False]
@@ -215,7 +216,7 @@ def test_a_start_in_progress_is_waited_for(unit_service, running, restarts, by_s
 
 
 def test_an_imminent_restart_is_waited_for_and_not_taken_over(unit_service, running):
-    """If a takeover cancelled the restart too late, it would stop the process that systemd has just started."""
+    """A takeover that cancelled the restart too late would stop the process that systemd has just started."""
     now = str(int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6))
     soon = {**waiting(1, "1s"), "StateChangeTimestampMonotonic": now}
     with Server(BAD, GOOD) as server:
@@ -296,7 +297,7 @@ def test_the_database_is_not_checked_closely_again_after_a_start_that_was_waited
     with Server(BAD, BAD, GOOD) as server:
         states = [starting(1), starting(1), young(running.pid, 1)]
         assert service_health.ask(unit_service, [server.target()], Plan(), run=Unit(*states), doubt=doubt)["healthy"]
-    # If a process exists while the unit is starting, it cannot be the new process.
+    # While the unit is still in ExecStartPre=, no existing process can be the new process.
     assert asked[0] == (True, []) and not any(closely for closely, _pids in asked[1:])
 
 

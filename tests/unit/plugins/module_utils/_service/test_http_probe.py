@@ -10,7 +10,8 @@ import threading
 import time
 
 import pytest
-from http_servers import Server, closed_port, dripping, endless, hanging_up, not_http, raw_server, silent
+from http_servers import Server, dripping, endless, hanging_up, not_http, raw_server, silent
+from tcp_ports import free_port
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, probe_plan
 
@@ -177,7 +178,7 @@ def test_plain_http_on_the_tls_port_is_reported():
 
 
 def test_nothing_listens():
-    endpoint = ask_once(Target(name="one", url=f"http://127.0.0.1:{closed_port()}/"))
+    endpoint = ask_once(Target(name="one", url=f"http://127.0.0.1:{free_port()}/"))
     assert endpoint["error"] == "connection refused (nothing listens there)"
 
 
@@ -207,7 +208,7 @@ def test_all_endpoints_are_probed_in_parallel():
 
 def test_proxies_of_the_environment_are_not_used(monkeypatch):
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     with Server() as server:
         assert ask_once(server.target())["ok"]
 
@@ -231,4 +232,4 @@ def test_request_as_the_server_sees_it():
 def test_one_request_returns_the_status_and_the_word(answer, expected):
     with Server(answer) as server:
         assert http_probe.ask(server.target(), timeout=2.0) == expected
-    assert http_probe.ask(Target("x", f"http://localhost:{closed_port()}/"), timeout=2.0)["status"] is None
+    assert http_probe.ask(Target("x", f"http://localhost:{free_port()}/"), timeout=2.0)["status"] is None

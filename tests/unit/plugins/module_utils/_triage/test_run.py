@@ -21,6 +21,7 @@ import time
 import urllib.parse
 
 import pytest
+from tcp_ports import free_port
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel, redact, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import x509
@@ -61,12 +62,6 @@ server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handle
 print("ready", flush=True)
 server.serve_forever()
 """
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture
@@ -708,7 +703,7 @@ def test_the_names_of_evidence_files_do_not_come_from_the_application(service):
         ("/var/log/itsm/server.log", "backend/logs/app-2026-03-02.log", True),
         ("/var/log/itsm/server.log", "backend/other.log", False),
         ("/var/log/itsm/server.log", None, None),
-        # If no log file is configured, its path cannot be wrong.
+        # If no log file is configured, there is no path that can be wrong.
         ("", "backend/other.log", None),
     ],
 )

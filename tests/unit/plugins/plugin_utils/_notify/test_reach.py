@@ -15,17 +15,12 @@ from typing import Any
 
 import pytest
 from receivers import MailServer, Receiver, authority
+from tcp_ports import free_port
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import reach
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify.transports import Server
 
 SECRET = "canary-6b1e"
-
-
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +38,7 @@ def receiver() -> Iterator[Receiver]:
 def checked(*channels: dict[str, Any], server: Server | None = None, ca_path: str | None = None) -> list[str]:
     """Return the errors from one contact's channels."""
     contacts = {"dba": {"name": "DBA", "channels": list(channels)}}
-    mail = server or Server(host="127.0.0.1", port=closed_port(), security="none")
+    mail = server or Server(host="127.0.0.1", port=free_port(), security="none")
     found, without = reach.all_channels(contacts, server=mail, timeout=5, ca_path=ca_path)
     assert without == []
     assert SECRET not in repr(found)
@@ -62,7 +57,7 @@ def test_a_web_server_is_reached_without_a_request(receiver: Receiver) -> None:
 
 
 def test_a_closed_port_is_an_error() -> None:
-    assert checked({"type": "webhook", "shape": "slack", "url": f"http://127.0.0.1:{closed_port()}/{SECRET}"}) == [
+    assert checked({"type": "webhook", "shape": "slack", "url": f"http://127.0.0.1:{free_port()}/{SECRET}"}) == [
         "cannot be reached: Connection refused"
     ]
 

@@ -1,0 +1,43 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""TCP ports for servers that a test starts later, and for servers that never start.
+
+If a socket binds to port 0, the kernel chooses a port from its range for outgoing connections. Until the server
+starts, any outgoing connection on the machine can take that port. Therefore, the ports here are below that range.
+Each pytest-xdist worker has its own ports.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+FIRST, PER_WORKER, WORKERS = 20_000, 1_000, 12
+
+
+def _numbers() -> Iterator[int]:
+    """Yield the ports of this worker in an endless cycle. The first port depends on the process ID."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
+    begin = os.getpid() % PER_WORKER
+    while True:
+        for step in range(PER_WORKER):
+            yield FIRST + worker * PER_WORKER + (begin + step) % PER_WORKER
+
+
+_NUMBERS = _numbers()
+
+
+def free_port() -> int:
+    """Return a port on 127.0.0.1 on which nothing listens. The next calls in this worker return other ports."""
+    for port in _NUMBERS:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+    raise AssertionError("the ports never end")
