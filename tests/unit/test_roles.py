@@ -135,9 +135,15 @@ def tasks_within(tasks: list[dict]) -> list[dict]:
     return [*tasks, *(task for each in inner for task in each)]
 
 
+def starts_the_service(task: dict) -> bool:
+    """Return True if a task can start the service in the only permitted way: with the process tasks of nexus."""
+    role = task.get("ansible.builtin.import_role") or task.get("ansible.builtin.include_role") or {}
+    return (role.get("name"), role.get("tasks_from")) == ("itsm_nexus.runbook.nexus", "process")
+
+
 @pytest.mark.parametrize("rung", RUNGS)
 def test_the_role_of_a_rung_is_complete(rung: str) -> None:
-    """Every rung's role reports a result to the ladder, and depends on the nexus role for the service's variables."""
+    """A rung's role starts the service through the nexus role, depends on that role, and reports a result."""
     folder = ROOT / "roles" / rung
     tasks = [
         task
@@ -147,6 +153,8 @@ def test_the_role_of_a_rung_is_complete(rung: str) -> None:
     missing = []
     if not any(f"{rung}_result" in (task.get("ansible.builtin.set_fact") or {}) for task in tasks):
         missing.append(f"roles/{rung}/tasks lacks a task that sets {rung}_result")
+    if not any(starts_the_service(task) for task in tasks):
+        missing.append(f"roles/{rung}/tasks lacks import_role or include_role of nexus with tasks_from: process")
     if not (folder / "meta" / "main.yml").is_file():
         missing.append(f"roles/{rung}/meta/main.yml is missing")
     elif {"role": "itsm_nexus.runbook.nexus"} not in (load(folder / "meta" / "main.yml").get("dependencies") or []):

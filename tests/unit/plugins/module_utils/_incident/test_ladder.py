@@ -4,18 +4,26 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import ladder
 
 
-def test_the_groups_of_rungs():
-    """The rules for causes use these groups. If you add a rung, decide to which groups it belongs."""
-    groups = ("RUNGS", "ONLY_START", "NO_REPAIR", "ABOVE_THE_FIRST", "KEEP_MODULES", "KEEP_SCHEMA", "MIGRATE")
-    assert {group: getattr(ladder, group) for group in groups} == {
-        "RUNGS": ("restart", "standard_recovery", "clean_start_recovery"),
-        "ONLY_START": ("restart",),
-        "NO_REPAIR": ("restart",),
-        "ABOVE_THE_FIRST": ("standard_recovery", "clean_start_recovery"),
-        "KEEP_MODULES": ("restart", "standard_recovery"),
-        "KEEP_SCHEMA": ("restart", "standard_recovery"),
-        "MIGRATE": ("clean_start_recovery",),
-    }
+# The rules for causes use these groups.
+GROUPS = {
+    "RUNGS": ("restart", "standard_recovery", "clean_start_recovery"),
+    "ONLY_START": ("restart",),
+    "NO_REPAIR": ("restart",),
+    "ABOVE_THE_FIRST": ("standard_recovery", "clean_start_recovery"),
+    "KEEP_MODULES": ("restart", "standard_recovery"),
+    "KEEP_SCHEMA": ("restart", "standard_recovery"),
+    "MIGRATE": ("clean_start_recovery",),
+}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_of_rungs(group):
+    assert getattr(ladder, group) == GROUPS[group], (
+        f"{group} in plugins/module_utils/_incident/ladder.py has other rungs than {group} in GROUPS in this test. "
+        f"Check all rules that use it: git grep -n {group} plugins. Then correct GROUPS"
+    )
