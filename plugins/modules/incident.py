@@ -12,9 +12,9 @@ version_added: 0.1.0
 description:
   - Records the start, the detection and the end of the outage, and all attempts and notifications. If an incident is
     still open, the next run continues this incident and does not change the recorded start of the outage.
-  - Reserves the host for the whole run with a lease. O(state=open) takes the lease, and O(state=closed) releases the
+  - Uses a lease to reserve the host for the whole run. O(state=open) takes the lease, and O(state=closed) releases the
     lease. A module that is called with O(run) keeps the lease while the module is running, and renews the lease at the
-    end. If the run is killed, the lease expires after O(lease) seconds. While the lease lasts, a second run is refused.
+    end. If the run is killed, the lease expires after O(lease) seconds. Until the lease ends, a second run is refused.
     If O(wait) is set, the second run waits instead.
   - An unreadable record is renamed. If the record cannot be written to its folder, for example because the disk is
     full, the record is kept in memory. In both cases, the module reports a warning, and the run continues.
@@ -31,8 +31,8 @@ attributes:
     support: full
   idempotent:
     support: partial
-    details: With O(state=open) and an empty O(run), every call is a new run. The renewal of a lease is not reported as
-      a change.
+    details: With O(state=open) and an empty O(run), every call creates a new run. The renewal of a lease is not
+      reported as a change.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 seealso:
@@ -48,11 +48,11 @@ options:
         incident.
       - Use V(closed) with an empty O(run) if a probe found the service healthy. The module then closes the open
         incident with RV(outcome=resolved_manually). If an earlier run or systemd started the service, RV(outcome) has
-        another value. See O(serving_since) and O(serving_restarts). If a run is working on the incident, the incident
-        stays open.
+        another value. See O(serving_since) and O(serving_restarts). If a run is working on the incident, or if the
+        service's data is in doubt, the incident stays open.
       - Use V(resolved) before V(closed) if contacts must be notified of the end of the outage. The call creates a run,
-        takes the lease for this run, and returns RV(run). The incident stays open until a call with V(closed) and this
-        O(run). If the run is killed before it calls V(closed), the next run notifies the contacts.
+        takes the lease for this run, and returns RV(run). The incident stays open until the module is called with
+        V(closed) and this O(run). If the run is killed before this call, the next run notifies the contacts.
       - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. The call does not fail if
         another run has taken the lease. See RV(locked_by).
       - V(maintenance_begun) sets the host's maintenance window, and V(maintenance_ended) removes it. A run that is
@@ -80,7 +80,7 @@ options:
       - Duration of the lease in seconds, at most 3600. If the run does not call the module again within this time,
         another run can take over the host.
       - A module that is called with O(run) keeps the lease until the module ends. Increase this value only if the
-        controller may need more time than this between two calls.
+        controller may need more than 60 seconds between two calls.
     type: float
     default: 60.0
   wait:
@@ -114,8 +114,9 @@ options:
     description:
       - Names of the timelines that already exist on the controller. The action plugin sets this option with
         O(state=closed), so do not set it in a task.
-      - The module returns all other timelines on the host that name the incident. The action plugin writes these
-        timelines to the folder of the postmortem callback, and removes them from the result.
+      - From the host, the module returns the other timelines that mention the incident. It returns at most 20
+        timelines, with a total size of at most 4 MiB. The action plugin writes these timelines to the folder of the
+        postmortem callback, and removes them from the result.
     type: list
     elements: str
     version_added: 0.2.0
@@ -190,7 +191,7 @@ options:
         type: bool
         default: false
       fell:
-        description: True if the service responded but failed again during the stability check.
+        description: True if the service responded after the attempt, but failed again during the stability check.
         type: bool
         default: false
         version_added: 0.2.0
@@ -220,6 +221,13 @@ options:
   cause:
     description: The cause of the outage.
     type: str
+  cause_summary:
+    description: The summary of O(cause) as translatable messages. Each message contains its C(id) in the message
+      catalogue, and the C(values) to insert into the message.
+    type: list
+    elements: dict
+    default: []
+    version_added: 0.2.0
   mitigated_at:
     description: Time when the service began to serve requests again.
     type: str
@@ -303,7 +311,7 @@ EXAMPLES = r"""
     wait: 30
   register: incident
 
-- name: Start a rung
+- name: Record that a rung has started
   itsm_nexus.runbook.incident:
     state: attempt
     run: "{{ incident.run }}"
@@ -419,6 +427,12 @@ cause:
   description: The cause of the outage.
   returned: always
   type: str
+cause_summary:
+  description: The summary of RV(cause) as translatable messages, each with its C(id) and C(values).
+  returned: always
+  type: list
+  elements: dict
+  version_added: 0.2.0
 outcome:
   description: The outcome of the incident. V(resolved_manually) means that a person ended the outage.
   returned: always
@@ -444,10 +458,10 @@ data:
       lists the kinds of damage that a person has accepted. C(accepted_at) is the time of this decision, and
       C(accepted_reason) is the reason that the person gave. C(reasons) lists the reasons for the state, and
       C(checked_at) is the time of the last check.
-    - C(unseen) is true if a triage could not count the rows, because the database was not found or was damaged. C(loss)
-      shows whether a database recovery lost rows (V(none), V(known) or V(unknown)). C(rows_lost) is the number of lost
-      rows in the tables that were counted. C(rows_first) contains the row counts before the first database recovery.
-      C(lost_again) is true if several recoveries may have lost rows. Keys that do not apply are omitted.
+    - C(unseen) is true if the database was not found or was damaged, and a triage could therefore not count the rows.
+      C(loss) shows whether a database recovery lost rows (V(none), V(known) or V(unknown)). C(rows_lost) is the number
+      of lost rows in the tables that were counted. C(rows_first) contains the row counts before the first database
+      recovery. C(lost_again) is true if several recoveries may have lost rows. Keys that do not apply are omitted.
   returned: always
   type: dict
   version_added: 0.2.0
@@ -491,8 +505,8 @@ blind_restarts_left:
   type: int
 crash_loop:
   description:
-    - C(looping) is true if C(restarts) has reached C(limit) or C(fell) is true. Starting the service again would then
-      not help. C(restarts) is the number of starts within C(window) seconds. C(fell) is true if a run started the
+    - C(looping) is true if C(restarts) has reached C(limit), or if C(fell) is true. Starting the service again would
+      then not help. C(restarts) is the number of starts within C(window) seconds. C(fell) is true if a run started the
       service and the service then failed again during the stability check.
   returned: always
   type: dict
@@ -528,7 +542,7 @@ warnings:
   description:
     - Warnings about damaged records that were renamed, records that could not be written to their folder, and incidents
       that an earlier run did not close.
-  returned: when there are any
+  returned: when there are warnings
   type: list
   elements: str
 messages:
@@ -587,6 +601,7 @@ UPDATE = {
         },
     },
     "cause": {"type": "str"},
+    "cause_summary": {"type": "list", "elements": "dict", "default": []},
     "mitigated_at": {"type": "str"},
     "mitigated_from": {"type": "str"},
     "serving_since": {"type": "str"},

@@ -24,7 +24,7 @@ options:
     description:
       - Maximum time in seconds to wait for another run's lease to end. The module reads the record after the wait and
         does not take the lease.
-      - If another run is still working on the host after this time, RV(locked_by) names that run.
+      - If another run is still working on the host after this time, RV(locked_by) describes that run.
     type: float
     default: 0.0
   window:
@@ -131,8 +131,14 @@ cause:
   description: The cause of the outage.
   returned: always
   type: str
+cause_summary:
+  description: The summary of RV(cause) as translatable messages, each with its C(id) and C(values).
+  returned: always
+  type: list
+  elements: dict
+  version_added: 0.2.0
 outcome:
-  description: The outcome of the last run on the incident, or V(null) if there is none.
+  description: The outcome of the last run on the incident, or V(null) if no run has recorded an outcome.
   returned: always
   type: str
 last_exit:
@@ -186,8 +192,8 @@ blind_restarts_left:
   type: int
 crash_loop:
   description:
-    - C(looping) is true if C(restarts) has reached C(limit) or C(fell) is true. Starting the service again would then
-      not help. C(restarts) is the number of starts within C(window) seconds. C(fell) is true if a run started the
+    - C(looping) is true if C(restarts) has reached C(limit), or if C(fell) is true. Starting the service again would
+      then not help. C(restarts) is the number of starts within C(window) seconds. C(fell) is true if a run started the
       service and the service then failed again during the stability check.
   returned: always
   type: dict
@@ -212,7 +218,7 @@ locked_by:
   type: dict
 warnings:
   description: Warnings about records that could not be read.
-  returned: when there are any
+  returned: when there are warnings
   type: list
   elements: str
 messages:

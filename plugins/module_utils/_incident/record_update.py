@@ -22,10 +22,12 @@ class Update(NamedTuple):
     detected_at: Optional[str] = None
     detected_by: Optional[str] = None
     signs: Sequence[Mapping[str, Any]] = ()
-    # Causes that make a service that answers count as degraded. These causes replace the recorded causes.
+    # The causes, if the service is degraded (it answers, but has problems). They replace the recorded causes.
     problems: Sequence[str] = ()
     attempts: Sequence[Mapping[str, Any]] = ()
     cause: Optional[str] = None
+    # The summary of that cause, as translatable messages.
+    cause_summary: Sequence[Mapping[str, Any]] = ()
     mitigated_at: Optional[str] = None
     mitigated_from: Optional[str] = None
     outcome: Optional[str] = None
@@ -43,6 +45,9 @@ def apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
         value = getattr(update, name)
         if value:
             record[name] = value
+    if update.cause:
+        # The summary of an earlier cause does not describe this cause.
+        record["cause_summary"] = [dict(each) for each in update.cause_summary]
     if update.problems:
         record["problems"] = sorted(set(update.problems))
     if update.mitigated_at:
@@ -81,6 +86,7 @@ def with_its_end(record: Mapping[str, Any], update: Update, *, seen_at: str) -> 
     known = record["outcome"] if record["outcome"] not in incident_store.UNFINISHED else None
     return update._replace(
         cause=update.cause or record["cause"] or _cause_of_exit(record),
+        cause_summary=update.cause_summary if update.cause else record["cause_summary"],
         mitigated_at=ended.at,
         mitigated_from=ended.source,
         outcome=update.outcome or known or ended.outcome,
@@ -140,7 +146,7 @@ def checked(update: Update) -> None:
 
 
 def _cause_of_exit(record: Mapping[str, Any]) -> Optional[str]:
-    """Return the cause that the exit before a takeover suggests, or None.
+    """Return the cause that the service's last exit before a takeover suggests, or None.
 
     This cause is used if no run found a cause.
     """

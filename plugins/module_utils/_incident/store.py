@@ -41,7 +41,8 @@ EMPTY: Dict[str, Any] = {
     "attempts": [],
     "starts": [],
     "cause": None,
-    # How a run took over the unit, and how the last process ended before that. See _incident/takeover.py.
+    "cause_summary": [],
+    # How a run took over the unit, and how the last process ended before the takeover. See _incident/takeover.py.
     "last_exit": None,
     "takeover": None,
     # Periods (from, until) in which a takeover killed the service's processes.
@@ -61,9 +62,9 @@ EMPTY: Dict[str, Any] = {
     "runs": [],
     # When the incident was opened, in seconds since boot, and the ID of that boot. Nobody can set the boot clock.
     "opened_boot": None,
-    # If earlier runs had found the service only degraded: the time of the run that found the service down. The outage
-    # began at about this time, and opened_boot is also from that run. The value is None if the service was down when
-    # the incident was opened, or if the service was never down.
+    # If earlier runs had found the service only degraded, this is the time at which a run found the service down. The
+    # outage began at about this time, and opened_boot is also from that run. The value is None if the service was down
+    # when the incident was opened, or if the service was never down.
     "down_at": None,
     "boot_id": None,
     # Number of times the record has been written. Of two copies, the one with the higher number is newer.
@@ -107,7 +108,10 @@ _KINDS_WITHIN: Dict[str, Dict[str, Tuple[type, ...]]] = {
 
 
 class IncidentError(MessageError):
-    """The record could not be read or written, or another run holds the lease (locked_by) or took it (taken_by)."""
+    """The record could not be read or written, or another run holds the lease.
+
+    locked_by: the run that holds the lease. taken_by: the run that has taken over the lease of the calling run.
+    """
 
     templates = messages.ENGLISH
     locked_by: Optional[Dict[str, Any]] = None
@@ -142,7 +146,7 @@ def _decode(data: bytes) -> Dict[str, Any]:
     if read.get("outcome") == "mended_by_hand":
         read["outcome"] = "resolved_manually"
     record = {**copy.deepcopy(EMPTY), **read}
-    for name, kind in (*((name, dict) for name in _KINDS_WITHIN), ("problems", str), ("runs", str)):
+    for name, kind in (*((name, dict) for name in (*_KINDS_WITHIN, "cause_summary")), ("problems", str), ("runs", str)):
         if not isinstance(record[name], list) or not all(isinstance(item, kind) for item in record[name]):
             raise ValueError(f"its {name} have the wrong type")
     _check_kinds(record, _KINDS, where="its")
@@ -236,7 +240,7 @@ class Store:
         folder = self.write(record)
         for home in dict.fromkeys((folder, self.spare)):
             path = os.path.join(home, _HISTORY, f"{record['id']}.json")
-            # If the move fails, open_incident() in a later call finds the closed record and moves it.
+            # If the move fails, a later call of open_incident() finds the closed record and moves it.
             with contextlib.suppress(OSError):
                 atomic_files.private_folder(os.path.dirname(path))
                 if home == folder:
@@ -348,7 +352,7 @@ def in_doubt(record: Optional[Mapping[str, Any]]) -> bool:
 
 
 def unsettled(record: Optional[Mapping[str, Any]]) -> bool:
-    """Return True if an incident's data is in doubt, or if its database has not been found again."""
+    """Return True if an incident's data is in doubt, or if the database has not been found again."""
     return ((record or {}).get("data") or {}).get("state") in (IN_DOUBT, NOT_FOUND)
 
 

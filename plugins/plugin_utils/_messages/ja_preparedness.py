@@ -206,7 +206,7 @@ SENTENCES: Dict[str, str] = {
     "ready.contacts.tested": "{number} 個の通知経路すべてがテスト通知を受け付けた",
     "ready.contacts.nobody": "通知経路のある連絡先がないため、誰にも通知されない",
     "ready.contacts.nobody.do": "escalation_contacts に通知経路を追加する",
-    "ready.contacts.without": "通知経路のない連絡先がある：{contacts}",
+    "ready.contacts.without": "{reached}が、通知経路のない連絡先がある：{contacts}",
     "ready.contacts.without.do": "escalation_contacts で、これらの連絡先に通知経路を追加する",
     "ready.contacts.invalid": "{problems:;}",
     "ready.contacts.invalid.do": "エスカレーションの設定を修正する",

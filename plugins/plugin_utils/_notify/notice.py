@@ -9,6 +9,8 @@ The templates of the escalation role only arrange these statements. For the `fac
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import Any, Dict, List, Mapping, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import (
@@ -32,10 +34,11 @@ _REMAINING = ("next_step.database.loss", "next_step.database.loss_in_evidence", 
 def texts(facts: _Facts, language: str, timezone: str = "UTC") -> Dict[str, Any]:
     """Return the statements of a notification. Times are in UTC and in the given time zone.
 
-    The keys are severity, lasted, began, ended, cause, change, reason, done (a list), data_loss, lost, asked and
-    restarts. If there is no statement for a key, the value of the key is an empty string.
+    The keys are severity, lasted, began, ended, cause, change, reason, done (a list), data_loss, lost, asked, run_in
+    and restarts. If there is no statement for a key, the value of the key is an empty string.
     """
     words = catalogue.of(language, timezone)
+    asked = _asked(words, facts)
     return {
         "lasted": words.duration(facts["outage_seconds"]) if facts["outage_seconds"] else "",
         "began": words.when(facts["outage_started_at"]),
@@ -47,9 +50,21 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC") -> Dict[str, Any]
         "done": _done(words, facts),
         "data_loss": _data_loss(words, facts),
         "lost": _lost(words, facts),
-        "asked": _asked(words, facts),
+        "asked": asked,
+        "run_in": _folder() if "ansible-playbook " in asked and not facts.get("job") else "",
         "restarts": restarts.text(words, facts.get("ends")),
     }
+
+
+def _folder() -> str:
+    """Return the controller and the folder in which this run was started.
+
+    Paths in commands are relative to this folder.
+    """
+    try:
+        return f"{socket.gethostname()}:{os.getcwd()}"
+    except OSError:  # the folder was removed
+        return socket.gethostname()
 
 
 def no_channel(plan: Mapping[str, Any], language: str) -> List[str]:
@@ -119,7 +134,7 @@ def _data_loss(words: Words, facts: _Facts) -> str:
 
 
 def _lost(words: Words, facts: _Facts) -> str:
-    """Return the words in the subject about rows lost in this incident's database recoveries, or an empty string."""
+    """Return the part of the subject about rows that were lost in this incident's database recoveries, or ""."""
     counted = facts["data_loss"] == statements.KNOWN or facts["data_loss_why"] == statements.ALREADY_LOST
     if facts["event"] == "acknowledged" or not (counted or facts["data_loss_why"] == statements.UNCOUNTED):
         return ""

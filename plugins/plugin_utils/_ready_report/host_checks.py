@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report.f
     NotCheckedError,
 )
 
-# Differences between the clocks, in seconds. Certificates and tokens fail if the difference is large.
+# Differences between the clocks, in seconds. If the difference is large, certificates and tokens are rejected.
 _CLOCK_WARNING, _CLOCK_WRONG = 5.0, 60.0
 _RESTARTING = ("always", "on-failure", "on-abnormal")
 _NOT_AT_BOOT = ("disabled", "masked", "masked-runtime", "bad")
@@ -82,7 +82,7 @@ def clock(facts: Facts) -> Judged:
     except ValueError:
         raise NotCheckedError(message("ready.unknown_fact")) from None
     seconds = f"{abs(apart):.0f}"
-    # The result takes some time to reach the controller.
+    # Ignore a small difference, because the result takes some time to reach the controller.
     if abs(apart) >= _CLOCK_WRONG:
         return Judged(NOT_READY, message("ready.clock.wrong", seconds=seconds))
     if abs(apart) >= _CLOCK_WARNING:
@@ -123,17 +123,18 @@ def start_limit(facts: Facts) -> Judged:
 def logs(facts: Facts) -> Judged:
     """Report whether the log files are rotated."""
     log = facts.of("log")
-    size, path = int(log.get("size") or 0), str(log.get("path"))
+    path, bytes_used = str(log.get("path")), int(log.get("size") or 0)
+    size = str(_mib(bytes_used)) if bytes_used >= _MIB else "<1"
     if int(log.get("bytes") or 0) >= _MANY_LOGS:
         values = {"files": int(log["files"]), "size": _mib(int(log["bytes"]))}
         return Judged(WARNING, message("ready.logs.many", **values))
     if not log["exists"]:
         return Judged(READY, message("ready.logs.none", path=path))
     if log.get("rotated_files") or (log.get("rotated_by") and log.get("scheduled")):
-        return Judged(READY, message("ready.logs.ok", path=path, size=_mib(size)))
-    verdict = NOT_READY if size >= _LARGE_LOG else WARNING
+        return Judged(READY, message("ready.logs.ok", path=path, size=size))
+    verdict = NOT_READY if bytes_used >= _LARGE_LOG else WARNING
     why = "not_scheduled" if log.get("rotated_by") else "not_rotated"
-    return Judged(verdict, message(f"ready.logs.{why}", path=path, size=_mib(size)))
+    return Judged(verdict, message(f"ready.logs.{why}", path=path, size=size))
 
 
 def limits(facts: Facts) -> Judged:

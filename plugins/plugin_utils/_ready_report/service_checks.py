@@ -119,7 +119,7 @@ def _why(each: Mapping[str, Any]) -> Message:
 
 def _unusable(each: Mapping[str, Any]) -> Message:
     why = _why(each)
-    # Most reasons name the file.
+    # Most reasons already name the file. Add the path to the others.
     return why if "path" in why.values else message("ready.backup.one", path=str(each.get("path")), why=why)
 
 
@@ -228,8 +228,8 @@ def contacts(facts: Facts) -> Judged:
         return Judged(NOT_READY, message("ready.contacts.unreachable", channels=lines))
     if not found.channels:
         return Judged(NOT_READY, message("ready.contacts.nobody"))
-    if found.without:
-        return Judged(WARNING, message("ready.contacts.without", contacts=list(found.without)))
     tested = sum(each.tested for each in found.channels)
-    told = "ready.contacts.tested" if tested else "ready.contacts.ok"
-    return Judged(READY, message(told, number=len(found.channels)))
+    reached = message("ready.contacts.tested" if tested else "ready.contacts.ok", number=len(found.channels))
+    if found.without:
+        return Judged(WARNING, message("ready.contacts.without", contacts=list(found.without), reached=reached))
+    return Judged(READY, reached)

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import pathlib
+import socket
 from typing import Any
 
 import jinja2
@@ -132,7 +133,7 @@ def test_each_remedy_is_a_line() -> None:
 
 
 def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
-    assert texts("en")["done"] == ["no rung was tried and no remedy applied"]
+    assert texts("en")["done"] == ["no recovery step was tried and no remedy applied"]
     assert texts("en", nothing_changed="yes")["done"] == ["nothing was changed"]
 
 
@@ -188,7 +189,7 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
                 },
             },
             "On 10:00, a person accepted the damage to the database (CHG-1). Agree on a time to repair or restore "
-            "it. To see what each method would lose, and which command to run at that time, run:\n"
+            "it. Run this check to see what each method would lose and which command to run at that time:\n"
             "x --check",
             "データベースの破損は、担当者が 10:00 に了承済み（CHG-1）。修復または復元する時刻を決める。"
             "次のコマンドで復旧方法ごとに失われるデータを確認し、「次の対応」に表示されるコマンドを実行する：\n"
@@ -278,8 +279,8 @@ def test_the_result_of_each_channel_and_the_contacts_without_one_are_listed() ->
     ]
 
 
-def lines_of(language: str, **changes: Any) -> list[str]:
-    """Return the lines of a message, as the escalation role renders it."""
+def lines_of(language: str, *, preview: bool = False, **changes: Any) -> list[str]:
+    """Return the lines of a message, as the escalation role renders it. preview: True in check mode."""
     known = {"test": False, "service": "itsm", "host": "node1", "recovered": False, "outcome": "not_recovered"}
     known |= {"still_down": "yes", "mitigated_estimated": False, "incident": "INC-1", "evidence": "", "to": "Ms Sato"}
     known |= {"acknowledged_by": "", "job": ""}
@@ -287,12 +288,31 @@ def lines_of(language: str, **changes: Any) -> list[str]:
     loader = jinja2.FileSystemLoader(folder)
     environment = jinja2.Environment(trim_blocks=True, loader=loader)  # noqa: S701 - plain text
     environment.filters["itsm_nexus.runbook.escalation_texts"] = notice.texts
-    told = environment.get_template(f"{language}.j2").render(_escalation_facts={**FACTS, **known, **changes})
+    template = environment.get_template(f"{language}.j2")
+    told = template.render(_escalation_facts={**FACTS, **known, **changes}, _escalation_dry=preview)
     return str(told).strip().splitlines()
 
 
 def subject(language: str, **changes: Any) -> str:
     return lines_of(language, **changes)[0]
+
+
+def test_a_preview_does_not_say_that_the_start_is_unknown() -> None:
+    unknown = {"outage_started_at": "", "mitigated_at": "", "outage_seconds": 0.0}
+    assert "Since: unknown" in lines_of("en", **unknown)
+    assert not [line for line in lines_of("en", preview=True, **unknown) if line.startswith("Since")]
+    assert not [line for line in lines_of("ja", preview=True, **unknown) if line.startswith("停止期間")]
+
+
+def test_a_message_names_the_folder_for_its_command() -> None:
+    """A person who reads a mail does not see the shell in which the playbook was started."""
+    command = {"next_step": "See how many rows each method would lose:\nansible-playbook -l node1 x.yml --check"}
+    place = f"{socket.gethostname()}:{pathlib.Path.cwd()}"
+    assert f"Run it in: {place}" in lines_of("en", **command)
+    assert f"実行場所：{place}" in lines_of("ja", **command)
+    url = "https://awx.example.com/#/jobs/playbook/7/output"
+    for changes in ({"next_step": "Fix the cause"}, {**command, "job": url}):
+        assert not [line for line in lines_of("en", **changes) if line.startswith("Run it in")]
 
 
 def test_a_message_names_the_job() -> None:

@@ -247,7 +247,13 @@ LACKS: list[tuple[Any, str, str, str]] = [
     ({"contacts": {}}, "contacts", NOT_CHECKED, "not checked"),
     ({"contact_problems": ["escalation_timeout is 0: must be more"]}, "contacts", NOT_READY, "escalation_timeout"),
     ({"contacts": {"channels": [], "without_channel": ["DBA"]}}, "contacts", NOT_READY, "nobody"),
-    ({"contacts": {**CONTACTS, "without_channel": ["DBA"]}}, "contacts", WARNING, "DBA"),
+    ({"contacts": {**CONTACTS, "without_channel": ["DBA"]}}, "contacts", WARNING, "(no message was sent), but these"),
+    (
+        {"contacts": {**CONTACTS, "without_channel": ["DBA"]}, "tested": [TAKEN]},
+        "contacts",
+        WARNING,
+        "accepted a test message, but these contacts have no channel: DBA",
+    ),
     (
         {"contacts": {**CONTACTS, "channels": [{**CONTACTS["channels"][0], "error": "no answer in time"}]}},
         "contacts",
