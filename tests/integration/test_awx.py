@@ -24,7 +24,7 @@ from .conftest import on_screen
 ROOT = Path(__file__).resolve().parents[2]
 ORGANIZATION = "ITSM-Sec Nexus"
 
-# This action plugin runs the real module in the task's process. No call then starts a Python interpreter.
+# This action plugin runs the real module in the task's process, so that no call starts a Python interpreter.
 IN_PROCESS = """\
 import contextlib, importlib, io, json
 from ansible.module_utils.testing import patch_module_args
@@ -111,7 +111,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
         each["allow_simultaneous"] is False and each["ask_limit_on_launch"] and each["timeout"]
         for each in templates.values()
     )
-    # Each job gets the address from which it builds its URL.
+    # Each job gets the address of AWX, from which the job builds its own URL.
     assert {json.loads(each["extra_vars"])["outage_recover_awx_url"] for each in templates.values()} == {awx.url}
     assert json.loads(templates["outage_recover"]["extra_vars"])["outage_recover_highest_rung"] == "standard_recovery"
     assert {(each["forks"], each["job_slice_count"]) for each in templates.values()} == {(0, 1)}
@@ -157,7 +157,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     assert [
         each["name"] for each in awx.linked(templates["outage_triage_clean_start"], "notification_templates_success")
     ] == ["ITSM clean start needs approval"]
-    # A success is reported only if the setting enables this.
+    # AWX sends a notification about a success only if the setting enables this.
     assert not awx.linked(templates["outage_recover"], "notification_templates_success")
     assert not awx.linked(workflow, "notification_templates_success")
     # Without a credential, no schedule starts a job.
@@ -202,6 +202,10 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
         "ITSM restore drill, every four weeks",
         "ITSM recovery every minute, without an event rule",
     ]
+    # A state that a person sets on the screen lasts only until the next run. Therefore, a setting names the schedules.
+    controller.succeed(awx_inventory_path="inventories/other/hosts.yml", awx_optional_schedules=["outage_workflow"])
+    disabled = [name for name, each in schedules.items() if not each["enabled"]]
+    assert disabled == ["ITSM restore drill, every four weeks"]
     del awx.objects["credentials"][key["id"]]
 
     # A recovery runs for longer than the playbook waits. A second recovery ends in time.
@@ -294,12 +298,15 @@ def test_a_success_is_reported_if_the_setting_says_so(controller: Controller) ->
 
 def test_texts_are_in_the_language_of_the_setting(controller: Controller) -> None:
     awx = controller.awx
+    refused = controller.configure(awx_optional_schedules=["outage_detect"])
+    said = "awx_optional_schedules is ['outage_detect']: must contain only outage_restore_drill or outage_workflow"
+    assert refused.returncode != 0 and said in refused.stdout
     refused = controller.configure(awx_language="fr")
     assert refused.returncode != 0 and "awx_language is 'fr': must be en or ja" in refused.stdout
     assert not awx.objects["organizations"]
 
     controller.succeed()
-    # AWX refuses to change the fields of a credential type in use.
+    # AWX refuses to change the fields of a credential type that is in use.
     login = awx.named("credential_types", "ITSM service login")
     awx.add("credentials", name="login", organization=login["id"], credential_type=login["id"])
     controller.succeed(awx_language="ja")
