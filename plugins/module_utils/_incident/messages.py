@@ -23,12 +23,12 @@ ENGLISH: Dict[str, str] = {
     "reason.holding.start_goes_on": "Unit {unit} is held, but a start that was already in progress continues: {why}",
     "reason.holding.not_released": "Cannot release unit {unit}: {path}: {why}",
     "reason.holding.held": (
-        "The start is held by incident {incident}. To release it, run database_recover.yml, which checks the "
-        "database first, or outage_release.yml with a reason"
+        "The start is held by incident {incident}. Run database_recover.yml, which checks the database before it "
+        "releases the service. To release the service without this check, run outage_release.yml with a reason"
     ),
     "reason.holding.held_for": (
-        "The start is held by incident {incident} ({reason}). To release it, run database_recover.yml, which checks "
-        "the database first, or outage_release.yml with a reason"
+        "The start is held by incident {incident} ({reason}). Run database_recover.yml, which checks the database "
+        "before it releases the service. To release the service without this check, run outage_release.yml with a reason"
     ),
     "reason.holding.no_incident": "unknown",
     # Messages about taking over a unit from systemd.
@@ -36,7 +36,7 @@ ENGLISH: Dict[str, str] = {
     "reason.takeover.not_killed": "Cannot kill {unit}: {why}",
     "reason.takeover.not_cancelled": "Cannot cancel the restart of {unit}: {why}",
     # Messages about the lease, which allows one run at a time.
-    "reason.lease.busy": "Cannot lock {path}: another call has held it for {seconds} s",
+    "reason.lease.busy": "Cannot lock {path}: another module call has held this lock for {seconds} s",
     "reason.lease.lost": "Run {run} has lost the lease of {folder}: run {other} took it at {since}; nothing was done",
     "reason.lease.taken": (
         "Another run is working on this host: {run}, since {since}, at step {step}. Its lease of {folder} ends at "

@@ -25,17 +25,17 @@ if TYPE_CHECKING:  # importing typing takes 3 ms
     from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 REFUSED = 77
-# Maximum duration in seconds. If a disk does not answer and the database is not in doubt yet, the unit is started.
+# Maximum duration in seconds. If a disk does not answer in time and there is no doubt yet, the unit is started.
 _DEADLINE = 2.0
 _MOST_EVIDENCE = 8 << 20
-# The keeper records the exit of a process within 0.1 seconds. On a busy host, this may take longer.
+# The keeper usually records the exit of a process within 0.1 seconds. On a busy host, this may take longer.
 _PATIENCE = 0.7
 # Maximum number of repeated checks if the files change during a check.
 _ATTEMPTS = 5
 _HELD = "zz-held-"
 _DROPIN_FOLDERS = ("/etc/systemd/system", "/run/systemd/system")
 _NEXT = {
-    "held": "outage_release.yml, or database_recover.yml, which checks the database",
+    "held": "database_recover.yml, which checks the database, or outage_release.yml",
     "no_access": "outage_recover.yml, or correct the owner and the mode",
     "not_mounted": "outage_recover.yml, or mount the file system",
     "folder_missing": "outage_recover.yml, or mount the file system",
@@ -138,8 +138,9 @@ def _foreign_wal(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional
         sizes = f"{frames.page_size} bytes, and those of the database {state['header']['page_size']}"
         return Doubt("wal_foreign", f"the pages in {path}-wal have {sizes}")
     first, last, here = frames.first_changes, frames.last_changes, state["header"]["changes"]
-    # In a database's own WAL, the first counter is at most one higher than the database's counter, and the last counter
-    # is not lower.
+    # If the WAL belongs to the database, both conditions are true:
+    # - The first change counter in the WAL is at most one higher than the counter of the database.
+    # - The last change counter in the WAL is not lower than the counter of the database.
     if first is not None and not first - 1 <= here <= last:
         counters = f"the changes {first} to {last}, and the database has change {here}"
         return Doubt("wal_foreign", f"{path}-wal belongs to another database: it contains {counters}")
@@ -150,9 +151,9 @@ def _replaced(state: Mapping[str, Any], ended: Mapping[str, Any]) -> Optional[Do
     """Return a doubt if the database has been replaced since the service last ended, but its WAL has not.
 
     As long as a WAL keeps its salts, only a checkpoint changes the database. A checkpoint copies committed frames into
-    the same file. If the WAL is a different file too, a person has restored both files. The new WAL may have the inode
-    number of the old one. However, in this case, it was written after the service ended, it is complete, and the header
-    of the database is unchanged.
+    the existing database file. If the WAL is a different file too, a person has restored both files. The new WAL may
+    have the inode number of the old one. Even then, three signs show that it is new: it was written after the service
+    ended, it is complete, and the header of the database is unchanged.
     """
     frames, header, path = state["frames"], state["header"], state["path"]
     now, before, then = common.stamp(state["database"]), ended.get("database"), ended.get("header") or {}
@@ -273,14 +274,15 @@ def end_is_due(known: Mapping[str, Any]) -> bool:
 def needs_the_end(state: Mapping[str, Any], doubt: Optional[Doubt]) -> bool:
     """Return True if the decision may depend on the state of the files when the last process ended.
 
-    A doubt may be wrong if an earlier end was used. Without a doubt, a WAL with transactions may be missing.
+    If the decision used the end of an earlier process, a doubt may be wrong. If there is no doubt, a WAL with
+    transactions may still be missing.
     """
     committed = state["frames"] is not None and state["frames"].committed
     return doubt is not None or (state["database"] is not None and not committed)
 
 
 def await_end(config: common.Config, known: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the known state as soon as it contains the end of the last process, or when the patience ends.
+    """Return the known state as soon as it contains the end of the last process, or after _PATIENCE seconds.
 
     systemd may start the next process before the keeper has saved the end of the last one.
     """
@@ -307,7 +309,7 @@ def hold_of(unit: str, folders: Any = _DROPIN_FOLDERS) -> Optional[Doubt]:
 def is_released(doubt: Doubt, state: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
     """Return True if a person or a check has released the service with exactly these files.
 
-    If a person has accepted a problem, the release does not cover later damage, even damage with the same code.
+    If a person has accepted a problem, the release does not cover later damage, even if that damage has the same code.
     """
     if not common.kind_of(doubt.code).released:
         return False
@@ -334,7 +336,7 @@ def decide(
 def _steady(
     database: str, known: Mapping[str, Any], *, note: Callable[[Optional[Doubt]], None], scan: bool
 ) -> Tuple[Dict[str, Any], Optional[Doubt]]:
-    """Return the state and the doubt. scan: also judge the content of the WAL.
+    """Return the state and the doubt. scan: also check the content of the WAL.
 
     If another program, such as a backup, changes the files during the read, the facts may be inconsistent. Therefore, a
     doubt counts only if the files did not change.
