@@ -5,7 +5,7 @@
 
 """Write docs/drills.md from the drill results. Run `make matrix` after the drills.
 
-With --check, only check that the page lists exactly the drills whose tests name a cause. A difference is an error.
+With --check, only compare the page with the list of drills whose tests check a cause. A difference is an error.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "drills.md"
 HEAD = """# Results of the drills
 
-Each row shows a drill with a real fault on a real systemd host in a container. `outage_recover.yml` recovers the
-service over OpenSSH, and the drill checks the result from outside. The service is deployed like the real service,
-except in `process_mode`. In all other drills, the run uses only the policies of the drill, and the variables that
-`outage_discover.yml` found on the host. `make matrix` writes this table from the postmortems of these runs. The outages
-were measured while two drills ran in parallel. The duration of an outage includes the time that the drill needs to
-break the service. If a drill has two runs, the duration also includes the time until the policy allowed the remedy.
+Each row describes a drill: a real fault on a real systemd host in a container. `outage_recover.yml` recovers the
+service over OpenSSH, and the drill checks the result from outside. In all drills except `process_mode`, the demo
+service is deployed like the real service. In these drills, the run uses only the policies of the drill, and the
+variables that `outage_discover.yml` found on the host. `make matrix` writes this table from the postmortems of these
+runs. The outages were measured while two drills ran in parallel. The duration of an outage includes the time that the
+drill needs to break the service. If a drill has two runs, the duration also includes the time until the policy allowed
+the remedy.
 
 | cause | drill | what happens | found first? | if the policy forbids the remedy | recovered by | outage, s |
 |---|---|---|---|---|---|---|
@@ -35,7 +36,7 @@ break the service. If a drill has two runs, the duration also includes the time 
 
 
 def with_cause() -> dict[str, str]:
-    """Return a dict from drill name to description. It contains only the drills whose tests name a cause."""
+    """Return the descriptions of the drills whose tests check a cause, by drill name."""
     found = {}
     for test in sorted(ROOT.glob("molecule/*/tests/test_*.py")):
         text = test.read_text(encoding="utf-8")
@@ -62,7 +63,7 @@ def row(result: dict[str, Any], about: str) -> str:
 def main() -> int:
     """Write or check the page, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="only check that the page names every drill")
+    parser.add_argument("--check", action="store_true", help="only check that the page lists every drill")
     drills = with_cause()
     if parser.parse_args().check:
         named = set(re.findall(r"^\| `\w+` \| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE))

@@ -54,7 +54,10 @@ SAMPLES = {
 
 
 def sample(words: catalogue.Words, key: str) -> str:
-    """Return the message for a key, with sample values. If there is no message, return the key without its family."""
+    """Return the message for a key, with sample values.
+
+    If the key has no message, return the part of the key after the dot.
+    """
     if key not in words.sentences:
         return key.partition(".")[2]
     names = [name for _text, name, _format, _conversion in string.Formatter().parse(words.sentences[key]) if name]

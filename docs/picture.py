@@ -3,7 +3,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write docs/summary.svg, the README's picture of a drill's closing summary. With --check, only compare the file."""
+"""Write docs/summary.svg, the picture in the README. The picture shows the closing summary of a drill.
+
+With --check, only report whether the file is up to date.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ PROMPT, LABEL, GOOD, PLAIN = "#7d8590", "#79c0ff", "#56d364", "#e6edf3"
 
 
 def picture() -> str:
-    """Return the SVG. It contains text instead of shapes, so that it can be searched and read aloud."""
+    """Return the SVG. The letters are text instead of shapes, so that search functions and screen readers work."""
     told = recorded.incident(DRILL)
     lines = screen.summary(
         recorded.SPOKEN["en"], told, document=f"~/.local/state/itsm-runbook/postmortems/{told.incident}.md"

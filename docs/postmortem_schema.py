@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write docs/postmortem-schema.json, the JSON Schema of the postmortem. With --check, only compare the file."""
+"""Write docs/postmortem-schema.json, the JSON Schema of the postmortem.
+
+With --check, only report whether the file is up to date.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def text() -> str:
 def laid_out(value: Any, *, before: str = "", margin: str = "") -> str:
     """Return a value as JSON. A nested value is on a single line if it fits.
 
-    `before` is the text before the value on its first line, and `margin` is the indentation of that line.
+    `before` is the text that precedes the value on the same line, and `margin` is the indentation of this line.
     """
     line = before + json.dumps(value)
     deeper = margin + " "
@@ -37,7 +40,7 @@ def laid_out(value: Any, *, before: str = "", margin: str = "") -> str:
     if isinstance(value, dict):
         parts = [laid_out(each, before=f"{json.dumps(name)}: ", margin=deeper) for name, each in value.items()]
         return f"{before}{{\n{deeper}" + f",\n{deeper}".join(parts) + f"\n{margin}}}"
-    # In this schema, a list that does not fit on a line contains only names.
+    # In this schema, every list that is too long for one line contains only names.
     names = textwrap.fill(json.dumps(value)[1:-1], WIDTH, initial_indent=deeper, subsequent_indent=deeper)
     return f"{before}[\n{names}\n{margin}]"
 

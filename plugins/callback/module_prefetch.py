@@ -14,8 +14,8 @@ author:
 description:
   - Shortens a recovery by a few seconds and does not change its result. If the callback fails, the run continues
     without it.
-  - While one module is running, the callback packs the modules that usually run next. Requires ansible-core 2.19 or
-    later.
+  - Ansible packs a module and all its imports into one file before it sends the module to the host. While one module is
+    running, the callback packs the modules that usually run next. Requires ansible-core 2.19 or later.
   - Keeps packed modules in C(~/.cache/itsm-nexus-runbook/modules) for the next run. Requires ansible-core 2.19 or
     later.
   - Loads filters, a play's variable files and other shared components once per run instead of once per task.
@@ -42,7 +42,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 try:
     from ansible.plugins.callback import CallbackBase
-# An import error would end the run. A callback class with a different base class only causes a warning.
+# Catch the error, because it would end the run. If a callback class has another base class, Ansible only shows a
+# warning.
 except ImportError:
     CallbackBase = object
 
@@ -101,7 +102,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def v2_runner_on_ok(self, result: Any) -> None:
         module = _own_module(task_result.host_and_task(result)[1])
-        # Read the fields of a result only if they are needed, because ansible-core copies the result each time.
+        # Read the fields of a result only if they are needed, because ansible-core copies all fields on the first
+        # access.
         if module and module == self._probe:
             self._packer.ended(module, task_result.fields_of(result))
 

@@ -183,7 +183,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._record(kind="play_start", name=kinds.static(source.get("name") if isinstance(source, dict) else None))
         self._tasks = {}
 
-    # A large run has thousands of these events, so the following methods only store them for later processing.
+    # A large run has thousands of task events, so the following methods only store them for later processing.
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         now = time.monotonic()
@@ -316,7 +316,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
 def _job() -> Dict[str, str]:
     """Return the URL of this run's AWX job under the key "job", or an empty dictionary."""
-    # load_extra_vars saves the variables of the command line in this attribute.
+    # load_extra_vars saves the variables from the command line in this attribute.
     url = job.of_run(getattr(load_extra_vars, "extra_vars", None) or {}, os.environ)
     return {"job": url} if url else {}
 

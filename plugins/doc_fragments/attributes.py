@@ -16,7 +16,7 @@ requirements:
   - Python 3.8 or later on the machine where the module runs
 attributes:
   check_mode:
-    description: In check mode, the module changes nothing on the host and returns what a run would do.
+    description: In check mode, the module changes nothing on the host and reports what a run would do.
   diff_mode:
     description: In diff mode, the module returns its changes as C(diff). If check mode is also enabled, C(diff)
       contains the changes that a run would make.
@@ -35,7 +35,7 @@ requirements:
   - Python 3.8 or later on the machine where the module runs
 attributes:
   check_mode:
-    description: In check mode, the module changes nothing on the host and returns what a run would do.
+    description: In check mode, the module changes nothing on the host and reports what a run would do.
     support: full
   diff_mode:
     description: In diff mode, the module returns its changes as C(diff). If check mode is also enabled, C(diff)

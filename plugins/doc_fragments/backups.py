@@ -17,8 +17,8 @@ options:
       - Folders in which to search for backups, in addition to the database's folder.
       - The verified backups that M(itsm_nexus.runbook.scheduled_backup) has listed in O(state_dir) are also examined,
         regardless of their folder.
-      - If the time of the first migration in a backup differs from that in the last sound database, the backup belongs
-        to another database and is not used.
+      - The module compares the time of the first migration in a backup with the time in the last sound database. If the
+        times differ, the backup belongs to another database and is not used.
     type: list
     elements: path
     default: []

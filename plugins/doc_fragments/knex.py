@@ -19,7 +19,7 @@ options:
   db_path:
     description:
       - Path of the database, absolute or relative to O(app_dir).
-      - knex uses this database, even if the knexfile names another database.
+      - knex uses this database, even if the knexfile contains another path.
     type: path
     required: true
   user:

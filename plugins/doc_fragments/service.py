@@ -48,14 +48,14 @@ options:
         description:
           - File with C(KEY=VALUE) lines, in the format of systemd's C(EnvironmentFile=). The values of the variables
             are never returned or saved.
-          - With O(service.manager=process), the service is started with these variables. In this case, neither group
-            nor others may read the file.
+          - With O(service.manager=process), the service is started with these variables. In this case, neither the
+            group nor others may have permission to read or write the file.
         type: str
         default: ""
       log_file:
         description:
           - The service's log file.
-          - With O(service.manager=process), the service's output is appended to this file, and
+          - With O(service.manager=process), the service's output is appended to this file. In this case,
             M(itsm_nexus.runbook.node_process) requires this option.
         type: str
       pid_file:

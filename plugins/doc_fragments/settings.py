@@ -41,8 +41,8 @@ options:
         required: true
       environment_file:
         description: File with C(KEY=VALUE) lines, or V("") if there is none. The file must be readable. With
-          O(service.manager=process), neither group nor others may have permission to read or write it. No value leaves
-          the host.
+          O(service.manager=process), neither the group nor others may have permission to read or write it. The values
+          never leave the host.
         type: str
         default: ""
       log_file:

@@ -32,8 +32,8 @@ options:
     type: str
     default: ""
   tls_key_path:
-    description: Path of the certificate's private key. If neither this option nor a variable of the service names the
-      private key, the module uses the file with the certificate's name and the extension C(.key).
+    description: Path of the certificate's private key. If neither this option nor a variable of the service contains
+      this path, the module uses the file with the certificate's name and the extension C(.key).
     type: str
     default: ""
   https_port:
@@ -149,9 +149,9 @@ options:
     version_added: 0.2.0
   readiness:
     description:
-      - The problems that M(itsm_nexus.runbook.health_probe) found in a service that answers, in the format of
-        C(problems) in RV(itsm_nexus.runbook.health_probe#module:readiness). If triage itself does not find the cause of
-        a problem, it reports the problem as a finding.
+      - The problems that M(itsm_nexus.runbook.health_probe) found although the service answers. The format is the same
+        as that of C(problems) in RV(itsm_nexus.runbook.health_probe#module:readiness). If the triage does not find the
+        cause of a problem, it reports the problem itself as a finding.
     type: list
     elements: dict
     default: []

@@ -17,7 +17,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 
 def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
-    """Return the invalid settings. If command_line is true, also return the misspelled variable names of this run."""
+    """Return the invalid settings.
+
+    If command_line is true, also return the command-line variables whose names are misspelled.
+    """
     # load_extra_vars saves the variables of the command line in this attribute.
     names = getattr(load_extra_vars, "extra_vars", None) or {}
     return recovery_settings.problems(given, names=names if command_line else ())
@@ -39,7 +42,8 @@ def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
     """Return the hosts of a play unchanged.
 
     Raise AnsibleFilterError if wanted is true and --limit is not the name of one of these hosts. For example, if
-    --limit were the name of a group, the play would run on every host in the group.
+    --limit were the name of a group, the play would run on every host in the group. If there is only one host, --limit
+    can be omitted.
     """
     members = lookup_loader.get("ansible.builtin.inventory_hostnames").run([hosts], variables={"groups": groups})
     limit = context.CLIARGS.get("subset")
@@ -50,7 +54,7 @@ def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
 
 
 def target(host: str) -> str:
-    """Return the options of ansible-playbook that select the inventory of this run and this host."""
+    """Return the ansible-playbook options that select this run's inventory and limit a run to this host."""
     return next_steps.target(host, [str(each) for each in context.CLIARGS.get("inventory") or ()])
 
 

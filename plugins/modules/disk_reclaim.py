@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: disk_reclaim
-short_description: Free space on a full file system by removing as few files as possible
+short_description: Free up space on a full file system by removing as few files as possible
 version_added: 0.2.0
 description:
   - Removes files that match O(globs), oldest first, until every file system in O(targets) has the requested free space.
@@ -20,8 +20,8 @@ description:
   - Nothing in O(state_dir) is touched, because this folder contains the evidence.
   - Databases in use and their C(-wal), C(-shm) and C(-journal) files are never touched. If a glob matches copies of a
     database, the newest complete copy is always kept.
-  - Fails only if a parameter is invalid or a file system cannot be checked. RV(skipped) lists the files that the module
-    did not touch.
+  - Fails if a parameter is invalid or a file system cannot be checked, but not if too little space could be freed.
+    RV(skipped) lists files that match a glob but were not touched.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease

@@ -14,9 +14,10 @@ description:
     collects facts that change when the service starts. It also collects facts that can rule out starting the service.
     The module saves all these facts as evidence. If nothing rules out starting the service, the module starts the
     service. The module then collects the other facts at low priority.
-  - The module does not start the service if anything is in doubt. For example, the check of the database may be
-    incomplete, a finding may rule out starting the service or require a remedy first, the service may be held, or the
-    incident may already have an attempt. The result is then the same as that of M(itsm_nexus.runbook.triage_info).
+  - The module does not start the service if anything is in doubt. Examples are an incomplete check of the database, a
+    finding that rules out starting the service or requires a remedy first, a hold on the service, and an incident that
+    already has an attempt. The module also does not start the service if O(run) or O(incident) is empty. In all these
+    cases, the result is the same as that of M(itsm_nexus.runbook.triage_info).
   - The module runs the same checks as M(itsm_nexus.runbook.triage_info), and starts the service in the same way as
     M(itsm_nexus.runbook.node_process). The module records in the incident that it started the service.
   - After starting the service, the module waits at most O(part_timeout) seconds for the first healthy response. Use
@@ -34,7 +35,8 @@ attributes:
     support: none
   idempotent:
     support: full
-    details: If the service has a process, or if the incident already has an attempt, the module starts nothing.
+    details: If the service has a process, or if the incident already has an attempt, the module does not start the
+      service.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
@@ -75,7 +77,8 @@ response:
       M(itsm_nexus.runbook.node_process) returns it. If the service was not started, C(attempt) and C(process) are
       V(null).
     - C(answered_at) is the time of the first healthy response, or V(null) if there was none.
-    - If the service's process still exists, the dictionary is empty.
+    - The dictionary is empty if the service's process still exists, if O(run) or O(incident) is empty, or in check
+      mode.
   returned: success
   type: dict
 findings:

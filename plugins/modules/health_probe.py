@@ -33,8 +33,8 @@ options:
       - V(watch) reports the service as healthy at the first healthy response. V(watch) reports the severity V(critical)
         after O(critical_after) consecutive failures, and V(emergency) as soon as a probe fails and the process is gone.
       - Use V(await) after starting the service. V(await) probes until all endpoints are healthy, for at most
-        O(deadline) seconds. V(await) stops early if no process is running and systemd will not start one. It also stops
-        early if a process that systemd restarted has ended again.
+        O(deadline) seconds. V(await) stops early if no process is running and systemd will not start one. V(await) also
+        stops early if the service ends again after systemd has restarted it.
       - V(hold) probes O(count) times. V(hold) reports the service as unhealthy as soon as a probe fails or the process
         IDs change.
       - With O(run), V(await) records the time of the first healthy response in the incident. V(hold) removes the
@@ -72,7 +72,7 @@ options:
     description:
       - A login that the module tries once, after all endpoints are healthy. The response body is discarded.
       - With O(mode=await) and O(mode=hold), the service is unhealthy if the login fails. With O(mode=watch), the login
-        is allowed only together with O(readiness). If the login fails, the service is degraded.
+        is allowed only together with O(readiness), and the service is degraded if the login fails.
       - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
   remember:
     description:
@@ -88,8 +88,8 @@ options:
     version_added: 0.2.0
   open:
     description:
-      - If true and the service is down, O(mode=watch) opens or continues an incident in the same round trip. Pass
-        RV(opened) to O(itsm_nexus.runbook.incident#module:opened), so that the next task returns this incident.
+      - If true and RV(severity) is not V(none), O(mode=watch) opens or continues an incident in the same round trip.
+        Pass RV(opened) to O(itsm_nexus.runbook.incident#module:opened), so that the next task returns this incident.
     type: bool
     default: false
     version_added: 0.2.0
@@ -110,7 +110,9 @@ options:
       - The options of M(itsm_nexus.runbook.service_preflight_info), except O(service) and O(state_dir). If O(preflight)
         is set, the module validates these settings and probes the service in one round trip. If the service is down, an
         invalid value is listed in RV(preflight), but the module does not fail. If the service is healthy or its state
-        is unknown, an invalid value makes the module fail. Only endpoints with valid settings are probed.
+        is unknown, an invalid value makes the module fail. The module always fails if O(state_dir) or
+        O(service.manager) is invalid, if O(service.command) is empty, or if the only problems are disks that do not
+        respond. Only endpoints with valid settings are probed.
       - While HTTPS is switched off by a drop-in from M(itsm_nexus.runbook.unit_dropin), only plain HTTP is probed.
     type: dict
     version_added: 0.2.0
@@ -136,7 +138,7 @@ options:
       - If this option is set and the service answers, O(mode=watch) and O(mode=hold) also check whether the service is
         ready. See RV(readiness). With O(mode=watch), a service that is not ready has the severity V(degraded).
       - The preflight finds the path of the database. Therefore, the database is checked only if O(preflight) is set.
-      - Trends need earlier measurements, which the module saves in O(state_dir) if O(remember=true).
+      - Trends need earlier measurements. O(mode=watch) saves these measurements in O(state_dir) if O(remember=true).
     type: dict
     version_added: 0.2.0
     suboptions:
@@ -203,8 +205,8 @@ options:
         default: 3
       memory_pressure:
         description: >-
-          Report memory pressure if all processes were waiting for memory at the same time for at least this percentage
-          of the last minute. With V(0), memory pressure is not checked.
+          Report memory pressure if, during at least this percentage of the last minute, all processes of the host or of
+          the unit were waiting for memory at the same time. With V(0), memory pressure is not checked.
         type: float
         default: 20.0
   manifest:
@@ -232,8 +234,8 @@ options:
         type: str
         default: ""
   ports:
-    description: The TCP ports that the service listens on. The module uses the ports to find the service's process if
-      another user started it.
+    description: The TCP ports that the service listens on. If another user started the service's process, the module
+      uses the ports to find this process.
     type: list
     elements: int
     default: []
@@ -256,7 +258,7 @@ EXAMPLES = r"""
         url: http://localhost:8080/api/v1/health
         required: false
 
-- name: Wait until the service answers after a start, then log in
+- name: Wait until the started service answers, then log in
   itsm_nexus.runbook.health_probe:
     mode: await
     deadline: 60
@@ -278,7 +280,7 @@ EXAMPLES = r"""
 RETURN = r"""
 healthy:
   description: True if the service is healthy according to O(mode). If the module tried a login, this value is true only
-    if the login succeeded. With O(mode=watch), a degraded service is not healthy, although it answers.
+    if the login succeeded. With O(mode=watch), a degraded service counts as unhealthy, although it answers.
   returned: success
   type: bool
   sample: false
@@ -304,8 +306,9 @@ severity:
     - With O(mode=watch), V(degraded) means that the service answers, but RV(readiness) contains problems.
     - With O(mode=watch), V(unreachable) means that the connection to the host failed or the host did not answer
       within the task's C(timeout). In this case, the state of the service is unknown.
-    - With O(mode=watch), V(warning) is also returned if the service answers again after O(warning_after) or more
-      consecutive failures.
+    - With O(mode=watch), V(warning) is also returned if the service answers again after at least O(warning_after)
+      consecutive failures. With O(open=true), V(emergency) is also returned if systemd recently restarted the service
+      and no run has found it healthy since then.
   returned: success
   type: str
   sample: emergency
@@ -342,9 +345,9 @@ max_consecutive_failures:
   sample: 1
 process:
   description:
-    - The service's process. C(state) is V(running), V(gone), or V(unknown) if the module's user is not allowed to see
-      the process. C(restarts) is the number of automatic restarts that systemd has counted, or V(null) if systemd does
-      not manage the service.
+    - The service's process. C(state) is V(running), V(gone), or V(unknown) if the process cannot be checked, for
+      example because the module's user is not allowed to see it. C(restarts) is the number of automatic restarts that
+      systemd has counted, or V(null) if systemd does not manage the service.
   returned: success
   type: dict
   sample: {"state": "running", "pids": [812], "started_at": "2026-03-02T01:02:03.450Z", "restarts": 0}
@@ -418,8 +421,9 @@ supervisor:
     - The unit's state in systemd.
     - C(phase) is the phase of the unit at the first probe (V(up), V(down), V(pending), V(starting) or V(stopping)).
     - C(waited) is the time in seconds that the module waited for systemd or a person to start the service.
-    - C(restarted) is true if the service answers because systemd restarted it. C(started_at) is the time of the
-      restart.
+    - With O(open=true), C(restarted) is true if the service answers, systemd recently restarted the service, and no run
+      has found the service healthy since then. C(started_at) is the start time of the service's process, or V(null) if
+      there is no process.
   returned: success
   type: dict
   version_added: 0.2.0
@@ -433,8 +437,8 @@ takeover:
   type: dict
   version_added: 0.2.0
 doubt:
-  description: The problem that a quick check found in the database, or V(null) if there is none. If there is a problem,
-    the service must not be started.
+  description: With O(open=true), the reason why the service must not be started, for example a problem that a quick
+    check found in the database. V(null) if there is no such reason.
   returned: success
   type: str
   version_added: 0.2.0
@@ -444,7 +448,7 @@ hold:
   type: dict
   version_added: 0.2.0
 data_in_doubt:
-  description: True if the open incident records that the service's data is in doubt or that its database was not
+  description: True if, according to the open incident, the service's data is in doubt or the service's database was not
     found.
   returned: success
   type: bool
@@ -493,8 +497,8 @@ answers_since:
 serving_said_at:
   description:
     - Time of the log line in which the process reports that it serves requests on O(ports), or V(null) if there is no
-      such line. The module searches for this line only if the service is healthy. In addition, an incident must be
-      open, or systemd must have restarted the service. In these cases, no probe observed the end of the outage.
+      such line. The module searches for this line only if the service is healthy and no probe observed the end of the
+      outage. This is the case if an incident is open, or if systemd restarted the service before the first probe.
   returned: success
   type: str
   sample: null
@@ -512,7 +516,8 @@ duration:
 login:
   description:
     - The result of the login check, or V(null) if no login was tried. If the service returned status 429 (rate limit),
-      the password was not checked. In this case, C(ok) is true and C(checked) is false.
+      the password was not checked. In this case, C(ok) is true and C(checked) is false. With O(mode=watch), always
+      V(null), because the login is then one of the checks in RV(readiness).
   returned: success
   type: dict
   sample: {"ok": true, "checked": true, "status": 200, "error": null, "messages": {}}

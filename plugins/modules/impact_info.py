@@ -115,14 +115,14 @@ requests:
   type: int
   sample: 340
 requests_failed:
-  description: Number of these requests that the service answered with 5xx.
+  description: Number of these requests with a 5xx status.
   returned: always
   type: int
   sample: 17
 requests_from:
   description:
-    - The logs that contain these requests, separated by commas. At most five logs are listed. For the journal, the list
-      contains the command that shows it.
+    - The logs that contain these requests, separated by commas. At most five logs are listed. If requests were found in
+      the journal, the list contains the command that shows the journal.
   returned: always
   type: str
   sample: "journalctl -u itsm-system, /mnt/LinuxHDD/ITSM-System/backend/logs/app-2026-03-02.log"

@@ -14,7 +14,7 @@ author:
 description:
   - Compares the result of M(itsm_nexus.runbook.service_discovery_info) with the host's variables in the inventory and
     with the roles' defaults. Writes a YAML file with the variables that are missing from the inventory or have a
-    different value there. A comment names the source of each value. If a value is unknown, a comment in the file asks
+    different value there. A comment states the source of each value. If a value is unknown, a comment in the file asks
     for the value.
   - An existing file is changed only if O(update) is true. In this case, the module changes the variables whose values
     differ from those on the host, and adds the missing variables. All other lines and comments stay as they are.

@@ -14,8 +14,8 @@ description:
   - Runs only the application's own C(node_modules/.bin/knex), so that no other version of knex is downloaded.
   - Does not open the database for writing and does not change the files next to it. The module copies knex's own tables
     into a temporary database, which knex then reads.
-  - Fails if the file O(db_path) is missing, empty or not a SQLite database. Without this check, knex would create a
-    missing file. It would open an existing file regardless of its content.
+  - Fails if the file O(db_path) is missing, empty or not a SQLite database. Without this check, knex would create the
+    file if it is missing, and would open an existing file regardless of its content.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:

@@ -12,17 +12,18 @@ version_added: 0.1.0
 description:
   - Starts, stops or restarts the service with systemd or as a plain process, and returns as soon as the unit or the
     process is running. Use M(itsm_nexus.runbook.health_probe) to check whether the service answers.
-  - Sends signals only to processes that verifiably belong to the service. A process that belongs to the service runs
-    the executable from O(service.command) in O(service.app_dir). In addition, O(service.pid_file) contains the process
-    ID and start time of this process, or the arguments of the process are exactly those of O(service.command). If only
-    the arguments match, the process must also listen on one of O(ports) or run as O(service.user). A suspended process
-    (C(SIGSTOP)) is resumed so that it can end.
+  - Sends signals only to processes that verifiably belong to the service. A suspended process (C(SIGSTOP)) is resumed
+    so that it can end.
+  - A process belongs to the service if it runs the executable from O(service.command) in O(service.app_dir), and if at
+    least one of the following three conditions is met. First, O(service.pid_file) contains the process ID and the start
+    time of the process. Second, the process runs as O(service.user) and has exactly the arguments of
+    O(service.command). Third, the process listens on one of O(ports) and has exactly these arguments.
   - Processes of the service that were started manually, outside the unit, are also stopped. The module stops
     these processes before it starts or restarts the unit, or after it has stopped the unit.
   - Other processes that listen on one of O(ports) are not stopped, but listed in RV(foreign). If RV(foreign) is not
     empty, the service is not started.
-  - With O(run), the module records in the incident each time that it starts the service. M(itsm_nexus.runbook.incident)
-    counts these starts.
+  - With O(run), the module records each start of the service in the incident. M(itsm_nexus.runbook.incident) counts
+    these starts.
   - With O(service.manager=process), the service becomes a daemon that appends its output to O(service.log_file). The
     daemon's environment contains the default E(PATH), E(HOME) and E(LANG), and the variables from
     O(service.environment_file).
@@ -54,7 +55,7 @@ options:
   db_path:
     description:
       - Path of the service's SQLite database, absolute or relative to O(service.app_dir).
-      - If the database is missing or empty and its C(-wal) file is not empty, the module does not start the service.
+      - The module does not start the service if the database is missing or empty, but its C(-wal) file contains data.
         Starting the service would delete the C(-wal) file.
     type: str
     default: ""

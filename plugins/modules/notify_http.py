@@ -58,7 +58,8 @@ options:
     default: POST
   headers:
     description:
-      - Additional headers. Each value is one line of text. The values are treated as secrets and never shown.
+      - Additional headers. Each value must be a single line of text. The values are treated as secrets and are never
+        shown.
       - These headers cannot replace the signature headers.
     type: dict
   ca_path:

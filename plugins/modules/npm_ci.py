@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: npm_ci
-short_description: Install C(node_modules) from the lock file, and keep the old modules until the new ones load
+short_description: Install C(node_modules) from the lock file, and keep the old modules until the new modules load
 version_added: 0.1.0
 description:
   - Checks whether the installed modules match the lock file and whether the native modules can be loaded. If either
     check fails, the modules are reinstalled.
   - C(npm ci) deletes C(node_modules) before it downloads packages. This module therefore runs C(npm ci) in a temporary
-    folder below O(app_dir), loads the native modules from there, and then renames the new tree into place. If any of
-    these steps fails, the old tree stays in place.
+    folder below O(app_dir), loads the native modules from there, and then renames the new C(node_modules) tree into
+    place. If any of these steps fails, the old tree stays in place.
   - The replaced tree is kept as C(node_modules.previous). Only the most recently replaced tree is kept.
   - If a run was killed, the next run puts the old tree back if necessary, and removes temporary files.
 author:
@@ -76,9 +76,9 @@ options:
     default: 600
   build_only:
     description:
-      - Whether to build and load a new tree (if one is needed) without putting it in place. The new tree is kept next
-        to the current tree. The next call without this option puts the new tree in place, unless C(package.json) or
-        C(package-lock.json) has changed.
+      - Whether to build a new tree (if one is needed) and load its native modules without putting the tree in place.
+        The new tree is kept next to the current tree. The next call without this option puts the new tree in place,
+        unless C(package.json) or C(package-lock.json) has changed.
       - Use this option to keep the service running until the build has succeeded.
     type: bool
     default: false
@@ -98,7 +98,7 @@ options:
     default: npm
 notes:
   - The lock file may link to folders in the application (workspaces, C(file:) folders). C(npm ci) would change these
-    folders in place. In this case, the modules are therefore checked but not installed.
+    folders in place. If the lock file contains such links, the modules are therefore checked but not installed.
   - Scripts in the application's C(package.json) may read the application's other files. Therefore, the temporary folder
     contains links to these files.
 seealso:

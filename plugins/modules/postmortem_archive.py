@@ -32,7 +32,7 @@ options:
         type: str
         required: true
   state_dir:
-    description: The folder for O(timeline).
+    description: The folder in which O(timeline) is saved.
     type: path
     default: /var/lib/itsm-runbook
   timeline:
@@ -112,7 +112,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     if module.params["timeline"] and not module.check_mode:
-        # The documents are more important than the timeline.
+        # If a timeline cannot be written, the documents must still be copied.
         with contextlib.suppress(OSError, run_timeline.TimelineError):
             run_timeline.append(module.params["state_dir"], module.params["timeline"])
     numbers.require_finite(module.params, fail=module.fail_json)

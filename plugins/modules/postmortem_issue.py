@@ -49,9 +49,8 @@ options:
     default: https://api.github.com
   labels:
     description:
-      - Labels for a new issue. To find an existing issue, the module searches by the first of these labels, then by the
-        time of the incident. The second search is needed because GitHub silently drops labels that the token is not
-        allowed to set.
+      - Labels for a new issue. To find an existing issue, the module searches by the first of these labels, then by
+        O(since). The second search is needed because GitHub silently drops labels that the token is not allowed to set.
     type: list
     elements: str
     default: []
@@ -79,8 +78,8 @@ options:
     type: str
     default: ""
   since:
-    description: Search only for issues that were updated at or after this time (UTC, ISO 8601). The time must not be
-      later than the start of the incident.
+    description: The search by time (see O(labels)) covers only issues that were updated at or after this time (UTC,
+      ISO 8601). The time must not be later than the start of the incident.
     type: str
     required: true
   patience:

@@ -13,8 +13,8 @@ description:
   - Collects the facts for the readiness report, in one round trip. M(itsm_nexus.runbook.preparedness_report) evaluates
     the facts.
   - Changes nothing on the host. The service's Node.js modules are rebuilt in a folder below C(/var/tmp), and this
-    folder is removed afterwards. If run as root, this module rebuilds the Node.js modules without network access, in a
-    private mount namespace. Everything else in this namespace is read-only.
+    folder is removed afterwards. If this Ansible module runs as root, the rebuild has no network access and uses a
+    private mount namespace. In this namespace, everything except the folder is read-only.
   - Files in folders that belong to the service's user are read with the permissions of that user.
   - If a fact cannot be collected in time, the module does not fail. RV(parts) contains the reason.
 extends_documentation_fragment:
@@ -82,7 +82,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 facts:
-  description: The facts, with one key for each part. If a fact could not be collected, its key is missing.
+  description: The facts, each under its own key. If a fact could not be collected, its key is missing.
   returned: success
   type: dict
   contains:
@@ -133,7 +133,7 @@ facts:
       type: list
       elements: dict
     secrets:
-      description: The names of required variables that are missing or contain a weak secret. The value also lists the
+      description: The names of required variables that are missing or contain a weak secret. This fact also lists the
         environment files and the private key if every account can read them.
       type: dict
     settings:

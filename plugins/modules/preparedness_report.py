@@ -36,7 +36,7 @@ options:
     choices: [written, notified]
     default: written
   hosts:
-    description: All hosts that the report covers. A host that is not in O(seen) could not be reached.
+    description: All hosts that the report covers. A host that is missing from O(seen) is reported as unreachable.
     type: list
     elements: str
     required: true

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: process_stop
-short_description: Stop processes that block the service and that belong to the application or match the policy
+short_description: Stop processes that block the service, if they belong to the application or match the policy
 version_added: 0.2.0
 description:
   - Stops processes that listen on a port of the service or lock its database. Each process is identified by its process
     ID and start time. If the process ID has since been reused by another process, that process is not stopped.
   - A process is stopped only if it verifiably belongs to this application, or if it matches an item of O(policy). A
-    process belongs to the application if it runs the executable from O(service.command) in O(service.app_dir) as
-    O(service.user).
+    process belongs to the application if M(itsm_nexus.runbook.node_process) recognizes it as part of the service, or if
+    it runs the executable from O(service.command) in O(service.app_dir) as O(service.user).
   - If a process has released the port or the lock in the meantime, it is not stopped. Processes that systemd or the pid
     file identifies as the running service are never stopped. The ancestors of the module's own process, such as the SSH
     session of this run, are never stopped either.
@@ -88,7 +88,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Stop an old process of the service or an allowed proxy that uses the service's port
+- name: Stop an old service process or an allowed proxy on the service's port
   itsm_nexus.runbook.process_stop:
     processes:
       - pid: 4711

@@ -18,7 +18,7 @@ description:
   - If the database has migrations that the target release does not contain, the module changes nothing and returns the
     reason in RV(refused). The module also refuses the rollback if the database or a file in O(protect) is part of a
     release, or if a person has changed files in the repository.
-  - After a rollback, the module rolls back further only if O(release) names an older release.
+  - After a rollback, the module rolls back further only if O(release) is set to an older release.
   - The rollback is recorded in O(state_dir).
   - Before the rollback, stop the service and back up the database. After the rollback, install the modules with
     M(itsm_nexus.runbook.npm_ci).
@@ -44,7 +44,8 @@ options:
     required: true
   release:
     description:
-      - Name of the folder, or a tag, branch or commit. Defaults to the release before the current one.
+      - With O(strategy=symlink), the name of a release's folder. With O(strategy=git), a tag, branch or commit.
+        Defaults to the release before the current one.
       - Folders are ordered by name, and numbers in the names are compared as numbers.
     type: str
     default: ""

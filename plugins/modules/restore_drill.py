@@ -11,8 +11,8 @@ short_description: Restore the newest backup to a scratch folder, start the serv
   and RTO
 version_added: 0.2.0
 description:
-  - Searches for backups as M(itsm_nexus.runbook.sqlite_restore) does, and chooses the newest one that is sound and
-    belongs to this service. Newer backups that cannot be restored are listed in RV(problems).
+  - Searches for backups in the same way as M(itsm_nexus.runbook.sqlite_restore), and chooses the newest backup that is
+    sound and belongs to this service. Newer backups that cannot be restored are listed in RV(problems).
   - Restores the backup to a scratch folder, and starts the command from O(unit) with the unit's user, working directory
     and environment. Only the environment variable named in O(variable) differs, so that the service uses the restored
     database.
@@ -58,7 +58,7 @@ options:
     description:
       - Litestream's configuration file. If this file lists O(path), the replica counts as the newest backup, and is
         restored with C(litestream restore). If the replica cannot be restored, the newest backup file is used. Root
-        must own the configuration file and the program.
+        must own the configuration file and the litestream program.
       - If empty, replicas are ignored.
     type: str
     default: /etc/litestream.yml
@@ -94,8 +94,9 @@ options:
     default: 300.0
 notes:
   - The command in C(ExecStart) is split at spaces. C(ExecStartPre) is not run.
-  - A service that reads the path of its database only from a file cannot be tested. For such a service, the drill fails
-    with a message that names O(variable). Even in this case, the service cannot open the live database.
+  - A service that reads the path of its database only from a file cannot be tested. For such a service, the drill
+    fails, and the message contains the name of the variable in O(variable). Even in this case, the service cannot open
+    the live database.
 attributes:
   check_mode:
     support: full
@@ -171,7 +172,7 @@ rows:
   type: dict
   sample: {users: 12, incidents: 340}
 rows_after:
-  description: Number of rows in each table after the service was stopped.
+  description: Number of rows in each table of the restored database, counted after the service was stopped.
   returned: success
   type: dict
   sample: {users: 12, incidents: 340}

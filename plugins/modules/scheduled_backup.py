@@ -17,7 +17,7 @@ description:
     name has the form C(itsm.db.backup_20260302T010203Z). The newest verified backup and the newest backup without
     missing rows are always kept.
   - The new backup is compared with the newest verified backup without missing rows. A data loss is suspected if a table
-    no longer exists, or if more than half of all rows are missing. In this case, RV(problems) names the tables, the new
+    no longer exists, or if more than half of all rows are missing. In this case, RV(problems) lists the tables, the new
     backup is kept, and no backups are removed. Therefore, if the service has lost its database and filled a new one
     with demo data, the good backups are kept. A missing table is not a problem if a migration was applied after the
     earlier backup.
@@ -38,7 +38,7 @@ options:
       - The user that the service runs as. See O(itsm_nexus.runbook.sqlite_backup#module:user).
     type: str
   keep:
-    description: Maximum number of backups to keep, including the new one. From 2 to 500.
+    description: Maximum number of backups to keep, including the new one. The value must be from 2 to 500.
     type: int
     default: 14
   keep_days:
@@ -75,7 +75,7 @@ options:
     type: float
     default: 600.0
 notes:
-  - A recovery run must not find the database open. Therefore, the module fails if such a run is working on the host.
+  - The database must not be open during a recovery. Therefore, the module fails if another run is working on the host.
   - In WAL mode, the service can write during a backup. Until the copy is complete, the WAL cannot be emptied, so it may
     grow. A database with a rollback journal cannot be written to while it is being copied.
 attributes:

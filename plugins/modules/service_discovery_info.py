@@ -14,8 +14,8 @@ description:
     folder, in one round trip. Proposes values for the variables of the P(itsm_nexus.runbook.nexus#role) role, each with
     its source. If no fact proves a value, the module returns a question.
   - The module also works while the service is down. The values then come from the unit, the environment and files.
-  - Never returns the values of environment variables, except ports, switches and paths that the inventory needs. The
-    module does not run the application's code, such as the knexfile.
+  - Never returns the values of environment variables, except C(NODE_ENV), C(ENABLE_HTTPS), and the ports and paths that
+    the inventory needs. The module does not run the application's code, such as the knexfile.
   - If the service is running, the module sends at most two health requests to each of its ports. The module sends at
     most four more requests to one of these ports.
 extends_documentation_fragment:
@@ -27,9 +27,9 @@ options:
   unit:
     description:
       - The systemd unit. If this option is empty or the host has no such unit, the module searches for a unit. The unit
-        must run node with a C(server.js), or have one of the names V(itsm-nexus-prod), V(itsm-sec-nexus-prod),
-        V(itsm-system) or V(itsm-system-https). If the module finds no unit, it searches for a process that runs node
-        with a C(server.js).
+        must run a script named C(server.js) with node, or have one of the names V(itsm-nexus-prod),
+        V(itsm-sec-nexus-prod), V(itsm-system) or V(itsm-system-https). If the module finds no unit, it searches for a
+        process that runs a script named C(server.js) with node.
     type: str
     default: ""
   app_dir:
@@ -38,8 +38,8 @@ options:
     type: str
     default: ""
   environment_file:
-    description: The environment file that the inventory names. If the host has no such file, and no fact proves that
-      the service uses another file, the module returns a question.
+    description: The environment file that is set in the inventory. If the host has no such file, and no fact proves
+      that the service uses another file, the module returns a question.
     type: str
     default: ""
 """
@@ -90,14 +90,14 @@ variables:
       messages: {source: {id: discovery.source.open, values: {}}}
 questions:
   description:
-    - Questions that a person must answer. C(variable) is the variable to set as the answer, or V("") if the question is
-      not about a single variable. C(messages) contains the question as a translatable message.
+    - Questions that a person must answer. C(variable) is the variable that the person must set, or V("") if the
+      question is not about a single variable. C(messages) contains the question as a translatable message.
   returned: success
   type: list
   elements: dict
   sample:
     - variable: nexus_tls_cert_path
-      question: Which certificate does the service use? No variable of its environment names the file
+      question: Which certificate does the service use? No variable in the service's environment contains the path
       messages: {question: {id: discovery.question.certificate, values: {}}}
 information:
   description:

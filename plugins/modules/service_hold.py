@@ -82,7 +82,7 @@ EXAMPLES = r"""
   itsm_nexus.runbook.service_hold:
     state: held
     unit: itsm-system
-    reason: The database has 0 bytes next to a full WAL
+    reason: The database is empty, but its WAL contains data
 
 - name: Check the database that was restored manually
   itsm_nexus.runbook.sqlite_info:

@@ -55,8 +55,8 @@ ok:
   sample: false
 problems:
   description:
-    - The invalid values, each with a C(message) that names the allowed values. C(messages) contains C(message) as
-      a translatable message.
+    - The invalid values, each with a C(message) that lists the allowed values. C(messages) contains C(message) as a
+      translatable message.
   returned: success
   type: list
   elements: dict
@@ -71,7 +71,7 @@ problems:
 mismatches:
   description:
     - Settings whose value in the inventory differs from the value that the service uses (C(found)). For example, the
-      service's environment may contain another database path in the variable that O(db_path_variable) names.
+      environment variable that O(db_path_variable) specifies may contain a different database path.
   returned: success
   type: list
   elements: dict

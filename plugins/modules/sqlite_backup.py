@@ -77,8 +77,8 @@ options:
     default: 600.0
 notes:
   - The module is not idempotent. Every call makes another backup.
-  - The backup has mode 0600 and is owned by O(user). If only root can change the destination folder, a backup is owned
-    by the owner of the database, and evidence is owned by root.
+  - The backup has mode 0600 and belongs to O(user). If only root can change the destination folder, a backup belongs to
+    the owner of the database, and evidence belongs to root.
 attributes:
   check_mode:
     support: full

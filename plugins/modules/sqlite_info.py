@@ -17,8 +17,8 @@ description:
     a WAL, it would delete the WAL.
   - After a crash, the module reads the database together with its WAL. If the database is in use, the module reads it
     like any other SQLite reader.
-  - Problems are returned in RV(problems). If any problem is an error, RV(healthy) is false. The module fails only if
-    its parameters are invalid.
+  - Problems are returned in RV(problems) and do not make the module fail. If any problem is an error, RV(healthy) is
+    false.
 options:
   path:
     description: Absolute path of the database file. A symbolic link is followed, as in SQLite.
@@ -235,7 +235,7 @@ database:
       description:
         - True if the database is in WAL mode and was last written by a library with the WAL-reset bug. Versions 3.7.0
           to 3.51.2 have this bug, except for 3.44.6 and later 3.44 versions, and 3.50.7 and later 3.50 versions. Such a
-          database may lose pages if a second process checkpoints it while it is in use.
+          database may lose pages if a second process runs a checkpoint while the database is in use.
       type: bool
       sample: true
 files:

@@ -13,10 +13,11 @@ description:
   - Checks the following four methods, in this order. V(checkpoint) lets SQLite write the WAL of a sound database into
     the database. V(salvage) creates a new database from all readable rows of the damaged database. V(salvage) uses
     C(.recover) of the sqlite3 shell. If the shell is missing or restores no rows, V(salvage) uses a dump that skips the
-    damaged parts. V(backup) uses the latest sound backup. V(empty) creates a database without tables, and the
-    migrations then create the tables. V(empty) requires O(confirm_empty=true).
-  - O(method=auto) uses the first applicable method. However, if the backup has more rows than can be salvaged, it uses
-    V(backup) instead of V(salvage).
+    damaged parts. V(backup) uses the sound backup that would lose the fewest rows. If several backups would lose
+    equally few rows, it uses the newest of them. V(empty) creates a database without tables, and the migrations then
+    create the tables. V(empty) requires O(confirm_empty=true).
+  - O(method=auto) uses the first applicable method. However, if the backup has more rows than can be salvaged,
+    O(method=auto) uses V(backup) instead of V(salvage).
   - With O(state=planned) and in check mode, nothing is changed. The module salvages rows into a temporary folder to
     count the lost rows instead of estimating them.
   - Fails if a process has the database open. Before changing anything, the module copies the files of the database to
@@ -63,8 +64,8 @@ options:
   last_good:
     description:
       - Row counts at the last good check, by table, as in RV(itsm_nexus.runbook.triage_info#module:rows_before).
-      - These counts are used for tables whose rows cannot be counted now. With O(replaced=true), these counts are used
-        for all tables.
+      - These counts are used for tables whose rows cannot be counted now. These counts are used for all tables with
+        O(replaced=true), or if a whole table or more than half of all rows are missing.
       - If a table has fewer rows now, the missing rows were deleted or lost. In this case, RV(statement) lists the
         missing rows, and RV(data_loss) is not V(none).
     type: dict
@@ -72,7 +73,7 @@ options:
     version_added: 0.2.0
   replaced:
     description:
-      - Whether the database is a new one that does not have the rows of an earlier database. See
+      - Whether the database is a new one that replaced an earlier database and does not contain the earlier rows. See
         RV(itsm_nexus.runbook.triage_info#module:database_replaced).
       - If true, O(method=auto) uses neither V(checkpoint) nor V(salvage).
     type: bool
@@ -80,8 +81,9 @@ options:
     version_added: 0.2.0
   owner:
     description:
-      - The user that the service runs as, and the owner of a new database. If users other than root can change a
-        folder, the module accesses files in that folder with the permissions of the service's user, not as root.
+      - The user that the service runs as. If the old database file is missing, this user owns the new one. If users
+        other than root can change a folder, the module accesses files in that folder with the permissions of the
+        service's user, not as root.
       - Defaults to the owner of that folder.
     type: str
   shell:
@@ -214,11 +216,11 @@ plan:
       sample: 10800.0
     backups:
       description:
-        - For V(backup), the backups that were examined, newest first. After the first backup whose row counts show no
-          data loss, no further backups are examined. The keys of each backup are C(path), C(at) (the time of the
-          backup), C(usable), C(rows), C(lost), C(reason) and C(messages). C(rows) and C(lost) have the format of
-          RV(plan[].rows) and RV(plan[].lost). C(reason) states why the backup cannot be used, or that its schema is
-          older. C(messages) contains C(reason) as a translatable message.
+        - For V(backup), the backups that were examined, newest first. The module stops at the first backup whose row
+          counts show no data loss. The keys of each backup are C(path), C(at) (the time of the backup), C(usable),
+          C(rows), C(lost), C(reason) and C(messages). C(rows) and C(lost) have the format of RV(plan[].rows) and
+          RV(plan[].lost). C(reason) states why the backup cannot be used, or that its schema is older. C(messages)
+          contains C(reason) as a translatable message.
       type: list
       elements: dict
       sample: []
@@ -305,7 +307,7 @@ problems_after:
   sample: []
 put_back:
   description: >-
-    True if an earlier run had moved the original files and was then killed, and this run put the files back.
+    True if this run put back the original files that an earlier run had moved before it was killed.
   returned: success
   type: bool
   sample: false

@@ -14,7 +14,7 @@ description:
     before and after the checkpoint. The module itself never removes the WAL or its index. SQLite removes these files
     after all pages have been written to the database and synced to disk.
   - Fails without changing anything if the database is missing, empty or damaged, or if frames of the WAL cannot be
-    read. The module also fails if a process has the database open, and the message names this process.
+    read. The module also fails if a process has the database open, and the message identifies this process.
   - If the module is killed, the WAL is kept, and the next run completes the checkpoint.
 options:
   path:
@@ -38,8 +38,8 @@ options:
     type: float
     default: 5.0
   time_budget:
-    description: Time limit for each check, in seconds. The checkpoint must also end within this time after the start of
-      the module.
+    description: Time limit for each check, in seconds. The checkpoint must also end within this time, counted from the
+      start of the module.
     type: float
     default: 120.0
 attributes:

@@ -30,7 +30,7 @@ options:
     type: str
     required: true
   window:
-    description: RV(ends) covers this number of seconds up to now.
+    description: Length of the period that RV(ends) covers, in seconds. The period ends now.
     type: float
     default: 86400.0
 seealso:

@@ -52,16 +52,16 @@ options:
     type: float
     default: 120.0
   key_owner:
-    description: The required owner of the private key.
+    description: The required owner of the private key. If empty, the owner is not changed.
     type: str
     default: ""
   key_group:
-    description: The required group of the private key.
+    description: The required group of the private key. If empty, the group is not changed.
     type: str
     default: ""
   key_mode:
-    description: The required octal mode of the private key, such as V(0640). The mode must not grant permissions to
-      others.
+    description: The required octal mode of the private key, such as V(0640). The mode must not grant write permission
+      to the group or any permission to others. If empty, the mode is not changed.
     type: str
     default: ""
 author:

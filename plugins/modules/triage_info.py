@@ -34,8 +34,8 @@ options:
   resume:
     description: Whether the result of an earlier call by the same run may have been lost. If this option is true and
       the earlier call started the service, the module returns the facts and the findings that were saved before the
-      service was started. If nothing was saved, the process is gone again, or the data is now in doubt, the module
-      returns the current facts and findings instead.
+      service was started. The module returns the current facts and findings instead if nothing was saved, if the
+      process is gone again, or if the data is now in doubt.
     type: bool
     default: false
     version_added: 0.2.0
@@ -136,9 +136,11 @@ findings:
         - >-
           V(unhandled_exception), V(syntax_error), V(crash_loop): C(falls) (the number of failures since the service
           last served requests) and C(exception) (the text of the exception). V(unhandled_exception) and V(syntax_error)
-          also have C(file) and C(line), which are V(null) if the log does not name them.
-        - "V(unit_masked), V(unit_invalid): the C(variable) that names the unit, and the unit's C(load_state)."
-        - "V(environment_missing): the C(variable) that names the environment file, and the C(paths) that do not exist."
+          also have C(file) and C(line), which are V(null) if the log does not contain them.
+        - "V(unit_masked), V(unit_invalid): the C(variable) that contains the name of the unit, and the unit's
+          C(load_state)."
+        - "V(environment_missing): the C(variable) that contains the path of the environment file, and the C(paths) that
+          do not exist."
         - >-
           V(exec_failed): C(status) (an exit code from systemd.exec(5)), the unit's C(program), and the C(reason).
         - >-
@@ -208,9 +210,9 @@ facts:
         C(start_limit_interval), C(stop_timeout), C(memory_max), C(memory_high), C(memory_peak), C(tasks_max),
         C(open_files_max), C(control_group), C(working_directory), C(file), C(drop_ins), C(user), C(group),
         C(more_groups), C(confined), C(needed_folder), C(environment_files) and C(load_error). C(more_groups) is true if
-        the unit sets supplementary groups. C(confined) is true if the unit has its own root folder or its own user.
-        C(environment_files) lists the environment files that the unit needs to start. The times are C(active_enter_at),
-        C(active_exit_at), C(inactive_enter_at), C(started_at) and C(exited_at).
+        the unit sets supplementary groups. C(confined) is true if the unit has its own root folder or a dynamic user
+        (C(DynamicUser=)). C(environment_files) lists the environment files that the unit needs to start. The times are
+        C(active_enter_at), C(active_exit_at), C(inactive_enter_at), C(started_at) and C(exited_at).
       type: dict
     ports:
       description: >-
@@ -258,9 +260,10 @@ facts:
         and the times C(at) and C(last_at) of the first and the last line) and C(last_success_at). C(exceptions) and
         C(signatures) may also come from earlier lines. The keys of each exception include C(message), C(stack),
         C(fatal), C(last), C(place) (C(file), C(line)), and C(times) (the number of occurrences in the log). C(at) is
-        the time of the exception's log line or of the preceding line. C(logged_by) is the latest time at which the
-        exception could have been logged. C(compiling) is true if Node was parsing a file. C(changed_at) is the time
-        when the exception's file was last changed. C(parses) is true if Node can parse that file now.
+        the time of the exception's log line. If this line has no time, C(at) is the time of an earlier line or of the
+        last write to the log. C(logged_by) is the latest time at which the exception could have been logged.
+        C(compiling) is true if Node was parsing a file. C(changed_at) is the time when the exception's file was last
+        changed. C(parses) is true if Node can parse that file now.
       type: dict
     journal:
       description: >-
@@ -307,8 +310,8 @@ facts:
     environment:
       description: >-
         C(names) lists the names of the service's variables, C(sources) lists where the variables are set, and
-        C(required_missing) lists the required variables that are missing. C(certificate) and C(key) are the files that
-        the variables name (C(path), C(source)). The other keys are C(database_path), C(database_path_source),
+        C(required_missing) lists the required variables that are missing. C(certificate) and C(key) are the files whose
+        paths are in the variables (C(path), C(source)). The other keys are C(database_path), C(database_path_source),
         C(max_old_space_size) in MiB, and C(problems).
       type: dict
     start:
@@ -345,8 +348,8 @@ facts:
       description: >-
         C(held) is the current hold with C(incident), C(cause), C(reason) and C(at). C(kept_by) is the reason why the
         hold cannot be released. C(messages) contains this reason as a translatable message. C(may_be_another) is true
-        if the database was not found at first, and the module did not recognize the current database as the same one.
-        The other keys are C(rows_missing), C(rows_collapsed), C(replaced) (see RV(database_replaced)) and
+        if the database was not found at first, and the module cannot confirm that the current database is the earlier
+        one. The other keys are C(rows_missing), C(rows_collapsed), C(replaced) (see RV(database_replaced)) and
         C(created_at).
       type: dict
     changes:
@@ -358,9 +361,9 @@ facts:
         C(what) is V(changed), V(added), V(removed), or V(access) (the owner or the permissions changed). C(before) and
         C(after) are empty if they are unknown or may be secret. C(at) is the time of the change, or V(null) if only
         C(earliest) and C(latest) are known. C(seconds_before) is the number of seconds from the change to the failure.
-        C(cause) is the finding that the change is related to. C(relation) is V(named) (the finding names the change),
-        V(explains) (such a change can lead to this finding), V(possible), V(unlikely), V(after) (made after the
-        failure), or V(ours) (made by this collection).
+        C(cause) is the finding that the change is related to. C(relation) is V(named) (the finding mentions the
+        change), V(explains) (such a change can lead to this finding), V(possible), V(unlikely), V(after) (made after
+        the failure), or V(ours) (made by this collection).
       type: dict
     cores:
       description: Core dumps within O(window), each with C(path), C(size), C(at), C(pid), C(signal), C(exe) and
@@ -379,8 +382,8 @@ facts:
       type: dict
     window:
       description: >-
-        The period for which the logs were read (C(since), C(until)), and C(booted_at) (the time when the host or its
-        container was started).
+        The period for which the logs were read (C(since), C(until)), and C(booted_at) (the time when the host was
+        booted, or when the container was started if the host is a container).
       type: dict
 bundle:
   description: The folder with the evidence, or V(null) if O(incident) is empty.
@@ -390,7 +393,7 @@ bundle:
 warnings:
   description: The reason why the evidence could not be saved in its usual folder, and the path to which it was saved
     instead.
-  returned: when there are any
+  returned: when there are warnings
   type: list
   elements: str
 parts:

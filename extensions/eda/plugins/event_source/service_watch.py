@@ -18,11 +18,11 @@ short_description: Watch the service and report each outage once
 description:
   - Probes the service every few seconds and counts consecutive failures. Sends an event only if an action is needed,
     not for every response.
-  - C(event.outage.act) is the action. It is V(triage) after O(warning_after) consecutive failures, and V(recover) after
-    O(critical_after) consecutive failures, or as soon as a probe fails and the process is gone. It is V(restored) after
-    O(restored_after) consecutive healthy responses. During an outage, no event is repeated unless O(again_after) is
-    set.
-  - C(event.outage) also has C(host), C(severity), C(consecutive_failures), C(process), C(summary) and
+  - C(event.outage.act) is the action. V(triage) means that O(warning_after) consecutive probes failed. V(recover) means
+    that O(critical_after) consecutive probes failed, or that a probe failed and the process is gone. V(restored) means
+    that O(restored_after) consecutive probes were healthy after one of these events. During an outage, only
+    V(recover) is repeated, and only if O(again_after) is set.
+  - C(event.outage) also contains C(host), C(severity), C(consecutive_failures), C(process), C(summary) and
     C(first_failure_at). C(event.meta.hosts) is the host, so that ansible-rulebook limits a playbook to this host.
 options:
   targets:
@@ -34,11 +34,11 @@ options:
         C(ca_path), as for the C(health_probe) module.
       - C(process) describes the service's process, with C(manager), C(unit), C(app_dir), C(command), C(user),
         C(pid_file) and C(ports). If C(process) is set, the watch also checks whether the process is gone.
-      - C(state_dir) is the state folder on the host. If C(state_dir) is set, no event is sent during a maintenance
-        window.
+      - C(state_dir) is the state folder on the host. If C(state_dir) is set, only V(restored) events are sent during a
+        maintenance window.
       - C(over) is the command prefix for running commands on the host, for example V([ssh, -o, BatchMode=yes, HOST]).
-        If C(over) is set, C(process.manager) must be V(systemd). If C(over) is not set, the watch checks its own
-        machine.
+        If C(over) is set, C(process.manager) must be V(systemd). If C(over) is not set, the watch checks the machine on
+        which it runs.
       - C(as_root) is the command prefix for the only command that needs root on the host, for example V([sudo, -n]).
         This command is C(cat -- STATE_DIR/maintenance.json).
       - C(alarm) is the socket of a run of C(outage_armed.yml) on this machine. If this run accepts the alarm, C(act) is
@@ -68,7 +68,7 @@ options:
     type: int
     default: 5
   restored_after:
-    description: Number of consecutive healthy responses after which the next failure is a new outage.
+    description: Number of consecutive healthy responses that end an outage. A later failure is a new outage.
     type: int
     default: 5
   again_after:
