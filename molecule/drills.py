@@ -34,7 +34,7 @@ STATE_DIR = "/var/lib/itsm-runbook"
 
 
 class Service(NamedTuple):
-    """The names of the demo service on a host, from a file in molecule/profiles."""
+    """The names that the demo service has on a host, read from a file in molecule/profiles."""
 
     profile: str
     unit: str
@@ -56,7 +56,7 @@ class Service(NamedTuple):
         return (self.log, f"{self.database}-shm")
 
 
-# The service for drills that do not use names from the real deployment.
+# The service in drills that do not use the names of the real deployment.
 RUNBOOK = Service.read(Path(__file__).parent / "profiles" / "runbook")
 
 
@@ -143,7 +143,8 @@ class Drill:
 
         Changes that a running service makes to its own files are allowed.
         """
-        # systemd continues to restart a unit in this state during the run, until the unit's start limit is reached.
+        # During the run, systemd continues to restart a unit in the state "auto-restart" until the unit reaches its
+        # start limit.
         restarts = before["unit"]["SubState"] == "auto-restart"
         # Ignore the scheduling state of a process (running or sleeping).
         same = [

@@ -61,7 +61,10 @@ class Client:
         return next((answered for asked, answered, healthy in list(self._asked) if asked > since and healthy), None)
 
     def outages(self, since: float) -> list[tuple[float, float]]:
-        """For each outage that ended after `since`, return the times of the healthy responses just before and after."""
+        """Return two times for each outage that ended after `since`.
+
+        These are the times of the last healthy response before the outage and of the first one after the outage.
+        """
         found, last = [], None
         for asked, answered, healthy in list(self._asked):
             if asked < since - 1:

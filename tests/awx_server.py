@@ -39,7 +39,8 @@ ROLES = {
     "job_templates": ["admin", "execute", "read"],
     "workflow_job_templates": ["admin", "approval", "execute", "read"],
 }
-# For each kind of object: the kinds of objects that are deleted with it, and the field that refers to it.
+# Maps a kind of object to the dependents that AWX deletes together with the object. Each dependent is given as (kind,
+# field that refers to the object).
 CASCADES = {
     "organizations": [
         (kind, "organization")
@@ -95,7 +96,7 @@ def _loaded(name: str) -> Object:
 
 
 def texts(language: str) -> Object:
-    """Return the text of all objects in a language. The names of the keys are joined with dots."""
+    """Return all texts of the objects in a language, by key. The parts of a key are joined with dots."""
 
     def flat(value: Any, path: str) -> Object:
         if not isinstance(value, dict):
@@ -106,7 +107,7 @@ def texts(language: str) -> Object:
 
 
 def described(language: str = "en") -> Object:
-    """Return the content of playbooks/vars/awx.yml, which describes the objects to create, with text in a language."""
+    """Return the content of playbooks/vars/awx.yml, which describes the objects to create, in `language`."""
     known = texts(language)
 
     def filled(value: Any) -> Any:
@@ -194,7 +195,7 @@ def variables(template: Object, survey: Object, answers: Object) -> Object:
 def rendered(text: str, *, approval: bool, artifacts: Object) -> str:
     """Return the text of a notification.
 
-    When AWX saves or sends the text, it provides only the values in this function.
+    When AWX saves or sends a notification, the text can use only the values in this function.
     """
     of_approval = {"approval_status": "running", "approval_node_name": "A step", "workflow_url": "https://awx/#/jobs/1"}
     of_job = {"url": "https://awx/#/jobs/2", "job_friendly_name": "Job", "job": {"name": "n", "artifacts": artifacts}}
@@ -258,8 +259,8 @@ class Awx:
         # The status and the output of an inventory update that has ended, and all updates by ID.
         self.synced, self.sync_output = "successful", "Read 1 host"
         self.updates: Dict[int, Object] = {}
-        # Maps the ID of each running job to its template, and to the number of further requests that still show the job
-        # as running.
+        # Maps the ID of each running job to its template, and to the number of further requests after which the job
+        # ends.
         self.running: Dict[int, Tuple[Object, int]] = {}
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
@@ -374,7 +375,7 @@ class Awx:
         return 200, answer
 
     def end_deletions(self) -> None:
-        """Delete the inventories that AWX deletes in the background."""
+        """Complete the deletion of inventories, which AWX performs in the background."""
         for each in [each for each in self.objects["inventories"].values() if each.get("pending_deletion")]:
             self._delete("inventories", each)
 
@@ -383,7 +384,7 @@ class Awx:
         self.running[next(self._ids)] = (template, requests)
 
     def _running(self, query: Dict[str, str]) -> List[Object]:
-        """Return the running jobs whose template's description contains the text in the query, as unified_jobs does."""
+        """Return the running jobs whose template description contains the requested text, as unified_jobs does."""
         if set(query) != {"status__in", "unified_job_template__description__contains"}:
             raise Refused({"detail": f"unified_jobs: {sorted(query)}"})
         mark = query["unified_job_template__description__contains"]
@@ -551,7 +552,7 @@ class Awx:
         if any(template["id"] == thing["id"] for template, _left in self.running.values()):
             raise Refused({"error": "Resource is being used by running jobs."}, 409)
         if kind == "inventories" and not thing.get("pending_deletion"):
-            # AWX deletes an inventory in the background. Until the deletion is complete, the name is in use.
+            # AWX deletes an inventory in the background. Until then, the name is still in use.
             thing["pending_deletion"] = 3
             return
         if kind == "credential_types" and self._credentials_of(thing):

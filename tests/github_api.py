@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A local HTTP server that follows GitHub's rules for issues, checked against GitHub's own description of its API."""
+"""A local HTTP server that follows GitHub's rules for issues.
+
+Its requests and responses are checked against GitHub's own description of the API.
+"""
 
 from __future__ import annotations
 

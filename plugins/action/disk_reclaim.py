@@ -8,4 +8,4 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 
 class ActionModule(unreachable.OnHost):
-    """Runs the module that the task names. meta/runtime.yml redirects several modules to this plugin."""
+    """Runs the module that is named in the task. meta/runtime.yml redirects several modules to this plugin."""

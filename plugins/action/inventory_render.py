@@ -26,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 _MODE = 0o644
 _LARGEST = 1 << 20
 _VAULT = "$ANSIBLE_VAULT"
-# The value of this variable does not matter, only whether it is set.
+# The code checks only whether this variable is set, and never uses its value.
 _SECRET = "nexus_login_password"  # noqa: S105 - the name of a variable
 
 
@@ -171,7 +171,7 @@ def _read(path: str) -> Optional[str]:
 def _hidden(before: str, *, path: str, unsure: Mapping[str, Any]) -> List[str]:
     """Return the variables that are set both in the file and on the command line.
 
-    The command line hides the inventory's value of such a variable.
+    The command line hides the values that the inventory sets for these variables.
     """
     names = [] if before.startswith(_VAULT) else host_file.names(before, path=path)
     return [name for name in names if name in unsure]

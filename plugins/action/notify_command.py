@@ -12,8 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
 class ActionModule(notification_action.Telling):
     """Runs a command on the controller. See the module of the same name for documentation."""
 
-    # Additional time in seconds for each attempt, so that transports.command can still kill the command at its time
-    # limit.
+    # transports.command kills a command that exceeds its time limit. These additional seconds leave time for that.
     _grace = 5.0
     options: ClassVar[Mapping[str, Any]] = {
         "argv": {"type": "list", "elements": "str", "required": True},

@@ -45,7 +45,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if options["incident"] and not options["host"] and not rendered:
             raise AnsibleActionFail(f"No timeline in {path} contains the incident {options['incident']!r}")
         result.update(dir=path, changed=any(each["changed"] for each in rendered), documents=rendered)
-        # Ansible adds the diff to the output and to the result of a job, even if nobody asked for it.
+        # Ansible adds the diff to the output and to the result of a job, even if nobody requested a diff.
         return {**result, "diff": diff} if self._task.diff else result
 
 

@@ -72,7 +72,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return result
 
     def _written(self, words: catalogue.Words, hosts: List[document.Host], *, folder: str, at: str) -> Dict[str, Any]:
-        """Write the documents. The verdict is still valid after an error, so the check does not fail."""
+        """Write the documents. If writing fails, the check still succeeds, because the verdict is valid."""
         paths = {kind: os.path.join(folder, f"{_NAME}.{kind}") for kind in _WRITERS}
         outcome: Dict[str, Any] = {"changed": not self._task.check_mode, "at": at, "documents": {}, "error": ""}
         if self._task.check_mode:

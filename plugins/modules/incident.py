@@ -114,7 +114,7 @@ options:
     description:
       - Names of the timelines that already exist on the controller. The action plugin sets this option with
         O(state=closed), so do not set it in a task.
-      - From the host, the module returns the other timelines that mention the incident. It returns at most 20
+      - The module returns the other timelines on the host that mention the incident. It returns at most 20
         timelines, with a total size of at most 4 MiB. The action plugin writes these timelines to the folder of the
         postmortem callback, and removes them from the result.
     type: list

@@ -6,7 +6,7 @@
 
 Each measurement runs only this collection, not the alternatives. The checkout and the commits take turns on the same
 machine, so that a change in the machine's speed affects all of them. Each turn gives one ratio per figure. If a median
-ratio is above the limit, more turns follow. A few turns cannot separate a change of this size from noise.
+ratio is above the limit, more turns follow, because a few turns cannot distinguish a real change from noise.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def checkout(commit: str) -> Iterator[Path]:
 
 
 class Side:
-    """A process that runs the measurement of one checkout.
+    """A process that measures one checkout.
 
     The measurement is prepared at the start of the with block.
     """
@@ -89,7 +89,7 @@ class Side:
 
 
 def _in_turn(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
-    """Yield the figures from each checkout, one turn after the other. Leave out the first turn, which fills caches."""
+    """For each turn, yield the figures of all checkouts. Leave out the first turn, which fills caches."""
     with contextlib.ExitStack() as stack:
         sides = [stack.enter_context(Side(root, name)) for root in roots]
         number = 0
@@ -103,7 +103,7 @@ def _in_turn(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
 
 
 def _one_by_one(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
-    """Yield the same figures as _in_turn() for a measurement with hosts.
+    """Yield the figures like _in_turn(), but for a measurement that needs hosts.
 
     The checkouts share a host, so they are prepared one by one.
     """
@@ -169,8 +169,8 @@ def main(commits: Sequence[str], wanted: Sequence[model.Measurement]) -> int:
     failed: list[str] = []
     print(f"{'measurement':22} {'figure':30} commit       before      here  ratio  spread         turns", flush=True)
     if any(measurement.needs_hosts for measurement in wanted):
-        # All commits use the same image, so that only the product differs. An older commit would first build its own
-        # image.
+        # All commits use the same image, so that only the product differs. Otherwise, an older commit would first
+        # build its own image.
         os.environ.setdefault("DRILL_IMAGE", hosts.run(hosts.DRILLS / "hosts" / "build-image").splitlines()[-1])
     with contextlib.ExitStack() as stack:
         others = {commit: stack.enter_context(checkout(commit)) for commit in commits}

@@ -155,7 +155,7 @@ def timed_on_host(logic: str, call: str, *, expect: str, **arguments: Any) -> fl
 
 
 def memory_on_host(logic: str, call: str, *, expect: str, limit: int, **arguments: Any) -> float:
-    """Return the maximum total private memory of the process of on_host and its children, in MiB.
+    """Return the peak private memory, in MiB, of the process from on_host and its children together.
 
     Private memory is resident memory without file-backed pages (RssAnon). The processes are measured every few
     milliseconds. Memory that a child still shares with its parent is counted twice. RLIMIT_DATA limits each process to

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Like the drills, run the service on a systemd host in a container. Connect with OpenSSH and sudo, or with podman."""
+"""Run the service on a systemd host in a container, as the drills do. Connect with OpenSSH and sudo, or with podman."""
 
 from __future__ import annotations
 

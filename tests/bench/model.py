@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# The rival that only starts Ansible, for a play that does nothing, and its figure for the whole time (E).
+# The rival that runs an empty play, the name of its figure for the total time, and the unit that is based on this time
+# (see Goal).
 EMPTY = "an empty play"
 WHOLE = "whole playbook"
 E = "E"
@@ -28,9 +29,9 @@ class BenchError(Exception):
 class Goal:
     """The limit for a figure.
 
-    at_most: the limit for the ratio of our figure to the figure of the rival `against`. If `more` is True, at_most is
-    the limit for the difference between the two figures, in `unit`. If there is no rival, at_most limits our figure, in
-    `unit`. figure: the name of our figure. rivals_figure: the name of the rival's figure, if it differs.
+    at_most: the limit for our figure divided by the figure of the rival `against`. If `more` is True, at_most is the
+    limit for the difference between the two figures, in `unit`. If there is no rival, at_most limits our figure, in
+    `unit`. figure: the name of our figure. rivals_figure: the name of the rival's figure, if the two names differ.
 
     The unit E is the time for an empty play, measured in the same round. A goal in E means the same on every machine.
 

@@ -3,13 +3,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Replace the file at a path just before each system call that uses the path, as a hostile service user could.
+"""Exchange the file at a path just before each system call that uses the path, as a hostile service user could.
 
 Each case calls our code as root on files owned by the service's user. The case is run once to record the system calls
 that take a path in the user's zone. A process that has permanently switched to the user's account can only do what the
-user could do anyway. Therefore, its calls are omitted. --every includes these calls. After that, the case is run again
-for each recorded call and each exchange. The user makes the exchange while the process is paused just before the call.
-Some exchanges are undone just after the call. After each run, these conditions must hold:
+user could do anyway. Therefore, the calls of such a process are recorded only with --every. After that, the case is run
+again for each combination of a recorded call and an exchange. The user makes the exchange while the process is paused
+just before the call. Some exchanges are undone just after the call. After each run, these conditions must hold:
 
 - A tree of victims (root-only files, another account's files, a cron-like folder) is unchanged.
 - No content from the victims is in the result, in a backup, in evidence or anywhere else outside that tree.

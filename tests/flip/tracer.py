@@ -36,8 +36,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 _LIBC.ptrace.restype = ctypes.c_long
 
-# Describes a path argument of a system call: the index of the folder's descriptor (None for the current folder), and
-# the index of the path.
+# The positions of two arguments of a system call: the descriptor of the folder (None for the current folder), and the
+# path.
 _Path = Tuple[Optional[int], int]
 _ONE: List[_Path] = [(None, 0)]
 _AT: List[_Path] = [(0, 1)]
@@ -238,7 +238,7 @@ def trace(
     before: Callable[[Call], Optional[Callable[[], None]]],
     timeout: float,
 ) -> bytes:
-    """Run work in a child process and return its result.
+    """Run `work` in a child process and return its result.
 
     before: called just before each system call that takes a path, in the child and in its own children. If `before`
     returns a function, this function is called just after the system call. Raises TooLate, TracerError.

@@ -49,7 +49,7 @@ LINES = st.lists(VALUE.map(lambda each: json.dumps(each).encode()), max_size=4).
 
 
 def of_kind(kind: Any) -> st.SearchStrategy[Any]:
-    """Return a strategy for values of one kind from the allowlist.
+    """Return a strategy that draws values of a kind in the allowlist.
 
     The strategy sometimes draws values of other kinds.
     """

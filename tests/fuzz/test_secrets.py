@@ -47,7 +47,7 @@ FORMS = [
 
 @given(SECRET, st.sampled_from(FORMS), NOISE, NOISE)
 def test_a_value_with_a_secret_name_is_masked(secret, form, before, after):
-    # The text before the form must not contain an opening quote or characters that can be part of a name.
+    # `before` must not contain an opening quote or characters that can be part of a name.
     assume(not set(before) & set("\\\"'=:-\x1b"))
     text = f"{before}\n{form.format(secret)}\n{after}"
     for clean in (redact.Redactor().text(text), kinds.text(text, limit=10_000)):

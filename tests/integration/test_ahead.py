@@ -102,13 +102,13 @@ def test_next_module_is_packed_as_ansible_would(tmp_path: Path) -> None:
     ahead, by_ansible = json.loads(done.stdout)
     assert list(ahead) == list(by_ansible)
     assert [name.split("-")[0].rsplit(".", 1)[-1] for name in ahead] == ["sqlite_info"]
-    # A package contains its compressed creation time, so its size varies by a few bytes.
+    # A package contains its creation time, so its compressed size varies by a few bytes.
     (size,), (wanted,) = ahead.values(), by_ansible.values()
     assert abs(size - wanted) < 200
 
 
-# The code that packs modules ahead of time uses names of ansible-core that a later version may remove. For each name,
-# run ansible-playbook with a copy of the collection in which a nonexistent name replaces this name.
+# The code that packs modules ahead of time uses names from ansible-core that a later version may remove. For each of
+# these names, run ansible-playbook with a copy of the collection that uses a nonexistent name instead.
 WITHOUT = """
 import ast, importlib, os, pathlib, re, sys
 sys.dont_write_bytecode = True

@@ -90,7 +90,7 @@ def test_without_an_alarm_the_service_is_checked(service: Service, tmp_path: Pat
 
 
 def test_a_killed_run_accepts_no_alarm(service: Service, tmp_path: Path) -> None:
-    """Ansible waits in a process of its own, which outlives a killed run."""
+    """Ansible waits in a separate process. If the run is killed, this process continues to run."""
     path = tmp_path / "alarms" / "desk"
     with armed(service, path) as run:
         os.kill(run.pid, signal.SIGKILL)

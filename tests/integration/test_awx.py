@@ -164,7 +164,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     schedules = {each["name"]: each for each in awx.objects["schedules"].values()}
     assert awx.surveys and schedules and not [name for name, each in schedules.items() if each["enabled"]]
 
-    # The launch in docs/awx.md answers the survey questions.
+    # The command in docs/awx.md that launches a job sends the answers to the survey questions.
     (by_api,) = re.findall(r"^```sh\n([^`]*curl [^`]*)^```", (ROOT / "docs/awx.md").read_text("utf-8"), re.MULTILINE)
     environment = {**os.environ, "CONTROLLER_HOST": awx.url, "CONTROLLER_OAUTH_TOKEN": "of-the-test"}
     done = on_screen(["bash", "-euc", by_api], env=environment, timeout=60)

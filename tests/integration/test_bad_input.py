@@ -277,7 +277,7 @@ def test_notified_and_unreached_contacts_are_listed_despite_an_undefined_variabl
     # The second run continues the incident without repeating a notification.
     assert told.read_text(encoding="utf-8").count("INC-") == 1
 
-    # An undefined variable does not prevent a recovery if only the documents need it. The variable is reported as an
+    # If only the documents need an undefined variable, the service is still recovered. The variable is reported as an
     # error.
     back = laid.play("playbooks/outage_recover.yml", postmortem_github_token="{{ vault_that_is_not_there }}")
     assert (back.rc, laid.healthy()) == (2, True)

@@ -168,7 +168,7 @@ def document(run: Run) -> dict[str, Any]:
 def start(service: Service) -> None:
     """Start the service, as a person does after a change.
 
-    After it is started, the service exits or does not serve HTTPS.
+    The service then exits, or runs but does not serve HTTPS.
     """
     with service.log.open("ab") as log, contextlib.suppress(subprocess.TimeoutExpired):
         environment = {**service.environment(), "PATH": os.environ["PATH"]}
@@ -228,7 +228,7 @@ def test_the_change_that_broke_the_service_is_listed_first(
 def test_a_change_is_suspected_until_the_service_has_been_started_with_it(service: Service) -> None:
     """After the file is edited, the service stays healthy for several checks, and fails only at its next start."""
     assert service.play("playbooks/outage_detect.yml").rc == 0
-    # A change within 3 s after the start counts as loaded by the service. Wait until these 3 s are over.
+    # A change that is made within 3 s after the start counts as loaded by the service. Wait longer than that.
     time.sleep(4)
     without_variable(service)
     for _check in range(2):

@@ -70,7 +70,7 @@ def test_invalid_settings_are_refused(tmp_path: Path) -> None:
     assert done.returncode == 0
     for number, (name, value) in enumerate(WRONG):
         result = json.loads((tmp_path / str(number)).read_text(encoding="utf-8"))
-        # If an assertion is about several settings, it has one result for each setting.
+        # An assertion about several settings has one result for each setting.
         told = " ".join(each["msg"] for each in result.get("results", [result]) if each.get("failed"))
         assert name in told and str(value) in told
     assert "Install or remove the units" not in done.stdout

@@ -60,7 +60,7 @@ class Deployed(Service):
         source.folder.mkdir()
         source.install_copy(template)
         for entry in source.app.iterdir():
-            # The application's folder exists, because it already contains the logs.
+            # Copy entry by entry, because the application's folder already exists and contains the logs.
             subprocess.run(["cp", "-al", entry, self.app], check=True)
         own = {
             **source.environment(),

@@ -195,7 +195,7 @@ def test_a_hostile_inventory_name_has_no_effect(tmp_path: Path) -> None:
     assert not (tmp_path.parent / "owned").exists()
 
 
-# Terminal controls: escape sequences in ASCII and as one character, bell, text direction, carriage return.
+# Terminal controls: escape sequences in 7-bit and 8-bit form, bell, text direction, carriage return.
 ORDERS = "\x1b]0;owned\x07\x1b[2J \x9b2J \u202e a\rb"
 OBEYED = ("\x1b", "\x07", "\x9b", "\u202e", "\r")
 ANSWER = {

@@ -80,7 +80,10 @@ def test_a_failed_stability_check_leads_to_the_next_rung_now_and_later(service: 
 
 
 def fall(service: Service) -> str:
-    """Let the service answer a request, then crash it with an exception. Return the time of the crash (ISO 8601)."""
+    """Let the service answer a request, and then crash the service with an exception.
+
+    Return the time of the crash (ISO 8601).
+    """
     with service.environment_file.open("a", encoding="utf-8") as stream:
         stream.write("NEXUS_DEMO_FAULTS=on\n")
     service.kill()
@@ -307,7 +310,8 @@ def test_the_recovery_is_attributed_to_a_run_killed_before_the_first_answer(serv
             record.exists() and bool(json.loads(record.read_text(encoding="utf-8"))["starts"]) and bool(service.pids())
         )
 
-    # Disable the first response. Its process on the host is not killed, and would itself record the healthy response.
+    # Disable the first response. Otherwise, the process of the first response would continue on the host after the run
+    # has ended, and would record the healthy response itself.
     service.end(RECOVER, when=started, by=signal.SIGKILL, outage_recover_first_response=False)
     deadline = time.monotonic() + 30
     while not service.healthy():

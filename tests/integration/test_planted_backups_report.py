@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Planted backups. The report must name each backup's defect. All files are SQLite databases or damaged copies."""
+"""Planted backups: SQLite databases and damaged copies of such databases. The report must name each backup's defect."""
 
 from __future__ import annotations
 
@@ -352,7 +352,7 @@ def listed(site: Site, state: str) -> dict[str, object]:
 
 
 def made(site: Site, path: Path, *, hours: float = 1.0, size: int | None = None) -> dict[str, object]:
-    """Write a list that contains this backup as verified, and survey the backups."""
+    """Write a list in which this backup is marked as verified, and survey the backups."""
     at = datetime.datetime.fromtimestamp(NOW - hours * HOUR, tz=datetime.timezone.utc)
     size = path.stat().st_size if size is None else size
     entry = backup_list.Entry(f"{at:%Y-%m-%dT%H:%M:%S}.000Z", str(path), size, verified=True)

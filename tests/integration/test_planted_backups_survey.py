@@ -150,7 +150,7 @@ BAD: Dict[str, Tuple[Make, Optional[str], Dict[str, int], Optional[str]]] = {
 
 @pytest.fixture
 def place(tmp_path: Path) -> str:
-    """Return the path of a database that has a damaged page and known last good row counts."""
+    """Return the path of a database that has a damaged page, and whose last good row counts are known."""
     (tmp_path / "app").mkdir()
     path = str(tmp_path / "app" / "itsm.db")
     closed(path, rows=ROWS)

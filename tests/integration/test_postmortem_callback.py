@@ -28,7 +28,7 @@ ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(
     pathlib.Path(sys.executable).parent / "ansible-playbook"
 )
 
-# Replaces a real module that has the same name, and returns its option "answer" as the result.
+# Replaces the real module of the same name. Returns the value of the option "answer" as the result.
 ANSWERING_MODULE = """\
 from ansible.module_utils.basic import AnsibleModule
 import time
@@ -402,7 +402,7 @@ def test_a_killed_controller_leaves_a_timeline_and_the_next_run_reports_both(con
     assert "changed=0" in output
     rc, output = controller.run(render)
     assert rc == 0 and "has its postmortem" in output, output
-    # Add the timeline of a killed run that the documents do not include yet.
+    # Add the timeline of a killed run. The documents do not include this run yet.
     later = json.loads(controller.files("*.jsonl")[0].read_text().splitlines()[0])["run"]
     text = controller.files("*.jsonl")[0].read_text().replace(later, "20990101T000000Z-abcdef")
     (controller.postmortems / "20990101T000000Z-abcdef.jsonl").write_text(text)

@@ -259,7 +259,9 @@ def test_a_service_that_may_not_be_started_is_not_stopped(service: Service) -> N
     _run, result = mend(service, [pending, unread], remediation_allowed=["migration_pending"])
     entry = only(result)
     assert (entry["changed"], entry["failed"], result["changed"]) == (False, True, False)
-    assert entry["detail"][-1].endswith("it would not start again: Whether it is sound could not be told")
+    assert entry["detail"][-1].endswith(
+        "the service could not be started again afterwards: Whether it is sound could not be told"
+    )
     assert service.pids() == pids
 
 

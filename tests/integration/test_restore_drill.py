@@ -244,7 +244,7 @@ def host() -> Iterator[Host]:
 
 @contextlib.contextmanager
 def live_service(port: int) -> Iterator[List[str]]:
-    """Simulate the live service, on the same port but outside the drill's network, and collect its requests."""
+    """Simulate the live service, on the same port but outside the drill's network. Yield the requests that reach it."""
     asked: List[str] = []
 
     class Answer(http.server.BaseHTTPRequestHandler):
@@ -365,7 +365,7 @@ def test_the_unit_removes_the_folder_of_a_killed_drill(host: Host) -> None:
     (folder / "data").mkdir(parents=True)
     (folder / "data" / "link").symlink_to(host.top / "app")
     command = [sys.executable, *words[1:]]
-    # While a drill is running, the command does not remove the folder, because the drill needs it.
+    # While a drill is running, the command does not remove the folder, because the drill needs the folder.
     with listing.locked(host.state_dir, run=""):
         assert subprocess.run(command, check=False, capture_output=True).stderr == b""
     assert folder.exists()

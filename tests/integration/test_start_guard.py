@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The programs of the start_guard role: the guard's decision, the recorder's report, and the keeper's files.
+"""Test the three programs of the start_guard role: the guard decides, the recorder reports, and the keeper saves files.
 
 With TEST_THOROUGH (make nightly), the writer is killed 150 times.
 """
@@ -56,7 +56,7 @@ def config(tmp_path):
 
 
 def judged(config):
-    """Return the code of the doubt about the current files, or None."""
+    """Return the code of the doubt that the current files raise, or None."""
     known = common.known_state(config.known, database=config.database)
     state = common.examine(config.database)
     doubt = guard.judge(state, known)
@@ -515,7 +515,8 @@ def test_an_end_is_not_confirmed_if_systemd_does_not_answer(config):
     message = {"kind": "end", "invocation": FIRST, "state": {}}
     assert keeper.Keeper(config, properties={}, boot="boot-1").keep(message, {})
     assert [each["confirmed"] for each in ends(config)] == [False]
-    # This start was faster than the keeper, but systemd had confirmed the start of the process.
+    # The second process started before the keeper handled the end of the first one. However, systemd had confirmed the
+    # start of the first process.
     assert keeper.Keeper(config, properties={"InvocationID": SECOND}, boot="boot-1").keep(message, {})
     assert [each["confirmed"] for each in ends(config)] == [True]
 
@@ -608,12 +609,12 @@ def test_the_number_of_connections_to_the_keeper_is_limited():
     text = (FILES.parent / "templates" / "keeper.socket.j2").read_text()
     settings = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
     assert 0 < int(settings["TriggerLimitBurst"]) <= 400 and settings["TriggerLimitIntervalSec"] == "10s"
-    # With this limit, systemd 255 or later delays connections before the other limit would stop the socket.
+    # With PollLimitBurst=, systemd 255 or later delays connections before TriggerLimitBurst= would stop the socket.
     assert int(settings["PollLimitBurst"]) * 5 < int(settings["TriggerLimitBurst"])
     assert settings["PollLimitIntervalSec"] == "2s"
 
 
-# Run the keeper with a slow disk and other deadlines.
+# Run the keeper with a slow disk and with the given deadlines.
 SLOW = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
@@ -1249,7 +1250,7 @@ def test_the_index_shows_that_a_large_wal_is_not_needed(config, monkeypatch, che
 
 
 def test_a_part_of_a_wal_that_was_copied_completely_is_refused(config):
-    """SQLite would read old pages from the part of the WAL instead of newer pages from the database."""
+    """SQLite would read old pages from the rest of the WAL instead of newer pages from the database."""
     samples.crashed(config.database)
     subprocess.run([sys.executable, "-c", CHECKPOINT, config.database, "end"], check=False)
     assert common.examine(config.database, compare=True)["frames"].needed is False

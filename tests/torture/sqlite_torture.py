@@ -90,7 +90,7 @@ WAYS = ("boundary", "boundary", "system call", "instant")
 OLD = ("backup_19990101T000000Z", "backup_19990102T000000Z")
 
 # A moment just before or just after a call, as text, and the number of earlier moments with the same text. For a
-# system call: its name, and its number from 1.
+# system call: the name of the call, and its number, counted from 1.
 Boundary = Tuple[str, int]
 
 
@@ -260,9 +260,8 @@ class Boundaries:
     def watch(self, wanted: Optional[Boundary], *, alone: bool) -> None:
         """From now on, record every boundary in this process and its children.
 
-        At the boundary `wanted`, kill all these processes.
-
-        alone: True to kill only the child process that reaches the boundary.
+        At the boundary `wanted`, kill all these processes. If `alone` is True, kill only the child process that reaches
+        the boundary.
         """
         self._wanted, self._alone, self._parent = wanted, alone, os.getpid()
         for owner, name in POINTS:
@@ -487,7 +486,7 @@ def judge(numbers: List[int], *, acknowledged: int, what: str) -> None:
 
 
 def judge_copies(backups: str, *, acknowledged: int, only: Optional[List[str]] = None) -> int:
-    """Check every backup and evidence folder that has its final name. Return the number of backups. Raises Lost.
+    """Check every backup and every evidence folder that has its final name. Return the number of backups. Raises Lost.
 
     only: the names to check. The default is all names in the folder.
     """
@@ -570,7 +569,7 @@ def torture(rounds: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
 
 
 def live_backups(count: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
-    """Make `count` backups of a database during writes, and return the figures by name. Raises Lost."""
+    """Make `count` backups of a database while a writer uses it, and return the figures by name. Raises Lost."""
     figures: Dict[str, Any] = {"live backups": 0, "rows in the last": 0, "written meanwhile": 0}
     with tempfile.TemporaryDirectory(dir=where) as folder:
         path = f"{folder}/itsm.db"
@@ -656,7 +655,7 @@ def main() -> int:
     parser.add_argument("--backups", type=int, default=100)
     parser.add_argument("--supervised", type=int, default=100_000, help="rows")
     parser.add_argument("--seed", type=int, default=None, help="of the first round; the time by default")
-    # Use a folder in memory. A killed process leaves the same files there as on a disk, and a flush takes no time.
+    # Use a folder in memory, where a flush takes no time. A killed process leaves the same files there as on a disk.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     parser.add_argument("--dir", default=memory, help="folder for the databases")
     parser.add_argument("--steps", nargs=2, metavar=("DATABASE", "BACKUPS"), help=argparse.SUPPRESS)

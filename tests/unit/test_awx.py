@@ -28,7 +28,7 @@ TASKS = [
 ]
 PLACE = "playbooks/vars/awx.yml"
 MODULES = sorted({action for task in TASKS for action in task if action.startswith("awx.awx.")})
-# Variables that playbooks read but no role's argument specification contains, with their allowed values.
+# Variables that playbooks read but that are in no role's argument specification, with their allowed values.
 LADDER = list(RUNGS)
 OF_PLAYBOOKS: Dict[str, Any] = {
     "outage_recover_reason": {},

@@ -93,7 +93,7 @@ def test_every_file_is_in_a_package_with_a_description(kind: str) -> None:
 
 
 def upwards(name: str) -> list[str]:
-    """Return the imports of a file that break the rule: the imported package is not below the file's own package."""
+    """Return a file's imports from other packages at the level of the file's own package or above."""
     own = name.split(".")[:2]
     return sorted(each for each in all_imports()[name] if each.split(".")[:2] != own and rank(each) >= rank(name))
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The connection is cut at a random moment during a run: the run reconnects and continues with the step's result.
+"""The connection is cut at a random moment during a run: the run reconnects, gets the step's result and continues.
 
 The drill runs outage_recover.yml three times and outage_clean_start.yml twice. In one of the rounds, the host has no
 network for 15 s. With DRILL_THOROUGH (make nightly), the drill runs outage_recover.yml 20 times and
@@ -127,7 +127,7 @@ def share(playbook: str, number: int) -> float:
 @pytest.mark.parametrize(("playbook", "number"), ROUNDS)
 def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], playbook: str, number: int) -> None:
     away = AWAY if (playbook, number) == AWAY_ROUND else 0.0
-    # If a run is faster than the measured run, it may end before the connection is cut. The next attempt then uses the
+    # A run that is faster than the measured run may end before the connection is cut. The next attempt then uses the
     # duration of the faster run.
     for attempt in range(4):
         moment = (0.1 + 0.8 * share(playbook, number)) * lengths[playbook]

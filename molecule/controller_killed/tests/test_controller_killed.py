@@ -21,9 +21,10 @@ import runs
 from drills import Drill
 
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
-# The test kills the controller during each of these tasks. The number is the delay in seconds after the task starts.
+# The test kills the controller during each of these tasks. The number is the time in seconds from the start of the task
+# to the kill.
 POINTS = [
-    # The first task opens the incident when it finds the outage.
+    # This task opens the incident as soon as it finds the outage.
     ("Probe the service's health", 0.4),
     ("Save the evidence and find the cause", 0.5),
     ("2.2 and 4 Ladder: try the rungs in order", 0.0),
@@ -38,8 +39,8 @@ POINTS = [
 FEW = (5, 9)
 PATIENT = range(len(POINTS)) if THOROUGH else FEW[:1]
 LEASE = 60.0
-# Extra seconds for a busy machine. Without load, 0.1 seconds would be enough, because the next run checks the lease ten
-# times a second.
+# Extra seconds for a busy machine. On an idle machine, 0.1 seconds would be enough, because the next run checks the
+# lease ten times a second.
 SLACK = 5.0
 
 
@@ -111,7 +112,7 @@ def test_next_run_continues_the_incident(drill: Drill, number: int) -> None:
 
 
 def assert_continued(drill: Drill, run: str, left: dict[str, Any], record: dict[str, Any]) -> None:
-    """Assert that the next run continued the incident and kept the times and signs from the killed run."""
+    """Assert that the next run continued the incident and kept the times and signs that the killed run recorded."""
     assert (record["id"], record["opened_at"]) == (left["id"], left["opened_at"])
     assert len(record["runs"]) == 2
     assert record["outcome"] in ("recovered", "resolved_manually")

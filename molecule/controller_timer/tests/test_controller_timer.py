@@ -107,7 +107,7 @@ def test_runs_have_no_privileges_and_write_to_their_home(drill: Drill) -> None:
 
 def test_the_nightly_unit_reports_the_readiness(drill: Drill) -> None:
     assert drill.host.check_output(f"systemctl is-active {READY}.timer") == "active"
-    # The drill has no backup yet, so the host is not ready. A host that is not ready is not a failure of the unit.
+    # The drill has no backup yet, so the host is not ready. The unit must not fail for this reason.
     drill.host.check_output(f"systemctl start {READY}.service")
     told = journal(drill, f"{READY}.service")
     assert f"NOT READY: {RUNBOOK.unit} on watched" in told
@@ -141,7 +141,7 @@ def test_nothing_is_started_during_a_maintenance_window(drill: Drill) -> None:
     drill.host.check_output(
         f"""echo '{{"until": "2099-12-31T09:00:00+09:00", "reason": "Release 4.2"}}' >{MAINTENANCE}"""
     )
-    # Otherwise systemd would restart the service during the maintenance window.
+    # With the unit's own delay, systemd would restart the service during the maintenance window.
     drill.host.check_output("/opt/drill/bin/restart-after 1h")
     runs.kill_service(drill)
     for _ in range(2):

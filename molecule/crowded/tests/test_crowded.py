@@ -13,7 +13,7 @@ import pytest
 import runs
 from drills import RUNBOOK, STATE_DIR, Drill
 
-# Triage may take at most this many seconds longer than its slowest check.
+# Triage may take at most this many seconds longer than its slowest part.
 MOST = 1.5
 DEADLINE = 10.0
 INCIDENT = "INC-20260302T010203Z-0001"
@@ -21,7 +21,7 @@ TIMED_OUT = "timed out"
 
 
 def look(drill: Drill, name: str, **variables: Any) -> dict[str, Any]:
-    """Run triage and return its module's result."""
+    """Run triage and return the result of the triage module."""
     told = ["--extra-vars", json.dumps(variables)] if variables else []
     assert runs.run(drill, name, "-v", *told, playbook="outage_triage") == 0
     head = f"ok: [{drill.name}] => "

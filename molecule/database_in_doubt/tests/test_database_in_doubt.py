@@ -40,8 +40,8 @@ ROUNDS = (
     else [("zero", 3), ("pages", JUST_STARTED), ("deleted", 6), ("deleted", SYSTEMD_FIRST)]
 )
 KILLS = range(10 if THOROUGH else 1)
-# After the controller is killed, systemd is watched for this many seconds. The value must be at least the pause before
-# the service is started plus twice systemd's restart delay.
+# After the kill, the drill waits this many seconds to see if systemd starts the service. The value must be at least
+# 2 x systemd's restart delay + the unit's pause before a start.
 WATCHED = 120.0 if THOROUGH else 30.0
 LEASE = 60.0
 # A run may find that the service is starting. The run must then stop the service within this many seconds.
@@ -241,7 +241,7 @@ def test_nothing_starts_the_service(drill: Drill, acknowledged: set[str], damage
 
 
 def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
-    """Assert that the service does not count as recovered and cannot start again after opening the damaged database."""
+    """Assert that a service that has opened the damaged database does not count as recovered and cannot start again."""
     told = drill.postmortem(this.name)
     assert told["outcome"] == "data_in_doubt"
     assert told["data_loss"] == "suspected"
@@ -262,8 +262,8 @@ def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
 
 @pytest.mark.parametrize("number", KILLS)
 def test_killed_controller_does_not_cause_a_start(drill: Drill, acknowledged: set[str], number: int) -> None:
-    # The first run is killed after it has taken over the unit, but before triage puts the service on hold. So the
-    # dead-man timer must prevent the service from starting. The other runs are killed at a random time after the
+    # The first run is killed after it has taken over the unit, but before triage puts the service on hold. The
+    # dead-man timer must then prevent the service from starting. The other runs are killed at a random time after the
     # detection.
     damage, delay = DAMAGES[number % len(DAMAGES)], secrets.SystemRandom().uniform(0, 5) if number else 0.0
     this = put_in_doubt(drill, f"kill-{number}-{damage}", damage, acknowledged)

@@ -26,7 +26,10 @@ def lost(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
 
 
 def assert_recovered(drill: Drill, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Assert that the service runs on its own sound database, and that the method `name` recovered this database."""
+    """Assert that the method `name` recovered the database, and that the service runs on this database.
+
+    The database must be sound, and must have the same mode and owner as before the damage.
+    """
     told, after = drill.postmortem(name), drill.observation(f"{name}-after")
     assert (told["outcome"], told["rung"]) == ("recovered", f"database_recovery by {name}")
     assert after["rows"] is not None
@@ -104,7 +107,7 @@ def test_empty_database_needs_a_confirmation(drill: Drill) -> None:
 def test_empty_database_has_its_schema_and_everyone_is_notified(drill: Drill) -> None:
     told, after = assert_recovered(drill, "empty")
     assert set(after["rows"]) == set(drill.observation("sound")["rows"])
-    # The damaged database is unreadable. The rows of the last good count show how many rows were lost.
+    # The damaged database is unreadable. The last good row count shows how many rows were lost.
     assert (told["rows_before"], told["data_loss"]) == (held_before(drill, "empty"), "known")
     # No rows were restored. When the service started, it inserted its default rows into the empty tables.
     assert_rows_are_reported(told, after)

@@ -6,7 +6,7 @@
 
 Nothing is restarted.
 
-With DRILL_THOROUGH (make nightly), the busy healthy host is checked 50 times.
+With DRILL_THOROUGH (make nightly), the busy but healthy host is checked 50 times.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ def test_read_only_state_folder_does_not_prevent_a_recovery(drill: Drill) -> Non
         assert drill.host.run(f"test -e {told['evidence']}/manifest.json").rc == 0
         assert told["evidence"] in closing(drill, "read-only")
 
-        # A clean start, which copies the database, works too.
+        # A clean start, which copies the database, also succeeds.
         runs.kill_service(drill)
         clean = recover(drill, "read-only-clean", rc=0, playbook="outage_clean_start")
         assert (clean["outcome"], clean["rung"]) == ("recovered", "clean_start_recovery")

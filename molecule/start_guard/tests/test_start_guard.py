@@ -134,8 +134,8 @@ def test_no_row_is_lost_and_no_sound_database_is_refused(drill: Drill, installed
 def test_a_wal_deleted_just_after_a_stop_is_refused(drill: Drill, installed: str) -> None:
     unit, database = drill.service.unit, drill.service.database
     wait_until_it_answers(drill)
-    # A checkpoint changes the database. The recorded state of the service's last stop is then no longer valid. Only the
-    # WAL contains the new row, because the service does not checkpoint the WAL when it stops.
+    # A checkpoint changes the database. The state that was recorded when the service stopped is then no longer valid.
+    # Only the WAL contains the new row, because the service does not checkpoint the WAL when it stops.
     checkpoint = (
         f"import sqlite3; print(sqlite3.connect('{database}').execute('PRAGMA wal_checkpoint(FULL)').fetchone())"
     )
@@ -254,7 +254,7 @@ def test_a_kill_by_the_kernel_is_recorded(drill: Drill, installed: str) -> None:
         subprocess.run([BOUND_MEMORY, drill.container, *leak], check=True)
         runs.wait_for(lambda: running in {each["invocation"] for each in ends(drill, service.unit)}, "the end is saved")
         (told,) = [each for each in ends(drill, service.unit) if each["invocation"] == running]
-        # systemd knows the reason only if systemd itself has limited the memory.
+        # systemd reports the result "oom-kill" only if systemd itself has limited the memory.
         assert told["signal"] == "SIGKILL" and told["result"] in ("oom-kill", "signal"), told
     finally:
         drill.host.check_output(f"sed -i /^NEXUS_DEMO_FAULTS/d {service.environment}")
@@ -294,7 +294,7 @@ def test_a_reboot_is_recorded(drill: Drill, installed: str, how: str) -> None:
     runs.wait_for(lambda: drill.host.run(f"systemctl is-active {unit}").stdout.strip() == "active", "it is up again")
     runs.wait_for(lambda: running in {each["invocation"] for each in ends(drill, unit)}, "the end is recorded")
     (told,) = [each for each in ends(drill, unit) if each["invocation"] == running]
-    # During a shutdown, systemd may no longer start the keeper.
+    # During a shutdown, systemd does not always start the keeper.
     assert told["result"] in (("success", "host-down") if how == "shutdown" else ("host-down",))
 
 
@@ -346,7 +346,7 @@ def test_a_hostile_user_gains_nothing(drill: Drill, installed: str, attack: str)
         assert time.monotonic() - began < 20
         drill.host.run(f"systemctl stop {service.unit}")
         assert drill.host.check_output(f"sha256sum {CANARY}; stat -c '%a %U %Y' {CANARY}") == before
-        # The search finds the canary itself, so it would also find a copy.
+        # The search finds the secret in the canary file, so it would also find a copy in another file.
         assert drill.host.check_output(f"grep -rFl {secret} {CANARY} {STATE_DIR} /var/lib/itsm-nexus-guard") == CANARY
     finally:
         drill.host.check_output(

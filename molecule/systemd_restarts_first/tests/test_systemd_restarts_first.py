@@ -60,7 +60,7 @@ def test_service_is_started_once(drill: Drill, client: outside.Client, delay: fl
     assert abs(outside.seconds_of(told["times"]["started_at"]) - fell_at) <= AGREES
     assert abs(outside.seconds_of(told["times"]["mitigated_at"]) - back_at) <= AGREES
     assert began_at < outside.seconds_of(told["times"]["resolved_at"]) < ended_at
-    # If systemd restarted the service, the rows were not counted before the restart. A loss could then not be detected.
+    # If systemd restarted the service, the rows were not counted before the restart. The run then cannot detect a loss.
     assert told["data_loss"] == ("unknown" if by_systemd else "none")
     record = runs.past_incidents(drill)[-1]
     assert record["id"] == told["incident"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each of three outages is caused by a change: the list shows this change first, before three unrelated changes."""
+"""Each of three outages is caused by a change. The run lists this change first, before three unrelated changes."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Chosen(NamedTuple):
 
 
 def newest(search: Search, *, deadline: float) -> Tuple[Optional[Chosen], List[Message]]:
-    """Return the newest backup that can be restored, and why newer backups or some folders cannot be used.
+    """Return the newest backup that can be restored, and the reasons why newer backups or folders cannot be used.
 
     The first value is None if no backup can be restored. Raises SqliteError or BackupError for invalid parameters.
     """

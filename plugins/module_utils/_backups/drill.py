@@ -73,7 +73,7 @@ class _Done:
         self.unchanged: Optional[bool] = None
         # True if the drill was completed: the service was healthy, and everything was checked.
         self.complete = False
-        # True if the backup was restored. A later failure is the result of the drill, and no other backup is tried.
+        # True if the backup was restored. If the drill fails after the restore, no other backup is tried.
         self.restored = False
 
     def choose(self, chosen: choice.Chosen, *, asked: float) -> None:
@@ -135,9 +135,9 @@ def drill(order: Order, *, check_mode: bool = False, run: commands.Runner = comm
 
 
 def _known(order: Order) -> candidates.Known:
-    """Return the data that identifies the service's database, from the last good check or from its current state.
+    """Return the data that identifies the service's database, from the last good check or from the live database.
 
-    If neither state is known, use the tables of the newest sound backup in the list.
+    If the tables are still unknown, use those of the newest sound backup in the list.
     """
     counted = last_good.last_good_rows(order.state_dir, path=order.database)
     if not counted.created_at:
@@ -154,7 +154,7 @@ def _known(order: Order) -> candidates.Known:
 def _candidates(
     order: Order, search: choice.Search, done: _Done, *, deadline: float, run: commands.Runner
 ) -> List[choice.Chosen]:
-    """Return the backups to try: the replica (it is newer than any backup) and the newest backup."""
+    """Return the backups to try: first the replica, which is newer than any backup, then the newest backup."""
     found: List[choice.Chosen] = []
     if order.litestream_config and not order.backup:
         try:
@@ -167,7 +167,7 @@ def _candidates(
             written = litestream.newest_change(replica, run=run)
             found.append(choice.Chosen(replica.name, written, {}, replica))
     newest, problems = choice.newest(search, deadline=deadline)
-    # If there is no backup, the replica is enough.
+    # If there is a replica, a missing backup is not a problem.
     done.problems += [each for each in problems if not found or each.id != "reason.restore.no_backup_in"]
     return [*found, newest] if newest is not None else found
 
@@ -196,7 +196,7 @@ def _restore_and_start(order: Order, done: _Done, search: choice.Search, *, run:
     """Restore the chosen backup and start the service with it. Complete `done`. Raises MessageError, OSError."""
     unit = drill_service.unit_name(order.unit)
     properties = drill_service.unit_properties(order, run=run)
-    sandbox.stop(unit, run=run)  # if a killed drill has left it behind
+    sandbox.stop(unit, run=run)  # a killed drill may have left the unit behind
     account = pwd.getpwnam(order.user)
     with drill_service.scratch_folder(order, account, problems=done.problems) as scratch:
         _require_room(order, done, scratch)
@@ -244,7 +244,7 @@ def _source(
 def _require_room(order: Order, done: _Done, scratch: drill_service.Scratch) -> None:
     """Raise BackupError if the host does not have enough space or memory for the drill. Raises OSError."""
     chosen = done.chosen
-    # A replica is about as large as the live database, and it is restored before it is copied.
+    # A replica is about as large as the live database. It is first restored to a file, which is then copied.
     path, times = (order.database, 3) if chosen is None or chosen.replica else (chosen.path, 2)
     rights = sqlite_files.rights_on(path, order.user)
     sizes = [sqlite_files.facts_of(path + suffix, rights=rights) for suffix in ("", "-wal")]
@@ -260,7 +260,7 @@ def _require_room(order: Order, done: _Done, scratch: drill_service.Scratch) -> 
 
 
 def _log_in(order: Order, done: _Done, pid: int) -> None:
-    """Log in with the restored database. Raises BackupError if the login fails."""
+    """Log in to the service, which uses the restored database. Raises BackupError if the login fails."""
     if order.login is None:
         return
     why = drill_service.log_in(order.login, pid)

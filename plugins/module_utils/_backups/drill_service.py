@@ -56,8 +56,9 @@ _LAST_LINE = 300
 class Scratch(NamedTuple):
     """The paths of a drill's folders and files.
 
-    folder: contains all others, and belongs to root. data: the folder of the service's user, for the restored database.
-    output: the file for the service's output. empty: an unreadable file (see sandbox.Plan).
+    folder: the folder that contains all others. Its owner is root. data: the folder for the restored database. Its
+    owner is the service's user. output: the file for the service's output. empty: an unreadable file (see
+    sandbox.Plan).
     """
 
     folder: str
@@ -95,9 +96,10 @@ def plan(
 ) -> sandbox.Plan:
     """Return the plan for the drill's unit: the command, user, folder and environment of the service's own unit.
 
-    Only the database path differs from that of the service.
+    Only the path of the database is different.
 
-    restored: the path of the restored database. most: if the service writes more than this, in bytes, it is stopped.
+    restored: the path of the restored database. most: the service is stopped if it writes more than this number of
+    bytes.
     """
     found = _COMMAND.search(properties["ExecStart"])
     program, argv = (found.group(1), found.group(2).split(" ")) if found else ("", [])
@@ -160,7 +162,7 @@ def scratch_folder(order: Order, account: pwd.struct_passwd, *, problems: List[M
         raise BackupError(message("reason.drill.not_prepared", folder=printable(order.folder), why=why)) from error
     try:
         made = Scratch(folder, f"{folder}/data", f"{folder}/output", f"{folder}/empty")
-        os.chmod(folder, 0o711)  # noqa: S103 - the user must be able to enter it, but not to list it
+        os.chmod(folder, 0o711)  # noqa: S103 - the user must be able to enter the folder, but not to list it
         for path, mode in ((made.output, 0o600), (made.empty, 0)):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode))
         os.mkdir(made.data, 0o700)
@@ -233,9 +235,9 @@ def check_open(order: Order, restored: str) -> None:
 
 
 def log_in(login: probe_plan.Login, pid: int) -> Optional[Message]:
-    """Log in with the restored database. Return None, or the reason if the login fails.
+    """Log in to the service, which uses the restored database. Return None, or the reason if the login fails.
 
-    pid: the service's process ID. Raises BackupError if the service cannot be asked.
+    pid: the service's process ID. Raises BackupError if the request cannot be sent.
     """
 
     def ask() -> Any:

@@ -33,10 +33,10 @@ _LOCK = "backups.lock"
 class Entry(NamedTuple):
     """One backup.
 
-    at: when it was started (see timestamps.iso). bytes: its size. rows: its number of rows by table. verified: whether
-    it was reopened, checked and compared with the database. off_host: where its copy is, or None. fewer: the tables
-    with missing rows, as {table: [rows before, rows now]}. Missing rows are listed only if there are so many that a
-    person must check the loss.
+    at: the time at which the backup was started (see timestamps.iso). bytes: the size of the backup. rows: the number
+    of rows by table. verified: whether the backup was reopened, checked and compared with the database. off_host: the
+    location of the copy on another host, or None. fewer: the tables with missing rows, as {table: [rows before, rows
+    now]}. Missing rows are listed only if there are so many that a person must check the loss.
     """
 
     at: str
@@ -93,8 +93,8 @@ def refuse_other_run(state_dir: str, *, run: str) -> None:
 def locked(state_dir: str, *, run: Optional[str]) -> Iterator[None]:
     """Run the block while no other backup or drill is running on this host. Raises BackupError.
 
-    run: the ID of the calling run, or None if the block does not open the database. The call is refused if another run
-    is working on this host.
+    run: the ID of the calling run, or None if the block does not open the database. If an ID is given and another run
+    is working on this host, BackupError is raised.
     """
     path = lock_of(state_dir)
     try:

@@ -35,9 +35,9 @@ _QUOTED = 200
 
 
 class Replica(NamedTuple):
-    """A database that Litestream replicates, with Litestream's program and configuration file.
+    """A database that Litestream replicates, and the program and the configuration file of Litestream.
 
-    database: the path of the database in this file.
+    database: the path of the database, as written in the configuration file.
     """
 
     program: str
@@ -108,7 +108,7 @@ def newest_change(replica: Replica, *, run: commands.Runner) -> Optional[float]:
 
 
 def restore(replica: Replica, target: str, *, timeout: float, run: commands.Runner) -> None:
-    """Restore the replica to a new file in one of root's folders. Raises BackupError."""
+    """Restore the replica to a new file in a folder that belongs to root. Raises BackupError."""
     began = time.monotonic()
     try:
         done = _call(replica, ["restore"], ["-o", target], timeout=timeout, run=run)

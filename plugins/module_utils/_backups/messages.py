@@ -22,8 +22,8 @@ ENGLISH: Dict[str, str] = {
     # Backups.
     "reason.backup.running": "Another backup or restore drill is running on this host (lock {path})",
     "reason.backup.list_not.read": (
-        "Cannot read the list of backups {path}: {why}. No backup was made or removed. Move the file away; the "
-        "backups that it lists are then kept forever"
+        "Cannot read the list of backups {path}: {why}. No backup was made or removed. Move the file away. The "
+        "backups in this list are then kept forever"
     ),
     "reason.backup.list_not.write": "Cannot write the list of backups {path}: {why}",
     "reason.backup.not_listed": "{path} is not in the list of backups",
@@ -32,8 +32,8 @@ ENGLISH: Dict[str, str] = {
     "reason.backup.not_read": "Cannot read the backup {path}: {why}",
     "reason.backup.changed": "The backup {path} has {size} bytes now, but it had {listed} bytes when it was verified",
     "reason.backup.fewer": (
-        "The backup {path} is sound, but compared with the previous backup, it lacks a table or more than half of the "
-        "rows: {tables}. No old backup was removed. If the rows were deleted on purpose, run the backup once with "
+        "The backup {path} is sound, but it has lost a table or more than half of the rows since the previous "
+        "backup: {tables}. No old backup was removed. If the rows were deleted on purpose, run the backup once with "
         "backup_accept_fewer_rows=true"
     ),
     "reason.backup.table": "{table} had {rows} rows and has {now}",
@@ -46,7 +46,7 @@ ENGLISH: Dict[str, str] = {
     "reason.backup.command_failed": "The backup was not copied to another host: {program} ended with exit code {code}: {said}",
     "reason.backup.command_silent": "no output",
     # Restore drill.
-    "reason.drill.no_systemd": "A restore drill needs systemd, which runs the service in a network of its own. nexus_manager is {manager}",
+    "reason.drill.no_systemd": "A restore drill needs systemd to run the service in an isolated network, but nexus_manager is {manager}",
     "reason.drill.as_root": "A restore drill does not start the service as root. Set User= in the unit {unit}",
     "reason.drill.no_command": "The unit {unit} has no ExecStart command",
     "reason.drill.not_a_file": "backup {path} is not a regular file",
@@ -68,7 +68,7 @@ ENGLISH: Dict[str, str] = {
     "reason.drill.ended": "With the restored database, the service ended before it became healthy. Its last line: {said}",
     "reason.drill.said_nothing": "it printed nothing",
     "reason.drill.not_healthy": "With the restored database, the service did not become healthy within {seconds} s: {why}. Its last line: {said}",
-    "reason.drill.not_asked": "Cannot send a request into the network of the drill: {why}",
+    "reason.drill.not_asked": "Cannot send a request to the service in the isolated network: {why}",
     "reason.drill.other_database": (
         "The service did not open the restored database. Check that the service reads the path of its database from "
         "the variable {variable} (nexus_db_path_variable)"
@@ -76,7 +76,7 @@ ENGLISH: Dict[str, str] = {
     "reason.drill.login": "The login failed with the restored database: {why}",
     "reason.drill.rows_lost": "The service removed rows from the restored database: {tables}",
     "reason.drill.not_sound": "The restored database was not sound after the service had used it: {why:;}",
-    "reason.drill.live_changed": "During the drill, the running service changed: {what}. The drill does not touch it, so another cause is likely",
+    "reason.drill.live_changed": "During the drill, the running service changed: {what}. The drill does not touch the running service, so another cause is likely",
     "reason.drill.left": "Cannot remove {folder} after the drill. Remove it manually",
     "reason.drill.not_kept": "Cannot write the result of the restore drill to {path}: {why}",
     "reason.drill.pid": "its process ID changed from {before} to {now}",
@@ -96,6 +96,6 @@ def english(told: message.Message) -> str:
 
 
 class BackupError(MessageError):
-    """A backup could not be made, copied or listed, or a restore drill could not be run."""
+    """An action on a backup failed, or a restore drill could not be run."""
 
     templates = ENGLISH

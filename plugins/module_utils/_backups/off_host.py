@@ -34,8 +34,8 @@ _QUOTED = 200  # maximum length of an error text from the command
 class Command(NamedTuple):
     """A command that copies a backup. argv: may contain {path}, {name}, {sha256}, {bytes} and {at}.
 
-    user: the account that runs it. The command reads standard input, so the account does not need permission to read
-    the file.
+    user: the account that runs it. The command reads the backup from standard input, so this account does not need
+    permission to read the file.
     """
 
     argv: Sequence[str]

@@ -5,7 +5,7 @@
 """Decide which old backups may be removed, and remove them.
 
 Only a listed backup is removed, and only if its name has the form that this collection uses. The newest verified backup
-and the newest sound backup are always kept. A backup that was not verified was left by a killed run, and is removed.
+and the newest sound backup are always kept. If a killed run has left an unverified backup, this backup is removed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ NAME = re.compile(rf"(?P<prefix>[^/]+{re.escape(BEFORE_TIME)}){_TIME}")
 
 
 class Limits(NamedTuple):
-    """Keep at most `keep` verified backups, none older than `days` days. With days=0, the age does not matter."""
+    """Limits for verified backups.
+
+    keep: the maximum number of backups. days: the maximum age in days, or 0 if the age does not matter.
+    """
 
     keep: int
     days: float = 0.0
@@ -74,7 +77,8 @@ def remove(
 ) -> Tuple[List[Entry], List[Tuple[Entry, str]]]:
     """Remove backups. Return the entries whose files are gone, and (entry, reason) for each file that was not removed.
 
-    rights: the account for the folder. A file that has another name or is not a regular file is not removed.
+    rights: the account whose rights are used in the folder. A file that has another name or is not a regular file is
+    not removed.
     """
     gone: List[Entry] = []
     left: List[Tuple[Entry, str]] = []

@@ -9,9 +9,10 @@ settings, for example in a container, it ignores them. Therefore, a small progra
 network is private and the file system is read-only. Then the program hides the live database with a mount. It also
 mounts empty temporary file systems over the folders to which the service writes. These mounts are in folders of the
 service's user. For each mount, the program opens the path as the service's user, and uses the descriptor as the mount
-point. Therefore, a path that the user replaces at that moment cannot redirect root. Then the program starts the command
-as the user in a private PID namespace with its own /proc. Otherwise, the command could change the running service's
-files through /proc. The read-only file system does not apply there.
+point. Therefore, the user cannot redirect a mount to another place by replacing the path in the meantime. Then the
+program starts the command as the user in a private PID namespace with its own /proc. Through the host's /proc, the
+command could change the running service's files, because the read-only file system does not protect files that are
+opened through /proc.
 
 The unit's first process keeps running, and stops the unit if the service writes too much to the disk.
 """
@@ -227,8 +228,8 @@ def properties(limits: Limits, *, output: str, data: str, folder: str, lock: str
         "ProtectKernelModules=yes",
         "ProtectKernelTunables=yes",
         "NoNewPrivileges=yes",
-        # The unit runs as the same user as the running service. The application may try to stop the process that is
-        # named in its pid file.
+        # The unit runs as the same user as the running service. The application may try to stop the process whose ID is
+        # in the pid file.
         "SystemCallFilter=~kill pidfd_send_signal rt_sigqueueinfo rt_tgsigqueueinfo ptrace process_vm_writev",
         "SystemCallErrorNumber=EPERM",
         # The program needs these capabilities to mount folders and to switch to the service's user. After switching to
@@ -298,9 +299,9 @@ def in_network_of(pid: int, question: Callable[[], Any], *, timeout: float, proc
 
     Return the function's result (JSON data).
 
-    If the process is not in a private network (yet), the function is not called, and the result is None. In the host's
-    network, the running service would answer instead of the drill's instance. Raises BackupError if the network cannot
-    be entered.
+    If the process is not, or not yet, in a private network, the function is not called, and the result is None. In the
+    host's network, the running service would answer instead of the drill's instance. Raises BackupError if the network
+    cannot be entered.
     """
 
     def enter() -> Any:

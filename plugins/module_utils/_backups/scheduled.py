@@ -29,8 +29,9 @@ LEAST_KEPT, MOST_KEPT = 2, 500
 class Order(NamedTuple):
     """A backup to make. path: the database. folder: the backup folder. user: the service's user, or None.
 
-    timeout: for the copy and its verification, in seconds. accept_fewer: whether a person knows why rows are missing.
-    command: the command that sends the backup to another host, or None. run: the ID of the run that makes the backup.
+    timeout: time limit for the copy and its verification, in seconds. accept_fewer: whether a person knows why rows are
+    missing. command: the command that sends the backup to another host, or None. run: the ID of the run that makes the
+    backup.
     """
 
     path: str

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Collect and save the manifest in the module call of the health probe, while the probe's other checks run.
+"""Collect and save the manifest during a call of the health_probe module, while its other checks run.
 
 In each function, the `values` argument contains the parameters of the health_probe module.
 """

@@ -4,8 +4,9 @@
 
 """Collect the entries that describe the host now. No program is run, and an unchanged database is not read.
 
-Run collect() in a child process for two reasons: a disk may not answer, and the process permanently becomes the
-service's user. Everything that the service's user could replace is read with the rights of this user.
+Run collect() in a child process for two reasons. If a disk does not respond, only the child process hangs. The process
+switches to the service's user and cannot switch back. Everything that the service's user could replace is read with the
+rights of this user.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ class Place(NamedTuple):
     node_version: str = ""
     user: str = ""
     rights: safe_open.Rights = None
-    # The start time of the service's process, in seconds since the epoch. At that time, the process may have applied
-    # migrations.
+    # The start time of the service's process, in seconds since the epoch. The process may apply migrations when it
+    # starts.
     started_at: float = 0.0
     unit_folders: Sequence[str] = unit_files.FOLDERS
     root: str = "/"
@@ -82,10 +83,10 @@ class Place(NamedTuple):
 
 
 def collect(place: Place, known: Optional[entries.Manifest], *, schema: bool = True) -> Entries:
-    """Return all entries. known: the manifest, so that unchanged files are not read again.
+    """Return all entries. known: the manifest. A file that is unchanged since the manifest is not read again.
 
-    schema: whether to read the tables and the migrations of the database if its files have changed. Afterwards, this
-    process permanently runs as the service's user.
+    schema: whether to read the tables and the migrations of the database if its files have changed. After the call,
+    this process permanently runs as the service's user.
     """
     before = dict(known.entries) if known is not None else {}
     found: Entries = {}
@@ -151,7 +152,10 @@ def _environment_files(place: Place, known: Entries, found: Entries) -> None:
 
 
 def _application(place: Place, known: Entries, found: Entries) -> None:
-    """Add the entries for the application's folder. Links that root owns lead to the current release."""
+    """Add the entries for the application's folder.
+
+    The path of the folder may contain links that root owns and that lead to the current release.
+    """
     files.add(found, _release_link(place), _commit(place))
     names = [("package_json", "package.json"), *(("lock_file", name) for name in _LOCK_FILES)]
     names.append(("modules", "node_modules/.package-lock.json"))
@@ -229,12 +233,12 @@ def _certificate(place: Place, known: Entries, found: Entries) -> None:
 
 
 def _at(entry: Optional[Entry], path: str) -> Optional[Entry]:
-    """Return the entry with its path added to its parts, so that a new path counts as a change to the same entry."""
+    """Return the entry with the path as an additional part. A new path then counts as a change to the same entry."""
     return entry and entry._replace(parts={**entry.parts, entries.PATH: path})
 
 
 def _fingerprint(data: bytes) -> Tuple[str, Mapping[str, str]]:
-    """Return a certificate's fingerprint and the time at which it expires. This is a Reader (see files.py)."""
+    """Return the fingerprint and the expiry date of a certificate. This is a Reader (see files.py)."""
     try:
         der = x509.from_pem(data.decode("utf-8", "replace"))
         ends = x509.describe(der)["not_after"]
@@ -269,9 +273,13 @@ def _database_file(place: Place) -> Optional[Entry]:
 def _schema(place: Place, known: Entries, known_at: float) -> Optional[Entry]:
     """Return the tables and the completed migrations.
 
-    If the known entry is certainly up to date, the database is not read.
+    The database is read in each of these cases:
 
-    known_at: the time of the manifest.
+    - The manifest has no entry for the schema.
+    - The service was started after the manifest was saved.
+    - The database has changed, and its schema was read more than _SCHEMA_EVERY seconds ago.
+
+    In all other cases, the known entry is returned. known_at: the time of the manifest.
     """
     before = known.get("schema database")
     gate = _gate(place.database)
@@ -289,7 +297,7 @@ def _schema(place: Place, known: Entries, known_at: float) -> Optional[Entry]:
 
 
 def _gate(path: str) -> str:
-    """Return the status of the database files, which changes with each write."""
+    """Return the status of the database files. The status changes with each write."""
     there = [files.status(f"{path}{suffix}") for suffix in ("", "-wal")]
     return ",".join("" if each is None else ":".join(map(str, files.stamp_of(each)[:3])) for each in there)
 

@@ -69,7 +69,7 @@ def differences(known: Manifest, seen: Mapping[str, Entry], *, now: float) -> Li
     found: List[Change] = []
     for key in sorted({*known.entries, *seen}):
         before, after = known.entries.get(key), seen.get(key)
-        # If the service had not loaded the change yet, the change may be older than the last healthy run.
+        # A healthy service may not have loaded a change yet. Such a change can be older than the last healthy run.
         waiting = known.waiting.get(key)
         good = known.at if before is None or before.kind != "schema" or before.gate else before.since
         times = _Times(waiting[0] if waiting else good, waiting[1] if waiting else now)
@@ -91,7 +91,9 @@ def _change(entry: Entry, what: str, times: _Times, at: Optional[float], **more:
 
 def _appeared(after: Entry, times: _Times, *, now: float) -> List[Change]:
     if kinds.of(after.kind).always_there:
-        return []  # it was unknown before, for example because an older version of this collection saved the manifest
+        # The object is not new. The manifest has no entry for the object, for example because an older version of this
+        # collection saved the manifest.
+        return []
     at = times.at(after.stamp.at, after.since) if after.stamp else None
     return [_change(after, ADDED, _Times(times.earliest, now), at)]
 
@@ -140,10 +142,10 @@ def _is_same_content(before: Entry, after: Entry) -> bool:
     if before.stamp is None or after.stamp is None:
         return True
     if after.kind == "modules" and entries.MANY not in after.parts:
-        # Programs create files such as caches in the folder. Therefore, if all stored values are the same, the folder
-        # counts as changed only if it was replaced (another inode).
+        # No stored value differs. Programs create files such as caches in this folder, so a new time or size alone does
+        # not count as a change. Only a new inode counts, because it means that the folder was replaced.
         return after.stamp.inode == before.stamp.inode
-    # If all stored values are the same, a value that is not stored may have changed.
+    # A value that is not stored may have changed, so compare the stamps.
     return after.stamp.is_same_content(before.stamp)
 
 

@@ -18,11 +18,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 # Number of characters in a digest. The digest detects changes; it does not protect against forgery.
 DIGEST = 32
-# Key for the path of a file. Only entries whose path comes from a setting have this key.
+# The part that contains the path of a file. Only entries whose path comes from a setting have this part.
 PATH = "path"
-# If an entry would have too many keys, it has only this key.
+# If an entry would have too many parts, it has only this part.
 MANY = "too many to list"
-# Key for the expiry date of a certificate.
+# The part that contains the expiry date of a certificate.
 UNTIL = "valid until"
 _MOST_TEXT = 300
 
@@ -50,12 +50,12 @@ class Stamp(NamedTuple):
 class Entry(NamedTuple):
     """Something that can change. See KINDS in kinds.py for the kinds.
 
-    name: the path or the name, as a person knows it. value: a version, a commit or a digest, for comparison; empty if
+    name: the path, or the name that a person uses. value: a version, a commit or a digest, for comparison; empty if
     only the stamp is known. stamp: the status of the file, or None. parts: named parts, such as the variables of an
     environment file. A part's text is empty if the text is unknown or may be a secret. since: when the file's folder
     was last changed (for a schema: when it was read), in seconds since the epoch. latest: the most recently changed
     files of a folder, with the times of their changes. gate: the status of the database files when the schema was read.
-    The gate is empty if these files have changed since then, because the schema may have changed too.
+    If these files have changed since the schema was read, the gate is empty, because the schema may have changed too.
     """
 
     kind: str

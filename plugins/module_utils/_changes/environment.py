@@ -34,7 +34,7 @@ def shown(name: str, value: str) -> str:
 
 
 def told(name: str, value: str) -> str:
-    """Return the name of a variable, or NO_NAME if it may be a line of a private key."""
+    """Return the name of a variable, or NO_NAME if the name may be a line of a private key."""
     padded = f"{name}={value.strip()}"
     short = value.strip() in ("", "=") and len(padded) % 4 == 0 and _SHORT_BASE64.fullmatch(padded) is not None
     return NO_NAME if value.strip() == "=" or short or _BASE64.fullmatch(name) else entries.text(name)
@@ -51,10 +51,10 @@ def read(data: bytes) -> Tuple[str, Mapping[str, str]]:
 
 
 def named(parts: Mapping[str, str]) -> Dict[str, str]:
-    """Return the paths of the certificate and its key, if these parts of an entry contain the paths."""
+    """Return the paths of the certificate and of the key, if the parts of an entry contain these paths."""
     found: Dict[str, str] = {}
     for part, value in parts.items():
-        # In the entry for a unit, the key for a variable is "Environment NAME".
+        # In the entry for a unit, the part for a variable is named "Environment NAME".
         name = part.rpartition(" ")[2]
         if value and environment_names.names_certificate(name):
             found.setdefault("certificate", value)

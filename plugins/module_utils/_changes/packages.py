@@ -32,7 +32,7 @@ _RPM = ["rpm", "-qa", "--queryformat", "%{INSTALLTIME} %{NAME} %{VERSION}-%{RELE
 def detailed(
     changes: Sequence[Change], *, run: commands.Runner, timeout: float, logs: Sequence[str] = LOGS
 ) -> List[Change]:
-    """Replace the change to a package database with the changes to its packages, if they can be determined."""
+    """Replace the change to a package database with the changes to the packages, if these are known."""
     found: List[Change] = []
     for change in changes:
         named: List[Change] = []
@@ -53,7 +53,7 @@ def _of_dpkg(change: Change, logs: Sequence[str]) -> List[Change]:
             continue
         for moment, action, name, before, after in _ACTION.findall(text):
             at = _local(moment)
-            # dpkg.log has whole seconds.
+            # The times in dpkg.log are whole seconds.
             if at + 1 >= change.earliest:
                 old = latest[name].before if name in latest else entries.text(before)
                 latest[name] = change._replace(

@@ -52,7 +52,7 @@ class Ranked(NamedTuple):
     change: Change
     relation: str
     cause: str
-    # Seconds before the failure (negative: after it), or None if the time is unknown.
+    # Seconds from the change to the failure, or None if unknown. Negative if the failure came before the change.
     before_failure: Optional[float]
 
     def as_dict(self) -> Dict[str, Any]:
@@ -91,7 +91,7 @@ def _text(finding: Mapping[str, Any]) -> str:
 
 
 def ranked(changes: Sequence[Change], found: Sequence[Finding], *, failed_at: float) -> List[Ranked]:
-    """Return the changes, most likely cause of the outage first.
+    """Return the changes. The most likely cause of the outage comes first.
 
     failed_at: when the service first failed, in seconds since the epoch.
     """

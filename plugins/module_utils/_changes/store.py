@@ -29,7 +29,7 @@ _START = 3.0
 
 
 def read(state_dir: str) -> Optional[Manifest]:
-    """Return the manifest, or None if there is none or it is damaged. A damaged manifest is replaced after a run."""
+    """Return the manifest, or None if it is missing or damaged. The next healthy run replaces a damaged manifest."""
     path = os.path.join(state_dir, NAME)
     try:
         at = os.lstat(path).st_mtime
@@ -41,7 +41,8 @@ def read(state_dir: str) -> Optional[Manifest]:
 def write(state_dir: str, known: Optional[Manifest], new: Manifest) -> None:
     """Save a manifest. Errors are ignored, because no recovery needs this file.
 
-    If nothing has changed since the known manifest, only the time of the file is set. This is faster.
+    If nothing has changed since the known manifest, only the modification time of the file is set, because this is
+    faster.
     """
     path = os.path.join(state_dir, NAME)
     with contextlib.suppress(OSError):
@@ -96,7 +97,7 @@ def merged(known: Optional[Manifest], seen: Entries, *, started_at: float, now: 
 
 
 def _is_loaded(before: Optional[Entry], after: Optional[Entry], *, started_at: float, first_seen: List[float]) -> bool:
-    """Return True if the service was started after a change and has therefore loaded the change.
+    """Return True if the service may have loaded a change, at its last start or while it was running.
 
     first_seen: the times of the last check before the change and of the first check after it.
     """

@@ -60,7 +60,7 @@ def paths(unit: str, *, folders: Sequence[str] = FOLDERS) -> List[str]:
 
 
 def _unique(folders: Sequence[str]) -> List[str]:
-    """Return the folders, except those that are links to other folders in the list, as /lib often is."""
+    """Return the folders, except links to other folders in the list. On many hosts, /lib is such a link."""
     return list({os.path.realpath(folder): folder for folder in reversed(folders)}.values())[::-1]
 
 
@@ -75,7 +75,7 @@ def _drop_in_folders(names: Sequence[str]) -> List[str]:
 def read(data: bytes) -> Tuple[str, Mapping[str, str]]:
     """Return the settings of a unit's file as parts. This is a Reader (see files.py).
 
-    The value of a setting that may contain a secret is empty. Of a command, only the path of the program is kept. The
+    The value of a setting that may contain a secret is empty. For a command, only the path of the program is kept. The
     name of each environment variable is a separate part.
     """
     parts: Dict[str, str] = {}
@@ -99,7 +99,7 @@ def read(data: bytes) -> Tuple[str, Mapping[str, str]]:
 
 
 def _looks_like_key(name: str, value: str) -> bool:
-    """Return True if a line may belong to a private key. The names of settings are long, but contain no digits."""
+    """Return True if a line may belong to a private key. A setting may have a long name, but its name has no digits."""
     return environment.told(name, value) == environment.NO_NAME and (value == "=" or re.search(r"\d", name) is not None)
 
 

@@ -48,7 +48,7 @@ def _remove_tree(name: str, parent: Optional[int], *, depth: int, device: int) -
         with os.scandir(opened) as entries:
             found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
         for entry_name, is_folder in found:
-            with contextlib.suppress(OSError):  # the final rmdir then fails and raises an error
+            with contextlib.suppress(OSError):  # if an entry remains, the final rmdir raises an error
                 if is_folder:
                     _remove_tree(entry_name, opened, depth=depth + 1, device=device)
                 else:
@@ -59,7 +59,7 @@ def _remove_tree(name: str, parent: Optional[int], *, depth: int, device: int) -
 
 
 def discard_tree(path: str) -> None:
-    """Remove a folder and as much of its content as possible. See remove_tree."""
+    """Remove as much as possible of a folder and its content. See remove_tree."""
     with contextlib.suppress(OSError):
         remove_tree(path)
 

@@ -34,7 +34,7 @@ def remove(folder: Optional[str] = None) -> None:
 def _is_ours(entry: os.DirEntry[str]) -> bool:
     """Return True if the entry is an old folder to which only this user has access.
 
-    Another user cannot put such a folder here: moving a folder requires the right to write to it.
+    Another user cannot move such a folder here, because moving a folder requires write permission for this folder.
     """
     found = entry.stat(follow_symlinks=False)
     private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077 and found.st_uid == os.geteuid()

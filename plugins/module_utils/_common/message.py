@@ -42,7 +42,7 @@ class Message:
             return NotImplemented
         return self.id == other.id and self.values == other.values
 
-    __hash__ = None  # type: ignore[assignment]  # the values are usually a dictionary
+    __hash__ = None  # type: ignore[assignment]  # `values` is usually a dictionary, which has no hash
 
     def __repr__(self) -> str:
         """Return the message as Python code."""
@@ -158,8 +158,9 @@ def failure(error: Exception) -> Dict[str, Any]:
 def plain(**told: Any) -> Dict[str, Any]:
     """Return messages as plain data for the key "messages" of a module's result.
 
-    Give each argument the name of the result key whose text it translates, for example msg. An argument is a message, a
-    list of messages, or None (omitted). The values are sanitized, because they may come from the host.
+    The name of an argument is a key of the result, for example msg. The value is the message for the text under this
+    key: a message, a list of messages, or None (omitted). The values are sanitized, because they may come from the
+    host.
     """
     return {
         name: sanitize.data([one.to_dict() for one in each] if isinstance(each, (list, tuple)) else each.to_dict())

@@ -38,7 +38,7 @@ ENGLISH: Dict[str, str] = {
 
 
 def age(seconds: Optional[float]) -> Optional[message.Message]:
-    """Return the age of a process as a message, or None if it is unknown."""
+    """Return the age of a process as a message, or None if the age is unknown."""
     if seconds is None:
         return None
     unit, number = timestamps.span(seconds)

@@ -54,7 +54,7 @@ class _Child:
 
 def _answer_and_exit(question: Callable[[], Any], pipe: int) -> NoReturn:
     try:
-        # This process ends soon. A garbage collection would copy the memory that it shares with its parent.
+        # This process ends soon. A garbage collection would copy the memory that this process shares with its parent.
         gc.disable()
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
@@ -117,7 +117,7 @@ def _do_meanwhile(function: Callable[[], Any], children: Collection[_Child]) -> 
             _give_up(child)
             os.close(child.pipe)
         raise
-    # If a response arrived in time while this process was busy, read this response too.
+    # A response may have arrived in time while this process was busy. Leave enough time to read it.
     ready = time.monotonic() + _READING
     for child in children:
         child.until = max(child.until, ready)
@@ -136,10 +136,10 @@ def ask(
 
     after: maps the name of a question to the name of the question that must end first. If the earlier question times
     out, the later question is not asked. Each time limit begins when its question starts. first: the questions to start
-    first. Name only slow questions here, because each start takes a few milliseconds. until: the deadline for all
+    first. List only slow questions here, because each start takes a few milliseconds. until: the deadline for all
     questions (time.monotonic seconds). meanwhile: a function that is called once, after the questions have started. If
-    this function raises an exception, the processes of the questions are ended. Each question runs in a forked copy of
-    this process. Therefore, do not call this function while other threads are running.
+    `meanwhile` raises an exception, the child processes are killed. Each question runs in a forked
+    copy of this process. Therefore, do not call ask() while other threads are running.
     """
     later = dict(after or {})
     answers: Dict[str, Answer] = {}

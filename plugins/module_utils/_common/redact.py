@@ -16,7 +16,7 @@ An attacker may have written the text, so every pattern must run in time proport
 Therefore, each pattern has at least one of these three properties:
 
 - Its repetitions are bounded.
-- The part after a repetition cannot fail to match.
+- The part after a repetition always matches.
 - A match can begin at only one position in a run of characters.
 """
 
@@ -77,7 +77,7 @@ def _inserted(match: Match[str]) -> str:
 class _Rule(NamedTuple):
     """A pattern, its replacement, and words in lower case. Text that contains none of these words cannot match.
 
-    The pattern is compiled only when one of its words is first found. Most runs find none of its words.
+    The pattern is compiled only when one of its words is first found, because most runs find none of them.
     """
 
     words: Sequence[str]
@@ -267,12 +267,13 @@ def _hides_next(argument: str) -> bool:
     return argument.startswith("-") and "=" not in argument and is_secret_name(argument.lstrip("-"))
 
 
-# Only this many characters of a line that contains a rule's word are searched. The rest of the line is masked.
+# If a line contains a word of a rule, only this many characters at its beginning are searched. The rest of the line is
+# masked.
 _LONGEST_LINE = 64 * 1024
 
 
 def _without_values(lines: Sequence[str], words: Iterable[str]) -> Iterator[str]:
-    """Yield the lines. A mask replaces each secret that matches a rule or follows the name of a secret.
+    """Yield the lines. Secrets that match a rule, and values that follow the name of a secret, are masked.
 
     words: the rule words that occur in the text.
     """

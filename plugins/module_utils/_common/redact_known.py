@@ -41,8 +41,8 @@ _AFTER_A_SIGN = (
     r"(?<=')(?:(?P<shell>(?:\\'|\"'\")')|(?P<single>'(?:'')*))|(?P<double>(?<=\")\"(?:\"\")*))"
 )
 _ESCAPES = lazy(r"[%\\&'\"]" + _AFTER_A_SIGN)
-# Used for text that contains none of _QUOTES, such as most JSON logs. In such text, no escape begins with a quote. This
-# pattern is faster, because it does not stop at every quote.
+# This pattern is for text that contains none of _QUOTES, such as most JSON logs. In such text, no escape begins with a
+# quote. The pattern is faster, because it does not stop at every quote.
 _WITHOUT_QUOTES = lazy(r"[%\\&]" + _AFTER_A_SIGN)
 _QUOTES = ("''", '""', "'\\'", "'\"'")
 # For each kind of escape: its prefix, the base of its digits, and its length.
@@ -57,7 +57,7 @@ _SIGNS_OF_LETTERS = str.maketrans("nrtbf", "\n\r\t\b\f")
 
 
 def _undone(kind: Optional[str], run: str) -> Tuple[str, int]:
-    """Decode a sequence of escapes. Return the text, and the length of one escape."""
+    """Decode a sequence of escapes. Return the decoded text, and the original length of one escape."""
     if kind in _DIGITS:
         mark, base, width = _DIGITS[kind]
         return "".join([chr(int(digits, base)) for digits in run.split(mark)[1:]]), width
@@ -85,7 +85,7 @@ class _Copy:
     def _changed(self, changes: Iterable[Tuple[int, int, str, int]]) -> Optional[_Copy]:
         """Return a changed copy, or None if there are no changes.
 
-        changes: the start and the end of each changed part, its new text, and the length of one escape in it.
+        changes: for each changed part, the start, the end, the new text, and the length of one escape.
         """
         pieces: List[str] = []
         copy = _Copy("", self)
@@ -121,9 +121,9 @@ class _Copy:
     def without_breaks(self, signs: Container[str]) -> Optional[_Copy]:
         """Return a copy in which lines are joined, or None if no lines are joined.
 
-        A line is joined with the next one only if its last character, in lower case, is in `signs`. If `signs` contains
-        the characters of all searched values, every value that is split across two lines is found. Most lines of a JSON
-        log are not joined.
+        A line is joined with the next one only if the last character of the line, in lower case, is in `signs`. If
+        `signs` contains the characters of all searched values, every value that is split across two lines is found.
+        Most lines of a JSON log are not joined.
         """
         joined = self._changed(self._breaks(signs))
         if joined is not None:

@@ -113,10 +113,10 @@ _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
 
 
 class Words:
-    """Finds out which of its words occur in the text.
+    """Finds out which words of a fixed set occur in a text.
 
-    Most text contains few of these words, and a search with a pattern is slower. Words with the same first two
-    characters are searched for only if the text contains their common prefix.
+    Most texts contain few of these words, so this search is faster than a search with a pattern. Words with the same
+    first two characters are searched for only if the text contains their common prefix.
     """
 
     def __init__(self, words: Iterable[str]) -> None:
@@ -151,8 +151,9 @@ _RUN = lazy(r"(?<![A-Za-z0-9+/_=-])(?<!SHA256:)(?!sha\d{1,3}-)[A-Za-z0-9+/_=-]{2
 # Matches a path component that is a word: "node_modules", ".npm", "Linux".
 _WORD = lazy(r"[._]?[A-Za-z]?[a-z]{2,}(?:[_-][a-z]+)*\Z")
 _HEX = lazy(r"[0-9a-f]+\Z|[0-9A-F]+\Z")
-# Changes between upper-case letters, lower-case letters and digits. A name that consists of words ("setupListenHandle")
-# has about one change per four characters. A random string has about two changes per three characters.
+# Matches each change between upper-case letters, lower-case letters and digits. A name that consists of words
+# ("setupListenHandle") has about one change per four characters. A random string has about two changes per three
+# characters.
 _CHANGE = lazy(r"[a-z](?=[A-Z0-9])|[A-Z](?=[a-z0-9])|[0-9](?=[A-Za-z])")
 # Parts that do not count as letters: times in the names of files and runs ("20260302T010203Z"), and punctuation.
 _NO_LETTER = lazy(r"(?<!\d)\d{8}T\d{4,9}Z?|[^A-Za-z0-9]+")

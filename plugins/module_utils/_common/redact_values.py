@@ -20,7 +20,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 
 MASK = shapes.MASK
 
-# Names of secrets such as DB_PASSWORD, clientSecret, x-api-key and SESSION_KEY. A match begins at the significant word.
+# Names of secrets such as DB_PASSWORD, clientSecret, x-api-key and SESSION_KEY. A match begins at the word that
+# identifies a secret, for example at PASSWORD in DB_PASSWORD.
 JAPANESE = ("パスワード", "暗証番号", "秘密鍵", "認証キー", "シークレット", "トークン")
 TELLING = (
     r"(?:(?i:passw(?:or)?[dt]|pass[ ]?phrase|passcode|secret|token|credential|creds|cookie|session_?id|sessid|"
@@ -138,7 +139,7 @@ class Carry(NamedTuple):
 
 
 class _End(NamedTuple):
-    """The end of a value. If the value continues on the next line, carry is the kind of Carry, otherwise ""."""
+    """The end of a value. carry: the kind of Carry if the value continues on the next line, otherwise ""."""
 
     at: int
     carry: str = ""
@@ -157,7 +158,7 @@ def _carry(line: str, kind: str, quote: str = "") -> Carry:
 def _before_name(line: str, start: int) -> Tuple[int, str]:
     """Return the position at which a name begins, and the character before the name.
 
-    start: the position of its significant word.
+    start: the position of the word that identifies a secret.
     """
     first = start
     while first > 0 and start - first < 80 and (line[first - 1].isalnum() or line[first - 1] in "_.-$"):

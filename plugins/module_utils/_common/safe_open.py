@@ -37,7 +37,7 @@ class _AnybodyError(PermissionError):
 
 
 class _LentError(Exception):
-    """A link on the path is owned by another account (uid, gid). This account controls the rest of the path."""
+    """Another account (uid, gid) may have created a link on the path, and controls the rest of the path."""
 
     def __init__(self, uid: int, gid: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class _LentError(Exception):
 
 
 def _only_ours(folder: os.stat_result, entry: os.stat_result) -> bool:
-    """Return True if only root or this account could have created the entry, and only they can remove the entry."""
+    """Return True if no account except root and this account could have created the entry or can remove the entry."""
     ours = (0, os.geteuid())
     if folder.st_uid not in ours:
         return False
@@ -246,7 +246,7 @@ def open_file(path: str, flags: int = os.O_RDONLY, *, lend: bool = True) -> int:
 
 
 def look_up(path: str, *, folder_too: bool = True) -> Optional[os.stat_result]:
-    """Return the status of a path that this process can safely change, or None if the path does not exist.
+    """Return the status of a path if this process can safely change it, or None if the path does not exist.
 
     If the path leads through another account's link, that account itself must be able to read and write the file. If
     folder_too is true, the account must also be able to write to the folder. Raises PermissionError if the account
@@ -317,7 +317,7 @@ def rights_on(path: str, *, user: Rights = None) -> Rights:
 
     - None, if no other account could replace an entry, or if this process does not run as root.
     - `user` (uid, gid), if another account could replace an entry and a user is given.
-    - The owner of the entry, if another account could replace the entry and no user is given.
+    - The account that could replace an entry, if there is such an account and no user is given.
 
     Raises PermissionError if no user is given and more than one account could replace the entry. Raises OSError for
     other errors.
@@ -379,7 +379,7 @@ def follow_ours(path: str) -> str:
 def _first_stranger(path: str) -> Rights:
     """Find the first entry on a path that an account other than root could replace.
 
-    Return the owner of this entry, or None.
+    Return the account that could replace this entry, or None.
     """
     way = _Way()
     try:

@@ -46,7 +46,7 @@ def _after(numbers: List[int]) -> Optional[_Version]:
 
 
 def _caret(numbers: List[int]) -> Optional[_Version]:
-    """Return the upper limit of a range with ^, in which the leftmost nonzero number does not change."""
+    """Return the upper limit of a range with ^. In such a range, the leftmost nonzero number does not change."""
     for index, number in enumerate(numbers):
         if number:
             return _after(numbers[: index + 1])

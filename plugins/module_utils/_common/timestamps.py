@@ -28,7 +28,8 @@ def epoch(text: str) -> float:
     Raises ValueError if the text has a different format.
     """
     written, _point, fraction = text[:-1].partition(".")
-    # Not strptime, because it loads slowly. fromisoformat also reads other formats, depending on the version of Python.
+    # strptime is not used, because it loads slowly. fromisoformat also reads other formats, depending on the version of
+    # Python.
     moment = datetime.datetime.fromisoformat(written)
     decimals = fraction.isascii() and fraction.isdecimal() and len(fraction) <= 6
     if not decimals or text != f"{moment.isoformat(timespec='seconds')}.{fraction}Z":

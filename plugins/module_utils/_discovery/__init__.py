@@ -4,6 +4,6 @@
 
 """Find the service on a host and propose the variables of the inventory, each with its source.
 
-Put code here if it reads how the service is deployed, or derives a variable or a question from that. This package
-imports from _service and lower packages. It never returns environment values that may be secret.
+Put code here if it finds out how the service is deployed, or derives variables or questions from these facts. This
+package imports from _service and lower packages. It never returns environment values that may be secret.
 """

@@ -76,7 +76,7 @@ def _running(found: units.Found, *, proc_root: str) -> _Running:
 def _app_dir(found: units.Found, running: _Running) -> str:
     """Return the working directory of the service.
 
-    The path from the unit is preferred, because this path may be a link.
+    The path from the unit is preferred, because it may be a link. For a process, only the link's target is known.
     """
     if found.unit is not None and found.unit.folder.startswith("/"):
         return os.path.normpath(found.unit.folder)
@@ -152,7 +152,7 @@ def _environment(
     own = [name for name in usual if name in answers and answers[name].value]
     for path, answer in answers.items():
         if answer.error is not None:
-            # Most of the usual files do not exist, so a single entry for the folder is enough.
+            # For the usual files, add a single entry for the folder, because most of these files do not exist.
             late = (path if path in listed else app_dir, message("reason.host.late"))
             unread += [late] if late not in unread else []
         elif not answer.value:
@@ -212,7 +212,10 @@ def _missing_file(configured: str, folder: str) -> str:
 
 
 def _argv(found: units.Found, running: _Running) -> List[str]:
-    """Return the command of the unit or of the process. Only the process shows which spaces are part of an argument."""
+    """Return the command of the unit or of the process.
+
+    The unit's command does not show which spaces are part of an argument.
+    """
     of_unit = found.unit.argv if found.unit else []
     of_process = running.ancestor.argv if running.ancestor else []
     if not of_unit:

@@ -77,7 +77,7 @@ class Environment:
 
     @property
     def names(self) -> List[str]:
-        """The names of all variables with a value."""
+        """The names of all variables that have a value."""
         return sorted({name for source in self._sources for name, value in source.values.items() if value})
 
     @property

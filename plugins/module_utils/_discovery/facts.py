@@ -30,10 +30,10 @@ class Facts(NamedTuple):
 
     hidden: whether this account cannot inspect the process. argv: the command, from the unit or the process. program:
     the file that runs, with links resolved. launcher: whether the unit starts another program, which then starts node.
-    outputs: the files behind descriptors 1 and 2 of the process. environment_files: the files that the unit names.
-    own_files: files with settings in the application's folder, relative to it. If there is no unit, the inventory's
-    environment file comes first, with its absolute path. unread: (file, reason). disk: the result of files.survey, or
-    None if the disk did not answer. ready: see network.ready_path.
+    outputs: the files behind descriptors 1 and 2 of the process. environment_files: the environment files that the unit
+    lists. own_files: the files with settings in the application's folder, with paths relative to this folder. If there
+    is no unit, the inventory's environment file comes first, with its absolute path. unread: (file, reason). disk: the
+    result of files.survey, or None if the disk did not answer. ready: see network.ready_path.
     """
 
     unit: Optional[Unit]
@@ -58,13 +58,13 @@ class Facts(NamedTuple):
     ready: Optional[str]
     proxies: Sequence[Proxy]
     disk: Optional[Mapping[str, Any]]
-    # If the application folder from the inventory is missing on the host: its path. Otherwise, an empty string.
+    # The application folder from the inventory if it is missing on the host, otherwise an empty string.
     missing_folder: str = ""
-    # If the environment file from the inventory is missing on the host: its path. Otherwise, an empty string.
+    # The environment file from the inventory if it is missing on the host, otherwise an empty string.
     missing_environment_file: str = ""
 
     def relative(self, path: str) -> str:
-        """Return a path. If the path is below the application's folder, the result is relative to this folder."""
+        """Return a path, relative to the application's folder if the path is below this folder."""
         prefix = self.app_dir.rstrip("/") + "/"
         return path[len(prefix) :] if path.startswith(prefix) else path
 

@@ -58,8 +58,7 @@ class Place(NamedTuple):
 def _entries(folder: str, place: Place, *, theirs: bool = False) -> List[Tuple[str, os.stat_result]]:
     """Return the name and status of each regular file in a folder, or nothing if the folder cannot be read.
 
-    theirs: whether the service's user chose the folder. A folder that this user chose is read with the rights of this
-    user.
+    theirs: whether the service's user chose the folder. Such a folder is read with this user's rights.
     """
     found = []
     with contextlib.suppress(OSError):
@@ -109,9 +108,9 @@ def package(place: Place) -> Dict[str, Any]:
 
 
 def knex_database(place: Place, *, section: str, known: environment.Environment) -> Dict[str, Any]:
-    """Return the knexfile, and the database from the given section.
+    """Return the name of the knexfile, and the database from the given section.
 
-    path: the path of the database, or None if only running the knexfile could determine it.
+    path: the path of the database, or None if it cannot be determined without running the knexfile.
     """
 
     def variable(name: str) -> Optional[str]:
@@ -169,8 +168,7 @@ def _folders(place: Place, usual: Sequence[str], theirs: Sequence[str]) -> List[
 def backups(place: Place, *, more: Sequence[str], theirs: Sequence[str] = ()) -> List[Dict[str, Any]]:
     """Return the folders with copies of a SQLite database, the names of the copies, and the time of the newest copy.
 
-    Folders with other files are ignored: the newest file must be a SQLite database. theirs: folders from the service's
-    environment.
+    A folder is returned only if its newest file is a SQLite database. theirs: folders from the service's environment.
     """
     found = []
     for folder, chosen in _folders(place, [*BACKUP_FOLDERS, *_MORE_BACKUP_FOLDERS, *more], theirs):

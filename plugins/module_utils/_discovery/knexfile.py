@@ -32,7 +32,7 @@ _PLAIN = re.compile(rf"{_TEXT}\Z")
 
 
 class Database(NamedTuple):
-    """The database in a section of a knexfile. path: None if only running the file could determine it.
+    """The database in a section of a knexfile. path: None if unknown without running the file.
 
     variable: the environment variable from which the path comes, or an empty string.
     """
@@ -101,8 +101,8 @@ def database(
 ) -> Optional[Database]:
     """Return the database in a section of a knexfile, or None if the file has no such section.
 
-    text: the content of the file at `path`. variable: returns the value of an environment variable, or None if it is
-    not set or unknown.
+    text: the content of the file at `path`. variable: a function that returns the value of an environment variable, or
+    None if the variable is not set or unknown.
     """
     text = _without_comments(text)
     found = re.search(rf"""(?<![\w.])['"]?{re.escape(section)}['"]?\s*:\s*""", text)

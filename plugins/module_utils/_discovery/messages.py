@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English messages about the deployment of the service: sources of values, questions and information.
+"""English messages about the deployment of the service: where each value was found, questions, and information.
 
 The Japanese messages are in plugin_utils/_messages/ja_discovery.py, with the same IDs.
 """
@@ -68,7 +68,7 @@ ENGLISH: Dict[str, str] = {
         "Where are the backups of the database? None of the usual folders contains a SQLite database. If there are no "
         "backups, set []"
     ),
-    "discovery.question.certificate": "Which certificate does the service use? No variable in its environment names the file",
+    "discovery.question.certificate": "Which certificate does the service use? No variable in the service's environment contains the path",
     "discovery.question.changed_since": (
         "Is a restart planned? {name} in {path} differs from the value in the running process. The value in the "
         "running process is used"
@@ -76,8 +76,8 @@ ENGLISH: Dict[str, str] = {
     "discovery.question.command": "Which command starts the service? Neither a unit nor a process shows it",
     "discovery.question.confined": "Are the discovered paths valid on the host? The unit has its own root folder or a dynamic user",
     "discovery.question.database": (
-        "Which file is the database? No process has it open, and no setting names it. SQLite databases in the "
-        "application's folder: {paths}"
+        "Which file is the database? No process has the file open, and no setting contains its path. SQLite "
+        "databases in the application's folder: {paths}"
     ),
     "discovery.question.disk_silent": "The disk with {path} did not answer. Run the discovery again when the disk answers",
     "discovery.question.down": (
@@ -85,14 +85,14 @@ ENGLISH: Dict[str, str] = {
         "again when the service is running"
     ),
     "discovery.question.file_unread": "Which variables does {path} set? {why}",
-    "discovery.question.health": "Which path answers the health request? None of the usual paths answers with JSON that contains status",
-    "discovery.question.hidden": "Does the connection use become? This account cannot inspect the open files of the service",
-    "discovery.question.https_unknown": "Is HTTPS on? The environment names an HTTPS port, but does not contain ENABLE_HTTPS",
+    "discovery.question.health": "What is the path of the health endpoint? None of the usual paths returns JSON that contains status",
+    "discovery.question.hidden": "Does the connection use privilege escalation (become)? This account cannot inspect the open files of the service",
+    "discovery.question.https_unknown": "Is HTTPS on? The environment sets an HTTPS port, but does not contain ENABLE_HTTPS",
     "discovery.question.launcher": (
-        "Can the unit start node itself? It starts {program}, which starts node. Signals may then not reach the "
-        "service, and systemd may not see its exit code"
+        "Can the unit start node directly? The unit starts {program}, which starts node. Therefore, signals may not "
+        "reach the service, and systemd may not see the exit code of the service"
     ),
-    "discovery.question.log_file": "Which log file does the service write to? systemd does not show the path from StandardOutput",
+    "discovery.question.log_file": "Which log file does the service write to? systemd does not show the path that is set in StandardOutput=",
     "discovery.question.login": (
         "Should a recovery also check that users can log in? If so, set nexus_login_username to an account that "
         "exists only for this check, and store its password in a vault. If not, set nexus_login_password to an empty "
@@ -138,7 +138,7 @@ ENGLISH: Dict[str, str] = {
     "discovery.question.several_files": "Which of these files contains the secrets and the path of the database? {paths}",
     "discovery.question.several_ports": "Which of these ports do users connect to? {ports}",
     "discovery.question.silent_ports": "What is port {ports} for? The service listens there, but answers neither HTTPS nor HTTP requests",
-    "discovery.question.status": 'Does the status "{word}" mean healthy? The service returns it in its health response',
+    "discovery.question.status": 'Does the status "{word}" mean that the service is healthy? The health response contains this status',
     "discovery.question.stop_timeout": "How long may it take to stop the service? TimeoutStopSec of the unit is infinity",
     "discovery.question.unusable": "Which value is correct? The value is not shown, because it contains a template or control characters. Source: {source}",
     # Information for a person.
@@ -159,6 +159,6 @@ ENGLISH: Dict[str, str] = {
 
 
 class DiscoveryError(MessageError):
-    """The service was not found, or several units or processes may be the service."""
+    """The service was not found, or it is unclear which unit or process is the service."""
 
     templates = ENGLISH

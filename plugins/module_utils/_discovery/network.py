@@ -49,7 +49,7 @@ class Port(NamedTuple):
 
 
 class Proxy(NamedTuple):
-    """A line in a proxy's configuration that names one of the service's ports. The line itself is not returned."""
+    """The place where a proxy's configuration contains one of the service's ports. The line's text is not returned."""
 
     program: str
     path: str
@@ -92,7 +92,7 @@ def ports(numbers: Dict[int, bool], *, tls_first: Set[int]) -> List[Port]:
 def health_path(port: Port) -> Optional[Tuple[str, Optional[str]]]:
     """Return the path of the health request, and `status` in its response, or None if no usual path answers.
 
-    If the service limits the number of requests (429) or is unhealthy (503), the path exists, and the status is None.
+    If the response is 429 (too many requests) or 503 (unhealthy), the path exists, but `status` is unknown (None).
     """
     if port.status in (_LIMITED, _UNAVAILABLE):
         return HEALTH_PATH, None
@@ -125,9 +125,9 @@ def _files(folder: str) -> List[str]:
 
 
 def proxies(wanted: Sequence[int], *, root: str = "") -> List[Proxy]:
-    """Search the configuration files of known proxies. Return the lines that name one of these ports.
+    """Search the configuration files of known proxies for these ports.
 
-    root: for tests.
+    Return one line per file: the first line that contains one of these ports. root: for tests.
     """
     if not wanted:
         return []

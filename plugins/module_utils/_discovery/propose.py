@@ -96,7 +96,7 @@ def _file_of(facts: Facts) -> str:
 
 
 def _command(facts: Facts, found: Proposal) -> None:
-    """Propose the command. The name `node` is used if it leads to the program that the service runs."""
+    """Propose the command. The name `node` is used if it resolves to the program that the service runs."""
     argv = list(facts.argv)
     source = _of_unit(facts, "ExecStart") if facts.unit else message("discovery.source.process")
     if not argv:
@@ -161,9 +161,9 @@ def _environment(facts: Facts, found: Proposal) -> None:
 
 
 def _missing_environment_file(facts: Facts, found: Proposal) -> None:
-    """If the environment file in the inventory does not exist and the facts name no other file, ask for the file."""
+    """If the environment file in the inventory does not exist and no other file is known, ask for the file."""
     if facts.missing_environment_file and found.value("nexus_environment_file") is None:
-        # Ask without a variable name. The variable is set, so a question with its name would count as answered.
+        # Ask without a variable name. The variable is set, so a question with this name would count as answered.
         found.ask("", message("discovery.question.no_such_file", path=facts.missing_environment_file))
 
 
@@ -308,7 +308,7 @@ def _health(facts: Facts, found: Proposal) -> None:
 
 
 def _certificate(facts: Facts, found: Proposal) -> None:
-    """Propose the paths of the certificate and its key only if no run would read them from the saved environment.
+    """Propose the paths of the certificate and its key only if runs cannot read them from the saved environment.
 
     A variable in the inventory would hide a later change to the saved environment.
     """
@@ -370,7 +370,7 @@ def _logs(facts: Facts, found: Proposal) -> None:
     for each in (facts.disk or {}).get("logs") or ():
         told = message("discovery.source.log_folder", number=each["files"])
         patterns.setdefault(_pattern(facts, os.path.join(each["folder"], "x.log")), told)
-    # The default pattern is kept. If no file matches it, it does no harm.
+    # Keep the default pattern if a log matches it. If there are no logs, nothing is proposed, and the default stays.
     more = {pattern: source for pattern, source in patterns.items() if pattern != _LOG_PATTERN}
     if _LOG_PATTERN in patterns or more:
         default = [_LOG_PATTERN] if _LOG_PATTERN in patterns else []

@@ -73,7 +73,7 @@ def _short(name: str) -> str:
 
 
 def _units(names: Sequence[str], *, run: commands.Runner) -> List[Unit]:
-    """Return the named units that are loaded. Raises HostError."""
+    """Of the units with these names, return the loaded units. Raises HostError."""
     found: Dict[str, Unit] = {}
     for properties in systemd.units_properties(names, _PROPERTIES, run=run):
         unit = Unit(_short(properties.get("Id", "")), properties)
@@ -96,7 +96,7 @@ def _only(candidates: Sequence[Unit], *, app_dir: str) -> Optional[Unit]:
 
 
 def _same_namespace(pid: int, *, proc_root: str) -> bool:
-    """Return True if a process is not in a container. A container has its own process IDs."""
+    """Return True if a process is not in a container. A container has its own PID namespace."""
     try:
         return os.readlink(f"{proc_root}/{pid}/ns/pid") == os.readlink(f"{proc_root}/self/ns/pid")
     except OSError:
@@ -120,8 +120,8 @@ def _processes(*, proc_root: str) -> List[procfs.Process]:
 def find(unit: str, *, app_dir: str, run: commands.Runner, proc_root: str) -> Found:
     """Find the service. unit, app_dir: the values in the inventory, or empty strings. Raises DiscoveryError.
 
-    If the inventory names a unit and the host has this unit, it is used. Otherwise, all units are searched. If several
-    units may be the service, the choice depends on app_dir and on the units' states. Without a unit, the processes are
+    If the host has the unit from the inventory, this unit is used. Otherwise, all units are searched. If several units
+    may be the service, the choice depends on app_dir and on the units' states. Without a unit, the processes are
     searched. If app_dir exists, only processes in this folder are considered.
     """
     app_dir = os.path.normpath(app_dir) if app_dir else ""
@@ -132,7 +132,7 @@ def find(unit: str, *, app_dir: str, run: commands.Runner, proc_root: str) -> Fo
         names = systemd.service_units(run=run)
         candidates = [each for each in (_units(names, run=run) if names else []) if _alike(each)]
         if named:
-            # The inventory may name a unit that is no longer in use.
+            # The unit in the inventory may no longer be in use.
             others = sorted(each.name for each in candidates if each.active and each.name != named[0].name)
             return Found(named[0], None, others, "")
     except procfs.HostError:  # this host has no systemd
@@ -159,7 +159,7 @@ def _without_unit(app_dir: str, *, missing: str, proc_root: str) -> Found:
     if here:
         return Found(None, here[0], [], missing)
     if app_dir and os.path.isdir(app_dir):
-        # The service may be down, or the inventory may name a folder that is no longer in use.
+        # The service may be down, or the folder in the inventory may no longer be in use.
         return Found(None, None, folders, missing, app_dir)
     if len(folders) > 1:
         raise DiscoveryError(message("reason.discovery.several_processes", folders=folders))

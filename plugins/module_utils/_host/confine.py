@@ -5,10 +5,10 @@
 """Let this process write to one folder only, and cut it off from the network and from all other processes.
 
 For child processes only. The kernel enforces these limits for this process and for every program that it starts. In a
-private mount namespace, all other file systems are read-only. A private network namespace has no interface. In a
-private PID namespace, this process cannot send signals to other processes, and cannot reach their files through /proc.
-The read-only mounts would not protect these files. When this process ends, the kernel kills everything that it has
-started. See mount_namespaces(7) and pid_namespaces(7).
+private mount namespace, all other file systems are read-only. In a private network namespace, the only interface is a
+loopback interface that is down. In a private PID namespace, this process cannot send signals to other processes, and
+cannot reach their files through /proc. The read-only mounts would not protect these files. When this process ends, the
+kernel kills everything that it has started. See mount_namespaces(7) and pid_namespaces(7).
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def confine(folder: str) -> bool:
 def _continue_alone(library: ctypes.CDLL, proc: List[str]) -> bool:
     """Continue in a new process in the private PID namespace. Return True, or False if /proc cannot be replaced.
 
-    proc: where the file system proc is mounted. The first process of the namespace only reaps ended processes. If this
-    process changed its user, the kernel would forget PR_SET_PDEATHSIG.
+    proc: where the file system proc is mounted. The first process of the namespace only reaps ended processes. It keeps
+    its user, because the kernel clears PR_SET_PDEATHSIG when a process changes its user.
     """
     reading, writing = os.pipe()
     first = os.fork()

@@ -159,8 +159,8 @@ def read_environment_file(path: str) -> Dict[str, str]:
 def read_text(path: str) -> str:
     """Return the content of an environment file as text.
 
-    The values are passed to processes that run as the service's user. Therefore, even root reads a file only if this
-    user has permission to read it.
+    The values are passed to processes that run as the service's user. Therefore, a link that this user created must not
+    lead root to a file that the user cannot read (see safe_open).
 
     Raises EnvironmentFileError if the file cannot be read or is not text. The error message is one line and does not
     quote the file.

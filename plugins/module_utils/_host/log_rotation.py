@@ -16,7 +16,7 @@ from typing import Dict, List, Optional
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 
 _MAIN, _FOLDER = "/etc/logrotate.conf", "/etc/logrotate.d"
-# One of these files, a systemd timer or a cron script, starts logrotate every day.
+# If one of these files exists (a systemd timer or a cron script), logrotate starts every day.
 _STARTERS = (
     "/etc/systemd/system/timers.target.wants/logrotate.timer",
     "/usr/lib/systemd/system/timers.target.wants/logrotate.timer",
@@ -31,7 +31,7 @@ _SECTION = re.compile(r"([^{}]*)\{[^{}]*\}")
 
 
 def patterns(*, root: str = "") -> Dict[str, str]:
-    """Return the path patterns that logrotate rotates, each with its configuration file. root: for tests."""
+    """Return the patterns of the files that logrotate rotates, each with its configuration file. root: for tests."""
     found: Dict[str, str] = {}
     folder = root + _FOLDER
     names = sorted(os.listdir(folder))[:_MOST_FILES] if os.path.isdir(folder) else []

@@ -31,10 +31,10 @@ def mounted() -> List[Tuple[str, str, str]]:
 
 
 def unmounted(path: str) -> Optional[str]:
-    """If nothing is mounted at the mount point that should contain path, return this mount point.
+    """Return the mount point for `path` if nothing is mounted there, otherwise None.
 
-    Otherwise, return None. The mount point is the deepest one above path in /etc/fstab. Mount points that are not
-    mounted at boot (noauto) are ignored. path: an absolute path without links.
+    The mount point for `path` is the deepest mount point above `path` in /etc/fstab. Mount points that are not mounted
+    at boot (noauto) are ignored. path: an absolute path without links.
     """
     try:
         table, there = _read("/etc/fstab"), [point for point, _device, _kind in mounted()]

@@ -19,7 +19,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tu
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import messages, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
 
-# PATH that is set when the service is started. The PATH of this process is not used.
+# The service is started with this PATH. It does not inherit the PATH of this process.
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -117,7 +117,7 @@ def pids(*, proc_root: str = "/proc") -> List[int]:
 
 
 def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[List[str]]]]:
-    """Yield the pid of each other process, and the paths of its descriptors (None if this user has no access).
+    """Yield the pid of every other process, and the paths of its descriptors (None if this user has no access).
 
     Raises HostError.
     """

@@ -68,7 +68,7 @@ def _time(tag: int, content: bytes) -> float:
         text = ("19" if int(text[:2]) >= 50 else "20") + text
     if len(text) != len("20260302010203Z") or not text[:-1].isdigit() or text[-1] != "Z":
         raise ValueError(f"not a time in UTC: {text!r}")
-    # Not strptime, because it loads slowly.
+    # strptime is not used, because it loads slowly.
     month, day, hour, minute, second = (int(text[at : at + 2]) for at in range(4, 14, 2))
     moment = datetime.datetime(int(text[:4]), month, day, hour, minute, second, tzinfo=datetime.timezone.utc)
     return moment.timestamp()

@@ -4,6 +4,6 @@
 
 """An open incident on the host: its record, its lease, and who may start the service.
 
-Put code here if it handles the state of a whole incident. This state must persist after a run ends. This package
-imports from _common and _host only.
+Put code here if it handles the state of an incident, which must persist after a run ends.
+This package imports from _common and _host only.
 """

@@ -39,7 +39,7 @@ def keep(*, folder: str, documents: Sequence[Mapping[str, str]], days: float, ch
         for path in [] if check_mode else old:
             os.unlink(path)
     except OSError as error:
-        raise PostmortemKeepError(f"Cannot keep the postmortem in {folder}: {error.strerror or error}") from error
+        raise PostmortemKeepError(f"Cannot save the postmortem in {folder}: {error.strerror or error}") from error
     written = [os.path.join(folder, name) for name in stale]
     return {"changed": bool(written or old), "written": written, "removed": old}
 

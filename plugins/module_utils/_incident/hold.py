@@ -4,11 +4,11 @@
 
 """Prevent a service from starting if this could do harm, for example because the database may be damaged.
 
-Under systemd, a hold is a drop-in for the unit with two conditions. Both conditions are necessary (tested with systemd
-257). An automatic restart ignores AssertPathExists=. With ExecCondition= alone, systemctl start exits with 0 although
-the start is skipped. The drop-in name and the unit description contain the incident ID, so systemctl status shows this
-ID. A file in the state folder gives the same information to this collection. For a plain process, this file is the only
-hold.
+Under systemd, a hold is a drop-in that adds two conditions to the unit. Both conditions are necessary (tested with
+systemd 257). An automatic restart ignores AssertPathExists=. With ExecCondition= alone, systemctl start exits with 0
+although the start is skipped. The drop-in name and the unit description contain the incident ID, so systemctl status
+shows this ID. This collection reads the same information from a file in the state folder. For a plain process, this
+file is the only hold.
 """
 
 from __future__ import annotations

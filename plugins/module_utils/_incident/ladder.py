@@ -4,8 +4,8 @@
 
 """The rungs of the recovery ladder, least invasive first. Each rung is a role with the same name.
 
-For each cause, one of the groups below lists the rungs that cannot fix it. Each group selects rungs by their actions,
-not by their positions.
+For each cause, one of the groups below lists the rungs that cannot fix this cause. Except for ABOVE_THE_FIRST, each
+group selects rungs by their actions, not by their positions.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ RUNGS: Tuple[str, ...] = tuple(rung.name for rung in LADDER)
 # The rung that the first response performs. This rung only starts the service.
 FIRST_RESPONSE = LADDER[0].name
 
-# Groups of rungs by their actions. All rungs start the service in the same way. For some causes, the only fix is to
-# start the service. If the first rung fails to fix such a cause, the higher rungs cannot help.
+# Groups of rungs. All rungs start the service in the same way. For some causes, the only fix is to start the service.
+# If the first rung fails to fix such a cause, the higher rungs cannot help.
 ABOVE_THE_FIRST: Tuple[str, ...] = RUNGS[1:]
-# Rungs that only start the service, and rungs that do not repair npm modules. At present, the same rungs are in both
-# groups.
+# The first group contains the rungs that only start the service. The second group contains the rungs that do not repair
+# npm modules. At present, both groups contain the same rungs.
 ONLY_START: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not any(rung[1:]))
 NO_REPAIR: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.repairs_modules)
 KEEP_MODULES: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.renews_modules)

@@ -64,7 +64,7 @@ def first_failure(state_dir: str, *, until: str) -> Optional[str]:
 
 
 def forget_failure(state_dir: str) -> None:
-    """Remove the saved first failure. The service answers, or the incident's record contains this failure."""
+    """Remove the saved first failure, because the service answers or the incident's record contains this failure."""
     with contextlib.suppress(OSError):
         os.unlink(os.path.join(state_dir, _FAILURE))
 
@@ -73,7 +73,7 @@ _ROWS = "last_good_rows.json"
 
 
 class Counted(NamedTuple):
-    """The last row counts of a sound database by table, and when that database was created.
+    """The last row counts of the tables of a sound database, and the creation time of this database.
 
     A value is empty if it is unknown.
 

@@ -7,7 +7,7 @@
 Each state folder has its own lease, which is stored in an in-memory folder (below /run for root). The lease therefore
 works even if the state folder is full or missing. A reboot releases the lease. Files:
 
-- lock: locked with flock(2) during one transaction, which takes milliseconds;
+- lock: this file is locked with flock(2) during one transaction (a few milliseconds);
 - lease.json: the current or last holder of the lease, and the end of the lease;
 - work: every module of the run holds a shared fcntl(2) lock on this file while the module is running. The lock is
   released when the module's process ends, and child processes do not inherit it. Therefore, a killed module, or a
@@ -230,7 +230,7 @@ class Seat:
         )
 
     def release(self, *, run: str) -> None:
-        """Release a run's lease. The lease file still names this run as the last holder. Raises OSError."""
+        """Release a run's lease. In the lease file, this run stays the last holder. Raises OSError."""
         last = self.last()
         if last is not None and last["run"] == run:
             self._write({**last, "released": True})
@@ -317,7 +317,7 @@ def _outliving_the_connection() -> Iterator[None]:
     """Let the block finish its work even if the connection is lost and the terminal sends SIGHUP.
 
     Otherwise, the signal would end the module in the middle of its changes, but its child processes would continue.
-    SIGHUP is handled rather than ignored. A service that the module starts would inherit an ignored signal.
+    SIGHUP is handled rather than ignored, because a service that the module starts would inherit an ignored signal.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -63,7 +63,10 @@ def _end(text: str, *, now: float) -> float:
 
 
 def _of_variable(until: str, reason: str, *, now: float) -> Optional[Dict[str, str]]:
-    """Return the window that the variables define, or None if it is over or not set. Raises MaintenanceError."""
+    """Return the window that the variables define, or None if there is no window or the window is over.
+
+    Raises MaintenanceError.
+    """
     if not until:
         if reason:
             raise MaintenanceError(message("reason.maintenance.only_reason", reason=repr(reason)))
@@ -84,7 +87,7 @@ def _contents(path: str) -> bytes:
 def _of_file(
     state_dir: str, *, now: float, read: Callable[[str], bytes] = _contents
 ) -> Tuple[Optional[Dict[str, str]], List[str]]:
-    """Return the window from the file in the state folder, even if this window is over, and the file's problems."""
+    """Return the window in the file of the state folder, and the problems with this file. The window may be over."""
     path = _path(state_dir)
     try:
         noted = json.loads(read(path).decode("utf-8"))

@@ -23,11 +23,11 @@ ENGLISH: Dict[str, str] = {
     "reason.holding.start_goes_on": "Unit {unit} is held, but a start that was already in progress continues: {why}",
     "reason.holding.not_released": "Cannot release unit {unit}: {path}: {why}",
     "reason.holding.held": (
-        "The start is held by incident {incident}. Run database_recover.yml, which checks the database before it "
+        "The service is held by incident {incident}. Run database_recover.yml, which checks the database before it "
         "releases the service. To release the service without this check, run outage_release.yml with a reason"
     ),
     "reason.holding.held_for": (
-        "The start is held by incident {incident} ({reason}). Run database_recover.yml, which checks the database "
+        "The service is held by incident {incident} ({reason}). Run database_recover.yml, which checks the database "
         "before it releases the service. To release the service without this check, run outage_release.yml with a reason"
     ),
     "reason.holding.no_incident": "unknown",

@@ -71,7 +71,7 @@ def note_answer(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Optional[str]:
-    """Record the time of the first response after the run started the service.
+    """Record the time of the first healthy response after the run started the service.
 
     `at` is None if the service failed again.
 
@@ -102,7 +102,10 @@ def note(
     memory: Optional[str] = None,
     **fields: Any,
 ) -> Optional[str]:
-    """Set last_exit, takeover, kills or data of the run's open incident. On failure, return the error message."""
+    """Set last_exit, takeover, kills or data in the record of the run's open incident.
+
+    On failure, return the error message.
+    """
     store, seat = incident_store.pair(state_dir, clock=clock or host_lease.Clock(), memory=memory, writing=True)
     try:
         with incident_store.lock(seat, writing=True):

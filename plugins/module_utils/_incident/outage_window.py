@@ -19,8 +19,8 @@ RECOVERED, BY_SYSTEMD, BY_HAND = "recovered", "recovered_by_systemd", "resolved_
 # The source name for signs from this collection's health probe.
 PROBE = "health probe"
 # The source name for the first failed probe of a run that did not open an incident. The service may have worked again
-# after this probe. Therefore, good signs from a log count if they are later than the probe. After a sign with the
-# source PROBE, good signs from a log do not count.
+# after this probe. Therefore, a later sign of health counts even if its source is a log. After a sign of failure with
+# the source PROBE, such a sign of health does not count.
 EARLIER_PROBE = "earlier health probe"
 # Source names for the end of an outage that no probe observed.
 PROCESS_LOG = "the log of the process that serves"
@@ -29,9 +29,9 @@ LATER_LOOK = "first health probe after the run had ended"
 ESTIMATES = (PROCESS_LOG, PROCESS_START, LATER_LOOK)
 _OWN = (PROBE, "connection")
 
-# Tolerances in seconds: a process can begin at most this long before or after its recorded start. A process can begin
-# earlier, because the kernel counts in ticks. A process can begin later, because systemd first stops the old process
-# and runs ExecStartPre=.
+# Tolerances in seconds: how much earlier and how much later than its recorded start a process can begin. A process can
+# begin earlier, because the kernel counts in ticks. A process can begin later, because systemd first stops the old
+# process and runs ExecStartPre=.
 _EARLIER, _LATER = 1.0, 150.0
 # Time in seconds from taking over a unit to the first check by the dead-man timer: the length of a lease (60 s), minus
 # 2 s for differences between clocks.
@@ -171,12 +171,12 @@ def _first_answer(record: Mapping[str, Any], *, failed: str, serving_since: Opti
 
 
 def _last_failure(record: Mapping[str, Any]) -> str:
-    """Return the time when the service was last recorded as not answering."""
+    """Return the last recorded time at which the service did not answer."""
     signs = record["signs"]
     known: List[str] = [item["at"] for item in signs if item["kind"] == "bad"]
     good = [item["at"] for item in signs if item["kind"] == "good" and item["source"] in _OWN]
-    # The time when the incident was opened counts as a failure. If a probe got a healthy response after the last sign
-    # of failure, the time when the incident was opened does not count.
+    # The time when the incident was opened counts as a failure, unless a probe got a healthy response after the last
+    # sign of failure.
     if not (known and good and max(good) > max(known)):
         known.append(opened(record))
     for item in record["attempts"]:
@@ -206,8 +206,7 @@ def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[s
 def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) -> bool:
     """Return True if the dead-man timer of a takeover may have started the process.
 
-    The timer waits until the run's lease ends. A run ends the takeover when it starts the service or when the run
-    itself ends.
+    The timer waits until the run's lease ends. A run ends the takeover when the run starts the service or ends.
     """
     taken = str((record.get("takeover") or {}).get("at") or "")
     # The timer makes its first check at the earliest time when the lease can expire. If a process began earlier, the
@@ -226,7 +225,7 @@ def _was_there(serving_since: str, failed: str) -> bool:
 def _after_every_attempt(record: Mapping[str, Any], serving_since: str) -> bool:
     """Return True if all attempts have failed, and the process started after the last attempt ended.
 
-    If a later run was killed after it had started the service, its start is recorded, but its attempt is not.
+    If a later run started the service and was then killed, the record contains the start but not the attempt.
     """
     attempts = record["attempts"]
     if not attempts or not all(item.get("held") is False for item in attempts):

@@ -36,7 +36,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.recor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.record_update import Update
 
 _POLL = 0.1
-# Severities for a service that is down, and the record fields that describe one outage.
+# Severities of a service that is down, and the fields of an incident's record that describe one outage.
 _DOWN = ("critical", "emergency")
 _OF_OUTAGE = ("detected_at", "detected_by", "last_exit", "answered_at", "mitigated_at", "mitigated_from", "outcome")
 
@@ -59,7 +59,7 @@ def under_way(record: Mapping[str, Any], *, run: str) -> Optional[Dict[str, Any]
 
 
 def _step(record: Mapping[str, Any], call: Call) -> str:
-    """Return the run's current step: the call's step, or else the attempt in progress, or else the state."""
+    """Return the run's current step: the call's step, otherwise the rung in progress, otherwise the call's state."""
     begun = under_way(record, run=call.run)
     return call.step or (begun["rung"] if begun else call.state)
 
@@ -103,7 +103,10 @@ def _before_opening(record: Dict[str, Any], update: Update, *, store: incident_s
 
 
 def _begin_outage(record: Dict[str, Any], update: Update, *, clock: host_lease.Clock) -> None:
-    """If a degraded service has failed, begin its outage now, although the incident was opened earlier."""
+    """If a degraded service has failed, set the start of the outage to now.
+
+    The incident was opened earlier, when the service was only degraded.
+    """
     if update.severity not in _DOWN or incident_store.DEGRADED not in (record["severity"], record["outcome"]):
         return
     record.update(down_at=timestamps.iso(clock.wall()), opened_boot=clock.boot(), boot_id=clock.boot_id())
@@ -117,13 +120,16 @@ _Outcome = Tuple[Dict[str, Any], Dict[str, Any], Dict[str, Any]]
 
 
 def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat) -> _Outcome:
-    """Carry out one call and return (result, before, after). For a call that writes, the lease's lock must be held."""
+    """Carry out one call and return (result, before, after).
+
+    If the call writes, the caller must hold the lease's lock.
+    """
     clock, run, writing = store.clock, call.run, store.writing
     if writing:
         store.tidy()
     record = store.open_incident()
     if call.state == "present":
-        # A lookup renews the lease only if the calling run holds it.
+        # A lookup renews the lease only if the calling run holds the lease.
         last = seat.last() if writing else None
         if last is not None and last["run"] == run and not last["released"]:
             seat.take(run=run, step=call.step, seconds=call.lease)
@@ -188,7 +194,7 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
     else:
         record["answered_at"] = None
         if record["outcome"] == "not_recovered":
-            # A process that is already running now has not ended the outage. Record a sign of failure for later runs.
+            # Record a sign of failure, so that later runs know that the current process did not end the outage.
             record["signs"].append(
                 {"at": timestamps.iso(store.clock.wall()), "kind": "bad", "source": "run ended: not recovered"}
             )
@@ -204,8 +210,8 @@ def _absent(
 ) -> _Outcome:
     """Return the result if the calling run has no open incident.
 
-    If the run's incident is closed, the run can close it again and record notifications. Any other call that writes is
-    an error.
+    If the run's incident is already closed, the run can still record notifications or repeat the call that closes the
+    incident. Any other call that writes fails.
     """
     if not store.writing:
         return record_result.result(record, call, store=store, seat=seat), {}, {}
@@ -226,8 +232,8 @@ def _absent(
 def _end_by_hand(call: Call, *, store: incident_store.Store, seat: host_lease.Seat) -> _Outcome:
     """If no run is working on the open incident of a healthy service, record how this incident ended.
 
-    If state is closed, the incident is closed. If state is resolved, the incident stays open under the lease of a new
-    run. That run closes the incident later.
+    With the state "closed", the incident is closed. With the state "resolved", the incident stays open under the lease
+    of a new run. That run closes the incident later.
     """
     if store.writing:
         store.tidy()
@@ -284,7 +290,7 @@ def call(
 ) -> Dict[str, Any]:
     """Open, continue, close or look up this host's incident. Return the incident module's result.
 
-    wait: with state=open or state=present (lookup), how long to wait until another run's lease ends, in seconds.
+    wait: if state is open or present (lookup), the maximum time in seconds to wait for the end of another run's lease.
     memory: the folder that contains the leases, by default this account's folder. In check mode, nothing is written or
     locked. Raises IncidentError.
     """
@@ -293,7 +299,7 @@ def call(
     if state in ("attempt", "renewed") and not run and not check_mode:
         raise incident_store.IncidentError(message("reason.record.no_run", state=repr(state)))
     if state == "renewed":
-        state = "present"  # if a run looks up the incident, the run's lease is renewed
+        state = "present"  # a lookup renews the lease of the calling run
     _check_numbers(lease=lease, wait=wait, window=window, restart_limit=restart_limit)
     record_update.checked(update)
     said: Dict[str, Any] = {"until": maintenance_until, "reason": maintenance_reason}
@@ -380,7 +386,7 @@ def _try_once(
             return act(plan, store=store, seat=seat)
     except incident_store.HeldError as held:
         if plan.state != "open":
-            held.taken_by = held.locked_by  # this run held the lease, so the other run has taken it over
+            held.taken_by = held.locked_by  # the other run has taken over the lease that this run held
             raise
         if clock.boot() >= until:
             raise

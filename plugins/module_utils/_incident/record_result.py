@@ -26,8 +26,8 @@ def _between(earlier: str, later: str) -> float:
 def _lasted(record: Mapping[str, Any], *, start: str, clock: host_lease.Clock) -> float:
     """Return how long the outage has lasted so far, in seconds.
 
-    The wall clock may have been set back. Therefore, the result is never shorter than the duration on the host's boot
-    clock.
+    The wall clock may have been set back. Therefore, the result is never shorter than the duration that the host's boot
+    clock has measured.
     """
     opened = outage_window.opened(record)
     by_wall = _between(start, timestamps.iso(clock.wall()))
@@ -64,7 +64,7 @@ def _crash_loop(records: Sequence[Mapping[str, Any]], *, now: float, window: flo
 def _result_of(attempt: Mapping[str, Any]) -> str:
     if attempt.get("halted"):
         return "halted"
-    # In this case, the connection to the host was lost before the service was checked.
+    # The connection to the host was lost before the service was checked.
     if attempt.get("held") is None and attempt.get("reason"):
         return "unknown"
     return {None: "under way", True: "succeeded"}.get(attempt.get("held"), "failed")

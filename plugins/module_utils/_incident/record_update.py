@@ -59,7 +59,12 @@ def apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
         for item in getattr(update, name):
             if dict(item) not in record[name]:
                 record[name].append(dict(item))
-    for item in update.attempts:
+    _add_attempts(record, update.attempts, run=run)
+
+
+def _add_attempts(record: Dict[str, Any], attempts: Sequence[Mapping[str, Any]], *, run: str) -> None:
+    """Add the attempts of a run to the record, or update an attempt that the record contains already."""
+    for item in attempts:
         attempt = {
             **{"held": None, "halted": False, "fell": False, "reason": "", "seconds": None, "started": False},
             **_as_typed(item),
@@ -70,7 +75,7 @@ def apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
             record["attempts"].append(attempt)
         else:
             known.update({**attempt, **{name: known[name] for name in ("run", "started") if name in known}})
-    if update.attempts and record["attempts"][-1].get("held") is False:
+    if attempts and record["attempts"][-1].get("held") is False:
         record["answered_at"] = None
 
 

@@ -8,9 +8,10 @@ If the connection is lost, the module on the host runs to completion, but its re
 repeats the call with the same name. The repeated call waits for the first call and returns the first call's result. If
 the first call never arrived, or was killed before it returned a result, the repeated call does the work itself.
 
-The results are in-memory files below the lease folder, and are owned by this account. The first line of a file is the
-start time of the call in seconds since boot. The rest is the printed result, unchanged. While a call is running, its
-process holds an fcntl(2) lock on the file. The lock is released when the process ends, and is not inherited.
+The results are in-memory files below the lease folder, and are owned by the account that runs the module. The first
+line of a file is the start time of the call in seconds since boot. The rest is the printed result, unchanged. While a
+call is running, its process holds an fcntl(2) lock on the file. The lock is released when the process ends. Child
+processes do not inherit the lock.
 """
 
 from __future__ import annotations
@@ -214,8 +215,8 @@ class _Kept:
         with contextlib.suppress(OSError):
             if len(data) <= _LARGEST:
                 os.pwrite(self._descriptor, data, os.fstat(self._descriptor).st_size)
-        # If the connection is lost, nobody reads this stream. Do not raise an error: Ansible would print the error as a
-        # second result, and a repeated call could not read either result.
+        # If the connection is lost, nobody reads this stream. Do not raise an error, because Ansible would print the
+        # error as a second result. A repeated call could then read neither result.
         with contextlib.suppress(OSError):
             return self._stream.write(text)
         return len(text)

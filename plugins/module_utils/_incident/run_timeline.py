@@ -5,8 +5,9 @@
 """Keep the runs' timelines on the host, because the copy in a job's container is deleted with the container.
 
 With each module call, the controller sends the new lines of a run's timeline. The lines are already allowlisted and
-redacted. The lines are appended to <state_dir>/timelines/<name>.jsonl, which only this account can read. The number and
-the size of the files are limited. A recovery never fails because of a timeline, so errors are not reported.
+redacted. The lines are appended to <state_dir>/timelines/<name>.jsonl, which only the account that runs the module can
+read. The number and the size of the files are limited. Errors are not reported, so that a recovery never fails because
+of a timeline.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ SUFFIX = ".jsonl"
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 # Maximum size of a timeline in bytes. Later lines are dropped.
 LARGEST = 1 << 20
-# Maximum number of timelines on the host. If there are more, the oldest timelines are removed. The open incident may
-# have up to this many additional timelines.
+# Maximum number of timelines on the host. If there are more, the oldest timelines are removed. However, if older
+# timelines belong to the open incident, at most this many of them are kept.
 _MOST = 50
 # Maximum number of timelines that are returned for one incident, and their maximum total size in bytes.
 MOST_OF_INCIDENT = 20
@@ -100,7 +101,7 @@ def _prune(folder: str, *, open_incident: Callable[[], str]) -> None:
     old = _newest_first(folder)[_MOST - 1 :]
     incident = open_incident() if old else ""
     of_open = [name for name in old if incident and _names(_read(os.path.join(folder, name)), incident)]
-    # The first run of the incident is the oldest one.
+    # Always keep the oldest of these timelines, because it belongs to the incident's first run.
     kept = {*of_open[-1:], *of_open[: _MOST - 1]}
     for name in old:
         if name not in kept:
@@ -113,7 +114,7 @@ def _names(data: bytes, incident: str) -> bool:
 
 
 def of_incident(state_dir: str, *, incident: str, known: Sequence[str], spare: str = "") -> List[Dict[str, str]]:
-    """Return the timelines (name and packed lines) that mention an incident, except the known ones.
+    """Return the timelines (name and packed lines) that mention an incident, except the timelines in `known`.
 
     The first run on an incident detects the outage, so its timeline comes first. The newest timelines follow. spare:
     see append.

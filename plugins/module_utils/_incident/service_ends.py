@@ -4,7 +4,7 @@
 
 """How the processes of the service ended, as saved by the restart recorder.
 
-Log lines and the command of the account that stopped the service come from the service's user. These values are not
+The recorder runs as the service's user. Therefore, the log lines and the command that stopped the service are not
 trusted, and the callers redact them.
 """
 
@@ -20,15 +20,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import start_guard
 
 _LARGEST = 1 << 17
-# Maximum number of recorded process exits to read: those that systemd has confirmed, and unconfirmed ones. The
-# service's user may have invented unconfirmed exits. The recorder keeps 200 exits of each kind.
+# Maximum numbers of recorded process exits to read: exits that systemd has confirmed, and unconfirmed exits. The
+# service's user may have forged unconfirmed exits. The recorder keeps 200 exits of each kind.
 MOST, MOST_UNCONFIRMED = 50, 20
 _UNCONFIRMED = ".unconfirmed.json"
 # The kinds of process exits that have their own message (ended_how.* in the catalogues). OOM_KILL, WATCHDOG and TIMEOUT
 # are results that systemd reports.
 OOM_KILL, HOST_DOWN, WATCHDOG, TIMEOUT, STOPPED = "oom-kill", "host-down", "watchdog", "timeout", "stopped"
 WORDS = (OOM_KILL, HOST_DOWN, WATCHDOG, TIMEOUT, STOPPED)
-# A run reports process exits from this period, in seconds.
+# A run reports the process exits of the last WINDOW seconds.
 WINDOW = 3600.0
 
 
@@ -76,8 +76,8 @@ def folder_of(state_dir: str, unit: str) -> str:
 def read(state_dir: str, unit: str, *, since: float, boot: str = "") -> List[End]:
     """Return the recorded process exits after a given time (in seconds), oldest first. The list may be empty.
 
-    boot: the ID of the current boot. If `boot` is given, and a reboot or a power failure prevented the recorder from
-    saving the last exit, this exit is added.
+    boot: the ID of the current boot, or an empty string. A reboot or a power failure can prevent the recorder from
+    saving the last exit. If `boot` is given, such an exit is added.
     """
     folder = folder_of(state_dir, unit)
     try:
@@ -135,7 +135,7 @@ def _read(path: str) -> Dict[str, Any]:
 
 
 def _end(values: Mapping[str, Any]) -> Optional[End]:
-    """Return the process exit that a recorder's file describes, or None if the file has other content."""
+    """Return the process exit that a recorder's file describes, or None if the file is invalid."""
     try:
         start, log = values.get("start") or {}, values.get("log") or {}
         at = str(values.get("at") or values["written_at"])
@@ -188,7 +188,7 @@ def summary(state_dir: str, unit: str, *, window: float, boot: str = "", now: Op
     """Return how the service's processes ended in the last `window` seconds, and the number of restarts by systemd.
 
     The format is that of the modules' results. Keys: window, ends (newest last), restarts (number of automatic restarts
-    by systemd) and after (maps each kind of end to the number of restarts that followed such an end).
+    by systemd) and after (the number of these restarts for each kind of exit).
     """
     now = time.time() if now is None else now
     ends = read(state_dir, unit, since=now - window, boot=boot)

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The start guard of a unit, as seen by a run: its configuration, its current decision, its refusals, and its release.
+"""Use a unit's start guard in a run: read its configuration, decision and refusals, and release it.
 
-The start_guard role installs the guard. Without the guard, every function returns at once. See the files of that role
-for the decision itself, and for the files that the keeper writes.
+The start_guard role installs the guard. The role's files describe how the guard decides, and which files its keeper
+(guard_keeper.py) writes. Without the guard, every function returns at once.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def verdict(unit: str, *, run: commands.Runner = commands.run) -> Optional[Refus
     """If the guard would refuse a start now because of the data, return the refusal, otherwise None."""
     answer = ask(unit, run=run) or {}
     code = answer.get("code")
-    # The role's guard_common.py defines the codes. If the guard does not report of_data=False, assume that rows could
-    # be lost.
+    # The role's guard_common.py defines the codes. Assume that rows could be lost, unless the guard reports
+    # of_data=False.
     if not code or answer.get("of_data") is False:
         return None
     return Refusal(code, answer["reason"], of_data=True)
@@ -149,7 +149,7 @@ def refusals(state_dir: str) -> List[Refusal]:
 
 
 def _refusal(values: Mapping[str, Any], *, path: str) -> Optional[Refusal]:
-    """Return the refusal in a keeper's file, or None if the file has other content."""
+    """Return the refusal in a keeper's file, or None if the file is invalid."""
     try:
         for name in ("first_at", "at"):
             timestamps.epoch(str(values[name]))
@@ -175,7 +175,7 @@ def forget(refusal: Refusal) -> None:
 
 
 def note_refusal(record: Dict[str, Any], refusal: Refusal, *, in_doubt: str) -> None:
-    """Add a refusal to an incident's record. in_doubt: the state of data in doubt (see store.py)."""
+    """Add a refusal to an incident's record. in_doubt: the value of store.IN_DOUBT."""
     times = f" {refusal.times} times" if refusal.times > 1 else ""
     said = f"The start guard refused the start{times}, first at {refusal.first_at}: {refusal.reason}"
     sign = {"at": refusal.first_at, "kind": "bad", "source": NAME}
@@ -247,7 +247,7 @@ def release(unit: str, *, accepted: Sequence[str] = (), run: commands.Runner = c
 def _refused_next(unit: str) -> str:
     """Return the action to take if a release failed."""
     again = "run outage_guard.yml with -e outage_guard_state=present, and then outage_release.yml"
-    return f"If it refuses the next start of {unit}, {again}"
+    return f"If the guard refuses the next start of {unit}, {again}"
 
 
 def _stamps(state: Any) -> Dict[str, Optional[List[int]]]:
@@ -273,7 +273,7 @@ def _stamp(found: Any) -> Optional[List[int]]:
 
 
 def _write_known(path: str, known: Mapping[str, Any], *, user: str) -> None:
-    """Write the last known state, which the service's user may read. Raises OSError."""
+    """Write the last known state to a file that the service's user can read. Raises OSError."""
     group = None
     with contextlib.suppress(KeyError):
         group = pwd.getpwnam(user).pw_gid

@@ -20,8 +20,9 @@ _LARGEST = 1 << 20  # maximum size of a drop-in in bytes
 class Parts(NamedTuple):
     """The parts of a unit's start guard. dropin: the path of its drop-in.
 
-    installed: whether the unit has the drop-in or the configuration. The programs may belong to another unit. guard,
-    recorder: whether everything that the start guard or the restart recorder needs exists.
+    installed: whether the unit has the drop-in or the configuration. The programs do not count, because they may belong
+    to another unit. guard: whether all parts of the start guard are installed. recorder: whether all parts of the
+    restart recorder are installed.
     """
 
     dropin: str
@@ -60,7 +61,7 @@ def report(
     """Return the result of the start_guard_info module."""
     systemd = manager == "systemd"
     there = parts(unit) if systemd else Parts("", installed=False, guard=False, recorder=False)
-    # If systemd does not call the guard, the guard's result says nothing about the next start.
+    # If systemd does not call the guard, the guard's result does not apply to the next start.
     answer = start_guard.ask(unit, run=run) if there.guard else None
     refusals = [each for each in start_guard.refusals(state_dir) if systemd]
     found = service_ends.of_service({"manager": manager, "unit": unit}, state_dir=state_dir, window=window)

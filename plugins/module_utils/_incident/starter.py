@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Control who starts the service during an incident: prevent restarts by systemd, set the hold, and record both.
+"""Control who starts the service during an incident.
 
-_incident/takeover.py implements the takeover, and _incident/hold.py implements the hold. This file decides when to take
-over the service and when to put it on hold.
+This code prevents restarts by systemd, puts the service on hold, and records both steps. _incident/takeover.py
+implements the takeover, and _incident/hold.py implements the hold. This file decides when to take over the service and
+when to put the service on hold.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def take_over(
         properties = systemd.unit_properties(unit, takeover.PROPERTIES, run=command)
         phase = takeover.phase(properties)
         due = (takeover.PENDING, takeover.STARTING) if reason else (takeover.PENDING,)
-        # Kill a process that has just started, because it must not open the database. If the process exited normally,
-        # it could change the database.
+        # Kill a process that has just started, because it must not open the database. During a normal exit, it could
+        # change the database.
         kill = bool(reason) and phase == takeover.UP and _may_be_ended(properties, database_path=database_path)
         taken = None
         if kill or phase in due:
@@ -87,7 +88,7 @@ def _guard(*, unit: str, state_dir: str, database_path: str, user: str) -> takeo
     try:
         rights = safe_open.rights_on(database_path, user=safe_open.account_rights(user)) if database_path else None
     except OSError:
-        database_path = ""  # the database is not checked, because no account that can read it is known
+        database_path = ""  # no account that can read the database is known, so do not check the database
     place = unit_hold.place(manager="systemd", unit=unit, state_dir=state_dir)
     incident = str((incident_store.current(state_dir) or {}).get("id") or "")
     reason = "The run has died, and the database is damaged, missing or unreadable"
@@ -215,8 +216,8 @@ def put_in_doubt(
 ) -> None:
     """Record in the open incident that the service's data is in doubt. Earlier good row counts remain in the record.
 
-    created_at: when the database with the good row counts was created. See last_good.Counted. damaged: whether the rows
-    could not be counted completely. If such a database is later found to be sound, somebody has replaced it.
+    created_at: when the database with the good row counts was created. See last_good.Counted. damaged: whether damage
+    to the database was found. If a damaged database is later found to be sound, somebody has replaced it.
     """
     known = (incident_store.current(state_dir) or {}).get("data") or {}
     noted = {
@@ -235,10 +236,10 @@ def put_in_doubt(
 
 
 def _kept(data: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the facts about the data that stay in the record until the incident ends.
+    """Return the fields of `data` that stay in the record until the incident ends.
 
     unseen: whether a triage could not count the rows (the database was not found, or was damaged). loss: the data loss
-    in a database recovery. For the other names, see note_loss.
+    in a database recovery. For the other fields, see note_loss.
     """
     return {name: data[name] for name in ("unseen", *_OF_LOSS) if data.get(name)}
 
@@ -264,7 +265,7 @@ def note_loss(
     before, after: the row counts before and after the recovery, as far as they are known. The number of lost rows is
     calculated over the whole incident: the rows before its first recovery (rows_first) minus the rows now. A later
     recovery may restore lost rows, or repeat a killed recovery. Therefore, the whole incident is considered.
-    lost_again: whether an earlier recovery may have lost rows, too. After an earlier loss, the number is a minimum,
+    lost_again: whether an earlier recovery may also have lost rows. After an earlier loss, the number is a minimum,
     because the service may have written rows between the recoveries.
 
     Returns a function that removes this loss from the record again. Call this function if the recovery changed nothing.
@@ -297,7 +298,7 @@ def note_loss(
 def note_rows(
     *, state_dir: str, run: str, rows: Mapping[str, int], created_at: str = "", warn: Callable[[str], Any]
 ) -> None:
-    """Record in the open incident the row counts of a sound database, and the time when it was created."""
+    """Record a sound database's row counts and creation time in the open incident."""
     data = {"state": incident_store.SOUND, "reasons": [], "rows": dict(rows), "created_at": created_at}
     data["checked_at"] = timestamps.now()
     note(incident_notes.note(state_dir=state_dir, run=run, data=data), warn=warn)
@@ -343,7 +344,7 @@ def settle_doubt(
             noted.update(accepted_at=noted["checked_at"], accepted_reason=reason)
         path = ((look or {}).get("database") or {}).get("path")
         if path and seen.rows:
-            # In the next incident, the rows are compared with the current state.
+            # In the next incident, these row counts are the baseline.
             last_good.note_rows(state_dir, path=str(path), counted=seen)
         note(incident_notes.note(state_dir=state_dir, run=run, data=noted), warn=warn)
     return was_held

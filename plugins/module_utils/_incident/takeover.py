@@ -6,7 +6,7 @@
 
 If systemd is about to restart the unit, the run records the last exit, arms a timer on the host, and cancels the
 pending restart. This dead-man timer starts the unit if the run dies. The timer checks the host lease, and acts when no
-run holds the lease. If the unit is already starting and the service may start, the run waits for the result.
+run holds the lease. If the unit is already starting and nothing forbids the start, the run waits for the result.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ EXIT_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
 POLL = 5
 # If an automatic restart is at most this many seconds old, a run reports it even if the service is healthy.
 RECENT = 60.0
-# Times in seconds. IMMINENT: if an automatic restart is due within this time, it is not cancelled. The restart could
-# begin before a run managed to cancel it. The cancellation would then stop the new process. _OVERDUE: if a restart is
-# overdue by this much, it will not happen.
+# Times in seconds. IMMINENT: an automatic restart that is due within this time is not cancelled. If the restart began
+# before the cancellation, the cancellation would stop the new process. _OVERDUE: a restart that is overdue by this time
+# is no longer expected.
 IMMINENT, _OVERDUE = 1.5, 3.0
 _TIMEOUT = 30.0
 _TRANSIENT = "/run/systemd/transient"
 
 # The script that the timer runs on the host. Arguments:
 # - lease: the lease file.
-# - work: the lock file of the working modules.
-# - unit, timer: their names.
-# - database: its path, or empty if it is unknown.
+# - work: the file that a module locks while it works.
+# - unit, timer: the names of the unit and the timer.
+# - database: the path of the database, or empty if the path is unknown.
 # - user: the account that reads the database (uid:gid, or empty for root).
 # - scratch: the folder for a copy of the database.
 # - dropin, text: the path and the content of the drop-in that puts the unit on hold.
@@ -253,9 +253,10 @@ def timer_name(unit: str) -> str:
 
 
 class Guard(NamedTuple):
-    """The database that the dead-man timer checks before it starts the unit, and the drop-in for a damaged database.
+    """The database that the dead-man timer checks before it starts the unit.
 
-    rights: the account (uid, gid) that reads the database. See safe_open.rights_on.
+    rights: the account (uid, gid) that reads the database. See safe_open.rights_on. dropin, text: the path and the
+    content of the drop-in that puts the unit on hold if the database is damaged.
     """
 
     database_path: str = ""
@@ -270,8 +271,8 @@ _NO_GUARD = Guard()
 def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard = _NO_GUARD) -> str:
     """If a unit's dead-man timer is not armed yet, arm it. Return its name. Raises TakeoverError.
 
-    The timer checks the lease at its expected end, then every POLL seconds. The timer acts once and is then removed. If
-    the database is damaged, the timer puts the unit on hold. Otherwise, it starts the unit.
+    The timer checks the lease when the lease is expected to expire, then every POLL seconds. The timer acts once and is
+    then removed. If the database is damaged, the timer puts the unit on hold. Otherwise, it starts the unit.
     """
     name = timer_name(unit)
     if is_armed(unit):
@@ -299,7 +300,10 @@ def is_armed(unit: str) -> bool:
 
 
 def disarm(unit: str, *, run: commands.Runner = commands.run) -> None:
-    """Remove a unit's dead-man timer after the run has started the service, or if the service must not start."""
+    """Remove a unit's dead-man timer.
+
+    Call this function if the run has started the service, or if the service must not start.
+    """
     if is_armed(unit):
         with contextlib.suppress(commands.CommandError):
             run(["systemctl", "--no-ask-password", "stop", "--", f"{timer_name(unit)}.timer"], timeout=_TIMEOUT)

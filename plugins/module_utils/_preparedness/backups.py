@@ -4,9 +4,8 @@
 
 """Find out which backups could be restored, and when the newest rows in each of them were written.
 
-A backup can be restored if it is sound, belongs to the service's database, and can be read as the service's user. A
-backup is as old as its newest write. If the backup lacks writes from before the copy was made, the -wal file was not
-copied.
+A backup can be restored if it is sound, belongs to the service's database, and can be read as the service's user. If a
+backup lacks rows that were written before the copy began, its -wal file was not copied.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.candida
 OLDER_SCHEMA, WITHOUT_WAL = "older_schema", "without_wal"
 RESTORABLE = (candidates.SOUND, OLDER_SCHEMA, WITHOUT_WAL)
 
-# A backup contains the state at the beginning of the copy. The modification time of its file is the end of the copy.
+# A backup contains the database's state when the copy began. The modification time of the backup's file is the time
+# when the copy ended. A copy is expected to take at most this many seconds.
 _COPYING = 600.0
 
 
@@ -79,7 +79,7 @@ def live(
 ) -> Live:
     """Return the data that identifies the service's database. check: the result of a check of this database.
 
-    last: the last good count. A recovery compares backups with the database that was counted.
+    last: the last good row counts. A recovery compares the backups with the database in which these rows were counted.
     """
     now, last = last_good.Counted.of(check), last or last_good.Counted()
     known = Known(sorted(now.rows or last.rows), last.created_at or now.created_at)
@@ -102,11 +102,11 @@ def survey(
     deadline: float,
     recorded: Tuple[Sequence[Recorded], Sequence[Message]] = ((), ()),
 ) -> Dict[str, Any]:
-    """Examine the backups, newest first, until one has all rows that existed when it was made. Nothing is changed.
+    """Examine the backups, newest first, until a backup contains all rows that existed when this backup was made.
 
-    budget: time limit in seconds for each backup. deadline: a time in time.monotonic seconds. recorded: see
-    candidates.find. Returns the examined backups, the total number of backups, and why folders could not be read.
-    Raises SqliteError for an invalid parameter.
+    Nothing is changed. budget: time limit in seconds for each backup. deadline: a time in time.monotonic seconds.
+    recorded: see candidates.find. Returns the examined backups, the total number of backups, and the reasons why
+    folders could not be read. Raises SqliteError for an invalid parameter.
     """
     rights = safe_open.account_rights(user)
     files, unread = candidates.find(live.path, dirs=dirs, patterns=patterns, rights=rights, recorded=recorded)

@@ -66,7 +66,7 @@ Part = Callable[[], Any]
 # Folder for the trial build. Unlike /tmp, this folder is never in memory.
 _SCRATCH = "/var/tmp"  # noqa: S108 - used with mkdtemp
 _PREFIX = "itsm-nexus-ready-"
-_OLD = 86400.0  # the age in seconds at which the folder of a killed check is removed
+_OLD = 86400.0  # after this many seconds, the folder of a killed check is removed
 # Time limit in seconds for loading the packages in a trial build, in addition to the time limit of npm.
 _LOADING = 90.0
 # The check of the service's own database may take this fraction of the time limit for all databases.
@@ -293,7 +293,7 @@ def _guard(config: Config) -> Dict[str, Any]:
 
 
 def _process(question: Question) -> Dict[str, Any]:
-    """Return the resources that the service's processes use. A command line may contain secrets and is left out."""
+    """Return the resources that the service's processes use. Omit command lines, because they may contain secrets."""
     names = ("rss", "open_files", "open_files_max")
     facts = _of_triage(collect_process.process, question)
     return {**facts, "processes": [{name: each[name] for name in names} for each in facts["processes"]]}

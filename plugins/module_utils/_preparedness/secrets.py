@@ -57,7 +57,7 @@ def _is_weak(value: str) -> bool:
 
 
 def _exposed(question: Question) -> List[Dict[str, str]]:
-    """Return the environment files and the private key if accounts outside their group can read them."""
+    """Return the secret files (environment files, private key) that accounts outside the file's group can read."""
     key = question.service.tls_key_path or (question.known.environment.get("key") or {}).get("path")
     found = []
     for path in (*_files(question), *([question.service.path(key)] if key else [])):

@@ -39,7 +39,7 @@ class Question(NamedTuple):
 
     endpoints, pids, restarts: as in health_probe's result. targets: the requests that the probe sent. folders: maps
     each use to a folder of the service. login: a login that must succeed, or None. timeout: the time limit of a
-    request, in seconds. before: the cause of the open incident if the service was degraded, or an empty string.
+    request, in seconds. before: if the service was degraded, the cause of the open incident, otherwise an empty string.
     """
 
     endpoints: Sequence[Mapping[str, Any]]
@@ -61,7 +61,7 @@ class Question(NamedTuple):
 
 
 class _Check:
-    """The checks of one call: their problems, and the checks that could not be done."""
+    """The checks of one call: the problems that they found, and the checks that could not be done."""
 
     def __init__(self, question: Question, limits: Limits) -> None:
         self.question = question
@@ -235,7 +235,7 @@ def examine(question: Question, limits: Limits, *, remember: bool, forget: Seque
 
 
 def _degraded_incident(state_dir: str) -> Mapping[str, Any]:
-    """Return the record of the open incident if the service was degraded, or an empty mapping."""
+    """If the service was degraded, return the record of the open incident, otherwise an empty mapping."""
     record = incident_store.current(state_dir) or {}
     degraded = incident_store.DEGRADED in (record.get("severity"), record.get("outcome"))
     return record if degraded else {}

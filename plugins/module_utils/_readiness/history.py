@@ -74,8 +74,8 @@ def usual_latency(samples: Sequence[Sample]) -> Optional[float]:
 def hours_until_full(samples: Sequence[Sample], *, mount: str, what: str, free: int, now: float) -> Optional[float]:
     """Return the number of hours until a file system is full at the current rate, or None if usage does not grow.
 
-    what: bytes or inodes. free: the number that is free now. The current rate is the rate over the last hour or the
-    last day, whichever is higher.
+    what: bytes or inodes. free: the number of free bytes or inodes now. The current rate is the rate over the last hour
+    or the last day, whichever is higher.
     """
     before = _values(samples, "disks", mount, what, now=now)
     firsts = [next((each for each in before if now - each[0] <= span), None) for span in _SPANS]
@@ -112,7 +112,7 @@ def restarts_since(samples: Sequence[Sample], *, restarts: int, boot: str, secon
 
 
 def clock_jump(samples: Sequence[Sample], *, boot: str, offset: float) -> float:
-    """Return by how many seconds the clock was set forward or back since the last measurement.
+    """Return how far the clock was set forward or back (in seconds) since the last measurement.
 
     offset: the time of the clock minus the time since the host booted.
     """

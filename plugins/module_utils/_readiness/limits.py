@@ -28,7 +28,7 @@ class Limits(NamedTuple):
 
 
 _TYPES: Mapping[type, str] = {str: "str", int: "int", float: "float"}
-# The highest allowed values. A time is limited to a few seconds, so that a check stays short. The lowest value is 0.
+# The highest allowed values. Times are limited, so that a check stays short. The lowest value is 0.
 _MOST: Mapping[str, float] = {
     "slow_after": 60.0,
     "lock_after": 10.0,

@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
-# Database problems that count as damage in every state of the service.
+# Codes of database problems that count as damage, whether or not the service is running.
 _DAMAGE = ("empty", "empty_beside_wal", "not_a_database", "corrupt", "wal_damaged", "wal_foreign", "open_deleted")
 _LOOKS = 40
 # Number of bytes in the -shm file that describe the WAL.
@@ -51,9 +51,10 @@ def open_files(pid: int, *, proc_root: str = "/proc") -> Files:
 
 
 def memory_pressure(pid: int, *, proc_root: str = "/proc", group_root: str = "/sys/fs/cgroup") -> Optional[float]:
-    """Return for what percentage of the last minute all processes on the host, or in the unit, waited for memory.
+    """Return the percentage of the last minute during which all processes waited for memory.
 
-    Of the host's and the unit's percentage, return the higher one. Return None if the kernel measures neither.
+    The kernel measures this percentage for the host and for the unit. Return the higher value, or None if both are
+    unknown.
     """
     found = []
     groups = [group for group in procfs.control_groups(pid, proc_root=proc_root) if group not in ("", "/")]
@@ -74,7 +75,7 @@ def clock(*, proc_root: str = "/proc") -> Dict[str, Any]:
 
 
 def disks(paths: Mapping[str, str]) -> List[Dict[str, Any]]:
-    """Return the free space and the uses of the file systems that contain these paths. paths: maps uses to paths.
+    """Return the free space and the uses of the file systems that contain these paths. paths: maps each use to a path.
 
     Read-only file systems, and paths that the service's user has just moved away, are omitted.
     """
@@ -108,12 +109,12 @@ def _room(room: os.statvfs_result) -> Optional[Dict[str, Any]]:
 
 
 def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[str, Any]:
-    """Check the database while the service uses it. Return the damage, the lock and the size of the WAL.
+    """Check the database while the service uses it. Return what the check found.
 
-    - damage: the first problem, with code and message, or None. checked: whether the check finished in `budget`
+    - damage: the code and the message of the first problem, or None. checked: whether the check finished in `budget`
       seconds.
-    - lock: None, or the process that blocked all writes for at least lock_after seconds, with pid, parents, command,
-      user, age (in seconds), and seconds (how long it was observed).
+    - lock: the process that blocked all writes for at least lock_after seconds, or None. Its keys are pid, parents,
+      command, user, age (in seconds) and seconds (how long the lock was observed).
     - wal: the size of the used part of the WAL, in bytes.
     """
     found: Dict[str, Any] = {"damage": None, "checked": False, "lock": None, "wal": None}
@@ -136,7 +137,7 @@ def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[
 def _lock(path: str, lock_after: float) -> Optional[Dict[str, Any]]:
     """Return the process that blocked all writes for lock_after seconds without a pause, or None.
 
-    A process that commits one transaction after another is ignored, because others can write in between.
+    A process that commits one transaction after another is ignored, because other processes can write in between.
     """
     begun, committed = time.monotonic(), _commits(path)
     holder: Optional[int] = None
@@ -177,7 +178,7 @@ def _bytes(path: str, start: int, length: int) -> bytes:
 
 
 def _writer(path: str) -> Optional[int]:
-    """Return the process that holds the write lock, 0 if it is in another PID namespace, or None."""
+    """Return the pid of the process that holds the write lock (0 for a process in another PID namespace), or None."""
     for name, start, length in sqlite_holders.WRITE_LOCKS:
         with contextlib.suppress(OSError):
             descriptor = safe_open.open_file(path + name)

@@ -26,7 +26,7 @@ _CLOCK = 60.0
 
 
 class Problem(NamedTuple):
-    """A problem: the cause as in the findings of triage_info, the message, and where the problem was seen."""
+    """A problem: the cause as in the findings of triage_info, the message, and the place where the problem was seen."""
 
     cause: str
     told: Message
@@ -96,7 +96,7 @@ def _of_lock(lock: Mapping[str, Any], *, pids: Sequence[int]) -> Message:
 def of_disks(
     disks: Sequence[Mapping[str, Any]], known: Sequence[history.Sample], limits: Limits, now: float
 ) -> Iterator[Problem]:
-    """Yield the file systems that are full, or that will soon be full."""
+    """Yield a problem for each file system that is full or will soon be full."""
     for disk in disks:
         mount, source = disk["mount"], f"{disk['mount']} ({', '.join(disk['uses'])})"
         space, inodes = disk["used_percent"], disk["inodes_percent"]
@@ -119,14 +119,14 @@ def of_disks(
 
 
 def of_open_files(pid: int, open_files: Optional[int], limit: Optional[int], limits: Limits) -> Iterator[Problem]:
-    """Yield a process that has nearly reached its limit for open files and connections."""
+    """Yield a problem if a process has nearly reached its limit for open files and connections."""
     if open_files and limit and limits.open_files_percent and open_files >= limit * limits.open_files_percent / 100:
         told = message("finding.too_many_files.near", pid=pid, open_files=open_files, limit=limit)
         yield Problem("too_many_files", told, f"/proc/{pid}/fd")
 
 
 def of_certificates(endpoints: Sequence[Mapping[str, Any]], limits: Limits, now: float) -> Iterator[Problem]:
-    """Yield the certificates that have expired or expire soon."""
+    """Yield a problem for each certificate that has expired or expires soon."""
     for endpoint in endpoints:
         certificate = endpoint.get("certificate")
         if not certificate:
@@ -147,7 +147,7 @@ def of_host(
     known: Sequence[history.Sample],
     limits: Limits,
 ) -> Iterator[Problem]:
-    """Yield frequent restarts, a lack of memory, and a clock change."""
+    """Yield the problems of the host: frequent restarts, a lack of memory, a clock change."""
     if restarts is not None and limits.restarts:
         times = history.restarts_since(known, restarts=restarts, boot=clock["boot"], seconds=_HOUR, now=clock["now"])
         if times >= limits.restarts:
@@ -162,7 +162,11 @@ def of_host(
 
 
 def is_slow(latency: float, known: Sequence[history.Sample], limits: Limits) -> bool:
-    """Return True if a response (latency in seconds) is slow, also in comparison with the usual latency."""
+    """Return True if a response with this latency (in seconds) is slow.
+
+    The latency must be at least slow_after. If the usual latency is known, the latency must also be at least _SLOWER
+    times the usual latency.
+    """
     if not limits.slow_after or latency < limits.slow_after:
         return False
     return latency >= (history.usual_latency(known) or 0.0) * _SLOWER

@@ -28,8 +28,8 @@ _DOWN = ("inactive", "failed")
 def obstacle(result: Mapping[str, Any], *, record: Optional[Mapping[str, Any]]) -> Optional[Message]:
     """Return why the service must not be started now, or None if it may be started.
 
-    result: a triage result from the facts that are known before the start, with modules_complete. record: the record of
-    the open incident.
+    result: the triage result from before the start, including modules_complete. record: the record of the open
+    incident.
     """
     return next(_obstacles(result, record or {}), None)
 
@@ -71,6 +71,6 @@ def _of_unit(facts: Mapping[str, Any]) -> Iterator[Message]:
 
 
 def _is_harmless(finding: Mapping[str, Any]) -> bool:
-    """Return True if the service can start despite a finding, and no remedy is necessary before it starts."""
+    """Return True if a finding neither prevents the start of the service nor requires a remedy before the start."""
     harmless = finding["cause"] in HARMLESS and not finding["blocks_start"]
     return harmless and FIRST_RESPONSE not in finding["useless_rungs"]

@@ -104,7 +104,7 @@ class FirstResponse(NamedTuple):
 
 
 def _first_answer(service: Service, question: Question) -> Dict[str, Any]:
-    """Wait until the service answers as the health probe requires, or its process is gone. at: the time, or None."""
+    """Wait for a healthy response, or until the service's process is gone. at: the time of the response, or None."""
     asked = question.service
     targets = [
         Target(name, f"{name}://localhost:{port}{asked.health_path}", required=name == "https" or not asked.https_port)

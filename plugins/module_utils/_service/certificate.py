@@ -36,7 +36,8 @@ class CertificateError(messages.ServiceError):
 class Pair(NamedTuple):
     """The certificate and private key files, and the user that must be able to read them.
 
-    An empty key stands for the file with the extension .key next to the certificate, if that file exists.
+    If `key` is empty and the certificate's folder contains a file with the same name and the extension .key, that file
+    is used.
     """
 
     certificate: str
@@ -211,7 +212,7 @@ def _renew(command: Sequence[str], *, timeout: float, run: commands.Runner) -> D
 
 
 def _with_key(pair: Pair) -> Pair:
-    """Return the pair. If the key is empty, the key next to the certificate is used, if that key exists.
+    """Return the pair. If `key` is empty and a key file exists next to the certificate, fill in its path.
 
     Raises CertificateError.
     """

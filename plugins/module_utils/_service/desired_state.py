@@ -141,8 +141,8 @@ def ensure(
 
     on_start: called after all preparations, right before the service is started. The start may still fail. on_stop: if
     state is stopped, called before the service is stopped. refused: why the service must not be started, or None.
-    since: when an earlier, killed call with the same purpose started (in seconds since boot), or None. If the earlier
-    call restarted the service, this call does not restart it again.
+    since: the start time (in seconds since boot) of an earlier attempt at this call that was killed, or None. If the
+    earlier attempt restarted the service, this call does not restart it again.
     """
     begun = time.monotonic()
     before = service_process.look(service, run=run, proc_root=proc_root)

@@ -46,9 +46,9 @@ Warn = Callable[[str], Any]
 # result and the health. The function returns the `readiness` result of health_probe, or None if this check is not
 # requested.
 Ready = Callable[[Values, Optional[Dict[str, Any]], Mapping[str, Any]], Optional[Dict[str, Any]]]
-# A function that describes the host, for a comparison during the next outage. The function takes the parameters, the
-# preflight result, the health, and a function that it calls while the data is being collected. The function returns
-# another function, which saves the collected data after the service has been found healthy.
+# A function that collects data about the host. The data is used for a comparison during the next outage. The function
+# takes the parameters, the preflight result, the health, and a function to call during the collection. The result is
+# another function, which saves the data. The caller saves the data only if the service is healthy.
 See = Callable[[Values, Optional[Dict[str, Any]], Mapping[str, Any], Callable[[], None]], Callable[[], None]]
 
 # The service answers, but it is not ready, for example because its database is damaged.
@@ -311,7 +311,7 @@ class Detection:
         self._result["readiness"] = self._ready(self._values, self._checked, self._result)
 
     def _note_answer(self) -> None:
-        """Immediately record that the service failed again, or the time of its first response after a start.
+        """Immediately record either the first response after a start, or that the service has failed again.
 
         The run may be killed before it calls report(), so do not wait for that call.
         """
@@ -358,7 +358,7 @@ class Detection:
         }
 
     def _remember_healthy(self) -> None:
-        """If recording is requested and the service was checked, record that it was healthy."""
+        """If recording is requested, and a check in watch or hold mode found the service healthy, record the time."""
         values, result = self._values, self._result
         watched = values["mode"] == "watch" and result["severity"] == "none"
         seen = watched or (values["mode"] == "hold" and result["healthy"])
@@ -371,7 +371,7 @@ class Detection:
             incident_store.bring_home(values["state_dir"])
 
     def _remember_failure(self, record: Optional[Mapping[str, Any]]) -> None:
-        """Record the first failed probe of an outage for which no run has opened an incident yet.
+        """Record the first failed probe of an outage, if no run has opened an incident for the outage yet.
 
         That outage ends as soon as the service answers, even if the service is degraded. record: the open incident, or
         None.

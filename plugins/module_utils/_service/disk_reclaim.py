@@ -38,7 +38,7 @@ _MOST_KEPT = 5
 
 @dataclasses.dataclass
 class _Room:
-    """A file system: the requested free space, the free space before, and the total size of the removed files."""
+    """A file system: the requested free space, the initial free space, and the total size of the removed files."""
 
     target: reclaim_patterns.Target
     device: int

@@ -140,7 +140,7 @@ class _Watch:
         return time.monotonic() - self._begun
 
     def probe(self) -> bool:
-        """Probe the endpoints once and check the process. Return True if every required endpoint is good."""
+        """Probe the endpoints once and check the process. Return True if every required endpoint is healthy."""
         timeout = self.plan.timeout
         if self.plan.mode == "await":
             timeout = max(0.1, min(timeout, self.plan.deadline - self.elapsed))
@@ -169,8 +169,8 @@ class _Watch:
     def severity(self, *, healthy: bool) -> str:
         """Return the severity. The severity of an unhealthy service is at least "warning".
 
-        In watch mode, a healthy service also counts as a warning if at least warning_after consecutive probes failed
-        before.
+        In watch mode, the severity of a healthy service is also "warning" if at least warning_after consecutive probes
+        failed before the service answered.
         """
         if healthy:
             return "warning" if self.most_failures >= self.plan.warning_after and self.plan.mode == "watch" else "none"
@@ -180,7 +180,7 @@ class _Watch:
         return "critical" if self.failures >= self.plan.critical_after else "warning"
 
     def summary(self) -> List[Message]:
-        """Return a message for each problem. If there is none, return one that states that the service answers."""
+        """Return a message for each problem. If there is no problem, return the message that the service answers."""
         wrong = [_of_answer(end["name"], end) for end in self.endpoints if end["required"] and not end["ok"]]
         if self.gone:
             wrong.append(message("reason.probe.gone"))
@@ -204,9 +204,9 @@ class _Watch:
     def is_in_doubt(self, *, starting: bool) -> bool:
         """Return True if the service must not be started with its database. Set `doubted` to the reason.
 
-        starting: whether a start is in progress or imminent. Before and while the service starts, there is time for a
-        detailed check. A young process may not have opened the database yet. Therefore, the database is also checked in
-        detail, unless this was done before.
+        starting: whether a start is in progress or imminent. In this case, there is time for a detailed check of the
+        database. A young process may not have opened the database yet. Therefore, the database is also checked in
+        detail for a young process, but only once.
         """
         closely = starting or (self.is_young() and not self.checked_closely)
         self.checked_closely = self.checked_closely or closely
@@ -215,7 +215,7 @@ class _Watch:
         return bool(self.doubted)
 
     def discount_failure(self) -> None:
-        """The service was starting, so do not count the last probe as a failure."""
+        """Do not count the last probe as a failure, because the service was starting."""
         self.failures -= 1
         self.most_failures = min(self.most_failures, self.failures)
 
@@ -341,8 +341,8 @@ def ask(
 ) -> Dict[str, Any]:
     """Check the service's health in the mode that the plan sets, and return the result of the health_probe module.
 
-    If the plan has no endpoints and needs none, only the process is checked, and the result is never healthy. busy: a
-    function that returns True if another run is working on the host. Raises HealthError.
+    If there are no targets and endpoints_needed is False, only the process is checked, and the result is never healthy.
+    busy: a function that returns True if another run is working on the host. Raises HealthError.
     """
     if targets or endpoints_needed:
         probe_plan.check(targets, plan, login=login)

@@ -79,8 +79,8 @@ def _certificate(der: Optional[bytes]) -> Optional[Dict[str, Any]]:
 class _Request:
     """One request in its own thread, with one time limit for name lookup, connection, handshake, headers and body.
 
-    A socket's timeout restarts with each byte, so a server that sends one byte at a time would never trigger it.
-    Therefore, the socket is shut down when the time limit is reached.
+    A socket's timeout restarts with each byte, so a server that sends one byte at a time would never trigger the
+    timeout. Therefore, the socket is shut down when the time limit is reached.
     """
 
     def __init__(self, target: Target, *, timeout: float, body: Optional[bytes] = None) -> None:
@@ -146,7 +146,8 @@ class _Request:
 
     def _wrap(self, connected: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
         wrapped = context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
-        with self._lock:  # wrap_socket moved the descriptor to a new object, so the old one cannot shut it down
+        # wrap_socket has moved the descriptor to a new object, so the old object can no longer shut down the socket.
+        with self._lock:
             self._sockets[-1] = wrapped
             if self._over:
                 raise socket.timeout
@@ -241,13 +242,13 @@ class Fetched(NamedTuple):
 
 
 def fetch(target: Target, *, timeout: float) -> Fetched:
-    """Send one GET request, wait for the response for at most timeout seconds, and return it."""
+    """Send one GET request, wait for at most `timeout` seconds, and return the response."""
     request = _Request(target, timeout=timeout).result()
     return Fetched(request.status, request.answer, request.error)
 
 
 def ask(target: Target, *, timeout: float) -> Dict[str, Any]:
-    """Send one request. Return the HTTP status, and `status` in the response's JSON body.
+    """Send one request. Return the HTTP status, and the value of `status` in the response's JSON body.
 
     A value is None if it is unknown.
     """
@@ -261,7 +262,7 @@ def ask(target: Target, *, timeout: float) -> Dict[str, Any]:
 
 
 def log_in(login: Login, *, timeout: float) -> Dict[str, Any]:
-    """Try to log in. Return the result without the body of the response, which contains a token.
+    """Try to log in. Return the result without the response's body, because the body contains a token.
 
     If the rate limit is reached (429), the login counts as successful. In this case, `checked` is False in the result,
     because the password was not tested.

@@ -4,8 +4,8 @@
 
 """Count the users and requests that an outage affected.
 
-A database query counts the users. Requests are counted in the journal and the logs. All three sources are only read,
-with a time limit.
+A database query counts the users. Requests are counted in the journal and the logs. This code only reads these sources,
+and stops at a time limit.
 """
 
 from __future__ import annotations

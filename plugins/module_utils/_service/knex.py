@@ -129,12 +129,13 @@ class Migrator:
         environment = {"HOME": self.account.pw_dir, "USER": self.account.pw_name, "LANG": "C.UTF-8", **own}
         environment["NODE_ENV"] = node_env or own.get("NODE_ENV") or "production"
         environment["NO_COLOR"] = "1"
-        # knex is a script, which the first node on PATH runs.
+        # The first node on PATH runs the knex script. Therefore, the folder of the requested node must be the first
+        # entry.
         environment["PATH"] = f"{os.path.dirname(os.path.abspath(program))}:{own.get('PATH') or procfs.STANDARD_PATH}"
         return environment
 
     def run_knex(self, command: str, *, database: str) -> commands.Completed:
-        # Pass the path of the database that was checked. The knexfile may name another database.
+        # Pass the path of the database that was checked. The knexfile may specify another database.
         with _explained("run_knex", command=command, folder=self.app_dir):
             return self._run(
                 [self._knex, command, "--connection", database],
@@ -250,7 +251,8 @@ def running_migrations(migrator: Migrator) -> List[procfs.Process]:
         scripts = [word for word in process.argv[:4] if os.path.basename(word) in _KNEX_NAMES]
         if not scripts or not process.alive:
             return False
-        if process.cwd is None:  # hidden from this user: assume that it belongs to this application
+        # If this user cannot see the process's folder, assume that the process belongs to this application.
+        if process.cwd is None:
             return True
         places = [process.cwd, *(os.path.realpath(os.path.join(process.cwd, word)) for word in scripts)]
         return any(place == folder or place.startswith(f"{folder}/") for place in places)

@@ -100,7 +100,8 @@ class Line(NamedTuple):
     at: Optional[float]
     # True if the line has its own timestamp.
     dated: bool
-    # The latest time at which the line could have been logged: its own timestamp, or else the next one in the log.
+    # The latest time at which the line could have been logged: its own timestamp, or else the next timestamp in the
+    # log.
     logged_by: Optional[float] = None
     # The original line. The secrets in this line are not masked, because a mask may hide a signature. The unmasked text
     # is never quoted.
@@ -314,8 +315,8 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     def recent(number: int, at: Optional[float]) -> bool:
         if at is not None and at >= since:
             return True
-        # An event without a timestamp is also recent if it is near the end of a recently written log. Exceptions: a
-        # later line has a timestamp, or a later request succeeded.
+        # An event without a timestamp is also recent if it is near the end of a recently written log. This does not
+        # apply if a later line has a timestamp, or if a later request succeeded.
         return (
             fresh and len(lines) - number <= 80 and not any(line.dated for line in lines[number:]) and success < number
         )

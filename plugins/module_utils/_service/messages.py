@@ -37,7 +37,7 @@ ENGLISH: Dict[str, str] = {
     "reason.probe.gone": "the process is gone",
     "reason.probe.answers": "answers",
     "reason.probe.other_process": "a different process answers now",
-    "reason.probe.held": "the start is held by incident {incident}",
+    "reason.probe.held": "the service is held by incident {incident}",
     # Start and stop.
     "reason.process.no_user": "user: there is no user {user} on this host",
     "reason.process.not_signalled": "Cannot send {signal} to pid {pid} of user {user}: {why}",
@@ -66,7 +66,7 @@ ENGLISH: Dict[str, str] = {
     "reason.process.no_log_folder": "log_file: the folder {folder} of {path} does not exist",
     "reason.process.log_refused": "log_file: cannot append to {path}: {why}",
     "reason.process.log_not_plain": "log_file: {path} must be a regular file without other hard links",
-    "reason.process.foreign": "Cannot start the service, because its ports are used by other processes, which this module does not stop: {processes}",
+    "reason.process.foreign": "Cannot start the service, because other processes use its ports: {processes}. This module does not stop other processes",
     "reason.process.port_taken": "port {port} by pid {pid} ({command}, user {user})",
     "reason.process.database_unread": "Cannot check the database before the start: {why}",
     "reason.process.lost_database": "The service is not started: its database {path} is missing or empty, and the {bytes} bytes in its -wal file would be lost",
@@ -232,8 +232,8 @@ ENGLISH: Dict[str, str] = {
     "reason.npm.does_not_load": "Cannot load the new node_modules for {folder} (the old node_modules is still in place): {why}",
     "reason.npm.linked": (
         "Cannot build node_modules next to the old one in {folder}: the lock file links to folders of the "
-        "application itself ({links}), and npm ci would change these folders. Install workspaces and file: "
-        "dependencies manually"
+        "application itself ({links}), and npm ci would change these folders. Install workspaces and "
+        "dependencies with file: paths manually"
     ),
     "reason.npm.no_room": "Cannot build node_modules in {folder}: it needs about {needed} bytes, but only {free} are free on its file system",
     "reason.npm.no_room_reserve": (

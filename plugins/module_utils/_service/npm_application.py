@@ -4,7 +4,7 @@
 
 """One application's folder, with its user, its lock, its modules, and folders that killed runs left behind.
 
-All names below are entries in the application's folder, so a swap takes only a few renames:
+A swap takes only a few renames, because all these entries are in the application's folder:
 
 .npm_ci-*                a build folder; if it contains "complete", its tree was built, loaded and flushed to disk
 node_modules.previous    the node_modules before the last swap

@@ -31,7 +31,8 @@ def npm_message(stderr: str, *, redactor: redact.Redactor) -> str:
     lines = [line.strip() for line in stderr.splitlines()]
     said = [re.sub(r"^npm (?:error|ERR!)\s*", "", line) for line in lines if re.match(r"npm (?:error|ERR!)", line)]
     said = [line for line in (said or lines) if line and "complete log of this run" not in line]
-    # Long output is compiler output: the first lines show the failed step, and lines with "error" contain the reason.
+    # Long output comes from a compiler: the first lines show the failed step, and lines with "error" contain the
+    # reason.
     chosen = said[:4] + [line for line in said[4:] if re.search(r"(?i)\berror\b|ERR!.*stack", line)][:3]
     message = redactor.text("; ".join(chosen) or "it printed nothing")
     return message if len(message) <= _MOST_ERROR_TEXT else message[:_MOST_ERROR_TEXT] + "..."
@@ -97,7 +98,7 @@ def _check_room(application: Application, *, folder: str, reserve: int = 0) -> N
 
 
 def _lay_out(application: Application) -> str:
-    """Create the build folder in the application's folder, with its files. See _fill."""
+    """Create the build folder in the application's folder, and fill it. See _fill."""
     with application.writing("make_build_folder", folder=application.app_dir):
         build = tempfile.mkdtemp(prefix=npm_application.BUILD_PREFIX, dir=application.app_dir)
         if not application.theirs:
@@ -111,9 +112,9 @@ def _lay_out(application: Application) -> str:
 
 
 def _fill(application: Application, build: str, *, above: Optional[str]) -> None:
-    """Fill a build folder with copies of the two JSON files, and with links to anything else that scripts might read.
+    """Copy package.json and the lock file into a build folder. Link to the other files, because scripts may read them.
 
-    above: the path of the application's folder for the links, or None for no links.
+    above: the path of the application's folder as seen from the build folder, or None to make no links.
     """
     with npm_lock.explained("prepare", path=build), run_as.acting_as(application.account):
         for name, data in application.sources.items():
@@ -285,7 +286,7 @@ def try_build(application: Application, folder: str, *, cache: Optional[str], ti
 
 
 def _show_cache(source: str, target: str) -> None:
-    """Make a folder that npm can use as its cache, with links to the content of a cache. Raises OSError.
+    """Make a folder that npm can use as its cache, with links to the content of the cache `source`. Raises OSError.
 
     npm creates folders in its cache even if npm only reads from the cache.
     """

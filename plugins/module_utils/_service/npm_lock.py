@@ -84,7 +84,10 @@ def lock_file(app_dir: str) -> str:
 
 
 def read_packages(path: str) -> Dict[str, Dict[str, Any]]:
-    """Return the entries of a lock file (version 2 or 3) by package folder, relative to the application's folder."""
+    """Return the entries of a lock file (version 2 or 3), keyed by package folder.
+
+    The folders are relative to the application's folder.
+    """
     packages = _read_json(path).get("packages")
     if not isinstance(packages, dict):
         raise NpmError(message("reason.npm.no_packages", path=path))

@@ -22,7 +22,7 @@ _NO_NAME = re.compile(r"/(?:dev|proc)/|/memfd:|.*/#\d+\Z")
 
 
 def descriptors(pid: int) -> Tuple[int, List[Tuple[str, str]]]:
-    """Return how many file descriptors a process has open, and (descriptor, link target) for the first of them."""
+    """Return a process's number of open descriptors, and (descriptor, link target) for at most _MOST_FILES of them."""
     folder = f"/proc/{pid}/fd"
     numbers = sorted(os.listdir(folder), key=int)
     files = []

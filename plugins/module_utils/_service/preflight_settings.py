@@ -64,7 +64,7 @@ def check_ports(look: Findings) -> None:
 
 
 def check_files(look: Findings) -> None:
-    if look.config.manager != "process":  # the unit sets the output, and a missing log is ignored
+    if look.config.manager != "process":  # the unit determines where the service logs
         _compare_log_file(look)
         return
     for name in ("log_file", "pid_file"):
@@ -109,7 +109,7 @@ def check_state_dir(look: Findings) -> None:
 
 
 def _is_theirs(look: Findings, folder: str) -> bool:
-    """Return True if the service's user could replace `folder`, or a folder above it, while root uses it."""
+    """Return True if the service's user could replace `folder`, or a folder above it, while root uses `folder`."""
     uid = look.account.pw_uid if look.account is not None else 0
     try:
         rights = safe_open.rights_on(folder)

@@ -73,8 +73,8 @@ def login_of(given: Optional[Mapping[str, Any]]) -> Optional[Login]:
 class Plan:
     """Limits for a health check. Times are in seconds. interval: time between the starts of two probes.
 
-    sole_starter: whether only the caller is allowed to start the service. If only the caller may start the service, the
-    check does not wait for systemd to restart it.
+    sole_starter: whether only the caller is allowed to start the service. In this case, the check does not wait for
+    systemd to restart the service.
     """
 
     # This class is not a named tuple, because a named tuple cannot have a field named `count`.

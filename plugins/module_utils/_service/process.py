@@ -4,9 +4,10 @@
 
 """Find the service's processes, and no others. The service runs under systemd or as a plain process.
 
-A process is the service if it runs the command's executable in the service's folder, and one of these is true:
+A process belongs to the service if it runs the command's executable in the service's folder, and one of these is true:
 - The pid file contains its pid and start time.
-- It has every argument of the command, and it listens on one of the ports or runs as the service's user.
+- It has every argument of the command. In addition, it either listens on one of the ports or runs as the service's
+  user.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Service(NamedTuple):
 
 
 class Look(NamedTuple):
-    """The service's state. strays: its processes outside its unit. foreign: other processes on its ports."""
+    """The service's state. strays: the service's processes outside its unit. foreign: other processes on its ports."""
 
     main: List[procfs.Process]
     strays: List[procfs.Process]
@@ -114,7 +115,7 @@ def account(user: str) -> pwd.struct_passwd:
 
 
 def read_pid_file(path: str) -> Optional[Tuple[int, int]]:
-    """Return the pid and start ticks in a pid file, or None if the file is missing or has other content."""
+    """Return the pid and start ticks in a pid file, or None if the file is missing or invalid."""
     try:
         pid, start_ticks = (int(line) for line in safe_open.read(path, limit=64).decode("ascii").splitlines())
     except (OSError, ValueError):

@@ -31,7 +31,8 @@ def _send(process: procfs.Process, number: signal.Signals, *, proc_root: str) ->
     """
     descriptor: Optional[int] = None
     try:
-        if hasattr(os, "pidfd_open"):  # Python 3.9, Linux 5.3: a later process with the same pid cannot be reached
+        # With Python 3.9 and Linux 5.3, the signal cannot reach a later process with the same pid.
+        if hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):
                 descriptor = os.pidfd_open(process.pid)
         if not procfs.still_there(process, proc_root=proc_root):
@@ -61,7 +62,7 @@ def _send(process: procfs.Process, number: signal.Signals, *, proc_root: str) ->
 def _wait_for_end(pending: List[procfs.Process], *, until: float, ended: Dict[int, float], proc_root: str) -> None:
     """Wait until all pending processes have ended, or until the given time (`until`, in time.monotonic seconds).
 
-    Each ended process is moved to `ended`, which maps its pid to the time when it ended.
+    Each process that has ended is moved to `ended`, which maps the pids to the times when the processes ended.
     """
     while True:
         for process in list(pending):

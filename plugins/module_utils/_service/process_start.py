@@ -29,7 +29,7 @@ OPEN_TO_OTHERS = 0o066
 
 
 def read_environment(path: str) -> Dict[str, str]:
-    """Return the variables of an environment file. Raises NodeProcessError, which names the parameter.
+    """Return the variables of an environment file. Raises NodeProcessError with the parameter's name.
 
     The file contains secrets, so access for group or others is an error.
     """
@@ -62,8 +62,8 @@ class Launch(NamedTuple):
 def prepare(service: Service) -> Launch:
     account = service_process.account(service.user)
     try:
-        # The executable of node may have the file capability to listen on a port below 1024. As in a manual start, this
-        # capability must take effect.
+        # The node executable may have a file capability that allows it to listen on a port below 1024. This capability
+        # must take effect, as in a manual start.
         become = commands.drop_to(service.user, new_privileges=True)
     except commands.CommandError as error:
         raise NodeProcessError(labelled("user", error.told)) from error
@@ -112,7 +112,7 @@ def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
 def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoReturn:
     """Start the service from this child process, in a new session and without inherited descriptors, and exit.
 
-    report: a descriptor. The service's pid is written to it, followed by an error if the start fails.
+    report: the descriptor to which the service's pid is written, followed by an error if the start fails.
     """
     try:
         os.setsid()

@@ -114,9 +114,9 @@ class _Judge:
         return recorded == (process.pid, process.start_ticks)
 
     def _of_this_app(self, process: procfs.Process) -> bool:
-        """Return True if a process is the service.
+        """Return True if a process belongs to this application.
 
-        Also return True if the same user runs the same program in the same folder.
+        This is the service itself, or the same program in the same folder, run by the same user.
         """
         mine = process.uid == self._uid and procfs.runs_program(
             process, app_dir=self._service.app_dir, command=self._service.command

@@ -85,7 +85,7 @@ def act_systemd(
 def require_up(service: Service, look: Look, *, run: commands.Runner = commands.run) -> None:
     """Raise NodeProcessError if the start was skipped, or if the unit ended again right after its start.
 
-    For systemctl, a skipped start is not an error, so it exits with 0.
+    If a start is skipped, systemctl does not report an error: it exits with 0.
     """
     if look.properties.get("ActiveState") == "inactive":
         refusal = start_guard.verdict(service.unit, run=run)

@@ -68,7 +68,7 @@ def ensure(
         )
     except process_unit.StartSkippedError as error:
         if error.refusal and lease["run"]:
-            # Nobody may start the service on this database, even if the guard is removed.
+            # Nobody may start the service with this database, even if the guard is removed.
             incident = str((incident_store.current(lease["state_dir"]) or {}).get("id") or "")
             about: Dict[str, Any] = {"incident": incident, "cause": "db_corrupt", "reason": error.refusal}
             one_starter.hold(manager=service.manager, unit=unit, warn=warn, **lease, **about)

@@ -5,9 +5,9 @@
 """Roll back the application to an earlier release that supports the current schema, and roll it forward again.
 
 If releases are folders, the application's folder is a link to one of them, and a single rename replaces the link. With
-git, another commit is checked out. If the checkout is killed midway, the next run finishes it. release.json in the
-state folder records the last step. After one rollback, no run automatically rolls back any further. Otherwise, each new
-outage would cause a rollback to the next older release.
+git, another commit is checked out. If the checkout is killed midway, the next run finishes the checkout. release.json
+in the state folder records the last step. After one rollback, no run automatically rolls back any further. Otherwise,
+each new outage would cause a rollback to the next older release.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _RECORD = "release.json"
 
 
 class _Record:
-    """The record of the last step, which is a file on the host."""
+    """The file on the host that records the last step."""
 
     def __init__(self, state_dir: str) -> None:
         self._path = os.path.join(state_dir, _RECORD)

@@ -84,8 +84,8 @@ class Git:
         if top is None or os.path.realpath(top) != os.path.realpath(app_dir):
             raise Refused(message("reason.release.no_repository", folder=app_dir))
         head = self._commit("HEAD")
-        # If a checkout is killed, changed files are left behind. HEAD then still points to the old commit or to the new
-        # commit.
+        # If a checkout is killed, it leaves changed files behind, and HEAD points to either the old commit or the new
+        # one.
         begun = (record.get("state"), record.get("app_dir")) == ("begun", app_dir) and head in (
             record.get("from_commit"),
             record.get("to_commit"),

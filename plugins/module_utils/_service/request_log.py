@@ -38,7 +38,8 @@ _LONGEST_LINE = 2000
 # Reading begins this many seconds before the period. Requests in this interval show that the service logs requests in
 # this log.
 _BEFORE = 3600
-# Lines may be slightly out of order. Therefore, reading stops only at a request this many seconds after the period.
+# Lines may be slightly out of order. Therefore, reading stops only at a request that was logged more than this many
+# seconds after the end of the period.
 _AFTER = 60
 # Maximum number of lines to read to find the first line with a time.
 _MOST_UNDATED = 100
@@ -84,7 +85,7 @@ class Places(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """The number of requests, the number of 5xx responses, and the places that contain them."""
+    """The number of requests, the number of 5xx responses, and the places where they were logged."""
 
     requests: int
     failed: int
@@ -272,8 +273,8 @@ def count(
     """Count the requests that were logged between two times (seconds since the epoch).
 
     A log or journal that cannot be opened is ignored if another one contains requests. deadline: the time at which
-    reading stops, in time.monotonic seconds. Raises RequestLogError if no log or journal contains requests, or if one
-    could not be read completely.
+    reading stops, in time.monotonic seconds. Raises RequestLogError if no log or journal contains requests, or if a log
+    or journal could not be read completely.
     """
     found = _Count(begun=begun, over=over, deadline=deadline)
     unread: List[Message] = []

@@ -5,8 +5,8 @@
 """Set a unit's memory limit, heap size and variables with a drop-in, permanently or until a given time.
 
 Variables are in a separate file, which the drop-in references with EnvironmentFile=. Such files override every
-Environment= setting (systemd.exec(5)), and later files override earlier ones. The drop-in's file is read after the
-unit's files. After each change, this code checks that systemd uses the settings.
+Environment= setting (systemd.exec(5)), and later files override earlier ones. systemd reads the drop-in's variable file
+after the unit's own variable files. After each change, this code checks that systemd uses the settings.
 """
 
 from __future__ import annotations
@@ -140,9 +140,9 @@ class _Systemd:
 
 
 def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) -> Dropin:
-    """Return the drop-in. If the drop-in sets no size, the size from its existing files is used.
+    """Return the drop-in. If a size is not set, use the size from the drop-in's existing files.
 
-    Therefore, a remedy for one cause does not undo an earlier remedy for another cause.
+    This way, a remedy for one cause does not undo an earlier remedy for another cause.
     """
 
     def given(pattern: str, path: str) -> int:
@@ -191,7 +191,7 @@ def _contents(dropin: Dropin, variables: Mapping[str, str], paths: _Paths) -> Di
 def _expiry(dropin: Dropin, paths: _Paths) -> Dict[str, str]:
     """Return the content of the timer and the service that remove the expired drop-in, keyed by path.
 
-    The service removes all files of the drop-in and restarts the unit.
+    This systemd service removes all files of the drop-in and restarts the unit.
     """
     systemctl = shutil.which("systemctl", path=procfs.STANDARD_PATH) or "/usr/bin/systemctl"
     moment = datetime.datetime.fromtimestamp(_ends(dropin.until), tz=datetime.timezone.utc)

@@ -34,7 +34,7 @@ def only_reads(
 ) -> int:
     """Callback for Connection.set_authorizer: return SQLITE_OK if an action only reads, otherwise SQLITE_DENY.
 
-    Even if a virtual table is only read, it prepares INSERT, UPDATE and DELETE statements. Therefore, these statements
+    A virtual table prepares INSERT, UPDATE and DELETE statements even if it is only read. Therefore, these statements
     are allowed. They cannot change the original database: it is opened read-only, or a private copy is read instead.
     """
     denied = action in _WRITES

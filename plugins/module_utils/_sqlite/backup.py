@@ -39,8 +39,8 @@ _MARGIN = 8 << 20  # number of bytes to leave free on the destination
 class _Order(NamedTuple):
     """A copy to make.
 
-    target: the path of the copy. exact: whether the copy must have this path. An exact backup fails if the path exists.
-    deadline: a time in time.monotonic seconds.
+    target: the path of the copy. exact: whether the copy must have exactly this path. In this case, the backup fails if
+    the path already exists. deadline: a time in time.monotonic seconds.
     """
 
     path: str
@@ -292,7 +292,7 @@ def _clear(folder: str) -> None:
 def _publish(made: str, target: str, *, exact: bool) -> str:
     """Give the finished file or folder an unused name, and return that name. Raises OSError, SqliteError.
 
-    exact: whether the name must be `target`. If any name is allowed, a number may be appended to `target`.
+    exact: whether the name must be exactly `target`. Otherwise, a number may be appended to `target`.
     """
     names = [target] if exact else [target, *(f"{target}-{number}" for number in range(2, 100))]
     for name in names:

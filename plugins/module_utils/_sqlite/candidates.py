@@ -34,7 +34,8 @@ SOUND, DAMAGED, OTHER_SERVICE, UNREADABLE, NOT_CHECKED = (
     "not_checked",
 )
 _MOST_NAMED = 5  # maximum number of tables that a message names
-# Migration tools and SQLite itself create tables with the same names in the databases of all services.
+# Tables whose names begin like this do not identify a service: migration tools and SQLite create such tables in the
+# databases of many services.
 _OF_EVERY_SERVICE = ("knex_migrations", "sqlite_")
 
 
@@ -52,8 +53,8 @@ class Recorded(NamedTuple):
 class Candidate(NamedTuple):
     """A file that may be a backup. at: the time of its last write, in seconds since the epoch.
 
-    A backup contains the state of the database at the time when the copy began. Therefore, for a recorded backup, `at`
-    is this time. why: how the file differs from its record, or None.
+    A backup contains the state of the database at the time when the copy began. For a recorded backup, this time is
+    known, so `at` is this time. why: how the file differs from its record, or None.
     """
 
     at: float
@@ -123,7 +124,7 @@ def why_foreign(known: Known, found: Known) -> Optional[Message]:
 
 
 def refusal(candidate: Candidate, why: Message) -> Message:
-    """Return the reason why a backup cannot be used, with its path."""
+    """Return the reason why a backup cannot be used, with the path of the backup."""
     return message("reason.restore.backup_unusable", path=printable(candidate.path), why=why)
 
 
@@ -201,7 +202,7 @@ def not_found(place: str, *, dirs: Sequence[str], patterns: Sequence[str]) -> Me
 
 
 def usual_names(place: str, *, beside: bool) -> List[str]:
-    """Return the file name patterns of backups: the database's name, with a suffix or with a date before its extension.
+    """Return the file name patterns of backups: the database's name, with a suffix or with a date before the extension.
 
     beside: whether the patterns are for the database's own folder. In this folder, another program may use a database
     with a similar name.
@@ -227,14 +228,14 @@ def _backups_in(folder: str, *, place: str, patterns: Sequence[str]) -> Iterator
         if path == place or name.endswith(("-wal", "-shm", "-journal")):
             continue
         if has_name(name, patterns):
-            with contextlib.suppress(FileNotFoundError):  # it may just have been rotated away
+            with contextlib.suppress(FileNotFoundError):  # the file may just have been removed
                 status = os.lstat(path)
                 if stat.S_ISREG(status.st_mode):
                     yield path, max(status.st_mtime, _written_at(f"{path}-wal"))
 
 
 def _written_at(path: str) -> float:
-    """Return the time at which a regular file was last changed, in seconds since the epoch, or 0 if there is none."""
+    """Return when a nonempty regular file last changed, in seconds since the epoch, or 0 if there is no such file."""
     with contextlib.suppress(OSError):
         status = os.lstat(path)
         return status.st_mtime if stat.S_ISREG(status.st_mode) and status.st_size else 0.0

@@ -42,7 +42,7 @@ _NOBODY = 65534
 _MEMORY, _MEMORY_TO_WRITE = 256 << 20, 1 << 30
 _MOST_SAID = 16 << 20  # maximum size of one child's messages, in bytes
 _OUT_OF_MEMORY = "out of memory: the read needs more than is allowed"
-_GRACE = 2.0  # time in seconds after the deadline in which a child can still report that it was interrupted
+_GRACE = 2.0  # for this many seconds after the deadline, a child can still report that it was interrupted
 
 
 def bounded(*, deadline: float, read_only: bool) -> None:

@@ -72,7 +72,7 @@ def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
             status = safe_open.look_up(path)
     except OSError as error:
         if facts is not None and not facts.regular:
-            return  # the path is not used; it may, for example, be a link to itself
+            return  # for example a link to itself, which this code does not open
         raise sqlite_files.cannot("work_on", path=sqlite_files.printable(path), why=str(error.strerror)) from error
     there = None if facts is None else (facts.device, facts.inode)
     if there != (None if status is None else (status.st_dev, status.st_ino)):
@@ -249,8 +249,8 @@ def why_foreign(found: Look) -> Optional[Message]:
     if wal.page_size != header.page_size:
         return message("reason.sqlite.other_page_size", found=wal.page_size, expected=header.page_size)
     first, last = sqlite_files.parse_header(wal.first_page_one), sqlite_files.parse_header(wal.page_one)
-    # Page 1 contains a change counter. If the WAL belongs to the database, its first counter is at most one higher than
-    # the database's counter, and its last counter is not lower than the database's counter.
+    # Page 1 contains a change counter. If the WAL belongs to the database, the WAL's first counter is at most one
+    # higher than the database's counter, and the WAL's last counter is not lower than the database's counter.
     if first is None or last is None or first.change_counter - 1 <= header.change_counter <= last.change_counter:
         return None
     counted = {"first": first.change_counter, "last": last.change_counter, "present": header.change_counter}

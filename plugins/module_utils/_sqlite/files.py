@@ -41,7 +41,7 @@ _BEGINNINGS = {
 
 
 class SqliteError(MessageError):
-    """A database could not be checked, copied or changed. The message names the database, the action and the reason."""
+    """A database could not be checked, copied or changed. The message contains the path, the action and the reason."""
 
     templates = messages.ENGLISH
 
@@ -74,9 +74,9 @@ def work_of(place: str) -> str:
 
 
 def guard_of(place: str) -> str:
-    """Return the target of the guard link, which prevents access to the database during a replacement.
+    """Return the target of the guard link.
 
-    The folder in the target's path never exists.
+    During a replacement, the guard link prevents access to the database. The folder in the target's path never exists.
     """
     return f"{work_of(place)}/unfinished/{os.path.basename(place)}"
 
@@ -191,12 +191,12 @@ class Look:
 
     @property
     def stamps(self) -> Dict[str, Tuple[int, int, int, int]]:
-        """The stamps of the files whose content determines the result of a read."""
+        """The stamps (see FileFacts) of the files that determine the result of a read."""
         return {name: facts.stamp for name, facts in self.files.items() if name != "shm"}
 
     @property
     def newest_header(self) -> Optional[Header]:
-        """The header after the last commit, which may be in the WAL."""
+        """The database header after the last commit. This header may be in the WAL."""
         return parse_header(self.wal.page_one) or self.header
 
 
@@ -271,7 +271,7 @@ def open_named(facts: FileFacts) -> int:
 
     In the service's folder, a command that ran as root may have left a file that the service's user cannot read. Such a
     file is opened as root, but only if it begins with the bytes that identify this type of file. Any other file may be
-    one of root's files that the user has moved there.
+    one of root's files that the service's user has moved there.
     """
     try:
         return open_regular(facts.path, rights=facts.rights)

@@ -6,8 +6,8 @@
 
 The processes are found by their open descriptors (compared by device and inode) and by their file locks. The locks also
 show the roles of the processes. The lock bytes in the -shm file are documented in section 2.2.2 of "WAL-mode File
-Format" (https://www.sqlite.org/walformat.html). The lock bytes in the database are PENDING_BYTE and its neighbours in
-SQLite's os.h.
+Format" (https://www.sqlite.org/walformat.html). The lock bytes in the database (PENDING_BYTE and the bytes after it)
+are defined in SQLite's os.h.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _find_holders(found: sqlite_files.Look, *, proc_root: str) -> Holders:
 
 
 def command_of(pid: int, proc_root: str = "/proc") -> str:
-    """Return the program and its script, without other arguments, which may contain secrets."""
+    """Return the program and its script. Omit the other arguments, because they may contain secrets."""
     try:
         with open(f"{proc_root}/{pid}/cmdline", "rb") as stream:
             words = stream.read(4096).split(b"\0")
@@ -171,15 +171,15 @@ def _add_roles(
         return
     for line in lines:
         words = line.split()
-        # "1: POSIX  ADVISORY  WRITE 1234 fe:00:11199145 120 120"; the line of a waiting process has "->" after "1:".
+        # For example "1: POSIX  ADVISORY  WRITE 1234 fe:00:11199145 120 120". If a process waits, "->" follows "1:".
         if len(words) != 8 or words[1] not in ("POSIX", "OFDLCK") or words[5].count(":") != 2:
             continue
         major, minor, inode = words[5].split(":")
         name, device = by_inode.get(int(inode), ("", 0))
         pid = int(words[4])
         same_device = os.makedev(int(major, 16), int(minor, 16)) == device
-        # On some file systems, stat returns another device number. On these file systems, the lock counts only if the
-        # process also has the file open.
+        # On some file systems, stat returns a device number that differs from the one in /proc/locks. On these file
+        # systems, the lock counts only if the process also has the file open.
         if not name or pid == os.getpid() or not (same_device or pid in holders) or pid <= 0:
             continue
         end = 1 << 62 if words[7] == "EOF" else int(words[7])
@@ -192,7 +192,7 @@ def _add_roles(
 
 
 def lock_on(descriptor: int, *, start: int, length: int) -> Optional[Tuple[str, int]]:
-    """Return the kind (READ or WRITE) and the pid of another process's lock on the bytes, or None if there is none.
+    """If another process has locked these bytes, return the kind of lock (READ or WRITE) and the pid, otherwise None.
 
     Also finds locks of processes that are not visible in /proc. The pid of a process in another PID namespace is 0.
     """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run SQLite's checks in child processes, and convert the results to problems."""
+"""Run SQLite's checks in child processes, and return the problems that they find."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, Problem, printable
 
-_LONGEST_LINE = 1000  # maximum number of characters in a line, because the names of tables may have any length
+_LONGEST_LINE = 1000  # maximum number of characters in a line (a table name can have any length)
 _SHOWN = 10  # maximum number of lines that a message quotes from a check's output
 _PROCESSES = 4  # maximum number of processes per check
-LARGE = 32 << 20  # minimum size, in bytes, of a database for which several processes are faster than one
-_MAP = 1 << 40  # SQLite maps as much of the database as its build allows
-# Parts of error messages that do not indicate damage. They have other causes: Such an error occurs if SQLite lacks a
-# module, function or collation that the application uses, if this code forbids a function, or if a value needs too much
-# memory.
+LARGE = 32 << 20  # from this size in bytes, several processes check a database faster than one process
+_MAP = 1 << 40  # SQLite reduces this value to its compile-time maximum
+# An error message that contains one of these texts does not indicate damage. Such an error has one of these causes:
+# SQLite lacks a module, function or collation that the application uses, this code forbids a function, or a value needs
+# too much memory.
 _NO_SIGN_OF_DAMAGE = (
     "no such ",
     "unknown function",
@@ -43,10 +43,11 @@ SKIPPED = "skipped: time budget"
 
 
 class Examination:
-    """The results from the reading process. steady: whether the files stayed the same during the read.
+    """The results from the child process that reads the database.
 
-    seeded: for each table, the number of rows that were seeded, and the statement that removes them. first_migration:
-    the time of the first migration, in seconds since the epoch.
+    steady: whether the files stayed the same during the read. seeded: for each table, the number of rows that were
+    seeded, and the statement that removes them. first_migration: the time of the first migration, in seconds since the
+    epoch.
     """
 
     __slots__ = ("basics", "checks", "first_migration", "problems", "row_counts", "seeded", "steady")
@@ -73,7 +74,7 @@ def examine(
 ) -> None:
     """Read the database in a child process and record the results in `done`.
 
-    seeded_since: the row counts before the service started, or empty if seeded rows are not wanted.
+    seeded_since: the row counts before the service started, or empty to omit the seeded rows.
     """
     shown = printable(way.found.path)
 
@@ -141,12 +142,12 @@ def _check_tables(
     counts = done.row_counts
     # The largest tables come first, so that all processes end at about the same time.
     names: List[str] = sorted(done.basics["all_tables"], key=lambda name: -counts.get(name, 0))
-    # SQLite before 3.33 cannot check a single table. With 10000 or more tables, the numbers may not fit into the pipe.
+    # SQLite before 3.33 cannot check a single table. The numbers of 10000 or more tables may not fit into the pipe.
     single = sqlite3.sqlite_version_info >= (3, 33) and len(names) < 10000
     tables: Sequence[Optional[str]] = names if single else [None]
     large = way.found.files["database"].size >= LARGE
     processes = min(len(os.sched_getaffinity(0)), _PROCESSES, len(tables)) if large else 1
-    turn, turns = os.pipe()  # each process takes the number of its next table from this pipe
+    turn, turns = os.pipe()  # from this pipe, each process reads the number of the table to check next
     os.write(turns, b"".join(struct.pack("=I", number) for number in range(len(tables))))
     os.close(turns)
 
@@ -221,8 +222,8 @@ def _answer(
 def seeded_tables(counts: Mapping[str, Optional[int]], *, since: Mapping[str, int]) -> Dict[str, int]:
     """Return the row counts of tables that have rows now and were empty or missing before.
 
-    since: the earlier row counts. If `since` is empty, the rows were not counted, so no tables are returned. The counts
-    come from an earlier result, so sanitize.text may have changed the names of tables.
+    since: the earlier row counts. If `since` is empty, the rows were not counted earlier, so no tables are returned.
+    The earlier counts come from a result in which sanitize.text may have changed the names of tables.
     """
     return {
         name: rows
@@ -327,6 +328,6 @@ def problem_of_error(text: str, *, found: Look, holders: sqlite_holders.Holders)
 
 
 def library_number() -> int:
-    """Return the version of the SQLite library in use, in the format of headers: 3046001."""
+    """Return the version of the SQLite library in use, as a number: 3046001 for version 3.46.1."""
     major, minor, patch = sqlite3.sqlite_version_info[:3]
     return int(major * 1000000 + minor * 1000 + patch)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find out when the rows of a database were written, from the columns in which the application records this time."""
+"""Find out when the rows of a database were last written. Columns such as updated_at contain these times."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 
-# Columns that the application sets when it writes a row. A column such as due_at may be set to any time.
+# Columns in which the application stores the time when it writes a row. A column such as due_at is not used, because
+# the application may set it to any time.
 _WRITTEN = re.compile(r"(?i)(?:created|updated|modified|inserted)_?(?:at|on|time|date)?\Z|timestamp\Z")
 _MOST_COLUMNS = 200
 _BUSY_SECONDS = 5.0
@@ -33,7 +34,7 @@ _SECONDS_OF = (
 
 
 def newest_writes(path: str, *, user: Optional[str], until: float, deadline: float) -> Optional[Dict[str, float]]:
-    """Return the newest time, up to `until`, in each column that records when rows were written.
+    """Return the newest time in each column that shows when rows were written. Ignore times after `until`.
 
     The keys are "table.column". The times and `until` are in seconds since the epoch. A text value without a time zone
     is in UTC, like SQLite's CURRENT_TIMESTAMP. user: the user that reads the database. deadline: a time in
@@ -58,7 +59,7 @@ def newest_writes(path: str, *, user: Optional[str], until: float, deadline: flo
 
 
 def _emit(connection: sqlite3.Connection, emit: child_process.Emit, *, until: float, deadline: float) -> None:
-    """Emit the newest time of each column. Runs in the child process."""
+    """Emit the newest time in each column. Runs in the child process."""
     with sqlite_reader.interrupted_at(connection, deadline):
         connection.execute("BEGIN")
         left = _MOST_COLUMNS

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Make the service's user the owner of a database again, if root now owns it.
+"""If root owns a database, make the service's user its owner again.
 
-The service's user may replace these files at any moment. Therefore, the folder and its files are opened without
-following links. Each file is checked and changed through its descriptor.
+The service's user may replace the database's files at any moment. Therefore, the folder and its files are opened
+without following links. Each file is checked and changed through its descriptor.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SqliteOwnerError(MessageError):
 def _judged(name: str, suffix: str, *, folder: int, uid: int) -> int:
     """Open one of the database's files, check it, and return its descriptor.
 
-    Raises FileNotFoundError, or SqliteOwnerError if the owner of the file must not be changed.
+    Raises FileNotFoundError, or SqliteOwnerError if the file cannot be opened or its owner must not be changed.
     """
     try:
         opened = os.open(name, _FLAGS, dir_fd=folder)
@@ -68,7 +68,7 @@ def _is_kind(head: bytes, kinds: Tuple[bytes, ...]) -> bool:
 
 
 def _require_own_folder(folder: int, *, path: str, family: List[str], account: pwd.struct_passwd) -> None:
-    """Raise SqliteOwnerError unless `account` owns the folder and all its entries. Names in `family` are ignored."""
+    """Raise SqliteOwnerError unless `account` owns the folder and all entries that are not in `family`."""
     others = [path] if os.fstat(folder).st_uid != account.pw_uid else []
     with os.scandir(folder) as entries:
         for entry in entries:

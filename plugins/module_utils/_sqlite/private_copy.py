@@ -38,8 +38,8 @@ def writer_of(found: sqlite_files.Look) -> Tuple[int, int]:
 def private_copy(found: sqlite_files.Look, *, deadline: float) -> Iterator[str]:
     """Copy the database with its journal and WAL into a private folder, and yield the path of the copy.
 
-    The user that reads the database owns the folder. If found.rights is None, writer_of(found) owns it. Raises
-    SqliteError, OutOfTime.
+    The folder belongs to found.rights, the user that reads the database. If found.rights is None, the folder belongs to
+    writer_of(found). Raises SqliteError, OutOfTime.
     """
     rights = found.rights or writer_of(found)
     with safe_open.acting(None):
@@ -58,7 +58,7 @@ def private_copy(found: sqlite_files.Look, *, deadline: float) -> Iterator[str]:
 
 
 def _room_for_copies(rights: Tuple[int, int]) -> str:
-    """Return a folder that a user can access, for temporary files. Often, only root can access root's TMPDIR."""
+    """Return a folder for the temporary files of a user. Often, only root can access root's TMPDIR."""
     usual = tempfile.gettempdir()
     with safe_open.acting(rights):
         return usual if os.access(usual, os.X_OK, effective_ids=True) else "/var/tmp"  # noqa: S108 - by mkdtemp

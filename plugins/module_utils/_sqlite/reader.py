@@ -12,14 +12,14 @@ How the database is opened depends on its files and on the processes that have i
   files.
 - still: a crashed service left a WAL. vfs=unix-none with locking_mode=EXCLUSIVE keeps the WAL index in the child's
   memory (https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory). Therefore, nothing is created, copied or
-  locked. The service may be started at the same time, so the caller compares the files' stamps afterwards.
+  locked. The service may be started during the read, so the caller checks afterwards whether the files have changed.
 - live: a service has the database open. An ordinary connection is used, with the index mapped read-only.
 - locked: the database uses a rollback journal instead of a WAL, and a process has the database open. An ordinary
   connection is used, which holds a lock while it reads.
 - copy: there is a hot rollback journal. SQLite must write to the database to undo the unfinished transaction, so it
-  works on a private copy. A journal may name another file, and SQLite then removes that file. Therefore, SQLite runs as
-  the journal's writer. See https://www.sqlite.org/fileformat2.html#the_rollback_journal. A copy is also used if the
-  user that reads the database cannot read one of its files, for example because root owns this file.
+  works on a private copy. A journal may contain the name of another file, which SQLite then deletes. Therefore, SQLite
+  runs as the user that wrote the journal. See https://www.sqlite.org/fileformat2.html#the_rollback_journal. A copy is
+  also used if the user that reads the database cannot read one of its files, for example because root owns this file.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def choose_way(found: sqlite_files.Look, holders: sqlite_holders.Holders) -> str
 
 
 def _all_readable(found: sqlite_files.Look) -> bool:
-    """Return True if the reading user can read all files of the database. Root may own some of these files."""
+    """Return True if the user that reads the database can read all database files, even those of root."""
     if found.rights is None:
         return True
     with safe_open.acting(found.rights):
@@ -83,8 +83,8 @@ def vanished(error: str, *, found: sqlite_files.Look) -> bool:
     """Return True if a SQLite error means that the service ended between the check and the connection.
 
     When the service closes its last connection, SQLite removes the WAL and its index. If a reader then cannot create
-    these files, it receives one of two errors: the database is read-only, or the file cannot be opened. If the file
-    cannot be opened, the result is True only if the files have changed since the check.
+    these files, it receives one of two errors: the database is read-only, or the database file cannot be opened. For
+    the second error, the result is True only if the files have changed since the check.
     """
     if "readonly" in error or "read-only" in error:
         return True
@@ -115,7 +115,7 @@ class WayIn(NamedTuple):
         return connection
 
     def _is_open(self) -> bool:
-        """Return True if SQLite opened the file that was checked. SQLite opens files by name."""
+        """Return True if SQLite opened the file that was checked, and not a new file with the same name."""
         facts = self.found.files["database"]
         for descriptor in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):
@@ -166,9 +166,9 @@ def way_in(
 def connect(path: str, *, way: str, busy_timeout: float, check_cells: bool = True) -> sqlite3.Connection:
     """Open a database for reading in the given way. Raises sqlite3.Error.
 
-    check_cells: whether SQLite checks the cells of a page at each access. check_cells is False only for an integrity
-    check, which itself checks the cells of every page before it reads rows. With both checks, an integrity check would
-    take twice as long.
+    check_cells: whether SQLite verifies the cells of a page at each access. check_cells is False only for an integrity
+    check. An integrity check always verifies the cells of every page before it reads rows. If SQLite also verified them
+    at each access, an integrity check would take twice as long.
     """
     query = {
         "alone": "mode=ro&immutable=1",
@@ -199,8 +199,8 @@ def interrupted_at(connection: sqlite3.Connection, deadline: float) -> Iterator[
     done = threading.Event()
 
     def interrupt() -> None:
-        # Use a thread, because older libraries do not call a progress handler during a check of the b-trees. An
-        # interruption does not affect a statement that begins right after it. Therefore, repeat the interruption.
+        # Use a thread, because older versions of SQLite do not call a progress handler while they check the b-trees.
+        # An interruption does not affect a statement that begins afterwards. Therefore, repeat the interruption.
         wait = max(deadline - time.monotonic(), 0)
         while not done.wait(wait):
             connection.interrupt()

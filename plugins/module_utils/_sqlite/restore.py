@@ -56,7 +56,7 @@ class _Workspace(NamedTuple):
 
     place: the path of the database, with links resolved. work: the work folder next to the database, or "" if nothing
     may be changed there. scratch: a folder for temporary files. subject: the path of the database to examine, which is
-    place or a copy. put_back: whether the files that a killed run moved away were put back.
+    place or a copy. put_back: True if this call put back the files that a killed run had moved away.
     """
 
     place: str
@@ -90,8 +90,8 @@ def restore(
 ) -> Dict[str, Any]:
     """Find methods that yield a sound database, apply one of them if `act` is True, and return the module's result.
 
-    replaced: whether a new database has already replaced the original database, and the earlier rows are missing. After
-    a replacement, the `auto` method considers neither checkpoint nor salvage. recorded: see candidates.find.
+    replaced: True if a new database has replaced the original database and does not contain the original rows. In this
+    case, the `auto` method considers neither checkpoint nor salvage. recorded: see candidates.find.
     created_at: the time of the first migration of the last sound database, or "" if it is unknown. on_replace: a
     function that is called right before the database is changed. The function's arguments are the data loss ("none",
     "known" or "unknown") and the known row counts before and after the change. The function returns a second function.
@@ -158,7 +158,7 @@ def _workspace(
 ) -> _Workspace:
     """Find the database and create the temporary folders. These folders are removed when `stack` closes.
 
-    Raises SqliteError. If `working` is True, files that a killed run moved away are put back first.
+    Raises SqliteError. If `working` is True, first put back the files that a killed run moved away.
     """
     place = restore_swap.locate(path)
     restore_swap.require_a_way(path, place, rights=rights)
@@ -189,7 +189,7 @@ def _check_parameters(*, path: str, method: str, evidence_dir: str, time_budget:
 
 
 def _choose(ways: Sequence[restore_ways.Way], *, method: str) -> Tuple[Optional[restore_ways.Way], List[Message]]:
-    """Return the chosen method and its reasons, or None and the reasons why no method can be chosen."""
+    """Return the chosen method and the reasons for it. If no method can be chosen, return None and the reasons."""
     possible = {way.method: way for way in ways if way.possible}
     refused = [message("reason.restore.method", method=way.method, why=way.reasons) for way in ways if not way.possible]
     if method != "auto":
@@ -222,7 +222,7 @@ def _result(
     elif chosen is not None and chosen.method == "backup":
         unknown = True  # rows may have changed since the backup
     if chosen is not None and restore_ways.fewer(case, chosen):
-        unknown = True  # the rows that are missing since the last good count were deleted or lost
+        unknown = True  # users may have deleted the missing rows after the last good count
     return {
         "needed": not sound,
         "healthy_before": case.check["healthy"],
@@ -314,7 +314,7 @@ def _is_unchanged(case: restore_ways.Case) -> bool:
 
 
 def _expect(new: str, way: restore_ways.Way, *, user: Optional[str], time_budget: float) -> None:
-    """Check before the swap that the new database is sound and has the row counts in `way`. Raises SqliteError."""
+    """Before the swap, check that the new database is sound and has the row counts in `way`. Raises SqliteError."""
     check = sqlite_check.check(path=new, checks=["quick"], user=user, time_budget=max(time_budget, 1.0))
     codes = {problem["code"] for problem in check["problems"] if problem["level"] == "error"}
     if codes - ({"no_tables"} if way.method == "empty" else set()) or check["checks"].get("quick") != "ok":

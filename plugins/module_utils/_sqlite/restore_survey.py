@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check the damaged database before anything is changed: its files, owner, holders and rows."""
+"""Before anything is changed, check the files, the owner, the holders and the rows of the damaged database."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.row_counts import collapsed
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
-# Maximum time in seconds to retry while another process has the database open, and time between two attempts.
+# How long to retry while another process has the database open, and the delay between two attempts, in seconds.
 _PATIENCE, _PAUSE = 3.0, 0.1
 
 
@@ -58,9 +58,9 @@ def _survey(
 ) -> Tuple[Look, sqlite_holders.Holders, Optional[Message]]:
     """Check the files, and retry for up to _PATIENCE seconds until the WAL is read completely.
 
-    Returns the files, the holders, and why the WAL could not be read (None if it was read). If salvage used only a part
-    of the WAL, rows that were not counted would be lost. If any process has the database open, even only to copy it,
-    the WAL is read as a live WAL. Such a read fails if the database is damaged.
+    Returns the files, the holders, and why the WAL was not read completely, or None. The whole WAL is needed, because a
+    salvage would lose the rows in the unread part without counting them. If any process has the database open,
+    even only to copy it, the WAL is read as a live WAL. Such a read fails if the database is damaged.
     """
     give_up = min(deadline, time.monotonic() + _PATIENCE)
     while True:
@@ -115,7 +115,7 @@ def examine(
         user=owner,
         proc_root=proc_root,
     )
-    # If a database is new or has lost most of its rows, it does not show how many rows there were before.
+    # If a database is new or has lost most of its rows, its row counts do not show how many rows existed before.
     lacking = replaced or (check["checks"].get("row_counts") == "ok" and collapsed(last_good, check["row_counts"]))
     known = {**last_good, **expected} if lacking else expected
     found, holders, unread = _survey(path, user=owner, deadline=deadline, proc_root=proc_root)
@@ -141,7 +141,7 @@ def examine(
         begun=begun,
         deadline=deadline,
         rights=rights,
-        # A new database and the backups have different creation times.
+        # The creation time of a new database does not identify the backups of the original database.
         created_at=created_at or ("" if lacking else check["database"]["first_migration_at"] or ""),
         last_good=last_good,
     )
@@ -171,7 +171,7 @@ def _count(case: restore_ways.Case, scratch: str) -> None:
 
 
 def _reading_of(case: restore_ways.Case, scratch: str) -> str:
-    """Return the method for reading the WAL.
+    """Return which part of the WAL to use (see salvage_image.make_image).
 
     The WAL of another database is ignored, because its frames would overwrite pages.
     """
@@ -179,8 +179,8 @@ def _reading_of(case: restore_ways.Case, scratch: str) -> str:
         return salvage_image.COMMITTED
     if file_survey.why_foreign(case.found):
         return salvage_image.ALONE
-    # The database has failed the check with its WAL. A sound database remains sound with its own WAL. Therefore, if the
-    # database is sound without this WAL, the WAL belongs to another database.
+    # Together with this WAL, the database has failed the check. A sound database remains sound with its own WAL.
+    # Therefore, if the database is sound without this WAL, the WAL belongs to another database.
     with _image(case, scratch, reading=salvage_image.ALONE) as image:
         sound = not restore_ways.checked(image, user=case.user, time_budget=case.deadline - time.monotonic())
     return salvage_image.ALONE if sound and not case.found.wal.damaged else salvage_image.COMMITTED
@@ -221,7 +221,7 @@ def refuse_files_of_root(place: str, *, rights: safe_open.Rights) -> None:
 
 
 def refuse_hidden_holders(place: str, *, user: Optional[str], proc_root: str) -> None:
-    """Raise SqliteError if this user cannot see all processes. A recovery would be refused for the same reason."""
+    """Raise SqliteError if this user cannot see all processes. In this case, a recovery would fail too."""
     if not restore_swap.guarded(place):
         found, holders = sqlite_holders.survey(place, user=user, deadline=time.monotonic(), proc_root=proc_root)
         if not holders.complete:
@@ -235,7 +235,7 @@ def refuse_holders(place: str, *, user: Optional[str], proc_root: str) -> None:
     give_up = time.monotonic() + _PATIENCE
     while True:
         found, holders = sqlite_holders.survey(place, user=user, deadline=time.monotonic(), proc_root=proc_root)
-        # Retry while the files are open, because a virus scanner or a copy program opens them only briefly.
+        # Retry while the files are open: a virus scanner or a copy program may have opened them only briefly.
         if not holders.found or time.monotonic() >= give_up:
             break
         time.sleep(_PAUSE)

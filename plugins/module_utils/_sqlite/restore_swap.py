@@ -30,7 +30,7 @@ def guarded(place: str) -> bool:
 
 
 def locate(path: str) -> str:
-    """Follow links from a path to the database, as SQLite does, but not through a guard."""
+    """Follow links from a path to the database, as SQLite does, but do not follow a guard."""
     current = path
     for _attempt in range(40):
         folder = "/" + os.path.realpath(os.path.dirname(current)).lstrip("/")
@@ -72,7 +72,7 @@ def work_folder(place: str) -> Iterator[str]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SqliteError(message("reason.sqlite.recovery_running", path=printable(place))) from None
-        os.fchmod(descriptor, 0o711)  # the owner of the database uses a subfolder
+        os.fchmod(descriptor, 0o711)  # the owner of the database needs access to a subfolder
         yield work
         # If a swap failed, keep the folder. It contains files of the old database.
         if not guarded(place) and not os.path.lexists(f"{work}/old"):
@@ -109,7 +109,7 @@ def _holds_another(place: str, old: str) -> bool:
 
 
 def _same(one: str, other: str) -> bool:
-    """Return True if two paths lead to one file, or to two files of the same size and modification time.
+    """Return True if two paths lead to one file, or to two files with the same size and modification time.
 
     If there are two files, one of them is a copy, because the file system does not support hard links.
     """
@@ -163,7 +163,7 @@ def scratch_elsewhere(place: str, *, rights: safe_open.Rights) -> Iterator[str]:
         raise SqliteError(message("reason.sqlite.no_room_to_try", path=printable(place), needed=needed))
     folder = tempfile.mkdtemp(prefix="itsm-nexus-", dir=parent)
     try:
-        os.chmod(folder, 0o711)  # noqa: S103 - the owner of the database uses a subfolder
+        os.chmod(folder, 0o711)  # noqa: S103 - the owner of the database needs access to a subfolder
         yield folder
     finally:
         atomic_files.discard_tree(folder)
@@ -197,7 +197,7 @@ def _copy_file(source: str, target: str, *, rights: safe_open.Rights) -> None:
 def copy_opened(source: int, target: str) -> None:
     with open(source, "rb") as reader, open(target, "xb") as writer:
         os.fchmod(writer.fileno(), 0o600)
-        left = os.fstat(source).st_size  # limit the copy, because the owner may keep appending to the file
+        left = os.fstat(source).st_size  # limit the size, because the owner may keep appending to the file
         while left > 0:
             chunk = reader.read(min(left, 1 << 20))
             if not chunk:
@@ -252,8 +252,8 @@ def _guard(case: restore_ways.Case, work: str) -> None:
 def _behind_the_guard(case: restore_ways.Case, new: str, old: str, *, proc_root: str) -> None:
     place, work = case.path, os.path.dirname(old)
     folder, name = os.path.split(place)
-    # From now on, no process can open the database. However, if a process opened the database after the check, it would
-    # write to the old files.
+    # From now on, no process can open the database. However, a process that opened the database after the first check
+    # would still write to the old files. Therefore, check again.
     came = sqlite_holders.find_holders(case.found, proc_root=proc_root)
     if came.found or came.deleted:
         _put_back(place, work)

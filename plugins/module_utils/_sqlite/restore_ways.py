@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The methods for obtaining a sound database, and the rows that each method would restore and lose."""
+"""The methods for obtaining a sound database, and the rows that each method would restore or lose."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage
 
 MARGIN = 8 << 20  # number of bytes to leave free
 _MOST_NAMED = 5  # maximum number of tables that a message names
-_MOST_COMPARED = 5  # maximum number of sound backups to compare, because checking a large backup takes many seconds
+_MOST_COMPARED = 5  # maximum number of sound backups to compare (checking a large backup takes many seconds)
 
 
 @dataclasses.dataclass
 class Way:
     """A method, whether it is applicable, and its result.
 
-    source, source_at: the path and modification time of the backup. age: how many seconds older the backup is than the
-    newest file of the damaged database. backups: the examined backups (see _Backups.told).
+    source, source_at: the path and modification time of the backup. age: the number of seconds by which
+    the backup is older than the newest file of the damaged database. backups: the examined backups (see _Backups.told).
     """
 
     method: str
@@ -49,7 +49,7 @@ class Way:
 
     @property
     def reason(self) -> str:
-        """Why the method is or is not applicable."""
+        """Why the method can or cannot be applied."""
         return joined(self.reasons)
 
     @property
@@ -84,7 +84,8 @@ class Case:
     rows: Dict[str, int]
     uncounted: List[str]
     schema_unreadable: bool
-    # True if `rows` may be compared with a backup. The rows of a new database do not show what the old one contained.
+    # True if `rows` may be compared with a backup. The rows of a new database do not show what the original database
+    # contained.
     comparable: bool
     reading: str
     begun: float
@@ -128,7 +129,7 @@ def ways(
 ) -> List[Way]:
     """Examine the given methods in order until a method can be chosen. If `every` is True, examine all of them.
 
-    backups: the result of candidates.find(). no_backup: the reason if there is none (see candidates.not_found()).
+    backups: the result of candidates.find(). no_backup: why no backup was found (see candidates.not_found()).
     """
     ways: List[Way] = []
     enough = False
@@ -173,7 +174,7 @@ def _by_checkpoint(case: Case) -> Way:
 
 
 def _by_salvage(case: Case, scratch: str, *, shell: str, confirmed: bool) -> Way:
-    """Salvage the rows into the scratch folder. Only the result shows how many rows this method loses."""
+    """Salvage the rows into the scratch folder. The number of lost rows is unknown before the salvage."""
     way = Way("salvage")
     found = case.found
     if case.unread:
@@ -287,7 +288,7 @@ def _by_backup(
         way.reasons = refused or [no_backup]
         return way
     loss = [_loss(case, each, sound) for each in sound]
-    number = loss.index(min(loss))  # the newest of the best backups, because the list begins with the newest
+    number = loss.index(min(loss))  # the newest of the best backups (the list begins with the newest backup)
     chosen = sound[number]
     facts = [case.found.files[name].mtime_ns for name in ("database", "wal") if name in case.found.files]
     newest = max(facts, default=time.time_ns()) / 1e9
@@ -336,8 +337,8 @@ def _tables_of(case: Case) -> Set[str]:
 def _loss(case: Case, backup: _Backup, sound: Sequence[_Backup]) -> int:
     """Return how many rows the restore of a backup would lose.
 
-    If the rows of a table in the damaged database are unknown, compare with the other backups. Users delete rows, so
-    missing rows are considered lost only if they are more than half of the table.
+    If the rows of a table in the damaged database are unknown, compare with the other backups. In this comparison,
+    missing rows count as lost only if they are more than half of the table, because users delete rows.
     """
     counted = case.rows if case.comparable else {}
     known = sum(lost(counted, backup.rows).values())
@@ -345,8 +346,8 @@ def _loss(case: Case, backup: _Backup, sound: Sequence[_Backup]) -> int:
     for each in sound:
         for table, rows in each.rows.items():
             most[table] = max(rows, most.get(table, 0))
-    # If only some backups contain a table, a migration may have created or dropped the table. Such a backup may also
-    # belong to another database.
+    # Ignore a table that only backups contain, unless the tables of the damaged database are unknown. A migration may
+    # have dropped the table, or the backup may belong to another database.
     uncounted = [table for table in most if not counted or case.schema_unreadable or table in case.uncounted]
     unknown = [(most[table], backup.rows.get(table, 0)) for table in uncounted if table not in counted]
     return known + sum(rows - kept for rows, kept in unknown if kept * 2 < rows)
@@ -365,10 +366,10 @@ def lost(before: Mapping[str, int], after: Mapping[str, int]) -> Dict[str, int]:
 
 
 def fewer(case: Case, way: Way) -> Dict[str, int]:
-    """Return how many rows have been missing since the last good count, keyed by table.
+    """Return, for each table, how many rows are missing compared to the last good count.
 
-    If the method itself loses rows of a table, the table is omitted. The missing rows of the other tables were deleted
-    or lost earlier.
+    A table is omitted if the method itself loses rows from the table, or if the rows of the table could not be counted.
+    The missing rows of the other tables were deleted or lost earlier.
     """
     told = {*way.lost, *case.uncounted}
     missing = lost(case.last_good, way.rows)

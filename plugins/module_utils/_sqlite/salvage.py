@@ -152,7 +152,7 @@ def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
     with open(f"{folder}/shell.err", "wb") as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
         argv,
         cwd=folder,
-        # Use a home folder that contains no settings for the shell.
+        # In this home folder, the sqlite3 shell finds no configuration file.
         env={"HOME": folder, "PATH": _PATH, "LANG": "C.UTF-8"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -70,9 +70,9 @@ def _lay_over(image: int, found: Look, *, beyond: bool) -> None:
 def _frames_beyond(descriptor: int, wal: sqlite_wal.Wal) -> Tuple[Dict[int, int], int]:
     """Return {page: newest frame} from the damaged frame to the last commit, and the database size after that commit.
 
-    The size is in pages. The checksums form a chain. The next frame's checksum is computed from the checksum in the
-    current frame. Therefore, the chain can continue after a damaged frame. The damaged frame is also used, because most
-    of its bytes are the newest state of its page.
+    The size is in pages. The checksums form a chain: each checksum is computed from the checksum in the preceding
+    frame. Therefore, the chain can continue after a damaged frame. The damaged frame is also used, because most of its
+    bytes are the newest content of the page.
     """
     size = sqlite_wal.FRAME_HEADER_SIZE + wal.page_size
     header = os.pread(descriptor, 4, 0)

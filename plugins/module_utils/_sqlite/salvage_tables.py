@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 
 _FAR = (1 << 63) - 1
-_RANGE = 1000  # maximum number of rows that a statement copies
+_RANGE = 1000  # maximum number of rows that one statement copies
 SHOWN = 20  # maximum number of failed statements in the result
 
 
@@ -103,7 +103,7 @@ def _copy_table(connection: sqlite3.Connection, name: str) -> List[str]:
         try:
             connection.execute(f"{whole} NOT INDEXED WHERE rowid BETWEEN ? AND ?", (first, last))
         except sqlite3.OperationalError:
-            raise  # for example at the deadline, or if the disk is full
+            raise  # not caused by damage: for example, the deadline has passed, or the disk is full
         except sqlite3.DatabaseError:
             if first < last:
                 middle = (first + last) // 2

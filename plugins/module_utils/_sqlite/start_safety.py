@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Determine whether starting the service would harm the database, with checks that take at most a few seconds."""
+"""Check whether starting the service would harm the database. Each check takes at most a few seconds."""
 
 from __future__ import annotations
 

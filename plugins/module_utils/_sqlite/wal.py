@@ -34,7 +34,7 @@ class Wal(NamedTuple):
 
     frames_valid: number of frames at the beginning that SQLite accepts, because their salts and checksums are correct.
     frames_committed: number of these frames up to the last commit. SQLite would recover these frames.
-    torn: whether an unfinished write follows the valid frames, as after a killed writer or a power cut.
+    torn: whether an unfinished write follows the valid frames (the writer was killed, or the power failed).
     torn_commit: whether the last frame of that write is marked as a commit.
     damaged: whether finished transactions follow the valid frames. SQLite silently ignores their frames.
     frames_lost: number of frames that SQLite ignores.
@@ -134,7 +134,7 @@ def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big
     view = memoryview(words)
     mask = number(memoryview(array.array("I", [_MASK] * count)))
     first, second = (number(memoryview(array.array("I", each))) for each in zip(*seeds))
-    # The checksum covers the first eight bytes of the frame's header and the page.
+    # The checksum covers the page and the first eight bytes of the frame's header.
     pairs = [0, *range(FRAME_HEADER_SIZE // words.itemsize, stride, 2)]
     for done, word in enumerate(pairs, 1):
         first += second + number(view[word::stride])

@@ -20,8 +20,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 # A takeover stops the unit and records a time. The stop and the recorded time are at most this many seconds apart.
 _OWN_STOP = 1.0
 
-# After a run has recorded a start, systemd logs this start within this many seconds. The run may stop the service
-# first.
+# After a run has recorded a start, systemd logs this start within this many seconds. The limit includes the time for
+# stopping the service first.
 _OWN_START = 150.0
 
 
@@ -39,8 +39,8 @@ def of_pass(
     """Return the facts from all parts so far, and the facts that this process determines itself.
 
     own_parts: the names of the parts that return no facts about the outage. database: the path of the database with its
-    source. places: maps each use to a checked folder. record: the record of the open incident. window: in seconds.
-    until: the end of the window, or None for now.
+    source. places: maps each purpose to its checked folder. record: the record of the open incident. window: in
+    seconds. until: the end of the window, or None for now.
     """
     facts = copy.deepcopy(done.facts)
     for name in own_parts:
@@ -73,7 +73,7 @@ def of_pass(
     first = procfs.read_process(1)
     facts["window"] = {
         "since": timestamps.iso(window_start(facts, window=window)),
-        # Only facts from before the service was started matter for the outage.
+        # If this triage starts the service, the window ends before the start.
         "until": until or timestamps.now(),
         # In a container, process 1 starts with the container.
         "booted_at": first.started_at if first is not None else None,
@@ -82,7 +82,7 @@ def of_pass(
 
 
 def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the facts with the pending migrations, which are in the application but not in the database."""
+    """Return the facts, completed with the migrations that are in the application but not in the database."""
     if facts.get("error") or facts.get("pending") is not None:
         return dict(facts)
     if shipped.get("names") is None:
@@ -94,7 +94,10 @@ def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[s
 
 
 def window_start(facts: Mapping[str, Any], *, window: float) -> float:
-    """Return the beginning of the log window: `window` seconds before the unit ended, or before now."""
+    """Return the beginning of the log window.
+
+    The window begins `window` seconds before the unit ended, or before now if the unit has not ended.
+    """
     unit_facts = facts.get("unit") or {}
     ended = unit_facts.get("exited_at") or unit_facts.get("inactive_enter_at")
     if unit_facts.get("active_state") in ("failed", "inactive") and ended:
@@ -105,8 +108,8 @@ def window_start(facts: Mapping[str, Any], *, window: float) -> float:
 def _as_before_the_takeover(facts: Dict[str, Any], record: Mapping[str, Any]) -> None:
     """Restore the facts about the unit from before this incident's takeover, and omit the stop by the takeover.
 
-    Stopping a unit resets its result, exit and restart counter. In the journal, a stop by the takeover looks like a
-    stop by a person.
+    When a unit is stopped, systemd resets the unit's result, exit and restart counter. In the journal, a stop by the
+    takeover looks like a stop by a person.
     """
     takeover, exited, unit = record.get("takeover"), record.get("last_exit"), facts.get("unit")
     if not takeover or not isinstance(unit, dict) or unit.get("active_state") != "inactive":

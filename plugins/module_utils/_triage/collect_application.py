@@ -50,7 +50,7 @@ _MOST_ENTRIES = 500
 # The output format of `node --version`. Any other output is ignored, because the program may not be Node.
 _VERSION = re.compile(r"v\d[\w.+-]{0,38}\n?\Z")
 _MOST_REASONS = 20
-# Another process's lock is reported only if all _LOOKS checks within _LASTS seconds find this lock.
+# A lock of another process counts as lasting only if all _LOOKS checks within _LASTS seconds find it.
 _LASTS, _LOOKS = 0.5, 5
 
 
@@ -106,7 +106,7 @@ def _watch_strangers(question: Question, strangers: List[Dict[str, Any]]) -> Non
 
 
 def _migrators(question: Question) -> List[Dict[str, Any]]:
-    """Return the processes in the service's folder that may be applying migrations, except the service itself."""
+    """Return processes in the service's folder that may be applying migrations. The service itself is omitted."""
     folder = os.path.realpath(question.service.app_dir)
     ours = {item["pid"] for item in question.known.processes}
     migrators = []
@@ -285,8 +285,8 @@ def _read_tree(question: Question) -> Dict[str, Any]:
     facts["unloadable"] = sorted(set(failures) - set(facts["missing"]))
     reasons = [item.reason for item in differences] + [f"{name}: {failures[name]}" for name in facts["unloadable"]]
     facts["reasons"] = reasons[:_MOST_REASONS]
-    # If node_modules does not contain npm's record, nothing was compared, so the result is unknown. Another program or
-    # an older version of npm may have installed the packages.
+    # If node_modules does not contain npm's .package-lock.json, nothing was compared, so the result is unknown. Another
+    # program or an older version of npm may have installed the packages.
     broken = bool(told or facts["unloadable"])
     facts["ok"] = False if broken else None if unfinished or facts["error"] else True
     return facts

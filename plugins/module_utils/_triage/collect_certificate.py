@@ -103,7 +103,7 @@ def certificate(question: Question) -> Dict[str, Any]:
     with contextlib.suppress(commands.CommandError):  # only root can act as another user
         become = commands.drop_to(question.service.user)
         if become is not None:
-            become()  # permanent, but this child process runs only this part
+            become()  # the change of user is permanent, but this child process runs only this part
         for item, name in ((facts, "readable_by_service"), (key, "readable")):
             if item["exists"]:
                 item[name] = os.access(item["path"], os.R_OK)

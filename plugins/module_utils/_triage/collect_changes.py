@@ -26,11 +26,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, found, program
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import says
 
-# Share of the time limit for the list of packages.
+# The list of packages may take at most this share of the time left.
 _PACKAGES = 0.5
-# Number of changes that are added to the evidence of a finding.
+# Maximum number of changes that are added to the evidence of a finding.
 _EVIDENCE = 2
-# Number of log lines that are searched for the names of changes.
+# Number of lines to search, at the end of each log, for the names of changed items.
 _LINES = 40
 
 
@@ -46,8 +46,8 @@ def changes(question: Question) -> Dict[str, Any]:
     schema = entries.plain({key: entry for key, entry in known.entries.items() if entry.kind == "schema"})
     files = {key: entry for key, entry in known.entries.items() if entry.kind != "schema"}
     differences = compare.differences(known._replace(entries=files), seen, now=time.time())
-    # collect() has switched this process to the service's user. The package manager's data can be read without root's
-    # rights, and only root can replace this data.
+    # collect() has switched this process to the service's user. This user can read the package manager's data, but only
+    # root can replace it.
     named = packages.detailed(differences, run=question.run, timeout=question.left * _PACKAGES)
     waiting = {key: list(times) for key, times in known.waiting.items()}
     return found(
@@ -100,7 +100,7 @@ def with_schema(
 def ranked(
     facts: Mapping[str, Any], findings: List[Dict[str, Any]], *, record: Optional[Mapping[str, Any]]
 ) -> Dict[str, Any]:
-    """Return the changes in the order of the ranking.
+    """Return the changes in the order of their rank.
 
     If a change explains a finding, add the change to the finding's evidence.
 

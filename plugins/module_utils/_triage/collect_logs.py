@@ -31,7 +31,7 @@ _MOST_LOGS = 4
 # Maximum number of rotated files.
 _MOST_ROTATED = 2
 _JOURNAL_LINES = 2000
-# Journal lines are truncated to these lengths before and after redaction, because a line can be 48 KiB long.
+# Maximum lengths of a journal line before and after redaction. Longer lines are truncated. A line can be 48 KiB long.
 _LONGEST_READ, _LONGEST_LINE = 4000, 2000
 
 _JOURNAL = re.compile(r"^(\d{1,10}\.\d{1,9}) \S+ ([^\s\[:]+)(?:\[\d+\])?: ?(.*)$")
@@ -42,7 +42,7 @@ _CHECKED = (".js", ".cjs", ".mjs")
 
 
 class _Entry(NamedTuple):
-    """A journal entry: seconds since the epoch, the claimed author, the redacted text and the original text."""
+    """A journal entry: seconds since the epoch, the author that it names, the redacted text and the original text."""
 
     at: float
     who: str
@@ -70,10 +70,10 @@ def _parses(question: Question, path: str) -> Optional[bool]:
 
 
 def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
-    """For each exception, add when its file was last changed (changed_at), and whether Node can parse it now (parses).
+    """Add two facts to each exception: when its file was last changed, and whether Node can parse the file now.
 
-    If the file was changed after the error, the error may already be fixed. Only application files are checked, because
-    other files may be on a disk that does not respond.
+    The keys are changed_at and parses. If the file was changed after the error, the error may already be fixed. Only
+    application files are checked, because other files may be on a disk that does not respond.
     """
     app_dir = os.path.normpath(question.service.app_dir)
     answers = question.known.app_dir_answers
@@ -133,7 +133,7 @@ def log(question: Question) -> Dict[str, Any]:
         dated = log_patterns.dated(log_patterns.split(text), unmasked=log_patterns.split(unmasked))
         lines.append((status.st_mtime, dated))
         written.append((status.st_mtime, path, status.st_size))
-        # The service's user chooses the names of files that match a pattern.
+        # If a file matches a pattern, do not reuse its name, because the service's user chose this name.
         name = os.path.basename(path) if path == question.service.log_file else f"log-{number}.txt"
         evidence += [file(name, path, text, truncated=truncated)] if question.keep else []
     if not written:

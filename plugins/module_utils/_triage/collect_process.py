@@ -53,7 +53,7 @@ def _look_at(item: procfs.Process, *, keep: bool) -> Tuple[Dict[str, Any], List[
     texts = {}
     for name in ("wchan", "limits", "oom_score", "stack"):
         texts[name] = ""
-        with contextlib.suppress(OSError):  # this account may not be allowed to read the file
+        with contextlib.suppress(OSError):  # this account may lack permission to read the file
             texts[name] = read(f"{folder}/{name}")
     count: Optional[int] = None
     files: List[Tuple[str, str]] = []

@@ -155,7 +155,7 @@ def _is_group(name: str) -> bool:
 def _changed_at(paths: Iterable[Optional[str]]) -> Optional[str]:
     """Return the time of the latest change to the paths, or None.
 
-    If a path is a link, use the times of the link and of its target.
+    If a path is a link, consider both the link and its target.
     """
     times: List[float] = []
     for path in paths:
@@ -190,7 +190,7 @@ def modules(question: Question) -> Dict[str, Any]:
         except npm_lock.NpmError:
             return found({"complete": None})
         differences = npm_lock.differences(app_dir, wanted=wanted, platform="linux", arch=npm_lock.architecture())
-    # If npm's own record is missing, nothing was compared.
+    # If npm's node_modules/.package-lock.json is missing, nothing was compared.
     told = [each for each in differences if not each.path.endswith("/.package-lock.json")]
     return found({"complete": False if told else None if differences else True})
 

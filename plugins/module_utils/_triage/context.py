@@ -160,7 +160,7 @@ def read_theirs(path: str) -> str:
 
 
 def user_name(uid: int) -> str:
-    """Return the name of a user, or the uid if there is no name."""
+    """Return the name of a user, or the uid if the user has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -185,7 +185,7 @@ def end_of(text: str, *, limit: int) -> Tuple[str, bool]:
 def identity(item: procfs.Process, *, ours: bool, redactor: redact.Redactor) -> Dict[str, Any]:
     """Return facts that identify a process.
 
-    A person can read these facts. A remedy needs them to stop exactly this process.
+    People read these facts, and a remedy needs them to stop exactly this process.
     """
     return {
         "pid": item.pid,

@@ -106,7 +106,7 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
     # If the creation time cannot be read now, the time that was read earlier still identifies the database.
     created_at = last_good.Counted.of(result["facts"]["database"]).created_at or result["created_before"]
     conclusive = bool(result["facts"]["database"].get("conclusive"))
-    # The first triage did not find the database. There is a database now, but it may be a different one.
+    # If the first triage did not find the database, the database that exists now may be a different one.
     on_record = record.get("data") or {}
     another = on_record.get("state") == incident_store.NOT_FOUND and conclusive
     doubtful = bool(of_data) or (another and any(item["cause"] == "start_held" for item in blocking))
@@ -133,7 +133,7 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
 
 
 def _why_sound(result: Mapping[str, Any], known: Mapping[str, Any], *, created_at: str) -> str:
-    """Return why the data in a completely checked database is sound. If it is in doubt, return an empty string."""
+    """Return why the data in a completely checked database is sound, or an empty string if the data is in doubt."""
     record = known["record"] or {}
     if result["rows_missing"] or result["database_replaced"] is None:
         return ""
@@ -166,7 +166,7 @@ def _root(finding: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> 
 def finish(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, guarded: bool, warn: Warn) -> None:
     """Complete a triage result: add the hold, the state of the data, and whether this run has started the service.
 
-    guarded: True to first hold or release the service, depending on the result.
+    guarded: if True, the service is first held or released, depending on the result.
     """
     result.update(hold=known["held"], released=False, data_evidence=None, only_copy=_holds_only_copy(result["facts"]))
     if guarded:

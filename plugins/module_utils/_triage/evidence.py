@@ -59,7 +59,7 @@ class EvidenceError(Exception):
 
 
 class Saved(NamedTuple):
-    """The path or the planned path of the bundle, and warnings about it."""
+    """The path or the planned path of the bundle, and warnings about the bundle."""
 
     path: str
     warnings: List[str]
@@ -240,8 +240,8 @@ def _remove(top: str) -> None:
 class _Bundle(NamedTuple):
     """The content of a bundle, and the settings for writing it.
 
-    spared: incidents whose evidence is not pruned, or None to prune nothing. reasons: why earlier folders could not be
-    used.
+    spared: incidents whose evidence is not pruned, or None to prune nothing. reasons: why the folders tried so far
+    could not be used.
     """
 
     incident: str
@@ -354,7 +354,7 @@ def _contents(files: Sequence[Mapping[str, Any]], *, redact: Callable[[str], str
 
 
 def _spared(state_dir: str, *, timeout: float) -> Optional[Sequence[str]]:
-    """Return the open incidents. If they are unknown or the state folder does not respond in time, return None."""
+    """Return the IDs of the open incidents, or None if they are unknown or the folder does not respond in time."""
     asked = parallel.ask({"open": functools.partial(_open_incidents, state_dir)}, timeout=timeout)["open"]
     spared: Optional[Sequence[str]] = asked.value if asked.error is None else None
     return spared

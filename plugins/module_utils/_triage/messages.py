@@ -68,8 +68,8 @@ ENGLISH: Dict[str, str] = {
     ),
     "remedy.db_unchecked.away": "Mount the disk of the database. If its folder was deleted, call the DBA",
     "remedy.db_unchecked.late": "Check the database with sqlite_info and a larger time_budget, or raise triage_database_timeout",
-    "prevention.db_unchecked.unread": "Let only the service's user open its database for writing",
-    "prevention.db_unchecked.away": "Make the unit require the mounts of its folders (RequiresMountsFor=)",
+    "prevention.db_unchecked.unread": "Allow only the service's user to open the database for writing",
+    "prevention.db_unchecked.away": "In the unit, list the service's folders in RequiresMountsFor=",
     "prevention.db_unchecked.late": "Set triage_database_timeout to at least the time that a check of this database takes",
     "finding.db_locked.writes_wait": (
         "Writes are blocked: process {pid} ({command}, user {user}, age {age}) held the database lock throughout the "
@@ -77,7 +77,7 @@ ENGLISH: Dict[str, str] = {
     ),
     "finding.db_locked.holder": "The database is locked by process {pid} ({command}, user {user}, age {age})",
     "finding.db_locked.now": "The database is locked",
-    "finding.db_locked.past": "The service found its database locked; no other process holds the lock now",
+    "finding.db_locked.past": "The service reported that its database was locked; no other process holds the lock now",
     "remedy.db_locked.end": (
         "Wait until process {pid} ends, or end it on the host as root: kill {pid}. To let the next run end it, set "
         "remediation_stop_policy, for example to {policy}"
@@ -92,15 +92,15 @@ ENGLISH: Dict[str, str] = {
     ),
     "remedy.db_locked.wait": "Wait until that process ends, or stop it",
     "remedy.db_locked.wait_restart": "Wait until that process ends, or stop it. Then restart the service",
-    "remedy.db_locked.restart_older": "Restart the service. The restart first ends the older process of the service, which holds the lock",
-    "prevention.db_locked": "Make backups and reports read a copy of the database, and set a busy timeout in the service",
+    "remedy.db_locked.restart_older": "Restart the service. The restart first ends the service's older process, which holds the lock",
+    "prevention.db_locked": "Let backups and reports read a copy of the database, and set a busy timeout in the service",
     "finding.migration_pending.running": "A migration is running: {processes}",
     "finding.migration_pending.code_older": "The database has migrations that the code does not have: the code is older than its database",
     "finding.migration_pending.locked": "A migration was interrupted, and its lock is still set",
-    "finding.migration_pending.was_locked": "The service found that the migration lock was set; the lock is free now",
+    "finding.migration_pending.was_locked": "The service reported that the migration lock was set; the lock is free now",
     "finding.migration_pending.pending": "The service needs tables or columns that pending migrations create ({number} pending)",
     "finding.migration_pending.missing": "The service needs tables or columns that the database does not have",
-    "remedy.migration_pending.wait": "Wait until the migration ends. If it is interrupted, its lock stays set and the service does not start",
+    "remedy.migration_pending.wait": "Wait until the migration ends. If the migration is interrupted, its lock stays set and the service does not start",
     "remedy.migration_pending.newer_release": "Deploy the release that has these migrations. Do not migrate",
     "remedy.migration_pending.unlock": "Back up the database, release the stale lock, and apply all pending migrations",
     "remedy.migration_pending.migrate": "Back up the database and apply all pending migrations",
@@ -114,19 +114,19 @@ ENGLISH: Dict[str, str] = {
         "do not delete this file"
     ),
     "remedy.wal_pending": "Do not delete the -wal file, or the changes will be lost. The service reads them at its next start",
-    "prevention.wal_pending": "Make the service close its database when it is stopped (handle SIGTERM)",
+    "prevention.wal_pending": "Change the service so that it closes its database when it receives SIGTERM",
     "finding.wal_reset_bug": (
         "SQLite {version} wrote this database. This version has a bug that can damage a database in WAL mode if two "
         "connections write and checkpoint at the same time"
     ),
     "remedy.wal_reset_bug": "Find out whether another process, such as a backup, had the database open before it was damaged",
-    "prevention.wal_reset_bug": "Update the SQLite library of the service to 3.51.3 or later, and let no other process write to its database",
+    "prevention.wal_reset_bug": "Update the SQLite library of the service to 3.51.3 or later, and let no other process write to the database",
     # Ports and certificates.
     "finding.port_conflict.other": "Port {port} is taken by process {pid} of user {user} ({program}), which is not the service",
     "finding.port_conflict.hidden": "Port {port} is taken by another process, which this user cannot see",
     "finding.port_conflict.older": "Port {port} is in use by an older process of the service (pid {pid}) outside its unit",
     "finding.port_conflict.past": "The service could not start because its port was taken; the port is free now",
-    "remedy.port_conflict.other": "Find out who owns that process. Stop it or move it to another port. The recovery stops it only if the policy names it",
+    "remedy.port_conflict.other": "Find out who owns that process. Stop the process or move it to another port. The recovery stops the process only if the policy names it",
     "remedy.port_conflict.older": "Stop the older process, then start the unit",
     "remedy.port_conflict.past": "Start the service, and find out what took the port",
     "prevention.port_conflict.other": "Reserve the port for the service, and move the other program to its own port",
@@ -158,7 +158,7 @@ ENGLISH: Dict[str, str] = {
     ),
     "prevention.tls_expired": "Renew the certificate automatically, restart the service after that, and set an alert for certificates that expire soon",
     # Application.
-    "finding.modules_broken.repaired": "The service could not load a dependency; all dependencies load now",
+    "finding.modules_broken.repaired": "The service could not load a dependency; all dependencies can be loaded now",
     "finding.modules_broken.no_folder": "The service's dependencies are missing: the folder node_modules does not exist",
     "finding.modules_broken.missing": "Dependencies of the service are missing: {packages}",
     "finding.modules_broken.unloadable": "Dependencies of the service cannot be loaded: {packages}",
@@ -236,9 +236,9 @@ ENGLISH: Dict[str, str] = {
     "reason.start.no_user": "there is no user {user}",
     "reason.start.no_group": "there is no group {group}",
     # A service that answers but is degraded. See _readiness/messages.py for the findings.
-    "remedy.wal_growing": "Find the connection that keeps a read transaction open, and end it. Do not delete the -wal file",
+    "remedy.wal_growing": "Find the connection that keeps a read transaction open, and end this connection. Do not delete the -wal file",
     "prevention.wal_growing": "Keep read transactions short, and set an alert for the size of the -wal file",
-    "remedy.memory_pressure": "Find out what uses the memory, and free some before the kernel kills a process",
+    "remedy.memory_pressure": "Find out what uses the memory, and free some memory before the kernel kills a process",
     "prevention.memory_pressure": "Limit the memory of other programs, and set an alert for memory pressure",
     "remedy.frequent_restarts": "Find out from the log why the service exited before each restart, and fix the cause",
     "remedy.clock_jump": "Check the time synchronization of the host. Users may have to log in again",
@@ -277,7 +277,7 @@ ENGLISH: Dict[str, str] = {
     "remedy.killed.verify": "Check that the service stays up",
     "prevention.killed.timeout": "Find out why the service did not answer systemd in time",
     "prevention.killed.sender": "Find out who or what sent the signal",
-    "prevention.killed.unit_records": "Find out who or what sent the signal. systemd would record which signal it was, if the service ran as a unit",
+    "prevention.killed.unit_records": "Find out who or what sent the signal. If the service ran as a unit, systemd would record the signal",
     "prevention.killed.unit": "Start the service through a unit: systemd then records how it ends",
     "prevention.killed.recorded_start": "Start the service through a unit or the node_process module, so that its end is recorded",
     "finding.stopped.late": "The service was asked to stop (by a person or a program), did not end in time and was killed",
@@ -296,7 +296,7 @@ ENGLISH: Dict[str, str] = {
     ),
     "prevention.stopped.enable": "Enable the unit, so that it starts with the host",
     "prevention.stopped.restart": "Let systemd restart the service whenever it ends (Restart=always)",
-    "finding.start_held": "The start is held by incident {incident}: {reason}",
+    "finding.start_held": "The service is held by incident {incident}: {reason}",
     "reason.hold.no_counts": "there are no known good row counts to compare with",
     "reason.hold.unchecked": "the database could not be checked",
     "reason.hold.refused": "the start guard refuses the start: {why}",
@@ -308,21 +308,21 @@ ENGLISH: Dict[str, str] = {
     "finding.unknown.gone": "The service has no process; the cause was not found",
     "finding.unknown.silent": "The service does not serve {ports}; the cause was not found",
     "finding.unknown.every_port": "The service answers on none of its ports; the cause was not found",
-    "remedy.unknown": "Read the evidence. If it shows no risk, restart the service",
+    "remedy.unknown": "Read the evidence. If the evidence shows no risk, restart the service",
     "prevention.unknown": "Configure the service to log the reason when it exits",
     # remedy.tried.X replaces remedy.X if a rung has already restarted the service.
     "remedy.tried.disk_full.past": "Find out what filled the disk",
     "remedy.tried.port_conflict.past": "Find out what took the port",
     "remedy.tried.unhandled_exception": "Roll back to the previous release",
     "remedy.tried.tls_expired.restart": (
-        "Check which certificate and private key the service's environment names, and read the service's log. If one of "
-        "these files or the environment has changed since the last start, restart the service"
+        "Check which certificate and private key are set in the service's environment, and read the service's log. If "
+        "one of these files or the environment has changed since the last start, restart the service"
     ),
     "remedy.tried.oom_kill": "Set the proposed limits or give the host more memory",
     "remedy.tried.heap_oom": "Look for a memory leak. If the load explains the memory use, set the proposed heap size",
     "remedy.start": "Start the service",
     "remedy.restart": "Restart the service",
-    # Evidence in our own words, as opposed to quoted log lines.
+    # Evidence that this collection describes in its own words. Log lines are quoted instead.
     "evidence.source.port": "port {port}",
     "evidence.source.pid_file": "pid file",
     "evidence.source.init": "process 1",

@@ -138,7 +138,8 @@ def _of_question(facts: Facts) -> List[Mismatch]:
 def _seems_well(facts: Facts, path: str) -> bool:
     """Return True if a service that answers has no known problem.
 
-    path: a path for requests, or empty. If the log contains a healthy response for this path, that is also a problem.
+    path: the path of the health request, or empty. A healthy response for this path in the log also counts as a
+    problem.
     """
     if facts.process.restarted or facts.ports.silent or facts.unit.active_state not in (None, "active"):
         return False

@@ -22,7 +22,7 @@ _LAST_WORDS = 5.0
 
 
 def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
-    """Return the times at which the service was healthy or had failed, oldest first.
+    """Return the times at which the service was healthy or failed, oldest first.
 
     collected: the facts from each part of the triage.
     """

@@ -43,8 +43,8 @@ _LEAST_FOR_BUNDLE = 2.0
 
 # A function that may start the service during a triage. See triage_pass.Triage.ask_all. The first argument is the
 # result that is based on the facts collected so far, with modules_complete (see triage_pass.Triage). The second
-# argument is a function that saves the evidence collected so far. The function returns the value of the result's key
-# "response", and additional parts for the triage.
+# argument is a function that saves the evidence collected so far. The function returns the value for the key
+# "response" of the result, and additional parts for the triage.
 Respond = Callable[[Mapping[str, Any], Callable[[], None]], Tuple[Dict[str, Any], Mapping[str, triage_pass.Part]]]
 
 
@@ -85,13 +85,13 @@ def _hold_facts(
     created_at = last_good.Counted.of(database).created_at
     replaced = counted.is_replaced_by(created_at)
     counts = database.get("row_counts") or {}
-    # Row counts are also required. If the database is locked, a check can find damage without counting the rows.
+    # A conclusive check is not enough. If the database is locked, a check can find damage without counting the rows.
     counted_now = bool(counts) or (database.get("checks") or {}).get("row_counts") == "ok"
     comparable = bool(database.get("conclusive")) and counted_now
     missing = row_counts.missing(rows, counts) if comparable else {}
     kept: Optional[message.Message] = None
-    # The database was not found at first. The hold has been lost since then, for example at a reboot. The service may
-    # then have been started and may have created the current database.
+    # True if the database was not found at first and the hold has been lost since then, for example at a reboot. In
+    # this case, the service may have been started and may have created the current database.
     lost_hold = held is None and on_record.get("state") == incident_store.NOT_FOUND and bool(database.get("conclusive"))
     back = is_older(held, created_at, on_record=on_record, opened_at=opened_at)
     recognized = not missing and replaced is False if rows else back
@@ -126,8 +126,8 @@ def _hold_facts(
 def _accepted(finding: Finding, facts: Mapping[str, Any], acceptance: incident_store.Acceptance) -> Finding:
     """Return the finding. If a person has accepted the reported damage, the finding no longer blocks the start.
 
-    Accepted damage is still reported, with the reason why it was accepted. If the damage has another code, it occurred
-    after the acceptance. Such damage still blocks the start, and the summary says that it was not accepted.
+    Accepted damage is still reported, with the reason why it was accepted. Damage with another code occurred after
+    the acceptance. Such damage still blocks the start, and the summary says that the damage was not accepted.
     """
     # If the health probe reported the damage, the probe's summary already states whether the damage was accepted.
     said = finding.summary.id in (_ACCEPTED, _NOT_ACCEPTED)
@@ -149,10 +149,10 @@ def _is_covered(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[s
     """
     damages = Database.of(facts.get("database")).damages
     # If damage was accepted, the last good row counts may be older than this damage. If a person accepted only the
-    # state of the rows, the counts are from the time of that decision. Rows that are missing now were lost later.
+    # state of the rows, the counts are from the time of that decision, so rows that are missing now were lost later.
     lost_later = facts["hold"]["rows_collapsed"] and not accepted
     covered = {
-        # If the service created a new database later, the accepted damage does not apply to this database.
+        # If the service created a new database later, the acceptance does not apply to the new database.
         "db_corrupt": {item["code"] for item in damages} <= set(accepted)
         and not (facts["hold"]["replaced"] or lost_later),
         "db_unchecked": incident_store.UNCHECKED in accepted,
@@ -189,10 +189,10 @@ def triage(
     """Collect all facts once and return the result of the triage_info module.
 
     record: the record of the open incident. held: the service's hold, or None. last_good_of: returns a database's row
-    counts from the last check that found it sound. settings: problems that the preflight found with the service's
-    variables. readiness: problems that the health probe found in a service that answers. ends: how the processes of the
-    service ended recently, see service_ends.of_service. changes: True to compare the host with the manifest of the last
-    healthy run. respond: see Respond.
+    counts from the last check that found the database sound. settings: problems that the preflight found with the
+    service's variables. readiness: problems that the health probe found in a service that answers. ends: how the
+    processes of the service ended recently (see service_ends.of_service). changes: True to compare the host with the
+    manifest of the last healthy run. respond: see Respond.
 
     If the database check does not finish by the deadline, it is repeated for at most database_timeout seconds. The
     service must not be started with an unchecked database.
@@ -240,7 +240,7 @@ def triage(
         try:
             bundle.save(result)
         except TriageError as error:
-            # The result of the first response must not be lost. The evidence from the first response is already saved.
+            # If the first response has already saved its evidence, only warn, so that its result is not lost.
             if bundle.path is None:
                 raise
             bundle.warnings.append(str(error))

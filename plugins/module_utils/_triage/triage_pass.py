@@ -40,10 +40,10 @@ _EARLY_SHARE = 0.15
 _PATHS = ("database", "log", "working directory")
 # Parts of the triage that usually take the longest.
 _SLOWEST = ("log", "journal", "dependencies")
-# These parts of the triage run only after a first response has started the service. Starting the service does not
+# If a first response may start the service, these parts of the triage run after it. Starting the service does not
 # change the facts that these parts collect. Only one of these facts could show that starting the service is useless: a
-# native module cannot be loaded. All other parts run before the service is started. The service would change their
-# facts, or open the database that they read.
+# native module cannot be loaded. All other parts run before the start, because the running service would change their
+# facts or open the database that they read.
 _AFTER_A_START = ("dependencies", "node", "cores", "changes")
 _NICENESS = 10
 # In this part of the triage, the first response waits until the service is healthy.
@@ -53,7 +53,7 @@ FIRST_ANSWER = "first_answer"
 MODULES = "modules"
 # Fraction of the deadline that is reserved for the findings and the bundle.
 _LAST_SHARE = 0.15
-# If a file cannot be read within this time, in seconds, its disk counts as not responding.
+# If a file cannot be read within this many seconds, its disk counts as not responding.
 _SIGN_OF_LIFE = 1.0
 
 
@@ -157,7 +157,7 @@ class Triage:
         self._database_again(database_timeout)
 
     def _early(self) -> None:
-        """Run the parts that find the paths that later parts use."""
+        """Run the parts that find the paths for the later parts."""
         timeout = min(self._part_timeout, self._deadline * _EARLY_SHARE)
         parts: Dict[str, Part] = {"app_dir": _app_dir}
         if self._service.manager == "systemd":
@@ -190,7 +190,7 @@ class Triage:
         # The "migrations" part waits for the "database" part. Both parts open the database. If they ran at the same
         # time, each would report the other's process.
         timeout = max(0.1, min(self._part_timeout, left))
-        # The evidence is redacted after the slowest part. While the parts of the triage run, this process is idle.
+        # This process is idle while the parts of the triage run. Use this time to prepare the redaction.
         after = {"migrations": "database"} if "database" in parts else {}
         self._ask(parts, timeout=timeout, after=after, meanwhile=redact.prepare)
         read, shipped = self.done.of("migrations"), self.done.of("migrations_shipped")
@@ -263,7 +263,7 @@ class Triage:
 
     @property
     def answered_at(self) -> Optional[str]:
-        """When the service first became healthy after being started by a first response, or None if unknown."""
+        """When the service first became healthy after a first response started it, or None if unknown."""
         at: Optional[str] = self.done.of(FIRST_ANSWER).get("at")
         return at
 

@@ -34,7 +34,7 @@ class CopyError(Exception):
 
 
 def destination(folder: str, *, host: str, path: str) -> str:
-    """Return the controller's file for a host's backup. Raises CopyError if a name could lead to another folder."""
+    """Return the path of the copy on the controller. Raises CopyError if a name could lead to another folder."""
     if not os.path.isabs(folder):
         raise CopyError(f"dest_dir must be an absolute path, not {folder!r}")
     if "/" in host or host.startswith(".") or not host:

@@ -6,7 +6,7 @@
 
 The modules return plain text, but the Python interpreter on a host may have been tampered with. ansible-core prints
 some parts of a result unchanged: warnings, deprecations, diffs, the lines around the JSON, and the values of the
-"_ansible_*" keys. The keys that are printed may differ in another release. Therefore, the whole output is sanitized
+"_ansible_*" keys. Another release of ansible-core may print other keys. Therefore, the whole output is sanitized
 before ansible-core parses it.
 """
 

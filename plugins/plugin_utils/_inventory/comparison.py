@@ -18,7 +18,7 @@ OTHER = "other"  # in the inventory with another value
 SAME = "same"  # in the inventory with this value
 DEFAULT = "default"  # not in the inventory, and the default is correct
 
-# For these variables, an empty value is also an answer: no environment file, or no login check.
+# For these variables, an empty value is also valid. It means: no environment file, or no login check.
 _MAY_BE_EMPTY = ("nexus_environment_file", "nexus_login_password")
 
 
@@ -40,7 +40,7 @@ class Question(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The settings in the order of variables.NAMES, the open questions, and the information."""
+    """The settings in the order of variables.NAMES, the open questions, and further information."""
 
     settings: List[Setting]
     questions: List[Question]
@@ -75,7 +75,7 @@ def _told(words: Words, item: Mapping[str, Any], name: str) -> str:
 def compare(
     words: Words, found: Mapping[str, Any], known: Mapping[str, Any], *, unsure: Mapping[str, Any]
 ) -> Comparison:
-    """Return the comparison. If the controller must not use a value, it becomes a question.
+    """Return the comparison. A value that the controller must not use becomes a question.
 
     found: the result of service_discovery_info. known: the host's variables from the inventory. unsure: variables from
     the command line, which hide the values in the inventory.

@@ -94,7 +94,7 @@ class _Entry(NamedTuple):
 
 
 def _entries(text: str, *, path: str) -> Dict[str, _Entry]:
-    """Return the variables of a file. Raises InventoryError if the file contains anything but variables."""
+    """Return the variables of a file. Raises InventoryError if the file contains anything else."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
@@ -125,7 +125,7 @@ def _without_trailing_comments(text: str, entry: _Entry) -> int:
 
 
 def _above(text: str, start: int) -> Optional[Tuple[int, int]]:
-    """A comment directly above a variable can name the variable's source. Return the comment's offsets, or None."""
+    """If the comment directly above a variable states the value's source, return the comment's offsets."""
     prefixes = [catalogue.of(language).say("inventory.source", source="") for language in catalogue.LANGUAGES]
     pattern = "|".join(re.escape(prefix.strip()) for prefix in prefixes)
     found = re.search(rf"^# (?:{pattern})[^\n]*\n(?:#   [^\n]*\n)*\Z", text[:start], re.MULTILINE)

@@ -27,7 +27,8 @@ NAMES = (
     *("nexus_log_file", "nexus_log_patterns", "nexus_stop_timeout", "nexus_release_strategy"),
     *("database_recovery_backup_dirs", "database_recovery_backup_patterns"),
 )
-# A template would run on the controller. A line break could add lines to the file.
+# A value must not contain this text. A template would run on the controller, and a line break could add lines to the
+# file.
 _ACTIVE = re.compile(rf"{sanitize.ACTIVE.pattern}|[\t\n]|{{[{{%#]")
 _TYPES: Mapping[str, Tuple[type, ...]] = {
     "str": (str,),
@@ -116,7 +117,7 @@ def _plain(value: Any, _app_dir: str) -> List[str]:
     return _texts(value)
 
 
-# How the values of variables are compared. Other values are compared as text.
+# Maps a variable to the function that prepares its values for the comparison. Other variables are compared as text.
 _COMPARED: Mapping[str, Callable[[Any, str], List[str]]] = {
     **dict.fromkeys(("nexus_https_port", "nexus_http_port", "nexus_stop_timeout"), _number),
     **dict.fromkeys(("nexus_app_dir", "nexus_environment_file", "nexus_db_path", "nexus_log_file"), _paths),

@@ -161,7 +161,10 @@ class Words:
         return self.sentences["list.sentences"].join(filter(None, sentences))
 
     def capitalized(self, text: str) -> str:
-        """Return text with a capital first letter. Japanese text is not changed: a Latin first word is a name."""
+        """Return text with a capital first letter.
+
+        Japanese text is not changed. If it begins with a Latin letter, the first word is a name.
+        """
         if self.language == "ja" or _begins_with_name(text):
             return text
         return text[:1].upper() + text[1:]
@@ -200,7 +203,7 @@ class Words:
         return self.say("duration.h_min" if minutes else "duration.h", h=hours, min=minutes)
 
     def local(self, at: Optional[str]) -> str:
-        """Return an instant for a table, in the service's time zone. If the instant or zone is missing, return ""."""
+        """Return an instant for a table, in the service's time zone, or "" if the instant or the zone is missing."""
         moment = self._in_zone(at)
         return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")
 
@@ -261,7 +264,7 @@ def of(language: Optional[str], timezone: Optional[str] = None) -> Words:
 
 @functools.lru_cache(maxsize=None)
 def sentences(language: str) -> Mapping[str, str]:
-    """Return the catalogue for one of LANGUAGES: the template for each key. A catalogue is imported at first use."""
+    """Return the catalogue for one of LANGUAGES: the template for each key. The first call imports the catalogue."""
     known: Mapping[str, str] = late_import.module(f"_messages.{language}").SENTENCES
     return known
 

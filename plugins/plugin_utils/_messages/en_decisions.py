@@ -51,7 +51,7 @@ SENTENCES: Dict[str, str] = {
         "{tables}. If these rows were deleted on purpose, release the service with outage_release.yml. Otherwise, "
         "set database_recovery_method"
     ),
-    "reason.recovery.not_sound": "After the migrations, {path} is not sound: {problems:;}",
+    "reason.recovery.not_sound": "After the migrations, the database {path} is not sound: {problems:;}",
     "remedy.see_evidence": "see the evidence",
     "remedy.roll_back_manually": "the playbook cannot roll back, because nexus_release_strategy is none: roll back manually, or set this variable",
     "next_step.data_loss": "{number}. Do not start the service. Give the evidence to the DBA",
@@ -71,16 +71,17 @@ SENTENCES: Dict[str, str] = {
     "next_step.degraded": "Fix the cause: {remedy:;}. Meanwhile, the service keeps running. To check whether the problem is gone, run the playbook again",
     "next_step.accepted.running": (
         "The service keeps running with the damage that a person accepted on {at} ({reason}). Agree on a time to "
-        "stop the service and to repair or restore the database. To see what each method would lose, and which command to run "
-        "at that time, run:\n{command} --check"
+        "stop the service and to repair or restore the database. Run this check to see what each method would lose "
+        "and which command to run at that time:\n{command} --check"
     ),
     "next_step.accepted.planned": (
         "On {at}, a person accepted the damage to the database ({reason}). Agree on a time to repair or restore it. "
-        "To see what each method would lose, and which command to run at that time, run:\n{command} --check"
+        "Run this check to see what each method would lose and which command to run at that time:\n{command} --check"
     ),
     "next_step.accepted.failed": (
         "The service does not work with the damage that a person accepted on {at} ({reason}). Repair or restore the "
-        "database now. To see what each method would lose, and which command to run next, run:\n{command} --check"
+        "database now. Run this check to see what each method would lose and which command to run "
+        "next:\n{command} --check"
     ),
     "next_step.accepted.down": (
         "On {at}, a person accepted the damage to the database ({reason}). Agree on a time to repair or restore it "
@@ -145,7 +146,8 @@ SENTENCES: Dict[str, str] = {
     ),
     "next_step.reach.become": (
         "The account cannot become root on the host. Check ansible_become_password and the sudo rule on the host. "
-        "The rule may also depend on ansible_pipelining and ansible_python_interpreter. Then run the playbook again"
+        "The rule may require certain values of ansible_pipelining and ansible_python_interpreter. Then run the "
+        "playbook again"
     ),
     "next_step.reach.login": (
         "The host refuses the login. Check ansible_user, its key or password, and authorized_keys on the host, then "

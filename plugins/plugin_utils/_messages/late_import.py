@@ -6,7 +6,7 @@
 
 Ansible forks a worker for each task. At that moment, another thread may be importing a module. The worker then inherits
 this module's lock, but not the thread that would release the lock. If the worker then imported the same module, the
-worker would wait forever. Therefore, Ansible cannot fork a worker until the import has ended.
+worker would wait forever. Therefore, a fork waits until the import has ended.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def module(name: str) -> ModuleType:
 
 
 def function(name: str, attribute: str) -> Callable[..., Any]:
-    """Return a function. When called, it imports a module from plugin_utils and calls the module's function."""
+    """Return a function that imports a module from plugin_utils and calls a function of this module."""
 
     def call(*arguments: Any, **options: Any) -> Any:
         return getattr(module(name), attribute)(*arguments, **options)

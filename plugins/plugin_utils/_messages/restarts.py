@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The text about systemd restarts that no run saw, for notifications, documents and the summary."""
+"""The text about restarts by systemd that no run observed, for notifications, documents and the summary."""
 
 from __future__ import annotations
 

@@ -18,14 +18,15 @@ SHAPES = ("mattermost", "slack", "teams")
 _TEAMS_TEXT, _MATTERMOST_TEXT = 6000, 16000
 
 
-# The only fact that has several lines. Each command is on its own line, and an incomplete command would be useless.
+# The only fact that has several lines, and its maximum length in characters. Each command is on its own line, and an
+# incomplete command would be useless.
 _LINES, _MOST_TEXT = "next_step", 4000
 
 
 def facts(values: Mapping[str, Any]) -> Dict[str, Any]:
     """Return a message's facts, ready to send: with credentials masked, and each string on one short line.
 
-    Only next_step keeps its line breaks. It has at most _MOST_TEXT characters.
+    As an exception, next_step keeps its line breaks and may have up to _MOST_TEXT characters.
     """
     fitted = {name: _fit(value) for name, value in values.items()}
     if isinstance(values.get(_LINES), str):

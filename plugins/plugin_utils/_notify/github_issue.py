@@ -32,7 +32,8 @@ _PAGES = 10
 _PER_PAGE = 100
 _RETRIES = 4
 
-# Maps method, URL, headers and body to status, headers (names in lower case) and body.
+# A function that sends a request (method, URL, headers and body). It returns the status, the headers (names in lower
+# case) and the body of the response.
 Transport = Callable[[str, str, Mapping[str, str], Optional[bytes]], Tuple[int, Mapping[str, str], bytes]]
 
 

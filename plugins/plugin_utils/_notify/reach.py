@@ -48,7 +48,7 @@ class Reached(NamedTuple):
 def all_channels(
     contacts: Mapping[str, Any], *, server: Server, timeout: float, ca_path: Optional[str]
 ) -> Tuple[List[Reached], List[str]]:
-    """Check all channels at the same time. Return the results, and the names of the contacts without a channel.
+    """Check all channels in parallel. Return the results, and the names of the contacts without a channel.
 
     timeout: time limit for each channel, in seconds. Channels with the same target are checked only once.
     """

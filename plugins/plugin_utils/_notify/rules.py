@@ -52,15 +52,15 @@ def plan(
 ) -> Dict[str, Any]:
     """Return the verdict of the first rule that applies, and the deliveries (contacts to notify now, with channels).
 
-    names contains the name of each contact in the rule, and of each contact that was notified before. without_channel
-    contains the keys of the rule's contacts that have no channel.
+    The key `names` contains the name of each contact in the rule, and of each contact that was notified before. The key
+    `without_channel` contains the keys of the rule's contacts that have no channel.
 
     The contacts in a level's rule are notified once, through each channel that has not accepted a notification of this
     level yet. If a notification of a higher level was accepted before, the contacts in this rule are not notified. The
     most severe rule is first, so the first rule of a level defines the rank of the level. When the service has
     recovered, each channel that accepted a message is notified once. A channel that now receives the notification for a
     level is left out. If two contacts share a destination (a room, an address), only the first of their deliveries is
-    sent. In the second delivery, same_as names the contact and channel of the first one.
+    sent. In the second delivery, `same_as` contains the contact and the channel of the first delivery.
 
     types: the supported channel types, or empty. If types is not empty, an error is returned for a channel of any other
     type. gone: the error for a channel that accepted a message but has been removed since. A removed channel cannot
@@ -125,9 +125,10 @@ def _due_by_rule(
 
 
 def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], taken: _Taken, gone: str) -> _Due:
-    """Return a message about the event for each channel that accepted an earlier message and has no other message due.
+    """Return a message about the event for each channel that accepted an earlier message.
 
-    If such a channel has been removed, its message about the end of the outage is returned with an error.
+    A channel is omitted if another message to the channel is due. If a channel has been removed, its message about the
+    end of the outage is returned with an error.
     """
     now = {(each.contact, each.label) for _name, each in rising}
     informed = {(contact, label) for name, contact, label in taken if name not in (RESOLVED, ACKNOWLEDGED)}
@@ -139,7 +140,7 @@ def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], take
             (event, each) for each in known if each.label in due and (event == RESOLVED or each.type in _ACKNOWLEDGING)
         ]
         if event == RESOLVED:
-            # If a setting of the channel cannot be evaluated, its display name may have changed, too.
+            # If a setting of a channel cannot be evaluated, the channel may now have another display name.
             why = next((each.error for each in known if each.error and each.label not in due), gone)
             missing = sorted(due - {each.label for each in known})
             there += [(event, Channel(contact=key, number=-1, type="", label=label, error=why)) for label in missing]

@@ -75,7 +75,7 @@ def deliver(
 ) -> Delivered:
     """Call send() until it succeeds, with a limited number of retries and a delay between the attempts.
 
-    An attempt that has not ended after timeout seconds is considered failed. The error is returned, not raised.
+    An attempt that has not ended after timeout seconds counts as failed. The error is returned, not raised.
     Otherwise, an undeliverable message would prevent later messages from being sent.
     """
     attempts = 0
@@ -111,7 +111,7 @@ def _attempt(send: Callable[[], None], *, timeout: float) -> Optional[DeliveryEr
 
 
 def trust(ca_path: Optional[str]) -> ssl.SSLContext:
-    """Return a TLS context that verifies servers (certificate and name) against the CAs in ca_path or the system's."""
+    """Return a TLS context that verifies servers (certificate and name) with the CAs in ca_path or the system's CAs."""
     try:
         if ca_path and os.path.isdir(ca_path):
             return ssl.create_default_context(capath=ca_path)
@@ -226,7 +226,7 @@ def post(
 ) -> None:
     """Post the body as JSON, signed if secret is set. A 2xx response means success. Raises DeliveryError.
 
-    headers: additional headers. They may contain secrets, and they cannot replace the signature headers.
+    headers: additional headers, which may contain secrets. These headers cannot replace the signature headers.
     """
     reason = why_not_url(url)
     if reason:

@@ -35,8 +35,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
     seen contains role results: detection, triage, recovery, verification. If a role did not run, its result is empty.
 
-    - severity, record: the severity and the record of the incident. If the record is not known yet, this value is
-      empty.
+    - severity, record: the severity and the record of the incident. The record is empty if it is not known yet.
     - held: True if the verification succeeded. started_at: when the recovery began. check_mode: True in check mode.
     - target: see next_steps.target. options: see next_steps.options. manager: the value of nexus_manager.
     - error, lost: reasons, or empty. error_messages, lost_message: the same reasons as translatable messages.

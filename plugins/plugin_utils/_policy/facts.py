@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons
 DEGRADED = "degraded"
 # The causes that put the data in doubt (see _triage/run.py).
 _DATA_CAUSES = ("db_corrupt", "db_unchecked")
-# Summaries of a finding that describes damage, if a person has released the service.
+# After a person has released the service, the summary of a finding about damage has one of these message IDs.
 ACCEPTED, NOT_ACCEPTED = "finding.accepted", "finding.not_accepted"
 UNKNOWN_CAUSE: Mapping[str, Any] = {
     "cause": "unknown",
@@ -80,7 +80,7 @@ class Facts:
     first_healthy_at: Optional[str] = None
     # The outcome of the previous run, from the incident's record.
     outcome_before: str = ""
-    # ID of the incident that does not allow the service to be started, or an empty string.
+    # ID of the incident whose hold prevents the service from being started, or an empty string.
     held_by: str = ""
     act_on: Sequence[str] = ()
     # The rungs that this run is allowed to try.
@@ -99,9 +99,10 @@ class Facts:
 
     @property
     def settled(self) -> Mapping[str, Any]:
-        """The cause of an earlier run that held the service, if the database is sound now. Otherwise, empty.
+        """The cause for which an earlier run held the service, if the database is sound now. Otherwise, empty.
 
-        The verification after a rung is the last check. If it found damage or missing rows, the database is not sound.
+        The verification after a rung is the last check. If this check found damage or missing rows, the database is not
+        sound.
         """
         still = any(each["cause"] in _DATA_CAUSES for each in (*self.diagnosis, *self.findings))
         doubtful = still or self.loss_suspected or self.damaged_since
@@ -133,7 +134,7 @@ class Facts:
 
     @property
     def restored(self) -> List[Reason]:
-        """The reasons for failure of the rungs that returned the service to its previous state."""
+        """The failure reasons of the rungs that returned the service to its previous state."""
         return [Reason.read(each, "reason") for each in self.tried if each.get("restored")]
 
     def why(self, name: str) -> Reason:
@@ -164,7 +165,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
     empty.
 
     - triage, first, diagnosis: the latest triage, the first triage, and the triage that found why the service was down.
-    - opened: the record of the incident when this run opened or continued the incident.
+    - opened: the record of the incident from the time when this run opened or continued the incident.
     - record: the record of the incident, or empty until it is known. hold: the hold that this run has set.
     - before, verified_before: the results that earlier steps of a workflow published.
     - Other keys: check_mode, act_on, rungs, release_strategy, target, manager, tried, skipped, crash_loop, lost, error.

@@ -54,8 +54,8 @@ def _failed_with(of_role: _Data, result: _Data) -> bool:
 def later(before: Optional[Sequence[_Data]], after: Optional[Sequence[_Data]], how: str) -> List[Dict[str, Any]]:
     """Return the messages about a rung that failed twice.
 
-    before, after: the messages about the first and the second failure, if there are any. how: then (the rung was
-    checked again), or restored (the return to the previous state failed).
+    before, after: the messages about the first and the second failure, if there are any. how: "then" if the rung
+    was checked again, or "restored" if the return to the previous state failed.
     """
     why = messages_of({"messages": {"after": list(after or ())}}, "after")
     found = messages_of({"messages": {"before": list(before or ())}}, "before")

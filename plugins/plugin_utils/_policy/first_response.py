@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Decide after the first probe whether the first response may start the service before the cause is known."""
+"""After the first probe, decide whether the first response may start the service before the cause is known."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def allowed(seen: Mapping[str, Any]) -> bool:
 
 
 def already_started(seen: Mapping[str, Any]) -> bool:
-    """Return True if the first response has started the service. The rung then only has to be verified.
+    """Return True if the first response has started the service. In this case, the run only verifies the rung.
 
     seen: triage (the triage result), untouched (True if no remedy and no rung has changed the service).
     """

@@ -14,7 +14,7 @@ from typing import Any, List, Mapping, Sequence, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 
 DATABASE = "database_recover.yml"
-# A value that ansible-playbook reads unchanged in -e NAME=VALUE.
+# Matches a value that ansible-playbook takes unchanged from -e NAME=VALUE.
 _PLAIN = re.compile(r"[\w./-]+\Z", re.ASCII)
 
 
@@ -44,7 +44,7 @@ def command(playbook: str, chosen: str, options: str = "") -> str:
     return " ".join(filter(None, ["ansible-playbook", chosen, f"playbooks/{playbook}", options]))
 
 
-# Next steps if the database must be recovered, by situation. Each step is numbered when it is shown.
+# Next steps for a database that must be recovered, by situation. Each step is numbered when it is shown.
 _STEPS: Mapping[str, Tuple[str, ...]] = {
     "data_loss": ("data_loss", "database.compare", "database.agreed"),
     "data_in_doubt": ("data_in_doubt", "database.compare", "database.agreed"),

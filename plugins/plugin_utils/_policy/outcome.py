@@ -109,7 +109,7 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
         ),
         **_started_for(seen),
         **_documents(seen),
-        # These values clear earlier statements, because this run could not verify them.
+        # Clear earlier statements with these values, because this run could not verify the statements.
         "mitigated_at": None,
         "data_loss": "unknown",
         "cause_summary": seen["why"],
@@ -125,7 +125,7 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
 
 
 def of_closed_incident(seen: _Data) -> Dict[str, Any]:
-    """Return the outcome of an incident, as plain data. The outage ended before this run closed the incident.
+    """Return the outcome of an incident that this run closes after the outage has ended. The outcome is plain data.
 
     This outcome contains no statement about the data, so that an earlier statement remains valid. seen contains host,
     service, language, timezone, record and closed_at, and also:

@@ -15,11 +15,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import reclaim_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import messages_of
 
-# Renewing a certificate never takes this long, so HTTPS never needs to be off for longer.
+# Renewing a certificate takes less than this number of days, so HTTPS never has to be off for longer.
 MOST_DAYS_WITHOUT_HTTPS = 30
 
 _MIB = 1 << 20
-# Maps a numeric setting to its minimum, and to the meaning of 0 if 0 is also allowed.
+# Maps each numeric setting to its minimum and, if 0 is also allowed, to the meaning of 0.
 _NUMBERS: Dict[str, Any] = {
     "remediation_stop_timeout": (0.1, ""),
     "remediation_tls_renew_timeout": (0.1, ""),

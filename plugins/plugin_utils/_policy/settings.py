@@ -30,7 +30,7 @@ STRATEGIES = ("free", "host_pinned", "linear", "debug")
 _SHOWN = 80
 # The play reads these variables directly. They are not settings.
 _OF_THE_PLAY = ("hosts",)
-# If ansible-playbook has one of these options, no task runs.
+# With one of these options, ansible-playbook runs no tasks.
 _ONLY_SHOW = ("syntax", "listhosts", "listtasks", "listtags")
 _REFUSED_PART = (
     "{option} '{value}' would leave out tasks of the playbook, which is not safe: nothing was done. Run the whole "

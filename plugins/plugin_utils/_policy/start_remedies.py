@@ -4,7 +4,7 @@
 
 """The remedies that propose to start the service.
 
-While the service must not be started, the documents omit or defer these remedies.
+As long as the service must not be started, the documents omit or defer these remedies.
 """
 
 from __future__ import annotations

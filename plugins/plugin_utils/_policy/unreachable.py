@@ -39,12 +39,12 @@ UNREACHABLE = "unreachable"
 
 # Maximum number of lost connections per task.
 _LOSSES = 5
-# Maximum number of module calls per task that end without a result.
+# Maximum number of module calls without a result, per task.
 _DEATHS = 1
 # Time between two attempts to reach the host again, in seconds.
 _PAUSE = 0.5
-# If a signal killed a program, its shell's exit code is above this number. The exit code for an error of ssh itself,
-# 255, is also above this number.
+# If a signal kills a program, the shell that started the program exits with a code above this number. If ssh itself
+# fails, its exit code (255) is also above this number.
 _SIGNALLED = 128
 # Messages that ssh prints if it could not connect to the host. If ssh could not connect, no module was started on the
 # host.
@@ -53,12 +53,12 @@ _NEVER_REACHED = re.compile(
     re.IGNORECASE,
 )
 
-# ansible-core messages if the login account cannot become another account. In this case, the connection itself works.
-# The messages contain no task data.
+# Messages that ansible-core prints if the login account cannot become another account. In this case, the connection
+# itself works. The messages contain no task data.
 _NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
 
-# Each pair contains a pattern for the ssh or Ansible error message, and the last part of the message ID for the next
-# step.
+# Each pair belongs to one error of ssh or Ansible. The first item is a pattern that finds the error. The second item is
+# the last part of an ID in the message catalogue: the message with this ID is the next step.
 _LET_IN = (
     (
         re.compile(r"host key verification failed|remote host identification has changed", re.IGNORECASE),
@@ -149,7 +149,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
             )
         result = result or {}
         if part is not None:
-            # The lines of earlier tasks are not part of this task's result.
+            # Remove the timeline lines, because they describe earlier tasks and are not part of this task's result.
             for given in (self._task.args, (result.get("invocation") or {}).get("module_args") or {}):
                 given.pop("timeline", None)
             if not result.get("failed"):
@@ -209,7 +209,7 @@ def reached_again(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Optional[float]:
-    """Try to reach the host until the time limit. Return the seconds until the host was reached, or None."""
+    """Try to reach the host until the time limit expires. Return the seconds that this took, or None if it failed."""
     begun = clock()
     if bound <= 0:
         return None

@@ -33,8 +33,8 @@ OUTCOMES = (
     *(DEGRADED, "data_in_doubt", "login_failed"),
     *("not_recovered", "unreachable"),
 )
-# If the first probe returns one of these severities, the run reports it, even if outage_recover_act_on does not list
-# it.
+# If the first probe returns one of these severities, the run reports the severity, even if outage_recover_act_on does
+# not list it.
 _REPORTED = (DEGRADED, "warning", "critical", "emergency", "unreachable")
 # Causes that can be remediated while the service answers.
 _WHILE_SERVING = ("db_locked", "disk_full")
@@ -54,11 +54,11 @@ NEXT_STEPS = (
     *("data_loss", "login_failed", "degraded_database", "halted", "helpless"),
     *(each for each in OUTCOMES if each != "login_failed"),
 )
-# A finding with less confidence is only a note.
+# If the confidence in a finding is below this value, the finding is only a note.
 _LIKELY = 0.5
 # Next steps that lead to database_recover.yml.
 _TO_DATABASE = ("data_loss", "data_in_doubt", "degraded_database")
-# Next steps, each of which ends with another run of the playbook.
+# Next steps that end with another run of the playbook.
 _AGAIN = ("not_recovered", "halted", "login_failed", "degraded", "would_recover")
 # The finding that the database is sound but has far fewer rows than before. A person must decide whether the rows were
 # deleted on purpose.
@@ -137,7 +137,7 @@ def course(detection: Mapping[str, Any], act_on: Sequence[str], halted_before: s
 def remediable(findings: Sequence[Mapping[str, Any]], severity: str) -> List[Mapping[str, Any]]:
     """Return the findings for the remediation role.
 
-    A degraded service is not stopped, so only some of its causes are remediated. Findings that block the start of the
+    A degraded service is not stopped, so only some causes are remediated. Findings that block the start of the
     service have no remedy, but limit the other remedies. For example, if the database is damaged, no remedy removes a
     copy of the database.
     """
@@ -147,7 +147,7 @@ def remediable(findings: Sequence[Mapping[str, Any]], severity: str) -> List[Map
 
 
 def obstacles(facts: Facts) -> List[Reason]:
-    """Return why no rung is allowed: an earlier step forbids rungs, starting would do harm, or no rung can help.
+    """Return why no rung is allowed: an earlier step forbids rungs, a start would cause harm, or no rung can help.
 
     The list is empty if a rung is allowed.
     """
@@ -188,7 +188,10 @@ def _looping(crash_loop: Mapping[str, Any]) -> Reason:
 
 
 def rung(facts: Facts, name: str) -> Rung:
-    """Decide whether to try a rung. The ladder ends after a rung that succeeded, was halted or restored the service."""
+    """Decide whether to try a rung.
+
+    The ladder ends after a rung that succeeded, was halted, or failed and restored the previous state.
+    """
     ended = any(each.get("held") or each.get("halted") or each.get("restored") for each in facts.tried)
     reasons = useless(facts, name)
     return Rung(
@@ -207,7 +210,8 @@ def judge(facts: Facts) -> Verdict:
     halted = _halted(facts, outcome)
     by_itself = outcome in ("recovered", "warning", "recovered_by_systemd") and not facts.tried
     by_a_rung = outcome in ("recovered", "login_failed", DEGRADED) and bool(facts.tried)
-    # After a person has repaired a database, the service may only be stopped. This is not why the incident was opened.
+    # After a person has repaired the database, triage may find only that the service is stopped. That is not the cause
+    # of the incident.
     finding = (facts.settled if outcome == "recovered" else {}) or facts.finding
     steps, summary = _next_steps(facts, outcome, halted=halted), _summary(finding)
     error = facts.why("lost") if facts.lost else facts.why("error") if facts.error else _kept_down(facts)
@@ -248,10 +252,10 @@ def _severity(facts: Facts, outcome: str) -> str:
 def _outcome(facts: Facts) -> str:
     """Return the outcome, which is determined by the first rule that applies."""
     nothing_before = not facts.halted_before
-    # An earlier run stopped the service because its database is in doubt. If this run has not tried a rung, the verdict
-    # does not change.
+    # True if an earlier verdict still applies: the earlier run stopped the service because the database is in doubt,
+    # and this run has not tried a rung.
     doubted_before = facts.outcome_before == "data_in_doubt" and not facts.tried
-    # The service never stopped answering, so the run does not stop it, even if its database is damaged.
+    # A degraded service still answers, so the run does not stop it, even if the database is damaged.
     degraded = facts.severity == DEGRADED and not facts.tried
     # False if an earlier run found the service down and its data in doubt. The earlier run may have been killed before
     # its verdict.
@@ -469,7 +473,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def lost_before(record: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return how many counted rows were lost in the database recoveries in this incident.
+    """Return how many counted rows were lost in the database recoveries of this incident.
 
     exact: always False, because more rows may have been lost.
     """
@@ -514,9 +518,9 @@ def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _policy(facts: Facts, problem: Optional[str]) -> List[Dict[str, Any]]:
-    """Return a refused remedy that names the problem with the policy, or nothing.
+    """Return a list with one refused remedy, whose reason is the problem with the remedy policy.
 
-    Nothing is returned if the policy is valid, or if the severity is not in outage_recover_act_on.
+    The list is empty if the policy is valid, or if the severity is not in outage_recover_act_on.
     """
     if not problem or facts.severity not in facts.act_on:
         return []

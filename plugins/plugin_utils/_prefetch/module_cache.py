@@ -51,10 +51,10 @@ _Source = Tuple[str, bytes]
 
 _COMPILE_SECONDS = 20.0
 _OTHER_FOLDERS = ("/usr/bin", "/usr/local/bin")
-# If the compilation for a Python version failed, a file with this name exists. The compilation is then not tried again.
+# If the compilation for a Python version failed, a file with this name exists. In this case, do not try again.
 _FAILED = "failed"
 
-# This program is run by the Python version that will load the compiled code. Input: names and sources. Output: compiled
+# The Python version that will load the compiled code runs this program. Input: names and sources. Output: compiled
 # files in the same order, in a format that Python loads without checking the source (PEP 552). Input and output are
 # JSON.
 _COMPILER = """
@@ -134,7 +134,7 @@ def keep(pythons: Iterable[str] = ()) -> None:
 
 
 def here() -> str:
-    """Return the tag of code that is compiled by this Python version, such as cpython-313."""
+    """Return the tag of this Python version's compiled code, such as cpython-313."""
     return str(sys.implementation.cache_tag)
 
 
@@ -179,7 +179,7 @@ def _program(python: str) -> Optional[str]:
 
 
 def _compile(sources: Sequence[_Source], *, program: str, python: str) -> Optional[Dict[_Source, bytes]]:
-    """Return the compiled code for each source. If program is not the Python with this tag, return None."""
+    """Return the compiled code for each source, or None if `program` is not the Python version with this tag."""
     given = json.dumps([[name, base64.b64encode(source).decode("ascii")] for name, source in sources])
     try:
         done = subprocess.run(

@@ -6,8 +6,8 @@
 
 Ansible packs a module, with all its imports, just before the first task that uses the module. Packing a module takes
 0.2 to 0.4 s, and the outage continues during this time. If an earlier run has packed a module, module_cache provides
-it. All other modules are packed here and put into Ansible's cache for the run. Ansible then uses them as if an earlier
-host had needed them. If packing fails or does not finish in time, the run only takes longer.
+it. All other modules are packed here and put into Ansible's cache for the run. Ansible then uses them as if it had
+packed them for an earlier host. If packing fails or does not finish in time, the run only takes longer.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 _GROUP = f"group/{allowlist.COLLECTION}.host"
 _PLAYBOOKS = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "..", "playbooks"))
 FIRST = "health_probe"
-# Maps each module to the modules that usually follow it, up to the first healthy response.
+# Maps each module to the modules that usually follow it before the first healthy response.
 FOLLOWERS: Dict[str, Tuple[str, ...]] = {
     "health_probe": ("first_response", "incident", "triage_info", "node_process"),
     "node_process": ("sqlite_info",),
@@ -87,7 +87,7 @@ class Packer:
 
     def __init__(self) -> None:
         self._known: Set[str] = set()
-        # Whether the current play is a recovery. In other plays, the modules of FOLLOWERS do not follow.
+        # True if the current play is a recovery. FOLLOWERS does not apply to other plays.
         self.recovers = False
         self._imports: Optional[threading.Timer] = None
         self._ours = False
@@ -104,8 +104,8 @@ class Packer:
             return
         if self.recovers or os.path.realpath(loader.get_basedir()) == _PLAYBOOKS:
             _read(loader, source.get("vars_files") or [])
-            # Container images often set this variable. With this variable, Python reads a module from a pipe byte by
-            # byte, which takes 0.3 s per module.
+            # If this variable is set, as in many container images, Python reads a module from a pipe byte by byte,
+            # which takes 0.3 s per module.
             os.environ.pop("PYTHONUNBUFFERED", None)
             _load()
             # Loaded objects stay in memory. If these objects are frozen, the garbage collector of each worker does not

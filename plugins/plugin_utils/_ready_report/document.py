@@ -78,7 +78,7 @@ def _sentence(words: Words, told: Message) -> str:
 
 
 def lines(words: Words, host: Host) -> List[Line]:
-    """Return the text of each of a host's checks in one language, most important checks first."""
+    """Return the text of each check of a host in one language, most important checks first."""
     ordered = sorted(host.checks, key=lambda check: (not check.blocks, _RANK[check.verdict]))
     return [line(words, check) for check in ordered]
 

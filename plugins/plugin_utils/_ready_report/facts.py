@@ -23,7 +23,7 @@ VERDICTS = (READY, WARNING, NOT_CHECKED, NOT_READY)
 
 
 class NotCheckedError(Exception):
-    """A check could not be carried out for the given reason."""
+    """A check could not be carried out. told: the reason."""
 
     def __init__(self, told: Message) -> None:
         """Set the reason."""
@@ -32,7 +32,7 @@ class NotCheckedError(Exception):
 
 
 class Judged(NamedTuple):
-    """The verdict of a check, and its text. The text of the remedy has the same ID with .do appended."""
+    """The verdict of a check, and its text. The remedy's text has the same ID, followed by .do."""
 
     verdict: str
     told: Message

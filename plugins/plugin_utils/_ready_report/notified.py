@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The last notification about each host. While the same checks are not ready, only one notification a day is sent.
+"""The last notification about each host.
 
-The readiness check changes nothing on a host. Therefore, the file is on the controller, next to the postmortems.
+As long as the same checks are not ready, only one notification a day is sent. The readiness check changes nothing on a
+host. Therefore, the file is on the controller, next to the postmortems.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
 
 NAME = "readiness-notified.json"
-# A check that starts every night does not start at exactly the same time.
+# Less than 24 hours, because a nightly check does not always start at exactly the same time.
 _PAUSE = 23 * 3600.0
 _LARGEST = 4 << 20
 # Notifications older than this are forgotten, because their hosts are no longer checked.
@@ -39,7 +40,9 @@ def read(folder: str) -> Dict[str, Dict[str, Any]]:
 
 
 def before(known: Mapping[str, Mapping[str, Any]], host: str, checks: Sequence[str], *, now: float) -> Optional[str]:
-    """Return the time of the last notification. If it is not recent or does not cover these checks, return None.
+    """Return the time of the last notification.
+
+    If the notification is not recent or does not cover these checks, return None.
 
     checks: the checks that are not ready now. now: in seconds since the epoch.
     """

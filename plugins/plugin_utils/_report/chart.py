@@ -27,7 +27,7 @@ GOOD, BAD, UNSURE, WORK = "good", "bad", "unsure", "work"
 # If a gap without work is longer than this fraction of the total working time, the gap is shortened on the axis.
 _LONG_GAP = 0.4
 _SHORTEST_GAP = 15.0
-# Width of a place where the axis is cut, as a fraction of the axis.
+# Width of a cut in the axis, as a fraction of the axis.
 _CUT = 0.07
 
 

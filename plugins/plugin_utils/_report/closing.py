@@ -90,7 +90,7 @@ class Closing:
             self._say(lines, tone)
 
     def _incidents(self, events: List[timeline_events.Event]) -> Iterator[incident_model.Incident]:
-        """Yield this run's incidents, with the events of earlier runs on the same incidents."""
+        """Yield this run's incidents, with the events of earlier runs that worked on the same incidents."""
         mine = timeline_events.opened(events)
         if not mine:
             return

@@ -84,14 +84,17 @@ def write(made: Sequence[Document]) -> None:
         with ThreadPoolExecutor() as pool:
             for _written in pool.map(Document.write, made):
                 pass
-    # The system cannot start another thread, so write the documents one at a time.
+    # If the system cannot start another thread, write the documents one at a time.
     except RuntimeError:
         for document in made:
             document.write()
 
 
 def tells_all(made: Iterable[Document], before: Mapping[str, Optional[str]], incident: incident_model.Incident) -> bool:
-    """Return True if the existing documents include every run on an incident. before: their content, by path."""
+    """Return True if the existing documents include every run that worked on an incident.
+
+    before: the content of the documents, by path.
+    """
     if None in before.values():
         return False
     with contextlib.suppress(ValueError, AttributeError, KeyError, TypeError):

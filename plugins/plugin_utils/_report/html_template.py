@@ -5,8 +5,8 @@
 
 """Style and layout of the HTML pages as Jinja2 templates, which escape all text. Other files contain the text.
 
-The pages do not load files or run scripts. The Content-Security-Policy of a page allows only the page's own style, by
-its hash.
+The pages do not load files or run scripts. The Content-Security-Policy of a page allows only the page's own style,
+which is identified by its hash.
 """
 
 from __future__ import annotations

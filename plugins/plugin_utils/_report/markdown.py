@@ -105,7 +105,7 @@ def _head(words: Words, document: composed.Document, *, drawn: Sequence[str]) ->
 
 
 def _next_steps(words: Words, steps: Sequence[str]) -> List[str]:
-    """Return the next steps. A single step follows its label. Several steps form a list."""
+    """Return the label and the next steps. A single step follows the label on its line. Several steps become a list."""
     name = f"**{words.say('doc.next')}**"
     if len(steps) == 1:
         return [words.say("label", name=name, text=escape(steps[0]))]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The recovery as a Mermaid gantt chart, which GitHub draws. The chart contains no text from a host."""
+"""The recovery as a Mermaid gantt chart, which GitHub renders. The chart contains no text from a host."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _TAGS = {chart.GOOD: "done", chart.BAD: "crit", chart.WORK: "active"}
-# Maximum time in seconds to draw before the recovery, and between two runs. If hours of an undetected outage were
-# drawn, the recovery would be too small to read.
+# Maximum number of seconds that the chart shows before the recovery, and between two runs. If the chart showed hours of
+# an undetected outage, the recovery would be too small to read.
 _BEFORE = 120.0
 _BETWEEN = 300.0
 

@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
-# If a recovery has one of these next steps, only the checklist in the postmortem is left to do.
+# With one of these next steps, only the checklist in the postmortem remains to be completed.
 _PREVENTION = ("next_step.recovered", "next_step.recovered_by_systemd")
 
 
@@ -126,7 +126,7 @@ def notes(words: Words, incident: incident_model.Incident) -> List[str]:
             )
         elif not run.complete:
             told.append(words.say("doc.cut_short", run=run.run, at=words.when(run.last_event_at)))
-    # If the error is the same as the cause, it is already shown.
+    # If the error is the same as the cause, the text is already shown.
     if incident.error and bare(incident.error) != bare(incident.cause_summary):
         error = words.message(incident.messages.get("error"), incident.error)
         told.append(error if incident.outcome in incident_model.BACK else words.say("doc.stopped_by", error=error))

@@ -19,11 +19,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
-# If the detection of an outage takes longer than this, in seconds, the outage counts as detected late.
+# An outage counts as detected late if its detection takes more than this number of seconds.
 _LATE = 60
-# If a log is larger than this, in bytes, it is not rotated often enough.
+# A log of more than this number of bytes is not rotated often enough.
 _LARGE = 1 << 30
-# If the free fraction of memory or disk space is smaller than this, the rest may be used up within a day.
+# If less than this fraction of the memory or of the disk space is free, the rest may be used up within a day.
 _SCARCE = 0.1
 
 _RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "disk"}

@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _LIKELY = 0.5
-# A finding with less confidence is not worth a line on the screen.
+# If the confidence in a finding is below this value, the screen does not show the finding.
 _NOTEWORTHY = 0.4
 
 
@@ -27,7 +27,7 @@ def cause(words: Words, incident: incident_model.Incident) -> str:
 
 
 def others(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return each problem that was found in addition to the cause, unless another finding explains it.
+    """Return each problem that was found in addition to the cause. Omit problems that another finding explains.
 
     Such a problem did not cause the outage, but it can prevent the recovery.
     """

@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 _NOTHING: Mapping[str, str] = {}
-# The result of a remedy: it succeeded, it failed, or it was not applied.
+# Possible results of a remedy: succeeded, failed, or not applied.
 APPLIED, FAILED, LEFT = "applied", "failed", "left"
 
 
@@ -226,7 +226,7 @@ def _details(words: Words, remedy: incident_model.Remedy) -> List[str]:
 
 
 def nothing_taken(words: Words, incident: incident_model.Incident) -> str:
-    """Return the text for a run without rungs or remedies. Holds and takeovers are also considered changes."""
+    """Return the text for a run without rungs or remedies. A hold or a takeover also counts as a change."""
     value = (incident.statements.get("nothing_changed") or {}).get("value")
     if value == statements.UNKNOWN:
         return words.say("taken.unknown")

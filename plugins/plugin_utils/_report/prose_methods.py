@@ -94,7 +94,7 @@ def _method(words: Words, way: _Data, found: _Data) -> List[str]:
 
 
 def _choice(found: _Data) -> str:
-    """Return the last part of the key for the message that states why a method is chosen.
+    """Return the last part of a message key. The message states why a method is chosen.
 
     See _choose in _sqlite/restore.py.
     """
@@ -122,7 +122,7 @@ def _why(words: Words, way: _Data) -> str:
 
 
 def _without_backups(words: Words, way: _Data) -> str:
-    """Return the reasons for a method, without those that are already in the lines of the backups."""
+    """Return the reasons for a method, without those that the lines of the backups already show."""
     told = message_of(way, "reason")
     known = [each for each in told if isinstance(each, Mapping)] if isinstance(told, list) else []
     rest = [each for each in known if each.get("id") not in _OF_BACKUPS]

@@ -56,7 +56,10 @@ def _reason_of_calls(words: Words, incident: incident_model.Incident) -> str:
 
 
 def informed(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the rest of the text from `whom`: notified contacts, channels that failed in this run, and the reason."""
+    """Return the text that whom() returns, without the part that calls() returns.
+
+    The text names the notified contacts, the channels that failed in this run, and the reason.
+    """
     reason = _reason_of_calls(words, incident)
     return [*([words.say("notified.reason", reason=reason)] if reason else []), *_informed(words, incident)]
 
@@ -165,7 +168,7 @@ def _unaware(entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) 
 
 
 def _not_of_the_end(words: Words, entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> str:
-    """Return the contacts, with channels, that do not know that the outage has ended, or an empty string."""
+    """Return the contacts that do not know that the outage has ended, with their channels, or an empty string."""
     failures: Dict[str, List[str]] = {}
     for each in _unaware(entries, names=names):
         failures.setdefault(words.name("contact", _name(each, names)), []).append(_failure(words, each))
@@ -220,7 +223,7 @@ def _would_tell(words: Words, escalation: Mapping[str, Any], *, before: Mapping[
         ways.setdefault(str(each.get("name")), []).append(words.say("label", name=way, text=error) if error else way)
     reason = _escalation_reason(words, escalation)
     if escalation.get("rule") == _RECORD_ONLY:
-        # In check mode, nothing has recovered yet.
+        # In check mode, the service has not recovered yet.
         reason = words.say("notified.over" if ways else "notified.only_recorded")
     if not ways:
         return words.say("notified.nobody_why", reason=reason) if reason else words.say("notified.nobody")

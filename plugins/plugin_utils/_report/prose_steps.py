@@ -104,7 +104,7 @@ def seen(words: Words, look: Mapping[str, Any]) -> str:
     wrong = bare(words.message(message_of(look, "summary"), look.get("summary")) or words.listed(failing))
     severity = words.name("severity", str(look.get("severity") or "unknown"))
     if wrong and look.get("severity") == "degraded":
-        return wrong  # the line already begins with this word
+        return wrong  # most lines already begin with the severity DEGRADED
     return words.say("label", name=severity, text=wrong) if wrong else severity
 
 
@@ -114,7 +114,7 @@ def checked(step: incident_model.Step) -> bool:
 
 
 def broken(step: incident_model.Step) -> bool:
-    """Return True if the action of a step failed. Return False for a failed fail or assert task."""
+    """Return True if the action of a step failed. If a fail or assert task failed, return False."""
     return step.kind == "unreachable" or str(step.action).rsplit(".", 1)[-1] not in ("fail", "assert")
 
 
@@ -179,13 +179,16 @@ def mismatched(steps: Sequence[incident_model.Step]) -> List[str]:
 
 
 def kept_out(step: incident_model.Step) -> Mapping[str, Any]:
-    """Return the run that blocked this run, or nothing for other steps."""
+    """Return the run that blocked this run, or an empty mapping for other steps."""
     opening = allowlist.own_module(step.action or "") == "incident" and step.status == "failed"
     return (step.data.get("locked_by") if opening else None) or {}
 
 
 def maintenance(step: incident_model.Step) -> Mapping[str, Any]:
-    """Return the maintenance window that prevented a run from opening an incident, or nothing for other steps."""
+    """Return the maintenance window that prevented a run from opening an incident.
+
+    For other steps, return an empty mapping.
+    """
     return (
         step.data.get("maintenance") if allowlist.own_module(step.action or "") in allowlist.OF_INCIDENT else None
     ) or {}
@@ -306,8 +309,8 @@ def _tell_process(words: Words, data: Mapping[str, Any]) -> str:
         called = words.name("state", state)
         if not data["changed"]:
             parts = [words.say("came.already", state=called)]
-        # In check mode, the result contains only the current state and the expected state. If there was no process,
-        # stopping the service cancelled a restart by the service manager.
+        # In check mode, the result contains only the current state and the expected state. If no process was running,
+        # stopping the service only cancelled a restart by the service manager.
         elif not before and state == "stopped":
             parts = [called]
         elif before and state != "stopped":

@@ -16,8 +16,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 # Shorter durations, in seconds, are shown as 0.0 s.
 _NOTICEABLE = 0.05
-# The summary of an outage does not mention small uncertainties. The minimum is this many seconds and this fraction of
-# the outage.
+# The summary of an outage mentions an uncertainty only if it reaches both limits: this number of seconds, and this
+# fraction of the outage.
 _WORTH_SAYING, _LARGE_PART = 1.0, 0.2
 
 
@@ -132,7 +132,7 @@ def cuts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str
 
 
 def no_instant(words: Words, incident: incident_model.Incident, name: str) -> str:
-    """Return the text for an unknown or future time in marks(). name: the name of the time."""
+    """Return the text for a time that is unknown or not reached yet. name: the name of the time, see marks()."""
     later = [words.say(f"doc.mark.{each}") for each in ("mitigated", "resolved")]
     return words.say("none_yet" if _open_ends(incident) and name in later else "unknown")
 

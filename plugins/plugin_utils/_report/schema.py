@@ -20,7 +20,7 @@ _KINDS = {
     kinds.NUMBER: "number",
     kinds.FLAG: "boolean",
 }
-# Fields that contain module results, and the keys in these results that the allowlist contains.
+# Maps each field that contains module results to the allowlisted keys of these results.
 _OF_WHITELIST: Mapping[str, Any] = {
     "findings": allowlist.RESULTS["triage_info"]["findings"],
     "resources": {name: kind for name, kind in allowlist.RESULTS["triage_info"]["facts"].items() if name != "changes"},
@@ -47,7 +47,7 @@ def schema() -> Dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Postmortem of an incident",
         **described,
-        "description": f"{described['description']} Instants are UTC, durations are seconds, null means unknown.",
+        "description": f"{described['description']} Times are UTC, durations are in seconds, and null means unknown.",
         "$defs": {"instant": _INSTANT, "notifications": _of_structure(_PREVIEW)},
     }
 

@@ -142,7 +142,7 @@ def _rungs(words: Words, incident: incident_model.Incident, *, brief: bool) -> L
 def _not_climbed(
     words: Words, incident: incident_model.Incident, *, why: Union[str, List[str]], cause: str
 ) -> List[str]:
-    """Return why some rungs and remedies were not applied in the last run.
+    """Return why some rungs were not tried and some remedies were not applied in the last run.
 
     why, cause: the fields that are already shown.
     """
@@ -161,7 +161,7 @@ def _earlier_runs(words: Words, told: Sequence[str]) -> str:
 
 
 def _kept(words: Words, incident: incident_model.Incident) -> Tuple[List[str], List[str]]:
-    """Return the lines about the evidence and the incident's record, and the lines of the other files.
+    """Return the lines about the evidence and the incident's record, and the lines about the other files.
 
     The files in the evidence folder are shown on a single line.
     """
@@ -184,8 +184,8 @@ def _published(
 ) -> List[str]:
     """Return where to read the postmortem. The path on the controller is last.
 
-    An AWX job runs in a container, which is deleted with its files. Therefore, a job names its path only if the
-    postmortem is nowhere else.
+    The container of an AWX job is deleted together with its files. Therefore, for a job, the path is shown only if the
+    postmortem is stored nowhere else.
     """
     found = [words.say("screen.issue", url=places["issue"])] if places.get("issue") else []
     found += places.get("copies") or []
@@ -239,7 +239,7 @@ def _database(incident: incident_model.Incident, *, cause: str) -> str:
 
 
 def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
-    """Return the fields for a run in check mode. Such a run performs the checks and only lists all other actions."""
+    """Return the fields for a run in check mode. Such a run performs only the checks and lists all other actions."""
     rungs = words.say("list.comma").join(words.part(each.rung) for each in incident.rungs_tried)
     others = prose_causes.others(words, incident)
     first = ["screen.hold_it"] if _would_hold(incident) else ["screen.fix_first"] if others and rungs else []

@@ -22,11 +22,11 @@ LINES = 24
 _CUT = " ..."
 # Fields that are never shortened: the next step, lost rows, commands, invalid settings and the files.
 _WHOLE = ("next", "methods", "options", "data_loss", "rows", "seeded", "settings", "postmortem")
-# The order of shortening. Fields with a higher number are shortened first. The number of all other fields is 0.
+# The order of shortening. Fields with a higher number are shortened first. All other fields have the number 0.
 _ORDER = {"kept": 1, "escalation": -1, "why": -1, "cause": -2}
-# Minimum number of lines in a field. In a cause or a reason, a long path can fill the second line.
+# Minimum number of lines of a field, because a long path can fill the second line of a cause or a reason.
 _LEAST = {"cause": 3, "why": 3}
-# This field is left out first. Fields with a negative number in _ORDER are shortened only after that.
+# Only this field can be left out. Fields with a negative number in _ORDER are shortened only after that.
 _DISPENSABLE = "severity"
 LABEL = 14
 _NOTHING: Mapping[str, int] = {}
@@ -77,7 +77,7 @@ def aligned(
 ) -> List[str]:
     """Return the lines of the fields that have a value. most: the maximum number of lines, or None for no limit.
 
-    whole: for some fields, how many of their first parts are never shortened.
+    whole: for some fields, how many parts at the beginning are never shortened.
     """
     texts: Dict[str, List[str]] = {}
     pinned: Dict[str, int] = {}

@@ -14,7 +14,7 @@ from typing import Any, List, Mapping, Sequence
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps
 
-# If a hold has one of these causes, database_recover.yml cannot remove it, because the database or its disk is missing.
+# For these causes, database_recover.yml cannot release the hold, because the database or its disk is missing.
 _NOT_THERE = ("config_mismatch", "db_unchecked")
 
 

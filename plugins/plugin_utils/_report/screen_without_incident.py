@@ -263,7 +263,7 @@ def _triage(
     target: str,
 ) -> Tuple[str, List[str]]:
     tone, found = GOOD, words.say("screen.nothing_wrong", host=host, touched=touched)
-    # Triage continues with an invalid setting, but a detection or a recovery would not.
+    # Triage continues despite an invalid setting. Detection and recovery do not.
     problems = prose_steps.refusals(words, steps)
     if problems and not data["findings"]:
         counted = words.count("problems", len(problems))

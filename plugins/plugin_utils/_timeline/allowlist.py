@@ -321,7 +321,7 @@ SUMMARY: Mapping[str, Any] = {
     )
 }
 
-# The places of a host's published documents. The postmortem role publishes these places with set_stats under
+# The places where a host's documents are stored. The postmortem role publishes these places with set_stats under
 # PUBLISHED_KEY. artifact: whether the job's artifacts contain the Markdown document.
 PUBLISHED_KEY = "outage_postmortem"
 PUBLISHED: Mapping[str, Any] = {
@@ -407,7 +407,7 @@ OUTCOME: Mapping[str, Any] = {
             }
         ),
         "reason": TEXT,
-        # In check mode: the contacts to notify, and the contacts to notify if the recovery fails.
+        # In check mode: the contacts that would be notified, and those that would be notified if the recovery failed.
         "would": _WOULD_TELL,
         "otherwise": {"rule": TEXT, "level": TEXT, "to": Each(TEXT), "reason": TEXT, "would": _WOULD_TELL},
     },

@@ -5,8 +5,8 @@
 """Collect events for a short time and handle them together.
 
 Ansible forks a worker for every task on every host. After each fork, the first write to a memory page copies that page.
-In Python, even reading an object changes its reference count. As a result, if twenty events are handled one by one,
-with a fork after each, this takes several times as long as handling them together.
+In Python, even reading an object changes its reference count. As a result, handling twenty events one by one, with a
+fork after each, takes several times as long as handling them together.
 """
 
 from __future__ import annotations
@@ -67,8 +67,7 @@ class Burst:
             atexit.register(self._handle)
 
     def _late(self) -> None:
-        # During a long task, no new item arrives for minutes. Therefore, this thread handles the items that are
-        # waiting.
+        # During a long task, minutes can pass without a new item. Therefore, this thread handles the waiting items.
         while True:
             self._arrived.wait()
             self._arrived.clear()

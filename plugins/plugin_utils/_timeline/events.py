@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The events of a run: their format in the timeline, and the incident and module that each event belongs to.
+"""The events of a run: their format in the timeline, and the incident and the module of each event.
 
 A timeline is a file of JSON objects, one per line, in the order of the events. Every event has the keys v (version of
 this format), at (UTC time), run and kind. Kinds and their other keys:
@@ -75,7 +75,7 @@ def opened(events: Iterable[Event]) -> Dict[str, str]:
 
 
 def opens(event: Event) -> bool:
-    """Return True if an event is a result of incident or incident_info and names an incident of this run."""
+    """Return True if an event is a result of the module incident or incident_info and names an incident of this run."""
     of_module = event["kind"] == "task" and module_of(event) in allowlist.OF_INCIDENT
     return of_module and bool(event.get("data", {}).get("id")) and not is_left(event["data"], event.get("status"))
 

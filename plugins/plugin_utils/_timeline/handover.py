@@ -58,7 +58,7 @@ def part(host: str) -> Optional[Part]:
     lines = _of_host(data, host)
     begin = _saved(lines)
     size, end = 0, begin
-    # A line that is too long is left out, so that it does not hold up the lines after it.
+    # Leave out a line that is too long. Otherwise, the host would never receive the lines after this line.
     while end < len(lines) and size + _size(lines[end]) <= _LARGEST:
         size += _size(lines[end])
         end += 1

@@ -48,7 +48,7 @@ def each_from_events(events: Iterable[Event]) -> Iterator[Incident]:
 
 
 def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident:
-    """Return the model of an incident on a host. runs: the events of each of its runs, oldest run first."""
+    """Return the model of an incident on a host. runs: the events of each run, oldest run first."""
     events = [event for run in runs for event in run]
     outcomes = [event["data"] for event in events if event["kind"] == "outcome"]
     # If a later run was killed, the verdict of an earlier run does not apply to the later run.
@@ -111,9 +111,10 @@ def _causes(
     failing = [probe for probe in results(events, "health_probe") if not probe.get("healthy")]
     checks = list(results(events, "sqlite_info"))
     triages = [result["findings"] for result in results(events, "triage_info") if result.get("findings")]
-    # Only the first triage saw the original state. If the verdict is based on a later triage, use that one.
+    # Only the first triage saw the original state. If the verdict is based on a later triage, use that triage.
     agreeing = [each for each in triages if each[0].get("cause") == verdict.get("cause")]
-    # After a person has restored a database, a later triage may find the same cause in another form.
+    # After a person has restored a database, a later triage may describe the same cause differently. Therefore, the
+    # summaries are compared too.
     of_data = verdict.get("cause") in ("db_corrupt", "db_unchecked")
     said = [each for each in agreeing if of_data and each[0].get("summary") == verdict.get("cause_summary")]
     # After a person has released the service, the latest triage states whether the damage was accepted.

@@ -36,8 +36,8 @@ def times(verdict: Mapping[str, Any], events: Sequence[Event]) -> Times:
         failing[0].get("first_failure_at") if failing else None,
     )
     begun = dict(last_value(records, "outage_started") or {})
-    # Without a sign of health, `earliest` in the record is the first sign of failure. Drop this value, because it is
-    # not the time of a sign of health.
+    # If there was no sign that the service worked, `earliest` in the record is the first sign of failure. Drop this
+    # value, because last_good_at must be a sign that the service worked.
     if begun.get("earliest") == begun.get("latest") and begun.get("earliest_source") in (None, begun.get("source")):
         begun["earliest"] = None
     first_good = None

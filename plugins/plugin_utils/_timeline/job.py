@@ -4,7 +4,7 @@
 
 """The URL of this run's AWX job.
 
-A job knows its number. It gets AWX's address only from the AWX setting "Base URL of the service". The default of this
+A job knows its number, but gets AWX's address only from the AWX setting "Base URL of the service". The default of this
 setting is not a real address. Therefore, the job template may set another address.
 """
 

@@ -58,7 +58,7 @@ class Step:
     at: str = _says("When the step began.")
     run: str = _says("The run that the step belongs to.")
     kind: str = _says("The kind of the event in the timeline: task, run_start, outcome, unreachable or retry.")
-    weight: str = _says("Whether the step changed something, failed, decided something or is a detail.")
+    weight: str = _says("Whether the step is a change, a failure, a decision or a detail.")
     role: Optional[str] = _says("The outermost role that the step belongs to.")
     action: Optional[str] = _says("Full name of the module.")
     task: Optional[str] = _says("The task's name in the playbook.")
@@ -107,7 +107,7 @@ class NotReached:
 
 @dataclasses.dataclass
 class Remedy:
-    """The remedy that was applied for a cause before the ladder, or why no remedy was applied."""
+    """Before the ladder: the remedy that was applied to a cause, or the reason why no remedy was applied."""
 
     cause: str = _says("The finding's cause.")
     action: Optional[str] = _says("The action, or null if no action was allowed.")
@@ -149,7 +149,7 @@ class Times:
     mitigated_estimated: bool = _says(
         "True if mitigated_at is an estimate, because no run saw the first healthy response."
     )
-    resolved_at: Optional[str] = _says("When the incident was closed, after its verification.")
+    resolved_at: Optional[str] = _says("When the incident was closed, after the verification.")
     clocks_apart: Optional[float] = _says(
         "Seconds by which the clock of the host is ahead of the controller's (negative: behind), or null for a "
         "difference of at most 2 seconds."
@@ -205,7 +205,7 @@ class Incident:
     rungs_tried: List[Rung] = _says("The rungs that were tried, in chronological order.")
     rungs_skipped: List[Skip] = _says("The rungs that could not have helped.")
     rungs_not_reached: List[NotReached] = _says(
-        "After a failed recovery that tried or skipped a rung: the rungs that it did not reach."
+        "After a failed recovery that tried or skipped a rung: the rungs that the recovery did not reach."
     )
     remedies: List[Remedy] = _says("The remedies for the causes, before the ladder.")
     times: Times = _says("The times of the incident.")
@@ -216,11 +216,11 @@ class Incident:
     rows_from: str = _says("Source of rows_before: first_look (the first triage) or last_good (the last verified run).")
     rows_after: Dict[str, float] = _says("Rows by table afterwards.")
     rows_seeded: Dict[str, float] = _says(
-        "Current row counts of tables that were empty before the outage. After a database recovery: of tables that "
-        "were empty before the service started. The service may have filled these tables at its start."
+        "Current row counts of tables that were empty before the outage. After a database recovery: row counts of "
+        "tables that were empty before the service started. The service may have filled these tables when it started."
     )
     rows_seeded_removal: List[str] = _says(
-        "The command on the host that removes the rows that the service created at its start."
+        "The command to run on the host to remove the rows that the service created when it started."
     )
     rows_replaced: bool = _says("True if rows_after was counted in a new database that replaced the earlier one.")
     rows_stale: bool = _says("True if the service was started after rows_after was counted.")
@@ -234,12 +234,14 @@ class Incident:
         "The notifications: level, to (contacts to notify), names (by contact), `notified` (each notification; new is"
         " true if the last run sent it), reason."
     )
-    evidence: Optional[str] = _says("Folder of the evidence on the host.")
-    database_copied: Optional[str] = _says("The last copy, on the host, of the files of a database in doubt.")
-    database_copies: List[str] = _says("All copies, on the host, of the files of a database in doubt.")
+    evidence: Optional[str] = _says("The evidence folder on the host.")
+    database_copied: Optional[str] = _says(
+        "The folder on the host with the latest copy of the files of a database in doubt."
+    )
+    database_copies: List[str] = _says("All folders on the host with copies of the files of a database in doubt.")
     database_not_copied: Optional[str] = _says("Why there is no copy of the files of a database in doubt.")
     record_in_memory: Optional[str] = _says(
-        "In-memory folder on the host that contains the record. A reboot deletes this folder."
+        "The folder in the host's memory that contains the record. A reboot deletes this folder."
     )
     error: Optional[str] = _says("The error that stopped the recovery.")
     next_step: Optional[str] = _says("The next step for a person.")

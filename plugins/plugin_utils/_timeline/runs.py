@@ -32,7 +32,7 @@ _RECOVERS = ("health_probe", "sqlite_restore")
 
 
 def rungs(run: Sequence[Event]) -> List[Rung]:
-    """Return the rungs that a run tried, from its verdict.
+    """Return the rungs that a run tried, as stated in its verdict.
 
     If there is no verdict, use the roles of the run's tasks.
     """
@@ -57,7 +57,7 @@ def rungs(run: Sequence[Event]) -> List[Rung]:
 
 
 def _concluded_rungs(run: Sequence[Event]) -> List[Rung]:
-    """For a run without a verdict, return the rungs that it tried, from the roles of its tasks."""
+    """Return the rungs that a run without a verdict tried. The roles of its tasks show these rungs."""
     tried: List[Rung] = []
     healthy: Optional[bool] = None
     steps = [event for event in run if event["kind"] in ("task", "started")]
@@ -102,7 +102,7 @@ def _concluded_rungs(run: Sequence[Event]) -> List[Rung]:
 
 
 def skips(run: Sequence[Event]) -> List[Skip]:
-    """Return the rungs that one run skipped, from its verdict."""
+    """Return the rungs that one run skipped, as stated in its verdict."""
     identity = str(run[0]["run"])
     return [
         Skip(
@@ -117,7 +117,7 @@ def skips(run: Sequence[Event]) -> List[Skip]:
 
 
 def not_reached(run: Sequence[Event]) -> List[NotReached]:
-    """Return the rungs that one run did not reach, from its verdict."""
+    """Return the rungs that one run did not reach, as stated in its verdict."""
     identity = str(run[0]["run"])
     return [
         NotReached(
@@ -131,7 +131,7 @@ def not_reached(run: Sequence[Event]) -> List[NotReached]:
 
 
 def remedies(run: Sequence[Event]) -> List[Remedy]:
-    """Return the remedies that a run applied or refused, from its verdict."""
+    """Return the remedies that a run applied or refused, as stated in its verdict."""
     told = verdict_of(run).get("remediation") or {}
     return [
         Remedy(

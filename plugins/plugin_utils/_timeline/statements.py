@@ -4,8 +4,8 @@
 
 """The statements that may be made about a service and its data, for screen, documents, notifications and artifacts.
 
-A statement must be based on a check. This check must have run after the last event that could have made the statement
-false (docs/statements.md). If there was no such check, the value of the statement is UNKNOWN.
+Each statement is based on a check. A check counts only if no later event can have made the statement false
+(docs/statements.md). If no check counts, the value of the statement is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class Facts:
     lost: bool = False
     # True if a database recovery in this incident could not determine whether rows were lost.
     uncounted: bool = False
-    # True if the service answered the last probe since its last start or stop, even if the login failed.
+    # True if the service answered the last probe, even if the login failed. Only probes after the last start or stop of
+    # the service count.
     answers: Optional[bool] = None
     # True if the run has stopped the service and not started it again.
     stopped: bool = False
@@ -245,13 +246,13 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     attempts = seen.get("attempts") or []
     recovery = seen.get("recovery")
     if recovery and seen.get("outcome") != "would_recover" and not recovery.get("replaced"):
-        # As far as the run knows, the recovery did not replace the database, so the other results are only a plan.
+        # The result does not show that the database was replaced, so all values except rows_before are only a plan.
         recovery = {"rows_before": recovery.get("rows_before")}
     on_record = seen.get("data") or triaged.get("data") or {}
     first = seen.get("first") or {}
     counted = first if recovery is None else triaged
     # If an earlier run could not count the rows, someone may have replaced the database before this run counted them.
-    # Therefore, the last good count is the only one that is certain to be from the earlier database.
+    # Therefore, only the last good count is certain to be from the earlier database.
     missed = bool(on_record.get("unseen")) and (_found_sound(counted) or not counted.get("row_counts"))
     if recovery is not None:
         rows_before, since_start = recovery.get("rows_before"), recovery.get("rows_after")
@@ -266,7 +267,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     own = [each["table"] for each in verified.get("seeded") or [] if (rows_before or {}).get(each["table"])]
     rows_after = {**(rows_after or {}), **dict.fromkeys(own, 0)}
     if by_itself and recovery is None:
-        # If the service was started without a run, only the last good count is from before the start.
+        # If the service was started without a run, only the last good count was made before that start.
         rows_before, rows_after = triaged.get("rows_before"), triaged.get("row_counts")
     # Later runs see only the remaining rows, so a loss in an earlier run is read from the incident's record.
     losses = [(recovery or {}).get("data_loss"), on_record.get("loss")]

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The alarm for an armed controller: a run that has already started waits for the alarm. It then recovers the service.
+"""The alarm for an armed controller: a run that has already started waits for the alarm and then recovers the service.
 
 The alarm is an HTTP request to a Unix socket, so curl can send it: curl --unix-socket PATH --request POST
-http://alarm/. The waiting run answers only if it is going to recover the service. If nobody answers, the sender starts
-a recovery itself.
+http://alarm/. The waiting run accepts the alarm only if it is going to recover the service. If no run accepts the
+alarm, the sender starts a recovery itself.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _reserved(path: str) -> Iterator[None]:
 def wait(path: str, *, timeout: float, needed: Callable[[], bool]) -> Optional[bool]:
     """Wait for the alarm at a path.
 
-    timeout: in seconds. needed: returns False as soon as nobody would act on the alarm. Returns True after the alarm,
+    timeout: in seconds. needed: returns False as soon as an alarm would have no effect. Returns True after the alarm,
     False after the timeout, and None if the wait is no longer needed. Raises AlarmError.
     """
     until = time.monotonic() + timeout

@@ -61,7 +61,7 @@ class Target(NamedTuple):
     - process: if None, the process is not checked.
     - state_dir: if empty, the maintenance window is not read.
     - alarm: the socket of an armed controller, which recovers the service. If alarm is empty, or if no run is waiting,
-      an event is sent instead.
+      the event asks for a recovery instead.
     """
 
     host: str
@@ -142,7 +142,7 @@ def targets(listed: Any, thresholds: Thresholds, *, timeout: float, interval: fl
 
 
 class Outage:
-    """The state of one service: the results of its probes and the calls made. Times are always passed as arguments."""
+    """The state of one service: the probe results and the called actions. Times are always passed as arguments."""
 
     def __init__(self, thresholds: Thresholds) -> None:
         """Begin without knowing the state of the service."""
@@ -197,8 +197,8 @@ class Watch:
         self._ok_statuses = ok_statuses
         self._run = run
         self._first_failure_at: Optional[str] = None
-        # The end of the maintenance window in seconds since the epoch, and the monotonic time at which to check again
-        # for a window.
+        # The end of the maintenance window in seconds since the epoch, and the monotonic time of the next check for a
+        # window.
         self._maintenance_until = 0.0
         self._ask_maintenance_at = 0.0
 
@@ -233,7 +233,7 @@ class Watch:
         }
 
     def _warn(self, text: str) -> None:
-        """Log text after removing terminal control characters. The text may contain output from the host."""
+        """Log text without terminal control characters, because the text may contain output from the host."""
         _LOGGER.warning("%s: %s", self.target.host, sanitize.text(text))
 
     def _over(self, argv: Sequence[str], **options: Any) -> commands.Completed:

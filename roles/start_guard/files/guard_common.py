@@ -199,7 +199,7 @@ def examine(database: str, *, compare: bool = False, scan: bool = True) -> Dict[
 
 
 def _open(path: str, *, name: str) -> Tuple[Optional[Dict[str, Any]], Optional[int], Optional[List[str]]]:
-    """Return the facts about a file, the file's descriptor, and a problem. Each is None if there is none."""
+    """Return the facts about a file, the file's descriptor, and a problem. Each can be None."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -254,7 +254,7 @@ def _read(state: Dict[str, Any], opened: Mapping[str, int], *, compare: bool, sc
 
 
 def _header(data: bytes) -> Optional[Dict[str, Any]]:
-    """Return the fields of a database header that matter here, or None if this is not a SQLite header.
+    """Return the relevant fields of a database header, or None if the data is not a SQLite header.
 
     bytes: the whole header in hexadecimal notation. If the file ends within the header, the page size is 0. SQLite then
     reads the whole first page from the WAL.
@@ -276,7 +276,7 @@ def _header(data: bytes) -> Optional[Dict[str, Any]]:
 
 
 def _index(data: bytes) -> Optional[Dict[str, Any]]:
-    """Return the fields of a -shm file that matter here, or None if the index is not valid."""
+    """Return the relevant fields of a -shm file, or None if the index is not valid."""
     if len(data) < 136 or data[:48] != data[48:96]:
         return None
     version, _unused, commits, initialised = struct.unpack_from("=IIIB", data, 0)
@@ -344,7 +344,7 @@ class _Frames:
             # When SQLite restarts a WAL, it increases the first salt by one. Frames with the previous salt are normal.
             # If the salts are zero, nothing was ever written there.
             strange = of_first not in (frames.salts, [0, 0]) and of_first[0] != (salt1 - 1) & _MASK
-            # In a WAL that was never restarted, SQLite replaces both salts if no frame is committed.
+            # If a WAL was never restarted and has no committed frame, SQLite replaces both salts.
             frames.foreign = strange and (sequence != 0 or frames._commits(descriptor, of_first, total=total))
         else:
             frames.salts = of_first
@@ -464,9 +464,9 @@ def summary(state: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def lacking(state: Mapping[str, Any], *, since_ns: int) -> int:
-    """Return the number of committed frames that the index of the last process has but the WAL lacks.
+    """Return how many committed frames are in the index of the last process but not in the WAL.
 
-    since_ns: start of the process, or 0 if unknown. If the index is older, that process did not use it.
+    since_ns: start of the process, or 0 if unknown. If the index is older, that process did not use the index.
     """
     index, frames, shm = state["index"], state["frames"], state["shm"]
     if not index or not since_ns or shm["mtime_ns"] < since_ns or not index["commits"]:
@@ -478,7 +478,7 @@ def lacking(state: Mapping[str, Any], *, since_ns: int) -> int:
 
 
 def write_out(data: bytes) -> None:
-    """Write to standard output. If nobody reads it, do nothing."""
+    """Write to standard output. Ignore the error if nobody reads the output."""
     try:
         while data:
             data = data[os.write(1, data) :]

@@ -7,8 +7,9 @@
 systemd starts this program for each connection to the keeper's socket, with the connection as standard input, in an
 environment that the service's user cannot change. Only this user and root can connect. The program opens no path in a
 folder of this user. It trusts nothing in a message: it keeps only known fields with a limited length, accepts one end
-for each invocation of the unit, records whether systemd confirmed the end, and limits the number of files. An end that
-systemd confirms replaces an unconfirmed end, because the user may have forged the unconfirmed one.
+(a report that the process has ended) for each invocation of the unit, records whether systemd confirmed the end, and
+limits the number of files. An end that systemd confirms replaces an unconfirmed end, because the user may have forged
+the unconfirmed one.
 
 Files in STATE_DIR/ends/UNIT/: end-TIME-INVOCATION.json (how a process ended) and refused-TIME/ (the evidence for a
 refusal). STATE_DIR/refusal-UNIT.json: a refusal that is not in the record of an incident yet (see
@@ -43,7 +44,7 @@ _UNCONFIRMED = ".unconfirmed.json"
 # Maximum time in nanoseconds between sending and saving a report.
 _LATEST = 60 * 10**9
 MOST_REFUSALS = 5
-# Minimum time in seconds between two saves of evidence for refusals with the same incident.
+# Minimum time in seconds before evidence is saved again for the same incident.
 _EVIDENCE_INTERVAL = 60
 _LONGEST = 500
 _INVOCATION = re.compile(r"[0-9a-f]{32}\Z")
@@ -156,7 +157,7 @@ def _sent(message: Mapping[str, Any]) -> int:
 
 
 class Late(BaseException):
-    """A deadline has passed. This is not an Exception, because callers must not ignore it like other errors."""
+    """A deadline has passed. Not a subclass of Exception, so that callers do not ignore it like other errors."""
 
 
 def _give_up(*_signal: Any) -> None:
@@ -209,7 +210,7 @@ class Keeper:
                         os.unlink(os.path.join(folder, name))
 
     def keep(self, message: Mapping[str, Any], parts: Mapping[str, bytes]) -> bool:
-        """Save a message. Return False if it was ignored. Raises OSError."""
+        """Save a message. Return False if the message was ignored. Raises OSError."""
         state = message["state"] if isinstance(message.get("state"), dict) else {}
         with self.locked():
             if message["kind"] == "start":
@@ -242,12 +243,12 @@ class Keeper:
             "since_boot": since_boot,
             "invocation": message["invocation"],
             "boot": self.boot,
-            # If the unit has been started again since this start, its counter is higher now.
+            # If systemd has restarted the unit since this start, its restart counter is higher now.
             "restarts": number_now if current else max(number_now - 1, 0),
             "confirmed": current,
         }
         ended = self._end_of(message["invocation"])
-        if ended is not None:  # a process that ended at once, and whose end was saved first
+        if ended is not None:  # the process ended at once, and its end was saved first
             with contextlib.suppress(OSError, ValueError):
                 about = common.read_json(ended, limit=1 << 17)
                 if about.get("start") is None:
@@ -315,7 +316,7 @@ class Keeper:
         return True
 
     def _ending(self, message: Mapping[str, Any]) -> Dict[str, Any]:
-        """Return how the process ended. While systemd still has its own values, they replace those in the message."""
+        """Return how the process ended. As long as systemd has its own values, they replace those in the message."""
         told = {name: text(message.get(name), 40) for name in ("result", "code", "signal")}
         status = number(message.get("status"))
         if self._is_current(message) and self.properties.get("SubState") != "running":
@@ -338,7 +339,7 @@ class Keeper:
         return {"peak": known or number(values.get("peak")), "oom_kills": number(values.get("oom_kills"))}
 
     def _open_files(self) -> Optional[Dict[str, Any]]:
-        """Return the number of open files from the last health check that measured it, and the time, or None."""
+        """Return the latest number of open files that a health check measured, with the time, or None."""
         try:
             samples = common.read_json(os.path.join(self.config.state_dir, "readiness.json"), limit=1 << 20)["samples"]
             last = next(each for each in reversed(samples) if number(each.get("open_files")) is not None)
@@ -418,7 +419,7 @@ class Keeper:
     def _write_end(self, invocation: str, end: Mapping[str, Any], *, at: Optional[str], confirmed: bool) -> None:
         written = common.now()
         about = {"at": at, "written_at": written, "boot": self.boot, "invocation": invocation, "confirmed": confirmed}
-        # Without separators in the time, the names sort by time.
+        # In the file names, the time (without separators) follows "end-", so the names sort by time.
         compact = re.sub(r"[-:.]", "", written)
         ending = ".json" if confirmed else _UNCONFIRMED
         _write(os.path.join(self.folder, f"end-{compact}-{invocation}{ending}"), {**about, **end})
@@ -445,7 +446,7 @@ def return_start(unit: str, *, patience: float = 3.0) -> None:
                 subprocess.run(argv, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=2)
             return
         time.sleep(pause)
-        pause = min(2 * pause, 0.5)  # each query is work for systemd
+        pause = min(2 * pause, 0.5)  # each query adds load to systemd
 
 
 def _is_recent(ns: int) -> bool:
@@ -511,7 +512,7 @@ def main(arguments: List[str]) -> int:
         common.say(f"A report about {config.unit} was not saved, because it took too long")
         return 1
     if saved and message["kind"] == "refused":
-        os.close(0)  # the guard waits until the response ends
+        os.close(0)  # close the connection before the wait in return_start
         return_start(config.unit)
     return 0
 
@@ -522,7 +523,7 @@ def _keep(config: common.Config) -> Tuple[Dict[str, Any], bool]:
     Saving has its own deadline, so a slow sender does not reduce the time for saving. Raises Late, ValueError, OSError.
     """
     signal.setitimer(signal.ITIMER_REAL, _RECEIVING)
-    # The connection is read and answered through the same descriptor.
+    # Read from a duplicate, because the response is written to descriptor 0 afterwards.
     with os.fdopen(os.dup(0), "rb") as stream:
         message, parts = receive(stream)
     signal.setitimer(signal.ITIMER_REAL, 0)

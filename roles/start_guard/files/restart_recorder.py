@@ -26,8 +26,9 @@ _DEADLINE = 2.0
 _LINES = 20
 _LONGEST_LINE = 500
 _TAIL = 1 << 16
-# Maximum number of folder entries to examine in the search for log files, and maximum number of processes to examine.
+# Maximum number of folder entries to examine in the search for log files.
 _MOST_ENTRIES = 5000
+# Maximum number of processes to examine.
 _MOST_PROCESSES = 5000
 _VERBS = ("stop", "restart", "try-restart", "reload-or-restart", "kill", "isolate", "disable", "mask", "condrestart")
 
@@ -71,7 +72,7 @@ def matches(name: str, pattern: str) -> bool:
 
 
 def _entries(folder: str, *, most: int) -> Iterator[os.DirEntry[str]]:
-    """Yield at most `most` entries of a folder. A folder that cannot be read has none."""
+    """Yield at most `most` entries of a folder. Yield nothing if the folder cannot be read."""
     try:
         with os.scandir(folder) as entries:
             for _count, entry in zip(range(most), entries):

@@ -17,8 +17,8 @@ HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 FORKS = "20"
 PING = "ansible -m ping"
 FEW = 10
-# Maximum growth. Growth is the time per additional host beyond FEW hosts, divided by the time per additional host up to
-# FEW hosts.
+# Maximum growth. Two rates are measured: the time per additional host up to FEW hosts, and the time per additional host
+# above that number. Growth is the second rate divided by the first rate.
 LINEAR = 1.5
 
 

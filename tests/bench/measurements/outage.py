@@ -268,7 +268,10 @@ MORE_SQLITE_TIME = {"clean_start_recovery_modules": "auto", "verification_check_
 def restarted(
     what: str, how: str, name: str, prepare: Callable[[], Stand], *, more: float | None = None
 ) -> Measurement:
-    """Return a measurement in which the service from `prepare` crashes. more: the goal, in E above LIMIT."""
+    """Return a measurement in which the service from `prepare` crashes.
+
+    more: the goal. Our figure may exceed the figure of LIMIT by at most this time, given in the unit E.
+    """
     return Measurement(
         name=name,
         what=what,

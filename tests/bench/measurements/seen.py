@@ -129,7 +129,7 @@ def serves(place: hosts.Host) -> bool:
 
 
 def until_served(place: hosts.Host) -> float | None:
-    """Return the time in seconds until the service serves again, or None if this takes longer than LONGEST seconds."""
+    """Return the time in seconds until the service works again, or None if this takes longer than LONGEST seconds."""
     begun = time.time()
     while time.time() - begun < LONGEST:
         if serves(place):
@@ -223,7 +223,10 @@ def seen(
 
 
 def cold_and_armed(place: hosts.Host, folder: Path) -> dict[str, float | None]:
-    """Crash the service twice. Recover it with a playbook that starts at the crash, and with one that waits for it."""
+    """Crash the service twice.
+
+    In the first recovery, the playbook starts at the crash. In the second recovery, the playbook is already waiting.
+    """
     figures = {}
     for name, recovery in ((COLD, outage.crash()), (ARMED, outage.armed)):
         cleared(place)
@@ -234,7 +237,7 @@ def cold_and_armed(place: hosts.Host, folder: Path) -> dict[str, float | None]:
 
 
 def polled(place: hosts.Host, _folder: Path) -> dict[str, float | None]:
-    """Crash the service at a random moment between two polls of monit, and wait until it answers again."""
+    """Crash the service at a random moment between two polls of monit, and wait until the service answers again."""
     cleared(place)
     place.shell("monit -c /etc/monit/monitrc")
     time.sleep(SETTLED + random.random())  # noqa: S311 - not for cryptography

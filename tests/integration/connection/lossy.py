@@ -50,7 +50,7 @@ class Connection(Local):  # type: ignore[misc]
     def exec_command(
         self, cmd: str, in_data: Optional[bytes] = None, sudoable: bool = True
     ) -> Tuple[int, bytes, bytes]:
-        """Run a command. If a loss is planned for its module, cause the loss.
+        """Run a command. If the test has planned a loss for the command's module, drop the connection.
 
         A loss raises AnsibleConnectionFailure, or returns the result of a killed module.
         """

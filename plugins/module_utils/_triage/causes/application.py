@@ -158,7 +158,7 @@ def syntax_error(facts: Facts) -> Optional[Finding]:
             "exception": text,
         },
     }
-    # The file may have its old modification time again, for example if it was restored with this time.
+    # The result of Node's check takes precedence, because a restored file may have its old modification time again.
     parses, changed = latest.get("parses"), facts.process.changed_since(latest.get("changed_at"))
     if parses is True or (changed and parses is None):
         return Finding(

@@ -52,7 +52,7 @@ def process_details(process: Mapping[str, Any], **more: Any) -> Dict[str, Any]:
 
 
 def end_of_lock(holder: Mapping[str, Any], *, restart: bool) -> Message:
-    """Return the remedy for another process's lock: how to end the process, and the policy for the next run.
+    """Return the remedy for another process's lock: how to end the process, and the stop policy for the next run.
 
     holder: pid, command and user. restart: whether the service must be restarted afterwards.
     """
@@ -61,7 +61,8 @@ def end_of_lock(holder: Mapping[str, Any], *, restart: bool) -> Message:
     # unknown.
     if not pid or not command or not isinstance(user, str):
         return message("remedy.db_locked.wait_restart" if restart else "remedy.db_locked.wait")
-    # The policy must match the whole command line, but only its beginning, without secrets, is known here.
+    # The policy must match the whole command line. Only the beginning of the command line is known here, without
+    # secrets.
     shown = [re.sub(r"([.^$*+?{}\[\]\\|()])", r"\\\1", part) for part in str(command).split(redact.MASK)]
     pattern = ".*".join([*shown, ""])
     policy = json.dumps([{"user": user, "command": pattern}], separators=(",", ":"))

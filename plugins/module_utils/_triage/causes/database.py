@@ -77,7 +77,7 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
 
 
 def _as_message(facts: Facts, text: str) -> Message:
-    """Return a reason for data loss as a message. The reasons are also in the list of problems, as messages."""
+    """Return a reason for data loss as a message. If a problem has the same text, return the problem's message."""
     return next((of(item, "message") for item in facts.database.problems if item["message"] == text), quoted(text))
 
 
@@ -152,7 +152,7 @@ def db_locked(facts: Facts) -> Optional[Finding]:
     main = facts.unit.main_pid
     blocking = [item for item in database.holders if item.get("role") in sqlite_holders.BLOCKING]
     strangers = [item for item in blocking if not item.get("ours")]
-    # Under systemd: if a service process is not the unit's main process, it is left over from an earlier start.
+    # Under systemd, a service process that is not the unit's main process is left over from an earlier start.
     stale = [item for item in blocking if item not in strangers and main is not None and item["pid"] != main]
     # These processes block all writes, even if the service seems healthy.
     lasting = [item for item in strangers if item.get("blocks_for")]

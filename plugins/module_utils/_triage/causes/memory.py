@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Exit statuses for the signal ABRT: the number that systemd reports, and the number that shells report (128 + number).
+# Exit statuses for the signal ABRT: systemd reports the number of the signal, and shells report 128 + this number.
 _ABORTED = (6, 134)
 
 _KILLED_RSS = re.compile(r"anon-rss:(\d+)kB")

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 # Age in seconds below which a process may still be starting.
 _START_SECONDS = 20.0
 
-# Certificate and private key faults for which there is a message.
+# Faults of the certificate or its private key for which there is a message.
 _TLS_FAULTS = ("missing", "unreadable", "key_missing", "key_unreadable", "key_mismatch")
 _OUTDATED = ("expired", "not_yet_valid", "served_expired")
 
@@ -31,8 +31,8 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
     for listener in facts.ports.listeners:
         where = message("evidence.source.listener", address=str(listener["address"]), port=listener["port"])
         ours = [owner for owner in listener["owners"] if owner["ours"]]
-        # If the service also has the socket open, the other process has passed it to the service. Such a shared socket
-        # is not a conflict.
+        # If the service also has the socket open, the other process has passed the socket to the service. Such a
+        # shared socket is not a conflict.
         for owner in ours or listener["owners"]:
             who = {"pid": owner["pid"], "user": str(owner["user"]), "command": str(owner["command"])}
             if not owner["ours"]:
@@ -68,15 +68,15 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
         # Every rung stops older processes of the service before it starts the service.
         useless_rungs=RUNGS if strangers else (),
         details={"processes": [process_details(owner, port=port) for port, owner in strangers + stale]},
-        # An older process of the service that hangs with the port open is also the reason why the service does not
-        # answer. Another program that uses the port is not the reason for a hang.
+        # If an older process of the service hangs with the port open, this also explains why the service does not
+        # answer. Another program on the port does not explain a hang.
         explains=(*FALLS, "hung") if stale else FALLS,
         past=not strangers and not stale,
     )
 
 
 def _program(process: Mapping[str, Any]) -> str:
-    """Return the name of a process's program, because the command line may be too long for the summary."""
+    """Return only the name of a process's program. The command line may be too long for the summary."""
     words = str(process.get("command") or "").split()
     return posixpath.basename(process.get("exe") or (words[0] if words else "")) or "unknown program"
 
@@ -117,7 +117,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
         confidence = 0.45
     useless: Sequence[str] = ()
     if serving and read_again:
-        useless = ABOVE_THE_FIRST  # a restart is enough; higher rungs would not help more
+        useless = ABOVE_THE_FIRST  # a restart is enough, so higher rungs are useless
     elif serving or (fault and words and facts.process.gone):
         # A restart would interrupt HTTP, which is still served, and would not bring HTTPS back.
         useless = RUNGS
@@ -139,7 +139,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
 
 
 def _outdated_summary(outdated: Sequence[Validity], *, reason: str) -> Message:
-    """Return the summary for certificates, on disk or served, that are not currently valid."""
+    """Return the summary for certificates (on disk or served) that are not currently valid."""
     late = any(item.expired for item in outdated)
     when = outdated[0].not_after if late else outdated[0].not_before
     newer = "_newer" if reason == "served_expired" else ""

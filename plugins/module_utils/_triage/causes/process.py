@@ -265,7 +265,7 @@ def stopped(facts: Facts) -> Optional[Finding]:
 
 
 def start_held(facts: Facts) -> Optional[Finding]:
-    """Report an earlier hold that still applies. No check has allowed the run to release this hold."""
+    """Report an earlier hold that still applies, because this run cannot release the hold."""
     held, kept = facts.hold.held, facts.hold.kept_by
     # Database damage is a more specific cause than the hold.
     if not held or not kept or facts.database.damages or facts.database.unread:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes of a degraded service, as reported before the triage by the readiness checks of the health probe."""
+"""Causes of a degraded service. Before the triage, the readiness checks of the health probe report these causes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.f
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
 _SURE = 0.9
-# Confidence of a finding that may be only a symptom. Another finding may be the cause of the symptom.
+# Confidence of a finding that may be a symptom. Another finding may be the cause of the symptom.
 _SYMPTOM = 0.6
 
 
@@ -54,7 +54,7 @@ def reported(facts: Facts, cause: str) -> Optional[Finding]:
         evidence=[says(str(each.get("source")), of(each, "summary")) for each in problems],
         remedy=_remedy_of_lock(of(problems[0], "summary")) if cause == "db_locked" else advice.remedy,
         prevention=advice.prevention,
-        # The service is not started on a database that may be damaged.
+        # The service must not be started with a database that may be damaged.
         blocks_start=cause == "db_corrupt",
         # The lists are empty, so a remedy neither stops a process nor frees space.
         details={"holders": [], "mounts": []},

@@ -43,10 +43,9 @@ _LIKELY = 0.5
 class Cause(NamedTuple):
     """A row in the table: the rule, and the other causes that this cause can lead to.
 
-    symptom: whether this cause can be the symptom of another cause. A finding can mark rungs as useless. If another
-    cause explains the finding, these rungs are not skipped for this reason. errors: the patterns in
-    log_patterns.SIGNATURES that identify the cause. A past cause explains an exception only if one of these patterns
-    matches the exception.
+    symptom: whether this cause can be the symptom of another cause. If it is a symptom and another cause explains its
+    finding, the useless_rungs of the finding are ignored. errors: the patterns in log_patterns.SIGNATURES that identify
+    the cause. A past cause explains an exception only if one of these patterns matches the exception.
     """
 
     rule: Callable[[Facts], Optional[Finding]]
@@ -120,7 +119,7 @@ def evaluate(facts: Mapping[str, Any]) -> List[Finding]:
 
 
 def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
-    """Return the findings in order of confidence, with past causes after current ones.
+    """Return the findings: current causes, then past causes, then notes, each group in order of confidence.
 
     A finding is listed after the finding that explains it. The finding "unknown" is listed before notes, because a note
     does not explain the outage.
@@ -157,7 +156,10 @@ def _explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
 
 
 def _still_explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
-    """Return True if the past cause `name` still explains `other`. An exception must match a pattern of `name`."""
+    """Return True if the past cause `name` still explains `other`.
+
+    If there is an unhandled exception, it must match a pattern of `name`.
+    """
     error = found.get("unhandled_exception")
     if other == "killed":
         # If systemd killed the process after a timeout, the past cause may be the reason for the timeout.

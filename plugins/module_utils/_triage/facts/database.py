@@ -20,7 +20,7 @@ _NOT_OPENED = ("Permission denied", "Operation not permitted", "unable to open d
 
 
 class Database(Part):
-    """The database that the service uses, as the sqlite_info module returns it."""
+    """The database that the service uses, as the sqlite_info module describes it."""
 
     path: str = "the database"
     conclusive: Optional[bool] = None

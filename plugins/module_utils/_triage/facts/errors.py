@@ -40,7 +40,7 @@ class Errors(NamedTuple):
         return self.log, self.journal
 
     def signature(self, name: str, *, since: str = "") -> List[Dict[str, str]]:
-        """Return the evidence for a known error pattern in the log and the journal, see Log.signature."""
+        """Return the evidence for a known error pattern in the log and the journal (see Log.signature)."""
         return self.log.signature(name, since=since) + self.journal.signature(name, since=since)
 
     def exceptions(self) -> List[Tuple[str, Mapping[str, Any]]]:
@@ -57,7 +57,7 @@ class Errors(NamedTuple):
         ]
 
     def last_word(self) -> Optional[Tuple[str, str]]:
-        """Return (source, line) of an error from the last start, if the log or the journal ends with one.
+        """Return (source, line) if the log or the journal ends with an error that was logged after the last start.
 
         Otherwise, return None.
         """

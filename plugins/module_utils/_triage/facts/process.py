@@ -21,7 +21,7 @@ _BY_SIGNAL = re.compile(r"code=(?:killed|dumped), status=\d+/(\w+)")
 _SAME_END = 30.0
 
 _ENDED = re.compile(r"code=(exited|killed|dumped), status=(\d+)")
-# If a process ends within this time, in seconds, the start counts as failed.
+# If a process ends within this many seconds after its start, the start counts as failed.
 _START_SECONDS = 20.0
 
 # Maximum number of unit exits that triage collects.
@@ -65,8 +65,8 @@ class Process(NamedTuple):
         started = [item["at"] for item in journal.starts]
         found, before = [], ""
         for item in journal.exits:
-            # A stop request does not explain an exit after the next start. The exit after a stop request may have left
-            # no log line.
+            # A stop request does not explain an exit after the next start. The exit that the request caused may have
+            # left no log line.
             before = max([before, *(at for at in started if at <= item["at"])])
             if not any(before < at <= item["at"] for at in asked):
                 found.append(item)
@@ -96,7 +96,7 @@ class Process(NamedTuple):
 
     @property
     def ended_by_others(self) -> bool:
-        """True if the process was stopped or killed from outside, and did not end because of its own error."""
+        """True if the process was stopped or killed from outside. False if it ended due to its own error."""
         return (self.gone and bool(self.asked)) or (self.signal in SENT and not self.given_up)
 
     def ended_at(self, at: Optional[str]) -> bool:

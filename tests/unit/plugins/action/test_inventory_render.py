@@ -26,7 +26,7 @@ FOUND = {
 
 
 class Templar:
-    """Returns each value unchanged. If a template uses a vault variable, it fails as if the variable were undefined."""
+    """Returns each value unchanged. A template that uses a vault variable fails as if the variable were undefined."""
 
     available_variables = None
 

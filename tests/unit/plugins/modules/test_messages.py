@@ -122,14 +122,17 @@ def main(monkeypatch, capsys, tmp_path):
 
 
 def without_values(told):
-    """Return a message with each string replaced by 7, because paths and system messages may be in English."""
+    """Return a message with each string in its values replaced by 7.
+
+    These strings may be paths or system messages, which are in English.
+    """
     if isinstance(told, dict):
         return {"id": told["id"], "values": {name: without_values(value) for name, value in told["values"].items()}}
     return [without_values(each) for each in told] if isinstance(told, list) else "7"
 
 
 def require_japanese(told):
-    """Fail if a message only quotes English text, or if the Japanese text contains an English sentence."""
+    """Fail if a message is only quoted English text, or if the Japanese text contains an English sentence."""
     assert told
     assert not any(each["id"] == "quoted" for each in told), told
     require_no_latin_sentence(JA.message([without_values(each) for each in told]))

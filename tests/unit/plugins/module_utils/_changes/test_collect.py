@@ -287,7 +287,7 @@ def test_the_schema_is_read_only_if_it_may_have_changed(place, monkeypatch):
     # The service was restarted, and may have applied migrations.
     assert collected(known, started_at=first.since + 1).parts == first.parts
     assert len(reads) == 2
-    # Soon after a read, a write does not cause another read. An empty `gate` marks the schema as possibly outdated.
+    # A write soon after a read does not cause another read. An empty `gate` marks the schema as possibly outdated.
     write("CREATE TABLE notes (text)")
     waiting = collected(known)
     assert (waiting, len(reads)) == (first._replace(gate=""), 2)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A module ends without a search for garbage. Other processes that load the package are not affected."""
+"""A module ends without garbage collection. Other processes that load the package are not affected."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-# The functions of atexit run in reverse order, so the first one sees what the package has done.
+# atexit calls functions in reverse order. This function is registered first, so it runs after the package's function.
 SCRIPT = """
 import atexit, gc, sys
 atexit.register(lambda: print(gc.get_freeze_count() > 1000))

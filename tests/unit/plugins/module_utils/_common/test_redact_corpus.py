@@ -82,7 +82,7 @@ def _scanner_samples() -> Iterator[tuple[str, str, str]]:
 
 
 def _entropy_samples() -> Iterator[tuple[str, str, str]]:
-    """Yield samples for the scanner's rule for quoted high-entropy base64, which has no regular expression.
+    """Yield samples for the scanner's rule for quoted high-entropy base64. This rule has no regular expression.
 
     The rule for hexadecimal strings has no samples. Without a name, a secret of 32, 40 or 64 hexadecimal digits looks
     like a digest or a commit hash. Such values must not be masked.

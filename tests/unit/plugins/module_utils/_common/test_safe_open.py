@@ -97,7 +97,7 @@ def test_a_link_owned_by_root_in_a_folder_of_root_is_followed(host):
     (host / "live").mkdir()
     (host / "live" / "link").symlink_to("../secret")
     assert safe_open.read(str(host / "live" / "link")) == b"JWT_SECRET=of-root-alone\n"
-    # In a user-owned folder, a root-owned link is not followed, because the user may have moved it there.
+    # In a user-owned folder, a root-owned link is not followed, because the user may have moved the link there.
     (host / "app" / "moved").symlink_to("../secret")
     with pytest.raises(PermissionError):
         safe_open.read(str(host / "app" / "moved"))

@@ -182,7 +182,7 @@ def test_the_running_process_counts(app, tmp_path, monkeypatch):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_a_folder_is_listed_with_the_rights_of_the_user():
     nobody = (65534, 65534)
-    # Only root can reach the temporary folder of a test.
+    # Other users cannot enter pytest's folders.
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
         top.chmod(0o755)

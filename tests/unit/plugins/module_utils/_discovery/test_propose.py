@@ -109,7 +109,7 @@ def source(variable, **changes):
 
 
 def asked(**changes):
-    """Return the questions as (variable, id without its family)."""
+    """Return the questions as (variable, last part of the message ID)."""
     found = proposal(**changes)["questions"]
     return [(each["variable"], each["messages"]["question"]["id"].rpartition(".")[2]) for each in found]
 

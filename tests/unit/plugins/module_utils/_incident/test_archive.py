@@ -58,5 +58,5 @@ def test_invalid_base64_is_reported(tmp_path):
 
 def test_an_impossible_folder_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(postmortem_archive.PostmortemKeepError, match="Cannot keep the postmortem in"):
+    with pytest.raises(postmortem_archive.PostmortemKeepError, match="Cannot save the postmortem in"):
         keep(tmp_path / "file", DOCUMENT)

@@ -26,7 +26,7 @@ REASON = "The database has 0 bytes; 100 % of it: é"
 
 
 class Systemd:
-    """A fake systemctl that shows the unit's state and records all other verbs. The verbs in `failing` fail."""
+    """A fake systemctl that shows the unit's state and records all other verbs. A verb in `failing` fails."""
 
     def __init__(self, active="inactive", sub="dead", failing=()):
         self.state = f"ActiveState={active}\nSubState={sub}\n"

@@ -8,7 +8,6 @@ import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import ladder
 
-
 # The rules for causes use these groups.
 GROUPS = {
     "RUNGS": ("restart", "standard_recovery", "clean_start_recovery"),

@@ -214,7 +214,8 @@ def test_log_of_the_process_gives_the_first_answer(said, serving, signs, ended, 
             ("resolved_manually", 100, LOOK),
             id="the rung failed",
         ),
-        # With systemd (0) and without it (None), the process started after the rung of the first run had failed.
+        # The process started after the rung of the first run had failed. restarts: how often systemd restarted the
+        # service, or None without systemd.
         *[
             pytest.param(
                 {"attempts": [(1, False, 20)], "starts": starts},

@@ -569,8 +569,8 @@ def test_a_truncated_record_is_set_aside_and_not_fatal(call, time, tmp_path, no_
         path.write_bytes(whole[:length])
         looked = call("present")
         assert looked["id"] in (None, first["id"])
-        # Writing calls take much longer than reading calls. Therefore, make writing calls only for every eighth length
-        # and for the last eight lengths.
+        # Calls that write take much longer than calls that only read. Therefore, make calls that write only for every
+        # eighth length and for the last eight lengths.
         if length % 8 and length < len(whole) - 8:
             assert "damaged" in looked["warnings"][0]
             continue
@@ -597,7 +597,7 @@ def test_a_record_with_a_flipped_bit_is_used_or_set_aside(call, note_start, time
         broken = whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :]
         path.write_bytes(broken)
         call("open", check_mode=True)
-        if at % 16 == 0:  # make writing calls only here, because they are slow
+        if at % 16 == 0:  # make calls that write only here, because such calls are slow
             time.advance(61)
             again = call("open", update={"attempts": [attempt(time, 0, held=False)]})
             note_start(again["run"])

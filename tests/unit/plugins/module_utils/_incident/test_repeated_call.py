@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""If a call is repeated after a lost connection, it acts only once and returns the result of the first call."""
+"""A call that is repeated after a lost connection does its work only once, and returns the result of the first call."""
 
 from __future__ import annotations
 

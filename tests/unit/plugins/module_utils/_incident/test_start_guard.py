@@ -255,7 +255,7 @@ def test_a_release_that_fails_says_why_and_what_to_do(installed, monkeypatch):
     del known["known"]
     config.write_text(json.dumps(known))
     told = start_guard.release("itsm", run=run)
-    assert told.startswith(f"The configuration {config} of the start guard lacks 'known'. If it refuses")
+    assert told.startswith(f"The configuration {config} of the start guard lacks 'known'. If the guard refuses")
 
 
 @pytest.mark.parametrize("code", ["x" * 100, "a b", "\x1b[31m", 7, ["x"], {"a": 1}])
@@ -478,7 +478,7 @@ def test_a_release_uses_the_rights_of_the_user(installed, monkeypatch):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the group of a file")
 def test_the_user_can_read_the_released_files_as_soon_as_they_are_in_place(installed, monkeypatch):
-    """If a run is killed after the replacement, it must not leave a file that the guard cannot read."""
+    """A run that is killed after the replacement must not leave a file that the guard cannot read."""
     samples.closed(str(installed))
     config = Path(start_guard.CONFIG_FOLDER) / "itsm.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "user": "nobody"}))

@@ -77,7 +77,7 @@ def settings(app: Path, *, timeout: float = 20, rebuild: bool = False, **changes
 
 
 def reasons(result: dict[str, Any]) -> dict[str, str]:
-    """Return why facts are missing."""
+    """Return the reasons why facts are missing."""
     return {name: part["id"] for name, part in result["parts"].items() if isinstance(part, dict)}
 
 
@@ -199,7 +199,7 @@ def test_an_installed_start_guard_is_found(app: Path, guarded: Path) -> None:
     assert guard_of(app) == {"installed": True, "guard": True, "recorder": False}
     guarded.unlink()
     assert guard_of(app) == {"installed": True, "guard": False, "recorder": False}
-    # The programs belong to another unit now.
+    # If there is no configuration for this unit, the programs belong to another unit.
     Path(start_guard.CONFIG_FOLDER, "itsm-system.json").unlink()
     assert guard_of(app) == {"installed": False, "guard": False, "recorder": False}
 
@@ -232,7 +232,7 @@ def test_a_missing_program_of_the_start_guard_is_found(
 def test_an_application_without_a_lock_file_cannot_be_rebuilt(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
-    # As in /var/tmp, the user of the service can enter this folder. Other tests work in /var/tmp at the same time.
+    # As with /var/tmp, the service's user can enter this folder. However, no other test uses it.
     with tempfile.TemporaryDirectory(dir="/var/tmp") as scratch:
         Path(scratch).chmod(0o755)
         monkeypatch.setattr(collect, "_SCRATCH", scratch)

@@ -54,7 +54,7 @@ def check(monkeypatch, tmp_path):
 
 
 def test_a_service_that_stays_slow_stays_degraded(check):
-    """Slow responses must not count as normal, or the service would soon be reported as healthy again."""
+    """Slow responses must not count as normal. Otherwise, the service would soon be reported as healthy again."""
     assert [check(1500.0) for _time in range(12)] == [["slow"]] * 12
 
 

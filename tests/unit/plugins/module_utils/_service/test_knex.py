@@ -477,7 +477,7 @@ def test_the_lock_of_a_running_knex_is_not_released(site, script, ours, inside):
     path.parent.mkdir(parents=True, exist_ok=True)
     other = site.base / "sleep.py"
     other.write_text("import time; print(flush=True); time.sleep(60)")
-    # The program only sleeps. The program has the path of the application's knex, or another path.
+    # The program only sleeps. It is at the path of the application's knex or at another path.
     keep = path.read_bytes() if path.exists() else b""
     path.write_bytes(other.read_bytes())
     command = [sys.executable, script if inside else str(path), "migrate:latest"]
@@ -596,7 +596,8 @@ def test_knex_runs_as_the_service_user(monkeypatch):
         site.log.touch()
         for path in (site.log, site.app / "backend", *(site.app / "backend").iterdir()):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
-        # knex's tables are copied with SQL statements from the user's database. These statements must not run as root.
+        # The SQL statements that create the copy of knex's tables come from the user's database. Therefore, they must
+        # not run as root.
         who, fill = base / "who", knex._fill_stand_in
         who.touch()
         who.chmod(0o666)

@@ -112,7 +112,7 @@ def test_a_request_in_several_places_is_counted_once(tmp_path):
     plain = [(at, line.partition("INFO ")[2]) for at, line in journal_of(OUTAGE)]
     places = Places(log=str(proxy), patterns=[str(tmp_path / "*-*.log")], unit="itsm")
     told = count(places, run=Journal(*plain))
-    # Only the proxy has the request that never reached the service.
+    # Only the proxy's log contains the request that never reached the service.
     assert told[:2] == (4, 3)
     assert sorted(told.sources) == sorted(["journalctl -u itsm", str(app), str(errors), str(proxy)])
 
@@ -148,8 +148,8 @@ def test_a_log_without_requests_from_that_time_is_named(tmp_path):
     log = lay(tmp_path / "access.log", "hello\n")
     with pytest.raises(RequestLogError, match=f"no requests from that time were recognized in {log}"):
         count(Places(log=str(log)))
-    # Requests shortly before the outage show that the service logs requests here. So there were no requests during the
-    # outage.
+    # Requests shortly before the outage show that the service logs requests here. Therefore, there were no requests
+    # during the outage.
     lay(log, text([("00:59:00", 200)]))
     assert count(Places(log=str(log))) == (0, 0, [str(log)])
 

@@ -20,7 +20,7 @@ SOON = timestamps.iso(time.time() + 3600)
 
 
 class Systemd:
-    """A fake systemctl that shows the settings that the files contained at the last daemon-reload."""
+    """A fake systemctl. It shows the settings that the files contained at the last daemon-reload."""
 
     def __init__(self, folder: Path, environment_file: Path) -> None:
         self.folder = folder

@@ -424,5 +424,5 @@ def test_evidence_is_discarded_if_another_process_opens_the_files(
 
 
 def test_no_evidence_of_a_missing_database(app: str, dest: str) -> None:
-    with pytest.raises(SqliteError, match=r"Cannot copy the files of .*: there are none"):
+    with pytest.raises(SqliteError, match=r"Cannot copy .*: neither the database nor its -wal and -shm files exist"):
         backup(app, dest_dir=dest, evidence=True)

@@ -140,7 +140,10 @@ def _wal_of_other_page_size(path: str) -> None:
 
 
 def _wal_of_another_database(path: str) -> None:
-    """Add the WAL of another, undamaged database. This WAL contains every page, so SQLite reads only its pages."""
+    """Add the WAL of another, undamaged database.
+
+    This WAL contains every page, so SQLite reads none from the database file.
+    """
     crashed(f"{path}.other")
     closed(path, mode="DELETE")
     connection = sqlite3.connect(path, isolation_level=None)
@@ -988,7 +991,7 @@ def test_read_only_mount(small_disk: str, make: Callable[[str], None]) -> None:
     ids=["check", "backup"],
 )
 def test_a_killed_check_leaves_no_process(tmp_path: Path, call: str) -> None:
-    """When its parent exits, the process that reads the database also exits, even after dropping root permissions."""
+    """The process that reads the database exits when its parent exits, even after dropping root permissions."""
     path = str(tmp_path / "itsm.db")
     closed(path)
     code = textwrap.dedent(
@@ -1127,7 +1130,7 @@ def test_rows_that_the_service_seeded_are_reported_with_the_statement_that_remov
         {"table": 'odd "name', "rows": 2, "statement": statement},
         {"table": "settings", "rows": 1, "statement": None},
     ]
-    # Without earlier counts, it is unknown which rows are data.
+    # Without earlier counts, it is unknown which rows the service has seeded.
     assert check(path, baseline={}, seeded=True)["seeded"] == []
     assert check(path, baseline=before)["seeded"] == []
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:

@@ -394,7 +394,8 @@ def test_the_backup_that_loses_the_fewest_rows_is_used(path: str, tmp_path: Path
     # Damage can make it impossible to count the rows. The last good count is then used.
     counted = {**given, "expected": {}, "last_good": {"users": 2, "incidents": 295}}
     assert way(restore(path, act=False, **counted), "backup")["lost"] == {"incidents": 5}
-    # If the numbers of rows are unknown, a backup with fewer than half the rows of another backup counts as incomplete.
+    # If the database's row counts are unknown, a backup counts as incomplete if another backup has more than twice as
+    # many rows.
     assert way(restore(path, act=False, **{**given, "expected": {}}), "backup")["source"] == full
     # If backups are equal, the newest backup is used, even if only its WAL is newer.
     with open(f"{old}-wal", "wb") as wal:
@@ -419,7 +420,8 @@ def test_the_rows_of_a_new_database_do_not_decide_which_backup_is_used(path: str
     assert way(restore(path, act=False, replaced=True, **given), "backup")["lost"] == {"incidents": 5}
     # If the rows can be counted, users may have deleted the missing rows.
     assert way(restore(path, act=False, last_good={"incidents": 4}), "checkpoint")["lost"] == {}
-    # Users do not delete almost all rows. If a backup was made after such a loss, it is no better than the database.
+    # If almost all rows are missing, users have not deleted them. A backup made after this loss is no better than the
+    # database.
     plan = restore(path, act=False, **given)
     assert way(plan, "checkpoint")["lost"] == {"incidents": 292}
     assert (way(plan, "backup")["source"], way(plan, "backup")["lost"]) == (full, {"incidents": 5})
@@ -435,7 +437,7 @@ def test_rows_that_have_been_missing_since_the_last_good_count_are_named(path: s
     given = {"backup_dirs": [str(tmp_path)], "patterns": [], "last_good": {"users": 2, "incidents": 100}}
     plan = restore(path, act=False, **given)
     missing = "40 rows have been missing since the last good count, deleted or lost: 40 of 100 in incidents"
-    assert way(plan, "checkpoint")["statement"] == f"No row that can be read now; {missing}"
+    assert way(plan, "checkpoint")["statement"] == f"None of the rows that can be read now; {missing}"
     assert (plan["method"], plan["rows_lost"], plan["data_loss"]) == ("checkpoint", {}, "unknown")
     assert "20 rows have been missing" in way(plan, "backup")["statement"]
     result = restore(path, **{**given, "last_good": {"users": 2, "incidents": 60}})
@@ -814,7 +816,7 @@ def opened(folder: str, scratch: Path) -> str:
 
 @dataclasses.dataclass
 class Torture:
-    """Kills recoveries of a database that is readable but would lack rows without its WAL."""
+    """Starts and kills recoveries of a database. Without its WAL, the database can be read, but rows are missing."""
 
     path: str
     scratch: Path

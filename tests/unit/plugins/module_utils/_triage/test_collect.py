@@ -640,7 +640,7 @@ def test_knex_names_its_own_table_if_two_look_alike(site, base, knex):
         connection.execute('create table "n" (id integer, name text, batch integer, migration_time text)')
         connection.execute("insert into n values (1, 'another.js', 9, '')")
     knex("1_users.js", "2_changes.js")
-    # If it is unclear which table is knex's, knex gets a copy of both tables and reads its own.
+    # If it is unclear which table is knex's, knex gets a copy of both tables and reads its own table.
     facts = migrations(site, base)
     assert (facts["completed"], facts["pending"], facts["error"]) == ([], ["1_users.js", "2_changes.js"], None)
 

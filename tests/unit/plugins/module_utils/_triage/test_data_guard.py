@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""If the database may be damaged, it is copied. If a new database has replaced it, this is detected."""
+"""A database that may be damaged is copied. The data guard detects a new database that replaced the earlier one."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_new_database_blocks_the_start_although_no_table_has_fewer_rows() -> N
 
 
 def test_a_database_that_could_not_be_counted_has_not_lost_its_rows() -> None:
-    """If a check fails because the database is locked, its result is conclusive, but no rows are counted."""
+    """If the database is locked, a check can be conclusive without counting the rows."""
     facts = seen(BEFORE)
     facts["database"].update(row_counts={}, checks={"quick": "skipped"})
     known = triage_run._hold_facts(facts, None, COUNTED, on_record={})

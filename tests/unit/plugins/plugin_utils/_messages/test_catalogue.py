@@ -91,7 +91,7 @@ def file_for(code):
 
 
 def lines(differences, verb="lacks", *, after=""):
-    """Return a line of text for each file, listing its keys. differences: pairs of a file and a key."""
+    """Return one line of text per file, which lists the keys of the file. differences: pairs of a file and a key."""
     keys = {}
     for path, key in sorted(set(differences)):
         keys.setdefault(path.relative_to(ROOT), []).append(key)
@@ -197,7 +197,7 @@ def identities():
 
 
 def told_in(path):
-    """Return the quoted words and plain values in a YAML file, which can be message IDs. Comments are excluded."""
+    """Return the possible message IDs in a YAML file: quoted words and plain values. Comments are excluded."""
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")]
     found = re.findall(r"'[a-z_.]+'|: [a-z_.]+$", "\n".join(lines), re.MULTILINE)
     return "\n".join(each for each in found if ".yml" not in each)
@@ -221,7 +221,7 @@ def test_the_code_and_the_catalogue_have_the_same_messages():
 
 
 def values_in_yaml(path):
-    """Yield (id, names of the values) for each message in a YAML file that is created with the filter `message`."""
+    """Yield (id, names of the values) for each message that a YAML file creates with the filter `message`."""
     content = path.read_text(encoding="utf-8")
     for found in re.finditer(r"'([a-z_.]+)'\s*\|\s*itsm_nexus\.runbook\.message\(", content):
         depth, at = 1, found.end()

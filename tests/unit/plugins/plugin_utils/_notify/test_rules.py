@@ -39,7 +39,7 @@ def test_the_first_rule_that_applies_decides():
 
 
 def test_the_names_of_all_contacts_that_the_result_mentions():
-    """After the resolution, the rule has no contacts, but contacts notified earlier are still shown by name."""
+    """The rule that applies has no contacts, but the result names the contacts that were notified earlier."""
     verdict = plan("record", [told("down", "leader", MAIL)])
     assert (verdict["to"], verdict["names"]) == ([], {"leader": CONTACTS["leader"].get("name", "leader")})
 
@@ -182,7 +182,8 @@ def test_a_shared_channel_gets_one_message_per_level_and_one_resolution():
     assert ways("data") == first
     before = [told(*each[:3]) for each in first]
     assert ways("data", before) == []
-    # A message that failed in a shared channel failed for both contacts. The next run sends the message only once.
+    # If a message fails in a shared channel, it counts as failed for both contacts. The next run sends the message only
+    # once.
     failed = [before[0], *(told(*each[:3], ok=False) for each in first[1:])]
     assert ways("data", failed) == first[1:]
     # A contact that is added later can already read the message in the shared channel.

@@ -57,7 +57,7 @@ def test_facts_passed_by_a_run() -> None:
     same = [
         field.name for field in dataclasses.fields(Facts) if getattr(facts, field.name) == getattr(unset, field.name)
     ]
-    # The data has one state: in doubt, accepted by a person, or not found.
+    # The data has exactly one state, here "in doubt". The fields for the other states therefore keep their defaults.
     assert same == ["not_found", "accepted"]
     told = message("finding.accepted", summary=quoted("It is damaged"), at="10:00", reason="CHG-1").to_dict()
     whole["verification"] = {}

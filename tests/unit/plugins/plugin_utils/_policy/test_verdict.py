@@ -641,11 +641,11 @@ def test_a_repaired_database_stays_the_cause_of_its_incident() -> None:
     judged = verdict.judge(stopped)
     assert (judged.outcome, judged.cause) == ("recovered", "db_corrupt")
     assert judged.cause_summary.endswith("a check has now found the database sound")
-    # If the service does not start, its own cause needs attention.
+    # If the service does not start, the cause is the one that triage found, not the earlier damage.
     assert verdict.judge(dataclasses.replace(stopped, tried=[tried(held=False)])).cause == "stopped"
     assert verdict.judge(dataclasses.replace(stopped, cause_before="killed")).cause == "stopped"
     assert verdict.judge(dataclasses.replace(stopped, was_in_doubt=False)).cause == "stopped"
-    # The verification ran after the check that found the database sound.
+    # The verification ran after the check that found the database sound, and found new damage or a loss of rows.
     for later in ({"damaged_since": True}, {"loss_suspected": True}):
         assert verdict.judge(dataclasses.replace(stopped, **later)).cause == "stopped"
 

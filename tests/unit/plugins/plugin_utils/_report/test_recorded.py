@@ -58,6 +58,6 @@ def test_the_drills_have_every_outcome():
 def test_no_recording_contains_its_date(drill):
     text = (recorded.FOLDER / f"{drill}.jsonl").read_text(encoding="utf-8")
     assert {json.loads(line)["at"][:10] for line in text.splitlines()} <= {"2026-03-02", "2026-03-03"}
-    # The latest date is the expiry date of the drill's certificate, at most two months later.
+    # The latest date is the expiry date of the drill's certificate, at most two months after the drill.
     assert max(re.findall(r"\b\d{4}-\d\d-\d\d(?=T\d\d)", text)) <= "2026-05-01"
     assert not re.findall(r"\b(?:10|172|192)\.\d+\.\d+\.\d+\b", text)

@@ -1320,7 +1320,7 @@ def test_the_recap_in_check_mode_is_explained_for_every_outcome(outcome):
         (False, {}, "/d/INC-1.md"),
         (False, {"on_host": "/s/postmortems", "artifact": True}, "/d/INC-1.md"),
         (False, {"issue": "https://g/7", "copies": ["https://w/1"]}, "issue: https://g/7 https://w/1 /d/INC-1.md"),
-        # A path in the container of a job is not readable after the job.
+        # A path in a job's container cannot be read after the job has ended.
         (True, {"on_host": "/s/postmortems"}, "on node1: /s/postmortems/INC-1.md"),
         (
             True,
