@@ -325,7 +325,7 @@ def test_the_recovery_is_attributed_to_a_run_killed_before_the_first_answer(serv
 
     run = service.play(RECOVER)
     assert run.rc == 0
-    assert "RECOVERED: " in run.screen and "RESOLVED, not by a run" not in run.screen
+    assert "RECOVERED: " in run.screen and "RESOLVED, but not by the playbook" not in run.screen
     assert "its end is an estimate" in " ".join(run.screen.split())
     (record,) = records(service)
     assert (record["id"], record["outcome"]) == (left["id"], "recovered")

@@ -10,7 +10,9 @@ from drills import Drill
 
 
 def test_modules_are_rebuilt(drill: Drill) -> None:
-    drill.assert_remedied(cause="modules_broken", run="recover")
+    told = drill.assert_remedied(cause="modules_broken", run="recover")
+    (remedy,) = drill.of_last_run(told, "remedies")
+    assert "express" in remedy["detail"][0]
 
 
 def test_package_is_back(drill: Drill) -> None:

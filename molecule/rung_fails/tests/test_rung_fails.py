@@ -51,6 +51,11 @@ def closing(drill: Drill, name: str) -> str:
     return " ".join(screen[screen.index("PLAY RECAP") :].split())
 
 
+def page(drill: Drill, name: str) -> str:
+    """Return the Markdown document of a run."""
+    return drill.documents(name)[0].read_text(encoding="utf-8")
+
+
 def held(drill: Drill) -> tuple[str, dict[str, int]]:
     """Return the inode of the modules folder, and the number of rows in each table."""
     return drill.host.check_output(f"stat --format %i {APP}/node_modules"), drill.now()["rows"]
@@ -67,12 +72,15 @@ def test_a_failed_login_is_not_an_outage(drill: Drill, password: str) -> None:
     drill.assert_serves()
     assert (told["outcome"], told["cause"], told["login"]) == ("login_failed", "killed", "failed")
     assert [(each["rung"], each["held"], each["serves"]) for each in told["rungs_tried"]] == [("restart", False, True)]
-    assert (told["data_loss"], told["escalation"]["to"]) == ("none", ["project leader"])
+    assert told["times"]["mitigated_at"]
+    assert told["data_loss"] == "none"
+    assert (told["escalation"]["rule"], told["escalation"]["to"]) == ("login_failed", ["project leader"])
     sent = notified(drill, "project_leader")
     assert "is serving, login failed" in sent
     assert notified(drill, "everyone") == ""
     assert "SERVING, LOGIN FAILED" in closing(drill, "login")
-    for text in (sent, drill.screen("login")):
+    assert "nexus_login_password" in closing(drill, "login")
+    for text in (sent, drill.screen("login"), page(drill, "login")):
         assert [words for words in FALSE if words in text] == []
 
     assert told["rows_after"]["incidents"] >= 3
@@ -83,7 +91,8 @@ def test_a_failed_login_is_not_an_outage(drill: Drill, password: str) -> None:
         assert "RESOLVED" not in closing(drill, name)
         assert runs.open_incident(drill) is not None
     assert "RESOLVED" not in notified(drill, "project_leader")
-    assert runs.run(drill, "login-works", "-e", f"nexus_login_password={password}") == 0
+    well = recover(drill, "login-works", "-e", f"nexus_login_password={password}", rc=0)
+    assert well["outcome"] == "recovered"
     assert runs.open_incident(drill) is None
     assert "RESOLVED" in notified(drill, "project_leader")
 
@@ -110,6 +119,7 @@ def assert_on_its_old_modules(
     assert (rung["rung"], rung["held"], rung["restored"]) == ("clean_start_recovery", False, True)
     assert reason in rung["reason"]
     assert reason in closing(drill, name)
+    assert "the service is in its previous state" in closing(drill, name)
     assert told["escalation"]["to"] == []
 
 
@@ -126,6 +136,10 @@ def test_failed_build_keeps_the_old_modules(drill: Drill) -> None:
     told = recover(drill, "no-build", rc=0, playbook="outage_clean_start")
     drill.host.check_output(f"cp -p /root/package-lock.json {APP}/package-lock.json")
     assert_on_its_old_modules(drill, told, name="no-build", before=before, reason="npm ci for")
+    # The build comes first, so no backup was made.
+    assert not told["backup_file"]
+    for text in (closing(drill, "no-build"), page(drill, "no-build")):
+        assert "backed up" not in text
 
 
 def test_read_only_state_folder_does_not_prevent_a_recovery(drill: Drill) -> None:
