@@ -104,7 +104,7 @@ molecule: $(VENV)/test.stamp ## Run the drills except LONG_DRILLS on real system
 
 # In `make nightly`, the unit tests also try the cases that `make unit` leaves out.
 nightly: export TEST_THOROUGH = 1
-nightly: $(VENV)/eda.stamp coverage cores release ## Run the checks that take too long for every change: more tests, long drills with full waits, two drills on Debian 12
+nightly: $(VENV)/eda.stamp coverage cores nox release ## Run the checks that take too long for every change: more tests, long drills with full waits, two drills on Debian 12
 	$(WITH_PATH) $(BIN)/pytest $(LONG_TESTS) $(THOROUGH_TESTS) tests/fuzz/test_documents.py
 	tests/install chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
 	POSTMORTEM_PICTURES=1 $(WITH_PATH) $(BIN)/pytest tests/integration/test_postmortem_page.py
@@ -126,6 +126,9 @@ sanity: $(VENV)/test.stamp ## Run ansible-test sanity
 
 release: $(VENV)/test.stamp $(VENV)/publish.stamp ## Build and check the tarball, install it into an empty folder, and run it from there
 	$(WITH_PATH) tests/publish/release
+
+nox: $(VENV)/test.stamp $(VENV)/publish.stamp ## Run the checks of antsibull-nox that the community's collections share
+	$(WITH_PATH) $(BIN)/nox --envdir build/nox
 
 audit: $(VENV)/test.stamp $(VENV)/publish.stamp ## Check the tools and the demo service's packages for known vulnerabilities
 	$(BIN)/pip-audit --strict --local --progress-spinner off
@@ -178,4 +181,4 @@ $(VENV)/%.stamp: requirements-%.txt $(CONSTRAINTS)
 # requirements-test.txt includes this list.
 $(VENV)/test.stamp: requirements-unit.txt
 
-.PHONY: help demo test lint unit fuzz integration molecule nightly coverage cores sanity release audit matrix torture flip bench docs constraints clean
+.PHONY: help demo test lint unit fuzz integration molecule nightly coverage cores sanity release nox audit matrix torture flip bench docs constraints clean

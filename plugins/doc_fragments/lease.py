@@ -6,7 +6,27 @@
 
 from __future__ import annotations
 
-_CALL = r"""
+
+class ModuleDocFragment:
+    """The options "run", "state_dir", "call" and "timeline"."""
+
+    DOCUMENTATION = r"""
+options:
+  run:
+    description:
+      - The ID of the run that calls this module, as returned in RV(itsm_nexus.runbook.incident#module:run). While the
+        module is running, no other run can take over the host. When the module ends, it renews the run's lease. If
+        another run has already taken the lease, the module fails without changing anything.
+      - If empty, the lease is not checked.
+      - The playbooks set O(run) and O(state_dir) for all modules, with C(module_defaults) for
+        C(group/itsm_nexus.runbook.host).
+    type: str
+    default: ""
+    version_added: 0.2.0
+  state_dir:
+    description: The folder for the incident records, the lease and the evidence.
+    type: path
+    default: /var/lib/itsm-runbook
   call:
     description:
       - The name of this call. The action plugin sets this option, so do not set it in a task.
@@ -24,30 +44,3 @@ _CALL = r"""
     default: ""
     version_added: 0.2.0
 """
-
-
-class ModuleDocFragment:
-    """The options "run", "state_dir", "call" and "timeline". CALL contains only "call" and "timeline"."""
-
-    DOCUMENTATION = (
-        r"""
-options:
-  run:
-    description:
-      - The ID of the run that calls this module, as returned in RV(itsm_nexus.runbook.incident#module:run). While the
-        module is running, no other run can take over the host. When the module ends, it renews the run's lease. If
-        another run has already taken the lease, the module fails without changing anything.
-      - If empty, the lease is not checked.
-      - The playbooks set O(run) and O(state_dir) for all modules, with C(module_defaults) for
-        C(group/itsm_nexus.runbook.host).
-    type: str
-    default: ""
-    version_added: 0.2.0
-  state_dir:
-    description: The folder for the incident records, the lease and the evidence.
-    type: path
-    default: /var/lib/itsm-runbook
-"""
-        + _CALL
-    )
-    CALL = "options:" + _CALL

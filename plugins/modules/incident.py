@@ -22,7 +22,7 @@ description:
     take a lease.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
-  - itsm_nexus.runbook.lease.call
+  - itsm_nexus.runbook.lease
 attributes:
   check_mode:
     support: full

@@ -42,6 +42,7 @@ FOUND_BY_NAME = {
     "meta/extensions.yml": "ansible-rulebook and Galaxy",
     "meta/runtime.yml": "Ansible",
     "molecule/conftest.py": "pytest",
+    "noxfile.py": "nox",
     "tests/integration/conftest.py": "pytest",
 }
 # Patterns of files that a program finds by folder or file name. The comments name the program.
