@@ -15,16 +15,17 @@ import os
 import socket
 from collections.abc import Iterator
 
-FIRST, PER_WORKER, WORKERS = 20_000, 1_000, 12
+FIRST, PORTS = 20_000, 12_000
 
 
 def _numbers() -> Iterator[int]:
     """Yield the ports of this worker in an endless cycle. The first port depends on the process ID."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
-    begin = os.getpid() % PER_WORKER
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    share = PORTS // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    begin = os.getpid() % share
     while True:
-        for step in range(PER_WORKER):
-            yield FIRST + worker * PER_WORKER + (begin + step) % PER_WORKER
+        for step in range(share):
+            yield FIRST + worker * share + (begin + step) % share
 
 
 _NUMBERS = _numbers()

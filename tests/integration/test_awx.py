@@ -298,9 +298,10 @@ def test_a_success_is_reported_if_the_setting_says_so(controller: Controller) ->
 
 def test_texts_are_in_the_language_of_the_setting(controller: Controller) -> None:
     awx = controller.awx
-    refused = controller.configure(awx_optional_schedules=["outage_detect"])
-    said = "awx_optional_schedules is ['outage_detect']: must contain only outage_restore_drill or outage_workflow"
-    assert refused.returncode != 0 and said in refused.stdout
+    for wrong in (["outage_detect"], "outage_workflow"):
+        refused = controller.configure(awx_optional_schedules=wrong)
+        said = f"awx_optional_schedules is {wrong}: must be a list of outage_restore_drill or outage_workflow"
+        assert refused.returncode != 0 and said in refused.stdout
     refused = controller.configure(awx_language="fr")
     assert refused.returncode != 0 and "awx_language is 'fr': must be en or ja" in refused.stdout
     assert not awx.objects["organizations"]

@@ -18,7 +18,7 @@ SENTENCES: Dict[str, str] = {
     ),
     "reason.loop.started": (
         "This playbook started the service {times} times in the last {minutes} minutes, in this and earlier incidents, "
-        "and the service failed again. A restart alone is not tried again"
+        "and the service is down again. A restart alone is not tried again"
     ),
     "reason.only_notifies": "this run only notifies, because outage_recover_act_on is empty",
     "reason.not_acted_on": "{severity} is not in outage_recover_act_on ({act_on}): nothing was tried",
@@ -93,6 +93,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.recovered_by_systemd": "Complete the open prevention items",
     "next_step.held_without_unit": "The service is held by incident {incident}: until the hold is released, this collection does not start it",
     "next_step.held": "The service is held by incident {incident}: until the hold is released, neither this collection nor systemd starts it",
+    "next_step.held_running": "The running service is not stopped. If it ends, neither this collection nor systemd starts it again, because it is held by incident {incident}",
     "next_step.database.loss": "Inform the owners of the data about the loss ({statement:;}). The damaged files are in {kept}",
     "next_step.database.loss_in_evidence": "Inform the owners of the data about the loss ({statement:;}). The damaged files are in the evidence",
     "next_step.database.deleted": (
@@ -102,11 +103,11 @@ SENTENCES: Dict[str, str] = {
     "next_step.database.compare": "{number}. See how many rows each method would lose:\n{command} --check",
     "next_step.database.time": "{number}. Agree on a time to stop the service. Until then, the service keeps running",
     "next_step.database.agreed": (
-        "{number}. If the DBA agrees, run the command that this check shows as its next step. It recovers the database "
+        "{number}. If the DBA agrees, run the command that the check above shows as its next step. It recovers the database "
         "and starts the service"
     ),
     "next_step.database.stopping": (
-        "{number}. At that time, run the command that this check shows as its next step. It stops the service, "
+        "{number}. At that time, run the command that the check above shows as its next step. It stops the service, "
         "recovers the database and starts the service"
     ),
     "next_step.database.choose": (

@@ -12,7 +12,7 @@ from typing import Dict
 SENTENCES: Dict[str, str] = {
     # The file.
     "inventory.title": "The variables of {host}, found by outage_discover.yml.",
-    "inventory.review": "Review each line and answer the questions. All other variables keep their defaults.",
+    "inventory.review": "Review each line and answer the questions. All other variables keep their values.",
     "inventory.source": "Source: {source}",
     "inventory.question": "QUESTION: {question}",
     "inventory.defaults": "These defaults are correct on this host:",

@@ -106,6 +106,7 @@ SENTENCES: Dict[str, str] = {
     "ready.start_limit.never": "systemd が起動のたびに {delay} 秒待つため、起動回数の上限（{interval} 秒間に {burst} 回）に達しない",
     "ready.start_limit.never.do": "StartLimitIntervalSec= を RestartSec= の {burst} 倍より大きくする（例：600）",
     "ready.logs.ok": "{path} は世代管理されている（{size} MiB）",
+    "ready.logs.journal": "サービス専用のログファイルはない。ジャーナルの容量は自動的に制限される",
     "ready.logs.none": "{path} はない。ジャーナルの容量は自動的に制限される",
     "ready.logs.not_rotated": "{path} は世代管理されていない（{size} MiB）",
     "ready.logs.not_rotated.do": "{path} を /etc/logrotate.d のファイルに追加する",

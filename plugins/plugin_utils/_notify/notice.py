@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from typing import Any, Dict, List, Mapping, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import (
@@ -24,6 +25,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 Words = catalogue.Words
 _Facts = Mapping[str, Any]
 
+# Files that podman and Docker create in a container.
+_IN_CONTAINER = ("/run/.containerenv", "/.dockerenv")
 # The rule whose notification asks people to act even if the service is healthy again.
 _ASKED_LATER = "repeated_restarts"
 # Next steps that remain when the service is healthy again. Lost rows must be reported. If a person has accepted damage
@@ -57,14 +60,17 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC") -> Dict[str, Any]
 
 
 def _folder() -> str:
-    """Return the controller and the folder in which this run was started.
+    """Return the controller and the folder in which this run was started. Commands contain paths relative to it.
 
-    Paths in commands are relative to this folder.
+    Return an empty string if nobody can run a command there later: in a container, and in a temporary folder, such as
+    the folder of an event rule.
     """
     try:
-        return f"{socket.gethostname()}:{os.getcwd()}"
+        folder = os.getcwd()
     except OSError:  # the folder was removed
-        return socket.gethostname()
+        return ""
+    temporary = os.path.commonpath([folder, tempfile.gettempdir()]) == tempfile.gettempdir()
+    return "" if temporary or any(map(os.path.exists, _IN_CONTAINER)) else f"{socket.gethostname()}:{folder}"
 
 
 def no_channel(plan: Mapping[str, Any], language: str) -> List[str]:
@@ -111,9 +117,12 @@ def _done(words: Words, facts: _Facts) -> List[str]:
         told = told or words.name("cause", each.get("cause"))
         lines.append(words.say("notice.failed", action=told) if each.get("failed") else told)
     for each in facts["rungs_tried"]:
-        name, came = words.part(str(each.get("rung"))), words.say(f"held.{_held(each)}")
+        # If only the login failed in the last run, the outcome becomes `recovered` only after a successful login.
+        over = (facts["event"], facts.get("outcome")) == ("resolved", "recovered")
+        verified = over and each is facts["rungs_tried"][-1] and bool(each.get("serves"))
+        name, came = words.part(str(each.get("rung"))), words.say(f"held.{'held' if verified else _held(each)}")
         told = words.say("ladder.rung", rung=name, came=came)
-        why = words.message((each.get("messages") or {}).get("reason"), each.get("reason"))
+        why = "" if verified else words.message((each.get("messages") or {}).get("reason"), each.get("reason"))
         lines.append(words.say("label", name=told, text=why) if why else told)
     if not lines:
         lines.append(words.say("screen.nothing_changed" if facts["nothing_changed"] == "yes" else "taken.none"))

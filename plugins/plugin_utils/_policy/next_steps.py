@@ -74,10 +74,12 @@ def guarded(steps: Sequence[Message], *, manager: str) -> List[Message]:
     return [*steps, *([] if manager in ("", "systemd") else [message("next_step.unguarded")])]
 
 
-def held(steps: Sequence[Mapping[str, Any]], *, incident: str) -> Message:
+def held(steps: Sequence[Mapping[str, Any]], *, incident: str, running: bool) -> Message:
     """Return the next step for a held service.
 
-    steps: the other steps as plain data. incident: the incident that set the hold.
+    steps: the other steps as plain data. incident: the incident that set the hold. running: True if the service still
+    answers.
     """
     without_unit = any(each.get("id") == "next_step.unguarded" for each in steps)
-    return message("next_step.held_without_unit" if without_unit else "next_step.held", incident=incident)
+    name = "held_without_unit" if without_unit else "held_running" if running else "held"
+    return message(f"next_step.{name}", incident=incident)

@@ -499,7 +499,8 @@ def notified_messages(verdict: Verdict) -> Dict[str, List[Dict[str, Any]]]:
 
 
 def _held(verdict: Verdict) -> Message:
-    return next_steps.held(verdict.messages["next_step"], incident=verdict.held_by)
+    running = verdict.outcome == DEGRADED
+    return next_steps.held(verdict.messages["next_step"], incident=verdict.held_by, running=running)
 
 
 def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:

@@ -129,7 +129,8 @@ def logs(facts: Facts) -> Judged:
         values = {"files": int(log["files"]), "size": _mib(int(log["bytes"]))}
         return Judged(WARNING, message("ready.logs.many", **values))
     if not log["exists"]:
-        return Judged(READY, message("ready.logs.none", path=path))
+        missing = message("ready.logs.none", path=path) if log.get("path") else message("ready.logs.journal")
+        return Judged(READY, missing)
     if log.get("rotated_files") or (log.get("rotated_by") and log.get("scheduled")):
         return Judged(READY, message("ready.logs.ok", path=path, size=size))
     verdict = NOT_READY if bytes_used >= _LARGE_LOG else WARNING

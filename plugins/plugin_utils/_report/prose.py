@@ -60,7 +60,10 @@ def next_steps(words: Words, incident: incident_model.Incident) -> List[str]:
     """
     told = incident.messages.get("next_step")
     steps = [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
-    held = [words.message(policy_steps.held(steps, incident=incident.held_by).to_dict())] if incident.held_by else []
+    held: List[str] = []
+    if incident.held_by:
+        step = policy_steps.held(steps, incident=incident.held_by, running=incident.outcome == "degraded")
+        held = [words.message(step.to_dict())]
     return [line for step in (*_next_steps(words, incident), *held) for line in words.lines(step)]
 
 

@@ -15,6 +15,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 _LIKELY = 0.5
 # If the confidence in a finding is below this value, the screen does not show the finding.
 _NOTEWORTHY = 0.4
+# A recovery starts the service, and so ends these problems.
+_ENDED_BY_A_START = ("stopped", "killed", "crash_loop", "wal_pending")
 
 
 def cause(words: Words, incident: incident_model.Incident) -> str:
@@ -31,16 +33,29 @@ def others(words: Words, incident: incident_model.Incident) -> List[str]:
 
     Such a problem did not cause the outage, but it can prevent the recovery.
     """
-    found = [each for each in incident.findings if each.get("cause") != incident.cause and not each.get("explained_by")]
     return [
         words.say(
             "label",
             name=words.name("cause", str(each["cause"])),
             text=summed_up(words, str(each["cause"]), each.get("summary"), message_of(each, "summary")),
         )
-        for each in found
-        if float(each.get("confidence") or 0) >= _NOTEWORTHY
+        for each in _others(incident)
     ]
+
+
+def _others(incident: incident_model.Incident) -> List[Mapping[str, Any]]:
+    return [
+        each
+        for each in incident.findings
+        if each.get("cause") != incident.cause
+        and not each.get("explained_by")
+        and float(each.get("confidence") or 0) >= _NOTEWORTHY
+    ]
+
+
+def may_prevent_a_recovery(incident: incident_model.Incident) -> bool:
+    """Return True if a problem in addition to the cause may prevent the recovery. See others()."""
+    return any(each.get("cause") not in _ENDED_BY_A_START for each in _others(incident))
 
 
 def original(words: Words, finding: Mapping[str, Any]) -> str:

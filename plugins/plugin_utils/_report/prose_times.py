@@ -68,8 +68,8 @@ def lasted(words: Words, incident: incident_model.Incident) -> str:
     spans = incident.durations
     if spans.outage is None:
         return told
-    if still_down(incident):
-        return words.say("so_far", outage=told)
+    if _mostly_answered(incident) or still_down(incident):
+        return words.say("so_far" if still_down(incident) else "outage.degraded", outage=told)
     if (spans.uncertain or 0.0) < max(_WORTH_SAYING, _LARGE_PART * spans.outage):
         return told
     return words.say("outage.range", outage=told, uncertain=words.duration(spans.uncertain))
@@ -84,12 +84,20 @@ def _answered(words: Words, incident: incident_model.Incident) -> str:
     return words.name("partial", str(incident.cause))
 
 
+def _mostly_answered(incident: incident_model.Incident) -> bool:
+    """Return True if a degraded service was stopped only to recover it.
+
+    Most of the time between the start and the end of the incident, the service answered.
+    """
+    return incident.severity == "degraded" and not incident.answered and incident.outcome in incident_model.BACK
+
+
 def outage(words: Words, incident: incident_model.Incident) -> str:
     """Return the length of the outage, and how much longer it may have been."""
     spans = incident.durations
     if spans.outage is None:
         return words.say("unknown")
-    if incident.outcome == "unreachable" or incident.answered:
+    if incident.outcome == "unreachable" or incident.answered or _mostly_answered(incident):
         return lasted(words, incident)
     exact = words.say("exactly", seconds=f"{spans.outage:,.1f}")
     told = exact if spans.outage < 60 else words.say("exactly_or", exactly=exact, about=words.duration(spans.outage))
@@ -106,7 +114,7 @@ def sources(words: Words, incident: incident_model.Incident) -> List[str]:
     """Return notes about the times: how exact the start and the end are, and the difference between the clocks."""
     times, told = incident.times, []
     if times.started_from:
-        told.append(words.say("doc.begin_read_from", source=words.name("source", times.started_from)))
+        told.append(words.say("doc.begin_read_from", source=words.name("source", times.started_from.rstrip("."))))
     uncertain = incident.durations.uncertain or 0.0
     if uncertain >= _NOTICEABLE and not incident.answered and incident.outcome != "unreachable":
         told.append(words.say("doc.begin_earlier", uncertain=words.duration(uncertain)))

@@ -42,7 +42,7 @@ def test_a_new_file():
     assert text == (
         "---\n"
         "# The variables of itsm-prod-01, found by outage_discover.yml.\n"
-        "# Review each line and answer the questions. All other variables keep their defaults.\n"
+        "# Review each line and answer the questions. All other variables keep their values.\n"
         "\n"
         "# QUESTION: Is it down?\n"
         "\n"

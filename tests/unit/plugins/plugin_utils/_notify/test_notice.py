@@ -143,15 +143,15 @@ def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
         ({}, "unknown (the rows were not counted at the end of the run)"),
         ({"data_loss_why": "of_a_later_version"}, "unknown"),
         ({"data_loss": "none"}, "none (no table has fewer rows than before)"),
-        ({"data_loss": "suspected"}, "SUSPECTED. Stop and hand over to the DBA"),
+        ({"data_loss": "suspected"}, "SUSPECTED. Change nothing and call the DBA"),
         ({"data_loss": "known", "data_loss_why": ""}, "KNOWN. The database recovery lost rows"),
         (
             {"data_loss": "suspected", "data_loss_why": "already_lost"},
-            "SUSPECTED. Stop and hand over to the DBA. The recovery of the database has already lost rows",
+            "SUSPECTED. Change nothing and call the DBA. The recovery of the database has already lost rows",
         ),
         (
             {"data_loss": "suspected", "nothing_started": "yes"},
-            "SUSPECTED. Stop and hand over to the DBA. This playbook did not start the service",
+            "SUSPECTED. Change nothing and call the DBA. This playbook did not start the service",
         ),
         ({"data_loss": "suspected", "data_loss_why": "accepted"}, "SUSPECTED. A person has accepted this damage"),
     ],
@@ -197,8 +197,8 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
         ),
         (
             {"event": "resolved", "rule": "repeated_restarts"},
-            "Complete the prevention items in the postmortem: a restart helps only until the next failure.",
-            "報告書の再発防止策に対応する。再起動の効果は次の停止までの一時的なもの。",
+            "Complete the prevention items in the postmortem. Otherwise, the service may fail again.",
+            "報告書の再発防止策に対応する。対応しなければ、再び停止する可能性がある。",
         ),
         ({"rule": "our_own"}, "Find out what happened.", "状況を確認する。"),
         ({"next_step": "Call Ms Sato."}, "Call Ms Sato.", "「Call Ms Sato」。"),
@@ -297,6 +297,18 @@ def subject(language: str, **changes: Any) -> str:
     return lines_of(language, **changes)[0]
 
 
+def test_a_resolved_message_does_not_repeat_a_failed_login() -> None:
+    """An incident with a failed login is resolved only after a successful login."""
+    tried = [{"rung": "restart", "held": False, "serves": True, "reason": "login: answered 401"}]
+    assert texts("en", rungs_tried=tried)["done"] == [
+        "restart failed: the service answers, but the login failed: login: answered 401"
+    ]
+    assert texts("en", rungs_tried=tried, event="resolved", outcome="recovered")["done"] == ["restart succeeded"]
+    # A person ended the outage, and no run has checked the login since.
+    by_hand = texts("en", rungs_tried=tried, event="resolved", outcome="resolved_manually")["done"]
+    assert by_hand == texts("en", rungs_tried=tried)["done"]
+
+
 def test_a_preview_does_not_say_that_the_start_is_unknown() -> None:
     unknown = {"outage_started_at": "", "mitigated_at": "", "outage_seconds": 0.0}
     assert "Since: unknown" in lines_of("en", **unknown)
@@ -304,8 +316,10 @@ def test_a_preview_does_not_say_that_the_start_is_unknown() -> None:
     assert not [line for line in lines_of("ja", preview=True, **unknown) if line.startswith("停止期間")]
 
 
-def test_a_message_names_the_folder_for_its_command() -> None:
+def test_a_message_names_the_folder_for_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """A person who reads a mail does not see the shell in which the playbook was started."""
+    monkeypatch.setattr(notice, "_IN_CONTAINER", ())
+    monkeypatch.setattr(notice.tempfile, "gettempdir", lambda: "/nowhere")
     command = {"next_step": "See how many rows each method would lose:\nansible-playbook -l node1 x.yml --check"}
     place = f"{socket.gethostname()}:{pathlib.Path.cwd()}"
     assert f"Run it in: {place}" in lines_of("en", **command)
@@ -313,6 +327,12 @@ def test_a_message_names_the_folder_for_its_command() -> None:
     url = "https://awx.example.com/#/jobs/playbook/7/output"
     for changes in ({"next_step": "Fix the cause"}, {**command, "job": url}):
         assert not [line for line in lines_of("en", **changes) if line.startswith("Run it in")]
+    # An event rule runs the playbook in a temporary folder.
+    monkeypatch.setattr(notice.tempfile, "gettempdir", lambda: str(pathlib.Path.cwd().parent))
+    assert not [line for line in lines_of("en", **command) if line.startswith("Run it in")]
+    monkeypatch.setattr(notice.tempfile, "gettempdir", lambda: "/nowhere")
+    monkeypatch.setattr(notice, "_IN_CONTAINER", (__file__,))
+    assert not [line for line in lines_of("en", **command) if line.startswith("Run it in")]
 
 
 def test_a_message_names_the_job() -> None:

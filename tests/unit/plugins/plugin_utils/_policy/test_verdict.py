@@ -218,7 +218,7 @@ RUNG_CASES = [
         "restart",
         True,
         "This playbook started the service 4 times in the last 10 minutes, in this and earlier incidents, "
-        "and the service failed again. A restart alone is not tried again.",
+        "and the service is down again. A restart alone is not tried again.",
     ),
     (
         "it fell while it was watched",

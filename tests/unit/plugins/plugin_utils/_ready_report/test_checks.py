@@ -243,7 +243,7 @@ LACKS: list[tuple[Any, str, str, str]] = [
     ({"versions.node": None}, "versions", NOT_CHECKED, "the version of Node.js is unknown"),
     ({"guard.installed": False, "guard.guard": False, "guard.recorder": False}, "guard", WARNING, "not installed"),
     ({"guard.recorder": False}, "guard", NOT_READY, "only partly"),
-    ({"login": False}, "settings", WARNING, "the login is not verified"),
+    ({"login": False}, "settings", WARNING, "cannot verify the login"),
     ({"contacts": {}}, "contacts", NOT_CHECKED, "not checked"),
     ({"contact_problems": ["escalation_timeout is 0: must be more"]}, "contacts", NOT_READY, "escalation_timeout"),
     ({"contacts": {"channels": [], "without_channel": ["DBA"]}}, "contacts", NOT_READY, "nobody"),

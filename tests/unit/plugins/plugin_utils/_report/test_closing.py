@@ -134,8 +134,12 @@ def test_a_release_does_not_show_the_outcome_of_an_earlier_run(tmp_path, screen)
 def test_a_release_in_check_mode_is_only_announced(tmp_path, screen):
     conclude(tmp_path, screen, [*incident(), release()], check=True)
     assert screen.lines[0][0] == "WOULD RELEASE (check mode, nothing changed): node1, incident INC-1"
-    assert screen.lines[1][0] == "  next step   To release the service, run the same command without --check"
-    assert screen.lines[2][0] == "  accepts     nothing, because the database could not be checked"
+    assert (
+        screen.lines[1][0]
+        == "  next step   To release the service, run the same command without --check. This does not start the"
+    )
+    assert screen.lines[2][0] == "              service"
+    assert screen.lines[3][0] == "  accepts     nothing, because the database could not be checked"
 
 
 def test_a_release_shows_the_damage_that_it_accepts(tmp_path, screen):

@@ -1031,8 +1031,8 @@ TRIAGE_IT = (
                 "  next step   1. See how many rows each method would lose:",
                 "              ansible-playbook --limit node1 playbooks/database_recover.yml --check",
                 "              2. Agree on a time to stop the service. Until then, the service keeps running.",
-                "              3. At that time, run the command that this check shows as its next step. It stops the",
-                "              service, recovers the database and starts the service.",
+                "              3. At that time, run the command that the check above shows as its next step. It stops",
+                "              the service, recovers the database and starts the service.",
             ],
             id="accepted by a person",
         ),
@@ -1232,7 +1232,7 @@ TRIAGE_IT = (
                 "              1. Do not start the service. Give the evidence to the DBA.",
                 "              2. See how many rows each method would lose:",
                 "              ansible-playbook --limit node1 playbooks/database_recover.yml --check",
-                "              3. If the DBA agrees, run the command that this check shows as its next step. It",
+                "              3. If the DBA agrees, run the command that the check above shows as its next step. It",
                 "              recovers the database and starts the service.",
             ],
             id="held",
@@ -1350,6 +1350,15 @@ def test_a_check_lists_the_hold_that_a_run_would_set(outcome):
     assert fields(screen_report.summary(EN, told, document=None, check_mode=True))["would do"] == "nothing"
 
 
+def test_the_hold_of_a_running_service_does_not_sound_like_a_stop():
+    told = incident(outcome="degraded", held_by="INC-1", runs=runs("r"))
+    shown = fields(screen_report.summary(EN, told, document="x"))["next step"]
+    assert "The running service is not stopped. If it ends, neither this collection nor systemd starts it" in shown
+    told.outcome = "not_recovered"
+    shown = fields(screen_report.summary(EN, told, document="x"))["next step"]
+    assert "The service is held by incident INC-1: until the hold is released" in shown
+
+
 def test_a_check_names_the_run_that_holds_the_service_as_the_first_step():
     damaged = {"cause": "db_corrupt", "confidence": 0.95, "blocks_start": True}
     told = incident(outcome="not_recovered", findings=[damaged], next_step="Call the DBA", runs=runs("r"))
@@ -1359,6 +1368,16 @@ def test_a_check_names_the_run_that_holds_the_service_as_the_first_step():
     told.steps, told.rungs_tried = [step("sqlite_restore", PLAN)], [rung("database_recovery by backup")]
     shown = fields(screen_report.summary(EN, told, document=None, check_mode=True))
     assert "held" not in shown["would do"] and "without --check" not in shown["next step"]
+
+
+def test_a_degraded_service_that_was_stopped_for_its_recovery_has_no_outage_of_that_length():
+    told = incident(outcome="recovered", severity="degraded", rungs_tried=[rung("database_recovery by backup")])
+    told.durations.outage = 87.0
+    shown = prose_times.outage(EN, told)
+    assert shown.endswith(" in which the service was degraded or stopped")
+    assert prose_times.lasted(EN, told) == shown
+    told.severity = "emergency"
+    assert "degraded" not in prose_times.outage(EN, told)
 
 
 def test_an_endpoint_that_still_answers_is_named():
@@ -1398,6 +1417,10 @@ def test_a_check_lists_other_problems_that_can_prevent_the_recovery():
     told.rungs_tried = [rung("restart")]
     lines = screen_report.summary(EN, told, document=None, check_mode=True)
     assert "First fix the other problem below" in fields(lines)["next step"]
+    # A recovery ends this problem itself. Because of the hold, a person must not start the service.
+    told.cause, told.findings = "db_corrupt", [{"cause": "db_corrupt", "confidence": 0.9}, found[0]]
+    shown = fields(screen_report.summary(EN, told, document=None, check_mode=True))
+    assert "stopped" in shown["also found"] and "First fix" not in shown.get("next step", "")
 
 
 @pytest.mark.parametrize("outcome", incident_model.OUTCOMES)
