@@ -49,7 +49,7 @@ class Port(NamedTuple):
 
 
 class Proxy(NamedTuple):
-    """The place where a proxy's configuration contains one of the service's ports. The line's text is not returned."""
+    """A place in a proxy's configuration that contains one of the service's ports. The line's text is not returned."""
 
     program: str
     path: str

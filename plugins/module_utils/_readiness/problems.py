@@ -26,7 +26,7 @@ _CLOCK = 60.0
 
 
 class Problem(NamedTuple):
-    """A problem: the cause as in the findings of triage_info, the message, and the place where the problem was seen."""
+    """A problem: the cause as in the findings of triage_info, the message, and the place of the problem."""
 
     cause: str
     told: Message

@@ -64,7 +64,7 @@ def check_ports(look: Findings) -> None:
 
 
 def check_files(look: Findings) -> None:
-    if look.config.manager != "process":  # the unit determines where the service logs
+    if look.config.manager != "process":  # the unit determines the log of the service
         _compare_log_file(look)
         return
     for name in ("log_file", "pid_file"):

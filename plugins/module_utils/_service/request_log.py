@@ -85,7 +85,7 @@ class Places(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """The number of requests, the number of 5xx responses, and the places where they were logged."""
+    """The number of requests, the number of 5xx responses, and their places in the log."""
 
     requests: int
     failed: int

@@ -23,7 +23,7 @@ VERDICTS = (READY, WARNING, NOT_CHECKED, NOT_READY)
 
 
 class NotCheckedError(Exception):
-    """A check could not be carried out. told: the reason."""
+    """A check could not be carried out. The argument is the reason."""
 
     def __init__(self, told: Message) -> None:
         """Set the reason."""

@@ -68,8 +68,9 @@ def lasted(words: Words, incident: incident_model.Incident) -> str:
     spans = incident.durations
     if spans.outage is None:
         return told
-    if _mostly_answered(incident) or still_down(incident):
-        return words.say("so_far" if still_down(incident) else "outage.degraded", outage=told)
+    name = "so_far" if still_down(incident) else "outage.degraded" if _was_degraded(incident) else ""
+    if name:
+        return words.say(name, outage=told)
     if (spans.uncertain or 0.0) < max(_WORTH_SAYING, _LARGE_PART * spans.outage):
         return told
     return words.say("outage.range", outage=told, uncertain=words.duration(spans.uncertain))
@@ -84,11 +85,8 @@ def _answered(words: Words, incident: incident_model.Incident) -> str:
     return words.name("partial", str(incident.cause))
 
 
-def _mostly_answered(incident: incident_model.Incident) -> bool:
-    """Return True if a degraded service was stopped only to recover it.
-
-    Most of the time between the start and the end of the incident, the service answered.
-    """
+def _was_degraded(incident: incident_model.Incident) -> bool:
+    """Return True if a degraded service was stopped and is back. Its outage is only a part of the incident."""
     return incident.severity == "degraded" and not incident.answered and incident.outcome in incident_model.BACK
 
 
@@ -97,7 +95,7 @@ def outage(words: Words, incident: incident_model.Incident) -> str:
     spans = incident.durations
     if spans.outage is None:
         return words.say("unknown")
-    if incident.outcome == "unreachable" or incident.answered or _mostly_answered(incident):
+    if incident.outcome == "unreachable" or incident.answered or _was_degraded(incident):
         return lasted(words, incident)
     exact = words.say("exactly", seconds=f"{spans.outage:,.1f}")
     told = exact if spans.outage < 60 else words.say("exactly_or", exactly=exact, about=words.duration(spans.outage))

@@ -321,7 +321,7 @@ SUMMARY: Mapping[str, Any] = {
     )
 }
 
-# The places where a host's documents are stored. The postmortem role publishes these places with set_stats under
+# The places that contain a host's documents. The postmortem role publishes these places with set_stats under
 # PUBLISHED_KEY. artifact: whether the job's artifacts contain the Markdown document.
 PUBLISHED_KEY = "outage_postmortem"
 PUBLISHED: Mapping[str, Any] = {
