@@ -149,7 +149,9 @@ def opened(service: Service, **changes: Any) -> dict[str, Any]:
     entry = {"level": "not_recovered", "contact": "project_leader", "channel": "command tee", "ok": True, "error": ""}
     call = {"state_dir": str(service.state)}
     run = incident_record.call(**call, state="open", lease=60)["run"]
-    update = record_update.Update(outcome="not_recovered", notified=[{**entry, "at": timestamps.now()}])
+    summary = [{"id": "finding.hung.silent", "values": {}}]
+    known = {"outcome": "not_recovered", "cause": "hung", "cause_summary": summary}
+    update = record_update.Update(**known, notified=[{**entry, "at": timestamps.now()}])
     return incident_record.call(**call, state="closed", run=run, update=update)
 
 
@@ -162,6 +164,7 @@ def test_a_manual_resolution_is_notified_once_and_recorded(
         run = service.play(playbook, escalation_contacts=contacts(told))
         assert run.rc == 0
         assert told.read_text(encoding="utf-8").count("RESOLVED: ") == 1
+        assert "Cause: hung: The process is running but does not answer" in told.read_text(encoding="utf-8")
         assert ("RESOLVED, but not by the playbook" in run.screen) is (number == 0)
     document = verdict(run)
     assert (document["outcome"], document["source"]) == ("resolved_manually", "verdict")

@@ -110,6 +110,19 @@ def attempt(time, began, **values):
     return {"rung": "restart", "started_at": time.at(began), **values}
 
 
+def test_the_record_keeps_the_summary_of_its_cause(call, time):
+    """The message about the end of an outage that a person ended contains this summary."""
+    summary = [{"id": "finding.stopped", "values": {}}]
+    run = call("open", update={"severity": "critical"})["run"]
+    call("attempt", run=run, update={"cause": "stopped", "cause_summary": summary})
+    call("closed", run=run, update={"outcome": "not_recovered"})
+    resolved = call("resolved", update={})
+    assert (resolved["cause"], resolved["cause_summary"]) == ("stopped", summary)
+    # The summary of an earlier cause does not describe another cause.
+    other = call("attempt", run=resolved["run"], update={"cause": "killed"})
+    assert (other["cause"], other["cause_summary"]) == ("killed", [])
+
+
 def test_run_from_open_to_close(call, note_start, time, tmp_path):
     opened = call("open", update={"severity": "critical", "signs": [sign(time, -30), sign(time, -40, "good")]})
     assert opened["changed"] and not opened["continued"]
