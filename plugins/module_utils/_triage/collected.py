@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Set
+from typing import Any, Dict, FrozenSet, List, Mapping, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel
 
@@ -14,13 +14,16 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 class Pass:
     """The results that a pass has collected so far."""
 
-    __slots__ = ("evidence", "facts", "reports", "secrets")
+    __slots__ = ("_clean", "evidence", "facts", "reports", "secrets")
 
     def __init__(self) -> None:
         self.facts: Dict[str, Any] = {}
         self.reports: Dict[str, Any] = {}
         self.evidence: List[Dict[str, Any]] = []
         self.secrets: Set[str] = set()
+        # The files that a part has already redacted, by their positions in `evidence`: the secrets that were known to
+        # the part, and the redacted text.
+        self._clean: Dict[int, Tuple[FrozenSet[str], str]] = {}
 
     def take(self, answers: Mapping[str, parallel.Answer]) -> None:
         for name, part in answers.items():
@@ -28,6 +31,10 @@ class Pass:
             answer = part.value if part.error is None else None
             kind, _colon, use = name.partition(":")
             if answer is not None:
+                known = frozenset(answer.get("known", ()))
+                for position, text in enumerate(answer.get("clean", ()), len(self.evidence)):
+                    if text is not None:
+                        self._clean[position] = known, text
                 self.evidence.extend(answer["evidence"])
                 self.secrets.update(answer["secrets"])
                 self.reports.update(answer["reports"])
@@ -36,6 +43,18 @@ class Pass:
                 self.facts.setdefault(kind, []).append(facts if answer is not None else {"use": use, **facts})
             else:
                 self.facts[kind] = facts
+
+    def files(self, begin: int = 0) -> Sequence[Mapping[str, Any]]:
+        """Return the files for the evidence from position `begin` on. See evidence.save.
+
+        If a part has redacted a file with exactly the secrets that are known now, the redacted text is used.
+        """
+        known = frozenset(self.secrets)
+        ready = {at: text for at, (with_secrets, text) in self._clean.items() if with_secrets == known}
+        return [
+            {**item, "text": ready[at], "redacted": True} if at in ready else item
+            for at, item in enumerate(self.evidence[begin:], begin)
+        ]
 
     def of(self, name: str) -> Mapping[str, Any]:
         """Return the facts from one part of the triage. If the part did not run or failed, return an empty mapping."""

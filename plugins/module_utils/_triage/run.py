@@ -297,7 +297,7 @@ class _Bundle:
         left = max(_LEAST_FOR_BUNDLE, self._deadline - self._asking.elapsed)
         try:
             saved = triage_evidence.save(
-                files=[_result_file(result, redactor), *done.evidence[self._saved :]],
+                files=[_result_file(result, redactor), *done.files(self._saved)],
                 state_dir=self._asking.state_dir,
                 redact=redactor.text,
                 about=_about(result),

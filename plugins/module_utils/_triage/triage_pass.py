@@ -15,7 +15,13 @@ import os
 import time
 from typing import Any, Callable, Dict, Mapping, Optional
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel, redact, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
+    parallel,
+    redact,
+    safe_open,
+    sanitize,
+    timestamps,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
     assembled_facts,
     collect_application,
@@ -53,6 +59,9 @@ FIRST_ANSWER = "first_answer"
 MODULES = "modules"
 # Fraction of the deadline that is reserved for the findings and the bundle.
 _LAST_SHARE = 0.15
+# A part redacts its files that have at least this many characters, if at least this fraction of its time is left.
+_LONG = 1 << 14
+_SHARE_FOR_REDACTION = 0.5
 # If a file cannot be read within this many seconds, its disk counts as not responding.
 _SIGN_OF_LIFE = 1.0
 
@@ -76,7 +85,26 @@ def _sign_of_life(path: str) -> None:
 def _run(part: Part, question: Question, *, niceness: int) -> Dict[str, Any]:
     """Run a part in its own process. The time limit of the part starts now."""
     os.nice(niceness)
-    return part(question.begun_with(question.budget))
+    question = question.begun_with(question.budget)
+    return _with_redacted(part(question), question)
+
+
+def _with_redacted(result: Dict[str, Any], question: Question) -> Dict[str, Any]:
+    """Return the result of a part with the redacted texts of its long files.
+
+    Several parts run at the same time, but only one process saves the evidence. Therefore, the redaction takes less
+    time here. The result also contains the original texts, because other parts can find more secrets. See Pass.files.
+    """
+    known = sorted({*question.known.secrets, *result["secrets"]})
+    redactor = redact.Redactor(known)
+    clean = [
+        # If little time is left, the file is redacted later. Otherwise, the whole result of the part could be lost.
+        sanitize.text(redactor.text(item["text"]))
+        if len(item["text"]) >= _LONG and question.left >= question.budget * _SHARE_FOR_REDACTION
+        else None
+        for item in result["evidence"]
+    ]
+    return {**result, "known": known, "clean": clean} if any(clean) else result
 
 
 class Triage:
