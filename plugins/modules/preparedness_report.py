@@ -76,8 +76,20 @@ options:
         description: True if the service uses HTTPS.
         type: bool
       login:
-        description: True if a recovery verifies the login.
-        type: bool
+        description: The login check of a recovery.
+        type: dict
+        suboptions:
+          configured:
+            description: True if a recovery checks the login.
+            type: bool
+            default: false
+          declined:
+            description: True if the inventory sets an empty password and no user name.
+            type: bool
+            default: false
+          result:
+            description: The result of M(itsm_nexus.runbook.health_probe), or an empty dictionary if no login was tried.
+            type: dict
       error:
         description: The reason why there is no result.
         type: str
@@ -143,7 +155,7 @@ EXAMPLES = r"""
         result: "{{ _preparedness }}"
         contacts: "{{ _reached }}"
         https: true
-        login: true
+        login: {configured: true, result: "{{ login_result }}"}
   register: _report
 """
 

@@ -111,7 +111,8 @@ def test_a_good_host_is_ready_and_nothing_is_changed(prepared: Prepared) -> None
     folders = (service.app, service.log.parent, prepared.cache, Path("/etc"), Path("/usr/local"))
     pids, scratch = service.pids(), set(Path("/var/tmp").iterdir())
     before = listing(*folders)
-    rc, host, screen = prepared.check(outage_ready_rebuild=True)
+    # A login is an activity of a user, so the service writes it to its database.
+    rc, host, screen = prepared.check(outage_ready_rebuild=True, nexus_login_password="")
     assert listing(*folders) == before
     assert not service.state.exists()
     assert service.pids() == pids
@@ -123,6 +124,21 @@ def test_a_good_host_is_ready_and_nothing_is_changed(prepared: Prepared) -> None
     assert {verdicts[name] for name in ("restart_policy", "start_limit", "guard")} == {"not_checked"}
     assert "READY: itsm-system on" in screen
     assert {path.suffix for path in service.postmortems.glob("readiness.*")} == {".html", ".md", ".json"}
+
+
+def test_the_login_of_a_recovery_is_tried(prepared: Prepared) -> None:
+    assert prepared.verdicts()["login"] == ("ready", "The login succeeded.")
+    rc, host, screen = prepared.check(nexus_login_password="wrong")
+    assert (rc, "login" in host["not_ready"]) == (2, True)
+    assert "answered 401" in screen
+    assert "do: Check that people can log in" in screen
+
+
+def test_no_login_is_tried_if_the_service_is_down(prepared: Prepared) -> None:
+    prepared.service.kill()
+    verdict, text = prepared.verdicts()["login"]
+    assert verdict == "not_checked"
+    assert "no login was tried" in text
 
 
 def no_user(site: Prepared) -> None:

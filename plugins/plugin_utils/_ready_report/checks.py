@@ -36,6 +36,7 @@ CHECKS: Dict[str, Row] = {
     "connection": Row(host_checks.connection, True),
     "privileges": Row(host_checks.privileges, True),
     "settings": Row(service_checks.settings, True),
+    "login": Row(service_checks.login, False),
     "incident": Row(service_checks.incident, True),
     "modules": Row(service_checks.modules, True),
     "room": Row(host_checks.room, True),

@@ -92,6 +92,17 @@ class Contacts(NamedTuple):
     unknown: Sequence[str] = ()
 
 
+class Login(NamedTuple):
+    """The login check. configured: True if there is a password. declined: True if the inventory sets an empty one.
+
+    result: the result of the health_probe module, or None if no login was tried.
+    """
+
+    configured: bool
+    declined: bool = False
+    result: Optional[Mapping[str, Any]] = None
+
+
 class Facts(NamedTuple):
     """Everything that is known about one host.
 
@@ -108,7 +119,7 @@ class Facts(NamedTuple):
     answered_at: str
     contacts: Optional[Contacts]
     https: bool
-    login: bool
+    login: Login
     limits: Limits
     now: float
 

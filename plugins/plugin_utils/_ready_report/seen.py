@@ -16,6 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report.f
     Contacts,
     Facts,
     Limits,
+    Login,
     known_message,
     limits_of,
 )
@@ -47,9 +48,18 @@ def _facts(seen: Mapping[str, Any], *, limits: Limits, now: float) -> Facts:
         answered_at=str(result.get("answered_at") or ""),
         contacts=_contacts(seen),
         https=bool(seen.get("https")),
-        login=bool(seen.get("login")),
+        login=_login(_mapping(seen.get("login"))),
         limits=limits,
         now=now,
+    )
+
+
+def _login(seen: Mapping[str, Any]) -> Login:
+    result = _mapping(seen.get("result"))
+    # If the task was skipped, no login was tried.
+    tried = bool(result) and not result.get("skipped")
+    return Login(
+        configured=bool(seen.get("configured")), declined=bool(seen.get("declined")), result=result if tried else None
     )
 
 

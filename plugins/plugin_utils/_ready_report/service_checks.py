@@ -46,9 +46,28 @@ def settings(facts: Facts) -> Judged:
     differences = [str(each.get("variable")) for each in found.get("mismatches") or []]
     if differences:
         return Judged(WARNING, message("ready.settings.differ", names=differences))
-    if not facts.login:
-        return Judged(WARNING, message("ready.settings.no_login"))
     return Judged(READY, message("ready.settings.ok"))
+
+
+def login(facts: Facts) -> Judged:
+    """Report whether the login that a recovery checks succeeds now."""
+    if not facts.login.configured:
+        if facts.login.declined:
+            return Judged(READY, message("ready.login.declined"))
+        return Judged(WARNING, message("ready.login.unset"))
+    tried = facts.login.result
+    if tried is None:
+        raise NotCheckedError(facts.why_not("login"))
+    if tried.get("failed"):
+        raise NotCheckedError(text_or_message(tried, "msg"))
+    found = tried.get("login")
+    if not isinstance(found, Mapping):
+        raise NotCheckedError(message("ready.login.no_answer"))
+    if not found["ok"]:
+        return Judged(NOT_READY, message("ready.login.failed", why=text_or_message(found, "error")))
+    if not found["checked"]:
+        raise NotCheckedError(message("ready.login.limited"))
+    return Judged(READY, message("ready.login.ok"))
 
 
 def incident(facts: Facts) -> Judged:

@@ -119,6 +119,18 @@ CONTACTS = {
 }
 
 
+FAILED_PROBE = {"failed": True, "msg": "login is 'x': wrong"}
+
+
+def login(*, ok: bool = True, checked: bool = True, error: str | None = None) -> dict[str, Any]:
+    """Return the login in the facts about a host."""
+    return {
+        "configured": True,
+        "declined": False,
+        "result": {"login": {"ok": ok, "checked": checked, "error": error, "messages": {}}},
+    }
+
+
 def looked(changes: dict[str, Any] | None = None, *, missing: str = "", **more: Any) -> dict[str, Any]:
     """Return the facts about a good host, with changes: {"unit.restart": "no"}."""
     known = copy.deepcopy(GOOD)
@@ -139,7 +151,7 @@ def looked(changes: dict[str, Any] | None = None, *, missing: str = "", **more: 
         "result": result,
         "contacts": CONTACTS,
         "https": True,
-        "login": True,
+        "login": login(ok=True),
         **more,
     }
 
@@ -243,7 +255,12 @@ LACKS: list[tuple[Any, str, str, str]] = [
     ({"versions.node": None}, "versions", NOT_CHECKED, "the version of Node.js is unknown"),
     ({"guard.installed": False, "guard.guard": False, "guard.recorder": False}, "guard", WARNING, "not installed"),
     ({"guard.recorder": False}, "guard", NOT_READY, "only partly"),
-    ({"login": False}, "settings", WARNING, "cannot verify the login"),
+    ({"login": {"configured": False, "declined": False}}, "login", WARNING, "nexus_login_password is not set"),
+    ({"login": {"configured": True}}, "login", NOT_CHECKED, "unknown"),
+    ({"login": login(ok=False, error="answered 401")}, "login", NOT_READY, "answered 401"),
+    ({"login": login(checked=False)}, "login", NOT_CHECKED, "rate limit"),
+    ({"login": {"configured": True, "result": {"login": None}}}, "login", NOT_CHECKED, "does not answer"),
+    ({"login": {"configured": True, "result": FAILED_PROBE}}, "login", NOT_CHECKED, "login is 'x'"),
     ({"contacts": {}}, "contacts", NOT_CHECKED, "not checked"),
     ({"contact_problems": ["escalation_timeout is 0: must be more"]}, "contacts", NOT_READY, "escalation_timeout"),
     ({"contacts": {"channels": [], "without_channel": ["DBA"]}}, "contacts", NOT_READY, "nobody"),
@@ -288,6 +305,13 @@ def test_every_check_has_a_lack() -> None:
     assert {name for _changes, name, _verdict, _words in LACKS} | {"connection"} == set(checks.CHECKS)
 
 
+def test_an_empty_password_in_the_inventory_means_no_login_check() -> None:
+    told = looked(login={"configured": False, "declined": True})
+    assert verdicts(told) == {}
+    line = next(each for each in document.lines(catalogue.of("en"), host(told)) if each.id == "login")
+    assert "does not check the login" in line.told
+
+
 @pytest.mark.parametrize("part", sorted(GOOD))
 def test_a_missing_fact_is_never_ready(part: str) -> None:
     found = {check.id: check for check in host(looked(missing=part)).checks}
@@ -312,7 +336,7 @@ def test_unexpected_values_from_a_host_are_never_ready(part: str, value: Any) ->
 def test_an_unreachable_host_is_not_ready_and_nothing_else_is_claimed() -> None:
     why = message("reason.unreached", why="timed out")
     result = {"failed": True, "unreachable_host": True, "msg": "x", "messages": {"why": why.to_dict()}}
-    found = host(looked(result=result))
+    found = host(looked(result=result, login={"configured": True}))
     assert not found.ready
     known = {check.id: check.verdict for check in found.checks}
     assert known.pop("connection") == NOT_READY
