@@ -59,8 +59,10 @@ def plan(
     level yet. If a notification of a higher level was accepted before, the contacts in this rule are not notified. The
     most severe rule is first, so the first rule of a level defines the rank of the level. When the service has
     recovered, each channel that accepted a message is notified once. A channel that now receives the notification for a
-    level is left out. If two contacts share a destination (a room, an address), only the first of their deliveries is
-    sent. In the second delivery, `same_as` contains the contact and the channel of the first delivery.
+    level is left out. If several contacts share a destination (a room, an address), only the first of their deliveries
+    is sent, and its `recipients` contains the names of all these contacts. In the other deliveries, `same_as` contains
+    the contact and the channel of the first delivery. Their levels may differ: if a notification for a level is sent to
+    the destination, no message about the end of the outage is sent to it.
 
     types: the supported channel types, or empty. If types is not empty, an error is returned for a channel of any other
     type. gone: the error for a channel that accepted a message but has been removed since. A removed channel cannot
@@ -77,6 +79,7 @@ def plan(
     event = RESOLVED if recovered else ACKNOWLEDGED if acknowledged else None
     if event:
         due += _due_by_event(event, due, contacts=contacts, taken=taken, gone=gone)
+    kept = _each_once(due, contacts=contacts, taken=taken)
     return {
         "rule": str(rule["name"]),
         "level": level,
@@ -98,8 +101,9 @@ def plan(
                 "number": each.number,
                 "error": each.error or _why_it_is_not_there(each.type, types),
                 "same_as": {"contact": other.contact, "channel": other.label} if other else {},
+                "recipients": _recipients(each, kept, contacts=contacts),
             }
-            for name, each, other in _each_once(due, contacts=contacts, taken=taken)
+            for name, each, other in kept
         ],
     }
 
@@ -154,19 +158,26 @@ def _each_once(
 
     same_as is the channel of an earlier due message to the same destination, or None.
 
-    A message is omitted if its destination has already accepted it. A message about an event (resolved or acknowledged)
-    is also omitted if its destination now receives the notification for a level.
+    A message is omitted if its destination has already accepted it.
     """
     every = [each for key in contacts for each in channels(contacts, key)]
     kept: List[Tuple[str, Channel, Optional[Channel]]] = []
     for level, each in due:
         same = [other for other in every if other != each and _is_same(contacts, each, other)]
         now = [(name, other) for name, other, served_by in kept if other in same and served_by is None]
-        if now and now[0][0] == level:
+        if now:
             kept.append((level, each, now[0][1]))
-        elif not now and not any((level, other.contact, other.label) in taken for other in same):
+        elif not any((level, other.contact, other.label) in taken for other in same):
             kept.append((level, each, None))
     return kept
+
+
+def _recipients(
+    channel: Channel, kept: Sequence[Tuple[str, Channel, Optional[Channel]]], *, contacts: Mapping[str, Any]
+) -> List[str]:
+    """Return the names of the contacts that receive the message in a channel, each name once."""
+    others = [each.contact for _level, each, same_as in kept if same_as == channel]
+    return list(dict.fromkeys(name_of(contacts, key) for key in [channel.contact, *others]))
 
 
 def _is_same(contacts: Mapping[str, Any], one: Channel, other: Channel) -> bool:

@@ -35,6 +35,7 @@ def test_the_first_rule_that_applies_decides():
         "number": 1,
         "error": "",
         "same_as": {},
+        "recipients": ["the leader"],
     }
 
 
@@ -193,7 +194,19 @@ def test_a_shared_channel_gets_one_message_per_level_and_one_resolution():
     assert ways("record", rising, recovered=True) == over
     assert ways("record", [*rising, *(told(*each[:3]) for each in over)], recovered=True) == []
     # A shared channel that receives a notification at a higher level does not also receive the resolution.
-    assert ways("data", [told("everyone", "team", SLACK), *rising[:1]], recovered=True) == first
+    # The notification counts as the resolution for the contact that was notified before.
+    served = [*first, ("resolved", "team", SLACK, "leader")]
+    assert ways("data", [told("everyone", "team", SLACK), *rising[:1]], recovered=True) == served
+
+
+def test_a_message_in_a_shared_channel_names_all_its_recipients():
+    room = {"type": "webhook", "shape": "slack", "url": URL}
+    shared = {
+        "leader": {"name": "Ms Sato", "channels": [{"type": "mail", "to": "a@example.com"}, room]},
+        "dba": {"name": "the DBA", "channels": [dict(room)]},
+    }
+    sent = plan("data", contacts=shared)["deliveries"]
+    assert [each["recipients"] for each in sent] == [["Ms Sato"], ["Ms Sato", "the DBA"], ["the DBA"]]
 
 
 def test_an_unreadable_url_does_not_equal_any_other():
