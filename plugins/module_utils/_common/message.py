@@ -96,7 +96,11 @@ def _plain(value: Value) -> Any:
 
 
 class Listed:
-    """A list of strings for str.format: {name} joins them with commas, {name:;} joins clauses with semicolons."""
+    """A list of strings for str.format.
+
+    {name} joins the strings with commas, {name:;} joins clauses with semicolons. {name:row|rows} appends a noun to a
+    number, in the singular if the number is 1.
+    """
 
     def __init__(self, texts: Sequence[str], *, comma: str = ", ", clauses: str = "; ") -> None:
         """Store the strings and the language's separators."""
@@ -105,7 +109,11 @@ class Listed:
 
     def __format__(self, spec: str) -> str:
         """Return the joined strings. spec: the part after the colon in the template."""
-        return self._clauses.join(map(_clause, self._texts)) if spec == ";" else self._comma.join(self._texts)
+        if spec == ";":
+            return self._clauses.join(map(_clause, self._texts))
+        text = self._comma.join(self._texts)
+        one, plural, many = spec.partition("|")
+        return f"{text} {one if text == '1' else many}" if plural else text
 
 
 def _clause(text: str) -> str:

@@ -30,8 +30,8 @@ ENGLISH: Dict[str, str] = {
     "reason.host.no_pem": "it contains no certificate in PEM format",
     "reason.host.not_pem": "not a certificate in PEM format: {why}",
     # Messages about the age of a process.
-    "reason.age.days": "{number} days",
-    "reason.age.hours": "{number} hours",
+    "reason.age.days": "{number:day|days}",
+    "reason.age.hours": "{number:hour|hours}",
     "reason.age.minutes": "{number} min",
     "reason.age.seconds": "{number} s",
 }

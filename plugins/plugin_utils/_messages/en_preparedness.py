@@ -151,7 +151,7 @@ SENTENCES: Dict[str, str] = {
     "ready.modules.ok": "{packages} packages were rebuilt offline in {seconds} s and loaded successfully",
     "ready.modules.failed": "the modules cannot be rebuilt offline: {why}",
     "ready.modules.failed.do": "Correct the lock file, or fill the npm cache of the service's user: as this user, run npm ci once with access to the registry",
-    "ready.database.ok": "{path} is sound ({rows} rows)",
+    "ready.database.ok": "{path} is sound ({rows:row|rows})",
     "ready.database.unsound": "{path} is not sound: {problems:;}",
     "ready.database.unsound.do": "Run outage_recover.yml now. Do not restart the service by hand",
     "ready.database.late": "the check of {path} did not finish in time",

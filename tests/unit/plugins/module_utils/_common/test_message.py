@@ -46,6 +46,12 @@ class Failed(message.MessageError):
     templates = TEMPLATES
 
 
+@pytest.mark.parametrize(("rows", "text"), [(0, "0 rows"), (1, "1 row"), ("1", "1 row"), (21, "21 rows")])
+def test_a_noun_after_a_number_has_the_right_form(rows, text):
+    told = message.message("x.lost", rows=rows)
+    assert message.english(told, {"x.lost": "{rows:row|rows}"}) == text
+
+
 def test_an_error_has_the_text_of_its_message():
     error = Failed(TOLD)
     assert str(error) == message.english(TOLD, TEMPLATES)
