@@ -191,7 +191,11 @@ def _prevention(words: Words, document: composed.Document) -> List[str]:
     lines = []
     for action in document.actions:
         title = action.title if action.wanted else words.say("action.not_needed", title=action.title)
-        told = escape(words.say("label", name=title, text=action.why))
+        told = escape(
+            words.say("aside", text=title, aside=action.why)
+            if action.of_cause
+            else words.say("label", name=title, text=action.why)
+        )
         lines.append(f"- [ ] {told}" if action.wanted else f"- {told}")
     return lines
 

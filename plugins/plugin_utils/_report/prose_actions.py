@@ -31,11 +31,15 @@ _RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "di
 
 @dataclasses.dataclass(frozen=True)
 class Action:
-    """An item from the runbook's checklist (7.2), or a remedy. wanted: whether action is needed. why: the reason."""
+    """An item from the runbook's checklist (7.2), or a remedy.
+
+    wanted: whether action is needed. why: the reason. of_cause: True if the reason only names the cause of the outage.
+    """
 
     title: str
     wanted: bool
     why: str
+    of_cause: bool = False
 
 
 def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
@@ -51,6 +55,7 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
                 "action.unsettled" if incident.outcome == "unfinished" else "action.remedy",
                 cause=words.name("cause", each.get("cause") or "unknown"),
             ),
+            of_cause=True,
         )
         for each in settled
         # If the service is healthy again, the remedy is no longer needed.
@@ -61,6 +66,7 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
             words.message(message_of(each, "prevention"), each["prevention"]),
             True,
             words.say("action.prevention", cause=words.name("cause", each.get("cause") or "unknown")),
+            of_cause=True,
         )
         for each in settled
         if each.get("prevention")
@@ -109,6 +115,8 @@ def _automation(words: Words, incident: incident_model.Incident) -> Action:
     title = words.say("action.automation")
     ladder = prose_ladder.ladder(words, incident)
     # A service that a rung started may be degraded.
+    if incident.outcome == "recovered" and _failed_before(incident):
+        return Action(title, False, words.say("action.automation.failed_before", ladder=ladder))
     if incident.outcome == "recovered" or (incident.outcome == "degraded" and incident.rungs_tried):
         late = incident.durations.detect is not None and incident.durations.detect > _LATE
         key = "action.automation.late" if late else "action.automation.done"
@@ -131,6 +139,13 @@ def _automation(words: Words, incident: incident_model.Incident) -> Action:
         ]
         return Action(title, True, words.say("action.automation.left", why=words.joined(why)))
     return Action(title, False, words.say("action.automation.failed", ladder=ladder))
+
+
+def _failed_before(incident: incident_model.Incident) -> bool:
+    """Return True if a rung failed in an earlier run, so that a person may have fixed the cause before the last run."""
+    return any(
+        each.held is False and not each.serves and each.run != incident.runs[-1].run for each in incident.rungs_tried
+    )
 
 
 def _rotation(words: Words, incident: incident_model.Incident, causes: Sequence[str]) -> Action:

@@ -718,7 +718,7 @@ def test_items_without_work_have_no_checkbox():
     told_of.outcome = "not_recovered"
     lines = section(markdown_report.markdown(EN, told_of), "6.").splitlines()[2:-1]
     assert "[x]" not in "".join(lines)
-    assert "- [ ] Read: open, because no check has confirmed that this cause is gone (hung)" in lines
+    assert "- [ ] Read (still open: hung)" in lines
     assert "- Check log rotation (not needed): no full file system was found" in lines
     assert lines == sorted(lines, key=lambda line: not line.startswith("- [ ] "))
 
@@ -921,7 +921,7 @@ def test_an_interrupted_run_states_the_next_step():
     assert killed.outcome == "unfinished"
     document = markdown_report.markdown(EN, killed)
     assert "**Next step**: Run the playbook again" in document
-    assert "- [ ] Start it: the run ended before this cause (killed) was fixed" in document
+    assert "- [ ] Start it (the run ended before it was fixed: killed)" in document
     assert "- Affected users: not measured" in document and "- Failed requests: not measured" in document
     assert "再度実行する" in markdown_report.markdown(JA, killed)
     killed.runs = [*runs("r"), dataclasses.replace(runs("s")[0], complete=False, last_event_at="x", last_task="Watch")]
@@ -1476,6 +1476,14 @@ def test_an_outage_that_systemd_ended_is_good_news():
         False,
         "systemd restarted the service by itself; time to mitigate: 14 s",
     )
+
+
+def test_a_recovery_after_a_failed_run_is_no_reason_for_automatic_recovery():
+    tried = [rung(run="first", held=False), rung(run="second", held=True)]
+    told = incident(outcome="recovered", cause="syntax_error", runs=runs("first", "second"), rungs_tried=tried)
+    (automation,) = [each for each in prose_actions.actions(EN, told) if each.title == "Consider automatic recovery"]
+    assert not automation.wanted
+    assert "an earlier run did not recover the service" in automation.why
 
 
 @pytest.mark.parametrize(
