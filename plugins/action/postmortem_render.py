@@ -9,14 +9,12 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible.plugins.loader import callback_loader
 
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import postmortem_options
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store, prose
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import incidents as timeline_incidents
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
-
-_CALLBACK = "itsm_nexus.runbook.postmortem"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -37,7 +35,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "timezone": {"type": "str", "default": ""},
             }
         )
-        path = options["dir"] or _configured("dir")
+        path = options["dir"] or postmortem_options.get("dir")
         try:
             rendered, diff = _render(path, options, dry=self._task.check_mode)
         except OSError as error:
@@ -49,19 +47,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return {**result, "diff": diff} if self._task.diff else result
 
 
-def _configured(option: str) -> str:
-    callback = callback_loader.get(_CALLBACK)
-    callback.set_options()
-    return str(callback.get_option(option))
-
-
 def _words(told: incident_model.Incident, options: Mapping[str, str]) -> catalogue.Words:
     """Return the message catalogue for the language.
 
     The language comes from the task, the incident or the configuration, in this order of priority.
     """
-    language = options["language"] or told.language or _configured("language")
-    return catalogue.of(language, options["timezone"] or told.timezone or _configured("timezone"))
+    language = options["language"] or told.language or postmortem_options.get("language")
+    return catalogue.of(language, options["timezone"] or told.timezone or postmortem_options.get("timezone"))
 
 
 def _render(path: str, options: Mapping[str, str], *, dry: bool) -> Tuple[List[Dict[str, Any]], List[Dict[str, str]]]:

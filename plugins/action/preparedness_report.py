@@ -9,9 +9,9 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible.plugins.loader import callback_loader
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import postmortem_options
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report import (
     document,
@@ -20,7 +20,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report i
     seen,
 )
 
-_CALLBACK = "itsm_nexus.runbook.postmortem"
 _NAME = "readiness"
 _WRITERS = {"html": document.as_html, "md": document.as_markdown, "json": document.as_json}
 
@@ -56,9 +55,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             hosts = _hosts(options, now=now)
         except ValueError as error:
             raise AnsibleActionFail(str(error)) from error
-        folder = options["dir"] or _configured("dir")
+        folder = options["dir"] or postmortem_options.get("dir")
         words = catalogue.of(
-            options["language"] or _configured("language"), options["timezone"] or _configured("timezone")
+            options["language"] or postmortem_options.get("language"),
+            options["timezone"] or postmortem_options.get("timezone"),
         )
         if options["state"] == "written":
             result.update(self._written(words, hosts, folder=folder, at=at))
@@ -158,9 +158,3 @@ def _of_notifications(words: catalogue.Words, sent: List[Mapping[str, Any]]) -> 
         if names:
             lines.append(words.say(f"ready.screen.{key}", names=words.listed(names)))
     return lines
-
-
-def _configured(option: str) -> str:
-    callback = callback_loader.get(_CALLBACK)
-    callback.set_options()
-    return str(callback.get_option(option))

@@ -52,6 +52,12 @@ def _problems(contacts: Any, *, rules: Any, settings: Mapping[str, Any], **known
     return problems(_readable(contacts), rules=_readable(rules), settings=_readable(settings), **known)
 
 
+def _texts(facts: Mapping[str, Any], language: str, timezone: str = "UTC") -> Dict[str, Any]:
+    folder = late_import.module("_action.postmortem_options").documents_folder()
+    texts: Dict[str, Any] = late_import.module("_notify.notice").texts(facts, language, timezone, documents=folder)
+    return texts
+
+
 class FilterModule:
     """Filters for the rules, contacts and messages of the escalation role. A YAML file documents each filter."""
 
@@ -64,5 +70,5 @@ class FilterModule:
             "escalation_plan": _plan,
             "escalation_problems": _problems,
             "escalation_results": late_import.function("_notify.notice", "results"),
-            "escalation_texts": late_import.function("_notify.notice", "texts"),
+            "escalation_texts": _texts,
         }

@@ -4,6 +4,6 @@
 
 """Helpers that the action plugins of this collection share.
 
-Put code here if it handles data that a host sends to the controller.
+Put code here if it handles data that a host sends to the controller, or reads the options of a callback.
 This package does not import any other package in plugin_utils.
 """

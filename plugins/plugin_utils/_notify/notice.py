@@ -34,11 +34,12 @@ _ASKED_LATER = "repeated_restarts"
 _REMAINING = ("next_step.database.loss", "next_step.database.loss_in_evidence", "next_step.accepted.planned")
 
 
-def texts(facts: _Facts, language: str, timezone: str = "UTC") -> Dict[str, Any]:
+def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str = "") -> Dict[str, Any]:
     """Return the statements of a notification. Times are in UTC and in the given time zone.
 
-    The keys are severity, lasted, began, ended, cause, change, reason, done (a list), data_loss, lost, asked, run_in
-    and restarts. If there is no statement for a key, the value of the key is an empty string.
+    The keys are severity, lasted, began, ended, cause, change, reason, done (a list), data_loss, lost, asked, run_in,
+    documents and restarts. If there is no statement for a key, the value of the key is an empty string. documents: the
+    folder on the controller for the postmortem of this run, or an empty string.
     """
     words = catalogue.of(language, timezone)
     asked = _asked(words, facts)
@@ -55,6 +56,7 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC") -> Dict[str, Any]
         "lost": _lost(words, facts),
         "asked": asked,
         "run_in": _folder() if "ansible-playbook " in asked and not facts.get("job") else "",
+        "documents": _on_controller(documents) if documents and not facts.get("job") else "",
         "restarts": restarts.text(words, facts.get("ends")),
     }
 
@@ -70,7 +72,12 @@ def _folder() -> str:
     except OSError:  # the folder was removed
         return ""
     temporary = os.path.commonpath([folder, tempfile.gettempdir()]) == tempfile.gettempdir()
-    return "" if temporary or any(map(os.path.exists, _IN_CONTAINER)) else f"{socket.gethostname()}:{folder}"
+    return "" if temporary else _on_controller(folder)
+
+
+def _on_controller(path: str) -> str:
+    """Return a path with the name of the controller, or an empty string if the controller is a container."""
+    return "" if any(map(os.path.exists, _IN_CONTAINER)) else f"{socket.gethostname()}:{path}"
 
 
 def no_channel(plan: Mapping[str, Any], language: str) -> List[str]:

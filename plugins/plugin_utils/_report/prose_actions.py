@@ -115,12 +115,11 @@ def _automation(words: Words, incident: incident_model.Incident) -> Action:
     title = words.say("action.automation")
     ladder = prose_ladder.ladder(words, incident)
     # A service that a rung started may be degraded.
-    if incident.outcome == "recovered" and _failed_before(incident):
-        return Action(title, False, words.say("action.automation.failed_before", ladder=ladder))
     if incident.outcome == "recovered" or (incident.outcome == "degraded" and incident.rungs_tried):
         late = incident.durations.detect is not None and incident.durations.detect > _LATE
-        key = "action.automation.late" if late else "action.automation.done"
-        return Action(title, late, words.say(key, ladder=ladder, took=words.duration(incident.durations.mitigate)))
+        key = "failed_before" if _failed_before(incident) else "late" if late else "done"
+        took = words.duration(incident.durations.mitigate)
+        return Action(title, key == "late", words.say(f"action.automation.{key}", ladder=ladder, took=took))
     if incident.outcome == "recovered_by_systemd":
         took = words.duration(incident.durations.mitigate)
         return Action(title, False, words.say("action.automation.systemd", took=took))

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import socket
 from typing import Any
@@ -279,7 +280,7 @@ def test_the_result_of_each_channel_and_the_contacts_without_one_are_listed() ->
     ]
 
 
-def lines_of(language: str, *, preview: bool = False, **changes: Any) -> list[str]:
+def lines_of(language: str, *, preview: bool = False, documents: str = "", **changes: Any) -> list[str]:
     """Return the lines of a message, as the escalation role renders it. preview: True in check mode."""
     known = {"test": False, "service": "itsm", "host": "node1", "recovered": False, "outcome": "not_recovered"}
     known |= {"still_down": "yes", "mitigated_estimated": False, "incident": "INC-1", "evidence": "", "to": "Ms Sato"}
@@ -287,7 +288,8 @@ def lines_of(language: str, *, preview: bool = False, **changes: Any) -> list[st
     folder = PROJECT / "roles" / "escalation" / "templates"
     loader = jinja2.FileSystemLoader(folder)
     environment = jinja2.Environment(trim_blocks=True, loader=loader)  # noqa: S701 - plain text
-    environment.filters["itsm_nexus.runbook.escalation_texts"] = notice.texts
+    texts_of = functools.partial(notice.texts, documents=documents)
+    environment.filters["itsm_nexus.runbook.escalation_texts"] = texts_of
     template = environment.get_template(f"{language}.j2")
     told = template.render(_escalation_facts={**FACTS, **known, **changes}, _escalation_dry=preview)
     return str(told).strip().splitlines()
@@ -314,6 +316,21 @@ def test_a_preview_does_not_say_that_the_start_is_unknown() -> None:
     assert "Since: unknown" in lines_of("en", **unknown)
     assert not [line for line in lines_of("en", preview=True, **unknown) if line.startswith("Since")]
     assert not [line for line in lines_of("ja", preview=True, **unknown) if line.startswith("停止期間")]
+
+
+def test_a_message_says_where_the_postmortem_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notice, "_IN_CONTAINER", ())
+    place = f"{socket.gethostname()}:/srv/postmortems"
+    folder = {"documents": "/srv/postmortems"}
+    for event in ("raised", "resolved"):
+        assert f"Postmortem: {place} (when this run has ended)" in lines_of("en", event=event, **folder)
+    assert f"ポストモーテム：{place}（実行の終了後）" in lines_of("ja", **folder)
+    without: list[dict[str, Any]] = [{"preview": True}, {"incident": ""}, {"job": "https://awx.example.com/#/jobs/7"}]
+    for changes in ({"documents": ""}, *({**folder, **each} for each in without)):
+        assert not [line for line in lines_of("en", **changes) if line.startswith("Postmortem")]
+    # The files of a container are removed after the run.
+    monkeypatch.setattr(notice, "_IN_CONTAINER", ("/proc",))
+    assert not [line for line in lines_of("en", **folder) if line.startswith("Postmortem")]
 
 
 def test_a_message_names_the_folder_for_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
