@@ -38,7 +38,7 @@ def gap(words: Words, item: _Item) -> str:
 def subject(words: Words, item: _Item) -> str:
     """Return the name of the changed item, with its kind and the file that contains it."""
     kind, name = words.name("change_kind", item.get("kind")), item.get("name") or words.say("unknown")
-    if item.get("inside"):
+    if item.get("inside") and not str(name).startswith(f"{item['inside']}/"):
         return words.say("change.inside", kind=kind, name=name, inside=item["inside"])
     return words.say("change.plain", kind=kind, name=name)
 

@@ -27,7 +27,7 @@ SENTENCES: Dict[str, str] = {
     "reason.rung.not_in_run": "not allowed by outage_recover_rungs or outage_recover_highest_rung",
     "reason.rung.lost": "the connection to the host was lost",
     "reason.rung.stopped": "an error stopped the recovery",
-    "reason.rung.ended": "an earlier rung ended the recovery",
+    "reason.rung.ended": "the recovery ended after {rung}",
     "reason.unreached": "the host cannot be reached: {why}",
     "reason.not_worked_on": "the account cannot become root: {why}",
     "reason.no_answer": "the host did not answer within {seconds} s; a disk or the whole host is probably hung",
@@ -53,7 +53,7 @@ SENTENCES: Dict[str, str] = {
     ),
     "reason.recovery.not_sound": "After the migrations, the database {path} is not sound: {problems:;}",
     "remedy.see_evidence": "see the evidence",
-    "remedy.roll_back_manually": "the playbook cannot roll back, because nexus_release_strategy is none: roll back manually, or set this variable",
+    "remedy.roll_back_manually": "a rollback must be done manually, because nexus_release_strategy is none",
     "next_step.data_loss": "{number}. Do not start the service. Give the evidence to the DBA",
     "next_step.data_in_doubt": "{number}. Ask the DBA to check the database",
     "next_step.login_failed": (

@@ -51,7 +51,7 @@ SENTENCES: Dict[str, str] = {
     "screen.would_tell": "to notify",
     "screen.settings": "invalid",
     "screen.recap": "recap",
-    "screen.counted": "changed= counts the changes that a run would make, including the incident record. Nothing was changed",
+    "screen.counted": "changed= counts the changes that a run would make, including the incident record. Nothing was changed. Check mode cannot show whether the service would work after a start",
     "screen.no_rung": "no rung",
     "screen.nothing": "nothing",
     "screen.hold_it": "Run the playbook without --check. It holds the service, saves the evidence and notifies people. Then:",

@@ -51,7 +51,7 @@ SENTENCES: Dict[str, str] = {
     "screen.would_tell": "通知予定",
     "screen.settings": "無効な設定",
     "screen.recap": "集計",
-    "screen.counted": "changed= は、実際の実行で変更される数（インシデントの記録を含む）。今回は何も変更していない",
+    "screen.counted": "changed= は、実際の実行で変更される数（インシデントの記録を含む）。今回は何も変更していない。起動後にサービスが正常に動作するかは、チェックモードでは確認できない",
     "screen.no_rung": "なし",
     "screen.nothing": "なし",
     "screen.hold_it": "--check なしで Playbook を実行する。サービスの起動を保留し、証拠を保存し、関係者に通知する。その後：",

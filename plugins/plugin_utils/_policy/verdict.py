@@ -331,11 +331,12 @@ def not_reached(facts: Facts) -> List[Dict[str, Any]]:
 
 def _why_not_reached(facts: Facts, name: str) -> Reason:
     """Return why the run has not reached a rung: the reason from the first rule that applies."""
+    ended = [str(each["rung"]) for each in facts.tried if each.get("halted")]
     rules = (
         (message("reason.rung.not_in_run"), name not in facts.rungs),
         (message("reason.rung.lost"), bool(facts.lost)),
         (message("reason.rung.stopped"), bool(facts.error)),
-        (message("reason.rung.ended"), any(each.get("halted") for each in facts.tried)),
+        (message("reason.rung.ended", rung="".join(ended[:1])), bool(ended)),
     )
     known = next((why for why, applies in rules if applies), None)
     return Reason.of(known) if known else joined(obstacles(facts))

@@ -254,7 +254,7 @@ NOT_REACHED = [
     (
         "a rung ended the ladder",
         {"tried": [tried(halted=True)], "skipped": SKIPPED},
-        {LAST: "an earlier rung ended the recovery."},
+        {LAST: "the recovery ended after restart."},
     ),
     (
         "the triage after a rung found something that no rung can fix",
@@ -345,8 +345,8 @@ NEXT = [
             "release_strategy": "none",
             "diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})],
         },
-        "Fix the cause: Roll back to the previous release; the playbook cannot roll back, because "
-        "nexus_release_strategy is none: roll back manually, or set this variable. Then",
+        "Fix the cause: Roll back to the previous release; a rollback must be done manually, because "
+        "nexus_release_strategy is none. Then",
     ),
     (
         "a rollback that the playbook can do",
