@@ -39,7 +39,7 @@ def test_summary_and_postmortem_name_the_change(drill: Drill, cause: str) -> Non
     assert "before the failure" in line
     assert name in " ".join(closing.split())
     markdown = drill.documents(cause)[0].read_text(encoding="utf-8")
-    assert "## What changed before the failure" in markdown
+    assert "## 8. What changed before the failure" in markdown
 
 
 @pytest.mark.parametrize("cause", CAUSES)

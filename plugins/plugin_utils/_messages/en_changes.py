@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Dict
 
 SENTENCES: Dict[str, str] = {
-    "doc.changes": "What changed before the failure",
+    "doc.changes": "8. What changed before the failure",
     "doc.changes.since": "Changes since the last healthy run on {at}, most likely cause first",
     "doc.changes.none": "No changes were found since the last healthy run on {at}",
     "doc.changes.unknown": "Unknown, because the host was not compared with an earlier healthy run.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Dict
 
 SENTENCES: Dict[str, str] = {
-    "doc.changes": "停止前の変更点",
+    "doc.changes": "8. 停止前の変更点",
     "doc.changes.since": "最後に正常だった実行（{at}）との比較。原因の可能性が高い順に示す",
     "doc.changes.none": "最後に正常だった実行（{at}）以降の変更は見つからなかった",
     "doc.changes.unknown": "不明（正常だった実行との比較を行っていない）。",

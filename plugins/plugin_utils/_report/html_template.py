@@ -250,7 +250,7 @@ INCIDENT = (
 <td class="about">{{ each.relation }}</td></tr>
 {% endfor %}</tbody></table></div>{% endif %}</section>
 
-<section><h2>{{ say("doc.notified") }}</h2><p>{{ told }}</p>
+<section><h2>{{ say("doc.notifications") }}</h2><p>{{ told }}</p>
 {% if tellings %}<div class="wide"><table class="cards"><thead><tr>{% for name in time_columns %}<th class="zone">{{ name }}</th>{% endfor -%}
 <th>{{ say("doc.column.who") }}</th><th>{{ say("doc.column.by") }}</th><th>{{ say("doc.column.came") }}</th></tr></thead><tbody>
 {% for each in tellings %}<tr{% if not each.reached %} class="failure"{% endif %}>

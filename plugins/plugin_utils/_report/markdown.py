@@ -62,7 +62,7 @@ def markdown(words: Words, incident: incident_model.Incident) -> str:
         _section(words.say("doc.prevention"), _prevention(words, document)),
         _section(words.say("doc.timeline"), _timeline(words, document)),
         _section(words.say("doc.changes"), _changes(words, document)),
-        _section(words.say("doc.notified"), _told(words, document)),
+        _section(words.say("doc.notifications"), _told(words, document)),
         _section(words.say("doc.evidence"), _evidence(words, document)),
     ]
     return "\n\n".join(sections) + "\n"

@@ -201,7 +201,7 @@ def test_all_required_fields_are_present():
     document = markdown_report.markdown(EN, incident())
     titles = re.findall(r"^## (.*)$", document, re.MULTILINE)
     assert [title.split(". ")[0] for title in titles[:7]] == list("1234567")
-    assert titles[7:] == ["What changed before the failure", "Notified", "Evidence"]
+    assert titles[7:] == ["8. What changed before the failure", "9. Notifications", "10. Evidence"]
 
 
 @pytest.mark.parametrize(
@@ -748,15 +748,15 @@ TOLD = {
 
 def test_each_notification_attempt_is_listed():
     document = markdown_report.markdown(EN, incident(escalation=TOLD))
-    told = section(document, "Notified")
+    told = section(document, "9. Notifications")
     assert "| 2026-03-02T01:02:00.000Z | project leader | mail | notified (not recovered) |" in told
     assert "| 2026-03-02T01:03:00.000Z | DBA | pager\\|duty | NOT REACHED: no \\*answer\\* |" in told
     assert "- Notified: NOT NOTIFIED, call them: DBA; project leader by mail; NOT REACHED by pager" in document
-    told = section(markdown_report.markdown(JA, incident(escalation=TOLD)), "連絡先と通知状況")
+    told = section(markdown_report.markdown(JA, incident(escalation=TOLD)), "9. 連絡先と通知状況")
     assert (
         "| 2026-03-02T01:02:00.000Z | 2026-03-02 10:02:00 | プロジェクトリーダー | mail | 通知済み（未復旧） |" in told
     )
-    assert "|" not in section(markdown_report.markdown(EN, incident()), "Notified")
+    assert "|" not in section(markdown_report.markdown(EN, incident()), "9. Notifications")
 
 
 def sent(level, contact, channel="mail x", *, new=True, error=""):
