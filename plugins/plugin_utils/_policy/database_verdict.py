@@ -155,7 +155,8 @@ def _next_steps(outcome: str, seen: Mapping[str, Any], *, lost: str) -> List[Mes
         return _other_method(seen, recovery, target=chosen, manager=manager)
     if outcome == "recovered" and recovery.get("data_loss") != statements.NONE:
         return [_loss(recovery)]
-    return [message(f"next_step.{outcome}")]
+    again = message("next_step.command", command=next_steps.command("outage_recover.yml", chosen))
+    return [message(f"next_step.{outcome}"), *([again] if outcome == "login_failed" else [])]
 
 
 def _loss(recovery: Mapping[str, Any]) -> Message:

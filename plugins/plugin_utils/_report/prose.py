@@ -80,12 +80,15 @@ def _next_steps(words: Words, incident: incident_model.Incident) -> List[str]:
     """Return the next steps in this language, or in quotation marks if there is no translation."""
     if incident.outcome == "unfinished":
         return [words.name("next", "unfinished")]
-    if incident.outcome == "login_failed" and incident.data_loss != "suspected":
+    told = incident.messages.get("next_step")
+    steps = told if isinstance(told, list) else [told]
+    # In a timeline of an older version, the next step may be about the cause of the outage instead of the login.
+    about_login = any(isinstance(each, Mapping) and each.get("id") == "next_step.login_failed" for each in steps)
+    if incident.outcome == "login_failed" and incident.data_loss != "suspected" and not about_login:
         return [words.name("next", "login_failed")]
     if not incident.next_step:
         return []
-    told = incident.messages.get("next_step")
-    known = [words.message(each) for each in (told if isinstance(told, list) else [told])]
+    known = [words.message(each) for each in steps]
     if known and all(known):
         return known
     state = incident.outcome

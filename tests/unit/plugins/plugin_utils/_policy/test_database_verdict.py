@@ -102,6 +102,10 @@ NEXT_STEPS = [
         {"held": True, "recovery": DONE, "check_mode": True, "options": "-e database_recovery_method=salvage"},
         "ansible-playbook playbooks/database_recover.yml -e database_recovery_method=salvage",
     ),
+    (
+        {"recovery": DONE, "verification": {"serves": True}, "target": "-i inv --limit node1"},
+        "The command is: ansible-playbook -i inv --limit node1 playbooks/outage_recover.yml",
+    ),
     # Without a plan, it is unknown which methods are possible.
     ({"error": "no method"}, "lose: ansible-playbook playbooks/database_recover.yml --check"),
     (

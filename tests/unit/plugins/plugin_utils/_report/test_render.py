@@ -1478,6 +1478,17 @@ def test_an_outage_that_systemd_ended_is_good_news():
     )
 
 
+def test_the_command_that_checks_the_login_again_is_on_the_screen():
+    command = {"id": "next_step.command", "values": {"command": "ansible-playbook playbooks/outage_recover.yml"}}
+    steps = [{"id": "next_step.login_failed", "values": {}}, command]
+    told = incident(outcome="login_failed", next_step="x", runs=runs("r"), messages={"next_step": steps})
+    lines = [" ".join(line.split()) for line in screen_report.summary(EN, told, document="x")]
+    assert "ansible-playbook playbooks/outage_recover.yml" in lines
+    # In an old timeline, the next step may be about the cause of the outage.
+    old = incident(outcome="login_failed", next_step="Fix the cause", runs=runs("r"))
+    assert "Check that people can log in" in " ".join(screen_report.summary(EN, old, document="x"))
+
+
 def test_a_recovery_after_a_failed_run_is_no_reason_for_automatic_recovery():
     tried = [rung(run="first", held=False), rung(run="second", held=True)]
     told = incident(outcome="recovered", cause="syntax_error", runs=runs("first", "second"), rungs_tried=tried)
