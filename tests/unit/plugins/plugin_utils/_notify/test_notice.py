@@ -199,7 +199,7 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
         (
             {"event": "resolved", "rule": "repeated_restarts"},
             "Complete the prevention items in the postmortem. Otherwise, the service may fail again.",
-            "報告書の再発防止策に対応する。対応しなければ、再び停止する可能性がある。",
+            "ポストモーテムの再発防止策に対応する。対応しなければ、再び停止する可能性がある。",
         ),
         ({"rule": "our_own"}, "Find out what happened.", "状況を確認する。"),
         ({"next_step": "Call Ms Sato."}, "Call Ms Sato.", "「Call Ms Sato」。"),
@@ -331,6 +331,16 @@ def test_a_message_says_where_the_postmortem_is(monkeypatch: pytest.MonkeyPatch)
     # The files of a container are removed after the run.
     monkeypatch.setattr(notice, "_IN_CONTAINER", ("/proc",))
     assert not [line for line in lines_of("en", **folder) if line.startswith("Postmortem")]
+
+
+def test_a_message_says_that_the_database_files_were_not_copied() -> None:
+    missing = {"evidence": "/var/evidence/INC-1", "not_copied": "it is open in pid 7"}
+    lines = lines_of("en", **missing)
+    assert lines[lines.index("Evidence: node1:/var/evidence/INC-1") + 1] == (
+        "The database files were NOT COPIED: it is open in pid 7"
+    )
+    assert "データベースのファイルは証拠に未保存：it is open in pid 7" in lines_of("ja", **missing)
+    assert not [line for line in lines_of("en", **{**missing, "not_copied": ""}) if "NOT COPIED" in line]
 
 
 def test_a_message_names_the_folder_for_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
