@@ -132,11 +132,14 @@ def _not_remedied(words: Words, incident: incident_model.Incident) -> List[str]:
 def _rungs(words: Words, incident: incident_model.Incident, *, brief: bool) -> List[str]:
     """Return the rungs from all runs, oldest run first. brief: True to shorten the list of earlier runs."""
     *earlier, last = prose_ladder.by_run(words, incident)
-    before = _earlier_runs(words, earlier) if brief else words.joined(earlier)
-    together = words.joined([before, last])
-    if before and brief and columns(together) <= WIDTH - LABEL:
-        return [together]
-    return [*([before] if before else []), last]
+    if not brief:
+        return [*([words.joined(earlier)] if earlier else []), last]
+    # If the last run tried no rung, the run before it shows what happened to the service.
+    whole = [] if any(each.run == incident.runs[-1].run for each in incident.rungs_tried) else earlier[-1:]
+    before = _earlier_runs(words, earlier[: len(earlier) - len(whole)])
+    lines = [each for each in (before, *whole, last) if each]
+    together = words.joined(lines)
+    return [together] if columns(together) <= WIDTH - LABEL else lines
 
 
 def _not_climbed(

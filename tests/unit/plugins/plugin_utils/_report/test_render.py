@@ -1478,6 +1478,15 @@ def test_an_outage_that_systemd_ended_is_good_news():
     )
 
 
+def test_a_run_that_tried_nothing_does_not_hide_what_the_run_before_it_did():
+    tried = [rung(rung="standard_recovery", run="first", held=False, serves=True)]
+    told = incident(outcome="recovered", cause="killed", runs=runs("first", "second"), rungs_tried=tried)
+    lines = screen_report.summary(EN, told, document="x")
+    (place,) = [number for number, line in enumerate(lines) if line.startswith("  rungs")]
+    assert "run 1: standard_recovery failed: the service answers, but the login failed" in lines[place]
+    assert "run 2: none tried" in " ".join(lines[place : place + 2])
+
+
 def test_the_command_that_checks_the_login_again_is_on_the_screen():
     command = {"id": "next_step.command", "values": {"command": "ansible-playbook playbooks/outage_recover.yml"}}
     steps = [{"id": "next_step.login_failed", "values": {}}, command]
