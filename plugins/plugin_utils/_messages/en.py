@@ -265,6 +265,8 @@ SENTENCES: Dict[str, str] = {
     "came.login": "login: {error}",
     "came.no_cause": "no cause found",
     "came.causes": "{first} (and {number} more)",
+    "came.released": "hold released",
+    "came.held": "service held",
     "came.sound": "sound",
     "came.sound_rows": "sound, {rows} in {tables}",
     "came.unsound": "not sound",

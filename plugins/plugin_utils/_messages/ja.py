@@ -284,6 +284,8 @@ SENTENCES: Dict[str, str] = {
     "came.login": "ログイン：{error}",
     "came.no_cause": "原因は見つからず",
     "came.causes": "{first}（ほか{number}件）",
+    "came.released": "起動保留を解除",
+    "came.held": "起動を保留",
     "came.sound": "整合性に問題なし",
     "came.sound_rows": "整合性に問題なし（{tables}、{rows}）",
     "came.unsound": "整合性に問題あり",

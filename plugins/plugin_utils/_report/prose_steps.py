@@ -367,6 +367,10 @@ def _tell_knex(words: Words, data: Mapping[str, Any]) -> str:
     return words.joined([told, words.say("came.migration_locked")]) if data.get("locked") else told
 
 
+def _tell_hold(words: Words, data: Mapping[str, Any]) -> str:
+    return words.say("came.released" if data.get("state") == "released" else "came.held") if data["changed"] else ""
+
+
 def _tell_incident(words: Words, data: Mapping[str, Any]) -> str:
     return words.say("came.incident", id=data["id"]) if data.get("id") else ""
 
@@ -388,6 +392,7 @@ _TELLERS: Dict[str, _Teller] = {
     "knex_migrate_info": _tell_knex,
     "incident": _tell_incident,
     "incident_info": _tell_incident,
+    "service_hold": _tell_hold,
     "service_preflight_info": _tell_preflight,
 }
 

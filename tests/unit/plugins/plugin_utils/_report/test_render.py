@@ -1478,6 +1478,12 @@ def test_an_outage_that_systemd_ended_is_good_news():
     )
 
 
+def test_a_hold_is_described_by_its_result_and_not_by_the_name_of_its_task():
+    told = [prose_steps.deed(EN, step("service_hold", {"state": state})) for state in ("released", "held")]
+    assert told == ["hold released", "service held"]
+    assert prose_steps.deed(JA, step("service_hold", {"state": "released"})) == "起動保留を解除"
+
+
 def test_a_run_that_tried_nothing_does_not_hide_what_the_run_before_it_did():
     tried = [rung(rung="standard_recovery", run="first", held=False, serves=True)]
     told = incident(outcome="recovered", cause="killed", runs=runs("first", "second"), rungs_tried=tried)
