@@ -149,7 +149,10 @@ ENGLISH: Dict[str, str] = {
     ),
     "discovery.information.node_env": "NODE_ENV is {value} ({source})",
     "discovery.information.package": "package.json: {name} {version}",
-    "discovery.information.proxy": "{program} may be in front of the service: line {line} of {path} names port {port}",
+    "discovery.information.proxy": (
+        "{program} may be in front of the service: line {line} of {path} names port {port}. Its log also contains the "
+        "requests that never reached the service. To count these requests too, set postmortem_access_log"
+    ),
     "discovery.information.restart": (
         "systemd: Restart={restart}, RestartSec={delay}, start limit {burst} in {interval}, TimeoutStopSec={stop}, "
         "KillMode={kill}"
