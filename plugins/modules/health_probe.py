@@ -111,8 +111,8 @@ options:
         is set, the module validates these settings and probes the service in one round trip. If the service is down, an
         invalid value is listed in RV(preflight), but the module does not fail. If the service is healthy or its state
         is unknown, an invalid value makes the module fail. The module always fails if O(state_dir) or
-        O(service.manager) is invalid, if O(service.command) is empty, or if the only problems are disks that do not
-        respond. Only endpoints with valid settings are probed.
+        O(service.manager) is invalid, or if O(service.command) is empty. The module also fails if the settings are
+        valid, but could not be checked because disks do not respond. Only endpoints with valid settings are probed.
       - While HTTPS is switched off by a drop-in from M(itsm_nexus.runbook.unit_dropin), only plain HTTP is probed.
     type: dict
     version_added: 0.2.0

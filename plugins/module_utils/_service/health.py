@@ -31,7 +31,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_
     Target,
 )
 
-# If a unit is waiting for an automatic restart, it may have no process for RestartSec plus this many seconds.
+# While a unit waits for its automatic restart, it has no process. The wait lasts RestartSec. This many additional seconds
+# are allowed.
 _RESTART_GRACE = 3.0
 # Number of times the service may exit after it has been started. If the first start fails, systemd may restart the
 # service successfully.

@@ -109,7 +109,7 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
         ),
         **_started_for(seen),
         **_documents(seen),
-        # Clear earlier statements with these values, because this run could not verify the statements.
+        # These values replace the statements of earlier runs, because this run could not check anything on the host.
         "mitigated_at": None,
         "data_loss": "unknown",
         "cause_summary": seen["why"],

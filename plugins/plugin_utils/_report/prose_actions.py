@@ -141,7 +141,7 @@ def _automation(words: Words, incident: incident_model.Incident) -> Action:
 
 
 def _failed_before(incident: incident_model.Incident) -> bool:
-    """Return True if a rung failed in an earlier run, so that a person may have fixed the cause before the last run."""
+    """Return True if a rung failed in an earlier run. A person may have fixed the cause before the last run."""
     return any(
         each.held is False and not each.serves and each.run != incident.runs[-1].run for each in incident.rungs_tried
     )

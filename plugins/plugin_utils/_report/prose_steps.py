@@ -76,7 +76,7 @@ def short(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
     for step in steps:
         if step.weight == incident_model.DETAIL or recorded(step):
             continue
-        # If a playbook fails, the failure only repeats the preceding decision.
+        # The failure at the end of a playbook only states the preceding decision again.
         repeats = step.weight == incident_model.FAILURE and not broken(step) and not step.message
         seen = told[-1] if told else None
         if (

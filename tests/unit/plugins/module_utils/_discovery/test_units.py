@@ -82,7 +82,7 @@ def test_of_several_units_the_folder_or_the_state_decides():
 
 
 def test_several_active_units_are_listed():
-    with pytest.raises(messages.DiscoveryError, match="Several units may be the service: a, b"):
+    with pytest.raises(messages.DiscoveryError, match="It is unclear which of these units is the service: a, b"):
         find(Host(a=unit("a", folder="/srv/a"), b=unit("b", folder="/srv/b")))
 
 
@@ -127,7 +127,7 @@ def test_several_processes_are_listed_and_the_folder_decides(proc, tmp_path):
     proc(9, "node", "backend/server.js", cwd=folder)
     root = proc(10, "node", "backend/server.js", cwd="/srv/b")
     assert find(Host(), app_dir=str(folder), proc_root=root).process.pid == 9
-    with pytest.raises(messages.DiscoveryError, match="Several processes may be the service"):
+    with pytest.raises(messages.DiscoveryError, match="It is unclear which of several processes is the service"):
         find(Host(), proc_root=root)
 
 
