@@ -84,7 +84,11 @@ options:
             type: bool
             default: false
           declined:
-            description: True if the inventory sets an empty password and no user name.
+            description: True if the inventory sets an empty password, and no user name or an empty one.
+            type: bool
+            default: false
+          check_mode:
+            description: True if no login was tried because of check mode.
             type: bool
             default: false
           result:

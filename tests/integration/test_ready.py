@@ -141,6 +141,14 @@ def test_no_login_is_tried_if_the_service_is_down(prepared: Prepared) -> None:
     assert "no login was tried" in text
 
 
+def test_an_unreadable_password_is_reported_with_all_other_checks(prepared: Prepared) -> None:
+    verdicts = prepared.verdicts(nexus_login_password="{{ vault_that_is_not_there }}")
+    verdict, text = verdicts["login"]
+    assert verdict == "not_checked"
+    assert "nexus_login_password cannot be evaluated" in text
+    assert verdicts["database"][0] == "ready"
+
+
 def no_user(site: Prepared) -> None:
     site.changes["nexus_user"] = "nobody-of-this-name"
 
@@ -386,7 +394,11 @@ def test_the_limits_of_the_host_are_used_and_validated(prepared: Prepared) -> No
 
 
 def test_check_mode_writes_and_sends_nothing(prepared: Prepared, receiver: Receiver) -> None:
+    folder = prepared.service.database.parent
+    before = listing(folder)
     run = prepared.service.play(PLAYBOOK, "--check", **prepared.variables())
+    # The service writes each login to its database.
+    assert listing(folder) == before
     assert run.rc == 2
     assert "NOT READY" in run.screen
     assert not list(prepared.service.postmortems.glob("readiness*"))

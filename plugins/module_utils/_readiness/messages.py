@@ -33,7 +33,7 @@ ENGLISH: Dict[str, str] = {
     "finding.disk_filling.inodes": "{percent} % of the inodes on {mount} are in use. At the current rate, none will be left in {minutes} minutes",
     "finding.too_many_files.near": "Process {pid} has {open_files} files and connections open (limit: {limit})",
     "finding.tls_expired.served": "The TLS certificate expired on {at}",
-    "finding.tls_expiring": "The TLS certificate expires on {at} (in {days} days)",
+    "finding.tls_expiring": "The TLS certificate expires on {at} (in {days:day|days})",
     "finding.frequent_restarts": "systemd has restarted the service {times} times in the last hour",
     "finding.memory_pressure": "In the last minute, all processes waited for memory {percent} % of the time",
     "finding.clock_jump": "The clock of the host was changed by {seconds} s",

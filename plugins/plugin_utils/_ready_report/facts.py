@@ -95,11 +95,13 @@ class Contacts(NamedTuple):
 class Login(NamedTuple):
     """The login check. configured: True if there is a password. declined: True if the inventory sets an empty one.
 
-    result: the result of the health_probe module, or None if no login was tried.
+    check_mode: True if no login was tried because of check mode. result: the result of the health_probe module, or None
+    if the module was not called.
     """
 
     configured: bool
     declined: bool = False
+    check_mode: bool = False
     result: Optional[Mapping[str, Any]] = None
 
 

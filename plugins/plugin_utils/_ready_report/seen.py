@@ -59,7 +59,10 @@ def _login(seen: Mapping[str, Any]) -> Login:
     # If the task was skipped, no login was tried.
     tried = bool(result) and not result.get("skipped")
     return Login(
-        configured=bool(seen.get("configured")), declined=bool(seen.get("declined")), result=result if tried else None
+        configured=bool(seen.get("configured")),
+        declined=bool(seen.get("declined")),
+        check_mode=bool(seen.get("check_mode")),
+        result=result if tried else None,
     )
 
 

@@ -56,13 +56,15 @@ def login(facts: Facts) -> Judged:
             return Judged(READY, message("ready.login.declined"))
         return Judged(WARNING, message("ready.login.unset"))
     tried = facts.login.result
+    if tried is None and facts.login.check_mode and facts.error is None:
+        raise NotCheckedError(message("ready.login.check_mode"))
     if tried is None:
         raise NotCheckedError(facts.why_not("login"))
     if tried.get("failed"):
         raise NotCheckedError(text_or_message(tried, "msg"))
     found = tried.get("login")
     if not isinstance(found, Mapping):
-        raise NotCheckedError(message("ready.login.no_answer"))
+        raise NotCheckedError(message("ready.login.unhealthy", why=text_or_message(tried, "summary")))
     if not found["ok"]:
         return Judged(NOT_READY, message("ready.login.failed", why=text_or_message(found, "error")))
     if not found["checked"]:

@@ -119,6 +119,7 @@ CONTACTS = {
 }
 
 
+UNHEALTHY_PROBE = {"login": None, "summary": "https: answered 503", "messages": {}}
 FAILED_PROBE = {"failed": True, "msg": "login is 'x': wrong"}
 
 
@@ -259,7 +260,9 @@ LACKS: list[tuple[Any, str, str, str]] = [
     ({"login": {"configured": True}}, "login", NOT_CHECKED, "unknown"),
     ({"login": login(ok=False, error="answered 401")}, "login", NOT_READY, "answered 401"),
     ({"login": login(checked=False)}, "login", NOT_CHECKED, "rate limit"),
-    ({"login": {"configured": True, "result": {"login": None}}}, "login", NOT_CHECKED, "does not answer"),
+    ({"login": {"configured": True, "result": UNHEALTHY_PROBE}}, "login", NOT_CHECKED, "not healthy, so no login"),
+    ({"login": {"configured": True, "result": UNHEALTHY_PROBE}}, "login", NOT_CHECKED, "answered 503"),
+    ({"login": {"configured": True, "check_mode": True}}, "login", NOT_CHECKED, "no login was tried in check mode"),
     ({"login": {"configured": True, "result": FAILED_PROBE}}, "login", NOT_CHECKED, "login is 'x'"),
     ({"contacts": {}}, "contacts", NOT_CHECKED, "not checked"),
     ({"contact_problems": ["escalation_timeout is 0: must be more"]}, "contacts", NOT_READY, "escalation_timeout"),
