@@ -20,13 +20,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
     data_verdict,
     restarts,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import job, statements
 
 Words = catalogue.Words
 _Facts = Mapping[str, Any]
 
-# Files that podman and Docker create in a container.
+# Files that podman and Docker create in a container, and environment variables of an AWX job and of a Kubernetes pod.
 _IN_CONTAINER = ("/run/.containerenv", "/.dockerenv")
+_OF_CONTAINER = (job.ENVIRONMENT, "KUBERNETES_SERVICE_HOST")
 # The rule whose notification asks people to act even if the service is healthy again.
 _ASKED_LATER = "repeated_restarts"
 # Next steps that remain when the service is healthy again. Lost rows must be reported. If a person has accepted damage
@@ -77,7 +78,8 @@ def _folder() -> str:
 
 def _on_controller(path: str) -> str:
     """Return a path with the name of the controller, or an empty string if the controller is a container."""
-    return "" if any(map(os.path.exists, _IN_CONTAINER)) else f"{socket.gethostname()}:{path}"
+    contained = any(map(os.path.exists, _IN_CONTAINER)) or any(map(os.environ.get, _OF_CONTAINER))
+    return "" if contained else f"{socket.gethostname()}:{path}"
 
 
 def no_channel(plan: Mapping[str, Any], language: str) -> List[str]:

@@ -61,8 +61,8 @@ def plan(
     recovered, each channel that accepted a message is notified once. A channel that now receives the notification for a
     level is left out. If several contacts share a destination (a room, an address), only the first of their deliveries
     is sent, and its `recipients` contains the names of all these contacts. In the other deliveries, `same_as` contains
-    the contact and the channel of the first delivery. Their levels may differ: if a notification for a level is sent to
-    the destination, no message about the end of the outage is sent to it.
+    the contact and the channel of the first delivery. If a notification for a level is sent to the destination, no
+    message about the end of the outage is sent to it in this run.
 
     types: the supported channel types, or empty. If types is not empty, an error is returned for a channel of any other
     type. gone: the error for a channel that accepted a message but has been removed since. A removed channel cannot
@@ -166,7 +166,8 @@ def _each_once(
         same = [other for other in every if other != each and _is_same(contacts, each, other)]
         now = [(name, other) for name, other, served_by in kept if other in same and served_by is None]
         if now:
-            kept.append((level, each, now[0][1]))
+            # The level of the message that is sent counts. If it is not about the event, the event stays due.
+            kept.append((now[0][0], each, now[0][1]))
         elif not any((level, other.contact, other.label) in taken for other in same):
             kept.append((level, each, None))
     return kept

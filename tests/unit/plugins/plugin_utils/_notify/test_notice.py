@@ -328,7 +328,11 @@ def test_a_message_says_where_the_postmortem_is(monkeypatch: pytest.MonkeyPatch)
     without: list[dict[str, Any]] = [{"preview": True}, {"incident": ""}, {"job": "https://awx.example.com/#/jobs/7"}]
     for changes in ({"documents": ""}, *({**folder, **each} for each in without)):
         assert not [line for line in lines_of("en", **changes) if line.startswith("Postmortem")]
-    # The files of a container are removed after the run.
+    # The files of a container or of a pod are removed after the run.
+    for name in ("AWX_HOST", "KUBERNETES_SERVICE_HOST"):
+        with monkeypatch.context() as changed:
+            changed.setenv(name, "10.0.0.1")
+            assert not [line for line in lines_of("en", **folder) if line.startswith("Postmortem")]
     monkeypatch.setattr(notice, "_IN_CONTAINER", ("/proc",))
     assert not [line for line in lines_of("en", **folder) if line.startswith("Postmortem")]
 
@@ -339,7 +343,7 @@ def test_a_message_says_that_the_database_files_were_not_copied() -> None:
     assert lines[lines.index("Evidence: node1:/var/evidence/INC-1") + 1] == (
         "The database files were NOT COPIED: it is open in pid 7"
     )
-    assert "データベースのファイルは証拠に未保存：it is open in pid 7" in lines_of("ja", **missing)
+    assert "データベースのファイルは証拠に未保存：「it is open in pid 7」" in lines_of("ja", **missing)
     assert not [line for line in lines_of("en", **{**missing, "not_copied": ""}) if "NOT COPIED" in line]
 
 
