@@ -31,8 +31,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_
     Target,
 )
 
-# While a unit waits for its automatic restart, it has no process. The wait lasts RestartSec. This many additional seconds
-# are allowed.
+# While a unit waits for its automatic restart, it has no process. The wait lasts RestartSec. This number of additional
+# seconds is allowed.
 _RESTART_GRACE = 3.0
 # Number of times the service may exit after it has been started. If the first start fails, systemd may restart the
 # service successfully.

@@ -231,7 +231,7 @@ ENGLISH: Dict[str, str] = {
     "reason.loss.table_now": "{table} ({rows:row|rows} kept)",
     "reason.loss.table_counted": "{table} ({rows:row|rows} kept, {before:row|rows} at the last good count)",
     "reason.loss.schema": "an unknown number of rows, because the tables of the damaged database are unreadable",
-    "reason.loss.transactions": "{number} transactions in the damaged part of the WAL",
+    "reason.loss.transactions": "{number:transaction|transactions} in the damaged part of the WAL",
     "reason.loss.frame": "the damaged bytes in frame {frame} of the WAL",
     "reason.loss.foreign_frames": "{frames} frames of the WAL, because the WAL does not match the database",
     "reason.loss.since": "changes to rows since {at}",

@@ -194,6 +194,9 @@ SENTENCES: Dict[str, str] = {
     "message.resolved_perhaps_lost": "resolved, with possible data loss",
     "message.acknowledged": "acknowledged",
     # The ladder.
+    "part.restart": "restart",
+    "part.standard_recovery": "standard_recovery",
+    "part.clean_start_recovery": "clean_start_recovery",
     "ladder.none": "none tried",
     "ladder.released": "only the hold was released",
     "ladder.rung": "{rung} {came}",
@@ -299,7 +302,7 @@ SENTENCES: Dict[str, str] = {
     "run the playbook again: it checks the login and closes the incident.",
     "next.unfinished": "Run the playbook again: it continues with this incident and checks everything again.",
     # The checklist of 7.2.
-    "action.remedy": "still open: {cause}",
+    "action.remedy": "not confirmed as fixed: {cause}",
     "action.after_recovery": "When the service may be started again: {remedy}",
     "action.unsettled": "the run ended before it was fixed: {cause}",
     "action.prevention": "to prevent: {cause}",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, with_stop
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ONLY_START, RUNGS
@@ -329,14 +329,19 @@ def not_reached(facts: Facts) -> List[Dict[str, Any]]:
     return [{"rung": name, "reason": why.text, "messages": {"reason": why.plain()}} for name, why in rest]
 
 
+def _name_of(rung: str) -> Union[str, Message]:
+    """Return the name of a rung as a message, or the name itself if the catalogue does not contain it."""
+    return message(f"part.{rung}") if catalogue.of("en").knows("part", rung) else rung
+
+
 def _why_not_reached(facts: Facts, name: str) -> Reason:
     """Return why the run has not reached a rung: the reason from the first rule that applies."""
-    ended = [str(each["rung"]) for each in facts.tried if each.get("halted")]
+    ended = [_name_of(str(each["rung"])) for each in facts.tried if each.get("halted")]
     rules = (
         (message("reason.rung.not_in_run"), name not in facts.rungs),
         (message("reason.rung.lost"), bool(facts.lost)),
         (message("reason.rung.stopped"), bool(facts.error)),
-        (message("reason.rung.ended", rung="".join(ended[:1])), bool(ended)),
+        (message("reason.rung.ended", rung=ended[0] if ended else None), bool(ended)),
     )
     known = next((why for why, applies in rules if applies), None)
     return Reason.of(known) if known else joined(obstacles(facts))

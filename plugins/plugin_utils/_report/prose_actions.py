@@ -141,9 +141,14 @@ def _automation(words: Words, incident: incident_model.Incident) -> Action:
 
 
 def _failed_before(incident: incident_model.Incident) -> bool:
-    """Return True if a rung failed in an earlier run. A person may have fixed the cause before the last run."""
-    return any(
-        each.held is False and not each.serves and each.run != incident.runs[-1].run for each in incident.rungs_tried
+    """Return True if the rung that recovered the service failed in an earlier run.
+
+    A person may have fixed the cause between these runs.
+    """
+    last = next((each for each in reversed(incident.rungs_tried) if each.held), None)
+    return last is not None and any(
+        each.held is False and not each.serves and each.rung == last.rung and each.run != last.run
+        for each in incident.rungs_tried
     )
 
 

@@ -134,8 +134,10 @@ def _rungs(words: Words, incident: incident_model.Incident, *, brief: bool) -> L
     *earlier, last = prose_ladder.by_run(words, incident)
     if not brief:
         return [*([words.joined(earlier)] if earlier else []), last]
-    # If the last run tried no rung, the run before it shows what happened to the service.
-    whole = [] if any(each.run == incident.runs[-1].run for each in incident.rungs_tried) else earlier[-1:]
+    # If the last run tried no rung, the latest run that tried one is shown in full.
+    with_rungs = {each.run for each in incident.rungs_tried}
+    tried = [number for number, run in enumerate(incident.runs) if run.run in with_rungs]
+    whole = earlier[tried[-1] :] if earlier and tried and tried[-1] < len(earlier) else []
     before = _earlier_runs(words, earlier[: len(earlier) - len(whole)])
     lines = [each for each in (before, *whole, last) if each]
     together = words.joined(lines)
