@@ -195,6 +195,11 @@ def test_every_secret_of_a_channel_has_a_field() -> None:
     injected = {name for each in DATA["awx_credential_types"] for name in each["injectors"].get("extra_vars", {})}
     assert examples
     lacks = [f"{PLACE}, awx_credential_types lacks {name}" for name in sorted(examples - injected)]
+    for each in DATA["awx_credential_types"]:
+        fields = {field["id"] for field in each["inputs"]["fields"]}
+        templates = {**each["injectors"].get("extra_vars", {}), **each["injectors"].get("env", {})}
+        used = {template.strip("{ }") for template in templates.values()}
+        lacks += [f"{PLACE}, the fields of {each['name']} lack {name}" for name in sorted(used - fields)]
     page = (ROOT / "docs" / "awx.md").read_text(encoding="utf-8")
     lacks += [f"docs/awx.md lacks {name}" for name in sorted(examples) if name not in page]
     assert lacks == [], "\n".join(lacks)

@@ -241,6 +241,9 @@ def test_a_channel_is_complete(path: Path) -> None:
     missing += [
         f"{place} lacks no_log: true in the task {task['name']!r}" for task in tasks if task.get("no_log") is not True
     ]
+    # A program verifies certificates itself.
+    settings = ("timeout", "retries", "retry_delay", *(() if kind == "command" else ("ca_path",)))
+    missing += [f"{place} lacks escalation_{name}" for name in settings if f"escalation_{name}" not in text]
     if "escalation_sent" not in text:
         missing.append(f"{place} lacks the result escalation_sent")
     known = {*notification_settings.CHANNEL_KEYS.get(kind, ()), *notification_settings.OPTIONAL_KEYS.get(kind, ())}
