@@ -10,7 +10,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 
 class ActionModule(unreachable.OnHost):
-    """Runs the module of the same name. If the module fails or its result is lost, the task does not fail.
+    """Runs the module of the same name. The task succeeds even if the module returns no result.
 
     The first response only saves time, and no run depends on it. If there is no result, the run continues with triage.
     Triage checks on the host whether the service was started.

@@ -176,7 +176,7 @@ class Systemd:
 
 
 class Host:
-    """An application that the user nobody owns, with a live database and a backup folder."""
+    """An application with a live database and a backup folder, owned by the user `nobody`."""
 
     def __init__(self, top: Path) -> None:
         self.top = top

@@ -272,7 +272,7 @@ class _Reclaim:
         return not self._all_seen and candidate.status.st_uid != os.geteuid()
 
     def kept(self, devices: Set[int]) -> List[Dict[str, Any]]:
-        """Return the largest files on these file systems that match a rule and were not removed."""
+        """Return the largest files that match a rule but were not removed, on these file systems."""
         removed = {item["path"] for item in self.removed}
         left = [item for item in self._found.values() if item.status.st_dev in devices and item.frees]
         told = [_told(item) for item in sorted(left, key=lambda item: (-item.frees, item.path))]
