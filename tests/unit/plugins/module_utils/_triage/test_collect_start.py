@@ -14,6 +14,7 @@ import shutil
 import tempfile
 
 import pytest
+import triage_samples
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file
@@ -40,23 +41,14 @@ def ask(tmp_path):
     app.mkdir()
 
     def question(part, *, unit=None, manager="systemd", environment_file="", user=USER, **known):
-        service = triage_context.Service(
+        service = triage_samples.service(
+            tmp_path,
             app_dir=str(app),
-            command=["node", "server.js"],
             manager=manager,
             unit="itsm",
             user=user,
-            db_path="itsm.db",
-            db_path_variable="",
             log_file=str(tmp_path / "log"),
             environment_file=environment_file,
-            pid_file="",
-            tls_cert_path="",
-            tls_key_path="",
-            https_port=0,
-            http_port=0,
-            required_environment=(),
-            state_dir=str(tmp_path / "state"),
         )
         asked = triage_context.Question(
             service=service,

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import pytest
+import triage_samples
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, redact
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import triage_pass
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, Service, file, found
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, file, found
 
 FIRST, SECOND = "Kanarienvogel-4711", "Zeisig-und-Stieglitz-0815"
 LONG = f"a line with {FIRST} and {SECOND}\n" * 1000
@@ -18,26 +19,14 @@ LONG = f"a line with {FIRST} and {SECOND}\n" * 1000
 
 @pytest.fixture
 def triage(tmp_path):
-    service = Service(
-        app_dir=str(tmp_path),
-        command=["node", "server.js"],
-        manager="process",
-        unit="",
-        user="",
-        db_path="itsm.db",
-        db_path_variable="DATABASE_PATH",
-        log_file="",
-        environment_file="",
-        pid_file="",
-        tls_cert_path="",
-        tls_key_path="",
-        https_port=0,
-        http_port=0,
-        required_environment=(),
-        state_dir=str(tmp_path / "state"),
-    )
     base = Question(
-        service=service, run=commands.run, since=0, budget=5, log_lines=10, kernel_log_command=(), keep=True
+        service=triage_samples.service(tmp_path),
+        run=commands.run,
+        since=0,
+        budget=5,
+        log_lines=10,
+        kernel_log_command=(),
+        keep=True,
     )
     return triage_pass.Triage(base, deadline=10, part_timeout=5, window=600)
 
@@ -81,4 +70,12 @@ def test_the_files_of_a_second_save_are_redacted(triage):
 def test_a_part_with_little_time_left_does_not_redact(triage):
     question = triage._base._replace(budget=5, asked_at=0.0)
     result = part(text=LONG)(question)
+    assert triage_pass._with_redacted(result, question) is result
+
+
+def test_a_part_without_a_long_file_prepares_no_redactor(triage, monkeypatch):
+    """Most parts have no long file, and preparing a redactor takes time while users are waiting."""
+    monkeypatch.setattr(triage_pass.redact, "Redactor", None)
+    question = triage._base.begun_with(5)
+    result = part(FIRST, text="short\n")(question)
     assert triage_pass._with_redacted(result, question) is result
