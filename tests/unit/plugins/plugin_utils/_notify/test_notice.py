@@ -323,8 +323,8 @@ def test_a_message_says_where_the_postmortem_is(monkeypatch: pytest.MonkeyPatch)
     place = f"{socket.gethostname()}:/srv/postmortems"
     folder = {"documents": "/srv/postmortems"}
     for event in ("raised", "resolved"):
-        assert f"Postmortem: {place} (when this run has ended)" in lines_of("en", event=event, **folder)
-    assert f"ポストモーテム：{place}（実行の終了後）" in lines_of("ja", **folder)
+        assert f"Postmortems are in: {place}" in lines_of("en", event=event, **folder)
+    assert f"ポストモーテムの保存先：{place}" in lines_of("ja", **folder)
     without: list[dict[str, Any]] = [{"preview": True}, {"incident": ""}, {"job": "https://awx.example.com/#/jobs/7"}]
     for changes in ({"documents": ""}, *({**folder, **each} for each in without)):
         assert not [line for line in lines_of("en", **changes) if line.startswith("Postmortem")]
