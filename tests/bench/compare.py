@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,12 +25,12 @@ import databases
 import harness
 import hosts
 import model
+import ratios
+from ratios import Figures
 
 TURNS = 3
 MOST_TURNS = 9
-LIMIT = 1.05
 _TURN = Path(__file__).resolve().parent / "turn.py"
-Figures = dict[str, "float | None"]
 
 
 @contextlib.contextmanager
@@ -119,47 +118,25 @@ def _one_by_one(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
         number += 1
 
 
-def ratios(turns: Sequence[Sequence[Figures]], side: int) -> dict[str, list[float]]:
-    """For each figure, return one ratio per turn: this checkout's figure divided by the other checkout's figure."""
-    found: dict[str, list[float]] = {}
-    for name in turns[0][-1]:
-        both = [(turn[side].get(name), turn[-1].get(name)) for turn in turns]
-        values = [new / old for old, new in both if old and new and old > 0]
-        if len(values) == len(turns):
-            found[name] = values
-    return found
-
-
-def slower(measurement: model.Measurement, found: dict[str, list[float]]) -> set[str]:
-    """Return the names of the figures whose median ratio is above the limit.
-
-    Only the wall time and figures with a goal are compared.
-    """
-    decides = {goal.figure for goal in measurement.goals} | {"wall"}
-    return {name for name, values in found.items() if name in decides and statistics.median(values) > LIMIT}
-
-
 def compare(measurement: model.Measurement, others: Mapping[str, Path]) -> tuple[list[str], list[str]]:
     """Return the commits that are faster than this checkout, and the lines of the table. Raises BenchError."""
     turns: list[list[Figures]] = []
+    # Only the wall time and figures with a goal are compared with the limit.
+    decides = {goal.figure for goal in measurement.goals} | {ratios.WALL}
     run = _one_by_one if measurement.needs_hosts else _in_turn
     with contextlib.closing(run([*others.values(), harness.ROOT], measurement.name)) as more:
         for turn in more:
             turns.append(turn)
-            found = [ratios(turns, side) for side in range(len(others))]
-            if len(turns) >= (MOST_TURNS if any(slower(measurement, each) for each in found) else TURNS):
+            found = [ratios.ratios(turns, side) for side in range(len(others))]
+            if len(turns) >= (MOST_TURNS if any(ratios.slower(decides, each) for each in found) else TURNS):
                 break
     faster, lines = [], []
     for side, commit in enumerate(others):
-        worse = slower(measurement, found[side])
-        faster += [commit] if worse else []
-        for name, values in found[side].items():
-            old, new = (statistics.median(cast(float, turn[which][name]) for turn in turns) for which in (side, -1))
-            spread = f"{min(values):.2f} to {max(values):.2f}"
-            lines.append(
-                f"{measurement.name:22} {name or measurement.ours[0]:30} {commit:9.9} {old:9.3f} {new:9.3f} "
-                f"{statistics.median(values):6.3f}  {spread:14} {len(turns):5}{'  SLOWER' if name in worse else ''}"
-            )
+        rows = ratios.rows(turns, side, decides)
+        faster += [commit] if any(row.slower for row in rows) else []
+        for row in rows:
+            told = f"{measurement.name:22} {row.figure or measurement.ours[0]:30} {commit:9.9} {row.text}"
+            lines.append(f"{told}{'  SLOWER' if row.slower else ''}")
     return faster, lines
 
 
@@ -183,7 +160,8 @@ def main(commits: Sequence[str], wanted: Sequence[model.Measurement]) -> int:
                 continue
             print("\n".join(lines), flush=True)
             worse += [f"{measurement.name} ({commit:.9})" for commit in faster]
-    print(f"Compared: {len(wanted) - len(failed)}. Slower by more than {LIMIT - 1:.0%}: {', '.join(worse) or 'none'}")
+    print(f"Compared: {len(wanted) - len(failed)}")
+    print(f"Slower by more than {ratios.LIMIT - 1:.0%}: {', '.join(worse) or 'none'}")
     if failed:
         print(f"Not compared: {', '.join(failed)}")
     return int(bool(worse or failed))

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 import pytest
-from bench import figures, model
+from bench import figures, model, ratios
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["first", "second"]
@@ -69,3 +69,23 @@ def test_a_goal_in_e_is_measured_in_empty_plays_of_the_same_round():
 def test_a_goal_in_seconds_does_not_depend_on_the_empty_play():
     goal = model.Goal(3.0, against="limit", more=True)
     assert measured(goal).compared(goal) == [2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "compared", "rows"),
+    [
+        ({"seen": 2.0, "wall": 4.0}, {"seen": 3.0, "wall": 4.0}, {"seen": [1.5], "wall": [1.0]}, {}),
+        ({"seen": 2.0, "wall": 2.0}, {"seen": 2.0, "wall": 3.0}, {"seen": [1.0], "wall": [1.5]}, {"wall": True}),
+        # The other version did not notice the outage, so it ended early.
+        ({"seen": None, "wall": 2.0}, {"seen": 7.0, "wall": 8.0}, {}, {"seen": False}),
+        ({"seen": 7.0, "wall": 8.0}, {"seen": None, "wall": 2.0}, {}, {"seen": True}),
+        # No version noticed the outage.
+        ({"seen": None, "wall": 3.0}, {"seen": None, "wall": 3.0}, {"wall": [1.0]}, {}),
+        # The other version does not have this figure.
+        ({"wall": 3.0}, {"seen": None, "wall": 3.0}, {"wall": [1.0]}, {}),
+    ],
+)
+def test_a_version_that_misses_the_outage_is_not_faster(old, new, compared, rows):
+    found = ratios.rows([[old, new]], 0, {"wall"})
+    assert ratios.ratios([[old, new]], 0) == compared
+    assert {row.figure: row.slower for row in found if row.slower or row.figure not in compared} == rows
