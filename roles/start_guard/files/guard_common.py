@@ -46,7 +46,7 @@ _LARGEST_KNOWN = 1 << 18
 
 
 class Kind(namedtuple("Kind", "of_data released")):
-    """What the code of a doubt means.
+    """The consequences of a reason why the service must not start.
 
     of_data: True if rows could be lost, so a run must check the database before the service may start. released: True
     if a person can release the service despite this doubt.
