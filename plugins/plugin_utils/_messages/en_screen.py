@@ -38,7 +38,7 @@ SENTENCES: Dict[str, str] = {
     "method.unconfirmed": "{method} (needs confirmation): {why}",
     "method.damaged": "the database is damaged",
     "method.impossible": "{method} (not possible): {why}",
-    "method.backup": "backup file {path}, {at}. Kept: {kept}. Lost: {lost}, and all changes since then",
+    "method.backup": "other backup: {path}, {at}. Kept: {kept}. Lost: {lost}, and all changes since then",
     "method.unusable_backup": "backup file {path}, {at}: not usable: {why}",
     "choice.method": "To use the method {method}: add -e database_recovery_method={method}",
     "choice.empty": "Start with an empty database and lose all rows: add -e database_recovery_method=empty -e database_recovery_confirm_empty=true",

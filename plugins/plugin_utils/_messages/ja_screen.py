@@ -38,7 +38,7 @@ SENTENCES: Dict[str, str] = {
     "method.unconfirmed": "{method}（確認が必要）：{why}",
     "method.damaged": "データベースが破損している",
     "method.impossible": "{method}（実施不可）：{why}",
-    "method.backup": "バックアップ {path}（{at}）。残るデータ：{kept}。失われるデータ：{lost}と、これ以降の変更",
+    "method.backup": "別のバックアップ：{path}（{at}）。残るデータ：{kept}。失われるデータ：{lost}と、これ以降の変更",
     "method.unusable_backup": "バックアップ {path}（{at}）：使用不可：{why}",
     "choice.method": "方法 {method} を選ぶには、次を追加する： -e database_recovery_method={method}",
     "choice.empty": "空のデータベースで起動し、すべての行を失うには、次を追加する： -e database_recovery_method=empty -e database_recovery_confirm_empty=true",

@@ -40,7 +40,10 @@ def assessment(incident: incident_model.Incident) -> _Data:
 
 
 def methods(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return a line for each method and for each backup, or an empty list if no method was assessed."""
+    """Return a line for each method and for each other backup, or an empty list if no method was assessed.
+
+    The line of the method `backup` already describes the backup that this method restores.
+    """
     found = assessment(incident)
     return [line for way in found.get("plan") or [] for line in _method(words, way, found)]
 
@@ -90,7 +93,9 @@ def _method(words: Words, way: _Data, found: _Data) -> List[str]:
         lost = text_of(words, way, "statement")
         told = [words.say(key, method=method, choice=choice, why=why, kept=kept, lost=lost)]
     unsure = any(each.get("id") in _UNKNOWN_LOSS for each in _messages(way, "statement"))
-    return [*told, *(_backup(words, each, found, unsure=unsure) for each in backups)]
+    described = way.get("source") if way.get("possible") else None
+    others = [each for each in backups if each.get("path") != described]
+    return [*told, *(_backup(words, each, found, unsure=unsure) for each in others)]
 
 
 def _choice(found: _Data) -> str:

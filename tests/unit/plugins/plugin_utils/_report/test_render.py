@@ -1589,8 +1589,7 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
         "checkpoint (not possible): damaged",
         "salvage: there is neither a database nor a WAL to salvage. Kept: 5 rows. Lost: 7 rows",
         "backup (CHOSEN, more rows than salvage): the latest. Kept: 11 rows. Lost: 1 row",
-        "backup file /b/itsm_1.db, 2026-03-01 01:00:00 UTC. Kept: 11 rows. Lost: 1 row, and all changes since then",
-        "backup file /b/it's_2.db, 2026-02-01 01:00:00 UTC. Kept: 2 rows. Lost: 10 rows, and all changes since then",
+        "other backup: /b/it's_2.db, 2026-02-01 01:00:00 UTC. Kept: 2 rows. Lost: 10 rows, and all changes since then",
         "backup file /b/itsm_3.db, 2026-01-01 01:00:00 UTC: not usable: pages are damaged",
         "empty (not possible): all rows would be lost",
         "To use the method salvage: add -e database_recovery_method=salvage",
@@ -1598,6 +1597,8 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
         '-e \'{"database_recovery_backup_dirs": ["/mnt/backup"], "database_recovery_backup_patterns": ["*.db"]}\'',
     ):
         assert text in shown
+    # The line of the method already describes the chosen backup.
+    assert "itsm_1.db, 2026" not in shown
     # The option proposes a backup other than the chosen one. A shell must be able to parse this option.
     (option,) = [line for line in prose_methods.choices(JA, told) if "method=backup" in line]
     words = shlex.split(option[option.index("-e '") :])
@@ -2084,12 +2085,12 @@ def test_the_reasons_for_a_method_are_short():
         message("reason.sqlite.check_failed", path="/a.db", check=name, lines=["bad"]) for name in ("quick", "b")
     ]
     uncounted = message("reason.loss.uncounted", tables=[message("reason.loss.table_now", table="a", rows=3)])
-    backup = {"path": "/b/1.db", "at": at(3), "usable": True, "rows": {"a": 3}, "lost": {}}
+    older = {"path": "/b/1.db", "at": at(3), "usable": True, "rows": {"a": 3}, "lost": {}}
     plan = [
         {"method": "checkpoint", "possible": False, "messages": {"reason": [each.to_dict() for each in problems]}},
         {"method": "salvage", "possible": True, "reason": "it reads", "rows": {"a": 5}, "statement": "0 rows"},
         {
-            **{"method": "backup", "possible": True, "reason": "it is new", "rows": {"a": 3}, "backups": [backup]},
+            **{"method": "backup", "possible": True, "reason": "it is new", "rows": {"a": 3}, "backups": [older]},
             "messages": {"statement": [uncounted.to_dict()]},
         },
         {
