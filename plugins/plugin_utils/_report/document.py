@@ -108,6 +108,7 @@ class Document:
     sources: List[str]
     detected: List[str]
     impact: List[Field]
+    methods: List[str]
     rows: List[Rows]
     causes: List[Finding]
     no_cause: str
@@ -135,7 +136,7 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
     causes = [finding for finding in incident.findings if prose_causes.likely(finding)]
     noted = [finding for finding in incident.findings if not prose_causes.likely(finding)]
     login = prose.login(words, *prose.logged_in(incident))
-    seeded, methods = prose_data.seeded(words, incident), prose_methods.methods(words, incident)
+    seeded = prose_data.seeded(words, incident)
     steps = [step for step in incident.steps if not prose_steps.recorded(step)]
     events = {id(step): _event(words, incident, step) for step in steps}
     return Document(
@@ -156,9 +157,9 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
             (words.say("doc.requests"), prose_impact.requests(words, incident)),
             (words.say("doc.rows"), prose_data.rows(words, incident)),
             *([(words.say("doc.seeded"), words.paragraph(seeded))] if seeded else []),
-            *([(words.say("doc.methods"), words.joined(methods))] if methods else []),
             (words.say("doc.data_loss"), prose_data.data_loss(words, incident)),
         ],
+        methods=prose_methods.methods(words, incident),
         rows=_rows(words, incident),
         causes=[_finding(words, finding) for finding in causes],
         no_cause=words.say("doc.not_established") if noted else words.sentence(prose_causes.cause(words, incident)),

@@ -144,6 +144,9 @@ def _measured(words: Words, measure: prose_times.Measure) -> str:
 
 def _impact(words: Words, document: composed.Document) -> List[str]:
     lines = _items(words, document.impact)
+    if document.methods:
+        lines.append(f"- {words.say('label', name=words.say('doc.methods'), text='').rstrip()}")
+        lines += [f"  - {escape(each)}" for each in document.methods]
     if document.rows:
         rows = [(code(row.table), row.before, row.after) for row in document.rows]
         table = _table(_columns(words, "table", "before", "after"), rows)

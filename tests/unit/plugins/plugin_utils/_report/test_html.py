@@ -171,6 +171,7 @@ def test_the_page_and_the_markdown_show_the_whole_content(make):
         for shown in (
             *(content.title, content.outcome, content.outage, content.login, content.told),
             *content.next_steps,
+            *content.methods,
             *(content.no_evidence, content.not_copied, *content.notes, *content.sources, *content.detected),
             *(part for each in (*content.facts, *content.impact) for part in each),
             *(part for each in content.marks for part in (each.name, each.after)),

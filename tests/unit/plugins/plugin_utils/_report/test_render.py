@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import pathlib
 import re
@@ -1608,7 +1609,13 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
     assert set(re.findall(r"database_recovery_\w+", " ".join(prose_methods.choices(EN, told)))) <= set(
         re.findall(r"^      (database_recovery_\w+):", specs, re.MULTILINE)
     )
-    assert "Methods to recover the database" in markdown_report.markdown(EN, told)
+    # The documents contain one item for each method and for each other backup.
+    listed = prose_methods.methods(EN, told)
+    document = markdown_report.markdown(EN, told).splitlines()
+    begin = document.index("- Methods to recover the database:") + 1
+    assert document[begin : begin + len(listed)] == [f"  - {markdown_report.escape(each)}" for each in listed]
+    page = html_report.page(EN, told)
+    assert all(f"<li>{html.escape(each, quote=False)}</li>" in page for each in listed[:2])
 
 
 @pytest.mark.parametrize("loss", ["unknown", "suspected"])
