@@ -23,6 +23,8 @@ _UNKNOWN_LOSS = ("reason.loss.uncounted", "reason.loss.schema", "reason.loss.unr
 # Example values for backups that are in another folder and have other names. Without the patterns, only files with the
 # usual names are found.
 _ELSEWHERE = {"database_recovery_backup_dirs": ["/mnt/backup"], "database_recovery_backup_patterns": ["*.db"]}
+# The reason for a backup that is chosen, although a salvage is possible.
+_MORE_ROWS = "reason.restore.backup_holds_more"
 # Reasons that name a single backup.
 _OF_BACKUPS = ("reason.restore.worse_backup", "reason.restore.backup_unusable")
 
@@ -89,9 +91,10 @@ def _method(words: Words, way: _Data, found: _Data) -> List[str]:
     else:
         key = "method.chosen" if method == found.get("method") else "method.possible"
         choice = words.say(f"choice.{_choice(found)}")
+        rule = _rule(words, found) if key == "method.chosen" else []
         kept = words.count("rows.count", sum((way.get("rows") or {}).values()))
         lost = text_of(words, way, "statement")
-        told = [words.say(key, method=method, choice=choice, why=why, kept=kept, lost=lost)]
+        told = [words.say(key, method=method, choice=choice, why=why, kept=kept, lost=lost), *rule]
     unsure = any(each.get("id") in _UNKNOWN_LOSS for each in _messages(way, "statement"))
     described = way.get("source") if way.get("possible") else None
     others = [each for each in backups if each.get("path") != described]
@@ -103,12 +106,19 @@ def _choice(found: _Data) -> str:
 
     See _choose in _sqlite/restore.py.
     """
-    possible = {str(way.get("method")): way for way in found.get("plan") or [] if way.get("possible")}
-    rows = {method: sum((way.get("rows") or {}).values()) for method, way in possible.items()}
-    chosen = str(found.get("method"))
-    if chosen == next(iter(possible), ""):
-        return "first"
-    return "more_rows" if chosen == "backup" and rows[chosen] > rows.get("salvage", 0) else "asked_for"
+    if any(each.get("id") == _MORE_ROWS for each in _messages(found, "reason")):
+        return "more_rows"
+    possible = [str(way.get("method")) for way in found.get("plan") or [] if way.get("possible")]
+    return "first" if found.get("method") == next(iter(possible), "") else "asked_for"
+
+
+def _rule(words: Words, found: _Data) -> List[str]:
+    """Return the rule by which a backup was chosen instead of a salvage, or an empty list if no rule compared them."""
+    if _choice(found) != "more_rows":
+        return []
+    rows = {str(way.get("method")): sum((way.get("rows") or {}).values()) for way in found.get("plan") or []}
+    kept, saved = rows.get("backup", 0), rows.get("salvage", 0)
+    return [words.say("method.rule", kept=words.count("rows.count", kept), saved=words.number(saved))]
 
 
 def _messages(way: _Data, name: str) -> List[_Data]:

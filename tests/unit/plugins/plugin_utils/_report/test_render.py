@@ -1553,8 +1553,11 @@ def at(month):
 
 
 REASON = {"id": "reason.restore.nothing_there", "values": {}}
+MORE_ROWS = message("reason.restore.backup_holds_more", saved=5, kept=11).to_dict()
+RULE = "the rule that chose backup counts only rows: 11 rows, and 5 with salvage"
 PLAN = {
     "method": "backup",
+    "messages": {"reason": [MORE_ROWS]},
     "rows_before": {"a": 12},
     "plan": [
         {"method": "checkpoint", "possible": False, "reason": "damaged"},
@@ -1589,7 +1592,8 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
     for text in (
         "checkpoint (not possible): damaged",
         "salvage: there is neither a database nor a WAL to salvage. Kept: 5 rows. Lost: 7 rows",
-        "backup (CHOSEN, more rows than salvage): the latest. Kept: 11 rows. Lost: 1 row",
+        f"backup (CHOSEN, it keeps more rows than salvage): the latest. Kept: 11 rows. Lost: 1 row {RULE}",
+        "Compare what both methods lose other backup: ",
         "other backup: /b/it's_2.db, 2026-02-01 01:00:00 UTC. Kept: 2 rows. Lost: 10 rows, and all changes since then",
         "backup file /b/itsm_3.db, 2026-01-01 01:00:00 UTC: not usable: pages are damaged",
         "empty (not possible): all rows would be lost",
@@ -1616,6 +1620,21 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
     assert document[begin : begin + len(listed)] == [f"  - {markdown_report.escape(each)}" for each in listed]
     page = html_report.page(EN, told)
     assert all(f"<li>{html.escape(each, quote=False)}</li>" in page for each in listed[:2])
+
+
+@pytest.mark.parametrize(
+    ("method", "reason", "words", "ruled"),
+    [
+        ("backup", MORE_ROWS, "backup (CHOSEN, it keeps more rows than salvage)", True),
+        ("backup", REASON, "backup (CHOSEN, as requested)", False),
+        ("salvage", REASON, "salvage (CHOSEN, the first possible method)", False),
+    ],
+)
+def test_a_method_is_chosen_by_the_rule_that_the_module_names(method, reason, words, ruled):
+    assessed = step("sqlite_restore", {**PLAN, "method": method, "messages": {"reason": [reason]}})
+    told = prose_methods.methods(EN, incident(runs=runs("r"), steps=[assessed]))
+    assert any(each.startswith(words) for each in told)
+    assert any(each.startswith(RULE) for each in told) is ruled
 
 
 @pytest.mark.parametrize("loss", ["unknown", "suspected"])
