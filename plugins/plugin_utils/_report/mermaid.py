@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
-from typing import List, Tuple
+from typing import List, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import chart, prose_ladder
@@ -43,7 +43,8 @@ def gantt(words: Words, incident: incident_model.Incident) -> List[str]:
     names = prose_ladder.run_names(words, incident)
     for run, bars in runs:
         lines.append(f"    section {_inert(names.get(run) or words.say('gantt.recovery'))}")
-        lines += [_bar(words.part(span.lane), _TAGS[span.tone], span.begin, span.end) for span in bars]
+        called = _names(words, bars)
+        lines += [_bar(name, _TAGS[span.tone], span.begin, span.end) for name, span in zip(called, bars)]
     return [*lines, "```"]
 
 
@@ -59,6 +60,15 @@ def _drawn(incident: incident_model.Incident) -> List[Tuple[str, List[chart.Bar]
             break
         drawn.append((run.run, bars))
     return drawn[::-1]
+
+
+def _names(words: Words, bars: Sequence[chart.Bar]) -> List[str]:
+    """Return the name of each bar. If several bars belong to the same part of the recovery, they are numbered."""
+    lanes = [span.lane for span in bars]
+    return [
+        words.part(lane) + (f" {lanes[: position + 1].count(lane)}" if lanes.count(lane) > 1 else "")
+        for position, lane in enumerate(lanes)
+    ]
 
 
 def _bar(name: str, tag: str, begin: float, end: float) -> str:

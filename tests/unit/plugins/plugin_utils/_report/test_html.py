@@ -233,6 +233,15 @@ def test_the_gantt_has_only_names_of_parts_and_times():
     assert "    down :crit, 2026-03-02 01:00:00.000, 2026-03-02 01:00:04.000" in lines
 
 
+def test_several_bars_of_a_part_are_numbered_in_the_gantt():
+    recording = Recording().down().opened()
+    for role in ("triage", "restart", "triage"):
+        recording.task("npm_ci", role=role, duration=0.5)
+    lines = mermaid.gantt(LANGUAGES[0], timeline_incidents.from_events(recording.ended().events)[0])
+    names = [each.partition(" :")[0].strip() for each in lines if " :" in each]
+    assert names == ["down", "detection", "triage 1", "triage 2", "restart"]
+
+
 @pytest.mark.parametrize("role", ["a :crit, b", "a\n    click a href x", "```\n# H", "a;%%b", HOSTILE])
 def test_names_of_parts_are_escaped_in_the_gantt(role):
     assert len(gantt_of(role=role)) == len(gantt_of(role="another"))
