@@ -52,6 +52,7 @@ SENTENCES: Dict[str, str] = {
     "doc.mark.last_good": "Last sign of health",
     "doc.mark.degraded": "Degraded since",
     "doc.mark.started": "Outage began",
+    "doc.mark.earlier": "{start} (possibly up to {uncertain} earlier)",
     "doc.mark.unreached": "No access since",
     "doc.mark.detected": "Detected",
     "doc.mark.mitigated": "First healthy response",

@@ -51,6 +51,7 @@ SENTENCES: Dict[str, str] = {
     "doc.mark.last_good": "最後の正常応答",
     "doc.mark.degraded": "機能低下の検知",
     "doc.mark.started": "停止開始",
+    "doc.mark.earlier": "{start}（最大{uncertain}早い可能性あり）",
     "doc.mark.unreached": "アクセス不能の開始",
     "doc.mark.detected": "検知",
     "doc.mark.mitigated": "最初の正常応答",

@@ -147,7 +147,7 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
         notes=prose.notes(words, incident),
         next_steps=prose.next_steps(words, incident),
         time_columns=["UTC", *([words.zone_name()] if words.zone else [])],
-        marks=[_mark(words, incident, name, at) for name, at in prose_times.marks(words, incident)],
+        marks=[_mark(words, incident, name, at) for name, at in prose_times.qualified_marks(words, incident)],
         measures=prose_times.measures(words, incident),
         sources=prose_times.sources(words, incident),
         detected=prose_impact.detected(words, incident),
@@ -179,7 +179,11 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
         login=words.sentence(_label(words, "doc.login", login)) if login else "",
         actions=sorted(prose_actions.actions(words, incident), key=lambda action: not action.wanted),
         moments=[
-            *(Event(at, "moment", name, moment=True) for name, at in prose_times.marks(words, incident) if at),
+            *(
+                Event(at, "moment", name, moment=True)
+                for name, at in prose_times.qualified_marks(words, incident)
+                if at
+            ),
             *(
                 Event(at, incident_model.FAILURE, words.capitalized(text), moment=True)
                 for at, text in prose_times.cuts(words, incident)

@@ -39,11 +39,26 @@ def measures(words: Words, incident: incident_model.Incident) -> List[Measure]:
     return [
         Measure(
             words.say(f"measure.{name}"),
-            words.say("none_yet") if value is None and name in open_ends else words.duration(value),
+            words.say("none_yet") if value is None and name in open_ends else _with_range(words, incident, value),
             words.say(f"measure.{name}.meaning"),
         )
         for name, value in (("detect", spans.detect), ("mitigate", spans.mitigate), ("resolve", spans.resolve))
     ]
+
+
+def _with_range(words: Words, incident: incident_model.Incident, value: Optional[float]) -> str:
+    """Return a duration that starts at the first sign of the outage, and how much longer it may have been."""
+    told, uncertain = words.duration(value), _uncertain(incident)
+    if value is None or uncertain < max(_WORTH_SAYING, _LARGE_PART * value):
+        return told
+    return words.say("outage.range", outage=told, uncertain=words.duration(uncertain))
+
+
+def _uncertain(incident: incident_model.Incident) -> float:
+    """Return how many seconds before its first sign the outage may have begun, or 0.0 if there was no outage."""
+    if incident.answered or incident.outcome == "unreachable":
+        return 0.0
+    return incident.durations.uncertain or 0.0
 
 
 def _open_ends(incident: incident_model.Incident) -> Tuple[str, ...]:
@@ -113,8 +128,8 @@ def sources(words: Words, incident: incident_model.Incident) -> List[str]:
     times, told = incident.times, []
     if times.started_from:
         told.append(words.say("doc.begin_read_from", source=words.name("source", times.started_from.rstrip("."))))
-    uncertain = incident.durations.uncertain or 0.0
-    if uncertain >= _NOTICEABLE and not incident.answered and incident.outcome != "unreachable":
+    uncertain = _uncertain(incident)
+    if uncertain >= _NOTICEABLE:
         told.append(words.say("doc.begin_earlier", uncertain=words.duration(uncertain)))
     if times.mitigated_estimated:
         told.append(words.say("doc.end_estimated", source=words.name("source", times.mitigated_from or "unknown")))
@@ -148,6 +163,16 @@ def begun(words: Words, incident: incident_model.Incident) -> str:
     if incident.answered:
         return words.say("doc.mark.degraded")
     return words.say("doc.mark.unreached" if incident.outcome == "unreachable" else "doc.mark.started")
+
+
+def qualified_marks(words: Words, incident: incident_model.Incident) -> List[Tuple[str, Optional[str]]]:
+    """Return the result of marks(). The name of the start also states how much earlier the outage may have begun."""
+    uncertain = _uncertain(incident)
+    if uncertain < _NOTICEABLE:
+        return marks(words, incident)
+    start = begun(words, incident)
+    unsure = words.say("doc.mark.earlier", start=start, uncertain=words.duration(uncertain))
+    return [(unsure if name == start else name, at) for name, at in marks(words, incident)]
 
 
 def marks(words: Words, incident: incident_model.Incident) -> List[Tuple[str, Optional[str]]]:

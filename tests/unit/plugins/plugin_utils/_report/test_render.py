@@ -1548,6 +1548,23 @@ def test_the_outage_of_a_degraded_service_names_what_does_not_work(cause, outcom
         assert text in report_document.compose(words, told).outage
 
 
+@pytest.mark.parametrize(
+    ("changes", "label", "detect"),
+    [
+        ({}, "Outage began (possibly up to 1.9 s earlier)", "0.0 s, possibly up to 1.9 s longer"),
+        ({"durations": durations(detect=60.0, uncertain=1.9)}, "Outage began (possibly up to 1.9 s earlier)", "1 min"),
+        ({"durations": durations(detect=0.0, uncertain=0.0)}, "Outage began", "0.0 s"),
+        ({"outcome": "degraded", "severity": "degraded"}, "Degraded since", "0.0 s"),
+    ],
+)
+def test_the_start_of_an_outage_states_how_much_earlier_it_may_be(changes, label, detect):
+    told = incident(**{"outcome": "recovered", "durations": durations(detect=0.0, uncertain=1.9), **changes})
+    document = markdown_report.markdown(EN, told)
+    assert f"| {label} | 2026-03-02T01:00:00.000Z |" in section(document, "1.")
+    assert f"| **{label}** |" in section(document, "7.")
+    assert f"is the MTTD): {detect}\n" in document
+
+
 def at(month):
     return f"2026-{month:02}-01T01:00:00.000Z"
 
