@@ -63,9 +63,9 @@ def _uncertain(incident: incident_model.Incident) -> float:
 
 def _open_ends(incident: incident_model.Incident) -> Tuple[str, ...]:
     """Return the names of durations that have certainly not ended yet, such as "resolve"."""
-    if incident.outcome == "login_failed":
+    if incident.outcome in ("login_failed", incident_model.IN_DOUBT):
         return ("resolve",)
-    return ("mitigate", "resolve") if incident.outcome in ("not_recovered", "unreachable") else ()
+    return ("mitigate", "resolve") if incident.outcome in ("degraded", "not_recovered", "unreachable") else ()
 
 
 def still_down(incident: incident_model.Incident) -> bool:
@@ -154,8 +154,8 @@ def cuts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str
 
 def no_instant(words: Words, incident: incident_model.Incident, name: str) -> str:
     """Return the text for a time that is unknown or not reached yet. name: the name of the time, see marks()."""
-    later = [words.say(f"doc.mark.{each}") for each in ("mitigated", "resolved")]
-    return words.say("none_yet" if _open_ends(incident) and name in later else "unknown")
+    ends = {words.say(f"doc.mark.{each}d"): each for each in ("mitigate", "resolve")}
+    return words.say("none_yet" if ends.get(name) in _open_ends(incident) else "unknown")
 
 
 def begun(words: Words, incident: incident_model.Incident) -> str:

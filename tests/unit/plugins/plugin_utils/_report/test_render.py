@@ -1565,6 +1565,23 @@ def test_the_start_of_an_outage_states_how_much_earlier_it_may_be(changes, label
     assert f"is the MTTD): {detect}\n" in document
 
 
+@pytest.mark.parametrize(
+    ("outcome", "mitigated", "closed"),
+    [
+        ("degraded", "none yet", "none yet"),
+        ("not_recovered", "none yet", "none yet"),
+        ("login_failed", "unknown", "none yet"),
+        ("data_in_doubt", "unknown", "none yet"),
+        ("unfinished", "unknown", "unknown"),
+    ],
+)
+def test_an_incident_that_is_open_has_not_ended_yet(outcome, mitigated, closed):
+    document = markdown_report.markdown(EN, incident(outcome=outcome, severity="degraded"))
+    assert f"| First healthy response | {mitigated} |" in document
+    assert f"| Closed | {closed} |" in document
+    assert f"how long users had to wait): {mitigated}\n" in document
+
+
 def at(month):
     return f"2026-{month:02}-01T01:00:00.000Z"
 
