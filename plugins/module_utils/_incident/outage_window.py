@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
 RECOVERED, BY_SYSTEMD, BY_HAND = "recovered", "recovered_by_systemd", "resolved_manually"
 
@@ -74,9 +75,14 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
     health after the first failure are ignored. The outage began with that failure, even if the service answered again
     before the incident was opened. Signs from after the incident was opened are ignored. If only one time is needed,
     use the latest, because the service had certainly failed by then.
+
+    If the service was degraded, but never down in this incident, the end of an earlier process is not the beginning of
+    the incident. In this case, signs of failure in the logs are ignored.
     """
     until = opened(record)
     signs = [item for item in [*record["signs"], *_exit_sign(record)] if item["at"] <= until]
+    if _only_degraded(record):
+        signs = [item for item in signs if item["kind"] == "good"]
     failed = _known_failure(signs, opened=until)
     detected = record.get("detected_at")
     if detected and detected <= until:
@@ -89,6 +95,16 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
     latest = bad[0] if bad else (until, "incident opened")
     earliest = good if good[0] else latest
     return {"earliest": earliest[0], "earliest_source": earliest[1], "latest": latest[0], "source": latest[1]}
+
+
+def _only_degraded(record: Mapping[str, Any]) -> bool:
+    """Return True if every run found the service degraded: no probe failed, and no run started the service.
+
+    The severity alone is not enough, because it is the severity that the last run found.
+    """
+    probed = any(item["kind"] == "bad" and item["source"] in (*_OWN, EARLIER_PROBE) for item in record["signs"])
+    down = record.get("down_at") or record["starts"] or record["attempts"] or record.get("takeover")
+    return record["severity"] == incident_store.DEGRADED and not probed and not down
 
 
 def _exit_sign(record: Mapping[str, Any]) -> List[Dict[str, str]]:

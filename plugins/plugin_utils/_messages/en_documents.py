@@ -44,6 +44,7 @@ SENTENCES: Dict[str, str] = {
     "doc.clock_ahead": "The host's clock is {apart} ahead of the controller's; this timeline contains times from both.",
     "doc.clock_behind": "The host's clock is {apart} behind the controller's; this timeline contains times from both.",
     "doc.begin_read_from": "Source of the start time of the outage: {source}.",
+    "doc.begin_read_from.degraded": 'Source of the time "Degraded since": {source}.',
     "doc.begin_earlier": (
         "The outage may have begun up to {uncertain} earlier, after the last sign of health. These durations start "
         "at the first sign of the outage."

@@ -44,6 +44,7 @@ SENTENCES: Dict[str, str] = {
     "doc.clock_ahead": "ホストの時計はコントローラーより{apart}進んでいる。タイムラインには両方の時刻が含まれる。",
     "doc.clock_behind": "ホストの時計はコントローラーより{apart}遅れている。タイムラインには両方の時刻が含まれる。",
     "doc.begin_read_from": "停止開始時刻の根拠：{source}。",
+    "doc.begin_read_from.degraded": "「機能低下の検知」の時刻の根拠：{source}。",
     "doc.begin_earlier": (
         "停止は、最後の正常応答の後、最大{uncertain}早く始まった可能性がある。所要時間は、最初の異常から数えている。"
     ),

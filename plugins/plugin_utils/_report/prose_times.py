@@ -125,9 +125,13 @@ def outage(words: Words, incident: incident_model.Incident) -> str:
 
 def sources(words: Words, incident: incident_model.Incident) -> List[str]:
     """Return notes about the times: how exact the start and the end are, and the difference between the clocks."""
-    times, told = incident.times, []
-    if times.started_from:
-        told.append(words.say("doc.begin_read_from", source=words.name("source", times.started_from.rstrip("."))))
+    times = incident.times
+    source = words.name("source", (times.started_from or "").rstrip("."))
+    told = []
+    if source:
+        told.append(
+            words.say("doc.begin_read_from.degraded" if incident.answered else "doc.begin_read_from", source=source)
+        )
     uncertain = _uncertain(incident)
     if uncertain >= _NOTICEABLE:
         told.append(words.say("doc.begin_earlier", uncertain=words.duration(uncertain)))

@@ -26,7 +26,16 @@ def sign(seconds, kind="bad", source=PROBE):
 
 
 def record(
-    *, signs=(), starts=(), answered=None, mitigated=None, attempts=(), takeover=None, last_exit=None, outcome=None
+    *,
+    signs=(),
+    starts=(),
+    answered=None,
+    mitigated=None,
+    attempts=(),
+    takeover=None,
+    last_exit=None,
+    outcome=None,
+    severity=None,
 ):
     return {
         **incident_record._new_record(clock=host_lease.Clock(wall=lambda: OPENED)),
@@ -40,6 +49,7 @@ def record(
         "takeover": None if takeover is None else {"at": at(takeover), "timer": "t", "last_exit": {}},
         "last_exit": None if last_exit is None else {"at": at(last_exit), "result": "signal"},
         "outcome": outcome,
+        "severity": severity,
     }
 
 
@@ -74,6 +84,25 @@ def record(
 def test_start_of_the_outage(signs, earliest, latest):
     began = outage_window.start(record(signs=signs))
     assert (began["earliest"], began["latest"]) == (at(earliest), at(latest))
+
+
+@pytest.mark.parametrize(
+    ("changes", "latest"),
+    [
+        ({}, 0),
+        ({"severity": "emergency"}, -20),
+        # The first run found the service down, and this run finds it degraded.
+        ({"signs": [(-4,)]}, -20),
+        ({"signs": [(-15, "bad", outage_window.EARLIER_PROBE)]}, -20),
+        ({"attempts": [(5, True, 1.0)]}, -20),
+        ({"starts": [5]}, -20),
+    ],
+)
+def test_a_stop_by_a_person_does_not_begin_the_incident_of_a_service_that_only_was_degraded(changes, latest):
+    seen = [(-20, "bad", "journal: Stopped itsm-system.service"), (-60, "good", "last healthy run")]
+    known = {"severity": "degraded", **changes, "signs": [*seen, *changes.get("signs", [])]}
+    began = outage_window.start(record(**known))
+    assert (began["earliest"], began["latest"]) == (at(-60), at(latest))
 
 
 @pytest.mark.parametrize(

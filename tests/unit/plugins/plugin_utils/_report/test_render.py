@@ -1582,6 +1582,20 @@ def test_an_incident_that_is_open_has_not_ended_yet(outcome, mitigated, closed):
     assert f"how long users had to wait): {mitigated}\n" in document
 
 
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        ("degraded", 'Source of the time "Degraded since": a health probe.'),
+        ("resolved_manually", 'Source of the time "Degraded since": a health probe.'),
+        ("not_recovered", "Source of the start time of the outage: a health probe."),
+    ],
+)
+def test_the_source_of_the_start_names_no_outage_if_the_service_answered(outcome, words):
+    told = incident(outcome=outcome, severity="degraded")
+    told.times.started_from = "health probe"
+    assert words in prose_times.sources(EN, told)
+
+
 def at(month):
     return f"2026-{month:02}-01T01:00:00.000Z"
 
