@@ -278,14 +278,21 @@ def test_a_missing_secret_is_reported_at_the_start(desk: Desk) -> None:
     assert not desk.state.exists()
 
 
-@pytest.mark.parametrize(("arguments", "changes"), [(["--check"], {}), ([], {"escalation_dry_run": True})])
+@pytest.mark.parametrize(
+    ("arguments", "changes", "condition"),
+    [
+        (["--check"], {}, ""),
+        ([], {"escalation_dry_run": True}, ""),
+        (["--check"], {"escalation_simulated": True}, "If the recovery succeeds: "),
+    ],
+)
 def test_a_dry_run_lists_the_contacts_and_notifies_nobody(
-    desk: Desk, arguments: list[str], changes: dict[str, Any]
+    desk: Desk, arguments: list[str], changes: dict[str, Any], condition: str
 ) -> None:
     run = desk.play(*arguments, state_dir=str(desk.folder / "dry"), **changes)
     assert run.rc == 0
     for channel in (DEAD, *LEADER):
-        assert f"Would notify the leader by {channel}: DOWN: the service on node1" in run.screen
+        assert f'"{condition}Would notify the leader by {channel}: DOWN: the service on node1' in run.screen
     # The screen also shows the message that would be sent.
     assert "Done: restart failed: no answer" in run.screen
     assert set(desk.counts().values()) == {0}
