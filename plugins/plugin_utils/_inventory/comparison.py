@@ -32,11 +32,28 @@ class Setting(NamedTuple):
     known: Any
 
 
+# A question about a variable that is set counts as answered. The following questions are about the wrong value of a
+# variable that is set, so they have no variable. Maps their message to the variable that answers them.
+_ANSWERED_BY: Mapping[str, str] = {
+    "discovery.question.other_folder": "nexus_app_dir",
+    "discovery.question.no_such_file": "nexus_environment_file",
+}
+
+
 class Question(NamedTuple):
-    """A question about a variable, or about the whole inventory if the name is empty."""
+    """A question about a variable, or about the whole inventory if the name is empty.
+
+    answered_by: the variable that answers a question without a name, or empty.
+    """
 
     name: str
     text: str
+    answered_by: str = ""
+
+    @property
+    def beside(self) -> str:
+        """The variable next to which the question is written in the file, or empty for the beginning of the file."""
+        return self.name or self.answered_by
 
 
 class Comparison(NamedTuple):
@@ -72,6 +89,13 @@ def _told(words: Words, item: Mapping[str, Any], name: str) -> str:
     return _line(words.message(message, item.get(name, "")))
 
 
+def _answered_by(item: Mapping[str, Any]) -> str:
+    """Return the variable that answers a question without a variable, or an empty string."""
+    messages = item.get("messages")
+    message = messages.get("question") if isinstance(messages, Mapping) else None
+    return _ANSWERED_BY.get(str(message.get("id")), "") if isinstance(message, Mapping) else ""
+
+
 def compare(
     words: Words, found: Mapping[str, Any], known: Mapping[str, Any], *, unsure: Mapping[str, Any]
 ) -> Comparison:
@@ -100,7 +124,7 @@ def compare(
         answered = name in known and known[name] is not None and name not in unsure
         answered = answered and (known[name] != "" or name in _MAY_BE_EMPTY)
         if not answered:
-            questions.append(Question(name, _told(words, item, "question")))
+            questions.append(Question(name, _told(words, item, "question"), _answered_by(item)))
     information = [_told(words, item, "text") for item in found.get("information") or ()]
     return Comparison(settings, questions, information)
 

@@ -61,7 +61,7 @@ def _setting(words: Words, setting: Setting) -> List[str]:
 
 def render(words: Words, compared: Comparison, *, host: str) -> str:
     """Return the content of a new file."""
-    asked = {question.name for question in compared.questions}
+    asked = {question.beside for question in compared.questions}
     lines = ["---", *comment(words.say("inventory.title", host=host)), *comment(words.say("inventory.review"))]
     if "" in asked:
         lines += ["", *_questions(words, compared, "")]
@@ -82,7 +82,7 @@ def render(words: Words, compared: Comparison, *, host: str) -> str:
 
 
 def _questions(words: Words, compared: Comparison, name: str) -> List[str]:
-    questions = [question.text for question in compared.questions if question.name == name]
+    questions = [question.text for question in compared.questions if question.beside == name]
     return [each for text in questions for each in comment(words.say("inventory.question", question=text))]
 
 

@@ -115,6 +115,20 @@ def test_an_empty_value_can_be_an_answer(name):
     assert compare(discovery, {name: ""}).questions == []
 
 
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        (Message("discovery.question.other_folder", {"path": "/old", "found": "/srv/itsm"}), "nexus_app_dir"),
+        (Message("discovery.question.no_such_file", {"path": "/etc/old"}), "nexus_environment_file"),
+        (Message("discovery.question.down", {}), ""),
+    ],
+)
+def test_a_question_about_a_wrong_value_stays_open_and_names_its_variable(told, name):
+    discovery = {**found(), "questions": [{"variable": "", "question": "What?", "messages": plain(question=told)}]}
+    (question,) = compare(discovery, {"nexus_app_dir": "/old", "nexus_environment_file": "/etc/old"}).questions
+    assert (question.name, question.beside) == ("", name)
+
+
 def test_a_question_is_open_until_the_inventory_answers_it():
     discovery = found("nexus_tls_cert_path", "", "ansible_user")
     assert [each.name for each in compare(discovery).questions] == ["nexus_tls_cert_path", "", ""]

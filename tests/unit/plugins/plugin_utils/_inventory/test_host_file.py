@@ -69,6 +69,23 @@ def test_a_new_file():
     assert yaml.safe_load(text) == {"nexus_command": ["/opt/node", "a b.js"], "nexus_http_port": 8081}
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            [COMMAND, PORT],
+            "# Source: ExecStart\nnexus_command: [/opt/node, a b.js]\n\n# QUESTION: Is it right?\n# Source: P",
+        ),
+        ([COMMAND], "nexus_command: [/opt/node, a b.js]\n\n# QUESTION: Is it right?\n# nexus_http_port:\n"),
+    ],
+)
+def test_a_question_is_next_to_the_variable_that_answers_it(settings, expected):
+    compared = Comparison(settings, [Question("", "Is it right?", "nexus_http_port")], [])
+    text = host_file.render(EN, compared, host="itsm-prod-01")
+    assert expected in text
+    assert text.count("QUESTION") == 1
+
+
 def test_the_question_about_the_login_names_both_variables():
     compared = Comparison([], [Question("nexus_login_password", "Check the login?")], [])
     text = host_file.render(EN, compared, host="itsm-prod-01")
