@@ -45,6 +45,9 @@ def lines(
     if compared.questions:
         shown += [words.say("inventory.questions", number=len(compared.questions))]
         shown += [f"  {f'{each.name}: ' if each.name else ''}{each.text}" for each in compared.questions]
+    elif state in (MATCHES, KEPT, UPDATED):
+        # The file may still contain the questions of an earlier run.
+        shown += [words.say("inventory.questions.none")]
     if compared.information:
         shown += [words.say("inventory.information"), *(f"  {text}" for text in compared.information)]
     return [*shown, _next_step(words, state=state, path=path, inventories=inventories)]

@@ -35,6 +35,7 @@ SENTENCES: Dict[str, str] = {
     "inventory.difference": "{name}: inventory {known}, host {value} ({source})",
     "inventory.difference.default": "{name}: not set in the inventory (default {known}); the host has {value} ({source})",
     "inventory.questions": "QUESTIONS: {number}",
+    "inventory.questions.none": "QUESTIONS: 0. If the file still contains questions, they are no longer open: delete these comments",
     "inventory.next.review": "next step: review {path} and answer its questions, then run {command}",
     "inventory.next.update": "next step: change {path} by hand, or run this playbook again with -e outage_discover_update=true. Then run {command}",
     "inventory.next.copy": "next step: copy the text above to the host's variables in your inventory, then run {command}",

@@ -35,6 +35,7 @@ SENTENCES: Dict[str, str] = {
     "inventory.difference": "{name}：インベントリ {known}、ホスト {value}（{source}）",
     "inventory.difference.default": "{name}：インベントリになし（既定値 {known}）、ホスト {value}（{source}）",
     "inventory.questions": "質問：{number}件",
+    "inventory.questions.none": "質問：0件。ファイルに残っている質問は解決済みです。そのコメントを削除してください",
     "inventory.next.review": "次の手順：{path} を確認し、質問に答えてから、{command} を実行",
     "inventory.next.update": "次の手順：{path} を手動で変更するか、-e outage_discover_update=true を付けて再実行。その後、{command} を実行",
     "inventory.next.copy": "次の手順：表示された内容を、インベントリのホスト変数に転記してから、{command} を実行",

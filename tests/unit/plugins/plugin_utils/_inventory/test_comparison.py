@@ -16,6 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._inventory impo
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 
 EN = catalogue.of("en")
+NONE_OPEN = "QUESTIONS: 0. If the file still contains questions, they are no longer open: delete these comments"
 
 
 def found(*questions, information=(), **values):
@@ -127,6 +128,23 @@ def test_a_question_about_a_wrong_value_stays_open_and_names_its_variable(told, 
     discovery = {**found(), "questions": [{"variable": "", "question": "What?", "messages": plain(question=told)}]}
     (question,) = compare(discovery, {"nexus_app_dir": "/old", "nexus_environment_file": "/etc/old"}).questions
     assert (question.name, question.beside) == ("", name)
+
+
+@pytest.mark.parametrize(
+    ("state", "questions", "words"),
+    [
+        ("updated", [], NONE_OPEN),
+        ("matches", [], NONE_OPEN),
+        ("kept", [], NONE_OPEN),
+        ("matches", ["nexus_unit"], "QUESTIONS: 1"),
+        ("written", [], None),
+    ],
+)
+def test_the_screen_says_if_no_question_is_open(state, questions, words):
+    discovery = found(*questions)
+    compared = compare(discovery)
+    shown = screen.lines(EN, compared, service=discovery["service"], state=state, path="x", inventories=["i"])
+    assert [each for each in shown if each.startswith("QUESTIONS")] == ([words] if words else [])
 
 
 def test_a_question_is_open_until_the_inventory_answers_it():
