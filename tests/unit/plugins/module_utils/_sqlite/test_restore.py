@@ -103,7 +103,7 @@ def test_sound_database_without_wal_is_unchanged(path: str) -> None:
     before = Path(path).read_bytes()
     result = restore(path)
     assert (result["changed"], result["needed"], result["method"]) == (False, False, "checkpoint")
-    assert result["statement"] == "Nothing (no table has fewer rows than before)"
+    assert result["statement"] == "nothing (no table has fewer rows than before)"
     assert Path(path).read_bytes() == before
     assert os.listdir(os.path.dirname(path)) == ["itsm.db"]
 
@@ -437,11 +437,11 @@ def test_rows_that_have_been_missing_since_the_last_good_count_are_named(path: s
     given = {"backup_dirs": [str(tmp_path)], "patterns": [], "last_good": {"users": 2, "incidents": 100}}
     plan = restore(path, act=False, **given)
     missing = "40 rows have been missing since the last good count, deleted or lost: 40 of 100 in incidents"
-    assert way(plan, "checkpoint")["statement"] == f"None of the rows that can be read now; {missing}"
+    assert way(plan, "checkpoint")["statement"] == f"none of the rows that can be read now; {missing}"
     assert (plan["method"], plan["rows_lost"], plan["data_loss"]) == ("checkpoint", {}, "unknown")
     assert "20 rows have been missing" in way(plan, "backup")["statement"]
     result = restore(path, **{**given, "last_good": {"users": 2, "incidents": 60}})
-    assert (result["statement"], result["data_loss"]) == ("Nothing (no table has fewer rows than before)", "none")
+    assert (result["statement"], result["data_loss"]) == ("nothing (no table has fewer rows than before)", "none")
 
 
 def test_a_table_that_only_an_older_backup_has_does_not_count(path: str, tmp_path: Path) -> None:
