@@ -148,7 +148,7 @@ reason:
   description: The reason why this method was selected, or why no method is applicable.
   returned: success
   type: str
-  sample: "the sqlite3 shell's .recover restores 328 rows in 2 tables"
+  sample: "328 rows in 2 tables, read with the sqlite3 shell's .recover"
 needed:
   description: True if a change is needed. False if the database is sound and has no WAL.
   returned: success

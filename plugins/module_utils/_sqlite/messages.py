@@ -182,12 +182,12 @@ ENGLISH: Dict[str, str] = {
     "reason.restore.nothing_there": "there is neither a database nor a WAL to salvage",
     "reason.restore.saved_not_sound": "the salvaged database is not sound: {problems:;}",
     "reason.restore.check_result": "{check} check: {result}",
-    "reason.restore.by_shell": "the sqlite3 shell's .recover restores {rows:row|rows} in {tables:table|tables}",
+    "reason.restore.by_shell": "{rows:row|rows} in {tables:table|tables}, read with the sqlite3 shell's .recover",
     "reason.restore.by_shell_unconfirmed": (
         "the sqlite3 shell's .recover restores {rows:row|rows} in {tables:table|tables}. All rows would be lost, so "
         "database_recovery_confirm_empty must be set"
     ),
-    "reason.restore.by_dump": "a dump that skips the damaged parts restores {rows:row|rows} in {tables:table|tables}",
+    "reason.restore.by_dump": "{rows:row|rows} in {tables:table|tables}, read with a dump that skips the damaged parts",
     "reason.restore.by_dump_unconfirmed": (
         "a dump that skips the damaged parts restores {rows:row|rows} in {tables:table|tables}. All rows would be lost, so "
         "database_recovery_confirm_empty must be set"

@@ -2189,6 +2189,22 @@ def test_the_method_of_a_recovery_is_named_once():
     assert climb.facts == ["it reads; lost: nothing"]
 
 
+@pytest.mark.parametrize(
+    ("tool", "how"),
+    [("shell", "read with the sqlite3 shell's .recover"), ("dump", "read with a dump that skips the damaged parts")],
+)
+def test_the_reason_for_a_salvage_suits_a_plan_and_its_result(tool, how):
+    reason = message(f"reason.restore.by_{tool}", rows=1, tables=2).to_dict()
+    result = {"method": "salvage", "statement": "nothing", "messages": {"reason": [reason]}}
+    plan = [{**result, "possible": True, "rows": {"a": 1}}]
+    asked = incident(runs=runs("r"), steps=[step("sqlite_restore", {**result, "plan": plan})])
+    (method,) = prose_methods.methods(EN, asked)
+    assert f": 1 row in 2 tables, {how}. Kept: 1 row." in method
+    restored = step("sqlite_restore", result, role="database_recovery")
+    done = incident(runs=runs("r"), rungs_tried=[rung("database_recovery by salvage")], steps=[restored])
+    assert prose_ladder.climbs(EN, done)[0].facts[0].startswith(f"1 row in 2 tables, {how}; lost: ")
+
+
 def test_the_paths_of_kept_files_are_shortened_before_the_cause():
     folder = "/var/lib/itsm-runbook/evidence/INC-1"
     long = incident(
