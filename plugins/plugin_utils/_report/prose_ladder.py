@@ -73,10 +73,26 @@ def skips(
 ) -> List[str]:
     """Return which rungs were skipped or not reached, and why. Rungs with the same reason share a line.
 
+    run: the run, or None for all runs. If there were several runs, each line then names the runs to which it applies.
     shown: label -> text for the fields that are already on the screen. If one of these fields contains a reason, the
     reason is not repeated. A rung that was skipped for this reason is omitted, because ladder() already names it. For a
     rung that was not reached, the line refers to the field that contains the reason.
     """
+    names = run_names(words, incident)
+    if run is not None or not names:
+        return _skips(words, incident, run=run, shown=shown)
+    told: Dict[str, List[str]] = {}
+    skipped = [each.run for each in incident.rungs_skipped]
+    not_reached = [each.run for each in incident.rungs_not_reached]
+    for each in dict.fromkeys([*names, *skipped, *not_reached]):
+        for line in _skips(words, incident, run=each, shown=shown):
+            told.setdefault(line, []).append(names.get(each, each))
+    return [words.say("label", name=words.listed(of), text=line) for line, of in told.items()]
+
+
+def _skips(
+    words: Words, incident: incident_model.Incident, *, run: Optional[str], shown: Mapping[str, str]
+) -> List[str]:
     lines = []
     for reason, rungs in _by_reason(words, incident.rungs_skipped, run=run).items():
         if not _shown(reason, shown):

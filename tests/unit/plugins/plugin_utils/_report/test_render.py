@@ -1750,6 +1750,31 @@ def not_reached(name, **changes):
     return incident_model.NotReached(**{"rung": name, "reason": None, "messages": {}, "run": "r", **changes})
 
 
+@pytest.mark.parametrize(
+    ("names", "lines"),
+    [
+        (["r"], ["restart skipped: A package is missing.", "clean_start_recovery not tried: no memory"]),
+        (
+            ["r", "s"],
+            [
+                "run 1 and run 2: restart skipped: A package is missing.",
+                "run 1: clean_start_recovery not tried: no memory",
+            ],
+        ),
+    ],
+)
+def test_a_rung_that_was_not_tried_names_its_run(names, lines):
+    told = incident(
+        outcome="recovered",
+        runs=runs(*names),
+        rungs_skipped=[skip(run=each) for each in names],
+        rungs_not_reached=[not_reached("clean_start_recovery", reason="no memory")],
+    )
+    shown = [each.replace('"', "") for each in prose_ladder.skips(EN, told)]
+    assert [each.rstrip(".") for each in shown] == [each.rstrip(".") for each in lines]
+    assert not any(each.startswith("run ") for each in prose_ladder.skips(EN, told, run="r"))
+
+
 def test_a_failed_recovery_names_the_rungs_that_it_did_not_reach():
     rest = [not_reached(name, reason="no memory") for name in ("standard_recovery", "clean_start_recovery")]
     told = incident(
