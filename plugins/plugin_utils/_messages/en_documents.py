@@ -50,6 +50,7 @@ SENTENCES: Dict[str, str] = {
         "at the first sign of the outage."
     ),
     "doc.rung_took": "result after {took}",
+    "doc.rung_took.verified": "result after {took}, including the verification",
     "doc.mark.last_good": "Last sign of health",
     "doc.mark.degraded": "Degraded since",
     "doc.mark.started": "Outage began",

@@ -49,6 +49,7 @@ SENTENCES: Dict[str, str] = {
         "停止は、最後の正常応答の後、最大{uncertain}早く始まった可能性がある。所要時間は、最初の異常から数えている。"
     ),
     "doc.rung_took": "結果判明まで{took}",
+    "doc.rung_took.verified": "結果判明まで{took}（動作確認を含む）",
     "doc.mark.last_good": "最後の正常応答",
     "doc.mark.degraded": "機能低下の検知",
     "doc.mark.started": "停止開始",

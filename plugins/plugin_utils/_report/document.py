@@ -167,7 +167,7 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
         also_noted=_label(words, "doc.also_noted", prose_causes.named(words, noted)),
         changes_told=prose_changes.summary(words, incident),
         changes=prose_changes.changes(words, incident),
-        climbs=[_climb(words, climb) for climb in prose_ladder.climbs(words, incident)],
+        climbs=[_climb(words, incident, climb) for climb in prose_ladder.climbs(words, incident)],
         nothing_taken=words.sentence(prose_ladder.nothing_taken(words, incident)),
         skips=[
             words.sentence(each)
@@ -274,16 +274,26 @@ def _finding(words: Words, finding: Mapping[str, Any]) -> Finding:
     )
 
 
-def _climb(words: Words, climb: prose_ladder.Climb) -> Climb:
+def _climb(words: Words, incident: incident_model.Incident, climb: prose_ladder.Climb) -> Climb:
     rung = climb.rung
     return Climb(
         name=climb.name,
         on_rung=rung is not None,
         held=prose_ladder.held(words, rung) if rung else "",
-        took=words.say("doc.rung_took", took=words.duration(rung.seconds)) if rung and rung.seconds is not None else "",
+        took=_took(words, incident, rung) if rung else "",
         reason=prose_ladder.why(words, rung) if rung else "",
         facts=climb.facts,
     )
+
+
+def _took(words: Words, incident: incident_model.Incident, rung: incident_model.Rung) -> str:
+    """Return how long a rung took, and whether this time includes a verification."""
+    if rung.seconds is None:
+        return ""
+    checks = [each.at for each in incident.steps if each.run == rung.run and each.role == "verification"]
+    after = [instants.seconds_between(rung.started_at, at) for at in checks]
+    verified = any(each is not None and each <= rung.seconds for each in after)
+    return words.say("doc.rung_took.verified" if verified else "doc.rung_took", took=words.duration(rung.seconds))
 
 
 def _event(words: Words, incident: incident_model.Incident, step: incident_model.Step) -> Event:

@@ -1775,6 +1775,22 @@ def test_a_rung_that_was_not_tried_names_its_run(names, lines):
     assert not any(each.startswith("run ") for each in prose_ladder.skips(EN, told, run="r"))
 
 
+@pytest.mark.parametrize(
+    ("at", "run", "words"),
+    [
+        ("01:00:06", "r", "succeeded, result after 55 s, including the verification"),
+        ("01:01:06", "r", "succeeded, result after 55 s"),
+        ("00:59:06", "r", "succeeded, result after 55 s"),
+        ("01:00:06", "s", "succeeded, result after 55 s"),
+    ],
+)
+def test_the_time_of_a_rung_says_if_it_includes_the_verification(at, run, words):
+    check = step("health_probe", role="verification", at=f"2026-03-02T{at}.000Z", run=run)
+    tried = rung(started_at="2026-03-02T01:00:03.000Z", seconds=55.0)
+    document = markdown_report.markdown(EN, incident(runs=runs("r"), rungs_tried=[tried], steps=[check]))
+    assert f"1. **restart** {words}\n" in document
+
+
 def test_a_failed_recovery_names_the_rungs_that_it_did_not_reach():
     rest = [not_reached(name, reason="no memory") for name in ("standard_recovery", "clean_start_recovery")]
     told = incident(
