@@ -304,7 +304,7 @@ def test_everybody_is_notified_although_one_channel_is_down(desk: Desk) -> None:
     assert run.rc == 0
     assert desk.told() == [("not_recovered", DEAD, False), *(("not_recovered", each, True) for each in LEADER)]
     assert desk.counts() == {"slack": 1, "teams": 0, "mattermost": 0, "pager": 1, "http": 1, "mail": 1}
-    assert f"project_leader by {DEAD}: NOT NOTIFIED, cannot be reached: Connection refused" in run.screen
+    assert f"the leader by {DEAD}: NOT NOTIFIED, cannot be reached: Connection refused" in run.screen
     documents = [path.read_text(encoding="utf-8") for path in (desk.folder / "postmortems").glob("*.md")]
     assert any(f"NOT REACHED by {DEAD}: cannot be reached: Connection refused" in text for text in documents)
     for text in (desk.text.read_text(encoding="utf-8"), desk.smtp.mails[0].get_content().replace("\r", "")):
@@ -412,9 +412,9 @@ def test_an_invalid_channel_does_not_stop_the_end_of_a_recovery(desk: Desk) -> N
     assert run.rc == 0
     assert desk.counts()["slack"] == before["slack"]
     if "Notify the leader: " in run.screen:
-        assert "project_leader by slack: NOT NOTIFIED, its url cannot be evaluated" in run.screen
+        assert "the leader by slack: NOT NOTIFIED, its url cannot be evaluated" in run.screen
         allowed = ", ".join(sorted(path.stem for path in (ROOT / "roles/escalation/tasks/channels").glob("*.yml")))
-        assert f"project_leader by fax: NOT NOTIFIED, its type is 'fax': must be one of {allowed}" in run.screen
+        assert f"the leader by fax: NOT NOTIFIED, its type is 'fax': must be one of {allowed}" in run.screen
         assert "Could not find or access" not in run.screen
         assert desk.counts() == {**before, **{name: before[name] + 1 for name in ("pager", "http", "mail")}}
     else:
@@ -590,7 +590,7 @@ def test_a_test_message_says_so_in_every_channel(desk: Desk, language: str, begi
     assert (told["test"], told["outcome"], told["recovered"]) == (True, "test", False)
     assert told["incident"].startswith("TEST-") and told["id"] == f"{told['incident']}/test/project_leader"
     assert "Notify the team, the leader: This is a test." in run.screen
-    assert "dba: NOT NOTIFIED, it has no channel" in run.screen
+    assert "the DBA: NOT NOTIFIED, no channel is set" in run.screen
     assert "escalation_contacts.dba.channels" in run.screen
 
 

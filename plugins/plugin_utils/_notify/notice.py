@@ -95,15 +95,18 @@ def no_channel(plan: Mapping[str, Any], language: str) -> List[str]:
 
 
 def results(plan: Mapping[str, Any], notified: Sequence[Mapping[str, Any]]) -> List[str]:
-    """Return the result for each channel, then the contacts without a channel. plan: see rules.plan().
+    """Return the result for each channel, then the contacts without a channel, each with the contact's name.
 
-    notified: the entries (contact, channel, ok, error) that this run has added to the record.
+    plan: see rules.plan(). notified: the entries (contact, channel, ok, error) that this run has added to the record.
     """
+    names = plan["names"]
     by_channel = [
-        f"{each['contact']} by {each['channel']}: {'notified' if each['ok'] else 'NOT NOTIFIED, ' + str(each['error'])}"
+        f"{names.get(each['contact'], each['contact'])} by {each['channel']}: "
+        + ("notified" if each["ok"] else f"NOT NOTIFIED, {each['error']}")
         for each in notified
     ]
-    return [*by_channel, *(f"{key}: NOT NOTIFIED, it has no channel" for key in plan["without_channel"])]
+    without = [f"{names.get(key, key)}: NOT NOTIFIED, no channel is set" for key in plan["without_channel"]]
+    return [*by_channel, *without]
 
 
 def _cause(words: Words, facts: _Facts) -> str:

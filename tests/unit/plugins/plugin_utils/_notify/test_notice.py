@@ -273,10 +273,11 @@ def test_the_result_of_each_channel_and_the_contacts_without_one_are_listed() ->
         {"contact": "project_leader", "channel": "command page", "ok": True, "error": ""},
         {"contact": "project_leader", "channel": "slack", "ok": False, "error": "answered 500"},
     ]
-    assert notice.results({"without_channel": ["dba"]}, sent) == [
-        "project_leader by command page: notified",
-        "project_leader by slack: NOT NOTIFIED, answered 500",
-        "dba: NOT NOTIFIED, it has no channel",
+    plan = {"without_channel": ["dba"], "names": {"project_leader": "Ms Sato", "dba": "the DBA"}}
+    assert notice.results(plan, sent) == [
+        "Ms Sato by command page: notified",
+        "Ms Sato by slack: NOT NOTIFIED, answered 500",
+        "the DBA: NOT NOTIFIED, no channel is set",
     ]
 
 
