@@ -145,7 +145,7 @@ def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
         ({"data_loss_why": "of_a_later_version"}, "unknown"),
         ({"data_loss": "none"}, "none (no table has fewer rows than before)"),
         ({"data_loss": "suspected"}, "SUSPECTED. Change nothing and call the DBA"),
-        ({"data_loss": "known", "data_loss_why": ""}, "KNOWN. The database recovery lost rows"),
+        ({"data_loss": "known", "data_loss_why": ""}, "YES. The database recovery lost rows"),
         (
             {"data_loss": "suspected", "data_loss_why": "already_lost"},
             "SUSPECTED. Change nothing and call the DBA. The recovery of the database has already lost rows",

@@ -1963,10 +1963,10 @@ def test_the_next_steps_of_a_recovered_service_are_shown() -> None:
     [
         (
             {"users": 90},
-            "KNOWN. The database recovery lost 12 rows, according to the row counts",
+            "YES. The database recovery lost 12 rows, according to the row counts",
             "12行が失われた",
         ),
-        ({}, "KNOWN. The database recovery lost rows", "行が失われた"),
+        ({}, "YES. The database recovery lost rows", "行が失われた"),
     ],
 )
 def test_the_number_of_lost_rows_is_never_shortened(after, english, japanese):
@@ -1977,7 +1977,7 @@ def test_the_number_of_lost_rows_is_never_shortened(after, english, japanese):
     # The service has written rows since the recovery.
     planned = step("sqlite_restore", {"rows_lost": {"users": 99}}, status="ok")
     told.steps = [planned, step("sqlite_restore", {"rows_lost": {"users": 15}})]
-    assert prose_data.data_loss(EN, told) == "KNOWN. The database recovery lost 15 rows, according to the row counts"
+    assert prose_data.data_loss(EN, told) == "YES. The database recovery lost 15 rows, according to the row counts"
 
 
 def test_the_lost_rows_of_several_recoveries_are_not_added():

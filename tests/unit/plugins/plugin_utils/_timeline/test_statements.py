@@ -454,7 +454,7 @@ def test_a_known_loss_is_still_known_in_a_later_run():
     """The later run compares only the remaining rows, so this run cannot detect the loss."""
     incident = of_runs(LOST, LATER)
     assert (incident.data_loss, incident.statements["data_loss"]["why"]) == ("known", "")
-    assert prose_data.data_loss(EN, incident) == "KNOWN. The database recovery lost 1 row, according to the row counts"
+    assert prose_data.data_loss(EN, incident) == "YES. The database recovery lost 1 row, according to the row counts"
     assert "FEWER ROWS IN" in prose_data.rows(EN, incident)
 
 
