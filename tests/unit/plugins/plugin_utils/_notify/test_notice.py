@@ -403,8 +403,26 @@ BACK = {"recovered": True, "outcome": "recovered", "still_down": "no", "data_los
         ),
         (
             {**BACK, "rows_lost": {"rows": 1, "exact": False}},
-            "ATTENTION, at least 1 row lost: itsm on node1 is back",
-            "【要対応、1行以上を損失】node1 の itsm は復旧済み",
+            "RESOLVED, at least 1 row lost: itsm on node1 is back after 3 min 5 s",
+            "【復旧、1行以上を損失】node1 の itsm（停止時間 3分5秒）",
+        ),
+        (
+            {**BACK, "severity": "degraded", "data_loss": "none"},
+            "RESOLVED: itsm on node1 is no longer degraded",
+            "【解決】node1 の itsm の問題は解消しました",
+        ),
+        *(
+            (
+                {**BACK, "event": event, "data_loss": "suspected"},
+                "ATTENTION: itsm on node1 is back, data loss suspected",
+                "【要対応】node1 の itsm は復旧済み、データ損失の疑い",
+            )
+            for event in ("raised", "resolved")
+        ),
+        (
+            {**BACK, "outcome": "warning", "data_loss": "none"},
+            "ATTENTION: itsm on node1 is back",
+            "【要対応】node1 の itsm は復旧済み",
         ),
         (
             {**BACK, "event": "resolved", "data_loss": "unknown", "data_loss_why": "uncounted"},
