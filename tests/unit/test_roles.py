@@ -294,7 +294,9 @@ def test_a_notification_about_repeated_restarts_names_their_time() -> None:
     rules = load(ROOT / "roles/escalation/defaults/main.yml")["escalation_rules"]
     (reason,) = [rule["reason"] for rule in rules if rule["name"] == "repeated_restarts"]
     told = jinja2.Template(reason).render(escalation_restarts=4, escalation_restart_window="5400.0")
-    assert told == "The playbook started the service 4 times within the last 90 minutes, in this and earlier incidents."
+    assert (
+        told == "Recovery runs started the service 4 times within the last 90 minutes, in this and earlier incidents."
+    )
     assert "window" not in told
 
 

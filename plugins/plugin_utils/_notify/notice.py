@@ -28,8 +28,8 @@ _Facts = Mapping[str, Any]
 # Files that podman and Docker create in a container, and environment variables of an AWX job and of a Kubernetes pod.
 _IN_CONTAINER = ("/run/.containerenv", "/.dockerenv")
 _OF_CONTAINER = (job.ENVIRONMENT, "KUBERNETES_SERVICE_HOST")
-# The rule whose notification asks people to act even if the service is healthy again.
-_ASKED_LATER = "repeated_restarts"
+# The rule for a service that is healthy again, but was started too often. Its own next step comes first.
+_TOO_OFTEN = "repeated_restarts"
 # Next steps that remain when the service is healthy again. Lost rows must be reported. If a person has accepted damage
 # to the database, the database must be repaired.
 _REMAINING = ("next_step.database.loss", "next_step.database.loss_in_evidence", "next_step.accepted.planned")
@@ -178,17 +178,18 @@ def _asked(words: Words, facts: _Facts) -> str:
     told = (facts.get("messages") or {}).get("next_step") or []
     told = told if isinstance(told, list) else [told]
     steps = [words.message(each) for each in told]
+    first = [words.sentence(words.say(by_rule))] if rule == _TOO_OFTEN else []
     if facts["event"] == "resolved" and facts["severity"] == "unreachable" and facts["still_down"] != "no":
         return words.sentence(words.say("asked.reachable_again"))
-    if facts["event"] == "resolved":
-        due = (rule == _ASKED_LATER or suspected) and by_rule in words.sentences
+    if facts["event"] == "resolved" and not first:
+        due = suspected and by_rule in words.sentences
         remaining = any(isinstance(each, Mapping) and each.get("id") in _REMAINING for each in told)
         if due or not (remaining and all(steps)):
             uncounted = facts["data_loss"] == statements.UNKNOWN and facts.get("outcome") == "resolved_manually"
             later = "asked.count_rows" if uncounted else "asked.nothing"
             return words.sentence(words.say(by_rule if due else later))
-    if steps and all(steps):
-        return "\n".join(line for step in steps for line in words.lines(step))
+    if first or (steps and all(steps)):
+        return "\n".join([*first, *(line for step in filter(None, steps) for line in words.lines(step))])
     if facts["next_step"]:
         return words.sentence(words.quoted(facts["next_step"]))
     return words.sentence(words.say(by_rule if by_rule in words.sentences else "asked.find_out"))

@@ -198,8 +198,23 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
         ),
         (
             {"event": "resolved", "rule": "repeated_restarts"},
-            "Complete the prevention items in the postmortem. Otherwise, the service may fail again.",
-            "ポストモーテムの再発防止策に対応する。対応しなければ、再び停止する可能性がある。",
+            "Find out why the service had to be started so often: compare the causes in the postmortems of these "
+            "incidents.",
+            "各インシデントのポストモーテムで原因を比較し、サービスの起動が繰り返された理由を調べる。",
+        ),
+        *(
+            (
+                {
+                    "event": event,
+                    "rule": "repeated_restarts",
+                    "messages": {"next_step": [message("next_step.recovered").to_dict()]},
+                },
+                "Find out why the service had to be started so often: compare the causes in the postmortems of these "
+                "incidents.\nComplete the open prevention items.",
+                "各インシデントのポストモーテムで原因を比較し、サービスの起動が繰り返された理由を調べる。\n"
+                "未完了の再発防止策に対応する。",
+            )
+            for event in ("raised", "resolved")
         ),
         ({"rule": "our_own"}, "Find out what happened.", "状況を確認する。"),
         ({"next_step": "Call Ms Sato."}, "Call Ms Sato.", "「Call Ms Sato」。"),
