@@ -143,6 +143,10 @@ def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
     [
         ({}, "unknown (the rows were not counted at the end of the run)"),
         ({"data_loss_why": "of_a_later_version"}, "unknown"),
+        (
+            {"data_loss_why": "not_compared"},
+            "unknown (this run did not compare the rows; for the result of earlier runs, see the postmortem)",
+        ),
         ({"data_loss": "none"}, "none (no table has fewer rows than before)"),
         ({"data_loss": "suspected"}, "SUSPECTED. Change nothing and call the DBA"),
         ({"data_loss": "known", "data_loss_why": ""}, "YES. The database recovery lost rows"),
