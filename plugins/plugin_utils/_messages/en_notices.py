@@ -11,6 +11,7 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "notice.failed": "{action} (failed)",
+    "notice.login_again": "login: checked again, works",
     "notice.no_channel": (
         "No channel is set for {name}, so this contact was not notified. Add a channel to "
         "escalation_contacts.{contact}.channels, for "

@@ -136,9 +136,17 @@ def _done(words: Words, facts: _Facts) -> List[str]:
         told = words.say("ladder.rung", rung=name, came=came)
         why = "" if verified else words.message((each.get("messages") or {}).get("reason"), each.get("reason"))
         lines.append(words.say("label", name=told, text=why) if why else told)
+    if lines and _login_again(facts):
+        lines.append(words.say("notice.login_again"))
     if not lines:
         lines.append(words.say("screen.nothing_changed" if facts["nothing_changed"] == "yes" else "taken.none"))
     return lines
+
+
+def _login_again(facts: _Facts) -> bool:
+    """Return True if only the login failed in an earlier run, and this run has checked it again with success."""
+    tried = facts["rungs_tried"] or [{}]
+    return facts["event"] == "resolved" and bool(tried[-1].get("serves")) and facts.get("login_checked") == "yes"
 
 
 def _held(rung: _Facts) -> str:

@@ -326,6 +326,8 @@ def test_a_resolved_message_does_not_repeat_a_failed_login() -> None:
         "restart failed: the service answers, but the login failed: login: answered 401"
     ]
     assert texts("en", rungs_tried=tried, event="resolved", outcome="recovered")["done"] == ["restart succeeded"]
+    again = texts("en", rungs_tried=tried, event="resolved", outcome="recovered", login_checked="yes")["done"]
+    assert again == ["restart succeeded", "login: checked again, works"]
     # A person ended the outage, and no run has checked the login since.
     by_hand = texts("en", rungs_tried=tried, event="resolved", outcome="resolved_manually")["done"]
     assert by_hand == texts("en", rungs_tried=tried)["done"]
