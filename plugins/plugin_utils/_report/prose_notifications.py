@@ -236,6 +236,8 @@ def _would_tell(words: Words, escalation: Mapping[str, Any], *, before: Mapping[
         for name, by in ways.items()
     ]
     told = words.listed(names)
+    if escalation.get("rule") == _RECORD_ONLY:
+        return words.say("aside", text=told, aside=reason)
     return words.say("notified.why", told=told, reason=reason) if reason else told
 
 

@@ -411,7 +411,7 @@ def test_that_no_table_has_fewer_rows_is_said_once(loss, why, told):
                 "database backup on the host: /app/itsm.db.backup\n",
                 "damaged database on the host: /app/itsm.db.damaged\n",
                 "old node_modules on the host: /app/node_modules.previous\n",
-                "(It fell often)",
+                "reason: It fell often",
             ],
             id="recovered, with all fields",
         ),
@@ -494,7 +494,7 @@ def test_that_no_table_has_fewer_rows_is_said_once(loss, why, told):
                 },
             },
             screen_report.BAD,
-            ["notified    DBA by mail dba@x (unknown cause); Lead by mail lead@x, before this run"],
+            ["notified    DBA by mail dba@x. Reason: unknown cause; before this run: Lead by mail lead@x"],
             id="notified by an earlier run",
         ),
         pytest.param({}, screen_report.BAD, ["UNFINISHED", "the run ended before it reached a verdict"], id="killed"),
@@ -778,7 +778,7 @@ GONE = "it is no longer set in escalation_contacts"
             ["Lead"],
             [EARLIER],
             "nobody in this run: all contacts already have this message or a more urgent one; "
-            "Lead by mail x (not recovered, 2026-03-02 01:02:00 UTC), before this run",
+            "before this run: Lead by mail x (not recovered, 2026-03-02 01:02:00 UTC)",
             "この実行では通知なし（同じ通知、またはより緊急の通知を送信済みのため）。"
             "Lead（mail x）（未復旧、2026年03月02日 10:02:00 JST）には以前の実行で通知済み",
             id="nothing new",
@@ -787,8 +787,9 @@ GONE = "it is no longer set in escalation_contacts"
             "record_only",
             [],
             [EARLIER, sent("resolved", "lead", new=False)],
-            "nobody in this run (It is recorded); Lead by mail x (not recovered, 2026-03-02 01:02:00 UTC) and "
-            "Lead by mail x (resolved, 2026-03-02 01:02:00 UTC), before this run",
+            "nobody in this run (It is recorded); before this run: "
+            "Lead by mail x (not recovered, 2026-03-02 01:02:00 UTC) and "
+            "Lead by mail x (resolved, 2026-03-02 01:02:00 UTC)",
             None,
             id="this run has decided to notify nobody",
         ),
@@ -796,8 +797,8 @@ GONE = "it is no longer set in escalation_contacts"
             "record_only",
             [],
             [EARLIER, sent("our_own", "dba", new=False), sent("resolved", "lead")],
-            "resolved: Lead by mail x (It is recorded); "
-            "DBA by mail x (our_own, 2026-03-02 01:02:00 UTC), before this run",
+            "resolved: Lead by mail x. Reason: It is recorded; "
+            "before this run: DBA by mail x (our_own, 2026-03-02 01:02:00 UTC)",
             None,
             id="a message that is not about an outage, and a level of the inventory",
         ),
@@ -807,7 +808,7 @@ GONE = "it is no longer set in escalation_contacts"
             [EARLIER, sent("resolved", "lead", error=GONE)],
             f"NOT NOTIFIED that the outage is over, call them: Lead (mail x: {GONE}); "
             "nobody in this run (It is recorded); "
-            "Lead by mail x (not recovered, 2026-03-02 01:02:00 UTC), before this run",
+            "before this run: Lead by mail x (not recovered, 2026-03-02 01:02:00 UTC)",
             f"停止の終了を未通知（要連絡）：Lead（mail x：{GONE}）。"
             "この実行では通知なし（復旧したため、ログ記録のみ）。"
             "Lead（mail x）（未復旧、2026年03月02日 10:02:00 JST）には以前の実行で通知済み",
@@ -817,7 +818,7 @@ GONE = "it is no longer set in escalation_contacts"
             "record_only",
             [],
             [EARLIER, sent("resolved", "lead", "chat", error=GONE), sent("resolved", "lead")],
-            f"resolved: Lead by mail x; NOT REACHED by chat: {GONE} (It is recorded)",
+            f"resolved: Lead by mail x; NOT REACHED by chat: {GONE}. Reason: It is recorded",
             None,
             id="notified of the end through another channel",
         ),
@@ -825,7 +826,7 @@ GONE = "it is no longer set in escalation_contacts"
             "repeated_restarts",
             ["Lead"],
             [sent("resolved", "lead", "chat", error=GONE), sent("repeated_restarts", "lead")],
-            f"Lead by mail x; NOT REACHED by chat: {GONE} (It is recorded)",
+            f"Lead by mail x; NOT REACHED by chat: {GONE}. Reason: It is recorded",
             None,
             id="another message of this run says that the service is back",
         ),
@@ -1935,11 +1936,11 @@ def test_a_dry_run_lists_the_contacts_for_success_and_failure() -> None:
     flat = " ".join(lines.split())
     assert "recovered. The" not in flat
     assert "if the recovery fails: Lead by mail lead@x and chat: there is no such channel" in flat
-    assert "DBA (no channel is set) (It is down)" in flat
+    assert "DBA (no channel is set). Reason: It is down" in flat
     taken = {"contact": "dba", "channel": "mail dba@x", "ok": True, "new": False}
     told.escalation = {**told.escalation, "notified": [taken], "names": {"dba": "DBA"}}
     flat = " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
-    assert "DBA (already notified) (It is down)" in flat
+    assert "DBA (already notified). Reason: It is down" in flat
     told.escalation = {}
     assert "to notify undecided" in " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
 
@@ -2264,12 +2265,12 @@ def test_the_paths_of_kept_files_are_shortened_before_the_cause():
     shown = fields(lines)
     assert len(lines) <= 24 and " ..." not in shown["cause"] and "damaged_1" not in "".join(lines)
     (place,) = [number for number, line in enumerate(lines) if "NOT NOTIFIED, call them: Lead" in line]
-    assert lines[place + 1].startswith(f"{' ' * 14}(it broke")
+    assert lines[place + 1].startswith(f"{' ' * 14}reason: it broke")
     shown = " ".join(" ".join(lines).split())
     assert "(copy of the database files)" in shown and "/run/itsm/incident.json" in shown
     whole = " ".join(screen_report.summary(EN, long, document=None))
     assert "damaged_1" in whole
-    assert prose_notifications.whom(EN, long).startswith("NOT NOTIFIED, call them: Lead (it broke")
+    assert prose_notifications.whom(EN, long).startswith("NOT NOTIFIED, call them: Lead. Reason: it broke")
 
 
 def test_a_long_path_in_a_cause_is_shown_and_the_severity_is_left_out_for_it():
