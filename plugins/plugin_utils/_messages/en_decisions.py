@@ -64,6 +64,13 @@ SENTENCES: Dict[str, str] = {
     "next_step.helpless": "Read the evidence. The steps that were tried did not help, and repeating them will not help either",
     "next_step.not_recovered": "Fix the cause: {remedy:;}. Then run the playbook again",
     "next_step.command": "The command is:\n{command}",
+    "next_step.systemd.waiting": (
+        "When this run last checked, systemd was waiting to start {unit} again. If the cause is fixed before that start, "
+        "the service may come back by itself"
+    ),
+    "next_step.systemd.handed_back": (
+        "This run had cancelled a restart of {unit} by systemd. At its end, the run lets systemd start the unit again"
+    ),
     "next_step.start_manually": (
         "This playbook has started the service too often, and will not start it again for up to an hour. If the cause "
         "is fixed, start the service manually first"

@@ -51,6 +51,11 @@ SENTENCES: Dict[str, str] = {
     "next_step.helpless": "証拠を確認する。実施した手順では復旧しておらず、繰り返しても復旧しない",
     "next_step.not_recovered": "原因に対処する：{remedy:;}。その後、Playbook を再度実行する",
     "next_step.command": "コマンド：\n{command}",
+    "next_step.systemd.waiting": (
+        "この実行の最後の確認時、systemd は {unit} の再起動を待っていた。その起動までに原因に対処すれば、"
+        "サービスは自動的に復旧する可能性がある"
+    ),
+    "next_step.systemd.handed_back": "この実行は systemd による {unit} の再起動を取り消した。実行の終了時に、systemd に再び起動させる",
     "next_step.start_manually": "この Playbook による起動回数が上限に達したため、1時間以内は再び起動しない。原因を解消した場合は、先にサービスを手動で起動する",
     "next_step.degraded": "原因に対処する：{remedy:;}。その間もサービスは稼働を続ける。Playbook を再度実行すると、問題が解消したかを確認できる",
     "next_step.accepted.running": (

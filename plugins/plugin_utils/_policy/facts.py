@@ -91,6 +91,10 @@ class Facts:
     # of these values is empty if it is unknown.
     target: str = ""
     manager: str = ""
+    # The unit that systemd will start although the service is down, or an empty string. handed_back: True if it will do
+    # so because this run has taken the unit over and hands it back at its end.
+    starts_again: str = ""
+    handed_back: bool = False
 
     @property
     def finding(self) -> Mapping[str, Any]:
@@ -218,7 +222,25 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
         release_strategy=str(seen.get("release_strategy") or ""),
         target=str(seen.get("target") or ""),
         manager=str(seen.get("manager") or ""),
+        **_starts_again(detection, triage, starts=record.get("starts") or ()),
     )
+
+
+def _starts_again(
+    detection: Mapping[str, Any], triage: Mapping[str, Any], *, starts: Sequence[Mapping[str, Any]]
+) -> Dict[str, Any]:
+    """Return Facts.starts_again and Facts.handed_back, according to the last triage.
+
+    If a run has taken over a unit that is still stopped, the unit facts show the state before the takeover. A start by
+    the run ends the takeover. starts: all starts in the incident's record.
+    """
+    unit = (triage.get("facts") or {}).get("unit") or {}
+    taken = bool(unit.get("taken_over_at"))
+    waits = str(unit.get("sub_state") or "").startswith("auto-restart") and not taken
+    takeover = detection.get("takeover") or {}
+    begun = any(str(each.get("at")) >= str(takeover.get("at")) for each in starts)
+    handed_back = taken and bool(takeover) and not begun
+    return {"starts_again": str(unit.get("name") or "") if waits or handed_back else "", "handed_back": handed_back}
 
 
 def acceptance(findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

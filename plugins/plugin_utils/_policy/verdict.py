@@ -398,7 +398,16 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
     # If the service has been started too many times, only the rungs above the restart are tried.
     looping = bool(facts.crash_loop.get("looping")) and all(each in ONLY_START for each in facts.rungs)
     looping = looping and which == "not_recovered" and may_start
-    return [step, *([message("next_step.start_manually")] if looping else []), *([again] if which in _AGAIN else [])]
+    manually = [message("next_step.start_manually")] if looping else []
+    return [step, *manually, *([again] if which in _AGAIN else []), *_by_systemd(facts, outcome)]
+
+
+def _by_systemd(facts: Facts, outcome: str) -> List[Message]:
+    """Return a note if systemd will start the service after a run that did not recover it."""
+    if outcome != "not_recovered" or facts.held_by or not facts.starts_again:
+        return []
+    how = "handed_back" if facts.handed_back and not facts.check_mode else "waiting"
+    return [message(f"next_step.systemd.{how}", unit=facts.starts_again)]
 
 
 def _remedy(facts: Facts) -> List[Message]:

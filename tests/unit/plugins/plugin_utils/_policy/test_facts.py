@@ -22,10 +22,11 @@ def test_facts_passed_by_a_run() -> None:
     whole: dict[str, Any] = {
         "detection": {
             **{"severity": "warning", "healthy": True, "supervisor": {"restarted": True}, "data_in_doubt": True},
-            **{"answers_since": {"at": "10:00", "source": "probe"}},
+            **{"answers_since": {"at": "10:00", "source": "probe"}, "takeover": {"at": "09:30"}},
         },
         "triage": {
             **{"findings": [FINDING], "data": {"state": "in_doubt"}, "hold": {"incident": "INC-1"}},
+            "facts": {"unit": {"name": "itsm", "taken_over_at": "09:30"}},
         },
         "diagnosis": {"findings": [FINDING]},
         "tried": [TRIED],

@@ -377,6 +377,42 @@ def test_next_step(changes: dict[str, Any], says: str) -> None:
     assert verdict.judge(dataclasses.replace(DOWN, **changes)).next_step.startswith(says)
 
 
+WAITING = {"name": "itsm.service", "sub_state": "auto-restart"}
+TAKEN = {**WAITING, "taken_over_at": "2026-03-02T01:00:00.000Z"}
+
+
+@pytest.mark.parametrize(
+    ("unit", "changes", "expected"),
+    [
+        (WAITING, {}, ["next_step.systemd.waiting"]),
+        ({**WAITING, "sub_state": "auto-restart-queued"}, {}, ["next_step.systemd.waiting"]),
+        ({**WAITING, "sub_state": "dead"}, {}, []),
+        (TAKEN, {"takeover": {"at": "10:00"}}, ["next_step.systemd.handed_back"]),
+        (
+            TAKEN,
+            {"takeover": {"at": "10:00"}, "record": {"starts": [{"at": "09:59"}]}},
+            ["next_step.systemd.handed_back"],
+        ),
+        # The start by this run ended the takeover.
+        (TAKEN, {"takeover": {"at": "10:00"}, "record": {"starts": [{"at": "10:01"}]}}, []),
+        # An earlier run took the unit over, so this run does not hand it back.
+        (TAKEN, {}, []),
+        (WAITING, {"hold": {"incident": "INC-1"}}, []),
+        (WAITING, {"tried": [tried(held=True)]}, []),
+        ({}, {}, []),
+    ],
+)
+def test_the_next_step_says_if_systemd_starts_the_service(
+    unit: dict[str, Any], changes: dict[str, Any], expected: list[str]
+) -> None:
+    seen = {"tried": [tried()], "hold": None, **changes, "triage": {"facts": {"unit": unit}, "findings": [finding()]}}
+    seen["detection"] = {"severity": "emergency", "takeover": changes.get("takeover")}
+    judged = verdict.judge(recovery_facts.of_run({**seen, "diagnosis": seen["triage"]}))
+    told = [each["id"] for each in judged.messages["next_step"]]
+    assert [each for each in told if "systemd" in each] == expected
+    assert told[-1:] == expected or not expected
+
+
 AT, BY = "2026-03-02T01:00:00.000Z", "CHG-4711"
 SUMMARY = message("finding.db_corrupt.unsound", path="/db", reasons=["pages are damaged"])
 ACCEPTED = finding(
