@@ -23,6 +23,7 @@ SENTENCES: Dict[str, str] = {
     "reason.only_notifies": "this run only notifies, because outage_recover_act_on is empty",
     "reason.not_acted_on": "{severity} is not in outage_recover_act_on ({act_on}): nothing was tried",
     "reason.degraded": "The service answers, so it is not restarted",
+    "reason.fewer_rows": "there are fewer rows than before: {tables}",
     "reason.data_loss_suspected": "Data loss is suspected",
     "reason.rung.not_in_run": "not allowed by outage_recover_rungs or outage_recover_highest_rung",
     "reason.rung.lost": "the connection to the host was lost",

@@ -11,6 +11,8 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "notice.failed": "{action} (failed)",
+    "notice.because": "{verdict}. Reason: {why}",
+    "notice.see_cause": "see the cause",
     "notice.login_again": "login: checked again, works",
     "notice.no_channel": (
         "No channel is set for {name}, so this contact was not notified. Add a channel to "

@@ -158,8 +158,13 @@ def _held(rung: _Facts) -> str:
 def _data_loss(words: Words, facts: _Facts) -> str:
     verdict = str(facts["data_loss"])
     told = data_verdict.text(words, verdict, str(facts["data_loss_why"]))
-    untouched = verdict == "suspected" and facts["nothing_started"] == "yes"
-    return words.say("data_loss.untouched", verdict=told) if untouched else told
+    if verdict == statements.SUSPECTED and facts["nothing_started"] == "yes":
+        told = words.say("data_loss.untouched", verdict=told)
+    known = words.message((facts.get("messages") or {}).get("data_loss"))
+    if verdict != statements.SUSPECTED or not known or facts["data_loss_why"] == statements.ACCEPTED:
+        return told
+    same = known == words.message((facts.get("messages") or {}).get("cause_summary"))
+    return words.say("notice.because", verdict=told, why=words.say("notice.see_cause") if same else known)
 
 
 def _lost(words: Words, facts: _Facts) -> str:

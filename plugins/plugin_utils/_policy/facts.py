@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons
 # The severity and the outcome if the service answers but is not ready.
 DEGRADED = "degraded"
 # The causes that put the data in doubt (see _triage/run.py).
-_DATA_CAUSES = ("db_corrupt", "db_unchecked")
+DATA_CAUSES = ("db_corrupt", "db_unchecked")
 # After a person has released the service, the summary of a finding about damage has one of these message IDs.
 ACCEPTED, NOT_ACCEPTED = "finding.accepted", "finding.not_accepted"
 UNKNOWN_CAUSE: Mapping[str, Any] = {
@@ -108,9 +108,9 @@ class Facts:
         The verification after a rung is the last check. If this check found damage or missing rows, the database is not
         sound.
         """
-        still = any(each["cause"] in _DATA_CAUSES for each in (*self.diagnosis, *self.findings))
+        still = any(each["cause"] in DATA_CAUSES for each in (*self.diagnosis, *self.findings))
         doubtful = still or self.loss_suspected or self.damaged_since
-        if not self.was_in_doubt or doubtful or self.cause_before not in _DATA_CAUSES:
+        if not self.was_in_doubt or doubtful or self.cause_before not in DATA_CAUSES:
             return {}
         told = message("reason.data_sound_again")
         return {

@@ -471,7 +471,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         **dataclasses.asdict(verdict),
         **dataclasses.asdict(rung(facts, str(seen.get("rung") or ""))),
         "notified_next_step": notified_next_step(verdict),
-        "notified_messages": notified_messages(verdict),
+        "notified_messages": {**notified_messages(verdict), "data_loss": _why_suspected(facts, said)},
         "later": bool(seen.get("continued")),
         "tried": list(facts.tried),
         "skipped": list(facts.skipped),
@@ -511,6 +511,25 @@ def notified_messages(verdict: Verdict) -> Dict[str, List[Dict[str, Any]]]:
         "cause_summary": verdict.messages["cause_summary"],
         "next_step": [*verdict.messages["next_step"], *held],
     }
+
+
+def _why_suspected(facts: Facts, said: Mapping[str, Any]) -> List[Dict[str, Any]]:
+    """Return the findings and the row counts that suggest a data loss. said: the result of statements.of_run.
+
+    Return an empty list if no data loss is suspected, or if only another check suggests it.
+    """
+    if said["data_loss"] != statements.SUSPECTED:
+        return []
+    found = [
+        _summary(each)
+        for each in (*facts.findings, *facts.diagnosis)
+        if each["cause"] in recovery_facts.DATA_CAUSES and each.get("blocks_start") and not each.get("explained_by")
+    ]
+    if said["rows_from"] == statements.FIRST_LOOK:
+        fewer = statements.rows_fewer(said["rows_before"], said["rows_after"])
+        tables = [f"{table} {was:g} -> {now:g}" for table, (was, now) in fewer.items()]
+        found += [Reason.of(message("reason.fewer_rows", tables=tables))] if tables else []
+    return joined(_once(found)).plain()
 
 
 def _held(verdict: Verdict) -> Message:

@@ -243,6 +243,33 @@ def test_the_reader_is_asked_for_the_next_step(changes: dict[str, Any], english:
     assert (texts("en", **changes)["asked"], texts("ja", **changes)["asked"]) == (english, japanese)
 
 
+CORRUPT = message("finding.db_corrupt.unsound", path="/srv/itsm.db", reasons=["a page is damaged"]).to_dict()
+FEWER = message("reason.fewer_rows", tables=["users 3 -> 2"]).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("why", "changes", "english"),
+    [
+        ([CORRUPT], {}, "SUSPECTED. Change nothing and call the DBA. Reason: see the cause"),
+        (
+            [FEWER],
+            {},
+            "SUSPECTED. Change nothing and call the DBA. Reason: there are fewer rows than before: users 3 -> 2",
+        ),
+        ([], {}, "SUSPECTED. Change nothing and call the DBA"),
+        ([{"id": "of.a.later.version"}], {}, "SUSPECTED. Change nothing and call the DBA"),
+        ([CORRUPT], {"data_loss_why": "accepted"}, "SUSPECTED. A person has accepted this damage"),
+        ([CORRUPT], {"data_loss": "none"}, "none (no table has fewer rows than before)"),
+    ],
+)
+def test_a_message_says_why_data_loss_is_suspected(
+    why: list[dict[str, Any]], changes: dict[str, str], english: str
+) -> None:
+    messages = {"cause_summary": [CORRUPT], "data_loss": why}
+    facts = {"data_loss": "suspected", "data_loss_why": "", "messages": messages, **changes}
+    assert texts("en", **facts)["data_loss"] == english
+
+
 def test_after_a_manual_fix_the_reader_is_asked_to_count_the_rows() -> None:
     fixed = {"event": "resolved", "outcome": "resolved_manually", "rule": "record_only", "data_loss": "unknown"}
     assert texts("en", **fixed)["asked"].startswith("Run outage_verify.yml")

@@ -377,6 +377,26 @@ def test_next_step(changes: dict[str, Any], says: str) -> None:
     assert verdict.judge(dataclasses.replace(DOWN, **changes)).next_step.startswith(says)
 
 
+@pytest.mark.parametrize(
+    ("findings", "rows", "expected"),
+    [
+        ([finding("db_corrupt", blocks_start=True)], {}, ["It is db_corrupt"]),
+        ([finding(), finding("db_corrupt", blocks_start=True, explained_by="killed")], {}, []),
+        # The log contains an error about the database, but a check has found no damage.
+        ([finding("db_corrupt")], {"users": 2}, ["there are fewer rows than before: users 3 -> 2"]),
+        ([finding()], {"users": 2}, ["there are fewer rows than before: users 3 -> 2"]),
+        ([finding()], {"users": 3}, []),
+    ],
+)
+def test_the_notification_says_why_data_loss_is_suspected(
+    findings: list[dict[str, Any]], rows: dict[str, int], expected: list[str]
+) -> None:
+    triage = {"findings": findings, "row_counts": {"users": 3}, "data": {"state": "sound" if rows else "in_doubt"}}
+    seen = {"detection": {"severity": "emergency"}, "triage": triage, "first": triage, "diagnosis": triage}
+    judged = verdict.of_run({**seen, "tried": [tried()], "verification": {"row_counts": rows}})
+    assert [catalogue.english(from_dict(each)) for each in judged["notified_messages"]["data_loss"]] == expected
+
+
 WAITING = {"name": "itsm.service", "sub_state": "auto-restart"}
 TAKEN = {**WAITING, "taken_over_at": "2026-03-02T01:00:00.000Z"}
 
