@@ -487,10 +487,13 @@ BACK = {"recovered": True, "outcome": "recovered", "still_down": "no", "data_los
             "RESOLVED: node1 can be reached again after 3 min 5 s, itsm is healthy",
             "【接続回復】node1 に再び接続できました（接続不能 3分5秒）、itsm は正常です",
         ),
-        (
-            {"event": "resolved", "severity": "unreachable"},
-            "RESOLVED: node1 can be reached again after 3 min 5 s, but itsm is down",
-            "【接続回復】node1 に再び接続できました（接続不能 3分5秒）、itsm は停止しています",
+        *(
+            (
+                {"event": event, "severity": "unreachable", "recovered": True},
+                "RESOLVED: node1 can be reached again after 3 min 5 s, but itsm is down",
+                "【接続回復】node1 に再び接続できました（接続不能 3分5秒）、itsm は停止しています",
+            )
+            for event in ("raised", "resolved")
         ),
         (
             {"event": "resolved", "severity": "unreachable", "still_down": "unknown"},
