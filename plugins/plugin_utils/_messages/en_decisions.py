@@ -13,11 +13,11 @@ SENTENCES: Dict[str, str] = {
     "reason.no_cause": "No cause was found",
     "reason.data_sound_again": "The service was held because its database was in doubt; a check has now found the database sound",
     "reason.loop.fell": (
-        "This playbook started the service in the last {minutes} minutes, and the service failed again during the "
+        "A recovery run started the service in the last {minutes} minutes, and the service failed again during the "
         "stability check. A restart alone is not tried again"
     ),
     "reason.loop.started": (
-        "This playbook started the service {times} times in the last {minutes} minutes, in this and earlier incidents, "
+        "Recovery runs started the service {times} times in the last {minutes} minutes, in this and earlier incidents, "
         "and the service is down again. A restart alone is not tried again"
     ),
     "reason.only_notifies": "this run only notifies, because outage_recover_act_on is empty",
@@ -73,8 +73,8 @@ SENTENCES: Dict[str, str] = {
         "This run had cancelled a restart of {unit} by systemd. At its end, the run lets systemd start the unit again"
     ),
     "next_step.start_manually": (
-        "This playbook has started the service too often, and will not start it again for up to an hour. If the cause "
-        "is fixed, start the service manually first"
+        "Recovery runs have started the service too often, so no run starts it again for up to an hour. If the cause is "
+        "fixed, start the service manually first"
     ),
     "next_step.degraded": "Fix the cause: {remedy:;}. Meanwhile, the service keeps running. To check whether the problem is gone, run the playbook again",
     "next_step.accepted.running": (

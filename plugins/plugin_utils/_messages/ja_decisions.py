@@ -12,8 +12,8 @@ from typing import Dict
 SENTENCES: Dict[str, str] = {
     "reason.no_cause": "原因は見つからなかった",
     "reason.data_sound_again": "データベースに疑いがあり起動を保留していたが、今回の検査で正常と確認された",
-    "reason.loop.fell": "この Playbook が過去{minutes}分以内に起動した後、安定性確認中に再び停止したため、再起動のみの復旧は再試行しない",
-    "reason.loop.started": "直前の{minutes}分間に、過去のインシデントを含めて、この Playbook が{times}回起動しても再び停止したため、再起動のみの復旧は再試行しない",
+    "reason.loop.fell": "復旧の実行が過去{minutes}分以内に起動した後、安定性確認中に再び停止したため、再起動のみの復旧は再試行しない",
+    "reason.loop.started": "直前の{minutes}分間に、過去のインシデントを含めて、復旧の実行が{times}回起動しても再び停止したため、再起動のみの復旧は再試行しない",
     "reason.only_notifies": "outage_recover_act_on が空のため、通知のみ行う",
     "reason.not_acted_on": "重大度 {severity} は outage_recover_act_on（{act_on}）に含まれないため、何も実施していない",
     "reason.degraded": "サービスは応答しているため、再起動しない",
@@ -57,7 +57,7 @@ SENTENCES: Dict[str, str] = {
         "サービスは自動的に復旧する可能性がある"
     ),
     "next_step.systemd.handed_back": "この実行は systemd による {unit} の再起動を取り消した。実行の終了時に、systemd に再び起動させる",
-    "next_step.start_manually": "この Playbook による起動回数が上限に達したため、1時間以内は再び起動しない。原因を解消した場合は、先にサービスを手動で起動する",
+    "next_step.start_manually": "復旧の実行による起動回数が上限に達したため、1時間以内は再び起動しない。原因を解消した場合は、先にサービスを手動で起動する",
     "next_step.degraded": "原因に対処する：{remedy:;}。その間もサービスは稼働を続ける。Playbook を再度実行すると、問題が解消したかを確認できる",
     "next_step.accepted.running": (
         "担当者が {at} に了承した破損（{reason}）があるまま、サービスは稼働を続ける。停止してデータベースを修復または復元する時刻を決める。次のコマンドで復旧方法ごとに失われるデータを確認し、"

@@ -217,7 +217,7 @@ RUNG_CASES = [
         {"crash_loop": {"looping": True, "fell": False, "restarts": 4, "window": 600}},
         "restart",
         True,
-        "This playbook started the service 4 times in the last 10 minutes, in this and earlier incidents, "
+        "Recovery runs started the service 4 times in the last 10 minutes, in this and earlier incidents, "
         "and the service is down again. A restart alone is not tried again.",
     ),
     (
@@ -225,7 +225,7 @@ RUNG_CASES = [
         {"crash_loop": {"looping": True, "fell": True, "restarts": 1, "window": 600}},
         "restart",
         True,
-        "This playbook started the service in the last 10 minutes, and the service failed again during the stability "
+        "A recovery run started the service in the last 10 minutes, and the service failed again during the stability "
         "check. A restart alone is not tried again.",
     ),
     (
