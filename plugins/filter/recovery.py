@@ -91,7 +91,6 @@ class FilterModule:
             "recovery_setting": recovery_settings.setting,
             "recovery_single_host": single_host,
             "recovery_statements": function("_timeline.statements", "of_run"),
-            "recovery_statements_at_close": function("_timeline.statements", "of_closed_incident"),
             "recovery_summary": function("_policy.verdict", "summary"),
             "recovery_target": target,
             "recovery_unreachable_outcome": function("_policy.outcome", "of_unreachable_host"),

@@ -152,7 +152,6 @@ SENTENCES: Dict[str, str] = {
     "uncounted.fewer_since": "there are fewer rows than after the last verified run; users may have deleted rows during normal work",
     "uncounted.written_since": "no table has fewer rows than after the last verified run; a loss of newer rows would not be noticed",
     "uncounted.not_compared": "this run did not compare the rows; for the result of earlier runs, see the postmortem",
-    "uncounted.fewer_in_use": "there are fewer rows than before the recovery; users may have deleted rows after an earlier run",
     # Notifications.
     "notified.undecided": "undecided, because the run ended before escalation",
     "notified.nobody": "nobody",

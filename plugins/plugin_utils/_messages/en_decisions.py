@@ -73,8 +73,8 @@ SENTENCES: Dict[str, str] = {
         "This run had cancelled a restart of {unit} by systemd. At its end, the run lets systemd start the unit again"
     ),
     "next_step.start_manually": (
-        "Recovery runs have started the service too often, so no run starts it again for up to an hour. If the cause is "
-        "fixed, start the service manually first"
+        "Recovery runs have started the service too often, so a restart alone is not tried again for up to an hour. If the "
+        "cause is fixed, start the service manually first"
     ),
     "next_step.degraded": "Fix the cause: {remedy:;}. Meanwhile, the service keeps running. To check whether the problem is gone, run the playbook again",
     "next_step.accepted.running": (

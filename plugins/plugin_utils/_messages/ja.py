@@ -136,7 +136,6 @@ SENTENCES: Dict[str, str] = {
     "uncounted.started_since": "サービスの最後の起動より後に、行数を集計していない",
     "uncounted.fewer_since": "前回の確認時より行数が減っているが、通常の業務で削除された可能性がある",
     "uncounted.not_compared": "この実行では行数を比較していない。以前の実行の結果はポストモーテムを参照",
-    "uncounted.fewer_in_use": "復旧前より行数が減っているが、以前の実行の後に利用者が削除した可能性がある",
     "uncounted.written_since": "前回の確認時より行数が減ったテーブルはないが、その後に書き込まれた行は集計していない",
     # 連絡
     "notified.undecided": "未決定（エスカレーション判定の前に実行が終了）",

@@ -39,8 +39,9 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str
     """Return the statements of a notification. Times are in UTC and in the given time zone.
 
     The keys are severity, lasted, began, ended, cause, change, reason, done (a list), data_loss, lost, asked, run_in,
-    documents and restarts. If there is no statement for a key, the value of the key is an empty string. documents: the
-    folder on the controller for the postmortem of this run, or an empty string.
+    documents and restarts. If there is no statement for a key, the value of the key is an empty string. The key over is
+    True if the message is about the end of the incident. documents: the folder on the controller for the postmortem of
+    this run, or an empty string.
     """
     words = catalogue.of(language, timezone)
     asked = _asked(words, facts)
@@ -56,6 +57,7 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str
         "data_loss": _data_loss(words, facts),
         "lost": _lost(words, facts),
         "asked": asked,
+        "over": is_over(facts),
         "run_in": _folder() if "ansible-playbook " in asked and not facts.get("job") else "",
         "documents": _on_controller(documents) if documents and not facts.get("job") else "",
         "restarts": restarts.text(words, facts.get("ends")),
@@ -130,8 +132,12 @@ def _done(words: Words, facts: _Facts) -> List[str]:
         lines.append(words.say("notice.failed", action=told) if each.get("failed") else told)
     for each in facts["rungs_tried"]:
         # If only the login failed in the last run, the outcome becomes `recovered` only after a successful login.
-        over = (facts["event"], facts.get("outcome")) == ("resolved", "recovered")
-        verified = over and each is facts["rungs_tried"][-1] and bool(each.get("serves"))
+        verified = (
+            is_over(facts)
+            and facts.get("outcome") == "recovered"
+            and each is facts["rungs_tried"][-1]
+            and bool(each.get("serves"))
+        )
         name, came = words.part(str(each.get("rung"))), words.say(f"held.{'held' if verified else _held(each)}")
         told = words.say("ladder.rung", rung=name, came=came)
         why = "" if verified else words.message((each.get("messages") or {}).get("reason"), each.get("reason"))
@@ -146,7 +152,13 @@ def _done(words: Words, facts: _Facts) -> List[str]:
 def _login_again(facts: _Facts) -> bool:
     """Return True if only the login failed in an earlier run, and this run has checked it again with success."""
     tried = facts["rungs_tried"] or [{}]
-    return facts["event"] == "resolved" and bool(tried[-1].get("serves")) and facts.get("login_checked") == "yes"
+    return is_over(facts) and bool(tried[-1].get("serves")) and facts.get("login_checked") == "yes"
+
+
+def is_over(facts: _Facts) -> bool:
+    """Return True if the message is about the end of the incident, even if a rule also asks the receiver to act."""
+    acts = facts.get("outcome") in ("warning", "data_in_doubt")
+    return facts["event"] == "resolved" or (facts["event"] == "raised" and bool(facts.get("recovered")) and not acts)
 
 
 def _held(rung: _Facts) -> str:
@@ -158,13 +170,13 @@ def _held(rung: _Facts) -> str:
 def _data_loss(words: Words, facts: _Facts) -> str:
     verdict = str(facts["data_loss"])
     told = data_verdict.text(words, verdict, str(facts["data_loss_why"]))
-    if verdict == statements.SUSPECTED and facts["nothing_started"] == "yes":
-        told = words.say("data_loss.untouched", verdict=told)
-    known = words.message((facts.get("messages") or {}).get("data_loss"))
-    if verdict != statements.SUSPECTED or not known or facts["data_loss_why"] == statements.ACCEPTED:
+    if verdict != statements.SUSPECTED:
         return told
-    same = known == words.message((facts.get("messages") or {}).get("cause_summary"))
-    return words.say("notice.because", verdict=told, why=words.say("notice.see_cause") if same else known)
+    known = words.message((facts.get("messages") or {}).get("data_loss"))
+    if known and facts["data_loss_why"] != statements.ACCEPTED:
+        same = known == words.message((facts.get("messages") or {}).get("cause_summary"))
+        told = words.say("notice.because", verdict=told, why=words.say("notice.see_cause") if same else known)
+    return words.say("data_loss.untouched", verdict=told) if facts["nothing_started"] == "yes" else told
 
 
 def _lost(words: Words, facts: _Facts) -> str:
@@ -199,10 +211,11 @@ def _asked(words: Words, facts: _Facts) -> str:
         remaining = any(isinstance(each, Mapping) and each.get("id") in _REMAINING for each in told)
         if due or not (remaining and all(steps)):
             uncounted = facts["data_loss"] == statements.UNKNOWN and facts.get("outcome") == "resolved_manually"
+            uncounted = uncounted and facts["data_loss_why"] != statements.NOT_COMPARED
             later = "asked.count_rows" if uncounted else "asked.nothing"
             return words.sentence(words.say(by_rule if due else later))
-    if first or (steps and all(steps)):
-        return "\n".join([*first, *(line for step in filter(None, steps) for line in words.lines(step))])
+    if steps and all(steps):
+        return "\n".join([*first, *(line for step in steps for line in words.lines(step))])
     if facts["next_step"]:
-        return words.sentence(words.quoted(facts["next_step"]))
+        return "\n".join([*first, words.sentence(words.quoted(facts["next_step"]))])
     return words.sentence(words.say(by_rule if by_rule in words.sentences else "asked.find_out"))

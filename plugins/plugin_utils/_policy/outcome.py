@@ -127,14 +127,13 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
 def of_closed_incident(seen: _Data) -> Dict[str, Any]:
     """Return the outcome of an incident that this run closes after the outage has ended. The outcome is plain data.
 
-    If this run has not compared the rows, this outcome contains no statement about the data, so that an earlier
-    statement remains valid. seen contains host, service, language, timezone, record and closed_at, and also:
+    This outcome contains no statement about the data, so that an earlier statement remains valid. seen contains host,
+    service, language, timezone, record and closed_at, and also:
 
-    - said: the result of statements.of_closed_incident, or empty.
     - cause: the cause, if the record has none.
     - escalation: the result of the escalation role, or None if no one was notified that the outage has ended.
     """
-    record, said = seen["record"], seen.get("said") or {}
+    record = seen["record"]
     # If no one was notified of the incident, no one is notified that it is closed.
     before = [{**each, "new": False} for each in record["notified"]]
     escalation: _Data = {"to": [], "contacts": [], "notified": before}
@@ -150,7 +149,6 @@ def of_closed_incident(seen: _Data) -> Dict[str, Any]:
             escalation=escalation,
         ),
         **_documents(seen),
-        **(said if "rows_before" in said else {}),
         "resolved_at": seen["closed_at"],
     }
 

@@ -527,7 +527,7 @@ def _why_suspected(facts: Facts, said: Mapping[str, Any]) -> List[Dict[str, Any]
     ]
     if said["rows_from"] == statements.FIRST_LOOK:
         fewer = statements.rows_fewer(said["rows_before"], said["rows_after"])
-        tables = [f"{table} {was:g} -> {now:g}" for table, (was, now) in fewer.items()]
+        tables = [f"{table} {int(was)} -> {int(now)}" for table, (was, now) in fewer.items()]
         found += [Reason.of(message("reason.fewer_rows", tables=tables))] if tables else []
     return joined(_once(found)).plain()
 

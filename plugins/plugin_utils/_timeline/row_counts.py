@@ -58,7 +58,6 @@ def fields(
         outcome=str(verdict.get("outcome") or ""),
         rows_before=rows_before,
         rows_from=of_data.get("rows_from") or statements.FIRST_LOOK,
-        used_since=_why(of_data) == statements.FEWER_IN_USE,
         rows_after={**rows_after, **{table: count for table, count in own.items() if not rows_before.get(table)}},
         suspected=suspected,
         accepted=_why(of_data) == statements.ACCEPTED,
@@ -75,7 +74,7 @@ def fields(
         "rows_from": seen.rows_from,
         "rows_after": {table: count for table, count in rows_after.items() if table not in seeded},
         "rows_seeded": seeded,
-        "rows_seeded_removal": [str(each) for each in _removal(judged)],
+        "rows_seeded_removal": [str(each) for each in of_data.get("rows_seeded_removal") or []],
         "rows_replaced": seen.replaced,
         "rows_stale": seen.started_since,
         "statements": {
@@ -89,12 +88,6 @@ def fields(
             ),
         },
     }
-
-
-def _removal(judged: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
-    """Return the latest command that removes created rows. A run that only closes an incident determines no command."""
-    told = [each["rows_seeded_removal"] for each in judged if "rows_seeded_removal" in each]
-    return (told[-1] if told else None) or []
 
 
 def _judged(outcomes: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:

@@ -33,7 +33,7 @@ ALREADY_LOST = "already_lost"
 # Reason for SUSPECTED: a person has accepted the damage that suggests a loss.
 ACCEPTED = "accepted"
 # Reasons for UNKNOWN in the data_loss statement.
-UNCOUNTED, NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITTEN_SINCE, NOT_COMPARED, FEWER_IN_USE = (
+UNCOUNTED, NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITTEN_SINCE, NOT_COMPARED = (
     "uncounted",
     "not_counted",
     "not_before",
@@ -42,7 +42,6 @@ UNCOUNTED, NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITT
     "fewer_since",
     "written_since",
     "not_compared",
-    "fewer_in_use",
 )
 
 # The source of the row counts before the outage: the first triage in the incident, or the last verified run.
@@ -64,8 +63,6 @@ class Facts:
     rows_after: Rows = dataclasses.field(default_factory=dict)
     # True if the service was started or the database was replaced after rows_after was counted.
     started_since: bool = False
-    # True if users may have worked with the service after an earlier run and before rows_after was counted.
-    used_since: bool = False
     suspected: bool = False
     # True if a person has accepted the damage that suggests a loss.
     accepted: bool = False
@@ -149,7 +146,7 @@ def data_loss(facts: Facts) -> Statement:
     if facts.lost:
         return Statement(SUSPECTED, ALREADY_LOST) if facts.suspected and not facts.accepted else Statement(KNOWN)
     fewer = rows_fewer(facts.rows_before, facts.rows_after)
-    lost_now = bool(fewer) and facts.rows_from == FIRST_LOOK and not facts.uncounted and not facts.used_since
+    lost_now = bool(fewer) and facts.rows_from == FIRST_LOOK and not facts.uncounted
     if facts.suspected or lost_now:
         return Statement(SUSPECTED, ACCEPTED if facts.accepted and not lost_now else "")
     why = _why_unknown(facts, fewer=bool(fewer))
@@ -170,7 +167,6 @@ def _why_unknown(facts: Facts, *, fewer: bool) -> str:
         # The service may have written rows after the last good count. If only rows from that time are lost, no count
         # shows the loss.
         (FEWER_SINCE, last_good and fewer),
-        (FEWER_IN_USE, facts.used_since and fewer),
         (WRITTEN_SINCE, last_good),
         (STARTED_SINCE, facts.started_since),
     )
@@ -225,52 +221,6 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "rows_seeded_removal": _removal(seen.get("verification") or {}),
         "rows_replaced": facts.replaced,
     }
-
-
-def of_closed_incident(seen: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the statements about an incident that this run closes after the outage has ended, as plain data.
-
-    seen contains record (of the incident) and verification (the result of the role, or empty if it did not run). If the
-    rows were compared, the result also contains the row counts.
-    """
-    verified = seen.get("verification") or {}
-    data = seen["record"].get("data") or {}
-    counted = _counted_again(seen["record"], verified)
-    facts = Facts(lost=data.get("loss") == KNOWN, uncounted=data.get("loss") == UNKNOWN)
-    if counted:
-        facts = Facts(rows_before=data["rows"], rows_after=counted, used_since=True)
-    said = data_loss(facts)
-    if said.value == UNKNOWN and not counted and not facts.uncounted:
-        said = Statement(UNKNOWN, NOT_COMPARED)
-    checked = Statement(_LOGIN.get(verified.get("login") or "", UNKNOWN))
-    told = {
-        "data_loss": said.value,
-        "statements": {"data_loss": dataclasses.asdict(said), "login_checked": dataclasses.asdict(checked)},
-    }
-    if not counted:
-        return told
-    seeded = rows_seeded(facts.rows_before, counted)
-    return {
-        **told,
-        "rows_before": dict(facts.rows_before),
-        "rows_from": FIRST_LOOK,
-        "rows_after": {table: count for table, count in counted.items() if table not in seeded},
-        "rows_seeded": seeded,
-        "rows_replaced": False,
-    }
-
-
-def _counted_again(record: Mapping[str, Any], verified: Mapping[str, Any]) -> Rows:
-    """Return the new row counts if they can be compared with those in the record, otherwise an empty mapping.
-
-    The counts in the record must be from the first triage, which found the database sound. The last rung must have
-    failed only because of the login, so that no run suspects a data loss.
-    """
-    data, attempts = record.get("data") or {}, record.get("attempts") or [{}]
-    first = data.get("state") == "sound" and not data.get("reasons") and not data.get("unseen")
-    only_login = bool(attempts[-1].get("serves"))
-    comparable = first and only_login and not data.get("loss") and bool(data.get("rows"))
-    return (verified.get("row_counts") or {}) if comparable else {}
 
 
 def _removal(verified: Mapping[str, Any]) -> List[str]:

@@ -206,6 +206,13 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], ex
             "incidents.",
             "各インシデントのポストモーテムで原因を比較し、サービスの起動が繰り返された理由を調べる。",
         ),
+        (
+            {"rule": "repeated_restarts", "next_step": "Call Ms Sato."},
+            "Find out why the service had to be started so often: compare the causes in the postmortems of these "
+            "incidents.\nCall Ms Sato.",
+            "各インシデントのポストモーテムで原因を比較し、サービスの起動が繰り返された理由を調べる。\n"
+            "「Call Ms Sato」。",
+        ),
         *(
             (
                 {
@@ -466,6 +473,11 @@ BACK = {"recovered": True, "outcome": "recovered", "still_down": "no", "data_los
                 "【要対応】node1 の itsm は復旧済み、データ損失の疑い",
             )
             for event in ("raised", "resolved")
+        ),
+        (
+            {**BACK, "severity": "degraded", "data_loss": "suspected"},
+            "ATTENTION: itsm on node1 is no longer degraded, data loss suspected",
+            "【要対応】node1 の itsm の問題は解消しました、データ損失の疑い",
         ),
         (
             {**BACK, "outcome": "warning", "data_loss": "none"},

@@ -100,14 +100,6 @@ def test_a_closed_incident_makes_no_statement_about_the_data() -> None:
     assert (made["outcome"], made["resolved_at"], made["outage_seconds"]) == ("resolved_manually", "10:03", 11.5)
 
 
-def test_a_closed_incident_keeps_a_new_comparison_of_the_rows() -> None:
-    seen = {**WHERE, "record": RECORD, "closed_at": "10:03", "escalation": NOTIFIED}
-    said = {"data_loss": "none", "statements": {"data_loss": {"value": "none", "why": ""}}}
-    assert "data_loss" not in outcome.of_closed_incident({**seen, "said": said})
-    compared = {**said, "rows_before": {"users": 3}, "rows_after": {"users": 4}}
-    assert compared.items() <= outcome.of_closed_incident({**seen, "said": compared}).items()
-
-
 def test_the_resolution_is_announced_only_to_notified_people() -> None:
     assert of_closed_incident()["escalation"] == {"to": [], "contacts": [], "notified": []}
     told = of_closed_incident(notified=[{"ok": True}])["escalation"]
@@ -139,11 +131,7 @@ HANDED = [
         *("tasks/host_unreachable.yml", "recovery_unreachable_outcome"),
         {*OF_BOTH, *STARTED_FOR, *DOCUMENTS, "seconds", "why", "why_message", "halted"},
     ),
-    (
-        "tasks/publish_closed_incident.yml",
-        "recovery_closed_outcome",
-        {*OF_BOTH, *DOCUMENTS, "closed_at", "cause", "said"},
-    ),
+    ("tasks/publish_closed_incident.yml", "recovery_closed_outcome", {*OF_BOTH, *DOCUMENTS, "closed_at", "cause"}),
 ]
 
 

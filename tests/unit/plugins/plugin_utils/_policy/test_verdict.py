@@ -386,12 +386,14 @@ def test_next_step(changes: dict[str, Any], says: str) -> None:
         ([finding("db_corrupt")], {"users": 2}, ["there are fewer rows than before: users 3 -> 2"]),
         ([finding()], {"users": 2}, ["there are fewer rows than before: users 3 -> 2"]),
         ([finding()], {"users": 3}, []),
+        ([finding()], {"users": 3, "logs": 3000000}, ["there are fewer rows than before: logs 3000001 -> 3000000"]),
     ],
 )
 def test_the_notification_says_why_data_loss_is_suspected(
     findings: list[dict[str, Any]], rows: dict[str, int], expected: list[str]
 ) -> None:
-    triage = {"findings": findings, "row_counts": {"users": 3}, "data": {"state": "sound" if rows else "in_doubt"}}
+    counts = {"users": 3, **({"logs": 3000001} if "logs" in rows else {})}
+    triage = {"findings": findings, "row_counts": counts, "data": {"state": "sound" if rows else "in_doubt"}}
     seen = {"detection": {"severity": "emergency"}, "triage": triage, "first": triage, "diagnosis": triage}
     judged = verdict.of_run({**seen, "tried": [tried()], "verification": {"row_counts": rows}})
     assert [catalogue.english(from_dict(each)) for each in judged["notified_messages"]["data_loss"]] == expected

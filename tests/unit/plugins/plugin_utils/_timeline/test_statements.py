@@ -38,7 +38,6 @@ def test_the_documented_table_matches_the_code():
         statements.NOT_AFTER,
         statements.STARTED_SINCE,
         statements.FEWER_SINCE,
-        statements.FEWER_IN_USE,
         statements.NOT_COMPARED,
     )
     assert all(f"`{why}`" in second and EN.knows("uncounted", why) and JA.knows("uncounted", why) for why in reasons)
@@ -88,15 +87,6 @@ def test_rows_seeded_after_a_recovery_are_no_recovered_rows():
         pytest.param({"rows_before": BEFORE, "rows_after": MORE}, "none", "", id="none is fewer"),
         pytest.param({"rows_before": BEFORE, "rows_after": FEWER}, "suspected", "", id="fewer"),
         pytest.param({"rows_before": BEFORE, "rows_after": {"users": 3}}, "suspected", "", id="a table is gone"),
-        pytest.param(
-            {"rows_before": BEFORE, "rows_after": MORE, "used_since": True}, "none", "", id="none is fewer, after use"
-        ),
-        pytest.param(
-            {"rows_before": BEFORE, "rows_after": FEWER, "used_since": True},
-            "unknown",
-            "fewer_in_use",
-            id="fewer, after use",
-        ),
         pytest.param(
             {"rows_before": BEFORE, "rows_after": MORE, "suspected": True},
             "suspected",
@@ -444,49 +434,6 @@ def test_seeded_rows_are_distinguished():
     assert incident.rows_seeded == {"incidents": 3}
     text = "3 in 2 tables before, 3 after, not counting rows that the service created at startup: incidents 3"
     assert prose_data.rows(EN, incident) == text
-
-
-AT_FIRST = {"state": "sound", "reasons": [], "rows": BEFORE}
-LOGIN_FAILED = [{"rung": "restart", "held": False, "serves": True}]
-
-
-@pytest.mark.parametrize(
-    ("data", "attempts", "after", "expected"),
-    [
-        (AT_FIRST, LOGIN_FAILED, MORE, ("none", "", True)),
-        (AT_FIRST, LOGIN_FAILED, FEWER, ("unknown", "fewer_in_use", True)),
-        (AT_FIRST, LOGIN_FAILED, {}, ("unknown", "not_compared", False)),
-        # The rung failed for another reason too, for example because rows were missing.
-        (AT_FIRST, [{**LOGIN_FAILED[0], "serves": False}], MORE, ("unknown", "not_compared", False)),
-        # The counts are not from the first triage.
-        ({**AT_FIRST, "reasons": ["It was checked"]}, LOGIN_FAILED, MORE, ("unknown", "not_compared", False)),
-        ({**AT_FIRST, "state": "accepted"}, LOGIN_FAILED, MORE, ("unknown", "not_compared", False)),
-        ({**AT_FIRST, "loss": "known"}, LOGIN_FAILED, MORE, ("known", "", False)),
-        ({**AT_FIRST, "loss": "unknown"}, LOGIN_FAILED, MORE, ("unknown", "uncounted", False)),
-        (None, [], {}, ("unknown", "not_compared", False)),
-    ],
-)
-def test_a_run_that_closes_an_incident_compares_the_rows_that_it_counted(data, attempts, after, expected):
-    seen = {"record": {"data": data, "attempts": attempts}, "verification": {"row_counts": after, "login": "checked"}}
-    said = statements.of_closed_incident(seen)
-    of_data = said["statements"]["data_loss"]
-    assert (said["data_loss"], of_data["why"], "rows_after" in said) == expected
-    assert of_data["value"] == said["data_loss"]
-    assert said["statements"]["login_checked"]["value"] == "yes"
-
-
-@pytest.mark.parametrize(("after", "loss"), [(MORE, "none"), (FEWER, "unknown")])
-def test_the_documents_show_the_rows_that_the_closing_run_counted(after, loss):
-    first = {
-        **{"outcome": "login_failed", "data_loss": "none", "rows_before": BEFORE, "rows_after": BEFORE},
-        "rows_seeded_removal": ["DELETE"],
-    }
-    record = {"data": AT_FIRST, "attempts": LOGIN_FAILED}
-    said = statements.of_closed_incident({"record": record, "verification": {"row_counts": after}})
-    incident = of_runs(first, {"outcome": "recovered", **said})
-    assert (incident.rows_before, incident.rows_after, incident.data_loss) == (BEFORE, after, loss)
-    assert incident.rows_seeded_removal == ["DELETE"]
-    assert f"{sum(after.values())} after" in prose_data.rows(EN, incident)
 
 
 def of_runs(*outcomes):
