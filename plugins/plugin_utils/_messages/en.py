@@ -207,7 +207,7 @@ SENTENCES: Dict[str, str] = {
     "ladder.not_reached": "{rung} not tried",
     "ladder.see": "see {field}",
     "held.held": "succeeded",
-    "held.serves": "failed: the service answers, but the login failed",
+    "held.serves": "made the service answer, but the login failed",
     "held.restored": "failed; the service is in its previous state",
     "held.halted": "ended the recovery",
     "held.not": "failed",

@@ -13,7 +13,7 @@ SENTENCES: Dict[str, str] = {
     "notice.failed": "{action} (failed)",
     "notice.because": "{verdict}. Reason: {why}",
     "notice.see_cause": "see the cause",
-    "notice.login_again": "login: checked again, works",
+    "notice.login_again": "the login was checked again and works",
     "notice.no_channel": (
         "No channel is set for {name}, so this contact was not notified. Add a channel to "
         "escalation_contacts.{contact}.channels, for "

@@ -223,7 +223,7 @@ SENTENCES: Dict[str, str] = {
     "ladder.not_reached": "{rung}は未実施",
     "ladder.see": "「{field}」を参照",
     "held.held": "成功",
-    "held.serves": "失敗：サービスは応答するが、ログインに失敗",
+    "held.serves": "サービスは応答したが、ログインに失敗",
     "held.restored": "失敗：サービスは元の状態に復帰",
     "held.halted": "ここで中止",
     "held.not": "失敗",

@@ -65,7 +65,19 @@ def _climbed(words: Words, incident: incident_model.Incident, *, run: Optional[s
         if run in (None, each.run)
     ]
     ordered = [text for _at, text in sorted(told, key=lambda pair: pair[0])]
+    if not ordered and _only_checked_login(incident, run):
+        return words.say("notice.login_again")
     return words.say("ladder.then").join(ordered) or words.say("ladder.none")
+
+
+def _only_checked_login(incident: incident_model.Incident, run: Optional[str]) -> bool:
+    """Return True if this run closed the incident, because only the login had failed in an earlier run.
+
+    The outcome then becomes `recovered` only after a successful login.
+    """
+    earlier = [each for each in incident.rungs_tried if each.run != run]
+    last = bool(incident.runs) and run == incident.runs[-1].run and len(earlier) == len(incident.rungs_tried)
+    return last and incident.outcome == "recovered" and bool(earlier) and bool(earlier[-1].serves)
 
 
 def skips(
@@ -246,6 +258,8 @@ def nothing_taken(words: Words, incident: incident_model.Incident) -> str:
     value = (incident.statements.get("nothing_changed") or {}).get("value")
     if value == statements.UNKNOWN:
         return words.say("taken.unknown")
+    if incident.runs and _only_checked_login(incident, incident.runs[-1].run):
+        return words.say("notice.login_again")
     if value != statements.NO:
         return words.say("screen.nothing_changed")
     return words.say("taken.only_held" if incident.held_by else "taken.none")

@@ -94,8 +94,8 @@ def test_a_rule_of_the_inventory_has_its_own_reason() -> None:
         ({"held": None}, "restart not verified", "再起動（未確認）"),
         (
             {"serves": True},
-            "restart failed: the service answers, but the login failed",
-            "再起動（失敗：サービスは応答するが、ログインに失敗）",
+            "restart made the service answer, but the login failed",
+            "再起動（サービスは応答したが、ログインに失敗）",
         ),
         (
             {"held": False, "reason": "no answer"},
@@ -357,11 +357,11 @@ def test_a_resolved_message_does_not_repeat_a_failed_login() -> None:
     """An incident with a failed login is resolved only after a successful login."""
     tried = [{"rung": "restart", "held": False, "serves": True, "reason": "login: answered 401"}]
     assert texts("en", rungs_tried=tried)["done"] == [
-        "restart failed: the service answers, but the login failed: login: answered 401"
+        "restart made the service answer, but the login failed: login: answered 401"
     ]
     assert texts("en", rungs_tried=tried, event="resolved", outcome="recovered")["done"] == ["restart succeeded"]
     again = texts("en", rungs_tried=tried, event="resolved", outcome="recovered", login_checked="yes")["done"]
-    assert again == ["restart succeeded", "login: checked again, works"]
+    assert again == ["restart succeeded", "the login was checked again and works"]
     # A person ended the outage, and no run has checked the login since.
     by_hand = texts("en", rungs_tried=tried, event="resolved", outcome="resolved_manually")["done"]
     assert by_hand == texts("en", rungs_tried=tried)["done"]

@@ -1492,8 +1492,8 @@ def test_a_run_that_tried_nothing_does_not_hide_what_the_run_before_it_did():
         told = incident(outcome="recovered", cause="killed", runs=runs(*names), rungs_tried=tried)
         lines = screen_report.summary(EN, told, document="x")
         (place,) = [number for number, line in enumerate(lines) if line.startswith("  rungs")]
-        assert "run 1: standard_recovery failed: the service answers, but the login failed" in lines[place]
-        assert f"run {len(names)}: none tried" in " ".join(lines[place : place + 3])
+        assert "run 1: standard_recovery made the service answer, but the login failed" in lines[place]
+        assert f"run {len(names)}: the login was checked again and works" in " ".join(lines[place : place + 3])
 
 
 def test_the_command_that_checks_the_login_again_is_on_the_screen():
