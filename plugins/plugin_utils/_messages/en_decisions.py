@@ -97,6 +97,7 @@ SENTENCES: Dict[str, str] = {
     ),
     "next_step.warning": "Find the cause before the warning becomes an outage: {summary}",
     "next_step.would_recover": "Run the playbook without --check to recover the service",
+    "next_step.asked_to_stop": "A person or a program stopped the service on request: first find out whether the stop was intended",
     "next_step.recovered": "Complete the open prevention items",
     "next_step.recovered_by_systemd": "Complete the open prevention items",
     "next_step.held_without_unit": "The service is held by incident {incident}: until the hold is released, this collection does not start it",
@@ -123,8 +124,8 @@ SENTENCES: Dict[str, str] = {
         "add the method, for example:\n-e database_recovery_method=backup"
     ),
     "next_step.database.would_recover": (
-        "Recover the database with the method that is marked as CHOSEN. To choose another method, add one of the "
-        "options below. The same command, without --check, stops and starts the service:\n{command}"
+        "Compare what the methods lose. If the DBA agrees, recover the database with the method that is marked as CHOSEN. "
+        "To choose another method, add one of the options below. The same command, without --check, stops and starts the service:\n{command}"
     ),
     "next_step.database.choose_method": "{number}. If the rows were not deleted on purpose, choose a method, for example:\n{command}",
     "next_step.database.not_recovered": (

@@ -71,6 +71,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.accepted.down": "データベースの破損は、担当者が {at} に了承済み（{reason}）。database_recover.yml で修復または復元する時刻を決める。それまでの間、サービスを起動できる：\n{command}",
     "next_step.warning": "停止に至る前に原因を調査する：{summary}",
     "next_step.would_recover": "--check なしで Playbook を実行し、サービスを復旧する",
+    "next_step.asked_to_stop": "サービスは人またはプログラムの要求で停止された。先に、意図した停止かどうかを確認する",
     "next_step.recovered": "未完了の再発防止策に対応する",
     "next_step.recovered_by_systemd": "未完了の再発防止策に対応する",
     "next_step.held_without_unit": "サービスの起動はインシデント {incident} により保留されており、解除されるまで、本コレクションはサービスを起動しない",
@@ -91,7 +92,7 @@ SENTENCES: Dict[str, str] = {
         "証拠を DBA に引き継ぐ。データベースのファイルはすべて保存されている。ほかに可能な方法はない。"
         "DBA が別のフォルダーにバックアップを持っている場合は、そのフォルダーを database_recovery_backup_dirs に追加し、Playbook を再度実行する"
     ),
-    "next_step.database.would_recover": "「選択」と表示された方法でデータベースを復旧する。別の方法を選ぶ場合は、下のオプションを追加する。同じコマンドを --check なしで実行すると、サービスを停止し、復旧後に起動する：\n{command}",
+    "next_step.database.would_recover": "方法ごとに失われるデータを比べる。DBA の同意を得てから、「選択」と表示された方法でデータベースを復旧する。別の方法を選ぶ場合は、下のオプションを追加する。同じコマンドを --check なしで実行すると、サービスを停止し、復旧後に起動する：\n{command}",
     "next_step.unguarded": "systemd のユニットがないため、手動起動を防ぐ仕組みがない。復旧が終わるまで、人もスクリプトもサービスを起動しないようにする",
     "next_step.reach.other": "コンソールなど別の方法でホストに接続してから、Playbook を再度実行する",
     "next_step.reach.refused": "ホストがこのポートへの接続を拒否している。コンソールなどから、sshd が動作しているか、ansible_port が正しいか、ファイアウォールが接続を拒否していないかを確認してから、Playbook を再度実行する",

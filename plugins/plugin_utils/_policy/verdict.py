@@ -359,10 +359,11 @@ def _next_steps(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
         return [*_next_step(rest, outcome, halted=halted), accepted("next_step.accepted.planned")]
     if outcome == DEGRADED:
         return [accepted("next_step.accepted.running")]
+    by_systemd = _by_systemd(facts, outcome)
     if facts.started_in_vain:
-        return [accepted("next_step.accepted.failed")]
+        return [accepted("next_step.accepted.failed"), *by_systemd]
     start = next_steps.command("outage_recover.yml", facts.target)
-    return [message("next_step.accepted.down", **facts.accepted, command=start)]
+    return [message("next_step.accepted.down", **facts.accepted, command=start), *by_systemd]
 
 
 def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
@@ -399,7 +400,9 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
     looping = bool(facts.crash_loop.get("looping")) and all(each in ONLY_START for each in facts.rungs)
     looping = looping and which == "not_recovered" and may_start
     manually = [message("next_step.start_manually")] if looping else []
-    return [step, *manually, *([again] if which in _AGAIN else []), *_by_systemd(facts, outcome)]
+    asked = which == "would_recover" and bool((facts.finding.get("details") or {}).get("by_operator"))
+    first = [message("next_step.asked_to_stop")] if asked else []
+    return [*first, step, *manually, *([again] if which in _AGAIN else []), *_by_systemd(facts, outcome)]
 
 
 def _by_systemd(facts: Facts, outcome: str) -> List[Message]:

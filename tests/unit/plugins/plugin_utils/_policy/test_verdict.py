@@ -449,6 +449,23 @@ NEW_DAMAGE = finding(
 )
 EXPLAINED = finding("hung", explained_by="db_corrupt")
 
+
+@pytest.mark.parametrize("tries", [[], [tried()]])
+def test_after_accepted_damage_the_next_step_also_says_if_systemd_starts_the_service(tries: list[Any]) -> None:
+    triage = {"facts": {"unit": WAITING}, "findings": [ACCEPTED]}
+    seen = {"detection": {"severity": "emergency"}, "triage": triage, "diagnosis": triage, "tried": tries, "hold": None}
+    told = [each["id"] for each in verdict.judge(recovery_facts.of_run(seen)).messages["next_step"]]
+    assert told[0].startswith("next_step.accepted.") and told[-1] == "next_step.systemd.waiting"
+
+
+@pytest.mark.parametrize("by_operator", [True, False, None])
+def test_check_mode_asks_whether_a_stop_on_request_was_intended(by_operator: bool | None) -> None:
+    stopped = finding("stopped", details={"by_operator": by_operator})
+    seen = dataclasses.replace(DOWN, check_mode=True, tried=[tried(held=True)], diagnosis=[stopped])
+    told = [each["id"] for each in verdict.judge(seen).messages["next_step"]]
+    assert ("next_step.asked_to_stop" in told, told[-1]) == (by_operator is True, "next_step.command")
+
+
 # If the database must be recovered: the beginning of each next step.
 RECOVER_DATABASE = ["1. Do not start the service", "2. See how many rows", "3. If the DBA agrees"]
 # The findings, the other changes, and the beginning of each next step after a person has accepted damage.
