@@ -39,12 +39,14 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str
     """Return the statements of a notification. Times are in UTC and in the given time zone.
 
     The keys are severity, lasted, began, ended, cause, change, reason, done (a list), data_loss, lost, asked, run_in,
-    documents and restarts. If there is no statement for a key, the value of the key is an empty string. The key over is
-    True if the message is about the end of the incident. documents: the folder on the controller for the postmortem of
-    this run, or an empty string.
+    documents and restarts. If there is no statement for a key, the value of the key is an empty string. Three keys are
+    not statements: over is True if the message is about the end of the incident, starts is the number of starts if the
+    rule for too many starts applies, and report is the path of the readiness report.
+
+    documents: the folder on the controller for the postmortem of this run, or an empty string.
     """
     words = catalogue.of(language, timezone)
-    asked = _asked(words, facts)
+    asked, rule, evidence = _asked(words, facts), str(facts["rule"]), str(facts.get("evidence") or "")
     return {
         "lasted": words.duration(facts["outage_seconds"]) if facts["outage_seconds"] else "",
         "began": words.when(facts["outage_started_at"]),
@@ -58,6 +60,8 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str
         "lost": _lost(words, facts),
         "asked": asked,
         "over": is_over(facts),
+        "starts": facts.get("starts") if rule == _TOO_OFTEN and facts["event"] == "raised" else 0,
+        "report": ("" if facts.get("job") else _on_controller(evidence)) or evidence,
         "run_in": _folder() if "ansible-playbook " in asked and not facts.get("job") else "",
         "documents": _on_controller(documents) if documents and not facts.get("job") else "",
         "restarts": restarts.text(words, facts.get("ends")),

@@ -480,6 +480,16 @@ BACK = {"recovered": True, "outcome": "recovered", "still_down": "no", "data_los
             "【要対応】node1 の itsm の問題は解消しました、データ損失の疑い",
         ),
         (
+            {**BACK, "data_loss": "none", "rule": "repeated_restarts", "starts": 6},
+            "ATTENTION, started 6 times: itsm on node1 is back after 3 min 5 s",
+            "【要対応、起動6回】node1 の itsm は復旧済み（停止時間 3分5秒）",
+        ),
+        (
+            {**BACK, "data_loss": "none", "rule": "repeated_restarts", "starts": 6, "event": "resolved"},
+            "RESOLVED: itsm on node1 is back after 3 min 5 s",
+            "【復旧】node1 の itsm（停止時間 3分5秒）",
+        ),
+        (
             {**BACK, "outcome": "warning", "data_loss": "none"},
             "ATTENTION: itsm on node1 is back",
             "【要対応】node1 の itsm は復旧済み",
