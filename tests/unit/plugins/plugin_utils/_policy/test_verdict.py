@@ -468,7 +468,7 @@ def test_check_mode_asks_whether_a_stop_on_request_was_intended(by_operator: boo
 
 # If the database must be recovered: the beginning of each next step.
 RECOVER_DATABASE = ["1. Do not start the service", "2. See how many rows", "3. If the DBA agrees"]
-# The findings, the other changes, and the beginning of each next step after a person has accepted damage.
+# After a person has accepted damage: the findings, the other changes, and the beginning of each next step.
 AFTER_RELEASE = [
     ("it answers", [ACCEPTED], DEGRADED, ["The service keeps running with the damage that a person accepted on"]),
     (
