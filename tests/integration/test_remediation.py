@@ -97,7 +97,9 @@ def test_a_cause_that_policy_does_not_name_is_only_reported(service: Service) ->
 def test_a_cause_that_no_longer_exists_needs_no_permission(laid: Service) -> None:
     finding = {"cause": "syntax_error", "confidence": 0.5, "summary": "", "explained_by": None, "past": True}
     _run, result = mend(laid, [{**finding, "details": {}}], remediation_allowed=[])
-    assert result["refused"] == [{"cause": "syntax_error", "reason": "triage found that this cause no longer exists"}]
+    assert result["refused"] == [
+        {"cause": "syntax_error", "reason": "triage found signs that this cause no longer exists"}
+    ]
 
 
 def test_proposed_sizes_are_shown_without_permission_too(laid: Service) -> None:

@@ -11,7 +11,7 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "notice.failed": "{action} (failed)",
-    "notice.because": "{verdict}. Reason: {why}",
+    "notice.because": "{verdict}. Reason for the suspicion: {why}",
     "notice.see_cause": "see the cause",
     "notice.login_again": "the login was checked again and works",
     "notice.no_channel": (

@@ -15,7 +15,7 @@ from typing import Dict
 SENTENCES: Dict[str, str] = {
     # Reasons why a remedy is not applied.
     "reason.remedy.not_allowed": "remediation_allowed does not include this cause",
-    "reason.remedy.past": "triage found that this cause no longer exists",
+    "reason.remedy.past": "triage found signs that this cause no longer exists",
     "reason.remedy.proposed": "proposed: {what}",
     "reason.remedy.owner_blocked": "the owner was not changed, because the service must not be started on this database: {why}",
     "reason.remedy.owner_not_root": (

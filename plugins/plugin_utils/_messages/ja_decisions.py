@@ -17,7 +17,7 @@ SENTENCES: Dict[str, str] = {
     "reason.only_notifies": "outage_recover_act_on が空のため、通知のみ行う",
     "reason.not_acted_on": "重大度 {severity} は outage_recover_act_on（{act_on}）に含まれないため、何も実施していない",
     "reason.degraded": "サービスは応答しているため、再起動しない",
-    "reason.fewer_rows": "復旧前より行数が減っている：{tables}",
+    "reason.fewer_rows": "以前より行数が減っている：{tables}",
     "reason.data_loss_suspected": "データ損失の疑いがある",
     "reason.rung.not_in_run": "outage_recover_rungs または outage_recover_highest_rung により対象外",
     "reason.rung.lost": "ホストとの接続が切れたため",

@@ -11,7 +11,7 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "notice.failed": "{action}（失敗）",
-    "notice.because": "{verdict}。理由：{why}",
+    "notice.because": "{verdict}。疑いの理由：{why}",
     "notice.see_cause": "原因を参照",
     "notice.login_again": "ログインを再確認し、成功",
     "notice.no_channel": "{name}には通知経路がないため、通知していない。escalation_contacts.{contact}.channels に通知経路を追加する（例：{{type: mail, to: name@example.com}}）",

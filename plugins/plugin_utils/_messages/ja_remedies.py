@@ -12,7 +12,7 @@ from typing import Dict
 SENTENCES: Dict[str, str] = {
     # 対処しない理由
     "reason.remedy.not_allowed": "remediation_allowed で許可されていない",
-    "reason.remedy.past": "原因調査の時点で、この原因はすでに解消していた",
+    "reason.remedy.past": "原因調査の時点で、この原因はすでに解消していた可能性がある",
     "reason.remedy.proposed": "提案：{what}",
     "reason.remedy.owner_blocked": "サービスを起動できないため、データベースを変更しない：{why}",
     "reason.remedy.owner_not_root": "root が所有するデータベースのファイルはなく、別の権限が原因。ファイルとフォルダーのモードを手動で修正する",

@@ -135,13 +135,8 @@ def _done(words: Words, facts: _Facts) -> List[str]:
         told = told or words.name("cause", each.get("cause"))
         lines.append(words.say("notice.failed", action=told) if each.get("failed") else told)
     for each in facts["rungs_tried"]:
-        # If only the login failed in the last run, the outcome becomes `recovered` only after a successful login.
-        verified = (
-            is_over(facts)
-            and facts.get("outcome") == "recovered"
-            and each is facts["rungs_tried"][-1]
-            and bool(each.get("serves"))
-        )
+        # If only the login failed in an earlier run, a successful login completes the verification of the rung.
+        verified = each is facts["rungs_tried"][-1] and _login_again(facts)
         name, came = words.part(str(each.get("rung"))), words.say(f"held.{'held' if verified else _held(each)}")
         told = words.say("ladder.rung", rung=name, came=came)
         why = "" if verified else words.message((each.get("messages") or {}).get("reason"), each.get("reason"))

@@ -71,13 +71,11 @@ def _climbed(words: Words, incident: incident_model.Incident, *, run: Optional[s
 
 
 def _only_checked_login(incident: incident_model.Incident, run: Optional[str]) -> bool:
-    """Return True if this run closed the incident, because only the login had failed in an earlier run.
-
-    The outcome then becomes `recovered` only after a successful login.
-    """
+    """Return True if this run closed the incident after a successful login, which had failed in an earlier run."""
     earlier = [each for each in incident.rungs_tried if each.run != run]
     last = bool(incident.runs) and run == incident.runs[-1].run and len(earlier) == len(incident.rungs_tried)
-    return last and incident.outcome == "recovered" and bool(earlier) and bool(earlier[-1].serves)
+    checked = incident.outcome == "recovered" and incident.login == "checked"
+    return last and checked and bool(earlier) and bool(earlier[-1].serves)
 
 
 def skips(

@@ -257,11 +257,12 @@ FEWER = message("reason.fewer_rows", tables=["users 3 -> 2"]).to_dict()
 @pytest.mark.parametrize(
     ("why", "changes", "english"),
     [
-        ([CORRUPT], {}, "SUSPECTED. Change nothing and call the DBA. Reason: see the cause"),
+        ([CORRUPT], {}, "SUSPECTED. Change nothing and call the DBA. Reason for the suspicion: see the cause"),
         (
             [FEWER],
             {},
-            "SUSPECTED. Change nothing and call the DBA. Reason: there are fewer rows than before: users 3 -> 2",
+            "SUSPECTED. Change nothing and call the DBA. Reason for the suspicion: there are fewer rows than before: "
+            "users 3 -> 2",
         ),
         ([], {}, "SUSPECTED. Change nothing and call the DBA"),
         ([{"id": "of.a.later.version"}], {}, "SUSPECTED. Change nothing and call the DBA"),
@@ -359,7 +360,9 @@ def test_a_resolved_message_does_not_repeat_a_failed_login() -> None:
     assert texts("en", rungs_tried=tried)["done"] == [
         "restart made the service answer, but the login failed: login: answered 401"
     ]
-    assert texts("en", rungs_tried=tried, event="resolved", outcome="recovered")["done"] == ["restart succeeded"]
+    # The outcome alone does not show that the login was checked again.
+    unchecked = texts("en", rungs_tried=tried, event="resolved", outcome="recovered")["done"]
+    assert unchecked == ["restart made the service answer, but the login failed: login: answered 401"]
     again = texts("en", rungs_tried=tried, event="resolved", outcome="recovered", login_checked="yes")["done"]
     assert again == ["restart succeeded", "the login was checked again and works"]
     # A person ended the outage, and no run has checked the login since.
@@ -488,6 +491,11 @@ BACK = {"recovered": True, "outcome": "recovered", "still_down": "no", "data_los
             {**BACK, "data_loss": "none", "rule": "repeated_restarts", "starts": 6, "event": "resolved"},
             "RESOLVED: itsm on node1 is back after 3 min 5 s",
             "【復旧】node1 の itsm（停止時間 3分5秒）",
+        ),
+        (
+            {**BACK, "data_loss": "none", "rule": "repeated_restarts", "starts": 6, "severity": "degraded"},
+            "ATTENTION, started 6 times: itsm on node1 is no longer degraded",
+            "【要対応、起動6回】node1 の itsm の問題は解消しました",
         ),
         (
             {**BACK, "outcome": "warning", "data_loss": "none"},

@@ -1489,11 +1489,12 @@ def test_a_hold_is_described_by_its_result_and_not_by_the_name_of_its_task():
 def test_a_run_that_tried_nothing_does_not_hide_what_the_run_before_it_did():
     tried = [rung(rung="standard_recovery", run="first", held=False, serves=True)]
     for names in (("first", "second"), ("first", "second", "third")):
-        told = incident(outcome="recovered", cause="killed", runs=runs(*names), rungs_tried=tried)
-        lines = screen_report.summary(EN, told, document="x")
-        (place,) = [number for number, line in enumerate(lines) if line.startswith("  rungs")]
-        assert "run 1: standard_recovery made the service answer, but the login failed" in lines[place]
-        assert f"run {len(names)}: the login was checked again and works" in " ".join(lines[place : place + 3])
+        for login, last in (("checked", "the login was checked again and works"), (None, "none tried")):
+            told = incident(outcome="recovered", cause="killed", runs=runs(*names), rungs_tried=tried, login=login)
+            lines = screen_report.summary(EN, told, document="x")
+            (place,) = [number for number, line in enumerate(lines) if line.startswith("  rungs")]
+            assert "run 1: standard_recovery made the service answer, but the login failed" in lines[place]
+            assert f"run {len(names)}: {last}" in " ".join(lines[place : place + 3])
 
 
 def test_the_command_that_checks_the_login_again_is_on_the_screen():
