@@ -23,8 +23,8 @@ class ActionModule(unreachable.OnHost):
     At the end of a run, the timelines of the incident's earlier runs are copied from the host to the controller.
 
     If the task is delegated to the controller, the module always runs as the account that runs Ansible, with Ansible's
-    own Python. Connection and become settings given with -e override the task's settings. These settings must not apply
-    to the controller, because then no incident could be opened for an unreachable host.
+    own Python. Connection and become settings given with -e override the task's settings. If settings given with
+    -e applied to the controller, no incident could be opened for an unreachable host.
     """
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:

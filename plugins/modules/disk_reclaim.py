@@ -20,8 +20,8 @@ description:
   - Nothing in O(state_dir) is touched, because this folder contains the evidence.
   - Databases in use and their C(-wal), C(-shm) and C(-journal) files are never touched. If a glob matches copies of a
     database, the newest complete copy is always kept.
-  - Fails if a parameter is invalid or a file system cannot be checked, but not if too little space could be freed.
-    RV(skipped) lists files that match a glob but were not touched.
+  - Fails if a parameter is invalid or a file system cannot be checked. If too little space could be freed, the module
+    does not fail. RV(skipped) lists files that match a glob but were not touched.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease

@@ -15,9 +15,9 @@ description:
     The module saves all these facts as evidence. If nothing rules out starting the service, the module starts the
     service. The module then collects the other facts at low priority.
   - The module does not start the service if anything is in doubt. Examples are an incomplete check of the database, a
-    finding that rules out starting the service or requires a remedy first, a hold on the service, and an incident that
-    already has an attempt. The module also does not start the service if O(run) or O(incident) is empty. In all these
-    cases, the result is the same as that of M(itsm_nexus.runbook.triage_info).
+    hold on the service, and an incident that already has an attempt. Another example is a finding that rules out
+    starting the service or requires a remedy first. The module also does not start the service if O(run) or O(incident)
+    is empty. In all these cases, the result is the same as that of M(itsm_nexus.runbook.triage_info).
   - The module runs the same checks as M(itsm_nexus.runbook.triage_info), and starts the service in the same way as
     M(itsm_nexus.runbook.node_process). The module records in the incident that it started the service.
   - After starting the service, the module waits at most O(part_timeout) seconds for the first healthy response. Use

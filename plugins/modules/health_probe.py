@@ -111,8 +111,9 @@ options:
         is set, the module validates these settings and probes the service in one round trip. If the service is down, an
         invalid value is listed in RV(preflight), but the module does not fail. If the service is healthy or its state
         is unknown, an invalid value makes the module fail. The module always fails if O(state_dir) or
-        O(service.manager) is invalid, or if O(service.command) is empty. The module also fails if the settings are
-        valid, but could not be checked because disks do not respond. Only endpoints with valid settings are probed.
+        O(service.manager) is invalid, or if O(service.command) is empty. The module also fails if the only problems
+        are disks that do not respond, because settings cannot be checked without these disks. Only endpoints with valid
+        settings are probed.
       - While HTTPS is switched off by a drop-in from M(itsm_nexus.runbook.unit_dropin), only plain HTTP is probed.
     type: dict
     version_added: 0.2.0
@@ -205,17 +206,17 @@ options:
         default: 3
       memory_pressure:
         description: >-
-          Report memory pressure if, during at least this percentage of the last minute, all processes of the host or of
-          the unit were waiting for memory at the same time. With V(0), memory pressure is not checked.
+          Report memory pressure if all processes of the host or of the unit were waiting for memory at the same time,
+          for at least this percentage of the last minute. With V(0), memory pressure is not checked.
         type: float
         default: 20.0
   manifest:
     description:
-      - If the service is healthy, and both this option and O(remember=true) are set, O(mode=watch) and O(mode=hold)
-        also save a manifest in O(state_dir). The manifest describes what can change on the host, such as the release,
-        the lock file, the unit, the names of environment variables, the certificate, the packages and the schema of the
-        database. During an outage, M(itsm_nexus.runbook.triage_info) compares the manifest with the host. See
-        RV(itsm_nexus.runbook.triage_info#module:facts).
+      - If this option is set, O(mode=watch) and O(mode=hold) also save a manifest of a healthy service in O(state_dir).
+        This option has no effect without O(remember=true). The manifest describes what can change on the host, such as
+        the release, the lock file, the unit, the names of environment variables, the certificate, the packages and the
+        schema of the database. During an outage, M(itsm_nexus.runbook.triage_info) compares the manifest with the host.
+        See RV(itsm_nexus.runbook.triage_info#module:facts).
       - The manifest contains neither secrets nor hashes of secrets. If the manifest cannot be saved, the module does
         not report an error.
     type: dict
@@ -279,8 +280,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 healthy:
-  description: True if the service is healthy according to O(mode). If the module tried a login, this value is true only
-    if the login succeeded. With O(mode=watch), a degraded service counts as unhealthy, although it answers.
+  description: True if the service is healthy according to O(mode). False if the module tried a login and the login
+    failed. With O(mode=watch), a degraded service counts as unhealthy, although it answers.
   returned: success
   type: bool
   sample: false
@@ -345,9 +346,9 @@ max_consecutive_failures:
   sample: 1
 process:
   description:
-    - The service's process. C(state) is V(running), V(gone), or V(unknown) if the process cannot be checked, for
-      example because the module's user is not allowed to see it. C(restarts) is the number of automatic restarts that
-      systemd has counted, or V(null) if systemd does not manage the service.
+    - The service's process. C(state) is V(running) or V(gone). If the process cannot be checked, for example because
+      the module's user is not allowed to see it, C(state) is V(unknown). C(restarts) is the number of automatic
+      restarts that systemd has counted, or V(null) if systemd does not manage the service.
   returned: success
   type: dict
   sample: {"state": "running", "pids": [812], "started_at": "2026-03-02T01:02:03.450Z", "restarts": 0}
@@ -448,14 +449,14 @@ hold:
   type: dict
   version_added: 0.2.0
 data_in_doubt:
-  description: True if, according to the open incident, the service's data is in doubt or the service's database was not
-    found.
+  description: True if the open incident records that the service's data is in doubt or that the service's database was
+    not found.
   returned: success
   type: bool
   version_added: 0.2.0
 open_incident:
-  description: True if an incident was open in O(state_dir). If an incident was open and the service is healthy, this
-    run did not end the outage.
+  description: True if an incident was open in O(state_dir). If an incident was open and the service is healthy, the
+    outage ended without any action by this run.
   returned: success
   type: bool
   sample: false
@@ -498,7 +499,8 @@ serving_said_at:
   description:
     - Time of the log line in which the process reports that it serves requests on O(ports), or V(null) if there is no
       such line. The module searches for this line only if the service is healthy and no probe observed the end of the
-      outage. This is the case if an incident is open, or if systemd restarted the service before the first probe.
+      outage. No probe observed this end if an incident is open, or if systemd restarted the service before the first
+      probe.
   returned: success
   type: str
   sample: null

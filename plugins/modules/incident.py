@@ -52,7 +52,8 @@ options:
         service's data is in doubt, the incident stays open.
       - Use V(resolved) before V(closed) if contacts must be notified of the end of the outage. The call creates a run,
         takes the lease for this run, and returns RV(run). The incident stays open until the module is called with
-        V(closed) and this O(run). If the run is killed before this call, the next run notifies the contacts.
+        V(closed) and this O(run). If the run is killed before the call with V(closed), the next run
+        notifies the contacts.
       - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. The call does not fail if
         another run has taken the lease. See RV(locked_by).
       - V(maintenance_begun) sets the host's maintenance window, and V(maintenance_ended) removes it. A run that is
@@ -93,7 +94,8 @@ options:
     type: float
     default: 0.0
   window:
-    description: RV(restarts_in_window) is the number of starts within this number of seconds before the call.
+    description: Length of a period in seconds that ends with the call. RV(restarts_in_window) counts the starts in this
+      period.
     type: float
     default: 3600.0
   restart_limit:
@@ -367,8 +369,9 @@ outage_started_at:
   type: str
 outage_started:
   description:
-    - The period in which the outage began, from C(earliest) (the last sign of health) to C(latest) (the first sign of
-      failure). C(earliest_source) is the source of C(earliest), and C(source) is the source of C(latest).
+    - The period in which the outage began, from C(earliest) to C(latest). C(earliest) is the time of the last sign of
+      health, and C(latest) is the time of the first sign of failure. C(earliest_source) is the source of C(earliest),
+      and C(source) is the source of C(latest).
   returned: always
   type: dict
 outage_seconds:
@@ -377,8 +380,8 @@ outage_seconds:
   type: float
 lasted:
   description:
-    - Duration of the outage in seconds, up to RV(mitigated_at), or up to now while RV(mitigated_at) is unknown. Setting
-      back the host's clock does not shorten the duration.
+    - Duration of the outage in seconds, up to RV(mitigated_at). If RV(mitigated_at) is unknown, this is the duration up
+      to the current time. Setting back the host's clock does not shorten the duration.
   returned: always
   type: float
   version_added: 0.2.0
@@ -453,12 +456,12 @@ takeover:
 data:
   description:
     - The state of the service's data, or V(null) if nothing is known.
-    - C(state) is V(in_doubt), V(sound), V(accepted) or V(not_found). C(rows) contains the last good row counts by
-      table. C(created_at) is the time of the first migration in the database that contained these rows. C(accepted)
-      lists the kinds of damage that a person has accepted. C(accepted_at) is the time of this decision, and
-      C(accepted_reason) is the reason that the person gave. C(reasons) lists the reasons for the state, and
-      C(checked_at) is the time of the last check.
-    - C(unseen) is true if the database was not found or was damaged, and a triage could therefore not count the rows.
+    - C(state) is V(in_doubt), V(sound), V(accepted) or V(not_found). C(rows) contains the last good row counts of a
+      database, by table. C(created_at) is the time of the first migration in that database. C(accepted) lists the
+      kinds of damage that a person has accepted. C(accepted_at) is the time of this decision, and C(accepted_reason) is
+      the reason that the person gave. C(reasons) lists the reasons for the state, and C(checked_at) is the time of the
+      last check.
+    - C(unseen) is true if a triage could not count the rows because the database was not found or was damaged.
       C(loss) shows whether a database recovery lost rows (V(none), V(known) or V(unknown)). C(rows_lost) is the number
       of lost rows in the tables that were counted. C(rows_first) contains the row counts before the first database
       recovery. C(lost_again) is true if several recoveries may have lost rows. Keys that do not apply are omitted.
@@ -479,8 +482,8 @@ signs:
 attempts:
   description:
     - All attempts by all runs on this incident, in the format of O(attempts). Each attempt also contains C(run),
-      C(started) (whether the service was started during the attempt), and C(result), which is V(under way),
-      V(succeeded), V(failed), V(halted) or V(unknown).
+      C(started) and C(result). C(started) is true if the service was started during the attempt. C(result) is
+      V(under way), V(succeeded), V(failed), V(halted) or V(unknown).
   returned: always
   type: list
   elements: dict

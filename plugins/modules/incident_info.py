@@ -28,7 +28,8 @@ options:
     type: float
     default: 0.0
   window:
-    description: RV(restarts_in_window) is the number of starts within this number of seconds before the call.
+    description: Length of a period in seconds that ends with the call. RV(restarts_in_window) counts the starts in this
+      period.
     type: float
     default: 3600.0
   restart_limit:
@@ -76,8 +77,9 @@ outage_started_at:
   type: str
 outage_started:
   description:
-    - The period in which the outage began, from C(earliest) (the last sign of health) to C(latest) (the first sign of
-      failure). C(earliest_source) is the source of C(earliest), and C(source) is the source of C(latest).
+    - The period in which the outage began, from C(earliest) to C(latest). C(earliest) is the time of the last sign of
+      health, and C(latest) is the time of the first sign of failure. C(earliest_source) is the source of C(earliest),
+      and C(source) is the source of C(latest).
   returned: always
   type: dict
 outage_seconds:
@@ -86,8 +88,8 @@ outage_seconds:
   type: float
 lasted:
   description:
-    - Duration of the outage in seconds, up to RV(mitigated_at), or up to now while RV(mitigated_at) is unknown. Setting
-      back the host's clock does not shorten the duration.
+    - Duration of the outage in seconds, up to RV(mitigated_at). If RV(mitigated_at) is unknown, this is the duration up
+      to the current time. Setting back the host's clock does not shorten the duration.
   returned: always
   type: float
 severity:
@@ -166,8 +168,8 @@ signs:
 attempts:
   description:
     - All attempts by all runs on this incident, in the format of O(itsm_nexus.runbook.incident#module:attempts). Each
-      attempt also contains C(run), C(started) (whether the service was started during the attempt), and C(result),
-      which is V(under way), V(succeeded), V(failed), V(halted) or V(unknown).
+      attempt also contains C(run), C(started) and C(result). C(started) is true if the service was started during the
+      attempt. C(result) is V(under way), V(succeeded), V(failed), V(halted) or V(unknown).
   returned: always
   type: list
   elements: dict

@@ -14,12 +14,13 @@ description:
     process is running. Use M(itsm_nexus.runbook.health_probe) to check whether the service answers.
   - Sends signals only to processes that verifiably belong to the service. A suspended process (C(SIGSTOP)) is resumed
     so that it can end.
-  - A process belongs to the service if it runs the executable from O(service.command) in O(service.app_dir), and if at
-    least one of the following three conditions is met. First, O(service.pid_file) contains the process ID and the start
-    time of the process. Second, the process runs as O(service.user) and has exactly the arguments of
-    O(service.command). Third, the process listens on one of O(ports) and has exactly these arguments.
-  - Processes of the service that were started manually, outside the unit, are also stopped. The module stops
-    these processes before it starts or restarts the unit, or after it has stopped the unit.
+  - A process belongs to the service only if it runs the executable from O(service.command) and its working directory
+    is O(service.app_dir). The process must also meet at least one of the following three conditions. First,
+    O(service.pid_file) contains the process ID and the start time of the process. Second, the process runs as
+    O(service.user) and has exactly the arguments of O(service.command). Third, the process listens on one of O(ports)
+    and has exactly these arguments.
+  - Processes of the service that were started manually, outside the unit, are also stopped. To start or
+    restart the unit, the module stops these processes first. To stop the unit, it stops these processes afterwards.
   - Other processes that listen on one of O(ports) are not stopped, but listed in RV(foreign). If RV(foreign) is not
     empty, the service is not started.
   - With O(run), the module records each start of the service in the incident. M(itsm_nexus.runbook.incident) counts
@@ -55,8 +56,8 @@ options:
   db_path:
     description:
       - Path of the service's SQLite database, absolute or relative to O(service.app_dir).
-      - The module does not start the service if the database is missing or empty, but its C(-wal) file contains data.
-        Starting the service would delete the C(-wal) file.
+      - The module does not start the service if the C(-wal) file of a missing or empty database contains data. Starting
+        the service would delete the C(-wal) file.
     type: str
     default: ""
   stop_timeout:

@@ -76,9 +76,9 @@ options:
     default: 600
   build_only:
     description:
-      - Whether to build a new tree (if one is needed) and load its native modules without putting the tree in place.
-        The new tree is kept next to the current tree. The next call without this option puts the new tree in place,
-        unless C(package.json) or C(package-lock.json) has changed.
+      - If true, the module does not put a new tree in place. It only builds the tree, if one is needed, and loads the
+        tree's native modules. The new tree is kept next to the current tree. The next call without this option puts the
+        new tree in place, unless C(package.json) or C(package-lock.json) has changed.
       - Use this option to keep the service running until the build has succeeded.
     type: bool
     default: false

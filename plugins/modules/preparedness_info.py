@@ -133,8 +133,8 @@ facts:
       type: list
       elements: dict
     secrets:
-      description: The names of required variables that are missing or contain a weak secret. This fact also lists the
-        environment files and the private key if every account can read them.
+      description: The names of required variables that are missing or contain a weak secret. This fact also lists each
+        environment file or private key that every account can read.
       type: dict
     settings:
       description: The result of M(itsm_nexus.runbook.service_preflight_info).

@@ -84,7 +84,8 @@ options:
             type: bool
             default: false
           declined:
-            description: True if the inventory sets an empty password, and no user name or an empty one.
+            description: True if the inventory sets the password to an empty value, and the user name is empty or not
+              set.
             type: bool
             default: false
           check_mode:
@@ -116,8 +117,8 @@ options:
             default: 7
           open_files_percent:
             description:
-              - The host is not ready if the number of files that the service has open reaches this percentage of the
-                limit.
+              - The host is not ready if the number of open files of a service process reaches this percentage of the
+                process's limit.
               - V(0) disables this check.
             type: float
             default: 90

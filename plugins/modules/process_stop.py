@@ -13,8 +13,9 @@ description:
   - Stops processes that listen on a port of the service or lock its database. Each process is identified by its process
     ID and start time. If the process ID has since been reused by another process, that process is not stopped.
   - A process is stopped only if it verifiably belongs to this application, or if it matches an item of O(policy). A
-    process belongs to the application if M(itsm_nexus.runbook.node_process) recognizes it as part of the service, or if
-    it runs the executable from O(service.command) in O(service.app_dir) as O(service.user).
+    process belongs to the application if M(itsm_nexus.runbook.node_process) recognizes it as part of the service. A
+    process also belongs to the application if it runs the executable from O(service.command), has O(service.app_dir) as
+    its working directory, and runs as O(service.user).
   - If a process has released the port or the lock in the meantime, it is not stopped. Processes that systemd or the pid
     file identifies as the running service are never stopped. The ancestors of the module's own process, such as the SSH
     session of this run, are never stopped either.

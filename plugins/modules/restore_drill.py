@@ -95,8 +95,8 @@ options:
 notes:
   - The command in C(ExecStart) is split at spaces. C(ExecStartPre) is not run.
   - A service that reads the path of its database only from a file cannot be tested. For such a service, the drill
-    fails, and the message contains the name of the variable in O(variable). Even in this case, the service cannot open
-    the live database.
+    fails, and the message contains the value of O(variable). Even in this case, the service cannot open the live
+    database.
 attributes:
   check_mode:
     support: full
