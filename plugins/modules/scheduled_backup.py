@@ -16,10 +16,10 @@ description:
   - Removes surplus backups after the new backup has been verified. A backup is removed only if it is listed and its
     name has the form C(itsm.db.backup_20260302T010203Z). The newest verified backup and the newest backup without
     missing rows are always kept.
-  - The new backup is compared with the newest verified backup without missing rows. A data loss is suspected if a table
-    no longer exists, or if more than half of all rows are missing. In this case, RV(problems) lists the tables, the new
-    backup is kept, and no backups are removed. Therefore, if the service has lost its database and filled a new one
-    with demo data, the good backups are kept. A missing table is not a problem if a migration was applied after the
+  - The new backup is compared with the newest verified backup that has no missing rows. A data loss is suspected if a
+    table no longer exists, or if more than half of all rows are missing. In this case, RV(problems) lists the tables,
+    the new backup is kept, and no backups are removed. Therefore, if the service has lost its database and filled a new
+    one with demo data, the good backups are kept. A missing table is not a problem if a migration was applied after the
     earlier backup.
   - If O(command) is set, the module then runs this command, which copies the backup to another host.
   - The module fails if no verified backup was made. In this case, no backups are removed. If a backup was made but not

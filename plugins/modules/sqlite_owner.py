@@ -12,8 +12,9 @@ version_added: 0.2.0
 description:
   - Changes the owner of a database, its C(-wal) file and its C(-shm) file from root to O(user), and their group to the
     primary group of O(user). Nothing else is changed.
-  - Fails without changing anything if one of these files does not have the header of a SQLite file, is a symbolic link,
-    has more than one hard link, or is not readable and writable by its owner.
+  - Each of these files must be a regular file with the header of a SQLite file and only one hard link. Symbolic links
+    are not allowed. The file's owner must have read and write permission. Otherwise, the module fails without changing
+    anything.
   - Root or O(user) must own these files. O(user) must own the folder and everything else in the folder. If a file or
     the folder has another owner, the module also fails.
 options:

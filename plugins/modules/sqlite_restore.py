@@ -64,8 +64,8 @@ options:
   last_good:
     description:
       - Row counts at the last good check, by table, as in RV(itsm_nexus.runbook.triage_info#module:rows_before).
-      - These counts are used for tables whose rows cannot be counted now. These counts are used for all tables with
-        O(replaced=true), or if a whole table or more than half of all rows are missing.
+      - These counts are used for tables whose rows cannot be counted now. If O(replaced=true), or if a whole table or
+        more than half of all rows are missing, these counts are used for all tables.
       - If a table has fewer rows now, the missing rows were deleted or lost. In this case, RV(statement) lists the
         missing rows, and RV(data_loss) is not V(none).
     type: dict
@@ -307,7 +307,7 @@ problems_after:
   sample: []
 put_back:
   description: >-
-    True if this run put back the original files that an earlier run had moved before it was killed.
+    True if an earlier run was killed after it had moved the original files, and this run put these files back.
   returned: success
   type: bool
   sample: false

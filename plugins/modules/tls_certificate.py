@@ -33,9 +33,8 @@ options:
     required: true
   key_path:
     description:
-      - Path of the private key file (PEM). Defaults to the file in the certificate's folder that has the certificate's
-        name and the extension C(.key), such as C(server.key) for C(server.crt). If that file does not exist, no key is
-        checked.
+      - Path of the private key file (PEM). Defaults to O(cert_path) with its extension replaced by C(.key), such
+        as C(/etc/tls/server.key) for C(/etc/tls/server.crt). If that file does not exist, no key is checked.
     type: path
     default: ""
   user:

@@ -34,8 +34,8 @@ options:
   resume:
     description: Whether the result of an earlier call by the same run may have been lost. If this option is true and
       the earlier call started the service, the module returns the facts and the findings that were saved before the
-      service was started. The module returns the current facts and findings instead if nothing was saved, if the
-      process is gone again, or if the data is now in doubt.
+      service was started. However, if nothing was saved, if the process is gone again, or if the data is now in
+      doubt, the module returns the current facts and findings.
     type: bool
     default: false
     version_added: 0.2.0
@@ -224,9 +224,9 @@ facts:
     answer:
       description: >-
         The responses on C(https) and C(http), each with C(port), C(listening), C(answered), C(status), C(error),
-        C(seconds), and the served C(certificate). The served certificate has the keys C(subject) to C(fingerprint) of
-        the C(certificate) fact. If nothing listens on the HTTPS port, C(tls_elsewhere) lists the other ports on which
-        the service speaks TLS.
+        C(seconds), and the served C(certificate). The keys of the served certificate are the same as in the
+        C(certificate) fact, from C(subject) to C(fingerprint). If nothing listens on the HTTPS port, C(tls_elsewhere)
+        lists the other ports on which the service speaks TLS.
       type: dict
     health:
       description: >-
@@ -357,13 +357,13 @@ facts:
         The changes since the service was last healthy. C(since) is the time of the manifest, or V(null) if there is no
         manifest to compare with. C(failed_at) is the time of the failure. C(items) lists the changes, with the most
         likely cause first, and C(omitted) is the number of further changes. The keys of each change include C(kind)
-        (such as V(lock_file), V(unit), V(environment)), C(name), and C(inside) (the file or folder that contains it).
-        C(what) is V(changed), V(added), V(removed), or V(access) (the owner or the permissions changed). C(before) and
-        C(after) are empty if they are unknown or may be secret. C(at) is the time of the change, or V(null) if only
-        C(earliest) and C(latest) are known. C(seconds_before) is the number of seconds from the change to the failure.
-        C(cause) is the finding that the change is related to. C(relation) is V(named) (the finding mentions the
-        change), V(explains) (such a change can lead to this finding), V(possible), V(unlikely), V(after) (made after
-        the failure), or V(ours) (made by this collection).
+        (such as V(lock_file), V(unit), V(environment)), C(name), and C(inside) (the file or folder that contains
+        C(name)). C(what) is V(changed), V(added), V(removed), or V(access) (the owner or the permissions changed).
+        C(before) and C(after) are empty if they are unknown or may be secret. C(at) is the time of the change, or
+        V(null) if only C(earliest) and C(latest) are known. C(seconds_before) is the number of seconds from the change
+        to the failure. C(cause) is the finding that the change is related to. C(relation) is V(named) (the finding
+        mentions the change), V(explains) (such a change can lead to this finding), V(possible), V(unlikely), V(after)
+        (made after the failure), or V(ours) (made by this collection).
       type: dict
     cores:
       description: Core dumps within O(window), each with C(path), C(size), C(at), C(pid), C(signal), C(exe) and
