@@ -194,7 +194,7 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
     else:
         record["answered_at"] = None
         if record["outcome"] == "not_recovered":
-            # Record a sign of failure, so that later runs know that the current process did not end the outage.
+            # Record a sign of failure: the service's current process does not answer, so it did not end the outage.
             record["signs"].append(
                 {"at": timestamps.iso(store.clock.wall()), "kind": "bad", "source": "run ended: not recovered"}
             )

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Dict
 
 ENGLISH: Dict[str, str] = {
-    # Reasons why a backup cannot be restored, or why its data is older than its file.
+    # Reasons why a backup cannot be restored, or why the data in a backup file is older than the file itself.
     "ready.backup.older_schema": "it lacks {number} migrations, starting with {first}",
     "ready.backup.without_wal": (
         "it was copied without its -wal file: its newest data is from {last}, but when it was copied, the database "

@@ -114,7 +114,7 @@ def restarts_since(samples: Sequence[Sample], *, restarts: int, boot: str, secon
 def clock_jump(samples: Sequence[Sample], *, boot: str, offset: float) -> float:
     """Return how far the clock was set forward or back (in seconds) since the last measurement.
 
-    offset: the time of the clock minus the time since the host booted.
+    offset: the clock time minus the uptime of the host, in seconds.
     """
     last = next((each for each in reversed(samples) if each.get("boot") == boot), {})
     before = last.get("offset")

@@ -156,7 +156,7 @@ def _before(words: Words, old: Sequence[Mapping[str, Any]], *, names: Mapping[st
 
 
 def _unaware(entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> List[Mapping[str, Any]]:
-    """Return the failed messages about the end of the outage.
+    """Return the messages about the end of the outage that could not be sent.
 
     Omit contacts that know from another message that the service is back.
     """
