@@ -59,7 +59,7 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str
         "data_loss": _data_loss(words, facts),
         "lost": _lost(words, facts),
         "asked": asked,
-        "over": is_over(facts),
+        "over": _is_over(facts),
         "starts": facts.get("starts") if rule == _TOO_OFTEN and facts["event"] == "raised" else 0,
         "report": ("" if facts.get("job") else _on_controller(evidence)) or evidence,
         "run_in": _folder() if "ansible-playbook " in asked and not facts.get("job") else "",
@@ -151,10 +151,10 @@ def _done(words: Words, facts: _Facts) -> List[str]:
 def _login_again(facts: _Facts) -> bool:
     """Return True if only the login failed in an earlier run, and this run has checked it again with success."""
     tried = facts["rungs_tried"] or [{}]
-    return is_over(facts) and bool(tried[-1].get("serves")) and facts.get("login_checked") == "yes"
+    return _is_over(facts) and bool(tried[-1].get("serves")) and facts.get("login_checked") == "yes"
 
 
-def is_over(facts: _Facts) -> bool:
+def _is_over(facts: _Facts) -> bool:
     """Return True if the message is about the end of the incident, even if a rule also asks the receiver to act."""
     acts = facts.get("outcome") in ("warning", "data_in_doubt")
     return facts["event"] == "resolved" or (facts["event"] == "raised" and bool(facts.get("recovered")) and not acts)

@@ -86,9 +86,7 @@ def lasted(words: Words, incident: incident_model.Incident) -> str:
     name = "so_far" if still_down(incident) else "outage.degraded" if _was_degraded(incident) else ""
     if name:
         return words.say(name, outage=told)
-    if (spans.uncertain or 0.0) < max(_WORTH_SAYING, _LARGE_PART * spans.outage):
-        return told
-    return words.say("outage.range", outage=told, uncertain=words.duration(spans.uncertain))
+    return _with_range(words, incident, spans.outage)
 
 
 def _answered(words: Words, incident: incident_model.Incident) -> str:
