@@ -268,8 +268,8 @@ def test_notified_and_unreached_contacts_are_listed_despite_an_undefined_variabl
     made = {"nexus_login_password": "{{ vault_that_is_not_there }}", "escalation_contacts": contacts}
     laid.start()
     laid.kill()
-    first = "notified the whole team by command tee; NOT REACHED by chat: its url cannot be"
-    second = "notified NOT REACHED by chat: its url cannot be"
+    first = "notified the whole team by command tee; NOT SENT to the whole team by chat: its url cannot be"
+    second = "notified NOT SENT to the whole team by chat: its url cannot be"
     for notified in (first, second):
         down = laid.play("playbooks/outage_recover.yml", **made)
         assert down.rc == 2

@@ -304,9 +304,9 @@ def test_everybody_is_notified_although_one_channel_is_down(desk: Desk) -> None:
     assert run.rc == 0
     assert desk.told() == [("not_recovered", DEAD, False), *(("not_recovered", each, True) for each in LEADER)]
     assert desk.counts() == {"slack": 1, "teams": 0, "mattermost": 0, "pager": 1, "http": 1, "mail": 1}
-    assert f"the leader by {DEAD}: NOT NOTIFIED, cannot be reached: Connection refused" in run.screen
+    assert f"the leader by {DEAD}: NOT SENT, cannot be reached: Connection refused" in run.screen
     documents = [path.read_text(encoding="utf-8") for path in (desk.folder / "postmortems").glob("*.md")]
-    assert any(f"NOT REACHED by {DEAD}: cannot be reached: Connection refused" in text for text in documents)
+    assert any(f"NOT SENT to the leader by {DEAD}: cannot be reached: Connection refused" in text for text in documents)
     for text in (desk.text.read_text(encoding="utf-8"), desk.smtp.mails[0].get_content().replace("\r", "")):
         assert "Cause: hung: {{ 7 * 7 }}{% raw %} <!channel> @all Bcc: evil@example.com\n" in text
         assert "Since: 2026-03-02 01:02:03 UTC\n" in text
@@ -412,9 +412,9 @@ def test_an_invalid_channel_does_not_stop_the_end_of_a_recovery(desk: Desk) -> N
     assert run.rc == 0
     assert desk.counts()["slack"] == before["slack"]
     if "Notify the leader: " in run.screen:
-        assert "the leader by slack: NOT NOTIFIED, its url cannot be evaluated" in run.screen
+        assert "the leader by slack: NOT SENT, its url cannot be evaluated" in run.screen
         allowed = ", ".join(sorted(path.stem for path in (ROOT / "roles/escalation/tasks/channels").glob("*.yml")))
-        assert f"the leader by fax: NOT NOTIFIED, its type is 'fax': must be one of {allowed}" in run.screen
+        assert f"the leader by fax: NOT SENT, its type is 'fax': must be one of {allowed}" in run.screen
         assert "Could not find or access" not in run.screen
         assert desk.counts() == {**before, **{name: before[name] + 1 for name in ("pager", "http", "mail")}}
     else:
@@ -454,7 +454,7 @@ def test_the_documented_channels_notify_from_the_controller(desk: Desk, tmp_path
     assert (siren.method, siren.path, siren.headers["x-relay-key"]) == ("PUT", "/3", SECRETS["teams"])
     assert json.loads(siren.body) == {"id": message, "event": "raised", "reason": "DOWN: the service on node1"}
     assert "project_leader by ntfy 127.0.0.1: notified; project_leader by siren 127.0.0.1: notified; " in run.screen
-    assert "project_leader by broken siren: NOT NOTIFIED, answered -1" in run.screen
+    assert "project_leader by broken siren: NOT SENT, answered -1" in run.screen
 
 
 # Runs that record each notification immediately.
@@ -624,7 +624,7 @@ def test_a_removed_channel_is_reported_when_the_outage_is_over(desk: Desk) -> No
     variables["escalation_contacts"]["project_leader"]["channels"] = []
     run = desk.play(**variables, escalation_recovered=True)
     assert run.rc == 0
-    assert "project_leader by chat: NOT NOTIFIED, it is no longer set in escalation_contacts" in run.screen
+    assert "project_leader by chat: NOT SENT, it is no longer set in escalation_contacts" in run.screen
     end = " ".join(run.screen[run.screen.index("OUTAGE SUMMARY") :].split())
     assert "NOT NOTIFIED that the outage is over, call them:" in end
 

@@ -163,7 +163,7 @@ SENTENCES: Dict[str, str] = {
     "notified.nothing_new": "nobody in this run: all contacts already have this message or a more urgent one",
     "notified.unaware": "NOT NOTIFIED that the outage is over, call them: {names}",
     "notified.by": "{name} by {ways}",
-    "notified.failed": "NOT REACHED by {channels}",
+    "notified.failed": "NOT SENT to {channels}",
     "notified.missing": "NOT NOTIFIED, call them: {names}",
     "notified.by_no_way": "{name} (no channel is set)",
     "notified.is_notified": "{name} (already notified)",

@@ -71,7 +71,7 @@ SENTENCES: Dict[str, str] = {
     "doc.column.by": "by",
     "doc.column.came": "result",
     "doc.notified.reached": "notified",
-    "doc.notified.not": "NOT REACHED: {error}",
+    "doc.notified.not": "NOT SENT: {error}",
     "doc.notified.unaware": "NOT NOTIFIED that the outage is over: {error}",
     "doc.rows_by_table": "Rows by table",
     "doc.rows_seeded": "0 (+{number} seeded)",

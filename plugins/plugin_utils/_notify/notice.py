@@ -108,7 +108,7 @@ def results(plan: Mapping[str, Any], notified: Sequence[Mapping[str, Any]]) -> L
     names = plan["names"]
     by_channel = [
         f"{names.get(each['contact'], each['contact'])} by {each['channel']}: "
-        + ("notified" if each["ok"] else f"NOT NOTIFIED, {each['error']}")
+        + ("notified" if each["ok"] else f"NOT SENT, {each['error']}")
         for each in notified
     ]
     without = [f"{names.get(key, key)}: NOT NOTIFIED, no channel is set" for key in plan["without_channel"]]

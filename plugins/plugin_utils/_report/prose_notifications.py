@@ -132,10 +132,10 @@ def _missing(
 
 
 def _failed(words: Words, new: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> List[str]:
-    """Return the channels that failed in this run, as one text. Omit channels that calls() already names."""
+    """Return the channels that failed in this run, with their contacts. Omit channels that calls() already names."""
     unaware = {_name(each, names) for each in _unaware(new, names=names)}
     failed = [
-        _failure(words, each)
+        words.say("label", name=_by(words, each, names=names), text=bare(each.get("error")))
         for each in new
         if each.get("ok") is False and not (each.get("level") == RESOLVED and _name(each, names) in unaware)
     ]
@@ -174,6 +174,12 @@ def _not_of_the_end(words: Words, entries: Sequence[Mapping[str, Any]], *, names
         failures.setdefault(words.name("contact", _name(each, names)), []).append(_failure(words, each))
     told = [words.say("aside", text=name, aside=words.listed(by)) for name, by in failures.items()]
     return words.say("notified.unaware", names=words.listed(told)) if told else ""
+
+
+def _by(words: Words, entry: Mapping[str, Any], *, names: Mapping[str, str]) -> str:
+    """Return the contact and the channel of a notification."""
+    name = words.name("contact", _name(entry, names))
+    return words.say("notified.by", name=name, ways=str(entry.get("channel")))
 
 
 def _failure(words: Words, entry: Mapping[str, Any]) -> str:

@@ -330,7 +330,7 @@ def test_the_result_of_each_channel_and_the_contacts_without_one_are_listed() ->
     plan = {"without_channel": ["dba"], "names": {"project_leader": "Ms Sato", "dba": "the DBA"}}
     assert notice.results(plan, sent) == [
         "Ms Sato by command page: notified",
-        "Ms Sato by slack: NOT NOTIFIED, answered 500",
+        "Ms Sato by slack: NOT SENT, answered 500",
         "the DBA: NOT NOTIFIED, no channel is set",
     ]
 

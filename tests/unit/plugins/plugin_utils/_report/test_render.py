@@ -472,7 +472,7 @@ def test_that_no_table_has_fewer_rows_is_said_once(loss, why, told):
                 "restart failed, then standard_recovery ended the recovery",
                 "restart: no answer",
                 "notified    NOT NOTIFIED, call them: DBA\n",
-                "            Lead by mail lead@x; NOT REACHED by slack chat.x: connection refused",
+                "            Lead by mail lead@x; NOT SENT to DBA by slack chat.x: connection refused",
                 "next step   Look at the evidence",
                 "still down",
             ],
@@ -751,8 +751,8 @@ def test_each_notification_attempt_is_listed():
     document = markdown_report.markdown(EN, incident(escalation=TOLD))
     told = section(document, "9. Notifications")
     assert "| 2026-03-02T01:02:00.000Z | project leader | mail | notified (not recovered) |" in told
-    assert "| 2026-03-02T01:03:00.000Z | DBA | pager\\|duty | NOT REACHED: no \\*answer\\* |" in told
-    assert "- Notified: NOT NOTIFIED, call them: DBA; project leader by mail; NOT REACHED by pager" in document
+    assert "| 2026-03-02T01:03:00.000Z | DBA | pager\\|duty | NOT SENT: no \\*answer\\* |" in told
+    assert "- Notified: NOT NOTIFIED, call them: DBA; project leader by mail; NOT SENT to DBA by pager" in document
     told = section(markdown_report.markdown(JA, incident(escalation=TOLD)), "9. 連絡先と通知状況")
     assert (
         "| 2026-03-02T01:02:00.000Z | 2026-03-02 10:02:00 | プロジェクトリーダー | mail | 通知済み（未復旧） |" in told
@@ -818,7 +818,7 @@ GONE = "it is no longer set in escalation_contacts"
             "record_only",
             [],
             [EARLIER, sent("resolved", "lead", "chat", error=GONE), sent("resolved", "lead")],
-            f"resolved: Lead by mail x; NOT REACHED by chat: {GONE}. Reason: It is recorded",
+            f"resolved: Lead by mail x; NOT SENT to Lead by chat: {GONE}. Reason: It is recorded",
             None,
             id="notified of the end through another channel",
         ),
@@ -826,7 +826,7 @@ GONE = "it is no longer set in escalation_contacts"
             "repeated_restarts",
             ["Lead"],
             [sent("resolved", "lead", "chat", error=GONE), sent("repeated_restarts", "lead")],
-            f"Lead by mail x; NOT REACHED by chat: {GONE}. Reason: It is recorded",
+            f"Lead by mail x; NOT SENT to Lead by chat: {GONE}. Reason: It is recorded",
             None,
             id="another message of this run says that the service is back",
         ),
