@@ -153,7 +153,9 @@ SENTENCES: Dict[str, str] = {
     "uncounted.written_since": "no table has fewer rows than after the last verified run; a loss of newer rows would not be noticed",
     "uncounted.not_compared": "this run did not compare the rows; for the result of earlier runs, see the postmortem",
     # Notifications.
-    "notified.undecided": "undecided, because the run ended before escalation",
+    "notified.undecided": "unknown for this run, because it ended without recording a notification",
+    "notified.not_planned": "not determined, because the run ended early",
+    "notified.nobody_new": "nobody in this run",
     "notified.nobody": "nobody",
     "notified.nobody_why": "nobody ({reason})",
     "notified.done": "{names}",

@@ -138,7 +138,9 @@ SENTENCES: Dict[str, str] = {
     "uncounted.not_compared": "この実行では行数を比較していない。以前の実行の結果はポストモーテムを参照",
     "uncounted.written_since": "前回の確認時より行数が減ったテーブルはないが、その後に書き込まれた行は集計していない",
     # 連絡
-    "notified.undecided": "未決定（エスカレーション判定の前に実行が終了）",
+    "notified.undecided": "この実行については不明（通知を記録する前に実行が終了）",
+    "notified.not_planned": "未決定（実行が途中で終了）",
+    "notified.nobody_new": "この実行では通知なし",
     "notified.nobody": "連絡先なし",
     "notified.nobody_why": "連絡先なし（{reason}）",
     "notified.done": "{names}に通知済み",

@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_steps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
@@ -69,6 +70,8 @@ def _informed(words: Words, incident: incident_model.Incident) -> List[str]:
     if not escalation:
         return [words.say("notified.undecided")]
     to, entries, names = escalation.get("to") or [], _entries(escalation), _names(escalation)
+    if "to" not in escalation and not any(each.get("new", True) for each in entries):
+        return [words.joined([_unrecorded(words, incident), _before(words, entries, names=names)])]
     new, old = ([each for each in entries if each.get("new", True) is now] for now in (True, False))
     reason = escalation_reason(words, incident)
     if not to and not entries:
@@ -85,6 +88,16 @@ def _informed(words: Words, incident: incident_model.Incident) -> List[str]:
     known = {_name(each, names) for each in new if each.get("ok")}
     before = _before(words, [each for each in old if _name(each, names) not in known], names=names)
     return [text for text in [words.joined([each for each in (this_run, before) if each])] if text]
+
+
+def _unrecorded(words: Words, incident: incident_model.Incident) -> str:
+    """Return the text about a last run that recorded no notifications.
+
+    Only a complete run without a step of the escalation has notified nobody.
+    """
+    last = incident.runs[-1].run if incident.runs else None
+    sending = any(each.run == last and prose_steps.notifying(each) for each in incident.steps)
+    return words.say("notified.undecided" if incident.outcome == "unfinished" or sending else "notified.nobody_new")
 
 
 def _lost(incident: incident_model.Incident) -> str:
@@ -210,8 +223,8 @@ def _ways(words: Words, entries: Sequence[Mapping[str, Any]], *, names: Mapping[
 def would_tell(words: Words, incident: incident_model.Incident) -> List[str]:
     """For a run in check mode, return who would be notified now and who would be notified after a failed recovery."""
     escalation: Mapping[str, Any] = incident.escalation
-    if not escalation:
-        return [words.say("notified.undecided")]
+    if "to" not in escalation:
+        return [words.say("notified.not_planned")]
     before = _ways(words, list(escalation.get("notified") or []), names=_names(escalation))
     told = [_would_tell(words, escalation, before=before)]
     if escalation.get("otherwise"):

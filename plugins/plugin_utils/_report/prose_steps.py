@@ -145,6 +145,11 @@ def validated(step: incident_model.Step) -> bool:
     return str(step.action).rsplit(".", 1)[-1] == "validate_argument_spec"
 
 
+def notifying(step: incident_model.Step) -> bool:
+    """Return True if a step notifies a contact."""
+    return step.role == "escalation" and (allowlist.own_module(step.action or "") or "").startswith("notify_")
+
+
 def validated_settings(step: incident_model.Step) -> bool:
     """Return True if a step validates settings, such as those of the notification channels, before they are needed."""
     return allowlist.own_module(step.action or "") == "fail_settings"

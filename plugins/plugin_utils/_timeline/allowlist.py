@@ -67,6 +67,7 @@ _RECORD = {
     "id": TEXT,
     "run": TEXT,
     "severity": TEXT,
+    "notified": Each({**dict.fromkeys(("level", "contact", "channel", "at", "error"), TEXT), "ok": FLAG}),
     "opened_at": TEXT,
     "outage_started_at": TEXT,
     "outage_started": {"earliest": TEXT, "earliest_source": TEXT, "latest": TEXT, "source": TEXT},

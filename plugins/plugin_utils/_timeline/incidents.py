@@ -76,7 +76,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         impact=_impact(outcomes),
         login=logged_in,
         login_error=login_error,
-        escalation=verdict.get("escalation") or {},
+        escalation=verdict.get("escalation") or _earlier_notifications(runs),
         error=verdict.get("error"),
         next_step=verdict.get("next_step") or (of_data.get("next_step") if rows["data_loss"] == "suspected" else None),
         messages={
@@ -91,6 +91,19 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         **rows,
         **_kept(events, verdict),
     )
+
+
+def _earlier_notifications(runs: Sequence[Sequence[Event]]) -> Dict[str, Any]:
+    """Return the notifications of earlier runs, for a last run without a verdict. There is no key `to`.
+
+    If the earlier timelines are not on this controller, the incident's record at the start of the last run is used.
+    """
+    verdicts = [verdict_of(run).get("escalation") or {} for run in runs[:-1]]
+    known: Mapping[str, Any] = next((each for each in reversed(verdicts) if each), {})
+    records = [each["notified"] for each in results(runs[-1], *allowlist.OF_INCIDENT) if "notified" in each]
+    notified = (records[0] if records else None) or known.get("notified") or []
+    names = {**dict(zip(known.get("contacts") or [], known.get("to") or [])), **(known.get("names") or {})}
+    return {"names": names, "notified": [{**each, "new": False} for each in notified]} if notified else {}
 
 
 def _circumstances(outcomes: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:

@@ -841,6 +841,35 @@ def test_each_message_is_shown_with_its_time(rule, to, notified, english, japane
         assert prose_notifications.whom(JA, told) == japanese
 
 
+@pytest.mark.parametrize(
+    ("outcome", "steps", "english"),
+    [
+        (
+            "login_failed",
+            [],
+            "nobody in this run; before this run: Lead by mail x (login failed, 2026-03-02 01:02:00 UTC)",
+        ),
+        (
+            "unfinished",
+            [],
+            "unknown for this run, because it ended without recording a notification; before this run: ",
+        ),
+        (
+            "login_failed",
+            [step("notify_mail", role="escalation")],
+            "unknown for this run, because it ended without recording a notification; before this run: ",
+        ),
+    ],
+)
+def test_a_run_without_a_verdict_shows_the_notifications_of_earlier_runs(outcome, steps, english):
+    entry = {**sent("login_failed", "lead", new=False), "at": "2026-03-02T01:02:00.000Z"}
+    escalation = {"names": {"lead": "Lead"}, "notified": [entry]}
+    told = incident(outcome=outcome, runs=runs("r"), steps=steps, escalation=escalation)
+    assert prose_notifications.whom(EN, told).startswith(english)
+    assert "通知なし" in prose_notifications.whom(JA, told) or steps or outcome == "unfinished"
+    assert prose_notifications.would_tell(EN, told) == ["not determined, because the run ended early"]
+
+
 def test_a_contact_who_does_not_know_of_the_end_is_in_the_document():
     escalation = {"rule": "record_only", "to": [], "notified": [sent("resolved", "lead", error=GONE)]}
     document = markdown_report.markdown(EN, incident(outcome="recovered", escalation=escalation))
@@ -1943,7 +1972,7 @@ def test_a_dry_run_lists_the_contacts_for_success_and_failure() -> None:
     flat = " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
     assert "DBA (already notified). Reason: It is down" in flat
     told.escalation = {}
-    assert "to notify undecided" in " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
+    assert "to notify not determined" in " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
 
 
 def test_the_next_steps_of_a_recovered_service_are_shown() -> None:

@@ -112,3 +112,27 @@ def test_findings_are_from_the_verdict():
     assert only(recording).findings[0]["cause"] == "stopped"
     recording.add("outcome", host="node1", data=OUTCOME)
     assert only(recording).findings[0]["cause"] == "hung"
+
+
+NOTIFIED = {
+    "level": "login_failed",
+    "contact": "leader",
+    "channel": "mail x",
+    "at": "2026-03-02T01:00:09.000Z",
+    "ok": True,
+}
+
+
+@pytest.mark.parametrize("record", [{}, {"notified": [NOTIFIED]}, {"notified": []}])
+def test_a_run_without_a_verdict_keeps_the_notifications_of_earlier_runs(record):
+    first = Recording("run1").down().opened()
+    escalation = {"to": ["Ms Sato"], "contacts": ["leader"], "notified": [{**NOTIFIED, "new": True}]}
+    first.add("outcome", host="node1", data={**OUTCOME, "escalation": escalation}).ended()
+    second = Recording("run2")
+    second.second = 30
+    second.opened(**record).verified(healthy=True).ended()
+    (incident,) = timeline_incidents.from_events([*first.events, *second.events])
+    assert incident.escalation == {"names": {"leader": "Ms Sato"}, "notified": [{**NOTIFIED, "new": False}]}
+    # The timeline of the first run may be on another controller.
+    alone = only(second).escalation
+    assert alone == ({"names": {}, "notified": [{**NOTIFIED, "new": False}]} if record.get("notified") else {})
