@@ -14,6 +14,7 @@ from typing import List, Mapping, Optional, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps as policy_steps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
+    prose_actions,
     prose_causes,
     prose_data,
     prose_ladder,
@@ -26,6 +27,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 # With one of these next steps, only the checklist in the postmortem remains to be completed.
 _PREVENTION = ("next_step.recovered", "next_step.recovered_by_systemd")
+# The rule for a service that was started too often. The notification begins with the same next step.
+_TOO_OFTEN = "repeated_restarts"
 
 
 def subject(words: Words, incident: incident_model.Incident) -> str:
@@ -64,12 +67,18 @@ def next_steps(words: Words, incident: incident_model.Incident) -> List[str]:
     if incident.held_by:
         step = policy_steps.held(steps, incident=incident.held_by, running=incident.outcome == "degraded")
         held = [words.message(step.to_dict())]
-    return [line for step in (*_next_steps(words, incident), *held) for line in words.lines(step)]
+    first = [words.say(f"asked.{_TOO_OFTEN}")] if _started_too_often(incident) else []
+    return [line for step in (*first, *_next_steps(words, incident), *held) for line in words.lines(step)]
+
+
+def _started_too_often(incident: incident_model.Incident) -> bool:
+    """Return True if a person must find out why the service was started so often. A planned recovery does not count."""
+    return incident.escalation.get("rule") == _TOO_OFTEN and incident.outcome != "would_recover"
 
 
 def is_open(incident: incident_model.Incident) -> bool:
     """Return True if the service is back, but a person must still act."""
-    if incident.data_loss in ("suspected", "known"):
+    if incident.data_loss in ("suspected", "known") or _started_too_often(incident):
         return True
     told = incident.messages.get("next_step") if incident.next_step else None
     steps = [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
@@ -87,7 +96,10 @@ def _next_steps(words: Words, incident: incident_model.Incident) -> List[str]:
     if incident.outcome == "login_failed" and incident.data_loss != "suspected" and not about_login:
         return [words.name("next", "login_failed")]
     if not incident.next_step:
-        return []
+        # A run that only closes an incident records no next step.
+        back = incident.outcome in incident_model.BACK
+        items = prose_actions.actions(words, incident) if back else []
+        return [words.say(_PREVENTION[0])] if any(each.wanted for each in items) else []
     known = [words.message(each) for each in steps]
     if known and all(known):
         return known

@@ -1537,6 +1537,39 @@ def test_the_command_that_checks_the_login_again_is_on_the_screen():
     assert "Check that people can log in" in " ".join(screen_report.summary(EN, old, document="x"))
 
 
+@pytest.mark.parametrize(
+    ("outcome", "rule", "shown"),
+    [
+        ("recovered", "repeated_restarts", True),
+        ("recovered_by_systemd", "repeated_restarts", True),
+        ("recovered", "record_only", False),
+        ("would_recover", "repeated_restarts", False),
+    ],
+)
+def test_too_many_starts_have_the_same_next_step_as_in_the_notification(outcome, rule, shown):
+    steps = [{"id": "next_step.recovered", "values": {}}]
+    told = incident(outcome=outcome, next_step="x", runs=runs("r"), messages={"next_step": steps})
+    told.escalation = {"rule": rule, "to": ["Lead"], "notified": []}
+    first = f"{EN.say('asked.repeated_restarts')}."
+    last = "Complete the open prevention items."
+    assert prose.next_steps(EN, told) == ([first, last] if shown else [last])
+    on_screen = fields(screen_report.summary(EN, told, document="x")).get("next step", "")
+    assert (first[:30] in on_screen and last in on_screen) is shown
+    assert f"- {first}\n- {last}" in markdown_report.markdown(EN, told) or not shown
+    assert "サービスの起動が繰り返された理由を調べる" in prose.next_steps(JA, told)[0] or not shown
+
+
+def test_an_incident_that_a_later_run_closed_names_its_open_items():
+    why = "login: answered 401"
+    tried = [rung(rung="standard_recovery", run="first", held=False, serves=True, reason=why)]
+    told = incident(outcome="recovered", runs=runs("first", "second"), rungs_tried=tried, login="checked")
+    assert prose.next_steps(EN, told) == ["Complete the open prevention items."]
+    assert not any(line.startswith("  next step") for line in screen_report.summary(EN, told, document="x"))
+    told.rungs_tried = [rung(run="first")]
+    told.outcome = "unreachable"
+    assert prose.next_steps(EN, told) == []
+
+
 def test_a_recovery_after_a_failed_run_is_no_reason_for_automatic_recovery():
     def why(*tried):
         told = incident(outcome="recovered", cause="syntax_error", runs=runs("first", "second"), rungs_tried=tried)
