@@ -340,6 +340,7 @@ SENTENCES: Dict[str, str] = {
     "action.resources.scarce": "{what} did not run out, but little was left",
     "action.resources.unknown": "triage recorded no findings, and the memory or disk usage is unknown",
     "action.resources.fine": "memory and disk were sufficient",
+    "action.login": "Find out why the login check failed",
     "action.seen.disk": "{available} of {size} was free on {mount}",
     "action.seen.log": "the size of {path} was {size}",
     "action.seen.memory": "free memory: {available} of {total}",

@@ -442,6 +442,7 @@ SENTENCES: Dict[str, str] = {
     "action.resources.scarce": "{what}は枯渇していないが、残りがわずか",
     "action.resources.unknown": "原因調査の結果の記録がなく、メモリとディスクの測定値も揃っていない",
     "action.resources.fine": "メモリ、ディスクとも不足はなかった",
+    "action.login": "ログイン確認に失敗した理由を調べる",
     "action.seen.disk": "{mount} の空き容量は {size} のうち {available}",
     "action.seen.log": "{path} のサイズは {size}",
     "action.seen.memory": "メモリの空きは {total} のうち {available}",

@@ -76,6 +76,7 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
         _automation(words, incident),
         _rotation(words, incident, causes),
         _resources(words, incident, causes),
+        *_login(words, incident),
         *to_do,
         *to_prevent,
     ]
@@ -200,6 +201,15 @@ def _with(words: Words, key: str, seen: str, **values: object) -> str:
     """Return a sentence, with the measured value if it was recorded."""
     told = words.say(key, **values)
     return words.say("aside", text=told, aside=seen) if seen else told
+
+
+def _login(words: Words, incident: incident_model.Incident) -> List[Action]:
+    """Return the item for a login that failed after a rung, even if the login has worked since then."""
+    failed = [each for each in incident.rungs_tried if each.serves]
+    if not failed:
+        return []
+    why = prose_ladder.why(words, failed[-1]) or words.say("login.failed")
+    return [Action(words.say("action.login"), True, why)]
 
 
 def _room(words: Words, incident: incident_model.Incident) -> List[str]:

@@ -1564,8 +1564,11 @@ def test_an_incident_that_a_later_run_closed_names_its_open_items():
     tried = [rung(rung="standard_recovery", run="first", held=False, serves=True, reason=why)]
     told = incident(outcome="recovered", runs=runs("first", "second"), rungs_tried=tried, login="checked")
     assert prose.next_steps(EN, told) == ["Complete the open prevention items."]
+    assert "- [ ] Find out why the login check failed: " in section(markdown_report.markdown(EN, told), "6.")
+    assert "- [ ] ログイン確認に失敗した理由を調べる：" in markdown_report.markdown(JA, told)
     assert not any(line.startswith("  next step") for line in screen_report.summary(EN, told, document="x"))
     told.rungs_tried = [rung(run="first")]
+    assert "login check" not in markdown_report.markdown(EN, told)
     told.outcome = "unreachable"
     assert prose.next_steps(EN, told) == []
 
