@@ -133,6 +133,8 @@ def _causes(
     # After a person has released the service, the latest triage states whether the damage was accepted.
     released = [each for each in reversed(agreeing) if _is_about_a_release(each[0])]
     findings: List[Dict[str, Any]] = first_value(*released, *said, *agreeing, *triages) or []
+    changes = _changes(events, findings)
+    findings = _gone_since(findings, agreeing, verdict)
     first = _first_cause(findings, verdict)
     first_facts = first_value(*(result.get("facts") for result in results(events, "triage_info"))) or {}
     return {
@@ -141,10 +143,26 @@ def _causes(
         "cause_summary": first_value(first.get("summary"), last_value(outcomes, "cause_summary")),
         "findings": findings,
         "resources": {name: facts for name, facts in first_facts.items() if name != "changes"},
-        "changes": _changes(events, findings),
+        "changes": changes,
         "probe": failing[0] if failing else {},
         "database": checks[-1] if checks else {},
     }
+
+
+def _gone_since(
+    findings: List[Dict[str, Any]], agreeing: Sequence[Sequence[Mapping[str, Any]]], verdict: Mapping[str, Any]
+) -> List[Dict[str, Any]]:
+    """Return the findings. If the cause of the verdict no longer existed, the first finding says so.
+
+    For example, a person has corrected a file since the first triage. The first triage still has the best evidence.
+    agreeing: the findings of all triages with this cause.
+    """
+    said = [each[0] for each in agreeing if each[0].get("summary") == verdict.get("cause_summary")]
+    told = (said[-1].get("messages") or {}).get("summary") if said else None
+    if not findings or not isinstance(told, Mapping) or not str(told.get("id")).endswith(".past"):
+        return findings
+    newer = {name: said[-1].get(name) for name in ("summary", "remedy", "messages", "blocks_start", "useless_rungs")}
+    return [{**findings[0], **newer}, *findings[1:]]
 
 
 def _changes(events: Sequence[Event], findings: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:

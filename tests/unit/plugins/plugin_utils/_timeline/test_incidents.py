@@ -136,3 +136,34 @@ def test_a_run_without_a_verdict_keeps_the_notifications_of_earlier_runs(record)
     # The timeline of the first run may be on another controller.
     alone = only(second).escalation
     assert alone == ({"names": {}, "notified": [{**NOTIFIED, "new": False}]} if record.get("notified") else {})
+
+
+def test_a_cause_that_no_longer_existed_is_described_in_the_past():
+    texts = {name: f"Node {name}." for name in ("cannot parse", "could not parse")}
+    now, past = ({"id": f"finding.syntax_error.{name}", "values": {}} for name in ("now", "past"))
+    changed = {"since": "2026-03-02T00:00:00.000Z", "items": [{"what": "server.js"}]}
+    first = Recording("run1").down().opened()
+    broken = {
+        "cause": "syntax_error",
+        "summary": texts["cannot parse"],
+        "messages": {"summary": now},
+        "remedy": "Fix it.",
+    }
+    data = {"findings": [{**broken, "evidence": [{"source": "log", "text": "first"}]}], "facts": {"changes": changed}}
+    first.task("triage_info", data, role="triage").ended()
+    second = Recording("run2")
+    second.second = 30
+    second.down().opened()
+    repaired = {**broken, "summary": texts["could not parse"], "messages": {"summary": past}, "remedy": "Start it."}
+    second.task("triage_info", {"findings": [repaired]}, role="triage")
+    verdict = {**OUTCOME, "cause": "syntax_error", "cause_summary": texts["could not parse"]}
+    second.add("outcome", host="node1", data=verdict).ended()
+    (incident,) = timeline_incidents.from_events([*first.events, *second.events])
+    assert (incident.cause_summary, incident.messages["cause_summary"]) == (texts["could not parse"], past)
+    (finding,) = incident.findings
+    assert (finding["remedy"], finding["evidence"][0]["text"]) == ("Start it.", "first")
+    assert incident.changes["items"] == changed["items"]
+    # If the run itself has ended the cause, its verdict describes the cause as it was before.
+    second.events[-2]["data"] = {**verdict, "cause_summary": texts["cannot parse"]}
+    (incident,) = timeline_incidents.from_events([*first.events, *second.events])
+    assert (incident.cause_summary, incident.findings[0]["remedy"]) == (texts["cannot parse"], "Fix it.")
