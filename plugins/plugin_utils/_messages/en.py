@@ -218,6 +218,7 @@ SENTENCES: Dict[str, str] = {
     "remedied.failed": "{cause}: {action} (FAILED: {detail})",
     "remedied.detail": "{cause}: {action} ({detail})",
     "remedied.left": "{cause}: not remedied; {reason}",
+    "remedied.gone": "{cause}: no remedy applied, because the cause seems to be gone",
     "kept.evidence": "evidence",
     "kept.copy": "copy of the database files",
     "kept.not_copied": "the database files were NOT COPIED: {reason}",

@@ -234,6 +234,7 @@ SENTENCES: Dict[str, str] = {
     "remedied.failed": "{cause}：{action}（失敗：{detail}）",
     "remedied.detail": "{cause}：{action}（{detail}）",
     "remedied.left": "{cause}：対処せず（{reason}）",
+    "remedied.gone": "{cause}：原因はすでに解消したとみられるため、対処せず",
     "kept.evidence": "証拠一式",
     "kept.copy": "データベースのファイルのコピー",
     "kept.not_copied": "データベースのファイルは複製できていない：{reason}",

@@ -233,7 +233,16 @@ def _remedy(words: Words, remedy: incident_model.Remedy) -> str:
         return words.say("remedied.detail", cause=named, action=action, detail=detail)
     if remedy.changed:
         return words.say("label", name=named, text=action)
+    if _is_gone(remedy):
+        return words.say("remedied.gone", cause=named)
     return words.say("remedied.left", cause=named, reason=why(words, remedy)) if remedy.reason else ""
+
+
+def _is_gone(remedy: incident_model.Remedy) -> bool:
+    """Return True if there was no remedy only because the cause no longer existed."""
+    told = remedy.messages.get("reason")
+    reasons = [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
+    return [each.get("id") for each in reasons] == ["reason.remedy.past"]
 
 
 def not_remedied(

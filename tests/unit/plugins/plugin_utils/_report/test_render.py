@@ -1904,6 +1904,11 @@ LEFT = {"changed": False, "action": None, "detail": [], "reason": "not in remedi
             "remediation: disk_full: removed old logs (FAILED: rm: no)",
         ),
         (LEFT, "rungs", "remediation: disk_full: not remedied; not in remediation_allowed"),
+        (
+            {**LEFT, "messages": {"reason": [{"id": "reason.remedy.past", "values": {}}]}},
+            "rungs",
+            "remediation: disk_full: no remedy applied, because the cause seems to be gone",
+        ),
     ],
 )
 def test_only_an_applied_remedy_is_listed_as_done(changes, field, words):
