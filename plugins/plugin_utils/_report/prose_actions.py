@@ -86,17 +86,21 @@ def _remedy(words: Words, incident: incident_model.Incident, finding: Mapping[st
     """Return the remedy for a finding.
 
     If the service must not be started and the remedy only proposes to start it, the result is an empty string. A remedy
-    that also proposes other actions is deferred.
+    that also proposes other actions is deferred. If a start alone cannot help because of another finding, a remedy that
+    only proposes a start is omitted too.
     """
     told = message_of(finding, "remedy")
     text = words.message(told, finding["remedy"])
     held = incident.held_by or incident.data_loss == statements.SUSPECTED
-    if not held and not any(each.get("blocks_start") for each in incident.findings):
+    blocked = bool(held) or any(each.get("blocks_start") for each in incident.findings)
+    others = [each for each in incident.findings if each is not finding and prose_causes.likely(each)]
+    vain = any("restart" in (each.get("useless_rungs") or ()) for each in others)
+    if not blocked and not vain:
         return text
     ids = {str(each.get("id")) for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)}
     if ids and ids <= set(start_remedies.ONLY_A_START):
         return ""
-    starts = ids & {*start_remedies.ONLY_A_START, *start_remedies.ALSO_A_START}
+    starts = blocked and ids & {*start_remedies.ONLY_A_START, *start_remedies.ALSO_A_START}
     return words.say("action.after_recovery", remedy=text) if starts else text
 
 

@@ -2251,6 +2251,27 @@ def test_no_start_is_proposed_while_the_service_must_not_be_started(changes):
     assert any(each.startswith("Make room on this file system") for each in titles)
 
 
+@pytest.mark.parametrize(
+    ("other", "proposed"),
+    [
+        ({"confidence": 0.96, "useless_rungs": ["restart", "standard_recovery", "clean_start_recovery"]}, False),
+        ({"confidence": 0.96, "useless_rungs": []}, True),
+        ({"confidence": 0.3, "useless_rungs": ["restart"]}, True),
+        ({"confidence": 0.96, "useless_rungs": ["restart"], "explained_by": "killed"}, True),
+    ],
+)
+def test_no_start_is_proposed_if_another_cause_makes_it_useless(other, proposed):
+    remedy_of = {name: {"remedy": message(f"remedy.{name}").to_dict()} for name in ("start", "oom_kill")}
+    found = [
+        {"cause": "syntax_error", "remedy": "Correct the file.", **other},
+        {"cause": "killed", "confidence": 0.9, "remedy": "Start.", "messages": remedy_of["start"]},
+        {"cause": "oom_kill", "confidence": 0.9, "remedy": "Restart.", "messages": remedy_of["oom_kill"]},
+    ]
+    titles = [each.title for each in prose_actions.actions(EN, incident(outcome="not_recovered", findings=found))]
+    assert ("Start the service" in titles) is proposed
+    assert any(each.startswith("Restart the service. ") for each in titles)
+
+
 def test_the_detection_names_the_problem_of_a_degraded_service():
     probe = {"severity": "degraded", "summary": "x", "messages": {"summary": message("finding.slow.waits").to_dict()}}
     problem = EN.message(probe["messages"]["summary"]) or "x"
