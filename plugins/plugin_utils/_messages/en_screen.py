@@ -115,6 +115,8 @@ SENTENCES: Dict[str, str] = {
     "screen.not_healthy": "NOT HEALTHY: {host}, {seen}; {touched}",
     "screen.healthy": "HEALTHY: {host}, {touched}",
     "screen.healthy_login": "HEALTHY: {host}, login {login}; {touched}",
+    "screen.still_open": "an incident is still open; {touched}",
+    "screen.close_it": "If the outage is over, this command closes the incident. If the login had failed, the command checks the login first:",
     "screen.login_failed": "SERVING, LOGIN FAILED: {host}, login {login}; {touched}",
     "screen.check_login": "Check that people can log in. Check the values of nexus_login_username and nexus_login_password.",
     "screen.rows_stored": "{rows} in {tables}, stored as the last good count",

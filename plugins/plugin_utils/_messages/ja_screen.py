@@ -111,6 +111,8 @@ SENTENCES: Dict[str, str] = {
     "screen.not_healthy": "異常：{host}、{seen}。{touched}",
     "screen.healthy": "正常：{host}、{touched}",
     "screen.healthy_login": "正常：{host}、ログイン：{login}。{touched}",
+    "screen.still_open": "未クローズのインシデントあり。{touched}",
+    "screen.close_it": "停止が終わっていれば、次のコマンドでインシデントをクローズできる。ログインに失敗していた場合は、先にログインを確認する：",
     "screen.login_failed": "稼働中、ログイン失敗：{host}、ログイン：{login}。{touched}",
     "screen.check_login": "ログインできることと、nexus_login_username・nexus_login_password の値を確認する",
     "screen.rows_stored": "{tables}で計{rows}（最後の正常な行数として保存）",

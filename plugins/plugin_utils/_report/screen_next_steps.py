@@ -33,6 +33,11 @@ def start(words: Words, target: str) -> List[str]:
     return [words.say("screen.start_it"), Command(next_steps.command("outage_recover.yml", target))]
 
 
+def close(words: Words, target: str) -> List[str]:
+    """Return how to close the open incident of a healthy service."""
+    return [words.say("screen.close_it"), Command(next_steps.command("outage_recover.yml", target))]
+
+
 def triage(words: Words, target: str) -> List[str]:
     """Return how to find the cause of an outage."""
     command = Command(f"{next_steps.command('outage_recover.yml', target)} --check")

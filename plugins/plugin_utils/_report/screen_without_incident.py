@@ -75,8 +75,13 @@ def _without_incident(
         if left:
             return ATTENTION, _left(words, host, left[-1], touched=touched)
         state = prose.login(words, *service_state.login(events))
-        fields: List[Field] = [("rows", _counted_rows(words, steps, check_mode=check_mode))]
-        return GOOD, _healthy(words, host, steps, looks[-1], fields, login=state, touched=touched)
+        still_open = bool(looks[-1].get("open_incident"))
+        fields: List[Field] = [
+            ("next", screen_next_steps.close(words, target) if still_open else []),
+            ("rows", _counted_rows(words, steps, check_mode=check_mode)),
+        ]
+        told = _healthy(words, host, steps, looks[-1], fields, login=state, touched=touched)
+        return ATTENTION if still_open else GOOD, told
     triages = [each.data for each in steps if prose_steps.triaged(each)]
     return _triage(words, host, triages[-1], steps, touched=touched, target=target) if triages else (GOOD, [])
 
@@ -92,10 +97,13 @@ def _healthy(
     touched: str,
 ) -> List[str]:
     """Return the lines for a healthy service. look: the result of the health probe. login: the result of the login."""
+    if look.get("open_incident"):
+        touched = words.say("screen.still_open", touched=touched)
     sound = [each.data for each in steps if each.role == "database_recovery" and each.data.get("database")]
     if sound:
         path = str(sound[-1]["database"].get("path"))
-        return [words.say("screen.healthy_database", host=host, path=path, touched=touched)]
+        head = words.say("screen.healthy_database", host=host, path=path, touched=touched)
+        return [head, *aligned(words, fields)]
     key = "screen.healthy_login" if login else "screen.healthy"
     restarted = restarts.text(words, look.get("ends"))
     told: Field = ("restarts", words.sentence(restarted) if restarted else "")

@@ -112,6 +112,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "duration": NUMBER,
         "login": {"ok": FLAG, "checked": FLAG, "status": (NUMBER, TEXT), "error": TEXT, "messages": _ERROR},
         "preflight": _PREFLIGHT,
+        "open_incident": FLAG,
         "hold": {"incident": TEXT, "cause": TEXT},
         "ends": {"window": NUMBER, "restarts": NUMBER, "after": Named(NUMBER)},
     },

@@ -1028,6 +1028,11 @@ CORRECT = (
     "  next step   Correct the inventory or the host: nexus_log_file. To see which values the host uses:",
     "              ansible-playbook --limit node1 playbooks/outage_discover.yml --check",
 )
+CLOSE_IT = [
+    "  next step   If the outage is over, this command closes the incident. If the login had failed, the",
+    "              command checks the login first:",
+    "              ansible-playbook --limit node1 playbooks/outage_recover.yml",
+]
 TRIAGE_IT = (
     "  next step   To find the cause, and to see what a recovery would do:",
     "              ansible-playbook --limit node1 playbooks/outage_recover.yml --check",
@@ -1177,6 +1182,34 @@ TRIAGE_IT = (
             screen_report.GOOD,
             ["HEALTHY: node1, this run did not change the service"],
             id="up",
+        ),
+        pytest.param(
+            [event(data={"healthy": True, "open_incident": True})],
+            screen_report.ATTENTION,
+            ["HEALTHY: node1, an incident is still open; this run did not change the service", *CLOSE_IT],
+            id="up, but an incident is open",
+        ),
+        pytest.param(
+            [event(data={"healthy": True, "open_incident": True, "login": {"ok": True}}, role="verification")],
+            screen_report.ATTENTION,
+            [
+                "HEALTHY: node1, login checked; an incident is still open; this run did not change the service",
+                *CLOSE_IT,
+            ],
+            id="verified, but an incident is open",
+        ),
+        pytest.param(
+            [
+                event(data={"healthy": True, "open_incident": True}),
+                event("sqlite_info", {"healthy": True, "database": {"path": "/app/itsm.db"}}, "database_recovery"),
+            ],
+            screen_report.ATTENTION,
+            [
+                "HEALTHY: node1, the database /app/itsm.db is sound; an incident is still open; "
+                "this run did not change the service",
+                *CLOSE_IT,
+            ],
+            id="nothing to recover, but an incident is open",
         ),
         pytest.param(
             [event(data={"healthy": True, "login": None}, role="verification")],

@@ -27,6 +27,7 @@ PROBE = "itsm_nexus.runbook.health_probe"
             {"process": {"state": "gone", "pids": [1]}},
         ),
         (PROBE, {"endpoints": {"name": "CANARY"}}, {}),
+        (PROBE, {"open_incident": True}, {"open_incident": True}),
         (PROBE, {"summary": "the process is gone", "login": None}, {"summary": "the process is gone", "login": None}),
         (
             "itsm_nexus.runbook.node_process",
