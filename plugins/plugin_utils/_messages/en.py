@@ -172,6 +172,7 @@ SENTENCES: Dict[str, str] = {
     "notified.if_recovered": "if the recovery succeeds: {told}",
     "notified.only_recorded": "the incident would only be recorded",
     "notified.over": "the message that the outage is over",
+    "notified.if_closed": "if the incident is closed, the message that the outage is over: {names}",
     "notified.otherwise": "if the recovery fails: {told}",
     "notified.why": "{told}. Reason: {reason}",
     "notified.reason": "reason: {reason}",

@@ -157,6 +157,7 @@ SENTENCES: Dict[str, str] = {
     "notified.if_recovered": "復旧した場合：{told}",
     "notified.only_recorded": "インシデントの記録のみ",
     "notified.over": "復旧の通知",
+    "notified.if_closed": "インシデントをクローズする場合、停止の終了を次の連絡先に通知：{names}",
     "notified.otherwise": "復旧しない場合：{told}",
     "notified.why": "{told}。理由：{reason}",
     "notified.reason": "理由：{reason}",

@@ -14,6 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
     document_store,
     screen_hosts,
     screen_layout,
+    screen_open_incident,
     screen_release,
     screen_without_incident,
 )
@@ -97,10 +98,12 @@ class Closing:
         records = [event["data"] for event in events if timeline_events.opens(event)]
         opened_at = [record["opened_at"] for record in records if record.get("opened_at")]
         earlier: List[timeline_events.Event] = []
-        if not self._check and os.path.isdir(self._folder):
+        # A check that decides nothing shows what earlier runs found. Any other check shows only its own plan.
+        wanted = [each for host, each in mine.items() if not self._check or not _decided(events, host)]
+        if wanted and os.path.isdir(self._folder):
             earlier = document_store.read(
                 self._folder,
-                incidents=mine.values(),
+                incidents=wanted,
                 since=min(opened_at) if opened_at else None,
                 besides=self._run,
             )
@@ -146,6 +149,11 @@ class Closing:
             self._say(release[:1], screen_layout.ATTENTION)
             self._say(release[1:])
             return
+        unclosed = screen_open_incident.lines(words, incident) if self._check else []
+        if unclosed:
+            self._say(unclosed[:1], screen_layout.ATTENTION)
+            self._say(unclosed[1:])
+            return
         places = [event["data"] for event in events if event["kind"] == "published"]
         head, *fields = screen_report.summary(
             words, incident, document=document, places=places[-1] if places else {}, check_mode=self._check
@@ -160,3 +168,11 @@ class Closing:
     def _say(self, lines: List[str], tone: Optional[str] = None) -> None:
         for line in lines:
             self._screen.say(screen_layout.one_line(line), tone)
+
+
+def _decided(events: Sequence[timeline_events.Event], host: str) -> bool:
+    """Return True if a run has a verdict on the host, or if the host was not healthy at its last probe."""
+    mine = [event for event in events if event.get("host") == host]
+    looks = list(timeline_events.results(mine, "health_probe"))
+    healthy = bool(looks) and bool(looks[-1].get("healthy"))
+    return any(event["kind"] == "outcome" for event in mine) or not healthy

@@ -233,6 +233,21 @@ def would_tell(words: Words, incident: incident_model.Incident) -> List[str]:
     return told
 
 
+def would_close(words: Words, incident: incident_model.Incident) -> str:
+    """Return who would be notified of the end of the outage if a run closed the incident."""
+    entries = [each for each in _entries(incident.escalation) if each.get("ok")]
+    aware = {(each.get("contact"), each.get("channel")) for each in entries if each.get("level") == RESOLVED}
+    due = [
+        each
+        for each in entries
+        if each.get("level") not in _EVENTS and (each.get("contact"), each.get("channel")) not in aware
+    ]
+    ways = _ways(words, due, names=_names(incident.escalation))
+    if not ways:
+        return words.say("notified.nobody")
+    return words.say("notified.if_closed", names=words.listed(list(ways.values())))
+
+
 def _would_tell(words: Words, escalation: Mapping[str, Any], *, before: Mapping[str, str]) -> str:
     """Return who would be notified. before: the contacts that have already been notified, by name."""
     ways: Dict[str, List[str]] = {str(name): [] for name in escalation.get("to") or []}

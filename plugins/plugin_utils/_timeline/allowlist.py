@@ -67,6 +67,8 @@ _RECORD = {
     "id": TEXT,
     "run": TEXT,
     "severity": TEXT,
+    "outcome": TEXT,
+    "cause": TEXT,
     "notified": Each({**dict.fromkeys(("level", "contact", "channel", "at", "error"), TEXT), "ok": FLAG}),
     "opened_at": TEXT,
     "outage_started_at": TEXT,

@@ -102,6 +102,53 @@ def test_check_mode_writes_nothing(tmp_path, screen):
     assert screen.lines[0][0] == "RECOVERED (check mode, nothing changed): node1, incident INC-1"
 
 
+NOTIFIED = {"level": "login_failed", "contact": "leader", "channel": "mail x", "at": AT, "ok": True}
+
+
+def left_open(**record):
+    """Return the events of a check that finds the service healthy and the incident open."""
+    known = {"id": "INC-1", "opened_at": AT, "cause": "killed", **record}
+    read = result("incident_info", known)
+    resolved = result("incident", {**known, "outcome": "resolved_manually"})
+    return [event("run_start"), result("health_probe", HEALTHY), read, resolved, event("stats", hosts={})]
+
+
+def test_a_check_of_a_healthy_service_says_what_closes_the_incident(tmp_path, screen):
+    conclude(tmp_path, screen, left_open(outcome="login_failed", notified=[NOTIFIED]), check=True)
+    (head, tone), *_others = screen.lines
+    assert head == "HEALTHY, INCIDENT STILL OPEN (check mode, nothing changed): node1, incident INC-1"
+    assert tone == screen_layout.ATTENTION
+    told = " ".join(screen.text.split())
+    for text in (
+        "next step Run the playbook without --check. It checks the login. If the login works, the playbook closes",
+        "cause killed login failed in an earlier run; not checked in check mode",
+        "to notify if the incident is closed, the message that the outage is over: leader by mail x recap",
+    ):
+        assert text in told
+    assert "unknown" not in told
+
+
+def test_a_check_of_a_healthy_service_uses_the_timelines_of_earlier_runs(tmp_path, screen):
+    escalation = {"to": ["Ms Sato"], "contacts": ["leader"], "notified": [NOTIFIED]}
+    said = outcome(outcome="not_recovered", cause="hung", escalation=escalation)
+    found = result("triage_info", {"findings": [{"cause": "hung", "summary": "It is silent."}]}, run="run1")
+    earlier = [*incident("run1"), found, {**said, "run": "run1"}]
+    (tmp_path / "run1.jsonl").write_bytes(b"".join(map(timeline_events.encode, earlier)))
+    conclude(tmp_path, screen, left_open(outcome="not_recovered"), check=True)
+    told = " ".join(screen.text.split())
+    assert "If the service is still healthy, the playbook closes the incident. cause hung: " in told
+    assert "is over: Ms Sato by mail x" in told and "login" not in told
+    assert [path.name for path in tmp_path.iterdir()] == ["run1.jsonl"]
+
+
+def test_a_check_that_finds_an_outage_shows_only_its_own_plan(tmp_path, screen):
+    earlier = [*incident("run1"), {**outcome(cause="hung"), "run": "run1"}]
+    (tmp_path / "run1.jsonl").write_bytes(b"".join(map(timeline_events.encode, earlier)))
+    down = result("health_probe", {"healthy": False, "severity": "emergency"})
+    conclude(tmp_path, screen, [*incident(), down, event("stats", hosts={})], check=True)
+    assert "STILL OPEN" not in screen.text and "hung" not in screen.text
+
+
 def test_check_mode_is_named_on_every_first_line(tmp_path, screen):
     hosts = [result("health_probe", HEALTHY, host=host) for host in ("node1", "node2")]
     together = {"healthy": ["node1"], "warning": ["node2"]}
