@@ -156,7 +156,12 @@ class Closing:
             return
         places = [event["data"] for event in events if event["kind"] == "published"]
         head, *fields = screen_report.summary(
-            words, incident, document=document, places=places[-1] if places else {}, check_mode=self._check
+            words,
+            incident,
+            document=document,
+            places=places[-1] if places else {},
+            check_mode=self._check,
+            target=target,
         )
         self._say([head], screen_report.tone(incident))
         self._say(fields)

@@ -22,6 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
     prose_notifications,
     prose_steps,
     prose_times,
+    screen_next_steps,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_layout import (
@@ -61,10 +62,11 @@ def summary(
     document: Optional[str],
     places: Mapping[str, Any] = MappingProxyType({}),
     check_mode: bool = False,
+    target: str = "",
 ) -> List[str]:
     """Return the lines for one incident. document: the path of its postmortem, or None if none was written.
 
-    places: see allowlist.PUBLISHED. check_mode: True for a run in check mode.
+    places: see allowlist.PUBLISHED. check_mode: True for a run in check mode. target: see next_steps.target.
     """
     outcome = prose.outcome(words, incident)
     if check_mode and incident.outcome == "not_recovered":
@@ -82,7 +84,7 @@ def summary(
     rungs = _rungs(words, incident, brief=document is not None)
     calls = prose_notifications.calls(words, incident)
     fields: List[Field] = [
-        ("next", prose.next_steps(words, incident) if not back or prose.is_open(incident) else []),
+        ("next", _next_steps(words, incident, target) if not back or prose.is_open(incident) else []),
         *([] if back else _methods(words, incident)),
         ("why", why),
         ("cause", cause),
@@ -113,6 +115,12 @@ def summary(
     # If there is no postmortem, nothing is shortened, because the text is not saved anywhere else.
     whole = {"rung": len(rungs), "escalation": len(calls), "kept": len(kept)}
     return [head, *aligned(words, fields, most=LINES - 1 if document else None, whole=whole)]
+
+
+def _next_steps(words: Words, incident: incident_model.Incident, target: str) -> List[str]:
+    """Return the next steps. If the login failed again, the run has no verdict, so its command is added here."""
+    again = screen_next_steps.again(words, target) if incident.outcome == "login_failed" else []
+    return [*prose.next_steps(words, incident), *(again if incident.source == "events" and target else [])]
 
 
 def _head(words: Words, incident: incident_model.Incident, *, outcome: str) -> str:

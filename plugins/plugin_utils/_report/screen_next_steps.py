@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The next steps on the screen after a run that opened no incident, with complete commands.
+"""The next steps on the screen after a run without a verdict on an incident, with complete commands.
 
 target: see next_steps.target.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps
 
@@ -31,6 +32,12 @@ def maintenance_begun(words: Words, target: str) -> List[str]:
 def start(words: Words, target: str) -> List[str]:
     """Return how to start a service that was released."""
     return [words.say("screen.start_it"), Command(next_steps.command("outage_recover.yml", target))]
+
+
+def again(words: Words, target: str) -> List[str]:
+    """Return the command that continues an open incident."""
+    command = next_steps.command("outage_recover.yml", target)
+    return words.lines(words.message(message("next_step.command", command=command).to_dict()))
 
 
 def close(words: Words, target: str) -> List[str]:

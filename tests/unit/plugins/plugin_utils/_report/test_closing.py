@@ -141,6 +141,21 @@ def test_a_check_of_a_healthy_service_uses_the_timelines_of_earlier_runs(tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["run1.jsonl"]
 
 
+def test_a_login_that_fails_again_shows_the_command(tmp_path, screen):
+    probe = {
+        **result("health_probe", {**HEALTHY, "login": {"ok": False, "error": "answered 401"}}),
+        "role": "verification",
+    }
+    failed = {**result("health_probe", {}), "role": "verification", "status": "failed", "msg": "login: answered 401"}
+    read = result("incident_info", {"id": "INC-1", "opened_at": AT, "outcome": "login_failed", "notified": [NOTIFIED]})
+    conclude(tmp_path, screen, [event("run_start"), read, probe, failed, event("stats", hosts={})])
+    told = " ".join(screen.text.split())
+    command = "ansible-playbook -i inventories/mine --limit node1 playbooks/outage_recover.yml"
+    assert screen.lines[0][0].startswith("SERVING, LOGIN FAILED: node1")
+    assert f"it checks the login and closes the incident. The command is: {command}" in told
+    assert "notified nobody in this run; before this run: leader by mail x (login failed, " in told
+
+
 def test_a_check_that_finds_an_outage_shows_only_its_own_plan(tmp_path, screen):
     earlier = [*incident("run1"), {**outcome(cause="hung"), "run": "run1"}]
     (tmp_path / "run1.jsonl").write_bytes(b"".join(map(timeline_events.encode, earlier)))
