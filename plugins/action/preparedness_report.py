@@ -102,6 +102,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             for name, told in options["notifications"].items()
             if isinstance(told, (list, tuple))
         }
+        names = {str(each.get("host")): seen.names(each) for each in options["seen"]}
         told = {host.host: host.blocking for host in hosts if any(each.get("ok") for each in sent.get(host.host, []))}
         ready = [host.host for host in hosts if host.ready]
         error = ""
@@ -114,7 +115,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         written = os.path.exists(path) and not self._task.check_mode
         lines = {}
         for host in hosts:
-            last = _of_notifications(words, sent.get(host.host, []))
+            last = screen.notifications(words, sent.get(host.host, []), names=names.get(host.host, {}))
             before = None if host.ready or last else notified.before(known, host.host, host.blocking, now=now)
             if before:
                 last = [words.say("ready.screen.notified_before", at=words.short(before))]
@@ -148,13 +149,3 @@ def _planned(
             if text
         ],
     }
-
-
-def _of_notifications(words: catalogue.Words, sent: List[Mapping[str, Any]]) -> List[str]:
-    """Return one line about the notified contacts, and one line about the contacts that were not notified."""
-    lines = []
-    for key, ok in (("notified", True), ("not_notified", False)):
-        names = [f"{each.get('contact')} ({each.get('channel')})" for each in sent if bool(each.get("ok")) is ok]
-        if names:
-            lines.append(words.say(f"ready.screen.{key}", names=words.listed(names)))
-    return lines

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report import document
@@ -42,6 +42,27 @@ def lines(words: Words, host: document.Host, *, last: Sequence[str]) -> List[str
         more = len(found) - max(room - 1, 0)
         found = [*found[: max(room - 1, 0)], *_indented(words.say("ready.screen.more", number=more))]
     return [*first, *found, *end]
+
+
+def notifications(words: Words, sent: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> List[str]:
+    """Return one line about the notified contacts, and one line about the contacts that were not notified.
+
+    sent: the notifications, each with contact, channel and ok. names: the names of the contacts, by key.
+    """
+    told = []
+    for key, ok in (("notified", True), ("not_notified", False)):
+        ways: Dict[str, List[str]] = {}
+        for each in sent:
+            if bool(each.get("ok")) is ok:
+                contact = str(each.get("contact"))
+                ways.setdefault(names.get(contact, contact), []).append(str(each.get("channel")))
+        by = [
+            words.say("notified.by", name=words.name("contact", name), ways=words.listed(channels))
+            for name, channels in ways.items()
+        ]
+        if by:
+            told.append(words.say(f"ready.screen.{key}", names=words.listed(by)))
+    return told
 
 
 def _grouped(lines: Sequence[document.Line]) -> List[Tuple[List[str], document.Line]]:

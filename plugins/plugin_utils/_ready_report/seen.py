@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report import checks
@@ -73,6 +73,12 @@ def _error(seen: Mapping[str, Any], result: Mapping[str, Any]) -> Optional[Messa
     known = known_message(told.get("why")) or known_message(told.get("msg"))
     text = result.get("msg") or seen.get("error")
     return known or (quoted(text) if text else message("ready.no_answer"))
+
+
+def names(seen: Mapping[str, Any]) -> Dict[str, str]:
+    """Return the names of the contacts that have a channel, by key."""
+    channels = _mapping(seen.get("contacts")).get("channels") or []
+    return {str(each["contact"]): str(each["name"]) for each in channels}
 
 
 def _contacts(seen: Mapping[str, Any]) -> Optional[Contacts]:

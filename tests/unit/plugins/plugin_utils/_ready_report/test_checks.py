@@ -483,3 +483,24 @@ def test_each_host_is_judged_by_its_own_limits() -> None:
 def test_an_invalid_limit_is_named(name: str, value: Any, allowed: str) -> None:
     with pytest.raises(ValueError, match=rf"limits\.{name} of web is .*must be {allowed}"):
         host(looked(limits={name: value}))
+
+
+@pytest.mark.parametrize(
+    ("contacts", "leader", "dba"),
+    [
+        (CONTACTS, "project leader", "DBA"),
+        # The channels could not be checked.
+        (None, "project_leader", "dba"),
+    ],
+)
+def test_the_screen_names_the_notified_contacts(contacts: Any, leader: str, dba: str) -> None:
+    by_mail = {"contact": "project_leader", "channel": "mail a@b.c", "ok": True}
+    sent = [by_mail, {**by_mail, "channel": "webhook x"}, REFUSED]
+    names = seen.names({"contacts": contacts})
+    assert screen.notifications(catalogue.of("en"), sent, names=names) == [
+        f"notified: {leader} by mail a@b.c and webhook x",
+        f"NOT notified: {dba} by slack hooks",
+    ]
+    (notified_contacts, _others) = screen.notifications(catalogue.of("ja"), sent, names=names)
+    assert ("プロジェクトリーダー" in notified_contacts) is (contacts is not None)
+    assert screen.notifications(catalogue.of("en"), [], names=names) == []
