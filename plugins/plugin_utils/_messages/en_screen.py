@@ -141,7 +141,7 @@ SENTENCES: Dict[str, str] = {
     "ended.not_recovered": "not recovered",
     "ended.would_recover": "to be recovered",
     "ended.stopped": "stopped by an error",
-    "screen.nothing_wrong": "NOTHING WRONG FOUND: {host}, {touched}",
+    "screen.nothing_wrong": "NOTHING WRONG FOUND: {host}, login {login}; {touched}",
     "screen.invalid": "INVALID SETTINGS: {host}, {problems}, but no cause of an outage was found; {touched}",
     "screen.found": "CAUSE: {host}, {cause}: {summary}",
     "screen.and_more": "{found} (and {causes} more)",

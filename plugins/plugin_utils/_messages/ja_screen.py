@@ -140,7 +140,7 @@ SENTENCES: Dict[str, str] = {
     "ended.not_recovered": "未復旧",
     "ended.unreachable": "到達不能",
     "ended.stopped": "エラーで中止",
-    "screen.nothing_wrong": "問題なし：{host}、{touched}",
+    "screen.nothing_wrong": "問題なし：{host}、ログイン：{login}。{touched}",
     "screen.invalid": "無効な設定：{host}、{problems}。停止の原因は見つからない。{touched}",
     "screen.found": "原因：{host}、{cause}：{summary}",
     "screen.and_more": "{found}（ほか{causes}）",

@@ -74,7 +74,9 @@ def _without_incident(
         left = [each.data for each in steps if timeline_events.is_left(each.data, each.status)]
         if left:
             return ATTENTION, _left(words, host, left[-1], touched=touched)
-        state = prose.login(words, *service_state.login(events))
+        asked = any(each.get("login_asked", True) for each in looks)
+        unasked = "" if asked else words.say("login.not_asked")
+        state = prose.login(words, *service_state.login(events)) or unasked
         still_open = bool(looks[-1].get("open_incident"))
         fields: List[Field] = [
             ("next", screen_next_steps.close(words, target) if still_open else []),
@@ -270,7 +272,9 @@ def _triage(
     touched: str,
     target: str,
 ) -> Tuple[str, List[str]]:
-    tone, found = GOOD, words.say("screen.nothing_wrong", host=host, touched=touched)
+    # Triage never logs in.
+    login = words.say("login.not_asked")
+    tone, found = GOOD, words.say("screen.nothing_wrong", host=host, login=login, touched=touched)
     # Triage continues despite an invalid setting. Detection and recovery do not.
     problems = prose_steps.refusals(words, steps)
     if problems and not data["findings"]:

@@ -112,6 +112,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "first_healthy_at": TEXT,
         "attempts": NUMBER,
         "duration": NUMBER,
+        "login_asked": FLAG,
         "login": {"ok": FLAG, "checked": FLAG, "status": (NUMBER, TEXT), "error": TEXT, "messages": _ERROR},
         "preflight": _PREFLIGHT,
         "open_incident": FLAG,
@@ -441,7 +442,18 @@ OF_INCIDENT = ("incident", "incident_info")
 def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the recordable data in a result, or {} for modules from other collections. action: the full name."""
     own = own_module(action)
-    return pick({**_OF_ALL, **RESULTS.get(own, {})}, result) if own else {}
+    told = {**result, **_login_asked(result)} if own == "health_probe" else result
+    return pick({**_OF_ALL, **RESULTS.get(own, {})}, told) if own else {}
+
+
+def _login_asked(result: Mapping[str, Any]) -> Dict[str, bool]:
+    """Return whether a health probe was asked to log in, as login_asked, if its parameters are in the result.
+
+    A healthy result does not say whether the login was one of the readiness checks.
+    """
+    invocation = result.get("invocation")
+    asked = invocation.get("module_args") if isinstance(invocation, Mapping) else None
+    return {"login_asked": asked["login"] is not None} if isinstance(asked, Mapping) and "login" in asked else {}
 
 
 def own_module(action: str) -> Optional[str]:

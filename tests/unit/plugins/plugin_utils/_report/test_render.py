@@ -1184,6 +1184,18 @@ TRIAGE_IT = (
             id="up",
         ),
         pytest.param(
+            [event(data={"healthy": True, "login_asked": False})],
+            screen_report.GOOD,
+            ["HEALTHY: node1, login not checked; this run did not change the service"],
+            id="up, without a login",
+        ),
+        pytest.param(
+            [event(data={"healthy": True, "login_asked": True, "login": None})],
+            screen_report.GOOD,
+            ["HEALTHY: node1, this run did not change the service"],
+            id="up, and the login is one of the readiness checks",
+        ),
+        pytest.param(
             [event(data={"healthy": True, "open_incident": True})],
             screen_report.ATTENTION,
             ["HEALTHY: node1, an incident is still open; this run did not change the service", *CLOSE_IT],
@@ -1340,7 +1352,7 @@ TRIAGE_IT = (
         pytest.param(
             [event("triage_info", {"findings": []}, "triage")],
             screen_report.GOOD,
-            ["NOTHING WRONG FOUND: node1, this run did not change the service"],
+            ["NOTHING WRONG FOUND: node1, login not checked; this run did not change the service"],
             id="nothing found",
         ),
         pytest.param(

@@ -28,6 +28,9 @@ PROBE = "itsm_nexus.runbook.health_probe"
         ),
         (PROBE, {"endpoints": {"name": "CANARY"}}, {}),
         (PROBE, {"open_incident": True}, {"open_incident": True}),
+        (PROBE, {"invocation": {"module_args": {"login": None}}}, {"login_asked": False}),
+        (PROBE, {"invocation": {"module_args": {"login": {"password": "CANARY"}}}}, {"login_asked": True}),
+        (PROBE, {"invocation": {"module_args": "CANARY"}}, {}),
         (PROBE, {"summary": "the process is gone", "login": None}, {"summary": "the process is gone", "login": None}),
         (
             "itsm_nexus.runbook.node_process",
