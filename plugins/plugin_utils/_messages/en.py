@@ -202,6 +202,7 @@ SENTENCES: Dict[str, str] = {
     "part.standard_recovery": "standard_recovery",
     "part.clean_start_recovery": "clean_start_recovery",
     "ladder.none": "none tried",
+    "ladder.login_again_failed": "the login was checked again and failed",
     "ladder.released": "only the hold was released",
     "ladder.rung": "{rung} {came}",
     "ladder.then": ", then ",

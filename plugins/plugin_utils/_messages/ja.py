@@ -218,6 +218,7 @@ SENTENCES: Dict[str, str] = {
     "part.postmortem": "ポストモーテム",
     "part.nexus": "事前確認",
     "ladder.none": "実施なし",
+    "ladder.login_again_failed": "ログインを再確認し、失敗",
     "ladder.released": "起動保留の解除のみ",
     "ladder.rung": "{rung}（{came}）",
     "ladder.then": " → ",

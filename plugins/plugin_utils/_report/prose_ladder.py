@@ -67,6 +67,8 @@ def _climbed(words: Words, incident: incident_model.Incident, *, run: Optional[s
     ordered = [text for _at, text in sorted(told, key=lambda pair: pair[0])]
     if not ordered and _only_checked_login(incident, run):
         return words.say("notice.login_again")
+    if not ordered and _login_failed_again(incident, run):
+        return words.say("ladder.login_again_failed")
     return words.say("ladder.then").join(ordered) or words.say("ladder.none")
 
 
@@ -76,6 +78,14 @@ def _only_checked_login(incident: incident_model.Incident, run: Optional[str]) -
     last = bool(incident.runs) and run == incident.runs[-1].run and len(earlier) == len(incident.rungs_tried)
     checked = incident.outcome == "recovered" and incident.login == "checked"
     return last and checked and bool(earlier) and bool(earlier[-1].serves)
+
+
+def _login_failed_again(incident: incident_model.Incident, run: Optional[str]) -> bool:
+    """Return True if the login had failed in an earlier run, and failed again in this run without a rung."""
+    if not any(each.serves and each.run != run for each in incident.rungs_tried):
+        return False
+    looks = [each.data for each in incident.steps if each.run == run and prose_steps.probed(each)]
+    return any((each.get("login") or {}).get("ok") is False for each in looks)
 
 
 def skips(

@@ -1571,6 +1571,20 @@ def test_a_run_that_tried_nothing_does_not_hide_what_the_run_before_it_did():
             assert f"run {len(names)}: {last}" in " ".join(lines[place : place + 3])
 
 
+def test_a_run_whose_login_failed_again_is_not_described_as_idle():
+    tried = [rung(rung="standard_recovery", run="first", held=False, serves=True)]
+    probe = {"role": "verification", "weight": incident_model.DECISION}
+    failed = step("health_probe", {"healthy": True, "login": {"ok": False}}, run="second", **probe)
+    told = incident(outcome="recovered", runs=runs("first", "second", "third"), rungs_tried=tried, login="checked")
+    for steps, last in (([failed], "the login was checked again and failed"), ([], "none tried")):
+        told.steps = steps
+        lines = prose_ladder.by_run(EN, told)
+        assert lines[1:] == [f"run 2: {last}", "run 3: the login was checked again and works"]
+    told.steps = [failed]
+    (automation,) = [each for each in prose_actions.actions(EN, told) if each.title == "Consider automatic recovery"]
+    assert "none tried" not in automation.why
+
+
 def test_the_command_that_checks_the_login_again_is_on_the_screen():
     command = {"id": "next_step.command", "values": {"command": "ansible-playbook playbooks/outage_recover.yml"}}
     steps = [{"id": "next_step.login_failed", "values": {}}, command]
