@@ -417,7 +417,7 @@ def test_the_applications_own_backup_that_loses_the_fewest_rows_is_restored(serv
     assert incidents(service.database) == before - lost
     told = json.loads(run.documents(".json")[-1].read_text(encoding="utf-8"))
     assert str(best) in run.screen
-    assert f"{lost} of {before} in incidents" in run.screen
+    assert f"{lost} of the {before} rows that incidents had at the last good count" in run.screen
     assert told["data_loss"] == "known"
     assert re.match(
         r"The database was replaced by a backup\. Lost: at least .+; changes to rows since [-0-9]+ [:0-9]+ UTC",

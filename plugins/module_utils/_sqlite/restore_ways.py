@@ -382,14 +382,39 @@ def joined(told: Sequence[Message]) -> str:
 
 
 def _kept_of(case: Case, way: Way, table: str) -> Message:
-    """Return how many rows of an uncounted table a method keeps.
-
-    If a last good row count exists for the table, case.rows contains this count.
-    """
+    """Return how many rows of an uncounted table a method keeps, with the last good row count if there is one."""
     kept = way.rows.get(table, 0)
     if table in case.rows:
         return message("reason.loss.table_counted", table=table, rows=kept, before=case.rows[table])
     return message("reason.loss.table_now", table=table, rows=kept)
+
+
+def _lost_of(case: Case, table: str, rows: int) -> Message:
+    """Return how many rows of a table a method loses. The rows of an uncounted table are the last good count."""
+    last_good = case.schema_unreadable or table in case.uncounted
+    return message(
+        "reason.loss.table_last_good" if last_good else "reason.loss.table",
+        table=table,
+        rows=rows,
+        before=case.rows[table],
+    )
+
+
+def _uncounted(case: Case, way: Way) -> List[Message]:
+    """Return messages about the tables whose rows in the damaged database are unknown.
+
+    If a last good row count exists for a table, case.rows contains this count. Only the number of rows that were
+    written later is then unknown. If a method loses some of the counted rows, another message states the count.
+    """
+    later = [table for table in case.uncounted if table in case.rows]
+    unknown = [table for table in case.uncounted if table not in case.rows]
+    parts = []
+    if later:
+        tables = [table if table in way.lost else _kept_of(case, way, table) for table in later]
+        parts.append(message("reason.loss.written_later", tables=tables))
+    if unknown:
+        parts.append(message("reason.loss.uncounted", tables=[_kept_of(case, way, table) for table in unknown]))
+    return parts
 
 
 def _losses(case: Case, way: Way) -> List[Message]:
@@ -400,10 +425,7 @@ def _losses(case: Case, way: Way) -> List[Message]:
         counted = message("reason.loss.everything_counted", **counts)
         parts.append(counted if case.rows else message("reason.loss.everything"))
     elif way.lost:
-        tables = [
-            message("reason.loss.table", table=table, rows=rows, before=case.rows[table])
-            for table, rows in way.lost.items()
-        ]
+        tables = [_lost_of(case, table, rows) for table, rows in way.lost.items()]
         incomplete = bool(case.unread or case.uncounted or case.schema_unreadable)
         rows = sum(way.lost.values())
         parts.append(
@@ -411,9 +433,7 @@ def _losses(case: Case, way: Way) -> List[Message]:
         )
     if case.unread:
         parts.append(message("reason.loss.unread", why=case.unread))
-    unknown = [table for table in case.uncounted if table not in way.lost]
-    if unknown:
-        parts.append(message("reason.loss.uncounted", tables=[_kept_of(case, way, table) for table in unknown]))
+    parts += _uncounted(case, way)
     if case.schema_unreadable:
         parts.append(message("reason.loss.schema"))
     wal = case.found.wal

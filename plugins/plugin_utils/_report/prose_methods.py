@@ -19,7 +19,7 @@ _Data = Mapping[str, Any]
 # Reasons that name a problem with the damaged database.
 _DAMAGED = ("reason.sqlite.check_failed", "reason.sqlite.check_failed_more")
 # The messages about losses that the number of lost rows does not include.
-_UNKNOWN_LOSS = ("reason.loss.uncounted", "reason.loss.schema", "reason.loss.unread")
+_UNKNOWN_LOSS = ("reason.loss.uncounted", "reason.loss.written_later", "reason.loss.schema", "reason.loss.unread")
 # Example values for backups that are in another folder and have other names. Without the patterns, only files with the
 # usual names are found.
 _ELSEWHERE = {"database_recovery_backup_dirs": ["/mnt/backup"], "database_recovery_backup_patterns": ["*.db"]}

@@ -393,7 +393,9 @@ def test_the_backup_that_loses_the_fewest_rows_is_used(path: str, tmp_path: Path
     assert f"{damaged} cannot be used" in backup["reason"]
     # Damage can make it impossible to count the rows. The last good count is then used.
     counted = {**given, "expected": {}, "last_good": {"users": 2, "incidents": 295}}
-    assert way(restore(path, act=False, **counted), "backup")["lost"] == {"incidents": 5}
+    backup = way(restore(path, act=False, **counted), "backup")
+    assert backup["lost"] == {"incidents": 5}
+    assert "at least 5 rows: 5 of the 295 rows that incidents had at the last good count; " in backup["statement"]
     # If the database's row counts are unknown, a backup counts as incomplete if another backup has more than twice as
     # many rows.
     assert way(restore(path, act=False, **{**given, "expected": {}}), "backup")["source"] == full
@@ -465,12 +467,20 @@ def test_rows_after_the_last_good_count_are_not_reported_as_kept(path: str) -> N
         connection.executemany("INSERT INTO notes VALUES (?)", [("x" * 400,)] * 1500)
         connection.commit()
     overwrite(path, os.path.getsize(path) // 4096 // 2)
-    for last_good in ({}, {"notes": 1000}):
+    later = "possibly rows that were written after the last good count to notes"
+    for last_good, expected in (
+        ({}, ["an unknown number of rows in notes (", " rows kept), because"]),
+        ({"notes": 1000}, [f"{later} (", " rows kept, 1000 at that count), because"]),
+        (
+            {"notes": 9000},
+            ["at least ", " of the 9000 rows that notes had at the last good count; ", f"{later}, because"],
+        ),
+    ):
         plan = restore(path, act=False, last_good=last_good)
-        assert plan["data_loss"] == "unknown", last_good
-        assert "unknown number of rows in notes" in way(plan, "salvage")["statement"]
-        counted = ", 1000 rows at the last good count)" if last_good else " rows kept)"
-        assert counted in way(plan, "salvage")["statement"]
+        assert plan["data_loss"] == ("known" if last_good.get("notes") == 9000 else "unknown")
+        statement = way(plan, "salvage")["statement"]
+        assert [each for each in expected if each not in statement] == [], statement
+        assert ("an unknown number" in statement) is (not last_good)
 
 
 def test_a_folder_that_cannot_be_read_does_not_stop_the_recovery(path: str, tmp_path: Path) -> None:
