@@ -420,9 +420,11 @@ def test_the_applications_own_backup_that_loses_the_fewest_rows_is_restored(serv
     assert f"{lost} of the {before} rows that incidents had at the last good count" in run.screen
     assert told["data_loss"] == "known"
     assert re.match(
-        r"The database was replaced by a backup\. Lost: at least .+; changes to rows since [-0-9]+ [:0-9]+ UTC",
-        told["escalation"]["reason"],
+        r"Inform the owners of the data about the loss \(at least .+; "
+        r"changes to rows since [-0-9]+[T ][:.0-9]+(Z| UTC)\)",
+        told["next_step"],
     )
+    assert told["escalation"]["reason"] == "The database was replaced by a backup."
 
 
 @pytest.mark.parametrize("missing", ["application", "database"])

@@ -94,7 +94,8 @@ def test_backup_is_used_if_it_contains_more_rows(drill: Drill) -> None:
     # The lost rows are the nine incidents that were written after the backup.
     assert lost(before, after["rows"])["incidents"] == 9
     assert told["escalation"]["to"] == ["project leader"]
-    assert "Lost: " in told["escalation"]["reason"]
+    assert told["escalation"]["reason"] == "The database was replaced by a backup."
+    assert "about the loss (" in told["next_step"]
 
 
 def test_empty_database_needs_a_confirmation(drill: Drill) -> None:

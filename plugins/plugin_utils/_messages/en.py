@@ -294,6 +294,7 @@ SENTENCES: Dict[str, str] = {
     "came.no_method": "no method is applicable: {reason}",
     "came.restored": "{method}; lost: {lost}",
     "came.would_restore": "{method}; would be lost: {lost}",
+    "came.would_restore_chosen": "{method}; what would be lost: see the method that is marked as CHOSEN",
     "came.asked_for": "requested",
     "came.rebuilt": "dependencies rebuilt: {why}",
     "came.to_rebuild": "dependencies to be rebuilt: {why}",

@@ -310,6 +310,7 @@ SENTENCES: Dict[str, str] = {
     "came.no_method": "実施できる方法なし：{reason}",
     "came.restored": "{method}。失われたデータ：{lost}",
     "came.would_restore": "{method}。失われるデータ：{lost}",
+    "came.would_restore_chosen": "{method}。失われるデータは、「選択」と表示された方法を参照",
     "came.asked_for": "指定により",
     "came.rebuilt": "依存関係を再インストール：{why}",
     "came.to_rebuild": "依存関係の再インストールが必要：{why}",

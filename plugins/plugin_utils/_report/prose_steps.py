@@ -351,6 +351,8 @@ def _tell_restore(words: Words, data: Mapping[str, Any]) -> str:
 
 
 def _restored(words: Words, data: Mapping[str, Any], method: str) -> str:
+    if data.get("planned") and data.get("plan"):
+        return words.say("came.would_restore_chosen", method=method)  # the summary shows the loss of each method
     key = "came.would_restore" if data.get("planned") else "came.restored"
     return words.say(key, method=method, lost=text_of(words, data, "statement"))
 

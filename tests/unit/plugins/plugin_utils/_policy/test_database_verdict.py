@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
 
@@ -195,6 +196,24 @@ def test_the_playbook_passes_exactly_the_facts_that_are_read() -> None:
     handed = set(re.findall(r"'(\w+)': ", variables["_incident_verdict"]))
     source = Path(database_verdict.__file__).read_text(encoding="utf-8")
     assert handed == set(re.findall(r'seen(?:\.get\(|\[)"(\w+)"', source))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "lost"), [("recovered", ""), ("would_recover", ""), ("login_failed", " Lost: 3 rows")]
+)
+def test_the_reason_for_a_notification_does_not_repeat_the_loss(outcome: str, lost: str) -> None:
+    """After a failed login, no other part of the message lists the lost rows."""
+    variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "database_recover.yml").read_text(encoding="utf-8"))
+    environment = jinja2.Environment(autoescape=False)  # noqa: S701 - plain text
+    values = {"escalation_outcome": outcome, "_database_recover_lost": "3 rows"}
+    told = environment.from_string(variables["_database_recover_reason_lost"]).render(values)
+    reasons = [
+        environment.from_string(str(rule["reason"])).render(_database_recover_reason_lost=told)
+        for rule in variables["escalation_rules"]
+        if rule["name"] in ("database_emptied", "database_from_backup", "database_salvaged")
+    ]
+    assert told == lost
+    assert len(reasons) == 3 and all(each.endswith(f".{lost}") for each in reasons)
 
 
 COUNTED = [message("reason.loss.rows", rows=1, tables=["a 1 of 2"]).to_dict()]

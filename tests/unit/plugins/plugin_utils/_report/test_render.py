@@ -686,6 +686,13 @@ def test_a_plan_states_which_data_would_be_lost():
     assert "; would be lost: " in prose_steps.deed(EN, restored, planned=True)
     assert "失われるデータ：" in prose_steps.deed(JA, restored, planned=True)
     assert "失われたデータ：" in prose_steps.deed(JA, restored)
+    # The summary also lists the methods, with the loss of each one.
+    listed = step("sqlite_restore", {**data, "plan": [{"method": "empty", "possible": True}]})
+    assert prose_steps.deed(EN, listed, planned=True).endswith(
+        "confirmed; what would be lost: see the method that is marked as CHOSEN"
+    )
+    assert "「選択」と表示された方法" in prose_steps.deed(JA, listed, planned=True)
+    assert "; lost: " in prose_steps.deed(EN, listed)
 
 
 def test_an_existing_state_is_explained():
