@@ -110,6 +110,7 @@ SENTENCES: Dict[str, str] = {
     "status.ignored": "失敗（続行）",
     # 行数とデータ損失
     "rows.before_only": "復旧前は{tables}で計{before}行、復旧後は未集計",
+    "rows.added_since": "{told}。データベースの復旧後に増えた行：{added}",
     "rows.after": "{after}行",
     "rows.after_grown": "{after}行（{grown}）",
     "rows.after_only": "復旧前は未集計、復旧後は{tables}で計{after}行",
@@ -125,6 +126,10 @@ SENTENCES: Dict[str, str] = {
     "data_loss.suspected": "疑いあり。何も変更せず、DBA に連絡する",
     "data_loss.known": "あり。データベースの復旧により行が失われた",
     "data_loss.known_rows": "あり。データベースの復旧により、集計済みの行のうち{rows}が失われた",
+    "data_loss.known_exact": "あり。データベースの復旧により{rows}が失われた",
+    "data_loss.known_least": "あり。データベースの復旧により少なくとも{rows}が失われた",
+    "data_loss.known_counted": "{told}（サービスを起動する前の集計）",
+    "data_loss.known_since": "{told}。{at} 以降の変更も失われた",
     "data_loss.suspected.already_lost": "疑いあり。何も変更せず、DBA に連絡する。データベースの復旧により、すでに行が失われている",
     "data_loss.suspected.accepted": "疑いあり。この破損は担当者が了承済み",
     "data_loss.unknown": "不明（{why}）",

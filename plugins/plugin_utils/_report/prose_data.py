@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import data_verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import message_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, statements
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
@@ -48,7 +49,23 @@ def rows(words: Words, incident: incident_model.Incident) -> str:
     # The data-loss verdict may already state that no table has fewer rows.
     said = incident.data_loss == statements.NONE or why == statements.WRITTEN_SINCE
     key = "partly" if why == statements.UNCOUNTED else "fewer" if lost else "counts" if said else "none_fewer"
-    return words.say(f"rows.{key}", fewer=words.listed(fewer), **numbers)
+    told = words.say(f"rows.{key}", fewer=words.listed(fewer), **numbers)
+    added = _added_since(words, incident) if key == "fewer" else ""
+    return words.say("rows.added_since", told=told, added=added) if added else told
+
+
+def _added_since(words: Words, incident: incident_model.Incident) -> str:
+    """Return the tables in which rows were added after the last database recovery, or an empty string.
+
+    This explains why more rows may be lost than the row counts before and after the outage show.
+    """
+    recovered = [each for each in _recoveries(incident) if each.get("rows_after")]
+    # If the last run was killed, the last count may be from before the recovery.
+    if not recovered or incident.outcome == "unfinished":
+        return ""
+    own = recovered[-1]["rows_after"]
+    added = {table: now - own[table] for table, now in incident.rows_after.items() if now > own.get(table, now)}
+    return words.listed([f"{table} +{words.number(number)}" for table, number in added.items()], limit=3)
 
 
 def seeded(words: Words, incident: incident_model.Incident) -> List[str]:
@@ -67,29 +84,54 @@ def _seeded(words: Words, incident: incident_model.Incident) -> str:
 def data_loss(words: Words, incident: incident_model.Incident) -> str:
     """Return the text of the data-loss verdict."""
     told = data_verdict.text(words, incident.data_loss, statements.why_of_data_loss(incident.statements))
-    lost = _number_lost(incident)
-    if incident.data_loss == statements.KNOWN and lost:
-        told = words.say("data_loss.known_rows", rows=words.count("rows.count", lost))
+    if incident.data_loss == statements.KNOWN:
+        told = _known_loss(words, incident) or told
     untouched = incident.data_loss == statements.SUSPECTED and incident.stated("nothing_started") == statements.YES
     return words.say("data_loss.untouched", verdict=told) if untouched else told
 
 
-def _number_lost(incident: incident_model.Incident) -> float:
+def _known_loss(words: Words, incident: incident_model.Incident) -> str:
+    """Return how much the database recoveries lost, and when this was counted. If this is unknown, return ""."""
+    done = _recoveries(incident)
+    # A later count is used only if there is no other number, because the service may write rows after a recovery.
+    lost, later = _number_lost(done), sum(was - now for was, now in incident.rows_lost().values())
+    if not lost:
+        return words.say("data_loss.known_rows", rows=words.count("rows.count", later)) if later else ""
+    losses = _losses(done[-1])
+    # Between two recoveries, the service may have written rows that are lost, too.
+    exact = len(done) == 1 and set(losses) <= {"reason.loss.rows"}
+    told = words.say(f"data_loss.known_{'exact' if exact else 'least'}", rows=words.count("rows.count", lost))
+    told = words.say("data_loss.known_counted", told=told)
+    since = losses.get("reason.loss.since")
+    return words.say("data_loss.known_since", told=told, at=words.short(str(since.get("at")))) if since else told
+
+
+def _recoveries(incident: incident_model.Incident) -> List[Mapping[str, Any]]:
+    """Return the results of the database recoveries that changed the database, oldest first."""
+    steps = [each for each in incident.steps if allowlist.own_module(each.action or "") == "sqlite_restore"]
+    return [each.data for each in steps if each.status == "changed"]
+
+
+def _losses(recovery: Mapping[str, Any]) -> Dict[str, Mapping[str, Any]]:
+    """Return the values of the messages about lost data, by message ID."""
+    told = message_of(recovery, "statement")
+    found = [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
+    return {str(each.get("id")): each.get("values") or {} for each in found}
+
+
+def _number_lost(done: Sequence[Mapping[str, Any]]) -> float:
     """Return the number of rows that were lost in the database recoveries, or 0 if this number is unknown.
 
-    After a recovery, the service may write new rows. Therefore, later row counts are used only if there is no other
-    number. A later recovery may restore lost rows, or repeat a recovery that was killed. Therefore, the numbers from
-    several recoveries are not added up.
+    A later recovery may restore lost rows, or repeat a recovery that was killed. Therefore, the numbers from several
+    recoveries are not added up.
     """
-    steps = [each for each in incident.steps if allowlist.own_module(each.action or "") == "sqlite_restore"]
-    done = [each.data for each in steps if each.status == "changed"]
     counted: float = sum(sum((each.get("rows_lost") or {}).values()) for each in done[-1:])
     if len(done) > 1:
         after = done[-1].get("rows_after") or {}
         tables = {table for each in done for table in each.get("rows_before") or {}}
         first = {table: max((each.get("rows_before") or {}).get(table, 0) for each in done) for table in tables}
         counted = sum(max(rows - after.get(table, 0), 0) for table, rows in first.items())
-    return counted or sum(was - now for was, now in incident.rows_lost().values())
+    return counted
 
 
 def kept(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:

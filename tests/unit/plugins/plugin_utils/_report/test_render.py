@@ -2115,7 +2115,9 @@ def test_the_number_of_lost_rows_is_never_shortened(after, english, japanese):
     # The service has written rows since the recovery.
     planned = step("sqlite_restore", {"rows_lost": {"users": 99}}, status="ok")
     told.steps = [planned, step("sqlite_restore", {"rows_lost": {"users": 15}})]
-    assert prose_data.data_loss(EN, told) == "YES. The database recovery lost 15 rows, according to the row counts"
+    counted = ", counted before the service was started again"
+    assert prose_data.data_loss(EN, told) == f"YES. The database recovery lost 15 rows{counted}"
+    assert prose_data.data_loss(JA, told).endswith("15行が失われた（サービスを起動する前の集計）")
 
 
 def test_the_lost_rows_of_several_recoveries_are_not_added():
@@ -2127,7 +2129,40 @@ def test_the_lost_rows_of_several_recoveries_are_not_added():
             "sqlite_restore", {"rows_before": {"users": 100}, "rows_after": {"users": 80}, "rows_lost": {"users": 20}}
         ),
     ]
-    assert "lost 20 rows" in prose_data.data_loss(EN, told)
+    assert "lost at least 20 rows" in prose_data.data_loss(EN, told)
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([message("reason.loss.rows", rows=3, tables=["a"])], "lost 3 rows, counted before"),
+        ([message("reason.loss.rows_at_least", rows=3, tables=["a"])], "lost at least 3 rows, counted before"),
+        (
+            [message("reason.loss.rows", rows=3, tables=["a"]), message("reason.loss.since", at=at(1))],
+            "lost at least 3 rows, counted before the service was started again. All changes since "
+            "2026-01-01 01:00:00 UTC are also lost",
+        ),
+    ],
+)
+def test_the_loss_names_the_moment_of_the_count_and_the_lost_changes(losses, expected):
+    recovered = {"rows_lost": {"a": 3}, "messages": {"statement": [each.to_dict() for each in losses]}}
+    told = incident(outcome="recovered", data_loss="known", steps=[step("sqlite_restore", recovered)])
+    assert expected in prose_data.data_loss(EN, told)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "after", "expected"),
+    [
+        ("recovered", {"a": 2}, "; FEWER ROWS IN a 4 -> 2. Rows added since the database was recovered: a +1"),
+        ("recovered", {"a": 1}, "; FEWER ROWS IN a 4 -> 1"),
+        ("unfinished", {"a": 2}, "; FEWER ROWS IN a 4 -> 2"),
+    ],
+)
+def test_rows_that_were_added_after_a_recovery_are_named(outcome, after, expected):
+    recovered = step("sqlite_restore", {"rows_lost": {"a": 3}, "rows_after": {"a": 1}})
+    counts = {"rows_before": {"a": 4}, "rows_after": after, "data_loss": "known"}
+    told = incident(outcome=outcome, steps=[recovered], **counts)
+    assert prose_data.rows(EN, told).endswith(expected)
 
 
 def test_documents_are_written_even_if_no_thread_can_be_started(tmp_path, monkeypatch):
