@@ -169,6 +169,10 @@ def _held(rung: _Facts) -> str:
 def _data_loss(words: Words, facts: _Facts) -> str:
     verdict = str(facts["data_loss"])
     told = data_verdict.text(words, verdict, str(facts["data_loss_why"]))
+    lost = facts.get("rows_lost") or {}
+    if verdict == statements.KNOWN and lost.get("rows"):
+        key = "data_loss.known_exact" if lost.get("exact") else "data_loss.known_least"
+        return words.say(key, rows=words.count("rows.count", lost["rows"]))
     if verdict != statements.SUSPECTED:
         return told
     known = words.message((facts.get("messages") or {}).get("data_loss"))

@@ -151,6 +151,14 @@ def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
         ({"data_loss": "suspected"}, "SUSPECTED. Change nothing and call the DBA"),
         ({"data_loss": "known", "data_loss_why": ""}, "YES. The database recovery lost rows"),
         (
+            {"data_loss": "known", "data_loss_why": "", "rows_lost": {"rows": 3, "exact": False}},
+            "YES. The database recovery lost at least 3 rows",
+        ),
+        (
+            {"data_loss": "known", "data_loss_why": "", "rows_lost": {"rows": 1, "exact": True}},
+            "YES. The database recovery lost 1 row",
+        ),
+        (
             {"data_loss": "suspected", "data_loss_why": "already_lost"},
             "SUSPECTED. Change nothing and call the DBA. The recovery of the database has already lost rows",
         ),
@@ -161,7 +169,7 @@ def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
         ({"data_loss": "suspected", "data_loss_why": "accepted"}, "SUSPECTED. A person has accepted this damage"),
     ],
 )
-def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, str], expected: str) -> None:
+def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, Any], expected: str) -> None:
     assert texts("en", **changes)["data_loss"] == expected
 
 
