@@ -18,6 +18,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 # The messages that are sent without a rule: the outage has ended, or someone is working on it.
 RESOLVED, ACKNOWLEDGED = "resolved", "acknowledged"
 _EVENTS = (RESOLVED, ACKNOWLEDGED)
+# Rules of database_recover.yml for a new database. If the service has recovered, their message is also about the end of
+# the outage.
+_NEW_DATABASE = ("database_emptied", "database_from_backup", "database_salvaged")
 # Rule that notifies nobody after a recovery.
 _RECORD_ONLY = "record_only"
 
@@ -76,7 +79,10 @@ def _informed(words: Words, incident: incident_model.Incident) -> List[str]:
     reason = escalation_reason(words, incident)
     if not to and not entries:
         return [words.say("notified.nobody_why", reason=reason) if reason else words.say("notified.nobody")]
-    parts = [*_sent(words, new, names=names, lost=_lost(incident)), *_failed(words, new, names=names)]
+    parts = [
+        *_sent(words, _by_message(incident, new), names=names, lost=_lost(incident)),
+        *_failed(words, new, names=names),
+    ]
     if parts:
         this_run = words.say("notified.why", told=words.joined(parts), reason=reason) if reason else words.joined(parts)
     elif _missing(words, escalation, entries, names=names):
@@ -106,6 +112,21 @@ def _lost(incident: incident_model.Incident) -> str:
     if incident.data_loss == statements.KNOWN or why == statements.ALREADY_LOST:
         return "_lost"
     return "_perhaps_lost" if why == statements.UNCOUNTED else ""
+
+
+def _by_message(incident: incident_model.Incident, entries: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
+    """Return the notifications with the level of the message that was sent.
+
+    A rule of _NEW_DATABASE and the end of the incident use the same message, so both are called resolved.
+    """
+    if incident.outcome not in incident_model.BACK:
+        return list(entries)
+    return [
+        {**each, "level": RESOLVED}
+        if each.get("ok") and each.get("new", True) and each.get("level") in _NEW_DATABASE
+        else each
+        for each in entries
+    ]
 
 
 def _entries(escalation: Mapping[str, Any]) -> List[Mapping[str, Any]]:
@@ -298,7 +319,7 @@ def tellings(words: Words, incident: incident_model.Incident) -> List[Telling]:
             came=_result(words, each, lost=lost),
             reached=bool(each.get("ok")),
         )
-        for each in _entries(escalation)
+        for each in _by_message(incident, _entries(escalation))
     ]
 
 

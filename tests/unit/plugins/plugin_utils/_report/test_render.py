@@ -2389,6 +2389,26 @@ def test_the_message_about_the_end_names_the_data_loss(loss, words):
     assert telling.came == f"notified ({words})"
 
 
+@pytest.mark.parametrize(
+    ("outcome", "whom", "came"),
+    [
+        ("recovered", "resolved, with data loss: Lead by mail x and DBA by mail x", ["resolved, with data loss"] * 2),
+        (
+            "login_failed",
+            "Lead by mail x; resolved, with data loss: DBA by mail x",
+            ["database restored from a backup", "resolved, with data loss"],
+        ),
+    ],
+)
+def test_contacts_with_the_same_message_are_named_together(outcome, whom, came):
+    notified = [sent("database_from_backup", "lead"), sent("resolved", "dba")]
+    escalation = {"to": ["Lead"], "names": {"lead": "Lead", "dba": "DBA"}, "notified": notified}
+    shown = incident(outcome=outcome, data_loss="known", escalation=escalation)
+    assert prose_notifications.whom(EN, shown).startswith(whom)
+    tellings = prose_notifications.tellings(EN, shown)
+    assert [each.came for each in tellings] == [f"notified ({each})" for each in came]
+
+
 def test_the_reasons_for_a_method_are_short():
     problems = [
         message("reason.sqlite.check_failed", path="/a.db", check=name, lines=["bad"]) for name in ("quick", "b")
