@@ -53,9 +53,13 @@ def _others(incident: incident_model.Incident) -> List[Mapping[str, Any]]:
     ]
 
 
-def may_prevent_a_recovery(incident: incident_model.Incident) -> bool:
-    """Return True if a problem in addition to the cause may prevent the recovery. See others()."""
-    return any(each.get("cause") not in _ENDED_BY_A_START for each in _others(incident))
+def may_prevent_a_recovery(incident: incident_model.Incident, *, of_database: bool) -> bool:
+    """Return True if a problem in addition to the cause may prevent the recovery. See others().
+
+    of_database: True for database_recover.yml, which checks the database itself and replaces a damaged one.
+    """
+    ended = (*_ENDED_BY_A_START, "db_corrupt") if of_database else _ENDED_BY_A_START
+    return any(each.get("cause") not in ended for each in _others(incident))
 
 
 def original(words: Words, finding: Mapping[str, Any]) -> str:

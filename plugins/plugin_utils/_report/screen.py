@@ -255,7 +255,8 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
     """Return the fields for a run in check mode. Such a run performs only the checks and lists all other actions."""
     rungs = words.say("list.comma").join(words.part(each.rung) for each in incident.rungs_tried)
     others = prose_causes.others(words, incident)
-    hindered = prose_causes.may_prevent_a_recovery(incident)
+    of_database = bool(prose_methods.assessment(incident))
+    hindered = prose_causes.may_prevent_a_recovery(incident, of_database=of_database)
     first = ["screen.hold_it"] if _would_hold(incident) else ["screen.fix_first"] if hindered and rungs else []
     return [
         ("next", [*map(words.say, first), *prose.next_steps(words, incident)]),

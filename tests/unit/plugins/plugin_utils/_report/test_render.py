@@ -1504,6 +1504,16 @@ def test_a_check_lists_other_problems_that_can_prevent_the_recovery():
     told.cause, told.findings = "db_corrupt", [{"cause": "db_corrupt", "confidence": 0.9}, found[0]]
     shown = fields(screen_report.summary(EN, told, document=None, check_mode=True))
     assert "stopped" in shown["also found"] and "First fix" not in shown.get("next step", "")
+    # A recovery of the database checks the database and ends this problem.
+    told.cause, told.findings = "stopped", [found[0], {"cause": "db_corrupt", "confidence": 0.6, "summary": "In a log"}]
+    told.next_step = "Run it"
+    shown = fields(screen_report.summary(EN, told, document=None, check_mode=True))
+    assert "First fix the other problem below" in shown["next step"]
+    told.steps = [
+        step("sqlite_restore", {"method": "checkpoint", "plan": [{"method": "checkpoint", "possible": True}]})
+    ]
+    shown = fields(screen_report.summary(EN, told, document=None, check_mode=True))
+    assert "db_corrupt: In a log" in shown["also found"] and "First fix" not in shown["next step"]
 
 
 @pytest.mark.parametrize("outcome", incident_model.OUTCOMES)
