@@ -31,6 +31,7 @@ SENTENCES: Dict[str, str] = {
     "screen.methods": "methods",
     "screen.options": "options",
     "method.chosen": "{method} (CHOSEN, {choice}): {why}. Kept: {kept}. Lost: {lost}",
+    "method.more": "{told}. It has more rows than the database has now: {tables}",
     "method.possible": "{method}: {why}. Kept: {kept}. Lost: {lost}",
     "choice.more_rows": "it keeps more rows than salvage",
     "method.rule": "the rule that chose backup counts only rows: {kept}, and {saved} with salvage. It does not consider that backup also loses all changes since the backup was made, in all tables. Compare what both methods lose",

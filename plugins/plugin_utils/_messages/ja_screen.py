@@ -31,6 +31,7 @@ SENTENCES: Dict[str, str] = {
     "screen.methods": "復旧方法",
     "screen.options": "オプション",
     "method.chosen": "{method}（選択：{choice}）：{why}。残るデータ：{kept}。失われるデータ：{lost}",
+    "method.more": "{told}。現在のデータベースより行数が多いテーブル：{tables}",
     "method.possible": "{method}：{why}。残るデータ：{kept}。失われるデータ：{lost}",
     "choice.more_rows": "残る行数が salvage より多い",
     "method.rule": "backup を選択する規則は行数だけを比べる（backup は{kept}、salvage は{saved}行）。backup では、作成後の変更がすべてのテーブルで失われるが、この規則はそれを考慮しない。両方の「失われるデータ」を比べること",

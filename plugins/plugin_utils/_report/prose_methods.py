@@ -94,11 +94,31 @@ def _method(words: Words, way: _Data, found: _Data) -> List[str]:
         rule = _rule(words, found) if key == "method.chosen" else []
         kept = words.count("rows.count", sum((way.get("rows") or {}).values()))
         lost = text_of(words, way, "statement")
-        told = [words.say(key, method=method, choice=choice, why=why, kept=kept, lost=lost), *rule]
-    unsure = any(each.get("id") in _UNKNOWN_LOSS for each in _messages(way, "statement"))
+        line = words.say(key, method=method, choice=choice, why=why, kept=kept, lost=lost)
+        more = _more(words, way, found)
+        told = [words.say("method.more", told=line, tables=more) if more else line, *rule]
+    unsure = _unsure(way)
     described = way.get("source") if way.get("possible") else None
     others = [each for each in backups if each.get("path") != described]
     return [*told, *(_backup(words, each, found, unsure=unsure) for each in others)]
+
+
+def _unsure(way: _Data) -> bool:
+    """Return True if some rows in the damaged database could not be counted."""
+    return any(each.get("id") in _UNKNOWN_LOSS for each in _messages(way, "statement"))
+
+
+def _more(words: Words, way: _Data, found: _Data) -> str:
+    """Return the tables in which a backup has more rows than the database, or an empty string.
+
+    This explains why a backup can keep more rows than a method that loses nothing.
+    """
+    before = found.get("rows_before") or {}
+    if way.get("method") != "backup" or not before or _unsure(way):
+        return ""
+    rows = way.get("rows") or {}
+    more = {table: number - before[table] for table, number in rows.items() if number > before.get(table, number)}
+    return words.listed([f"{table} +{words.number(number)}" for table, number in more.items()], limit=3)
 
 
 def _choice(found: _Data) -> str:

@@ -2419,6 +2419,21 @@ def test_contacts_with_the_same_message_are_named_together(outcome, whom, came):
     assert [each.came for each in tellings] == [f"notified ({each})" for each in came]
 
 
+@pytest.mark.parametrize(
+    ("loss", "more"), [("since", ". It has more rows than the database has now: a +7"), ("unread", "")]
+)
+def test_a_backup_that_keeps_rows_that_were_lost_before_says_so(loss, more):
+    """If not all rows of the database could be counted, the numbers cannot be compared."""
+    statement = message(f"reason.loss.{loss}", at="10:00", why="x")
+    backup = {"method": "backup", "possible": True, "reason": "it is new", "rows": {"a": 8, "b": 1}}
+    checkpoint = {"method": "checkpoint", "possible": True, "reason": "sound", "rows": {"a": 1, "b": 5}}
+    plan = [{**checkpoint, "statement": "nothing"}, {**backup, "messages": {"statement": [statement.to_dict()]}}]
+    assessed = step("sqlite_restore", {"method": "checkpoint", "rows_before": {"a": 1, "b": 5}, "plan": plan})
+    first, second = prose_methods.methods(EN, incident(runs=runs("r"), steps=[assessed]))
+    assert first.endswith("Lost: nothing")
+    assert second.endswith(f"Kept: 9 rows. Lost: {EN.message(statement.to_dict())}{more}")
+
+
 def test_the_reasons_for_a_method_are_short():
     problems = [
         message("reason.sqlite.check_failed", path="/a.db", check=name, lines=["bad"]) for name in ("quick", "b")
