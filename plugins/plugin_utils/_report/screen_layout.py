@@ -99,7 +99,8 @@ def _shortened(texts: Mapping[str, List[str]], *, pinned: Mapping[str, int], mos
     """Return the lines of the fields. If there are too many lines, the last lines of the longest fields are cut off.
 
     See _ORDER. pinned: for each field, the number of lines that are never changed. The first fields are the most
-    important ones. Therefore, if several fields are equally long, the last of them is shortened first.
+    important ones. Therefore, if several fields are equally long, the last of them is shortened first. A field is not
+    shortened directly before a path as long as another field can be shortened.
     """
     shorter = {key: list(lines) for key, lines in texts.items()}
     while sum(map(len, shorter.values())) > most:
@@ -109,7 +110,9 @@ def _shortened(texts: Mapping[str, List[str]], *, pinned: Mapping[str, int], mos
             continue
         if not longer:
             break
-        longest = max(longer, key=lambda key: (_ORDER.get(key, 0), len(shorter[key])))
+        longest = max(
+            longer, key=lambda key: (not _would_lose_a_path(key, shorter[key]), _ORDER.get(key, 0), len(shorter[key]))
+        )
         *kept, cut, _gone = shorter[longest]
         if len(kept) < pinned[longest]:
             marked = f"{cut}{_CUT}"
@@ -118,6 +121,15 @@ def _shortened(texts: Mapping[str, List[str]], *, pinned: Mapping[str, int], mos
             cut = f"{(wrap(cut, WIDTH - LABEL - len(_CUT)) or [''])[0]}{_CUT}"
         shorter[longest] = [*kept, cut]
     return shorter
+
+
+def _would_lose_a_path(key: str, lines: Sequence[str]) -> bool:
+    """Return True if the last line begins with a path that the line before it introduces.
+
+    Such a path is what the text is about, for example the backup that was restored. The paths of kept files are less
+    important.
+    """
+    return key != "kept" and lines[-1].startswith("/") and not lines[-2].endswith((".", ";"))
 
 
 def headed(words: Words, lines: List[str], *, check_mode: bool) -> List[str]:

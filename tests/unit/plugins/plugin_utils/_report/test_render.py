@@ -2531,6 +2531,20 @@ def test_a_long_path_in_a_cause_is_shown_and_the_severity_is_left_out_for_it():
     assert shown["rungs"] == "run 1: none tried; run 2: restart succeeded"
 
 
+def test_a_field_is_not_cut_off_directly_before_a_path():
+    path = f"/srv/{'x' * 70}/itsm_daily_1.db"
+    cut = {
+        "done": [f"database_recovery by backup: the latest good backup is {path}, 6 minutes older than the last write"]
+    }
+    others = {"cause": "The database is damaged " * 30, "escalation": ["Lead by mail lead@x " * 20]}
+    lines = screen_layout.aligned(EN, list({**cut, **others}.items()), most=8)
+    assert len(lines) == 8
+    assert [line.strip() for line in lines if path in line] == [f"{path}, ..."]
+    # If no other field can be shortened, the number of lines matters more.
+    (line,) = screen_layout.aligned(EN, list(cut.items()), most=1)
+    assert line.endswith("the latest good backup is ...")
+
+
 @pytest.mark.parametrize(("cause", "shown"), [("db_corrupt", False), ("config_mismatch", True)])
 def test_the_path_of_the_database_is_left_out_only_if_the_cause_is_its_damage(cause, shown):
     recovered = incident(
