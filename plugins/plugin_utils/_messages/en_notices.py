@@ -11,6 +11,11 @@ from typing import Dict
 
 SENTENCES: Dict[str, str] = {
     "notice.failed": "{action} (failed)",
+    "notice.suspected": "SUSPECTED. Change nothing until the DBA has decided what to do",
+    "notice.suspected_again": (
+        "SUSPECTED. Change nothing until the DBA has decided what to do. The recovery of the database has already lost "
+        "rows"
+    ),
     "notice.because": "{verdict}. Reason for the suspicion: {why}",
     "notice.see_cause": "see the cause",
     "notice.login_again": "the login was checked again and works",

@@ -167,16 +167,19 @@ def _held(rung: _Facts) -> str:
 
 
 def _data_loss(words: Words, facts: _Facts) -> str:
-    verdict = str(facts["data_loss"])
-    told = data_verdict.text(words, verdict, str(facts["data_loss_why"]))
+    verdict, why = str(facts["data_loss"]), str(facts["data_loss_why"])
+    told = data_verdict.text(words, verdict, why)
     lost = facts.get("rows_lost") or {}
     if verdict == statements.KNOWN and lost.get("rows"):
         key = "data_loss.known_exact" if lost.get("exact") else "data_loss.known_least"
         return words.say(key, rows=words.count("rows.count", lost["rows"]))
     if verdict != statements.SUSPECTED:
         return told
+    # The DBA may receive this message, so it does not say to call the DBA, as the screen does.
+    if why != statements.ACCEPTED:
+        told = words.say("notice.suspected_again" if why == statements.ALREADY_LOST else "notice.suspected")
     known = words.message((facts.get("messages") or {}).get("data_loss"))
-    if known and facts["data_loss_why"] != statements.ACCEPTED:
+    if known and why != statements.ACCEPTED:
         same = known == words.message((facts.get("messages") or {}).get("cause_summary"))
         told = words.say("notice.because", verdict=told, why=words.say("notice.see_cause") if same else known)
     return words.say("data_loss.untouched", verdict=told) if facts["nothing_started"] == "yes" else told

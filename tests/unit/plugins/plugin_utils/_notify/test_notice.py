@@ -148,7 +148,7 @@ def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
             "unknown (this run did not compare the rows; for the result of earlier runs, see the postmortem)",
         ),
         ({"data_loss": "none"}, "none (no table has fewer rows than before)"),
-        ({"data_loss": "suspected"}, "SUSPECTED. Change nothing and call the DBA"),
+        ({"data_loss": "suspected"}, "SUSPECTED. Change nothing until the DBA has decided what to do"),
         ({"data_loss": "known", "data_loss_why": ""}, "YES. The database recovery lost rows"),
         (
             {"data_loss": "known", "data_loss_why": "", "rows_lost": {"rows": 3, "exact": False}},
@@ -160,16 +160,18 @@ def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
         ),
         (
             {"data_loss": "suspected", "data_loss_why": "already_lost"},
-            "SUSPECTED. Change nothing and call the DBA. The recovery of the database has already lost rows",
+            "SUSPECTED. Change nothing until the DBA has decided what to do. The recovery of the database has already "
+            "lost rows",
         ),
         (
             {"data_loss": "suspected", "nothing_started": "yes"},
-            "SUSPECTED. Change nothing and call the DBA. This playbook did not start the service",
+            "SUSPECTED. Change nothing until the DBA has decided what to do. This playbook did not start the service",
         ),
         ({"data_loss": "suspected", "data_loss_why": "accepted"}, "SUSPECTED. A person has accepted this damage"),
     ],
 )
 def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, Any], expected: str) -> None:
+    """As an exception, a message that suspects a loss does not ask to call the DBA, because the DBA may receive it."""
     assert texts("en", **changes)["data_loss"] == expected
 
 
@@ -265,15 +267,19 @@ FEWER = message("reason.fewer_rows", tables=["users 3 -> 2"]).to_dict()
 @pytest.mark.parametrize(
     ("why", "changes", "english"),
     [
-        ([CORRUPT], {}, "SUSPECTED. Change nothing and call the DBA. Reason for the suspicion: see the cause"),
+        (
+            [CORRUPT],
+            {},
+            "SUSPECTED. Change nothing until the DBA has decided what to do. Reason for the suspicion: see the cause",
+        ),
         (
             [FEWER],
             {},
-            "SUSPECTED. Change nothing and call the DBA. Reason for the suspicion: there are fewer rows than before: "
-            "users 3 -> 2",
+            "SUSPECTED. Change nothing until the DBA has decided what to do. Reason for the suspicion: there are "
+            "fewer rows than before: users 3 -> 2",
         ),
-        ([], {}, "SUSPECTED. Change nothing and call the DBA"),
-        ([{"id": "of.a.later.version"}], {}, "SUSPECTED. Change nothing and call the DBA"),
+        ([], {}, "SUSPECTED. Change nothing until the DBA has decided what to do"),
+        ([{"id": "of.a.later.version"}], {}, "SUSPECTED. Change nothing until the DBA has decided what to do"),
         ([CORRUPT], {"data_loss_why": "accepted"}, "SUSPECTED. A person has accepted this damage"),
         ([CORRUPT], {"data_loss": "none"}, "none (no table has fewer rows than before)"),
     ],
