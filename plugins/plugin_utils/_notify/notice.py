@@ -30,6 +30,8 @@ _IN_CONTAINER = ("/run/.containerenv", "/.dockerenv")
 _OF_CONTAINER = (job.ENVIRONMENT, "KUBERNETES_SERVICE_HOST")
 # The rule for a service that is healthy again, but was started too often. Its own next step comes first.
 _TOO_OFTEN = "repeated_restarts"
+# Next steps that say that the service is held.
+_HELD = ("next_step.held", "next_step.held_running", "next_step.held_without_unit")
 # Next steps that remain when the service is healthy again. Lost rows must be reported. If a person has accepted damage
 # to the database, the database must be repaired.
 _REMAINING = ("next_step.database.loss", "next_step.database.loss_in_evidence", "next_step.accepted.planned")
@@ -144,8 +146,15 @@ def _done(words: Words, facts: _Facts) -> List[str]:
     if lines and _login_again(facts):
         lines.append(words.say("notice.login_again"))
     if not lines:
-        lines.append(words.say("screen.nothing_changed" if facts["nothing_changed"] == "yes" else "taken.none"))
+        done = "taken.only_held" if _is_held(facts) else "taken.none"
+        lines.append(words.say("screen.nothing_changed" if facts["nothing_changed"] == "yes" else done))
     return lines
+
+
+def _is_held(facts: _Facts) -> bool:
+    """Return True if the next steps say that the service is held."""
+    told = (facts.get("messages") or {}).get("next_step") or []
+    return any(isinstance(each, Mapping) and each.get("id") in _HELD for each in told)
 
 
 def _login_again(facts: _Facts) -> bool:

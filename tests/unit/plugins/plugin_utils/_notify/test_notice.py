@@ -136,6 +136,9 @@ def test_each_remedy_is_a_line() -> None:
 def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
     assert texts("en")["done"] == ["no recovery step was tried and no remedy applied"]
     assert texts("en", nothing_changed="yes")["done"] == ["nothing was changed"]
+    held = {"messages": {"next_step": [message("next_step.held", incident="INC-1").to_dict()]}}
+    assert texts("en", **held)["done"] == ["no recovery step was tried and no remedy applied; the service is held"]
+    assert texts("ja", **held)["done"] == ["復旧段階・対処ともに未実施。サービスの起動は保留中"]
 
 
 @pytest.mark.parametrize(
