@@ -16,6 +16,7 @@ SENTENCES: Dict[str, str] = {
         "SUSPECTED. Change nothing until the DBA has decided what to do. The recovery of the database has already lost "
         "rows"
     ),
+    "notice.not_confirmed": "{verdict}. The loss that an earlier message suspected was not confirmed",
     "notice.because": "{verdict}. Reason for the suspicion: {why}",
     "notice.see_cause": "see the cause",
     "notice.login_again": "the login was checked again and works",

@@ -13,6 +13,7 @@ SENTENCES: Dict[str, str] = {
     "notice.failed": "{action}（失敗）",
     "notice.suspected": "疑いあり。DBA が対応を決めるまで何も変更しない",
     "notice.suspected_again": "疑いあり。DBA が対応を決めるまで何も変更しない。データベースの復旧により、すでに行が失われている",
+    "notice.not_confirmed": "{verdict}。以前の通知で疑われた損失は確認されなかった",
     "notice.because": "{verdict}。疑いの理由：{why}",
     "notice.see_cause": "原因を参照",
     "notice.login_again": "ログインを再確認し、成功",

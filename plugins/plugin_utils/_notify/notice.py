@@ -182,6 +182,8 @@ def _data_loss(words: Words, facts: _Facts) -> str:
     if verdict == statements.KNOWN and lost.get("rows"):
         key = "data_loss.known_exact" if lost.get("exact") else "data_loss.known_least"
         return words.say(key, rows=words.count("rows.count", lost["rows"]))
+    if verdict == statements.NONE and _is_over(facts) and facts.get("suspected_before"):
+        return words.say("notice.not_confirmed", verdict=told)
     if verdict != statements.SUSPECTED:
         return told
     # The DBA may receive this message, so it does not say to call the DBA, as the screen does.

@@ -295,6 +295,23 @@ def test_a_message_says_why_data_loss_is_suspected(
     assert texts("en", **facts)["data_loss"] == english
 
 
+@pytest.mark.parametrize(
+    ("changes", "confirmed"),
+    [
+        ({"event": "resolved"}, False),
+        ({"event": "raised", "recovered": True, "outcome": "recovered"}, False),
+        ({"event": "raised", "recovered": False, "outcome": "not_recovered"}, True),
+        ({"event": "resolved", "suspected_before": False}, True),
+    ],
+)
+def test_a_message_about_the_end_says_that_a_suspected_loss_was_not_confirmed(
+    changes: dict[str, Any], confirmed: bool
+) -> None:
+    told = texts("en", **{"data_loss": "none", "suspected_before": True, **changes})["data_loss"]
+    more = "" if confirmed else ". The loss that an earlier message suspected was not confirmed"
+    assert told == f"none (no table has fewer rows than before){more}"
+
+
 def test_after_a_manual_fix_the_reader_is_asked_to_count_the_rows() -> None:
     fixed = {"event": "resolved", "outcome": "resolved_manually", "rule": "record_only", "data_loss": "unknown"}
     assert texts("en", **fixed)["asked"].startswith("Run outage_verify.yml")
