@@ -28,6 +28,11 @@ SENTENCES: Dict[str, str] = {
     "notice.lost": "{rows} lost",
     "notice.lost_least": "at least {rows} lost",
     "notice.lost_unknown": "unknown number of rows lost",
+    "notice.seeded": (
+        "{rows}; not part of the recovered data. The service creates these rows at each start if the tables are empty, so "
+        "leave them for now. Before you import lost rows into these tables, read the postmortem: it has the command that "
+        "removes the created rows afterwards"
+    ),
     "asked.data_loss": (
         "Do not start the service on this database. Read the evidence. To see what each method would lose, run "
         "database_recover.yml with --check"

@@ -40,10 +40,10 @@ _REMAINING = ("next_step.database.loss", "next_step.database.loss_in_evidence", 
 def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str = "") -> Dict[str, Any]:
     """Return the statements of a notification. Times are in UTC and in the given time zone.
 
-    The keys are severity, lasted, began, ended, cause, change, reason, done (a list), data_loss, lost, asked, run_in,
-    documents and restarts. If there is no statement for a key, the value of the key is an empty string. Three keys are
-    not statements: over is True if the message is about the end of the incident, starts is the number of starts if the
-    rule for too many starts applies, and report is the path of the readiness report.
+    The keys are severity, lasted, began, ended, cause, change, reason, done (a list), data_loss, lost, seeded, asked,
+    run_in, documents and restarts. If there is no statement for a key, the value of the key is an empty string. Three
+    keys are not statements: over is True if the message is about the end of the incident, starts is the number of
+    starts if the rule for too many starts applies, and report is the path of the readiness report.
 
     documents: the folder on the controller for the postmortem of this run, or an empty string.
     """
@@ -60,6 +60,7 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str
         "done": _done(words, facts),
         "data_loss": _data_loss(words, facts),
         "lost": _lost(words, facts),
+        "seeded": _seeded(words, facts),
         "asked": asked,
         "over": _is_over(facts),
         "starts": facts.get("starts") if rule == _TOO_OFTEN and facts["event"] == "raised" else 0,
@@ -206,6 +207,12 @@ def _lost(words: Words, facts: _Facts) -> str:
     if not rows:
         return words.say("notice.lost_unknown")
     return words.say("notice.lost" if lost.get("exact") else "notice.lost_least", rows=words.count("rows.count", rows))
+
+
+def _seeded(words: Words, facts: _Facts) -> str:
+    """Return the rows that the service created in empty tables, and what to do before lost rows are imported."""
+    rows = [f"{table} {words.number(count)}" for table, count in (facts.get("rows_seeded") or {}).items()]
+    return words.say("notice.seeded", rows=words.listed(rows)) if rows else ""
 
 
 def _asked(words: Words, facts: _Facts) -> str:

@@ -388,6 +388,16 @@ def subject(language: str, **changes: Any) -> str:
     return lines_of(language, **changes)[0]
 
 
+def test_a_message_names_the_rows_that_the_service_created() -> None:
+    """The DBA, who imports lost rows, may read only the message."""
+    english, japanese = (lines_of(each, rows_seeded={"audit_logs": 1, "users": 2}) for each in ("en", "ja"))
+    (line,) = [each for each in english if each.startswith("Created rows: ")]
+    assert line.startswith("Created rows: audit_logs 1 and users 2; not part of the recovered data. ")
+    assert "Before you import lost rows into these tables, read the postmortem" in line
+    assert len([each for each in japanese if each.startswith("自動作成された行：audit_logs 1")]) == 1
+    assert not [each for each in lines_of("en", rows_seeded={}) if "Created rows" in each]
+
+
 def test_a_resolved_message_does_not_repeat_a_failed_login() -> None:
     """An incident with a failed login is resolved only after a successful login."""
     tried = [{"rung": "restart", "held": False, "serves": True, "reason": "login: answered 401"}]
