@@ -80,6 +80,7 @@ SENTENCES: Dict[str, str] = {
     "screen.that_cause": "no rung in outage_recover_rungs can fix the cause below",
     "screen.released": "RELEASED: {subject}, incident {incident}; the hold is removed, and nothing was started",
     "screen.would_release": "WOULD RELEASE (check mode, nothing changed): {subject}, incident {incident}",
+    "screen.compare_first": "Before you accept the damage, see in which tables each recovery method would lose rows:",
     "screen.release_it": "To release the service, run the same command without --check. This does not start the service",
     "screen.accepts": "accepts",
     "screen.accepts_nothing": "the rows as they are now; no damage was found",

@@ -80,6 +80,7 @@ SENTENCES: Dict[str, str] = {
     "screen.that_cause": "下記の原因（許可された復旧段階では解消できない）",
     "screen.released": "保留解除：{subject}、インシデント {incident}。起動の保留を解除した。サービスは起動していない",
     "screen.would_release": "保留解除の予定（チェックモード、変更なし）：{subject}、インシデント {incident}",
+    "screen.compare_first": "破損を了承する前に、復旧方法ごとにどのテーブルの行が失われるかを確認する：",
     "screen.release_it": "保留を解除するには、同じコマンドを --check なしで実行する。サービスは起動しない",
     "screen.accepts": "了承対象",
     "screen.accepts_nothing": "現在の行数（破損は見つからない）",

@@ -45,6 +45,11 @@ def close(words: Words, target: str) -> List[str]:
     return [words.say("screen.close_it"), Command(next_steps.command("outage_recover.yml", target))]
 
 
+def compare(words: Words, target: str) -> List[str]:
+    """Return how to see which rows of a damaged database can be recovered."""
+    return [words.say("screen.compare_first"), Command(f"{next_steps.command(next_steps.DATABASE, target)} --check")]
+
+
 def triage(words: Words, target: str) -> List[str]:
     """Return how to find the cause of an outage."""
     command = Command(f"{next_steps.command('outage_recover.yml', target)} --check")

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence
+from typing import Any, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose, screen_next_steps
@@ -37,7 +37,7 @@ def lines(
     known = {"subject": prose.subject(words, incident), "incident": incident.incident}
     if check_mode:
         told: List[Field] = [
-            ("next", words.say("screen.release_it")),
+            ("next", [*_compare(words, events, target), words.say("screen.release_it")]),
             ("accepts", _accepted(words, events)),
             ("recap", words.say("screen.counted")),
         ]
@@ -50,9 +50,20 @@ def lines(
     return [words.say("screen.released", **known), *aligned(words, fields)]
 
 
+def _looks(events: Sequence[timeline_events.Event]) -> List[Mapping[str, Any]]:
+    """Return the results of the database checks in this run."""
+    return [each for each in timeline_events.results(events, "sqlite_info") if "problems" in each]
+
+
+def _compare(words: Words, events: Sequence[timeline_events.Event], target: str) -> List[str]:
+    """Return how to see the damaged tables before the damage is accepted. If no damage was found, return no lines."""
+    looks = _looks(events)
+    return screen_next_steps.compare(words, target) if looks and looks[-1]["problems"] else []
+
+
 def _accepted(words: Words, events: Sequence[timeline_events.Event]) -> List[str]:
     """Return the database damage that a person accepted with this release, one line for each problem."""
-    looks = [each for each in timeline_events.results(events, "sqlite_info") if "problems" in each]
+    looks = _looks(events)
     if not looks:
         return [words.say("screen.accepts_unknown")]
     problems = [bare(text_of(words, each, "message")) for each in looks[-1]["problems"] or ()]

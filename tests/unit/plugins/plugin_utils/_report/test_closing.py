@@ -213,6 +213,18 @@ def test_a_release_shows_the_damage_that_it_accepts(tmp_path, screen):
     assert "UNFINISHED" not in screen.text
 
 
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_release_in_check_mode_shows_how_to_assess_the_damage(tmp_path, screen, damaged):
+    """The error of the check names no table, so a person cannot judge the damage by it."""
+    problems = [{"code": "corrupt", "message": "Pages are damaged."}] if damaged else []
+    look = result("sqlite_info", {"healthy": not damaged, "problems": problems})
+    conclude(tmp_path, screen, [*incident(), look, release()], check=True)
+    lines = [line for line, _tone in screen.lines]
+    command = "ansible-playbook -i inventories/mine --limit node1 playbooks/database_recover.yml --check"
+    assert (f"              {command}" in lines) is damaged
+    assert ("see in which tables each recovery method would lose" in screen.text) is damaged
+
+
 def test_other_runs_with_a_hold_show_their_outcome(tmp_path, screen):
     conclude(tmp_path, screen, [*incident(), release(), outcome(outcome="data_in_doubt")])
     assert screen.lines[0][0].startswith("DATA IN DOUBT")
