@@ -316,6 +316,10 @@ SENTENCES: Dict[str, str] = {
     "next.unfinished": "Run the playbook again: it continues with this incident and checks everything again.",
     # The checklist of 7.2.
     "action.remedy": "not confirmed as fixed: {cause}",
+    "action.recover_database": (
+        "After the DBA has agreed, recover the database with database_recover.yml. Until then, do not start the service, and "
+        "leave the database, its -wal file and its -shm file as they are"
+    ),
     "action.after_recovery": "When the service may be started again: {remedy}",
     "action.unsettled": "the run ended before it was fixed: {cause}",
     "action.prevention": "to prevent: {cause}",

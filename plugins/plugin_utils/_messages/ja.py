@@ -421,6 +421,7 @@ SENTENCES: Dict[str, str] = {
     "next.recovered": "未完了の再発防止策に対応する",
     # 7.2 改善アクション
     "action.remedy": "原因「{cause}」の解消を確認できていない",
+    "action.recover_database": "DBA の同意を得てから、database_recover.yml でデータベースを復旧する。それまではサービスを起動せず、データベース、-wal、-shm の各ファイルも変更しない",
     "action.after_recovery": "サービスを起動してよい状態になった後に限り実施：{remedy}",
     "action.unsettled": "原因「{cause}」の解消を確認する前に、実行が終了した",
     "action.prevention": "「{cause}」の再発防止",

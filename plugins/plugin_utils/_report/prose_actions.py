@@ -26,6 +26,9 @@ _LARGE = 1 << 30
 # If less than this fraction of the memory or of the disk space is free, the rest may be used up within a day.
 _SCARCE = 0.1
 
+# The remedy that only says to leave the database as it is until the DBA has decided.
+_LEAVE_IT = "remedy.db_corrupt"
+
 _RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "disk"}
 
 
@@ -98,6 +101,9 @@ def _remedy(words: Words, incident: incident_model.Incident, finding: Mapping[st
     if not blocked and not vain:
         return text
     ids = {str(each.get("id")) for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)}
+    # The item must be an action that somebody can complete, like the next step.
+    if ids == {_LEAVE_IT}:
+        return words.say("action.recover_database")
     if ids and ids <= set(start_remedies.ONLY_A_START):
         return ""
     starts = blocked and ids & {*start_remedies.ONLY_A_START, *start_remedies.ALSO_A_START}
