@@ -312,6 +312,23 @@ def test_a_message_about_the_end_says_that_a_suspected_loss_was_not_confirmed(
     assert told == f"none (no table has fewer rows than before){more}"
 
 
+@pytest.mark.parametrize(
+    ("notified", "suspected"),
+    [
+        ([{"level": "data_loss", "ok": True}], "True"),
+        ([{"level": "data_loss", "ok": False}, {"level": "not_recovered", "ok": True}, {"ok": True}], "False"),
+        # An entry of another program may have no `ok`. The contacts must still be notified.
+        ([{"level": "data_loss"}], "False"),
+        ([], "False"),
+    ],
+)
+def test_an_earlier_message_suspected_data_loss_if_it_was_sent(notified: list[dict[str, Any]], suspected: str) -> None:
+    variables = yaml.safe_load((PROJECT / "roles" / "escalation" / "vars" / "main.yml").read_text(encoding="utf-8"))
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - plain text
+    told = environment.from_string(variables["_escalation_suspected_before"]).render(escalation_notified=notified)
+    assert told == suspected
+
+
 def test_after_a_manual_fix_the_reader_is_asked_to_count_the_rows() -> None:
     fixed = {"event": "resolved", "outcome": "resolved_manually", "rule": "record_only", "data_loss": "unknown"}
     assert texts("en", **fixed)["asked"].startswith("Run outage_verify.yml")
