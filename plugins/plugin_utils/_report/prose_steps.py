@@ -20,6 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import steps as timeline_steps
 
 _Teller = Callable[[Words, Mapping[str, Any]], str]
 
@@ -146,8 +147,9 @@ def validated(step: incident_model.Step) -> bool:
 
 
 def notifying(step: incident_model.Step) -> bool:
-    """Return True if a step notifies a contact."""
-    return step.role == "escalation" and (allowlist.own_module(step.action or "") or "").startswith("notify_")
+    """Return True if a step may have notified a contact. A custom channel may use any module."""
+    internal = str(step.action).rsplit(".", 1)[-1] in timeline_steps.PLUMBING or validated_settings(step)
+    return step.role == "escalation" and not internal
 
 
 def validated_settings(step: incident_model.Step) -> bool:

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model
 )
 
 # Actions that are shown as steps only if they fail.
-_PLUMBING = (
+PLUMBING = (
     *("include_role", "include_tasks", "import_role", "import_tasks", "validate_argument_spec"),
     *("assert", "set_fact", "set_stats", "debug", "meta"),
 )
@@ -29,7 +29,7 @@ def step(event: Event) -> Optional[Step]:
     """Return the step for an event, or None if the event is not shown as a step."""
     if event["kind"] in ("started", "stats", "play_start", "summary", "published"):
         return None
-    if event.get("status") == "ok" and str(event.get("action")).rsplit(".", 1)[-1] in _PLUMBING:
+    if event.get("status") == "ok" and str(event.get("action")).rsplit(".", 1)[-1] in PLUMBING:
         return None
     return Step(
         at=str(event.get("start") or event["at"]),
