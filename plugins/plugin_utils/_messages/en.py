@@ -172,6 +172,7 @@ SENTENCES: Dict[str, str] = {
     "notified.by": "{name} by {ways}",
     "notified.failed": "NOT SENT to {channels}",
     "notified.missing": "NOT NOTIFIED, call them: {names}",
+    "notified.missing_before": "NOT NOTIFIED before this run, call them: {names}",
     "notified.by_no_way": "{name} (no channel is set)",
     "notified.is_notified": "{name} (already notified)",
     "notified.if_recovered": "if the recovery succeeds: {told}",

@@ -157,6 +157,7 @@ SENTENCES: Dict[str, str] = {
     "notified.by": "{name}（{ways}）",
     "notified.failed": "送信失敗：{channels}",
     "notified.missing": "未通知（要連絡）：{names}",
+    "notified.missing_before": "以前の実行では未通知（要連絡）：{names}",
     "notified.by_no_way": "{name}（通知経路の設定なし）",
     "notified.is_notified": "{name}（通知済み）",
     "notified.if_recovered": "復旧した場合：{told}",

@@ -47,16 +47,13 @@ def sentence(words: Words, incident: incident_model.Incident) -> str:
 def calls(words: Words, incident: incident_model.Incident) -> List[str]:
     """Return the contacts that no channel has reached, so that somebody can call them. `whom` lists them first."""
     entries, names = _entries(incident.escalation), _names(incident.escalation)
-    missing = _missing(words, incident.escalation, entries, names=names)
-    return [each for each in (_not_of_the_end(words, entries, names=names), missing) if each]
+    return [each for each in (_not_of_the_end(words, entries, names=names), _missing(words, incident)) if each]
 
 
 def _reason_of_calls(words: Words, incident: incident_model.Incident) -> str:
     """If contacts were not reached and this run sent no notification, return the reason for the notifications."""
-    entries, names = _entries(incident.escalation), _names(incident.escalation)
-    new = any(each.get("new", True) for each in entries)
-    missing = not new and _missing(words, incident.escalation, entries, names=names)
-    return escalation_reason(words, incident) if missing else ""
+    new = any(each.get("new", True) for each in _entries(incident.escalation))
+    return escalation_reason(words, incident) if not new and _missing(words, incident) else ""
 
 
 def informed(words: Words, incident: incident_model.Incident) -> List[str]:
@@ -74,7 +71,8 @@ def _informed(words: Words, incident: incident_model.Incident) -> List[str]:
         return [words.say("notified.undecided")]
     to, entries, names = escalation.get("to") or [], _entries(escalation), _names(escalation)
     if "to" not in escalation and not any(each.get("new", True) for each in entries):
-        return [words.joined([_unrecorded(words, incident), _before(words, entries, names=names)])]
+        told = [_unrecorded(words, incident), _before(words, entries, names=names)]
+        return [words.joined([each for each in told if each])]
     new, old = ([each for each in entries if each.get("new", True) is now] for now in (True, False))
     reason = escalation_reason(words, incident)
     if not to and not entries:
@@ -85,7 +83,7 @@ def _informed(words: Words, incident: incident_model.Incident) -> List[str]:
     ]
     if parts:
         this_run = words.say("notified.why", told=words.joined(parts), reason=reason) if reason else words.joined(parts)
-    elif _missing(words, escalation, entries, names=names):
+    elif _missing(words, incident):
         this_run = ""
     elif to:
         this_run = words.say("notified.nothing_new")
@@ -97,13 +95,18 @@ def _informed(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def _unrecorded(words: Words, incident: incident_model.Incident) -> str:
-    """Return the text about a last run that recorded no notifications.
+    """Return the text about a last run that recorded no notifications."""
+    return words.say("notified.undecided" if _may_have_notified(incident) else "notified.nobody_new")
+
+
+def _may_have_notified(incident: incident_model.Incident) -> bool:
+    """Return True if a last run without a verdict may have notified contacts.
 
     Only a complete run without a step of the escalation has notified nobody.
     """
     last = incident.runs[-1].run if incident.runs else None
     sending = any(each.run == last and prose_steps.notifying(each) for each in incident.steps)
-    return words.say("notified.undecided" if incident.outcome == "unfinished" or sending else "notified.nobody_new")
+    return incident.outcome == "unfinished" or sending
 
 
 def _lost(incident: incident_model.Incident) -> str:
@@ -156,13 +159,18 @@ def _message(words: Words, level: str, *, lost: str) -> str:
     return words.name("message", f"{level}{lost}" if level == RESOLVED else level)
 
 
-def _missing(
-    words: Words, escalation: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]
-) -> str:
-    """Return the contacts that no channel has reached in this incident, or an empty string."""
-    reached = {_name(each, names) for each in entries if each.get("ok")}
-    missing = [words.name("contact", name) for name in escalation.get("to") or [] if name not in reached]
-    return words.say("notified.missing", names=words.listed(missing)) if missing else ""
+def _missing(words: Words, incident: incident_model.Incident) -> str:
+    """Return the contacts that no channel has reached in this incident, or an empty string.
+
+    If the last run has no verdict and may have notified contacts, the text is only about earlier runs.
+    """
+    escalation, names = incident.escalation, _names(incident.escalation)
+    reached = {_name(each, names) for each in _entries(escalation) if each.get("ok")}
+    wanted = escalation["to"] if "to" in escalation else escalation.get("unreached")
+    missing = [words.name("contact", name) for name in wanted or [] if name not in reached]
+    before = "to" not in escalation and _may_have_notified(incident)
+    key = "notified.missing_before" if before else "notified.missing"
+    return words.say(key, names=words.listed(missing)) if missing else ""
 
 
 def _failed(words: Words, new: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> List[str]:

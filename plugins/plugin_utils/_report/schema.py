@@ -27,7 +27,7 @@ _OF_WHITELIST: Mapping[str, Any] = {
     "changes": allowlist.RESULTS["triage_info"]["facts"]["changes"],
     "probe": allowlist.RESULTS["health_probe"],
     "database": allowlist.RESULTS["sqlite_info"],
-    "escalation": allowlist.OUTCOME["escalation"],
+    "escalation": {**allowlist.OUTCOME["escalation"], "unreached": kinds.Each(kinds.TEXT)},
 }
 # These kinds occur several times in the document, so each has one definition under $defs.
 _PREVIEW = allowlist.OUTCOME["escalation"]["would"]

@@ -103,7 +103,33 @@ def _earlier_notifications(runs: Sequence[Sequence[Event]]) -> Dict[str, Any]:
     records = [each["notified"] for each in results(runs[-1], *allowlist.OF_INCIDENT) if "notified" in each]
     notified = (records[0] if records else None) or known.get("notified") or []
     names = {**dict(zip(known.get("contacts") or [], known.get("to") or [])), **(known.get("names") or {})}
-    return {"names": names, "notified": [{**each, "new": False} for each in notified]} if notified else {}
+    latest = (records[-1] if records else None) or []
+    unreached = _unreached(notified, latest, names=names, to=known.get("to") or [])
+    if not notified and not unreached:
+        return {}
+    told = {"names": names, "notified": [{**each, "new": False} for each in notified]}
+    return {**told, "unreached": unreached} if unreached else told
+
+
+def _unreached(
+    notified: Sequence[Mapping[str, Any]],
+    latest: Sequence[Mapping[str, Any]],
+    *,
+    names: Mapping[str, str],
+    to: Sequence[str],
+) -> List[str]:
+    """Return the names of the contacts that no channel has reached in this incident.
+
+    notified: the notifications of earlier runs. latest: all notifications in the incident's latest record. to: the
+    contacts to notify, according to the last verdict.
+    """
+
+    def name(entry: Mapping[str, Any]) -> str:
+        return str(names.get(str(entry.get("contact")), entry.get("contact")))
+
+    reached = {name(each) for each in (*notified, *latest) if each.get("ok")}
+    failed = [name(each) for each in notified if not each.get("ok")]
+    return [each for each in dict.fromkeys([*to, *failed]) if each not in reached]
 
 
 def _circumstances(outcomes: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:

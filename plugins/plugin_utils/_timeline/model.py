@@ -232,7 +232,8 @@ class Incident:
     modules_kept: Optional[str] = _says("The replaced node_modules on the host.")
     escalation: Dict[str, Any] = _says(
         "The notifications: level, to (contacts to notify), names (by contact), `notified` (each notification; new is"
-        " true if the last run sent it), reason."
+        " true if the last run sent it), reason. If the last run has no verdict: `unreached` (contacts that no"
+        " notification has reached)."
     )
     evidence: Optional[str] = _says("The evidence folder on the host.")
     database_copied: Optional[str] = _says(

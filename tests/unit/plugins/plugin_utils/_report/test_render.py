@@ -875,6 +875,42 @@ def test_a_run_without_a_verdict_shows_the_notifications_of_earlier_runs(outcome
     assert prose_notifications.would_tell(EN, told) == ["not determined, because the run ended early"]
 
 
+@pytest.mark.parametrize(
+    ("outcome", "notified", "call", "english", "japanese"),
+    [
+        (
+            "login_failed",
+            [sent("login_failed", "lead", new=False), sent("login_failed", "dba", new=False, error="no answer")],
+            "NOT NOTIFIED, call them: DBA",
+            f"{NOBODY_NOW}; {BEFORE}",
+            "未通知（要連絡）：DBA。この実行では通知なし。",
+        ),
+        (
+            "login_failed",
+            [sent("login_failed", "dba", new=False, error="no answer")],
+            "NOT NOTIFIED, call them: DBA",
+            NOBODY_NOW,
+            "未通知（要連絡）：DBA。この実行では通知なし",
+        ),
+        ("login_failed", [], "NOT NOTIFIED, call them: DBA", NOBODY_NOW, "未通知（要連絡）：DBA。この実行では通知なし"),
+        (
+            "unfinished",
+            [],
+            "NOT NOTIFIED before this run, call them: DBA",
+            UNKNOWN_NOW,
+            "以前の実行では未通知（要連絡）：DBA。この実行については不明",
+        ),
+    ],
+)
+def test_a_run_without_a_verdict_names_the_contacts_to_call(outcome, notified, call, english, japanese):
+    escalation = {"names": {"lead": "Lead", "dba": "DBA"}, "notified": notified, "unreached": ["DBA"]}
+    told = incident(outcome=outcome, runs=runs("r"), escalation=escalation)
+    assert prose_notifications.calls(EN, told) == [call]
+    assert prose_notifications.whom(EN, told) == f"{call}; {english}"
+    assert prose_notifications.whom(JA, told).startswith(japanese)
+    assert call in "\n".join(screen_report.summary(EN, told, document=None))
+
+
 def test_a_contact_who_does_not_know_of_the_end_is_in_the_document():
     escalation = {"rule": "record_only", "to": [], "notified": [sent("resolved", "lead", error=GONE)]}
     document = markdown_report.markdown(EN, incident(outcome="recovered", escalation=escalation))

@@ -138,6 +138,42 @@ def test_a_run_without_a_verdict_keeps_the_notifications_of_earlier_runs(record)
     assert alone == ({"names": {}, "notified": [{**NOTIFIED, "new": False}]} if record.get("notified") else {})
 
 
+FAILED = {**NOTIFIED, "contact": "dba", "ok": False, "error": "no answer"}
+
+
+@pytest.mark.parametrize(
+    ("to", "notified", "later", "unreached"),
+    [
+        ({"leader": "Ms Sato", "dba": "DBA"}, [NOTIFIED, FAILED], [], ["DBA"]),
+        ({"dba": "DBA"}, [FAILED], [], ["DBA"]),
+        # Another channel has reached the contact.
+        ({"dba": "DBA"}, [FAILED, {**FAILED, "channel": "chat", "ok": True}], [], None),
+        # The second run has reached the contact before it ended.
+        ({"dba": "DBA"}, [FAILED], [{**FAILED, "ok": True}], None),
+        # A contact without a channel has no entry.
+        ({"leader": "Ms Sato", "dba": "DBA"}, [NOTIFIED], [], ["DBA"]),
+        ({"leader": "Ms Sato"}, [], [], ["Ms Sato"]),
+    ],
+)
+def test_a_run_without_a_verdict_names_the_contacts_that_were_not_reached(to, notified, later, unreached):
+    first = Recording("run1").down().opened()
+    escalation = {
+        "to": list(to.values()),
+        "contacts": list(to),
+        "notified": [{**each, "new": True} for each in notified],
+    }
+    first.add("outcome", host="node1", data={**OUTCOME, "escalation": escalation}).ended()
+    second = Recording("run2")
+    second.second = 30
+    second.opened(notified=notified).task("incident", {"id": "INC-1", "notified": [*notified, *later]}).ended()
+    (incident,) = timeline_incidents.from_events([*first.events, *second.events])
+    assert incident.escalation.get("unreached") == unreached
+    assert [each["new"] for each in incident.escalation["notified"]] == [False] * len(notified)
+    # The timeline of the first run may be on another controller. Then only the failed notifications are known.
+    alone = only(second).escalation.get("unreached")
+    assert alone == (["dba"] if FAILED in notified and unreached else None)
+
+
 def test_a_cause_that_no_longer_existed_is_described_in_the_past():
     texts = {name: f"Node {name}." for name in ("cannot parse", "could not parse")}
     now, past = ({"id": f"finding.syntax_error.{name}", "values": {}} for name in ("now", "past"))
