@@ -21,6 +21,9 @@ _EVENTS = (RESOLVED, ACKNOWLEDGED)
 # Rules of database_recover.yml for a new database. If the service has recovered, their message is also about the end of
 # the outage.
 _NEW_DATABASE = ("database_emptied", "database_from_backup", "database_salvaged")
+# Outcomes after which the contacts receive the message that the outage has ended. A run without a verdict can also have
+# the outcome healthy.
+_OVER = (*incident_model.BACK, "warning", "healthy")
 # Rule that notifies nobody after a recovery.
 _RECORD_ONLY = "record_only"
 
@@ -46,8 +49,7 @@ def sentence(words: Words, incident: incident_model.Incident) -> str:
 
 def calls(words: Words, incident: incident_model.Incident) -> List[str]:
     """Return the contacts that no channel has reached, so that somebody can call them. `whom` lists them first."""
-    entries, names = _entries(incident.escalation), _names(incident.escalation)
-    return [each for each in (_not_of_the_end(words, entries, names=names), _missing(words, incident)) if each]
+    return [each for each in (_not_of_the_end(words, incident), _missing(words, incident)) if each]
 
 
 def _reason_of_calls(words: Words, incident: incident_model.Incident) -> str:
@@ -79,7 +81,7 @@ def _informed(words: Words, incident: incident_model.Incident) -> List[str]:
         return [words.say("notified.nobody_why", reason=reason) if reason else words.say("notified.nobody")]
     parts = [
         *_sent(words, _by_message(incident, new), names=names, lost=_lost(incident)),
-        *_failed(words, new, names=names),
+        *_failed(words, new, names=names, unaware=_unaware(incident, new)),
     ]
     if parts:
         this_run = words.say("notified.why", told=words.joined(parts), reason=reason) if reason else words.joined(parts)
@@ -173,13 +175,18 @@ def _missing(words: Words, incident: incident_model.Incident) -> str:
     return words.say(key, names=words.listed(missing)) if missing else ""
 
 
-def _failed(words: Words, new: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> List[str]:
-    """Return the channels that failed in this run, with their contacts. Omit channels that calls() already names."""
-    unaware = {_name(each, names) for each in _unaware(new, names=names)}
+def _failed(
+    words: Words,
+    new: Sequence[Mapping[str, Any]],
+    *,
+    names: Mapping[str, str],
+    unaware: Sequence[Mapping[str, Any]],
+) -> List[str]:
+    """Return the channels that failed in this run, with their contacts. unaware: entries that calls() already names."""
     failed = [
         words.say("label", name=_by(words, each, names=names), text=bare(each.get("error")))
         for each in new
-        if each.get("ok") is False and not (each.get("level") == RESOLVED and _name(each, names) in unaware)
+        if each.get("ok") is False and each not in unaware
     ]
     return [words.say("notified.failed", channels=words.listed(failed))] if failed else []
 
@@ -197,11 +204,14 @@ def _before(words: Words, old: Sequence[Mapping[str, Any]], *, names: Mapping[st
     return words.say("notified.before", names=words.listed(told)) if told else ""
 
 
-def _unaware(entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> List[Mapping[str, Any]]:
-    """Return the messages about the end of the outage that could not be sent.
+def _unaware(incident: incident_model.Incident, entries: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
+    """Return the messages about the end of the outage that could not be sent. If it has not ended, return no messages.
 
     Omit contacts that know from another message that the service is back.
     """
+    if not _is_over(incident):
+        return []
+    names = _names(incident.escalation)
     of_the_end = [each for each in entries if each.get("level") == RESOLVED]
     # Any other message of this run also says that the service is back.
     latest = [each for each in entries if each.get("ok") and each.get("new", True)]
@@ -209,10 +219,17 @@ def _unaware(entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) 
     return [each for each in of_the_end if each.get("ok") is False and _name(each, names) not in aware]
 
 
-def _not_of_the_end(words: Words, entries: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> str:
+def _is_over(incident: incident_model.Incident) -> bool:
+    """Return True if the outage has ended. If the last run was killed, the verdict of an earlier run decides."""
+    verdicts = [str(each.data.get("outcome")) for each in incident.steps if each.kind == "outcome"]
+    return (verdicts[-1] if incident.outcome == "unfinished" and verdicts else incident.outcome) in _OVER
+
+
+def _not_of_the_end(words: Words, incident: incident_model.Incident) -> str:
     """Return the contacts that do not know that the outage has ended, with their channels, or an empty string."""
     failures: Dict[str, List[str]] = {}
-    for each in _unaware(entries, names=names):
+    names = _names(incident.escalation)
+    for each in _unaware(incident, _entries(incident.escalation)):
         failures.setdefault(words.name("contact", _name(each, names)), []).append(_failure(words, each))
     told = [words.say("aside", text=name, aside=words.listed(by)) for name, by in failures.items()]
     return words.say("notified.unaware", names=words.listed(told)) if told else ""
@@ -318,28 +335,31 @@ class Telling:
 def tellings(words: Words, incident: incident_model.Incident) -> List[Telling]:
     """Return the notifications from this run and from earlier runs."""
     escalation = incident.escalation
-    names, lost = _names(escalation), _lost(incident)
+    names, lost, over = _names(escalation), _lost(incident), _is_over(incident)
     return [
         Telling(
             at=each.get("at") or None,
             who=words.name("contact", _name(each, names)),
             by=str(each.get("channel") or ""),
-            came=_result(words, each, lost=lost),
+            came=_result(words, each, lost=lost, over=over),
             reached=bool(each.get("ok")),
         )
         for each in _by_message(incident, _entries(escalation))
     ]
 
 
-def _result(words: Words, entry: Mapping[str, Any], *, lost: str) -> str:
-    """Return the result of a notification, with the message that was sent. lost: see _lost."""
+def _result(words: Words, entry: Mapping[str, Any], *, lost: str, over: bool) -> str:
+    """Return the result of a notification, with the message that was sent. lost: see _lost. over: see _is_over."""
     message = _message(words, str(entry.get("level") or ""), lost=lost)
     if entry.get("ok"):
         told = words.say("doc.notified.reached")
         return words.say("aside", text=told, aside=message) if message else told
     error = words.quoted(entry.get("error")) or words.say("unknown")
-    key = "doc.notified.unaware" if entry.get("level") == RESOLVED else "doc.notified.not"
-    return words.say(key, error=error)
+    if entry.get("level") != RESOLVED:
+        return words.say("doc.notified.not", error=error)
+    if over:
+        return words.say("doc.notified.unaware", error=error)
+    return words.say("aside", text=words.say("doc.notified.not", error=error), aside=message)
 
 
 def escalation_reason(words: Words, incident: incident_model.Incident) -> str:

@@ -911,6 +911,41 @@ def test_a_run_without_a_verdict_names_the_contacts_to_call(outcome, notified, c
     assert call in "\n".join(screen_report.summary(EN, told, document=None))
 
 
+OVER = f"NOT NOTIFIED that the outage is over, call them: Lead (mail x: {GONE})"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "steps", "calls"),
+    [
+        ("recovered", [], [OVER]),
+        ("resolved_manually", [], [OVER]),
+        ("warning", [], [OVER]),
+        ("healthy", [], [OVER]),
+        # The service is down again.
+        ("not_recovered", [], []),
+        ("login_failed", [], []),
+        ("unfinished", [], []),
+        # The last run was killed, so the last verdict decides.
+        ("unfinished", ["not_recovered", "recovered"], [OVER]),
+        ("unfinished", ["recovered", "not_recovered"], []),
+        ("not_recovered", ["recovered"], []),
+    ],
+)
+def test_the_end_of_an_outage_is_only_missed_if_it_is_over(outcome, steps, calls):
+    verdicts = [step(kind="outcome", action="set_stats", data={"outcome": each}) for each in steps]
+    notified = [EARLIER, sent("resolved", "lead", new=False, error=GONE)]
+    told = incident(outcome=outcome, steps=verdicts, escalation={"names": {"lead": "Lead"}, "notified": notified})
+    assert prose_notifications.calls(EN, told) == calls
+    came = f"NOT NOTIFIED that the outage is over: {GONE}" if calls else f"NOT SENT: {GONE} (resolved)"
+    assert prose_notifications.tellings(EN, told)[-1].came == came
+
+
+def test_a_failed_message_about_the_end_is_named_if_the_outage_is_not_over():
+    escalation = {"to": [], "names": {"lead": "Lead"}, "notified": [EARLIER, sent("resolved", "lead", error=GONE)]}
+    told = incident(outcome="not_recovered", escalation=escalation)
+    assert prose_notifications.whom(EN, told).startswith(f"NOT SENT to Lead by mail x: {GONE}; before this run: Lead")
+
+
 def test_a_contact_who_does_not_know_of_the_end_is_in_the_document():
     escalation = {"rule": "record_only", "to": [], "notified": [sent("resolved", "lead", error=GONE)]}
     document = markdown_report.markdown(EN, incident(outcome="recovered", escalation=escalation))
