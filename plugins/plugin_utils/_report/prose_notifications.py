@@ -81,7 +81,7 @@ def _informed(words: Words, incident: incident_model.Incident) -> List[str]:
         return [words.say("notified.nobody_why", reason=reason) if reason else words.say("notified.nobody")]
     parts = [
         *_sent(words, _by_message(incident, new), names=names, lost=_lost(incident)),
-        *_failed(words, new, names=names, unaware=_unaware(incident, new)),
+        *_failed(words, new, names=names, unaware=_unaware(incident, entries)),
     ]
     if parts:
         this_run = words.say("notified.why", told=words.joined(parts), reason=reason) if reason else words.joined(parts)

@@ -830,6 +830,15 @@ GONE = "it is no longer set in escalation_contacts"
             id="notified of the end through another channel",
         ),
         pytest.param(
+            "record_only",
+            [],
+            [sent("resolved", "lead", new=False), sent("resolved", "lead", "chat", error=GONE)],
+            f"NOT SENT to Lead by chat: {GONE}. Reason: It is recorded; "
+            "before this run: Lead by mail x (resolved, 2026-03-02 01:02:00 UTC)",
+            None,
+            id="an earlier run has notified of the end through another channel",
+        ),
+        pytest.param(
             "repeated_restarts",
             ["Lead"],
             [sent("resolved", "lead", "chat", error=GONE), sent("repeated_restarts", "lead")],
