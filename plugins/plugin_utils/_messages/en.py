@@ -159,6 +159,7 @@ SENTENCES: Dict[str, str] = {
     "uncounted.not_compared": "this run did not compare the rows; for the result of earlier runs, see the postmortem",
     # Notifications.
     "notified.undecided": "unknown for this run, because it ended without recording a notification",
+    "notified.others_unknown": "unknown if this run notified other contacts",
     "notified.not_planned": "not determined, because the run ended early",
     "notified.nobody_new": "nobody in this run",
     "notified.nobody": "nobody",

@@ -144,6 +144,7 @@ SENTENCES: Dict[str, str] = {
     "uncounted.written_since": "前回の確認時より行数が減ったテーブルはないが、その後に書き込まれた行は集計していない",
     # 連絡
     "notified.undecided": "この実行については不明（通知を記録する前に実行が終了）",
+    "notified.others_unknown": "この実行でほかの連絡先にも通知したかは不明",
     "notified.not_planned": "未決定（実行が途中で終了）",
     "notified.nobody_new": "この実行では通知なし",
     "notified.nobody": "連絡先なし",

@@ -83,6 +83,8 @@ def _informed(words: Words, incident: incident_model.Incident) -> List[str]:
         *_sent(words, _by_message(incident, new), names=names, lost=_lost(incident)),
         *_failed(words, new, names=names, unaware=_unaware(incident, entries)),
     ]
+    if "to" not in escalation:
+        parts.append(words.say("notified.others_unknown"))
     if parts:
         this_run = words.say("notified.why", told=words.joined(parts), reason=reason) if reason else words.joined(parts)
     elif _missing(words, incident):

@@ -76,7 +76,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         impact=_impact(outcomes),
         login=logged_in,
         login_error=login_error,
-        escalation=verdict.get("escalation") or _earlier_notifications(runs),
+        escalation=verdict.get("escalation") or _without_verdict(runs),
         error=verdict.get("error"),
         next_step=verdict.get("next_step") or (of_data.get("next_step") if rows["data_loss"] == "suspected" else None),
         messages={
@@ -93,41 +93,36 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     )
 
 
-def _earlier_notifications(runs: Sequence[Sequence[Event]]) -> Dict[str, Any]:
-    """Return the notifications of earlier runs, for a last run without a verdict. There is no key `to`.
+def _without_verdict(runs: Sequence[Sequence[Event]]) -> Dict[str, Any]:
+    """Return the recorded notifications, for a last run without a verdict. There is no key `to`.
 
-    If the earlier timelines are not on this controller, the incident's record at the start of the last run is used.
+    If the earlier timelines are not on this controller, the incident's record at the start of the last run is used. A
+    notification that was added to the record after that is from the last run.
     """
     verdicts = [verdict_of(run).get("escalation") or {} for run in runs[:-1]]
     known: Mapping[str, Any] = next((each for each in reversed(verdicts) if each), {})
-    records = [each["notified"] for each in results(runs[-1], *allowlist.OF_INCIDENT) if "notified" in each]
-    notified = (records[0] if records else None) or known.get("notified") or []
+    records = [each["notified"] or [] for each in results(runs[-1], *allowlist.OF_INCIDENT) if "notified" in each]
+    first, latest = (records[0], records[-1]) if records else ([], [])
+    before = [{**each, "new": False} for each in first or known.get("notified") or []]
+    added = [{**each, "new": True} for each in latest if {**each, "new": False} not in before]
     names = {**dict(zip(known.get("contacts") or [], known.get("to") or [])), **(known.get("names") or {})}
-    latest = (records[-1] if records else None) or []
-    unreached = _unreached(notified, latest, names=names, to=known.get("to") or [])
-    if not notified and not unreached:
+    unreached = _unreached([*before, *added], names=names, to=known.get("to") or [])
+    if not before and not added and not unreached:
         return {}
-    told = {"names": names, "notified": [{**each, "new": False} for each in notified]}
+    told = {"names": names, "notified": [*before, *added]}
     return {**told, "unreached": unreached} if unreached else told
 
 
-def _unreached(
-    notified: Sequence[Mapping[str, Any]],
-    latest: Sequence[Mapping[str, Any]],
-    *,
-    names: Mapping[str, str],
-    to: Sequence[str],
-) -> List[str]:
+def _unreached(notified: Sequence[Mapping[str, Any]], *, names: Mapping[str, str], to: Sequence[str]) -> List[str]:
     """Return the names of the contacts that no channel has reached in this incident.
 
-    notified: the notifications of earlier runs. latest: all notifications in the incident's latest record. to: the
-    contacts to notify, according to the last verdict.
+    to: the contacts to notify, according to the last verdict.
     """
 
     def name(entry: Mapping[str, Any]) -> str:
         return str(names.get(str(entry.get("contact")), entry.get("contact")))
 
-    reached = {name(each) for each in (*notified, *latest) if each.get("ok")}
+    reached = {name(each) for each in notified if each.get("ok")}
     failed = [name(each) for each in notified if not each.get("ok")]
     return [each for each in dict.fromkeys([*to, *failed]) if each not in reached]
 

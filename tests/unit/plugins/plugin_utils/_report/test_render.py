@@ -920,6 +920,18 @@ def test_a_run_without_a_verdict_names_the_contacts_to_call(outcome, notified, c
     assert call in "\n".join(screen_report.summary(EN, told, document=None))
 
 
+def test_a_killed_run_shows_the_notifications_that_it_recorded():
+    """The rest of the run is unknown, and earlier notifications of the same contact are not repeated."""
+    notified = [EARLIER, sent("login_failed", "lead"), sent("login_failed", "dba", "chat", error="no answer")]
+    escalation = {"names": {"lead": "Lead", "dba": "DBA"}, "notified": notified, "unreached": ["DBA"]}
+    told = incident(outcome="unfinished", runs=runs("r"), escalation=escalation)
+    assert prose_notifications.whom(EN, told) == (
+        "NOT NOTIFIED before this run, call them: DBA; Lead by mail x; NOT SENT to DBA by chat: no answer; "
+        "unknown if this run notified other contacts"
+    )
+    assert prose_notifications.whom(JA, told).endswith("この実行でほかの連絡先にも通知したかは不明")
+
+
 OVER = f"NOT NOTIFIED that the outage is over, call them: Lead (mail x: {GONE})"
 
 

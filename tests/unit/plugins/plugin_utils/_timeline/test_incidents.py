@@ -150,6 +150,8 @@ FAILED = {**NOTIFIED, "contact": "dba", "ok": False, "error": "no answer"}
         ({"dba": "DBA"}, [FAILED, {**FAILED, "channel": "chat", "ok": True}], [], None),
         # The second run has reached the contact before it ended.
         ({"dba": "DBA"}, [FAILED], [{**FAILED, "ok": True}], None),
+        # Only the second run has tried to reach the contact.
+        ({"leader": "Ms Sato"}, [NOTIFIED], [{**FAILED, "contact": "chief"}], ["chief"]),
         # A contact without a channel has no entry.
         ({"leader": "Ms Sato", "dba": "DBA"}, [NOTIFIED], [], ["DBA"]),
         ({"leader": "Ms Sato"}, [], [], ["Ms Sato"]),
@@ -168,10 +170,11 @@ def test_a_run_without_a_verdict_names_the_contacts_that_were_not_reached(to, no
     second.opened(notified=notified).task("incident", {"id": "INC-1", "notified": [*notified, *later]}).ended()
     (incident,) = timeline_incidents.from_events([*first.events, *second.events])
     assert incident.escalation.get("unreached") == unreached
-    assert [each["new"] for each in incident.escalation["notified"]] == [False] * len(notified)
+    new = [each["new"] for each in incident.escalation["notified"]]
+    assert new == [False] * len(notified) + [True] * len(later)
     # The timeline of the first run may be on another controller. Then only the failed notifications are known.
-    alone = only(second).escalation.get("unreached")
-    assert alone == (["dba"] if FAILED in notified and unreached else None)
+    failed = [each["contact"] for each in (*notified, *later) if not each["ok"]]
+    assert only(second).escalation.get("unreached") == (failed if failed and unreached else None)
 
 
 def test_a_cause_that_no_longer_existed_is_described_in_the_past():
