@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, List, Mapping, Sequence
+from typing import Any, List, Mapping, Sequence, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import start_remedies
@@ -16,8 +16,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
     prose_ladder,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import message_of
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, statements
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 # An outage counts as detected late if its detection takes more than this number of seconds.
 _LATE = 60
@@ -28,6 +28,10 @@ _SCARCE = 0.1
 
 # The remedy that only says to leave the database as it is until the DBA has decided.
 _LEAVE_IT = "remedy.db_corrupt"
+# The finding if only the log reports damage, and the check of the database found none.
+_ONLY_REPORTED = "finding.db_corrupt.reported"
+# The causes whose remedies a recovery of the database replaces.
+_OF_DATABASE = ("db_corrupt", "db_unchecked")
 
 _RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "disk"}
 
@@ -50,6 +54,7 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
     causes = [str(each.get("cause")) for each in incident.findings] or [incident.cause or "unknown"]
     # If a cause is unlikely, or if another finding explains it, no action is required.
     settled = [each for each in incident.findings if prose_causes.likely(each)]
+    fixed = _OF_DATABASE if _is_database_recovered(incident) else ()
     to_do = [
         Action(
             _remedy(words, incident, each),
@@ -62,7 +67,8 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
         )
         for each in settled
         # If the service is healthy again, the remedy is no longer needed.
-        if each.get("remedy") and incident.outcome not in incident_model.BACK and _remedy(words, incident, each)
+        if each.get("remedy") and incident.outcome not in incident_model.BACK and each.get("cause") not in fixed
+        if _remedy(words, incident, each)
     ]
     to_prevent = [
         Action(
@@ -100,14 +106,34 @@ def _remedy(words: Words, incident: incident_model.Incident, finding: Mapping[st
     vain = any("restart" in (each.get("useless_rungs") or ()) for each in others)
     if not blocked and not vain:
         return text
-    ids = {str(each.get("id")) for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)}
+    ids = _ids(told)
     # The item must be an action that somebody can complete, like the next step.
     if ids == {_LEAVE_IT}:
-        return words.say("action.recover_database")
+        reported = _ids(message_of(finding, "summary")) == {_ONLY_REPORTED}
+        return text if reported else words.say("action.recover_database")
     if ids and ids <= set(start_remedies.ONLY_A_START):
         return ""
     starts = blocked and ids & {*start_remedies.ONLY_A_START, *start_remedies.ALSO_A_START}
     return words.say("action.after_recovery", remedy=text) if starts else text
+
+
+def _ids(told: object) -> Set[str]:
+    return {str(each.get("id")) for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)}
+
+
+def _is_database_recovered(incident: incident_model.Incident) -> bool:
+    """Return True if the database was recovered, and no later check found a problem with it."""
+    recovered = False
+    for step in incident.steps:
+        module, data = allowlist.own_module(step.action or ""), step.data
+        if module == "sqlite_restore":
+            recovered = step.status == "changed" or (recovered and data.get("healthy_before") is not False)
+        elif module == "sqlite_info":
+            recovered = recovered and data.get("healthy") is not False and not data.get("data_loss_suspected")
+        elif module == "triage_info":
+            found = {each.get("cause") for each in data.get("findings") or []}
+            recovered = recovered and not found.intersection(_OF_DATABASE)
+    return recovered
 
 
 def _thresholds(words: Words, incident: incident_model.Incident) -> Action:

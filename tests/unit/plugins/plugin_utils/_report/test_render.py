@@ -2117,6 +2117,50 @@ def test_the_remedy_is_not_an_open_item_after_recovery(outcome, wanted):
     assert "Find out who killed it" in titles
 
 
+RECOVERED = step("sqlite_restore", {"healthy_before": False})
+PLANNED = step("sqlite_restore", {"healthy_before": False}, status="ok")
+DAMAGED = step("triage_info", {"findings": [{"cause": "db_corrupt"}]}, status="ok")
+RECOVER_IT = "After the DBA has agreed, recover the database with database_recover.yml."
+
+
+@pytest.mark.parametrize(
+    ("steps", "wanted"),
+    [
+        ([DAMAGED], True),
+        ([DAMAGED, PLANNED], True),
+        ([DAMAGED, step("sqlite_restore", status="failed")], True),
+        ([DAMAGED, PLANNED, RECOVERED], False),
+        ([RECOVERED, step("sqlite_info", {"healthy": True, "data_loss_suspected": False})], False),
+        ([RECOVERED, step("triage_info", {"findings": [{"cause": "killed"}]})], False),
+        ([RECOVERED, step("sqlite_info", {"healthy": False})], True),
+        ([RECOVERED, step("sqlite_info", {"healthy": True, "data_loss_suspected": True})], True),
+        ([RECOVERED, DAMAGED], True),
+        ([RECOVERED, step("triage_info", {"findings": [{"cause": "db_unchecked"}]})], True),
+        ([RECOVERED, PLANNED], True),
+        ([RECOVERED, step("sqlite_restore", {"healthy_before": True}, status="ok")], False),
+    ],
+)
+@pytest.mark.parametrize("remedy", ["db_corrupt", "db_corrupt.in_use"])
+def test_a_database_that_was_recovered_is_not_recovered_again(steps, wanted, remedy):
+    told = {"remedy": message(f"remedy.{remedy}").to_dict()}
+    finding = {"cause": "db_corrupt", "confidence": 0.98, "remedy": "x", "messages": told, "blocks_start": True}
+    shown = incident(outcome="login_failed", data_loss="known", findings=[finding], steps=steps)
+    items = [each for each in prose_actions.actions(EN, shown) if each.why.startswith("not confirmed as fixed: ")]
+    assert [each.wanted for each in items] == [True] * wanted
+    starts = RECOVER_IT if remedy == "db_corrupt" else "Do not restart the service"
+    assert all(each.title.startswith(starts) for each in items)
+
+
+def test_a_database_without_damage_is_not_recovered() -> None:
+    """Only the log reports damage. The DBA checks whether the service uses another file."""
+    said = {"summary": message("finding.db_corrupt.reported", path="/a.db"), "remedy": message("remedy.db_corrupt")}
+    told = {name: each.to_dict() for name, each in said.items()}
+    finding = {"cause": "db_corrupt", "confidence": 0.6, "remedy": "x", "messages": told, "blocks_start": True}
+    titles = [each.title for each in prose_actions.actions(EN, incident(outcome="not_recovered", findings=[finding]))]
+    assert any(each.startswith("Start nothing and change nothing") for each in titles)
+    assert not any(each.startswith(RECOVER_IT) for each in titles)
+
+
 def test_a_failed_notification_is_never_the_reason() -> None:
     told = incident(outcome="not_recovered", cause="killed", cause_summary="It was killed", runs=runs("r1", "r2"))
     told.rungs_tried = [rung(held=False, reason="no answer", run="r1")]
