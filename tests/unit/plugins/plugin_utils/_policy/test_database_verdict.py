@@ -199,10 +199,17 @@ def test_the_playbook_passes_exactly_the_facts_that_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "lost"), [("recovered", ""), ("would_recover", ""), ("login_failed", " Lost: 3 rows")]
+    ("outcome", "lost"),
+    [
+        ("recovered", ""),
+        ("would_recover", ""),
+        ("login_failed", " Lost: 3 rows"),
+        ("not_recovered", " Lost: 3 rows"),
+        ("unreachable", " Lost: 3 rows"),
+    ],
 )
 def test_the_reason_for_a_notification_does_not_repeat_the_loss(outcome: str, lost: str) -> None:
-    """After a failed login, no other part of the message lists the lost rows."""
+    """If the recovery did not succeed, no other part of the message lists the lost rows."""
     variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "database_recover.yml").read_text(encoding="utf-8"))
     environment = jinja2.Environment(autoescape=False)  # noqa: S701 - plain text
     values = {"escalation_outcome": outcome, "_database_recover_lost": "3 rows"}
