@@ -98,8 +98,9 @@ def _known_loss(words: Words, incident: incident_model.Incident) -> str:
     if not lost:
         return words.say("data_loss.known_rows", rows=words.count("rows.count", later)) if later else ""
     losses = _losses(done[-1])
-    # Between two recoveries, the service may have written rows that are lost, too.
-    exact = len(done) == 1 and set(losses) <= {"reason.loss.rows"}
+    # Between two recoveries, the service may have written rows that are lost, too. An old timeline does not contain the
+    # messages that state whether more rows may be lost.
+    exact = len(done) == 1 and set(losses) == {"reason.loss.rows"}
     told = words.say(f"data_loss.known_{'exact' if exact else 'least'}", rows=words.count("rows.count", lost))
     told = words.say("data_loss.known_counted", told=told)
     since = losses.get("reason.loss.since")
