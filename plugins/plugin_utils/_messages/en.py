@@ -143,7 +143,7 @@ SENTENCES: Dict[str, str] = {
     "data_loss.known_rows": "YES. The database recovery lost {rows}, according to the row counts",
     "data_loss.known_exact": "YES. The database recovery lost {rows}",
     "data_loss.known_least": "YES. The database recovery lost at least {rows}",
-    "data_loss.known_counted": "{told}, counted before the service was started again",
+    "data_loss.known_counted": "{told}, counted right after the recovery",
     "data_loss.known_since": "{told}. All changes since {at} are also lost",
     "data_loss.suspected.already_lost": "SUSPECTED. Change nothing and call the DBA. The recovery of the database has already lost rows",
     "data_loss.suspected.accepted": "SUSPECTED. A person has accepted this damage",

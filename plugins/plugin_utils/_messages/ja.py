@@ -128,7 +128,7 @@ SENTENCES: Dict[str, str] = {
     "data_loss.known_rows": "あり。データベースの復旧により、集計済みの行のうち{rows}が失われた",
     "data_loss.known_exact": "あり。データベースの復旧により{rows}が失われた",
     "data_loss.known_least": "あり。データベースの復旧により少なくとも{rows}が失われた",
-    "data_loss.known_counted": "{told}（サービスを起動する前の集計）",
+    "data_loss.known_counted": "{told}（復旧直後の集計）",
     "data_loss.known_since": "{told}。{at} 以降の変更も失われた",
     "data_loss.suspected.already_lost": "疑いあり。何も変更せず、DBA に連絡する。データベースの復旧により、すでに行が失われている",
     "data_loss.suspected.accepted": "疑いあり。この破損は担当者が了承済み",

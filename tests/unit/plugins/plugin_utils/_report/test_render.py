@@ -2259,9 +2259,9 @@ def test_the_number_of_lost_rows_is_never_shortened(after, english, japanese):
     # The service has written rows since the recovery.
     planned = step("sqlite_restore", {"rows_lost": {"users": 99}}, status="ok")
     told.steps = [planned, step("sqlite_restore", {"rows_lost": {"users": 15}})]
-    counted = ", counted before the service was started again"
+    counted = ", counted right after the recovery"
     assert prose_data.data_loss(EN, told) == f"YES. The database recovery lost at least 15 rows{counted}"
-    assert prose_data.data_loss(JA, told).endswith("少なくとも15行が失われた（サービスを起動する前の集計）")
+    assert prose_data.data_loss(JA, told).endswith("少なくとも15行が失われた（復旧直後の集計）")
 
 
 def test_the_lost_rows_of_several_recoveries_are_not_added():
@@ -2279,13 +2279,13 @@ def test_the_lost_rows_of_several_recoveries_are_not_added():
 @pytest.mark.parametrize(
     ("losses", "expected"),
     [
-        ([message("reason.loss.rows", rows=3, tables=["a"])], "lost 3 rows, counted before"),
-        ([message("reason.loss.rows_at_least", rows=3, tables=["a"])], "lost at least 3 rows, counted before"),
+        ([message("reason.loss.rows", rows=3, tables=["a"])], "lost 3 rows, counted right after the recovery"),
+        ([message("reason.loss.rows_at_least", rows=3, tables=["a"])], "lost at least 3 rows, counted right after"),
         # An old timeline contains only the English text, which may name tables with an unknown loss.
-        ([], "lost at least 3 rows, counted before the service was started again"),
+        ([], "lost at least 3 rows, counted right after the recovery"),
         (
             [message("reason.loss.rows", rows=3, tables=["a"]), message("reason.loss.since", at=at(1))],
-            "lost at least 3 rows, counted before the service was started again. All changes since "
+            "lost at least 3 rows, counted right after the recovery. All changes since "
             "2026-01-01 01:00:00 UTC are also lost",
         ),
     ],
