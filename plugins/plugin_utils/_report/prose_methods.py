@@ -109,16 +109,26 @@ def _unsure(way: _Data) -> bool:
 
 
 def _more(words: Words, way: _Data, found: _Data) -> str:
-    """Return the tables in which a backup has more rows than the database, or an empty string.
+    """Return the tables in which a backup has more rows than the database has now, or an empty string.
 
     This explains why a backup can keep more rows than a method that loses nothing.
     """
-    before = found.get("rows_before") or {}
-    if way.get("method") != "backup" or not before or _unsure(way):
+    now = _rows_now(found)
+    if way.get("method") != "backup" or _unsure(way):
         return ""
     rows = way.get("rows") or {}
-    more = {table: number - before[table] for table, number in rows.items() if number > before.get(table, number)}
+    more = {table: number - now[table] for table, number in rows.items() if number > now.get(table, number)}
     return words.listed([f"{table} +{words.number(number)}" for table, number in more.items()], limit=3)
+
+
+def _rows_now(found: _Data) -> _Data:
+    """Return the current row counts of a sound database, or an empty mapping.
+
+    rows_before may contain the last good or the expected counts. The method `checkpoint` keeps exactly the rows that
+    were counted in a sound database.
+    """
+    possible = [way for way in found.get("plan") or [] if way.get("possible")]
+    return next((way.get("rows") or {} for way in possible if way.get("method") == "checkpoint"), {})
 
 
 def _choice(found: _Data) -> str:

@@ -2555,19 +2555,34 @@ def test_contacts_with_the_same_message_are_named_together(outcome, whom, came):
     assert [each.came for each in tellings] == [f"notified ({each})" for each in came]
 
 
+KEEPS_ALL = {"method": "checkpoint", "possible": True, "reason": "sound", "rows": {"a": 1, "b": 5}, "statement": "none"}
+SALVAGED = {"method": "salvage", "possible": True, "reason": "it reads", "rows": {"a": 10}, "statement": "none"}
+
+
 @pytest.mark.parametrize(
-    ("loss", "more"), [("since", ". It has more rows than the database has now: a +7"), ("unread", "")]
+    ("others", "before", "loss", "more"),
+    [
+        ([KEEPS_ALL], {"a": 1, "b": 5}, "since", "a +7"),
+        ([KEEPS_ALL], {"a": 1, "b": 5}, "unread", ""),
+        # The database has lost most of its rows, so rows_before contains the last good counts.
+        ([KEEPS_ALL], {"a": 6, "b": 5}, "since", "a +7"),
+        ([KEEPS_ALL], {"a": 8, "b": 5}, "since", "a +7"),
+        # A new database has replaced the original one, so the plan contains neither checkpoint nor salvage.
+        ([], {"a": 1}, "since", ""),
+        # In a damaged database, rows_before may contain the expected counts.
+        ([{**KEEPS_ALL, "possible": False, "rows": {}}, SALVAGED], {"a": 1}, "since", ""),
+        ([{**KEEPS_ALL, "possible": False}], {"a": 1, "b": 5}, "since", ""),
+    ],
 )
-def test_a_backup_that_keeps_rows_that_were_lost_before_says_so(loss, more):
-    """If not all rows of the database could be counted, the numbers cannot be compared."""
+def test_a_backup_that_keeps_rows_that_were_lost_before_says_so(others, before, loss, more):
+    """If the current rows of the database are unknown, the numbers cannot be compared."""
     statement = message(f"reason.loss.{loss}", at="10:00", why="x")
-    backup = {"method": "backup", "possible": True, "reason": "it is new", "rows": {"a": 8, "b": 1}}
-    checkpoint = {"method": "checkpoint", "possible": True, "reason": "sound", "rows": {"a": 1, "b": 5}}
-    plan = [{**checkpoint, "statement": "nothing"}, {**backup, "messages": {"statement": [statement.to_dict()]}}]
-    assessed = step("sqlite_restore", {"method": "checkpoint", "rows_before": {"a": 1, "b": 5}, "plan": plan})
-    first, second = prose_methods.methods(EN, incident(runs=runs("r"), steps=[assessed]))
-    assert first.endswith("Lost: nothing")
-    assert second.endswith(f"Kept: 9 rows. Lost: {EN.message(statement.to_dict())}{more}")
+    backup = {"method": "backup", "possible": True, "reason": "it is new", "rows": {"a": 8, "b": 1, "c": 2}}
+    plan = [*others, {**backup, "messages": {"statement": [statement.to_dict()]}}]
+    assessed = step("sqlite_restore", {"method": "checkpoint", "rows_before": before, "plan": plan})
+    last = prose_methods.methods(EN, incident(runs=runs("r"), steps=[assessed]))[-1]
+    told = f". It has more rows than the database has now: {more}" if more else ""
+    assert last.endswith(f"Kept: 11 rows. Lost: {EN.message(statement.to_dict())}{told}")
 
 
 def test_the_reasons_for_a_method_are_short():
