@@ -180,9 +180,10 @@ def _data_loss(words: Words, facts: _Facts) -> str:
     verdict, why = str(facts["data_loss"]), str(facts["data_loss_why"])
     told = data_verdict.text(words, verdict, why)
     lost = facts.get("rows_lost") or {}
-    if verdict == statements.KNOWN and lost.get("rows"):
+    number = _number(lost.get("rows"))
+    if verdict == statements.KNOWN and number:
         key = "data_loss.known_exact" if lost.get("exact") else "data_loss.known_least"
-        return words.say(key, rows=words.count("rows.count", lost["rows"]))
+        return words.say(key, rows=words.count("rows.count", number))
     if verdict == statements.NONE and _is_over(facts) and facts.get("suspected_before"):
         return words.say("notice.not_confirmed", verdict=told)
     if verdict != statements.SUSPECTED:
@@ -203,15 +204,27 @@ def _lost(words: Words, facts: _Facts) -> str:
     if facts["event"] == "acknowledged" or not (counted or facts["data_loss_why"] == statements.UNCOUNTED):
         return ""
     lost = facts.get("rows_lost") or {}
-    rows = lost.get("rows") if counted else 0
+    rows = _number(lost.get("rows")) if counted else 0
     if not rows:
         return words.say("notice.lost_unknown")
     return words.say("notice.lost" if lost.get("exact") else "notice.lost_least", rows=words.count("rows.count", rows))
 
 
+def _number(value: Any) -> int:
+    """Return a number of rows, or 0 if the value is not a number.
+
+    ansible-core 2.18 and earlier pass a number as text if it is the value of an expression in a dictionary.
+    """
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
 def _seeded(words: Words, facts: _Facts) -> str:
     """Return the rows that the service created in empty tables, and what to do before lost rows are imported."""
-    rows = [f"{table} {words.number(count)}" for table, count in (facts.get("rows_seeded") or {}).items()]
+    counted = {table: _number(rows) for table, rows in (facts.get("rows_seeded") or {}).items()}
+    rows = [f"{table} {words.number(number)}" for table, number in counted.items() if number]
     return words.say("notice.seeded", rows=words.listed(rows)) if rows else ""
 
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import pathlib
 import socket
@@ -403,6 +404,28 @@ def lines_of(language: str, *, preview: bool = False, documents: str = "", **cha
 
 def subject(language: str, **changes: Any) -> str:
     return lines_of(language, **changes)[0]
+
+
+def test_a_closed_incident_passes_the_number_of_lost_rows_as_a_number() -> None:
+    """In ansible-core 2.18, only an expression for the whole dictionary keeps the number."""
+    tasks = yaml.safe_load((PROJECT / "playbooks/tasks/close_resolved_incident.yml").read_text(encoding="utf-8"))
+    (given,) = [
+        each["vars"]["escalation_rows_lost"] for each in tasks if "escalation_rows_lost" in each.get("vars", {})
+    ]
+    environment = jinja2.Environment(autoescape=False)  # noqa: S701 - plain text
+    for data, rows in (({"rows_lost": 9}, 9), ({}, 0)):
+        told = environment.from_string(given).render(resolved_data=data)
+        assert ast.literal_eval(told) == {"rows": rows, "exact": False}
+
+
+@pytest.mark.parametrize(
+    ("rows", "number"), [(9, "at least 9 rows"), ("9", "at least 9 rows"), ("", ""), ("nine", ""), (None, "")]
+)
+def test_a_number_of_rows_may_be_text(rows: Any, number: str) -> None:
+    told = texts("en", data_loss="known", data_loss_why="", rows_lost={"rows": rows}, rows_seeded={"a": rows, "b": 1})
+    assert told["data_loss"] == f"YES. The database recovery lost {number or 'rows'}"
+    assert told["lost"] == f"{number or 'unknown number of rows'} lost"
+    assert told["seeded"].startswith("a 9 and b 1; not" if number else "b 1; not")
 
 
 def test_a_message_names_the_rows_that_the_service_created() -> None:
