@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import data_verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import message_of
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, statements
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, row_counts, statements
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 
@@ -63,7 +63,7 @@ def _added_since(words: Words, incident: incident_model.Incident) -> str:
     # If the last run was killed, the last count may be from before the recovery.
     if not recovered or incident.outcome == "unfinished":
         return ""
-    own = recovered[-1]["rows_after"]
+    own = row_counts.counts(recovered[-1]["rows_after"])
     added = {table: now - own[table] for table, now in incident.rows_after.items() if now > own.get(table, now)}
     return words.listed([f"{table} +{words.number(number)}" for table, number in added.items()], limit=3)
 
@@ -126,12 +126,14 @@ def _number_lost(done: Sequence[Mapping[str, Any]]) -> float:
     A later recovery may restore lost rows, or repeat a recovery that was killed. Therefore, the numbers from several
     recoveries are not added up.
     """
-    counted: float = sum(sum((each.get("rows_lost") or {}).values()) for each in done[-1:])
+    counted: float = sum(sum(row_counts.counts(each.get("rows_lost")).values()) for each in done[-1:])
     if len(done) > 1:
         after = done[-1].get("rows_after") or {}
-        tables = {table for each in done for table in each.get("rows_before") or {}}
-        first = {table: max((each.get("rows_before") or {}).get(table, 0) for each in done) for table in tables}
-        counted = sum(max(rows - after.get(table, 0), 0) for table, rows in first.items())
+        before = [row_counts.counts(each.get("rows_before")) for each in done]
+        first = {table: max(each.get(table, 0) for each in before) for each in before for table in each}
+        # A missing table counts as 0 rows, but a value that is not a number is unknown.
+        known = row_counts.counts({table: after.get(table, 0) for table in first})
+        counted = sum(max(first[table] - rows, 0) for table, rows in known.items())
     return counted
 
 

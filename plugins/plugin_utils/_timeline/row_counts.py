@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.event
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.service_state import last_look
 
 
-def _counts(told: Any) -> Dict[str, float]:
+def counts(told: Any) -> Dict[str, float]:
     """Return the row counts by table from a result. Values that are not numbers are omitted."""
     counted = told if isinstance(told, dict) else {}
     return {table: number for table, number in counted.items() if isinstance(number, (int, float))}
@@ -40,19 +40,19 @@ def fields(
     judged = _judged(outcomes)
     events = [event for run in runs for event in run]
     looks = [*results(events, "triage_info"), *results(events, "sqlite_info")]
-    counts = [_counts(look["row_counts"]) for look in looks if look.get("row_counts")]
+    counted = [counts(look["row_counts"]) for look in looks if look.get("row_counts")]
     of_data = data_verdict(verdict, outcomes)
     # If a verdict contains no row counts, the rows could not be counted. Do not use the counts of other triages
     # instead.
-    substitute = [] if judged else counts[:1]
-    rows_before = _counts(first_value(*(each.get("rows_before") for each in outcomes), *substitute))
-    rows_after = _counts(of_data.get("rows_after")) or ({} if of_data or len(counts) < 2 else counts[-1])
+    substitute = [] if judged else counted[:1]
+    rows_before = counts(first_value(*(each.get("rows_before") for each in outcomes), *substitute))
+    rows_after = counts(of_data.get("rows_after")) or ({} if of_data or len(counted) < 2 else counted[-1])
     suspected = (
         of_data["data_loss"] == statements.SUSPECTED
         if of_data.get("data_loss")
         else any(look.get("data_loss_suspected") for look in looks)
     )
-    own = _counts(of_data.get("rows_seeded"))
+    own = counts(of_data.get("rows_seeded"))
     seen = dataclasses.replace(
         last_look(runs),
         outcome=str(verdict.get("outcome") or ""),

@@ -2274,6 +2274,11 @@ def test_the_lost_rows_of_several_recoveries_are_not_added():
         ),
     ]
     assert "lost at least 20 rows" in prose_data.data_loss(EN, told)
+    # If the value of a table is not a number, it is unknown whether the table lost rows.
+    told.steps[-1].data["rows_after"]["tags"] = told.steps[-1].data["rows_lost"]["tags"] = None
+    told.steps[0].data["rows_before"].update(tags=5, logs=None)
+    assert "lost at least 20 rows" in prose_data.data_loss(EN, told)
+    assert "lost at least 20 rows" in prose_data.data_loss(EN, dataclasses.replace(told, steps=told.steps[1:]))
 
 
 @pytest.mark.parametrize(
@@ -2302,10 +2307,12 @@ def test_the_loss_names_the_moment_of_the_count_and_the_lost_changes(losses, exp
         ("recovered", {"a": 2}, "; FEWER ROWS IN a 4 -> 2. Rows added since the database was recovered: a +1"),
         ("recovered", {"a": 1}, "; FEWER ROWS IN a 4 -> 1"),
         ("unfinished", {"a": 2}, "; FEWER ROWS IN a 4 -> 2"),
+        # The number of rows in b after the recovery is unknown.
+        ("recovered", {"a": 2, "b": 1}, "; FEWER ROWS IN a 4 -> 2. Rows added since the database was recovered: a +1"),
     ],
 )
 def test_rows_that_were_added_after_a_recovery_are_named(outcome, after, expected):
-    recovered = step("sqlite_restore", {"rows_lost": {"a": 3}, "rows_after": {"a": 1}})
+    recovered = step("sqlite_restore", {"rows_lost": {"a": 3}, "rows_after": {"a": 1, "b": None}})
     counts = {"rows_before": {"a": 4}, "rows_after": after, "data_loss": "known"}
     told = incident(outcome=outcome, steps=[recovered], **counts)
     assert prose_data.rows(EN, told).endswith(expected)
