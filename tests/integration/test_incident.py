@@ -77,6 +77,9 @@ def test_a_failed_stability_check_leads_to_the_next_rung_now_and_later(service: 
     assert [each["rung"] for each in again["rungs_skipped"]] == ["restart"]
     assert "failed again during the stability check" in again["rungs_skipped"][0]["reason"]
     assert [each["rung"] for each in again["rungs_tried"]] == ["standard_recovery"]
+    # Nothing has to be done while the service is stopped, so one call stops and starts it.
+    calls = [each for each in again["steps"] if each["action"] == "itsm_nexus.runbook.node_process"]
+    assert len(calls) == 1
 
 
 def fall(service: Service) -> str:

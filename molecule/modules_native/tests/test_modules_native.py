@@ -18,3 +18,13 @@ def test_damaged_driver_is_kept(drill: Drill) -> None:
     modules = f"{drill.service.app}/node_modules"
     assert drill.host.file(f"{modules}.previous/{driver}").content_string == "not a shared object"
     assert drill.host.file(f"{modules}/{driver}").size > 1000000
+
+
+def test_modules_are_replaced_while_the_service_is_stopped(drill: Drill) -> None:
+    steps = [str(step["action"]).rpartition(".")[2] for step in drill.postmortem()["steps"]]
+    assert [each for each in steps if each in ("npm_ci", "node_process")] == [
+        "npm_ci",  # builds the new modules
+        "node_process",
+        "npm_ci",  # replaces the old modules
+        "node_process",
+    ]
