@@ -93,7 +93,7 @@ class Line(NamedTuple):
     """One line of a log.
 
     at: seconds since the epoch, from the line's own timestamp, or else from the last timestamp before the line, or else
-    None.
+    None. certain: True if `at` is certain. See _is_certain.
     """
 
     text: str
@@ -106,6 +106,7 @@ class Line(NamedTuple):
     # The original line. The secrets in this line are not masked, because a mask may hide a signature. The unmasked text
     # is never quoted.
     unmasked: str = ""
+    certain: bool = False
 
     @property
     def searched(self) -> str:
@@ -192,8 +193,19 @@ def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
             for number in range(len(lines) - undated, len(lines)):
                 lines[number] = lines[number]._replace(logged_by=own)
         undated = 0 if own is not None else undated + 1
-        lines.append(Line(text=text[:_LONGEST_LINE], at=last, dated=own is not None, logged_by=own, unmasked=searched))
+        line = Line(text=text[:_LONGEST_LINE], at=last, dated=own is not None, logged_by=own, unmasked=searched)
+        lines.append(line._replace(certain=line.dated and _is_certain(text)))
     return lines
+
+
+def _is_certain(text: str) -> bool:
+    """Return True if a log line begins with a timestamp that has a time zone.
+
+    A timestamp within the line may be part of the message. If a timestamp has no zone, it may be in another zone than
+    the host's, because the service's environment can set the time zone.
+    """
+    match = _ISO.search(text[:200])
+    return match is not None and match.start() == (1 if text.startswith("[") else 0) and match.group(4) is not None
 
 
 def merged(logs: Sequence[Tuple[float, Sequence[Line]]]) -> List[Line]:
@@ -306,7 +318,8 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     last successful request (last_success_at) are ignored, because the service was working again afterwards. However,
     errors in _LASTING may persist, so they are included if they occurred at most _LASTING_SECONDS before that request.
     Each exception has place (file, line), compiling (True if Node was compiling the file, not running it) and times
-    (number of occurrences).
+    (number of occurrences). For each signature, at and last_at are the times of its first and last line. none_after is
+    the latest time of its lines, or None if the time of one of these lines is not certain.
     """
     fresh = written_at is not None and written_at >= since
     success = next((number for number in reversed(range(len(lines))) if _SUCCESS.search(lines[number].searched)), -1)
@@ -339,6 +352,7 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
                 known = signatures.setdefault(name, {"count": 0, "text": quoted, "at": _iso(line.at)})
                 known["count"] += 1
                 known["last_at"] = _iso(line.at)
+                known["none_after"] = _later(known.get("none_after", ""), _iso(line.at) if line.certain else None)
     if success >= 0 and not lines[success].dated and success == len(lines) - 1:
         served = written_at
     return {
@@ -358,6 +372,10 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
         "signatures": signatures,
         "last_success_at": _iso(served),
     }
+
+
+def _later(first: Optional[str], second: Optional[str]) -> Optional[str]:
+    return max(first, second) if first is not None and second is not None else None
 
 
 def _iso(at: Optional[float]) -> Optional[str]:

@@ -195,6 +195,7 @@ def journal(question: Question) -> Dict[str, Any]:
             dated=True,
             logged_by=entry.at,
             unmasked=entry.unmasked[:_LONGEST_LINE],
+            certain=True,  # journald sets the time of an entry
         )
         for entry in entries
         if entry.who != "systemd"

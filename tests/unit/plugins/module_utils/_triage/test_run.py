@@ -40,6 +40,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import run as triage_run
 
 CANARY = "Kanarienvogel-4711"
+DAMAGED_LINE = "SqliteError: database disk image is malformed"
 
 # A service that responds to requests, keeps a database in WAL mode open, and logs secrets.
 SERVER = """
@@ -569,6 +570,32 @@ def test_the_service_cannot_fake_messages_of_systemd(service):
     facts = collect_logs.journal(question(service, {"-u itsm": "\n".join(said), "_PID=1": ""}))["facts"]
     assert [facts[name] for name in ("exits", "stops", "exceptions")] == [[], [], []]
     assert len(facts["lines"]) == 3
+
+
+@pytest.mark.parametrize("text", [f"{{}} ERROR {DAMAGED_LINE}", f"WARN {{}} {DAMAGED_LINE}", DAMAGED_LINE])
+def test_the_time_of_a_journal_entry_is_certain(service, text):
+    now = round(time.time(), 3)
+    before = timestamps.iso(now - 500)  # a time in the text is not the time of the entry
+    lines = [f"{now - ago:.6f} host node[77]: {text.format(before)}" for ago in (40, 30)]
+    facts = collect_logs.journal(question(service, {"-u itsm-system": "\n".join(lines), "_PID=1": ""}))["facts"]
+    assert abs(timestamps.epoch(facts["signatures"]["db_corrupt"]["none_after"]) - (now - 30)) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("lines", "latest"),
+    [
+        (["2026-03-02T01:02:03.000Z {}", "2026-03-02T01:02:01.000Z {}"], "2026-03-02T01:02:03.000Z"),
+        (["\x1b[31m2026-03-02 03:02:03+02:00 {}"], "2026-03-02T01:02:03.000Z"),
+        (["2026-03-02T01:02:03.000Z {}", "{}"], None),
+        (["2026-03-02T01:02:03.000Z INFO x", "{}"], None),
+        (["2026-03-02T01:02:03.000 {}"], None),
+        (['{{"level":50,"time":1772413323000,"msg":"{}"}}'], None),
+        (["values ('2026-03-02T01:02:03.000Z') {}"], None),
+    ],
+)
+def test_only_a_time_with_a_zone_at_the_beginning_of_a_line_is_certain(lines, latest):
+    found = analyse("".join(line.format(DAMAGED_LINE) + "\n" for line in lines), since=0)
+    assert found["signatures"]["db_corrupt"]["none_after"] == latest
 
 
 def daily_logs(service):
