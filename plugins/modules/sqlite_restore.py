@@ -27,6 +27,8 @@ description:
     database is never in the same folder as the old WAL. If the module is killed, O(path) may be the old database, the
     new database, or a link into a folder that does not exist. While O(path) is this link, no process can open or create
     a database there. The next run continues from this state.
+  - After V(salvage), V(backup) or V(empty), the module saves the time of the replacement on the host. With this time,
+    M(itsm_nexus.runbook.triage_info) recognizes errors in the log that are about the replaced file.
 options:
   path:
     description: Absolute path of the database file.
@@ -334,20 +336,35 @@ messages:
   sample: {"msg": {"id": "reason.sqlite.recovery_running", "values": {"path": "/srv/itsm.db"}}}
 """
 
-from typing import Callable, Mapping
+from typing import Any, Callable, Dict, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import listing
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (
+    last_good,
+    recovered_file,
+    repeated_call,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates, file_problems
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore as sqlite_restore
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
+
+
+def _is_new_and_sound(result: Mapping[str, Any]) -> bool:
+    """Return True if a new file was put in place, and the check of this file found no problem.
+
+    A checkpoint does not replace the file. Errors that were logged earlier can therefore be about the current file.
+    """
+    # The migrations create the tables of an empty database later.
+    expected = ("no_tables",) if result["method"] == "empty" else ()
+    errors = [item for item in result["problems_after"] if item["level"] == "error" and item["code"] not in expected]
+    return result["changed"] and result["method"] != "checkpoint" and not errors
 
 
 def main() -> None:
@@ -381,8 +398,10 @@ def main() -> None:
         file_problems.find_user(parameters["owner"])
         act = parameters.pop("state") == "recovered"
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
+            begun: Dict[str, Any] = {}
 
             def note(loss: str, before: Mapping[str, int], after: Mapping[str, int]) -> Callable[[], None]:
+                begun.update(recovered_file.instant())
                 return one_starter.note_loss(**lease, loss=loss, before=before, after=after, warn=module.warn)
 
             # Record the loss before the replacement, because the check after the replacement may fail or be killed.
@@ -395,6 +414,8 @@ def main() -> None:
                 check_mode=module.check_mode,
                 on_replace=note,
             )
+            if begun and _is_new_and_sound(result):
+                recovered_file.note(lease["state_dir"], path=parameters["path"], since=begun)
     except SqliteError as error:
         module.fail_json(**failure(error))
     module.exit_json(**sanitize.data(result))
