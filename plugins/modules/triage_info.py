@@ -289,7 +289,10 @@ facts:
         O(db_path)). Each item of C(holders) contains C(pid), C(start_ticks), C(role), C(command), C(exe), C(user),
         C(age) (in seconds), C(ours) and C(files). If the process does not belong to the service, the item also contains
         C(blocks_for). This is the number of seconds for which the process blocked all writes during the check, or
-        V(null) if the process released its lock.
+        V(null) if the process released its lock. C(recovered_at) is a time, or empty. Errors that were logged before
+        this time are not about the current database file, because M(itsm_nexus.runbook.sqlite_restore) put this file
+        in place later. C(recovered_at) is empty if the file was not put in place by this module, or if this is no
+        longer certain, for example after a reboot.
       type: dict
     migrations:
       description: >-

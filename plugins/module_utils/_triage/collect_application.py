@@ -15,7 +15,7 @@ import re
 import stat
 import tempfile
 import time
-from typing import Any, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
     atomic_files,
@@ -54,8 +54,8 @@ _MOST_REASONS = 20
 _LASTS, _LOOKS = 0.5, 5
 
 
-def database(question: Question) -> Dict[str, Any]:
-    """Quickly check the database that the service uses, and count its rows."""
+def database(question: Question, *, checks: Sequence[str] = ("quick",)) -> Dict[str, Any]:
+    """Check the database that the service uses, by default quickly, and count its rows."""
     # If the check times out, its whole result is lost. Therefore, the check gets only 90 % of the time that is left.
     budget = question.left * 0.9
     owner = None
@@ -64,7 +64,7 @@ def database(question: Question) -> Dict[str, Any]:
     facts = sqlite_check.check(
         path=question.known.database_path,
         owner=owner,
-        checks=["quick"],
+        checks=checks,
         row_counts=True,
         time_budget=budget,
         busy_timeout=min(1.0, budget),

@@ -16,7 +16,11 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, service_ends
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (
+    last_good,
+    recovered_file,
+    service_ends,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
@@ -30,7 +34,7 @@ Warn = Callable[[str], Any]
 
 
 def known(params: Params) -> Dict[str, Any]:
-    """Return the open incident's record, the hold, and a function that returns the last good row counts."""
+    """Return the open incident's record, the hold, and functions that return saved results of earlier runs."""
     record = incident_store.current(params["state_dir"])
     refused = one_starter.refused_by_guard(**_place(params)) if _is_guarded(record) else None
     if record is None or not params["incident"]:
@@ -40,7 +44,9 @@ def known(params: Params) -> Dict[str, Any]:
         held = {**(held or refused), "refused": refused["reason"]}
     ends = service_ends.of_service(params["service"], state_dir=params["state_dir"])
     counted = functools.partial(_last_good, params["state_dir"])
-    return {"record": record, "held": held, "last_good_of": counted, "ends": ends}
+    recovered = functools.partial(recovered_file.older_before, params["state_dir"])
+    saved = {"last_good_of": counted, "recovered_at_of": recovered, "ends": ends}
+    return {"record": record, "held": held, **saved}
 
 
 def _is_guarded(record: Optional[Mapping[str, Any]]) -> bool:

@@ -27,9 +27,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
     triage_pass,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import database as database_causes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table as causes_table
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, Service, file
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.database import Database
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
 
 # Causes that affect the data. If one of these causes prevents the service from being started, the data is in doubt.
@@ -180,6 +182,7 @@ def triage(
     record: Optional[Mapping[str, Any]] = None,
     held: Optional[Mapping[str, Any]] = None,
     last_good_of: Callable[[str], last_good.Counted] = lambda path: last_good.Counted(),
+    recovered_at_of: Callable[[Mapping[str, Any]], str] = lambda database: "",
     settings: Sequence[Mapping[str, Any]] = (),
     readiness: Sequence[Mapping[str, Any]] = (),
     ends: Optional[Mapping[str, Any]] = None,
@@ -189,13 +192,15 @@ def triage(
     """Collect all facts once and return the result of the triage_info module.
 
     record: the record of the open incident. held: the service's hold, or None. last_good_of: returns a database's row
-    counts from the last check that found the database sound. settings: problems that the preflight found with the
-    service's variables. readiness: problems that the health probe found in a service that answers. ends: how the
-    processes of the service ended recently (see service_ends.of_service). changes: True to compare the host with the
-    manifest of the last healthy run. respond: see Respond.
+    counts from the last check that found the database sound. recovered_at_of: returns the time before which no logged
+    error is about the current database file (see recovered_file.older_before). settings: problems that the preflight
+    found with the service's variables. readiness: problems that the health probe found in a service that answers. ends:
+    how the processes of the service ended recently (see service_ends.of_service). changes: True to compare the host
+    with the manifest of the last healthy run. respond: see Respond.
 
     If the database check does not finish by the deadline, it is repeated for at most database_timeout seconds. The
-    service must not be started with an unchecked database.
+    service must not be started with an unchecked database. The check is also repeated if only a full check can show
+    that the service may be started (see causes.database.needs_full_check).
 
     If `incident` is set, the evidence is written below service.state_dir. If `save` is False, nothing is written and
     the planned path is returned. Raises TriageError if the evidence cannot be written anywhere.
@@ -212,7 +217,8 @@ def triage(
         compare=changes,
     )
     asking = triage_pass.Triage(base, deadline=deadline, part_timeout=part_timeout, window=window, record=record)
-    case = _Case(record=record, held=held, last_good_of=last_good_of, settings=settings, readiness=readiness, ends=ends)
+    saved: Dict[str, Any] = {"last_good_of": last_good_of, "recovered_at_of": recovered_at_of, "ends": ends}
+    case = _Case(record=record, held=held, settings=settings, readiness=readiness, **saved)
     bundle = _Bundle(
         asking,
         incident=incident,
@@ -227,13 +233,13 @@ def triage(
         asking.done.evidence.append(file("ends.json", messages.english(recorded_ends.SOURCE), text))
 
     def answer() -> Mapping[str, triage_pass.Part]:
-        first = {**case.judge(asking), "modules_complete": asking.modules_complete}
+        first = {**_judged(case, asking, database_timeout), "modules_complete": asking.modules_complete}
         said, more = respond(first, lambda: bundle.save(first)) if respond is not None else ({}, {})
         response.update(said)
         return more
 
     asking.ask_all(database_timeout, respond=answer if respond is not None else None)
-    result = case.judge(asking)
+    result = _judged(case, asking, database_timeout)
     if response:
         result["response"] = {**response, "answered_at": asking.answered_at}
     if incident:
@@ -255,6 +261,7 @@ class _Case(NamedTuple):
     record: Optional[Mapping[str, Any]]
     held: Optional[Mapping[str, Any]]
     last_good_of: Callable[[str], last_good.Counted]
+    recovered_at_of: Callable[[Mapping[str, Any]], str]
     settings: Sequence[Mapping[str, Any]]
     readiness: Sequence[Mapping[str, Any]]
     ends: Optional[Mapping[str, Any]]
@@ -270,10 +277,20 @@ class _Case(NamedTuple):
         if not counted.rows:
             counted = self.last_good_of(facts["database"]["path"])
         opened_at = str(record.get("opened_at") or "")
+        facts["database"]["recovered_at"] = self.recovered_at_of(facts["database"].get("database") or {})
         facts["hold"] = _hold_facts(facts, self.held, counted, on_record=on_record, opened_at=opened_at)
         result = _judge(redactor.value(facts), counted=counted, on_record=on_record, record=self.record)
         result["parts"] = redactor.value(asking.done.reports)
         return result
+
+
+def _judged(case: _Case, asking: triage_pass.Triage, database_timeout: float) -> Dict[str, Any]:
+    """Return the result. If it depends on a full check of the database, first run this check."""
+    result = case.judge(asking)
+    if not database_causes.needs_full_check(Facts.of(result["facts"])):
+        return result
+    asking.check_database_in_full(database_timeout)
+    return case.judge(asking)
 
 
 class _Bundle:

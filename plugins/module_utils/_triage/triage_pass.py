@@ -286,6 +286,14 @@ class Triage:
                 return
         self._ask({"database": collect_application.database}, timeout=timeout)
 
+    def check_database_in_full(self, timeout: float) -> None:
+        """Check the whole database, including its indexes. If the check does not end, keep the earlier result."""
+        facts, report = self.done.facts["database"], self.done.reports["database"]
+        part = functools.partial(collect_application.database, checks=("quick", "integrity"))
+        self._ask({"database": part}, timeout=timeout)
+        if not self.done.answered("database"):
+            self.done.facts["database"], self.done.reports["database"] = facts, report
+
     @property
     def modules_complete(self) -> Optional[bool]:
         """True if node_modules contains all packages, False if one is missing or wrong, None if this is unknown."""

@@ -41,10 +41,7 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
     problems = database.damages
     texts = [item["message"] for item in problems]
     lost = bool(database.data_loss_suspected)
-    # If the database is sound now, log lines that are older than the running process describe an earlier state of the
-    # file.
-    since = facts.process.running_since if database.conclusive and not problems else ""
-    words = facts.errors.signature("db_corrupt", since=since) if facts.troubled else []
+    words = _reported(facts, recovered_at=database.recovered_at if database.checked_in_full else "")
     # The rows of a damaged database cannot be compared.
     another, missing = bool(facts.hold.may_be_another), [] if problems else _missing(facts)
     if not problems and not lost and not words and not replaced and not another and not missing:
@@ -74,6 +71,32 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
         blocks_start=True,
         useless_rungs=RUNGS,
     )
+
+
+def _reported(facts: Facts, *, recovered_at: str) -> List[Dict[str, str]]:
+    """Return the evidence from log lines about damage. recovered_at: earlier lines describe another file."""
+    database = facts.database
+    # If the database is sound now, log lines that are older than the running process describe an earlier state of the
+    # file.
+    since = facts.process.running_since if database.conclusive and not database.damages else ""
+    if not facts.troubled:
+        return []
+    return facts.errors.signature("db_corrupt", since=since, certainly_since=recovered_at)
+
+
+def needs_full_check(facts: Facts) -> bool:
+    """Return True if only a check of the whole database can show whether the service may be started.
+
+    The reason against a start is then that the log contains errors about damage, but all errors are older than the
+    current file, which a database recovery put in place. triage runs only a quick check, which does not check the
+    indexes.
+    """
+    database = facts.database
+    if not database.recovered_at or not database.conclusive or database.checked_in_full:
+        return False
+    finding = db_corrupt(facts)
+    only_reported = finding is not None and finding.summary.id == "finding.db_corrupt.reported"
+    return only_reported and not _reported(facts, recovered_at=database.recovered_at)
 
 
 def _as_message(facts: Facts, text: str) -> Message:

@@ -31,6 +31,14 @@ class Database(Part):
     wal: Mapping[str, Any] = NOTHING
     data_loss_suspected: bool = False
     data_loss_reasons: Sequence[str] = ()
+    # No error that was logged before this time is about the current file. See recovered_file.older_before.
+    recovered_at: str = ""
+
+    @property
+    def checked_in_full(self) -> bool:
+        """True if the whole database was checked, including its indexes, and no problem was found."""
+        complete = all(self.checks.get(name) == "ok" for name in ("quick", "integrity", "row_counts"))
+        return bool(self.conclusive) and complete and not self._errors
 
     @property
     def unread(self) -> List[Mapping[str, Any]]:

@@ -39,9 +39,10 @@ class Errors(NamedTuple):
     def _sources(self) -> Tuple[Log, Log]:
         return self.log, self.journal
 
-    def signature(self, name: str, *, since: str = "") -> List[Dict[str, str]]:
+    def signature(self, name: str, *, since: str = "", certainly_since: str = "") -> List[Dict[str, str]]:
         """Return the evidence for a known error pattern in the log and the journal (see Log.signature)."""
-        return self.log.signature(name, since=since) + self.journal.signature(name, since=since)
+        times = {"since": since, "certainly_since": certainly_since}
+        return self.log.signature(name, **times) + self.journal.signature(name, **times)
 
     def exceptions(self) -> List[Tuple[str, Mapping[str, Any]]]:
         """Return (source, exception) for fatal exceptions.

@@ -30,13 +30,16 @@ class Log(Part):
         """The name of the log in the evidence. If several files were read, the result contains all their names."""
         return ", ".join(self.paths) or self.path
 
-    def signature(self, name: str, *, since: str = "") -> List[Dict[str, str]]:
+    def signature(self, name: str, *, since: str = "", certainly_since: str = "") -> List[Dict[str, str]]:
         """Return the evidence for a known error pattern. Lines without a timestamp are included.
 
-        since: a time. If the last line with this pattern is older, the result is empty.
+        since: a time. If the last line with this pattern is older, the result is empty. certainly_since: a time. If the
+        time of each line with this pattern is certain, and all these times are older, the result is empty.
         """
         hit = (self.signatures or {}).get(name)
         if not hit or (hit.get("last_at") or since) < since:
+            return []
+        if hit.get("none_after") and hit["none_after"] < certainly_since:
             return []
         if hit["count"] == 1:
             return [says(self.source, hit["text"])]

@@ -17,6 +17,7 @@ from sqlite_samples import closed
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import recovered_file
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import data_guard
 from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_restore
 
 from .test_lease_modules import begin, end
@@ -46,8 +47,11 @@ class Place:
 
     def older_before(self) -> str:
         """Return the time that triage uses. See recovered_file.older_before."""
+        service = {"manager": "process", "unit": "itsm", "pid_file": ""}
+        known = data_guard.known({"state_dir": str(self.state), "service": service, "incident": ""})
         look = {"real_path": os.path.realpath(self.path), "inode": self.path.stat().st_ino}
-        return recovered_file.older_before(str(self.state), look)
+        time: str = known["recovered_at_of"](look)
+        return time
 
 
 @pytest.fixture

@@ -23,7 +23,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, log_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages as service_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import database as database_causes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_info, triage_info
 
 # Modules outside _triage and _sqlite that collect facts, for example from logs, knex and npm.
@@ -2037,3 +2039,62 @@ def test_old_log_lines_about_damage_do_not_count_if_a_later_process_uses_a_sound
     assert ("db_corrupt" in causes) is found
     damaged = [each.cause for each in evaluate(state, said, problem("corrupt"))]
     assert "db_corrupt" in damaged
+
+
+RECOVERED = {
+    "database": {
+        "recovered_at": "2026-02-01T00:00:00.000Z",
+        "checks": {"quick": "ok", "integrity": "ok", "row_counts": "ok"},
+    },
+}
+OLDER, NEWER = "2026-01-31T23:59:59.000Z", "2026-02-01T00:00:00.000Z"
+
+
+def logged(place, none_after):
+    text = {"count": 2, "text": "SQLITE_CORRUPT", "at": OLDER, "last_at": OLDER, "none_after": none_after}
+    return {place: {"signatures": {"db_corrupt": text}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "blocks", "full"),
+    [
+        # The errors are older than the file, and the whole file is sound.
+        ([logged("log", OLDER)], False, False),
+        ([logged("journal", OLDER)], False, False),
+        ([logged("log", OLDER), logged("journal", OLDER)], False, False),
+        ([], False, False),
+        # An error may be about this file.
+        ([logged("log", NEWER)], True, False),
+        ([logged("log", None)], True, False),
+        ([logged("log", OLDER), logged("journal", NEWER)], True, False),
+        ([logged("log", NEWER), logged("journal", OLDER)], True, False),
+        # It is unknown when the file was put in place.
+        ([logged("log", OLDER), {"database": {"recovered_at": ""}}], True, False),
+        # The file is not sound, or was not checked completely.
+        ([logged("log", OLDER), {"database": {"checks": {"integrity": "skipped: time budget"}}}], True, True),
+        ([logged("log", OLDER), {"database": {"checks": {"integrity": None}}}], True, True),
+        ([logged("log", NEWER), {"database": {"checks": {"integrity": None}}}], True, False),
+        (
+            [logged("log", OLDER), {"database": {"checks": {"integrity": "3 problems"}}}, problem("corrupt")],
+            True,
+            False,
+        ),
+        ([logged("log", OLDER), {"database": {"checks": {"row_counts": None}}}], True, True),
+        ([logged("log", OLDER), {"database": {"conclusive": False}}], True, False),
+        # There is another reason against a start.
+        ([logged("log", OLDER), {"database": {"data_loss_suspected": True}}], True, False),
+        (
+            [logged("log", OLDER), {"database": {"checks": {"integrity": None}, "data_loss_suspected": True}}],
+            True,
+            False,
+        ),
+        ([logged("log", OLDER), {"hold": {"replaced": True}}], True, False),
+        ([logged("log", OLDER), {"hold": {"rows_collapsed": True, "rows_missing": {"users": [9, 1]}}}], True, False),
+    ],
+)
+def test_errors_about_damage_that_are_older_than_a_recovered_sound_file_do_not_count(changes, blocks, full):
+    facts = facts_of(GONE, RECOVERED, *changes)
+    found = table.evaluate(facts)
+    assert ("db_corrupt" in [each.cause for each in found]) is blocks
+    assert any(each.blocks_start for each in found) is blocks
+    assert database_causes.needs_full_check(Facts.of(facts)) is full

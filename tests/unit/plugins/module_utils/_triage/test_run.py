@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import gzip
 import json
 import os
@@ -25,6 +26,8 @@ from tcp_ports import free_port
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel, redact, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import x509
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import recovered_file
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
     assembled_facts,
@@ -358,6 +361,103 @@ def test_nothing_is_started_on_a_database_without_a_complete_check(service, monk
     result = look(service, part_timeout=0.4, database_timeout=0.5)
     assert "db_unchecked" in causes(result)
     assert result["blocks_start"]
+
+
+def damage_index(path):
+    """Change a row without changing its index. The quick check does not see this damage."""
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("CREATE INDEX names ON users (name)")
+    (row,) = database.execute("SELECT * FROM sqlite_master WHERE name = 'names'").fetchall()
+    database.execute("PRAGMA writable_schema=ON")
+    database.execute("DELETE FROM sqlite_master WHERE name = 'names'")
+    database.close()
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("UPDATE users SET name = 'b'")
+    database.execute("PRAGMA writable_schema=ON")
+    database.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", row)
+    database.close()
+    database = sqlite3.connect(path, isolation_level=None)
+    assert database.execute("PRAGMA quick_check").fetchall() == [("ok",)]
+    database.close()
+
+
+def put_another_file(path):
+    """Replace the database with a copy, as a person does with an old file."""
+    kept = path.with_name("kept.db")
+    kept.write_bytes(path.read_bytes())
+    kept.rename(path)
+
+
+@pytest.fixture
+def recovered(service, tmp_path):
+    """Stop the service. Return the function that returns when its database was recovered: one minute ago."""
+    service.start()
+    service.end()
+    clock = host_lease.Clock(wall=lambda: time.time() - 60, boot=lambda: time.clock_gettime(time.CLOCK_BOOTTIME) - 60)
+    since = recovered_file.instant(clock)
+    recovered_file.note(str(tmp_path / "state"), path=str(tmp_path / "app" / "itsm.db"), since=since)
+    return functools.partial(recovered_file.older_before, str(tmp_path / "state"))
+
+
+def write_log(service, text):
+    """Write the log. older, newer: times before and after the recovery."""
+    older, newer = (timestamps.iso(time.time() - age) for age in (90, 30))
+    text = text.format(older=older, newer=newer, no_zone=older[:-1])
+    pathlib.Path(service.described.log_file).write_text(text + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("line", "change", "blocked"),
+    [
+        ("{older} ERROR " + DAMAGED_LINE, None, False),
+        ("[{older}] " + DAMAGED_LINE, None, False),
+        ("{newer} ERROR " + DAMAGED_LINE, None, True),
+        ("{older} ERROR " + DAMAGED_LINE, damage_index, True),
+        ("{older} ERROR " + DAMAGED_LINE, put_another_file, True),
+        # The time of the line is not certain.
+        ("{older} INFO ready\n" + DAMAGED_LINE, None, True),
+        ("{no_zone} ERROR " + DAMAGED_LINE, None, True),
+        ("insert ('{older}') - " + DAMAGED_LINE, None, True),
+        (DAMAGED_LINE, None, True),
+    ],
+)
+def test_errors_from_before_a_database_recovery_do_not_block_the_start(service, recovered, line, change, blocked):
+    database = pathlib.Path(service.described.app_dir, "itsm.db")
+    write_log(service, line)
+    if change is not None:
+        with sqlite3.connect(database) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+        change(database)
+    result = look(service, recovered_at_of=recovered)
+    assert result["blocks_start"] is blocked
+    assert ("db_corrupt" in causes(result)) is blocked
+    # The full check takes time, so it runs only if its result can matter.
+    assert ("integrity" in result["facts"]["database"]["checks"]) is (not blocked or change is damage_index)
+    if change is damage_index:
+        assert "row 1 missing from index names" in json.dumps(result["findings"])
+    # A first response starts the service only after the full check.
+    asked = []
+    look(
+        service, recovered_at_of=recovered, respond=lambda first, save: asked.append(first["blocks_start"]) or ({}, {})
+    )
+    assert asked == [blocked]
+
+
+def test_without_the_time_of_the_recovery_or_a_full_check_the_errors_block_the_start(service, recovered, monkeypatch):
+    write_log(service, "{older} ERROR " + DAMAGED_LINE)
+    check = collect_application.sqlite_check.check
+
+    def slowly(*, checks, **options):
+        time.sleep(60 if "integrity" in checks else 0)
+        return check(checks=checks, **options)
+
+    monkeypatch.setattr(collect_application.sqlite_check, "check", slowly)
+    for parameters in ({}, {"recovered_at_of": recovered, "database_timeout": 0.3}):
+        result = look(service, **parameters)
+        # The result of the quick check is kept.
+        assert result["facts"]["database"]["checks"] == {"quick": "ok", "row_counts": "ok"}
+        assert causes(result)[0] == "db_corrupt" and result["blocks_start"]
 
 
 def test_another_database_than_the_configured_one(service, tmp_path):
