@@ -347,6 +347,7 @@ ENGLISH: Dict[str, str] = {
     "evidence.no_reason_recorded": "no reason is recorded",
     "evidence.rows": "rows: {text}",
     "evidence.first_migration": "the first migration was applied at {at}",
+    "evidence.recovered_file": "a database recovery put this file in place after {at}",
     "evidence.written_by_sqlite": "written by SQLite {version}, in WAL mode",
     "evidence.not_reached": "not reached",
     "evidence.holds_the_lock": "pid {pid} ({role}) holds the lock: {command}",

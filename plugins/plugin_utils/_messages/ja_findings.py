@@ -290,6 +290,7 @@ SENTENCES: Dict[str, str] = {
     "evidence.no_reason_recorded": "理由の記録なし",
     "evidence.rows": "行数：{text}",
     "evidence.first_migration": "最初のマイグレーションの適用：{at}",
+    "evidence.recovered_file": "このファイルは、{at} より後にデータベースの復旧で配置された",
     "evidence.written_by_sqlite": "SQLite {version} が WAL モードで書き込み",
     "evidence.not_reached": "確認に至らなかった",
     "evidence.holds_the_lock": "PID {pid}（{role}）がロックを保持：{command}",

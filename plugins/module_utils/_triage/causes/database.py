@@ -65,7 +65,8 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
         + [says(path, _as_message(facts, text)) for text in database.data_loss_reasons if text not in texts]
         + [says(path, message("evidence.rows", text=text)) for text in missing]
         + ([says(path, message("evidence.first_migration", at=str(created_at)))] if replaced else [])
-        + words,
+        + words
+        + _of_recovery(facts, words),
         remedy=_remedy_of_damage(facts, summary),
         prevention=message("prevention.db_corrupt"),
         blocks_start=True,
@@ -82,6 +83,12 @@ def _reported(facts: Facts, *, recovered_at: str) -> List[Dict[str, str]]:
     if not facts.troubled:
         return []
     return facts.errors.signature("db_corrupt", since=since, certainly_since=recovered_at)
+
+
+def _of_recovery(facts: Facts, words: Sequence[Any]) -> List[Dict[str, str]]:
+    """If the log contains errors, return when the current file was put in place, so that a person can compare times."""
+    at = facts.database.recovered_at
+    return [says(facts.database.path, message("evidence.recovered_file", at=at))] if words and at else []
 
 
 def needs_full_check(facts: Facts) -> bool:

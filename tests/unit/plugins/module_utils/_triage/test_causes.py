@@ -2098,3 +2098,18 @@ def test_errors_about_damage_that_are_older_than_a_recovered_sound_file_do_not_c
     assert ("db_corrupt" in [each.cause for each in found]) is blocks
     assert any(each.blocks_start for each in found) is blocks
     assert database_causes.needs_full_check(Facts.of(facts)) is full
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ([RECOVERED, logged("log", NEWER)], True),
+        ([RECOVERED, logged("log", None), problem("corrupt")], True),
+        ([logged("log", OLDER)], False),
+        ([RECOVERED, problem("corrupt")], False),
+    ],
+)
+def test_the_evidence_names_the_time_of_the_recovery_next_to_errors_about_damage(changes, named):
+    (finding,) = [each for each in evaluate(GONE, *changes) if each.cause == "db_corrupt"]
+    texts = [item["text"] for item in finding.as_dict()["evidence"]]
+    assert ("a database recovery put this file in place after 2026-02-01T00:00:00.000Z" in texts) is named
