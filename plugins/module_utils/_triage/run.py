@@ -289,8 +289,7 @@ def _judged(case: _Case, asking: triage_pass.Triage, database_timeout: float) ->
     result = case.judge(asking)
     if not database_causes.needs_full_check(Facts.of(result["facts"])):
         return result
-    asking.check_database_in_full(database_timeout)
-    return case.judge(asking)
+    return case.judge(asking) if asking.check_database_in_full(database_timeout) else result
 
 
 class _Bundle:

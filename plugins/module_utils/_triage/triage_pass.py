@@ -37,6 +37,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.collected import Pass
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Known, Question, found
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.database import Database
 
 Part = Callable[[Question], Dict[str, Any]]
 
@@ -132,6 +133,7 @@ class Triage:
         self._known = Known()
         self._until: Optional[str] = None
         self._niceness = 0
+        self._tried_in_full = False
         self.done = Pass()
 
     @property
@@ -286,13 +288,20 @@ class Triage:
                 return
         self._ask({"database": collect_application.database}, timeout=timeout)
 
-    def check_database_in_full(self, timeout: float) -> None:
-        """Check the whole database, including its indexes. If the check does not end, keep the earlier result."""
+    def check_database_in_full(self, timeout: float) -> bool:
+        """Check the whole database, including its indexes, at most once in a pass. Return False if it was tried before.
+
+        If the check does not end, or is prevented, keep the earlier result.
+        """
+        if self._tried_in_full:
+            return False
+        self._tried_in_full = True
         facts, report = self.done.facts["database"], self.done.reports["database"]
         part = functools.partial(collect_application.database, checks=("quick", "integrity"))
         self._ask({"database": part}, timeout=timeout)
-        if not self.done.answered("database"):
+        if not Database.of(self.done.of("database")).settles_doubt:
             self.done.facts["database"], self.done.reports["database"] = facts, report
+        return True
 
     @property
     def modules_complete(self) -> Optional[bool]:

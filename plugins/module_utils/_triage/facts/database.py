@@ -41,6 +41,14 @@ class Database(Part):
         return bool(self.conclusive) and complete and not self._errors
 
     @property
+    def settles_doubt(self) -> bool:
+        """True if this full check shows that the database is sound, damaged or missing.
+
+        A check that was prevented, for example by a lock, shows none of these.
+        """
+        return self.checked_in_full or bool(self.damages) or self.away is not None
+
+    @property
     def unread(self) -> List[Mapping[str, Any]]:
         """The problems that prevented the database from being opened. Damaged content is not included."""
         return [

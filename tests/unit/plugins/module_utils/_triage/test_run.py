@@ -460,6 +460,35 @@ def test_without_the_time_of_the_recovery_or_a_full_check_the_errors_block_the_s
         assert causes(result)[0] == "db_corrupt" and result["blocks_start"]
 
 
+@pytest.mark.parametrize("prevented_by", ["time", "changes", "lock"])
+def test_a_prevented_full_check_is_tried_once_and_keeps_the_result_of_the_quick_check(
+    service, recovered, monkeypatch, prevented_by
+):
+    write_log(service, "{older} ERROR " + DAMAGED_LINE)
+    check = collect_application.sqlite_check.check
+    calls = pathlib.Path(service.described.log_file).with_name("full_checks")
+
+    def prevented(*, checks, **options):
+        if "integrity" not in checks:
+            return check(checks=checks, **options)
+        with calls.open("a", encoding="utf-8") as stream:
+            stream.write("once\n")
+        result = check(checks=checks, **options)
+        time.sleep(60 if prevented_by == "time" else 0)
+        code, text = {"changes": ("changing", "changing"), "lock": ("unreadable", "unable to open database file")}[
+            prevented_by
+        ]
+        problem = {"code": code, "level": "error", "message": text, "messages": {}}
+        return {**result, "healthy": False, "row_counts": {}, "problems": [problem], "checks": {}}
+
+    monkeypatch.setattr(collect_application.sqlite_check, "check", prevented)
+    result = look(service, recovered_at_of=recovered, database_timeout=2.0, respond=lambda first, save: ({}, {}))
+    assert calls.read_text(encoding="utf-8") == "once\n"
+    assert result["facts"]["database"]["checks"] == {"quick": "ok", "row_counts": "ok"}
+    assert result["facts"]["database"]["row_counts"]
+    assert causes(result)[0] == "db_corrupt" and result["blocks_start"]
+
+
 def test_another_database_than_the_configured_one(service, tmp_path):
     service.start()
     service.end()
