@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+
 from .conftest import ROOT, Service
 
 
@@ -360,6 +362,36 @@ def test_rows_that_the_service_seeds_after_a_restore_are_reported_apart(service:
     words = shlex.split(command)
     subprocess.run(words[words.index("sqlite3") :], check=True)
     assert incidents(service.database) == 1
+
+
+def test_errors_from_before_a_database_recovery_do_not_block_a_start(service: Service) -> None:
+    made = service.app / "backend" / "backups" / "daily" / "itsm_daily_1.db"
+    made.parent.mkdir(parents=True)
+    with contextlib.closing(sqlite3.connect(service.database)) as one, contextlib.closing(sqlite3.connect(made)) as two:
+        one.backup(two)
+
+    def damage() -> str:
+        return f"{timestamps.iso(time.time())} ERROR SqliteError: database disk image is malformed\n"
+
+    service.kill()
+    service.database.with_name("itsm.db-wal").unlink(missing_ok=True)
+    service.database.write_bytes(os.urandom(8192))
+    older = damage()
+    # An error counts as older only if it is older by more than two seconds.
+    time.sleep(2.1)
+    assert service.play("playbooks/database_recover.yml").rc == 0
+    service.kill()
+    # An application that does not log its requests: no successful request shows that the database works again.
+    service.log.write_text(older, encoding="utf-8")
+    run = service.play("playbooks/outage_recover.yml")
+    assert run.rc == 0, run.screen
+    assert "RECOVERED" in run.screen[run.screen.index("PLAY RECAP") :]
+
+    service.kill()
+    service.log.write_text(older + damage(), encoding="utf-8")
+    run = service.play("playbooks/outage_recover.yml")
+    assert run.rc != 0
+    assert not service.pids()
 
 
 def test_the_applications_own_backup_that_loses_the_fewest_rows_is_restored(service: Service) -> None:
