@@ -57,7 +57,7 @@ def rungs(run: Sequence[Event]) -> List[Rung]:
 
 
 def _concluded_rungs(run: Sequence[Event]) -> List[Rung]:
-    """Return the rungs that a run without a verdict tried. The roles of its tasks show these rungs."""
+    """Return the rungs that a run tried before it ended without a verdict. The roles of its tasks show these rungs."""
     tried: List[Rung] = []
     healthy: Optional[bool] = None
     steps = [event for event in run if event["kind"] in ("task", "started")]
