@@ -47,6 +47,23 @@ def test_defaults_and_specifications_match(role: str) -> None:
             assert isinstance(value, (list, dict)) or "{{" in str(value), name
 
 
+_VARIABLES = sorted(
+    path
+    for folder in ("roles/*/vars", "roles/*/defaults", "playbooks/vars")
+    for path in ROOT.glob(f"{folder}/*.yml")
+    # The variables for AWX have YAML tags of Ansible.
+    if not path.name.startswith("awx")
+)
+
+
+@pytest.mark.parametrize("path", _VARIABLES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_variable_is_none(path: Path) -> None:
+    """Before ansible-core 2.19, a template that results in None is an empty string, so `is none` is false."""
+    ends = re.compile(r"(default\(none(, true)?\)|\belse none|\{\{-? *none) *-?\}\}\s*$")
+    wrong = [name for name, value in load(path).items() if isinstance(value, str) and ends.search(value)]
+    assert not wrong, f"{path.relative_to(ROOT)}: {wrong}: write a variable that is true if the value is known"
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_public_variables_begin_with_the_name_of_their_role(role: str) -> None:
     for name in options(role):
