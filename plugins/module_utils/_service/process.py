@@ -163,7 +163,7 @@ def find(service: Service, *, proc_root: str = "/proc") -> List[procfs.Process]:
 
 
 def _foreign(service: Service, ours: Set[int], *, group: str, proc_root: str) -> List[Dict[str, Any]]:
-    """Return the listeners on the service's ports, except those of the service, its children and its unit."""
+    """Return the listeners on the service's ports, except those of the service, its descendants and its unit."""
     found: List[Dict[str, Any]] = []
     try:
         listeners = sockets.listeners(service.ports, proc_root=proc_root)
@@ -175,7 +175,7 @@ def _foreign(service: Service, ours: Set[int], *, group: str, proc_root: str) ->
             found.append(entry)
         for pid in listener.pids:
             process = procfs.read_process(pid, proc_root=proc_root)
-            if process is None or pid in ours or process.ppid in ours or _in_group(pid, group, proc_root=proc_root):
+            if process is None or _is_ours(pid, ours, group=group, proc_root=proc_root):
                 continue
             entry = {
                 "pid": pid,
@@ -186,6 +186,12 @@ def _foreign(service: Service, ours: Set[int], *, group: str, proc_root: str) ->
             if entry not in found:
                 found.append(entry)
     return found
+
+
+def _is_ours(pid: int, ours: Set[int], *, group: str, proc_root: str) -> bool:
+    return not ours.isdisjoint((pid, *procfs.ancestors(pid, proc_root=proc_root))) or _in_group(
+        pid, group, proc_root=proc_root
+    )
 
 
 def _in_group(pid: int, group: str, *, proc_root: str) -> bool:

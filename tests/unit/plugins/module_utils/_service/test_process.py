@@ -484,16 +484,17 @@ def test_foreign_listener_is_named_not_stopped_and_prevents_a_start(service, por
         assert other.poll() is None and not os.path.exists(service.log_file)
 
 
-def test_child_that_shares_our_port_is_not_foreign(service, tmp_path, port):
+@pytest.mark.parametrize(("command", "pids"), [(["sleep", "60"], 2), (["sh", "-c", "sleep 60; true"], 3)])
+def test_descendant_that_shares_our_port_is_not_foreign(service, tmp_path, port, command, pids):
     (tmp_path / "app" / "server.py").write_text(
         SERVER.replace(
             "print(",
             "import subprocess; os.set_inheritable(server.fileno(), True); "
-            "subprocess.Popen(['sleep', '60'], close_fds=False); print(",
+            f"subprocess.Popen({command}, close_fds=False); print(",
         )
     )
     ensure(service, "started")
-    eventually(lambda: len(listening(port)[0].pids) == 2)
+    eventually(lambda: len(listening(port)[0].pids) == pids)
     assert ensure(service, "started")["foreign"] == []
 
 
