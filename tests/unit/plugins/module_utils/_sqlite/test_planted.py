@@ -72,6 +72,11 @@ def give_to_user(folder: Path) -> None:
         os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
 
 
+def owners_and_sizes(folder: Path) -> dict[str, tuple[int, int]]:
+    found = {str(path.relative_to(folder)): path.lstat() for path in folder.rglob("*")}
+    return {name: (status.st_uid, status.st_size) for name, status in found.items()}
+
+
 def name_in_journal(database: Path, other: Path) -> None:
     """Add a file name to the hot journal, as SQLite does for a transaction that spans several databases."""
     with database.open("rb") as stream:
@@ -137,6 +142,64 @@ def test_a_backup_creates_no_file_in_a_folder_closed_to_its_owner(app, monkeypat
         sqlite_backup.backup(path=str(app / "itsm.db"), dest_dir=str(app))
     assert (app / "stolen").exists()
     assert list(precious.iterdir()) == []
+
+
+@pytest.mark.parametrize("work", ["backup", "restore", "checkpoint"])
+def test_a_link_that_exists_while_the_rights_are_determined_does_not_give_rights_of_root(app, monkeypatch, work):
+    """The user replaces its folder with a link to a folder of root, exactly when root checks who owns the folder."""
+    precious = app.parent / "cron.d"
+    precious.mkdir(mode=0o700)
+    crashed(str(precious / "itsm.db"))
+    before = owners_and_sizes(precious)
+    folder = app / "backend"
+    folder.mkdir()
+    database = (app if work == "backup" else folder) / "itsm.db"
+    crashed(str(database))
+    for each in (app, folder):
+        give_to_user(each)
+
+    def exchange(path):
+        as_the_user(lambda: (path.rename(path.with_name("away")), path.symlink_to(precious)))
+
+    def exchange_back():
+        as_the_user(lambda: (folder.unlink(), (app / "away").rename(folder)))
+
+    rights_on, settle, connect = safe_open.rights_on, restore_swap.settle, sqlite3.connect
+
+    def exchange_and_ask(path, **named):
+        if folder.is_symlink() or not str(path).startswith(str(folder)):
+            return rights_on(path, **named)
+        exchange(folder)
+        rights = rights_on(path, **named)
+        if work != "backup":
+            exchange_back()
+        return rights
+
+    def exchange_and_settle(*arguments, **named):
+        exchange(folder / ".itsm.db.restore")
+        return settle(*arguments, **named)
+
+    def exchange_and_connect(database, **named):
+        if "mode=rw" in database:
+            exchange(folder)
+        return connect(database, **named)
+
+    # The folder for the backup remains a link. The others are replaced again just before root uses them.
+    monkeypatch.setattr(safe_open, "rights_on", exchange_and_ask)
+    if work == "restore":
+        monkeypatch.setattr(restore_swap, "settle", exchange_and_settle)
+    if work == "checkpoint":
+        monkeypatch.setattr(sqlite_checkpoint.sqlite3, "connect", exchange_and_connect)
+    with contextlib.suppress(sqlite_files.SqliteError):
+        if work == "backup":
+            sqlite_backup.backup(path=str(database), dest_dir=str(folder))
+        elif work == "checkpoint":
+            sqlite_checkpoint.checkpoint(path=str(database))
+        else:
+            options = {"act": True, "method": "empty", "confirm_empty": True, "owner": "nobody"}
+            sqlite_restore.restore(path=str(database), evidence_dir=str(app.parent / "ev"), **options)
+    assert list(app.rglob("away"))
+    assert owners_and_sizes(precious) == before
 
 
 def test_a_backup_in_a_folder_of_the_user_is_readable_only_for_the_user(app):
@@ -331,8 +394,12 @@ def as_the_user(call):
         return call()
 
 
-@pytest.mark.parametrize("check_mode", [True, False])
-def test_no_statement_of_a_planted_copy_runs_as_root(app, monkeypatch, check_mode):
+@pytest.mark.parametrize(
+    "how",
+    [{"act": False}, {"act": True, "check_mode": True}, {"act": True}],
+    ids=["plan", "check mode", "recovery"],
+)
+def test_no_statement_of_a_planted_copy_runs_as_root(app, monkeypatch, how):
     """The user creates a recovery's work folder in advance, and replaces the database with a link into that folder."""
     crashed(str(app / "made.db"))
     work = app / ".itsm.db.restore"
@@ -356,10 +423,9 @@ def test_no_statement_of_a_planted_copy_runs_as_root(app, monkeypatch, check_mod
     with contextlib.suppress(sqlite_files.SqliteError):
         sqlite_restore.restore(
             path=str(app / "itsm.db"),
-            act=True,
-            check_mode=check_mode,
             method="salvage",
             evidence_dir=str(app.parent / "ev"),
+            **how,
         )
     assert set(who.read_text().split()) == {str(NOBODY.pw_uid)}
 
@@ -373,8 +439,9 @@ def test_a_backup_folder_that_is_a_link_of_the_user_is_not_used(app, private):
     assert [each.name for each in private.parent.iterdir()] == ["itsm.db"]
 
 
+@pytest.mark.parametrize("link", ["work folder", "old files"])
 @pytest.mark.parametrize("roots", [".itsm.db.restore", "itsm.db", "itsm.db-wal"])
-def test_no_folder_is_emptied_and_no_owner_changed_because_of_leftovers_of_root(app, private, monkeypatch, roots):
+def test_no_folder_is_emptied_and_no_owner_changed_because_of_leftovers_of_root(app, private, monkeypatch, roots, link):
     crashed(str(app / "itsm.db"))
     with (app / "itsm.db").open("r+b") as stream:
         stream.write(b"\xff" * 8192)
@@ -387,13 +454,19 @@ def test_no_folder_is_emptied_and_no_owner_changed_because_of_leftovers_of_root(
         os.chmod(app / roots, 0o644)
     settle = restore_swap.settle
 
+    def exchange():
+        work.rename(app / "away")
+        if link == "old files":
+            work.mkdir()
+        (work / "old" if link == "old files" else work).symlink_to(private.parent)
+
     def exchange_and_settle(*arguments, **named):
-        as_the_user(lambda: (work.rename(app / "away"), work.symlink_to(private.parent)))
+        as_the_user(exchange)
         return settle(*arguments, **named)
 
     monkeypatch.setattr(restore_swap, "settle", exchange_and_settle)
     before = private.read_bytes()
-    with pytest.raises(sqlite_files.SqliteError):
+    with contextlib.suppress(sqlite_files.SqliteError):
         sqlite_restore.restore(
             path=str(app / "itsm.db"),
             act=True,
