@@ -403,6 +403,36 @@ def test_a_linked_repository_of_another_account_is_unchanged(user):
         assert (other / ".git" / "HEAD").read_text() == head
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+@pytest.mark.parametrize("user", ["nobody", ""])
+def test_a_release_link_in_a_linked_folder_of_another_account_is_unchanged(user):
+    with tempfile.TemporaryDirectory() as base:
+        os.chmod(base, 0o755)  # noqa: S103
+        other = Path(base) / "other"
+        for name in MIGRATIONS:
+            fill(other / "releases" / f"v{name}", name)
+        (other / "current").symlink_to("releases/v10")
+        make_database(Path(base) / "shared" / "itsm.db", "1_users.js")
+        daemon, nobody = pwd.getpwnam("daemon"), pwd.getpwnam("nobody")
+        for folder, folders, names in os.walk(other):
+            for name in [".", *folders, *names]:
+                os.lchown(os.path.join(folder, name), daemon.pw_uid, daemon.pw_gid)
+        home = Path(base) / "home"
+        home.mkdir()
+        (home / "site").symlink_to(other)
+        os.chown(home, nobody.pw_uid, nobody.pw_gid)
+        os.lchown(home / "site", nobody.pw_uid, nobody.pw_gid)
+        site = Releases(
+            app_dir=str(home / "site" / "current"),
+            db_path=f"{base}/shared/itsm.db",
+            state_dir=f"{base}/state",
+            user=user,
+        )
+        with contextlib.suppress(ReleaseError):
+            go(site, strategy="symlink")
+        assert os.readlink(other / "current") == "releases/v10"
+
+
 @pytest.fixture
 def killed_midway(repository) -> Releases:
     """Kill a rollback halfway through the checkout, while git's lock file exists. Return the repository."""
