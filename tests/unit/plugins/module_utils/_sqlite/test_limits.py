@@ -290,6 +290,15 @@ def test_tables_of_knex_that_are_far_too_large_are_not_read(
     assert time.monotonic() - begun < 15
 
 
+def test_a_migration_name_of_30_megabytes_does_not_exceed_the_deadline(tmp_path: Path) -> None:
+    row = "INSERT INTO knex_migrations VALUES (1, replace(hex(zeroblob(15000000)), '0', 'x'), 1, 1)"
+    path = made(tmp_path / "itsm.db", MIGRATIONS, LOCK, row)
+    begun = time.monotonic()
+    with alarm(60), contextlib.suppress(knex_tables.KnexError):
+        knex_tables.read_tables(path, timeout=1.0)
+    assert time.monotonic() - begun < 8
+
+
 def test_all_attempts_at_the_tables_of_knex_share_one_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = made(tmp_path / "itsm.db", MIGRATIONS, LOCK)
     monkeypatch.setattr(knex_tables, "_READ_ATTEMPTS", 2)
