@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_steps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_steps, prose_times
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
@@ -222,9 +222,23 @@ def _unaware(incident: incident_model.Incident, entries: Sequence[Mapping[str, A
 
 
 def _is_over(incident: incident_model.Incident) -> bool:
-    """Return True if the outage has ended. If the last run was killed, the verdict of an earlier run decides."""
+    """Return True if the outage has ended.
+
+    If the last run was killed, the verdict of an earlier run decides, unless the killed run found the service down.
+    """
+    if prose_times.still_down(incident) or _may_be_down(incident):
+        return False
     verdicts = [str(each.data.get("outcome")) for each in incident.steps if each.kind == "outcome"]
     return (verdicts[-1] if incident.outcome == "unfinished" and verdicts else incident.outcome) in _OVER
+
+
+def _may_be_down(incident: incident_model.Incident) -> bool:
+    """Return True if a killed run found the service down and then started it, but did not check it again."""
+    if incident.outcome != "unfinished" or incident.stated("still_down") != statements.UNKNOWN:
+        return False
+    last = incident.runs[-1].run if incident.runs else None
+    looks = [each.data for each in incident.steps if each.run == last and prose_steps.probed(each)]
+    return bool(looks) and not looks[-1]["healthy"]
 
 
 def _not_of_the_end(words: Words, incident: incident_model.Incident) -> str:

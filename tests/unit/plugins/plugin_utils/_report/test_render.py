@@ -961,6 +961,42 @@ def test_the_end_of_an_outage_is_only_missed_if_it_is_over(outcome, steps, calls
     assert prose_notifications.tellings(EN, told)[-1].came == came
 
 
+KILLED = [{"v": 1, "at": "2026-03-02T01:05:00.000Z", "run": "killed", "kind": "run_start"}]
+
+
+def in_killed_run(module, data, status="ok"):
+    at, action = "2026-03-02T01:06:00.000Z", f"itsm_nexus.runbook.{module}"
+    known = {"v": 1, "at": at, "run": "killed", "kind": "task", "host": "node1", "role": "restart"}
+    return {**known, "action": action, "task": f"Use {module}", "status": status, "data": data}
+
+
+FOUND_DOWN = in_killed_run("health_probe", {"healthy": False, "severity": "emergency"})
+FOUND_UP = in_killed_run("health_probe", {"healthy": True, "severity": "ok"})
+LOGIN_REFUSED = in_killed_run("health_probe", {"healthy": False, "severity": "critical", "login": {"ok": False}})
+STARTED = in_killed_run("node_process", {"pids_after": [7]}, "changed")
+STOPPED = in_killed_run("node_process", {"pids_after": []}, "changed")
+
+
+@pytest.mark.parametrize(
+    ("events", "calls"),
+    [
+        pytest.param([], [OVER], id="nothing checked"),
+        pytest.param([FOUND_UP], [OVER], id="up"),
+        pytest.param([LOGIN_REFUSED], [OVER], id="up, login failed"),
+        pytest.param([FOUND_DOWN], [], id="down"),
+        pytest.param([FOUND_DOWN, STARTED], [], id="down, started, not checked again"),
+        pytest.param([FOUND_DOWN, STARTED, FOUND_UP], [OVER], id="down, recovered"),
+        pytest.param([FOUND_UP, STOPPED], [], id="up, stopped"),
+    ],
+)
+def test_a_killed_run_that_found_the_service_down_does_not_say_that_the_outage_is_over(events, calls):
+    notified = [EARLIER, sent("resolved", "lead", error=GONE)]
+    data = {"outcome": "recovered", "escalation": {"names": {"lead": "Lead"}, "notified": notified}}
+    verdict = {"v": 1, "at": "2026-03-02T01:02:00.000Z", "run": "r", "kind": "outcome", "host": "node1", "data": data}
+    told = timeline_incidents.model("INC-1", "node1", [[verdict], [*KILLED, *events]])
+    assert prose_notifications.calls(EN, told) == calls
+
+
 def test_a_failed_message_about_the_end_is_named_if_the_outage_is_not_over():
     escalation = {"to": [], "names": {"lead": "Lead"}, "notified": [EARLIER, sent("resolved", "lead", error=GONE)]}
     told = incident(outcome="not_recovered", escalation=escalation)
