@@ -122,7 +122,10 @@ SENTENCES: Dict[str, str] = {
     "screen.would_close_login": "Run the playbook without --check. It checks the login. If the login works, the playbook closes the incident",
     "screen.login_unchecked": "failed in an earlier run; not checked in check mode",
     "screen.still_open": "an incident is still open; {touched}",
-    "screen.close_it": "If the outage is over, this command closes the incident. If the login had failed, the command checks the login first:",
+    "screen.close_it": (
+        "If the outage is over, this command closes the incident, unless another run is working on it. If the login had "
+        "failed, the command checks the login first:"
+    ),
     "screen.login_failed": "SERVING, LOGIN FAILED: {host}, login {login}; {touched}",
     "screen.check_login": "Check that people can log in. Check the values of nexus_login_username and nexus_login_password.",
     "screen.rows_stored": "{rows} in {tables}, stored as the last good count",

@@ -118,7 +118,7 @@ SENTENCES: Dict[str, str] = {
     "screen.would_close_login": "--check なしで実行する。ログインを確認し、成功すればインシデントをクローズする",
     "screen.login_unchecked": "以前の実行で失敗。チェックモードでは未確認",
     "screen.still_open": "未クローズのインシデントあり。{touched}",
-    "screen.close_it": "停止が終わっていれば、次のコマンドでインシデントをクローズできる。ログインに失敗していた場合は、先にログインを確認する：",
+    "screen.close_it": "停止が終わっていて、別の実行が対応中でなければ、次のコマンドでインシデントをクローズできる。ログインに失敗していた場合は、先にログインを確認する：",
     "screen.login_failed": "稼働中、ログイン失敗：{host}、ログイン：{login}。{touched}",
     "screen.check_login": "ログインできることと、nexus_login_username・nexus_login_password の値を確認する",
     "screen.rows_stored": "{tables}で計{rows}（最後の正常な行数として保存）",

@@ -1162,8 +1162,8 @@ CORRECT = (
     "              ansible-playbook --limit node1 playbooks/outage_discover.yml --check",
 )
 CLOSE_IT = [
-    "  next step   If the outage is over, this command closes the incident. If the login had failed, the",
-    "              command checks the login first:",
+    "  next step   If the outage is over, this command closes the incident, unless another run is working",
+    "              on it. If the login had failed, the command checks the login first:",
     "              ansible-playbook --limit node1 playbooks/outage_recover.yml",
 ]
 TRIAGE_IT = (
