@@ -49,7 +49,7 @@ def sentence(words: Words, incident: incident_model.Incident) -> str:
 
 def calls(words: Words, incident: incident_model.Incident) -> List[str]:
     """Return the contacts that no channel has reached, so that somebody can call them. `whom` lists them first."""
-    return [each for each in (_not_of_the_end(words, incident), _missing(words, incident)) if each]
+    return [each for each in (_not_of_the_end(words, incident), *_missing(words, incident)) if each]
 
 
 def _reason_of_calls(words: Words, incident: incident_model.Incident) -> str:
@@ -163,18 +163,28 @@ def _message(words: Words, level: str, *, lost: str) -> str:
     return words.name("message", f"{level}{lost}" if level == RESOLVED else level)
 
 
-def _missing(words: Words, incident: incident_model.Incident) -> str:
-    """Return the contacts that no channel has reached in this incident, or an empty string.
+def _missing(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return the contacts that no channel has reached in this incident.
 
-    If the last run has no verdict and may have notified contacts, the text is only about earlier runs.
+    If the last run has no verdict and may have notified contacts, only its recorded attempts are known. The text about
+    all other contacts is then only about earlier runs.
     """
     escalation, names = incident.escalation, _names(incident.escalation)
-    reached = {_name(each, names) for each in _entries(escalation) if each.get("ok")}
+    entries = _entries(escalation)
+    reached = {_name(each, names) for each in entries if each.get("ok")}
     wanted = escalation["to"] if "to" in escalation else escalation.get("unreached")
-    missing = [words.name("contact", name) for name in wanted or [] if name not in reached]
-    before = "to" not in escalation and _may_have_notified(incident)
-    key = "notified.missing_before" if before else "notified.missing"
-    return words.say(key, names=words.listed(missing)) if missing else ""
+    missing = [name for name in wanted or [] if name not in reached]
+    partial = "to" not in escalation and _may_have_notified(incident)
+    tried = {_name(each, names) for each in entries if each.get("new", True)}
+    before = [name for name in missing if partial and name not in tried]
+    return [
+        words.say(key, names=words.listed([words.name("contact", name) for name in of_key]))
+        for key, of_key in (
+            ("notified.missing", [name for name in missing if name not in before]),
+            ("notified.missing_before", before),
+        )
+        if of_key
+    ]
 
 
 def _failed(

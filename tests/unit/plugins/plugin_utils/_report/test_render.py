@@ -926,10 +926,67 @@ def test_a_killed_run_shows_the_notifications_that_it_recorded():
     escalation = {"names": {"lead": "Lead", "dba": "DBA"}, "notified": notified, "unreached": ["DBA"]}
     told = incident(outcome="unfinished", runs=runs("r"), escalation=escalation)
     assert prose_notifications.whom(EN, told) == (
-        "NOT NOTIFIED before this run, call them: DBA; Lead by mail x; NOT SENT to DBA by chat: no answer; "
+        "NOT NOTIFIED, call them: DBA; Lead by mail x; NOT SENT to DBA by chat: no answer; "
         "unknown if this run notified other contacts"
     )
     assert prose_notifications.whom(JA, told).endswith("この実行でほかの連絡先にも通知したかは不明")
+
+
+FAILED_NOW = sent("login_failed", "dba", "chat", error="no answer")
+FAILED_BEFORE = sent("login_failed", "dba", new=False, error="no answer")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "notified", "unreached", "english", "japanese"),
+    [
+        pytest.param(
+            "unfinished",
+            [FAILED_NOW],
+            ["DBA"],
+            ["NOT NOTIFIED, call them: DBA"],
+            ["未通知（要連絡）：DBA"],
+            id="only in the killed run",
+        ),
+        pytest.param(
+            "unfinished",
+            [FAILED_BEFORE, FAILED_NOW],
+            ["DBA"],
+            ["NOT NOTIFIED, call them: DBA"],
+            None,
+            id="in an earlier run and again in the killed run",
+        ),
+        pytest.param(
+            "unfinished",
+            [FAILED_BEFORE],
+            ["DBA"],
+            ["NOT NOTIFIED before this run, call them: DBA"],
+            ["以前の実行では未通知（要連絡）：DBA"],
+            id="only in an earlier run",
+        ),
+        pytest.param(
+            "unfinished",
+            [FAILED_NOW],
+            ["Lead", "DBA"],
+            ["NOT NOTIFIED, call them: DBA", "NOT NOTIFIED before this run, call them: Lead"],
+            ["未通知（要連絡）：DBA", "以前の実行では未通知（要連絡）：Lead"],
+            id="each contact in another run",
+        ),
+        pytest.param(
+            "login_failed",
+            [FAILED_BEFORE],
+            ["Lead", "DBA"],
+            ["NOT NOTIFIED, call them: Lead and DBA"],
+            None,
+            id="a complete run notified nobody",
+        ),
+    ],
+)
+def test_a_failed_notification_belongs_to_the_run_that_tried_it(outcome, notified, unreached, english, japanese):
+    escalation = {"names": {"lead": "Lead", "dba": "DBA"}, "notified": notified, "unreached": unreached}
+    told = incident(outcome=outcome, runs=runs("r"), escalation=escalation)
+    assert prose_notifications.calls(EN, told) == english
+    if japanese:
+        assert prose_notifications.calls(JA, told) == japanese
 
 
 OVER = f"NOT NOTIFIED that the outage is over, call them: Lead (mail x: {GONE})"
