@@ -96,7 +96,7 @@ def _with_redacted(result: Dict[str, Any], question: Question) -> Dict[str, Any]
     Several parts run at the same time, but only one process saves the evidence. Therefore, the redaction takes less
     time here. The result also contains the original texts, because other parts can find more secrets. See Pass.files.
     """
-    # Preparing a redactor takes time, and most parts have no long file.
+    # Preparing a redactor takes time, so do this only for a part that has a long file.
     if not any(len(item["text"]) >= _LONG for item in result["evidence"]):
         return result
     known = sorted({*question.known.secrets, *result["secrets"]})

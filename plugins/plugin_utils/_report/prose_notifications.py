@@ -99,12 +99,12 @@ def _informed(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def _unrecorded(words: Words, incident: incident_model.Incident) -> str:
-    """Return the text about a last run that recorded no notifications."""
+    """Return the text for a run that recorded no notifications."""
     return words.say("notified.undecided" if _may_have_notified(incident) else "notified.nobody_new")
 
 
 def _may_have_notified(incident: incident_model.Incident) -> bool:
-    """Return True if a last run without a verdict may have notified contacts.
+    """Return True if the last run has no verdict, but may have notified contacts.
 
     Only a complete run without a step of the escalation has notified nobody.
     """

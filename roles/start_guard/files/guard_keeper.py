@@ -165,7 +165,10 @@ def _give_up(*_signal: Any) -> None:
 
 
 def _sent_since_boot(message: Mapping[str, Any]) -> int:
-    """Return when the report was sent, in nanoseconds since boot, because the host's clock may be set back."""
+    """Return the time of the report, in nanoseconds since boot.
+
+    The host's clock is not used, because it may be set back.
+    """
     ns, now = number(message.get("since_boot")) or 0, common.since_boot()
     return ns if now - _LATEST <= ns <= now else now
 
