@@ -15,6 +15,7 @@ import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import ladder as recovery_ladder
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS as LADDER
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import en as messages_en
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import ja as messages_ja
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import settings as recovery_settings
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import chart
@@ -145,15 +146,18 @@ def test_all_files_use_the_same_list_of_rungs() -> None:
     assert list(incident_model.RUNGS) == [*RUNGS, "database_recovery"]
     assert [lane for lane in chart.LANES if lane in RUNGS] == RUNGS
     # These files cannot import the list, so they repeat it.
-    catalogue = "plugins/plugin_utils/_messages/ja.py"
+    catalogues = "plugins/plugin_utils/_messages"
     japanese = {rung: messages_ja.SENTENCES.get(f"part.{rung}") for rung in RUNGS}
     lacks = {}
     for rung in RUNGS:
         if not (ROOT / "roles" / rung / "tasks" / "main.yml").is_file():
             lacks[f"roles/{rung}/tasks/main.yml"] = ["the role of the rung"]
+        # Without its English name, verdict.py inserts the name of the rung itself, even into a Japanese text.
+        if f"part.{rung}" not in messages_en.SENTENCES:
+            lacks.setdefault(f"{catalogues}/en.py", []).append(f"the English name, part.{rung}")
         if japanese[rung] is None:
-            lacks.setdefault(catalogue, []).append(f"the Japanese name, part.{rung}")
-    ladder = "、".join(japanese[rung] or f"part.{rung} of {catalogue}" for rung in RUNGS)
+            lacks.setdefault(f"{catalogues}/ja.py", []).append(f"the Japanese name, part.{rung}")
+    ladder = "、".join(japanese[rung] or f"part.{rung} of {catalogues}/ja.py" for rung in RUNGS)
     places = [
         ("docs/operations.md", f"`[{', '.join(RUNGS)}]`"),
         ("docs/operations.md", f"| `outage_recover_highest_rung` | `{RUNGS[-1]}` |"),
