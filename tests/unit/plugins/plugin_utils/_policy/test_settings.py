@@ -141,8 +141,26 @@ def test_the_limit_allows_only_rungs_at_or_below_it() -> None:
         assert recovery_settings.ladder(stranger) == []
 
 
+# Roles that start or stop the service but are not rungs.
+NOT_RUNGS = ("database_recovery", "remediation")
+
+
+def roles_like_rungs() -> list[str]:
+    """Return the roles that start or stop the service and set <role>_result."""
+    texts = {
+        folder.name: "".join(path.read_text("utf-8") for path in (folder / "tasks").glob("*.yml"))
+        for folder in (ROOT / "roles").iterdir()
+    }
+    return sorted(role for role, text in texts.items() if "tasks_from: process" in text and f"{role}_result:" in text)
+
+
 def test_all_files_use_the_same_list_of_rungs() -> None:
     assert list(LADDER) == RUNGS
+    lacks_row = [role for role in roles_like_rungs() if role not in (*RUNGS, *NOT_RUNGS)]
+    assert lacks_row == [], (
+        f"plugins/module_utils/_incident/ladder.py lacks a row for {', '.join(lacks_row)} in LADDER. "
+        "If the role is not a rung, add it to NOT_RUNGS in this test"
+    )
     assert list(incident_model.RUNGS) == [*RUNGS, "database_recovery"]
     assert [lane for lane in chart.LANES if lane in RUNGS] == RUNGS
     # These files cannot import the list, so they repeat it.
