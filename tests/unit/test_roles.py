@@ -28,23 +28,33 @@ def load(path: Path) -> dict:
     return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
 
 
+def specification(role: str) -> str:
+    return f"roles/{role}/meta/argument_specs.yml"
+
+
 def options(role: str) -> dict:
-    path = ROOT / "roles" / role / "meta" / "argument_specs.yml"
-    assert path.is_file(), f"roles/{role}/meta/argument_specs.yml is missing"
+    path = ROOT / specification(role)
+    assert path.is_file(), f"{specification(role)} is missing"
     return load(path)["argument_specs"]["main"]["options"]
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_defaults_and_specifications_match(role: str) -> None:
-    defaults = load(ROOT / "roles" / role / "defaults" / "main.yml")
-    specified = options(role)
-    assert set(defaults) == {name for name, option in specified.items() if not option.get("required")}
-    for name, value in defaults.items():
+    place, specified = f"roles/{role}/defaults/main.yml", options(role)
+    defaults = load(ROOT / place)
+    optional = {name for name, option in specified.items() if not option.get("required")}
+    wrong = [f"{place} lacks {name}" for name in sorted(optional - {*defaults})]
+    wrong += [f"{specification(role)} lacks {name}" for name in sorted({*defaults} - {*specified})]
+    wrong += [f"{place} has {name}, which is required" for name in sorted(({*defaults} & {*specified}) - optional)]
+    for name in sorted({*defaults} & optional):
+        value = defaults[name]
         if "default" in specified[name]:
-            assert specified[name]["default"] == value, name
-        else:
-            # A default may be omitted here only if it uses other variables or is too long for a table.
-            assert isinstance(value, (list, dict)) or "{{" in str(value), name
+            if specified[name]["default"] != value:
+                wrong.append(f"{name} has different defaults in {specification(role)} and {place}")
+        # A default may be omitted there only if it uses other variables or is too long for a table.
+        elif not isinstance(value, (list, dict)) and "{{" not in str(value):
+            wrong.append(f"{specification(role)} lacks the default of {name}")
+    assert wrong == [], "\n".join(wrong)
 
 
 _VARIABLES = sorted(
@@ -88,7 +98,9 @@ def words_read() -> set[str]:
 @pytest.mark.parametrize("role", ROLES)
 def test_every_variable_is_used(role: str) -> None:
     for name in options(role):
-        assert name in words_read(), f"{name} is specified, but nothing reads it"
+        assert name in words_read(), (
+            f"{specification(role)} has {name}, which nothing in roles, playbooks or plugins reads"
+        )
 
 
 @pytest.mark.parametrize("role", ROLES)
