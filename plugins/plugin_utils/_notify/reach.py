@@ -5,9 +5,8 @@
 """Check that a channel can be reached, without sending a message. This module does not depend on Ansible.
 
 - mail: connect to the mail server, with STARTTLS and the login if they are configured
-- http, webhook, pagerduty: connect to the server in the URL and verify its certificate; with a proxy, only connect to
-  the proxy
 - command: find the program
+- types with a URL: connect to the server in the URL and verify its certificate; with a proxy, only connect to the proxy
 """
 
 from __future__ import annotations
