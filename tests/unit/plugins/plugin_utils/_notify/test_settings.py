@@ -15,7 +15,7 @@ from contact_samples import CONTACTS, DOWN_TOLD, URL, plan, rules
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import contacts as notification_contacts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import settings as notification_settings
 
-TYPES = ["mail", "webhook", "pagerduty", "http", "command", "our_gateway"]
+TYPES = [*notification_settings.CHANNEL_KEYS, "our_gateway"]
 SETTINGS = {
     "escalation_language": "en",
     "escalation_timezone": "UTC",
