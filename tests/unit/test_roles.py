@@ -216,6 +216,9 @@ def read(page: str) -> str:
 
 CHANNELS = sorted((ROOT / "roles/escalation/tasks/channels").glob("*.yml"))
 
+# The keys of channels whose values are checked.
+JUDGED = {*notification_settings._JUDGES}
+
 # For each of these channels, the part of its file that inserts the text. Only people read the messages of these
 # channels, so no program needs the id and the event in a body. The subject states the event.
 TEXTS_FOR_PEOPLE = {
@@ -287,6 +290,7 @@ def test_a_channel_is_complete(path: Path) -> None:
         f"plugins/plugin_utils/_notify/settings.py lacks the key {key} of {kind} in CHANNEL_KEYS or OPTIONAL_KEYS"
         for key in sorted({*re.findall(r"escalation_channel\.(\w+)", text)} - {*known, "name", "type"})
     ]
+    missing += [f"plugins/plugin_utils/_notify/settings.py lacks {key} in _JUDGES" for key in sorted(known - JUDGED)]
     if f"type: {kind}" not in read("roles/escalation/defaults/main.yml"):
         missing.append(f"roles/escalation/defaults/main.yml lacks an example of the type {kind}")
     if kind not in TEXTS_FOR_PEOPLE:
