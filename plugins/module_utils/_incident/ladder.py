@@ -39,7 +39,7 @@ FIRST_RESPONSE = LADDER[0].name
 # If the first rung fails to fix such a cause, the higher rungs cannot help.
 ABOVE_THE_FIRST: Tuple[str, ...] = RUNGS[1:]
 # The first group contains the rungs that only start the service. The second group contains the rungs that do not repair
-# npm modules. At present, both groups contain the same rungs.
+# npm modules. A rung with another action belongs only to the second group.
 ONLY_START: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not any(rung[1:]))
 NO_REPAIR: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.repairs_modules)
 KEEP_MODULES: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.renews_modules)
