@@ -115,8 +115,8 @@ options:
         finish within O(deadline).
       - If the second check does not finish in time either, the finding is V(db_unchecked), and the service is not
         started. If the disk of the database does not respond, the second check does not run.
-      - A second check, with C(integrity_check), also runs if the log contains errors about a damaged database, but all
-        these errors are older than the current database file, and the first check found no damage. If this second check
+      - A second check, with C(integrity_check), also runs if the first check found no damage, and the only errors about
+        a damaged database in the log are from before the current database file was put in place. If this second check
         does not finish in time, the finding is V(db_corrupt), and the service is not started.
     type: float
     default: 300.0

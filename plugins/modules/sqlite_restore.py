@@ -361,7 +361,7 @@ def _is_new_and_sound(result: Mapping[str, Any]) -> bool:
 
     A checkpoint does not replace the file. Errors that were logged earlier can therefore be about the current file.
     """
-    # The migrations create the tables of an empty database later.
+    # After the method `empty`, the new database has no tables yet. The migrations create them later.
     expected = ("no_tables",) if result["method"] == "empty" else ()
     errors = [item for item in result["problems_after"] if item["level"] == "error" and item["code"] not in expected]
     return result["changed"] and result["method"] != "checkpoint" and not errors

@@ -258,14 +258,14 @@ facts:
         C(paths) lists the log files. C(path), C(size) and C(written_at) describe the newest one. The other keys are
         C(lines) (only the last O(log_lines) lines), C(exceptions), C(signatures) by name (each with C(count), C(text),
         and the times C(at) and C(last_at) of the first and the last line) and C(last_success_at). C(none_after) is the
-        latest time of a line of the signature, or V(null) if the time of one of these lines is not certain, for example
-        because the line does not begin with a time that has a time zone. C(exceptions) and C(signatures) may also come
-        from earlier lines. The keys of each exception include C(message), C(stack), C(fatal), C(last), C(place)
-        (C(file), C(line)), and C(times) (the number of occurrences in the log). C(at) is the time of the exception's
-        log line. If this line has no time, C(at) is the time of an earlier line or of the last write to the log.
-        C(logged_by) is the latest time at which the exception could have been logged. C(compiling) is true if Node was
-        parsing a file. C(changed_at) is the time when the exception's file was last changed. C(parses) is true if Node
-        can parse that file now.
+        latest time of the signature's lines. It is V(null) if the time of one of these lines is not certain, for
+        example because a line does not begin with a timestamp with a time zone. C(exceptions) and C(signatures) may
+        also come from earlier lines. The keys of each exception include C(message), C(stack), C(fatal), C(last),
+        C(place) (C(file), C(line)), and C(times) (the number of occurrences in the log). C(at) is the time of the
+        exception's log line. If this line has no time, C(at) is the time of an earlier line or of the last write to the
+        log. C(logged_by) is the latest time at which the exception could have been logged. C(compiling) is true if Node
+        was parsing a file. C(changed_at) is the time when the exception's file was last changed. C(parses) is true if
+        Node can parse that file now.
       type: dict
     journal:
       description: >-

@@ -55,7 +55,7 @@ def test_a_lost_database_is_restored_from_a_scheduled_backup(service: Service) -
     recovered = service.play("playbooks/database_recover.yml")
     assert recovered.rc == 0 and made["path"] in recovered.screen
     assert service.healthy() and incidents(service.database) == rows
-    assert f"1 of the {rows + 1} rows that incidents had at the last good count" in recovered.screen
+    assert f"1 of the {rows + 1} rows in incidents at the last good count" in recovered.screen
 
 
 def test_old_backups_are_removed_and_a_failed_copy_is_an_error(service: Service) -> None:

@@ -377,11 +377,12 @@ def test_errors_from_before_a_database_recovery_do_not_block_a_start(service: Se
     service.database.with_name("itsm.db-wal").unlink(missing_ok=True)
     service.database.write_bytes(os.urandom(8192))
     older = damage()
-    # An error counts as older only if it is older by more than two seconds.
+    # An error counts as older than the new file only if it was logged more than two seconds earlier.
     time.sleep(2.1)
     assert service.play("playbooks/database_recover.yml").rc == 0
     service.kill()
-    # An application that does not log its requests: no successful request shows that the database works again.
+    # This application does not log its requests, so no successful request in the log shows that the database works
+    # again.
     service.log.write_text(older, encoding="utf-8")
     run = service.play("playbooks/outage_recover.yml")
     assert run.rc == 0, run.screen
@@ -449,7 +450,7 @@ def test_the_applications_own_backup_that_loses_the_fewest_rows_is_restored(serv
     assert incidents(service.database) == before - lost
     told = json.loads(run.documents(".json")[-1].read_text(encoding="utf-8"))
     assert str(best) in run.screen
-    assert f"{lost} of the {before} rows that incidents had at the last good count" in run.screen
+    assert f"{lost} of the {before} rows in incidents at the last good count" in run.screen
     assert told["data_loss"] == "known"
     assert re.match(
         r"Inform the owners of the data about the loss \(at least .+; "

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When a database recovery put a new database file in place, saved on the host.
+"""The time at which a database recovery put a new database file in place. This time is saved on the host.
 
 An error that was logged before this time cannot be about the new file. However, the saved time does not show that the
 new file is sound: only a check of the file shows this.
@@ -21,7 +21,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.lease
 _FILE = "recovered_file.json"
 _SMALL = 1 << 16
 # If the wall clock and the clock since boot differ by more than this many seconds, somebody has set the wall clock.
-# Smaller changes cannot be recognized. Therefore, an error counts as older only if it is older by this many seconds.
+# Smaller changes cannot be recognized. Therefore, an error counts as older than the file only if it was logged more
+# than this many seconds before the file was put in place.
 _SAME_CLOCK = 2.0
 
 
@@ -47,7 +48,7 @@ def note(state_dir: str, *, path: str, since: Mapping[str, Any]) -> None:
 
 
 def older_before(state_dir: str, database: Mapping[str, Any], *, clock: Optional[Clock] = None) -> str:
-    """Return a time: no error that was logged earlier is about the current database file. Return "" if unknown.
+    """Return the time before which no logged error is about the current database file, or "" if it is unknown.
 
     database: the field `database` of a sqlite_info result. The time is unknown if the current file is not the file that
     the last recovery put in place, or if the wall clock may have been set or the host was rebooted since then.
@@ -62,7 +63,7 @@ def older_before(state_dir: str, database: Mapping[str, Any], *, clock: Optional
     if file != (database.get("real_path"), database.get("inode"), clock.boot_id()) or not all(file):
         return ""
     passed, passed_since_boot = clock.wall() - at, clock.boot() - boot
-    # With a number that is not finite, every comparison is false.
+    # If a number is not finite, this condition is not met.
     if not (passed >= 0 and abs(passed - passed_since_boot) <= _SAME_CLOCK):
         return ""
     return timestamps.iso(at - _SAME_CLOCK)

@@ -201,8 +201,8 @@ def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
 def _is_certain(text: str) -> bool:
     """Return True if a log line begins with a timestamp that has a time zone.
 
-    A timestamp within the line may be part of the message. If a timestamp has no zone, it may be in another zone than
-    the host's, because the service's environment can set the time zone.
+    A timestamp within the line may be part of the message. If a timestamp has no time zone, its zone may differ
+    from the host's, because the service's environment can set the time zone.
     """
     match = _ISO.search(text[:200])
     return match is not None and match.start() == (1 if text.startswith("[") else 0) and match.group(4) is not None

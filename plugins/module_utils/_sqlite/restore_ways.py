@@ -390,7 +390,10 @@ def _kept_of(case: Case, way: Way, table: str) -> Message:
 
 
 def _lost_of(case: Case, table: str, rows: int) -> Message:
-    """Return how many rows of a table a method loses. The rows of an uncounted table are the last good count."""
+    """Return how many rows of a table a method loses.
+
+    For an uncounted table, case.rows contains the last good count.
+    """
     last_good = case.schema_unreadable or table in case.uncounted
     return message(
         "reason.loss.table_last_good" if last_good else "reason.loss.table",

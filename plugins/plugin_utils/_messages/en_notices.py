@@ -16,7 +16,7 @@ SENTENCES: Dict[str, str] = {
         "SUSPECTED. Change nothing until the DBA has decided what to do. The recovery of the database has already lost "
         "rows"
     ),
-    "notice.not_confirmed": "{verdict}. The loss that an earlier message suspected was not confirmed",
+    "notice.not_confirmed": "{verdict}. The data loss that was suspected in an earlier message was not confirmed",
     "notice.because": "{verdict}. Reason for the suspicion: {why}",
     "notice.see_cause": "see the cause",
     "notice.login_again": "the login was checked again and works",
@@ -30,8 +30,8 @@ SENTENCES: Dict[str, str] = {
     "notice.lost_unknown": "unknown number of rows lost",
     "notice.seeded": (
         "{rows}; not part of the recovered data. The service creates these rows at each start if the tables are empty, so "
-        "leave them for now. Before you import lost rows into these tables, read the postmortem: it has the command that "
-        "removes the created rows afterwards"
+        "leave them for now. Before you import lost rows into these tables, read the postmortem. It contains the command "
+        "that removes the created rows; run this command after the import"
     ),
     "asked.data_loss": (
         "Do not start the service on this database. Read the evidence. To see what each method would lose, run "

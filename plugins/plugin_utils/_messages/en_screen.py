@@ -31,7 +31,7 @@ SENTENCES: Dict[str, str] = {
     "screen.methods": "methods",
     "screen.options": "options",
     "method.chosen": "{method} (CHOSEN, {choice}): {why}. Kept: {kept}. Lost: {lost}",
-    "method.more": "{told}. It has more rows than the database has now: {tables}",
+    "method.more": "{told}. Tables with more rows in the backup than in the database now: {tables}",
     "method.possible": "{method}: {why}. Kept: {kept}. Lost: {lost}",
     "choice.more_rows": "it keeps more rows than salvage",
     "method.rule": "the rule that chose backup counts only rows: {kept}, and {saved} with salvage. It does not consider that backup also loses all changes since the backup was made, in all tables. Compare what both methods lose",
@@ -123,8 +123,8 @@ SENTENCES: Dict[str, str] = {
     "screen.login_unchecked": "failed in an earlier run; not checked in check mode",
     "screen.still_open": "an incident is still open; {touched}",
     "screen.close_it": (
-        "If the outage is over, this command closes the incident, unless another run is working on it. If the login had "
-        "failed, the command checks the login first:"
+        "If the outage is over, this command closes the incident, unless another run is working on it. If the login "
+        "failed in an earlier run, the command checks the login first:"
     ),
     "screen.login_failed": "SERVING, LOGIN FAILED: {host}, login {login}; {touched}",
     "screen.check_login": "Check that people can log in. Check the values of nexus_login_username and nexus_login_password.",

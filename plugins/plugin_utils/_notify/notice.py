@@ -188,7 +188,7 @@ def _data_loss(words: Words, facts: _Facts) -> str:
         return words.say("notice.not_confirmed", verdict=told)
     if verdict != statements.SUSPECTED:
         return told
-    # The DBA may receive this message, so it does not say to call the DBA, as the screen does.
+    # The DBA may receive this message. Therefore, unlike the screen, the message does not ask to call the DBA.
     if why != statements.ACCEPTED:
         told = words.say("notice.suspected_again" if why == statements.ALREADY_LOST else "notice.suspected")
     known = words.message((facts.get("messages") or {}).get("data_loss"))

@@ -98,7 +98,8 @@ class Closing:
         records = [event["data"] for event in events if timeline_events.opens(event)]
         opened_at = [record["opened_at"] for record in records if record.get("opened_at")]
         earlier: List[timeline_events.Event] = []
-        # A check that decides nothing shows what earlier runs found. Any other check shows only its own plan.
+        # If a run in check mode has no verdict and found the service healthy, it shows what earlier runs found. Any
+        # other run in check mode shows only its own plan.
         wanted = [each for host, each in mine.items() if not self._check or not _decided(events, host)]
         if wanted and os.path.isdir(self._folder):
             earlier = document_store.read(

@@ -30,7 +30,7 @@ _SCARCE = 0.1
 _LEAVE_IT = "remedy.db_corrupt"
 # The finding if only the log reports damage, and the check of the database found none.
 _ONLY_REPORTED = "finding.db_corrupt.reported"
-# The causes whose remedies a recovery of the database replaces.
+# Causes that need no remedy after a recovery of the database.
 _OF_DATABASE = ("db_corrupt", "db_unchecked")
 
 _RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "disk"}
@@ -107,7 +107,7 @@ def _remedy(words: Words, incident: incident_model.Incident, finding: Mapping[st
     if not blocked and not vain:
         return text
     ids = _ids(told)
-    # The item must be an action that somebody can complete, like the next step.
+    # Like the next step, the item must be an action that somebody can complete.
     if ids == {_LEAVE_IT}:
         reported = _ids(message_of(finding, "summary")) == {_ONLY_REPORTED}
         return text if reported else words.say("action.recover_database")

@@ -249,7 +249,7 @@ def _remedy(words: Words, remedy: incident_model.Remedy) -> str:
 
 
 def _is_gone(remedy: incident_model.Remedy) -> bool:
-    """Return True if there was no remedy only because the cause no longer existed."""
+    """Return True if no remedy was applied, and the only reason is that the cause no longer existed."""
     told = remedy.messages.get("reason")
     reasons = [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
     return [each.get("id") for each in reasons] == ["reason.remedy.past"]

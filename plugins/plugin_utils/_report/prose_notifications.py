@@ -106,7 +106,8 @@ def _unrecorded(words: Words, incident: incident_model.Incident) -> str:
 def _may_have_notified(incident: incident_model.Incident) -> bool:
     """Return True if the last run has no verdict, but may have notified contacts.
 
-    Only a complete run without a step of the escalation has notified nobody.
+    It is certain that a run notified nobody only if the run is complete and has no step of the escalation role that can
+    notify a contact.
     """
     last = incident.runs[-1].run if incident.runs else None
     sending = any(each.run == last and prose_steps.notifying(each) for each in incident.steps)

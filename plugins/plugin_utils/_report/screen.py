@@ -118,7 +118,10 @@ def summary(
 
 
 def _next_steps(words: Words, incident: incident_model.Incident, target: str) -> List[str]:
-    """Return the next steps. If the login failed again, the run has no verdict, so its command is added here."""
+    """Return the next steps.
+
+    If the login failed again, the run has no verdict. The command that continues the incident is then added here.
+    """
     again = screen_next_steps.again(words, target) if incident.outcome == "login_failed" else []
     return [*prose.next_steps(words, incident), *(again if incident.source == "events" and target else [])]
 

@@ -46,7 +46,7 @@ def close(words: Words, target: str) -> List[str]:
 
 
 def compare(words: Words, target: str) -> List[str]:
-    """Return how to see which rows of a damaged database can be recovered."""
+    """Return the command that shows in which tables each recovery method would lose rows."""
     return [words.say("screen.compare_first"), Command(f"{next_steps.command(next_steps.DATABASE, target)} --check")]
 
 

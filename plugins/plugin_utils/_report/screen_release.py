@@ -56,7 +56,7 @@ def _looks(events: Sequence[timeline_events.Event]) -> List[Mapping[str, Any]]:
 
 
 def _compare(words: Words, events: Sequence[timeline_events.Event], target: str) -> List[str]:
-    """Return how to see the damaged tables before the damage is accepted. If no damage was found, return no lines."""
+    """Return the command that shows how many rows each method would lose, or no lines if no damage was found."""
     looks = _looks(events)
     return screen_next_steps.compare(words, target) if looks and looks[-1]["problems"] else []
 

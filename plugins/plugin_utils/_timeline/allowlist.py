@@ -447,7 +447,7 @@ def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _login_asked(result: Mapping[str, Any]) -> Dict[str, bool]:
-    """Return whether a health probe was asked to log in, as login_asked, if its parameters are in the result.
+    """Return login_asked: True if the health probe had to log in. Return {} if the parameters are not in the result.
 
     A healthy result does not say whether the login was one of the readiness checks.
     """

@@ -94,7 +94,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
 
 
 def _without_verdict(runs: Sequence[Sequence[Event]]) -> Dict[str, Any]:
-    """If the last run has no verdict, return the recorded notifications. There is no key `to`.
+    """Return the recorded notifications of an incident whose last run has no verdict. The result has no key `to`.
 
     If the earlier timelines are not on this controller, the incident's record at the start of the last run is used. A
     notification that was added to the record after that is from the last run.

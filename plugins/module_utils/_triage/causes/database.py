@@ -94,9 +94,8 @@ def _of_recovery(facts: Facts, words: Sequence[Any]) -> List[Dict[str, str]]:
 def needs_full_check(facts: Facts) -> bool:
     """Return True if only a check of the whole database can show whether the service may be started.
 
-    The reason against a start is then that the log contains errors about damage, but all errors are older than the
-    current file, which a database recovery put in place. triage runs only a quick check, which does not check the
-    indexes.
+    This is the case if only the log reports damage, and all these errors are older than the current file, which a
+    database recovery put in place. triage runs only a quick check, which does not check the indexes.
     """
     database = facts.database
     if not database.recovered_at or not database.conclusive or database.checked_in_full:

@@ -22,7 +22,10 @@ WALL, BOOT = 1772416923.0, 5000.0
 
 
 def clock(passed: float = 0.0, *, moved: float = 0.0, boot_id: str = "boot-1") -> Clock:
-    """Return the clock after `passed` seconds. moved: by how many seconds somebody has set the wall clock."""
+    """Return the clock after `passed` seconds.
+
+    moved: the number of seconds by which somebody has moved the wall clock.
+    """
     return Clock(wall=lambda: WALL + passed + moved, boot=lambda: BOOT + passed, boot_id=lambda: boot_id)
 
 

@@ -184,7 +184,8 @@ def test_a_link_that_exists_while_the_rights_are_determined_does_not_give_rights
             exchange(folder)
         return connect(database, **named)
 
-    # The folder for the backup remains a link. The others are replaced again just before root uses them.
+    # For the backup, the folder remains a link. For the other operations, a folder is replaced with a link again just
+    # before root uses it.
     monkeypatch.setattr(safe_open, "rights_on", exchange_and_ask)
     if work == "restore":
         monkeypatch.setattr(restore_swap, "settle", exchange_and_settle)

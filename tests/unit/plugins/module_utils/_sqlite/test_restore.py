@@ -395,7 +395,7 @@ def test_the_backup_that_loses_the_fewest_rows_is_used(path: str, tmp_path: Path
     counted = {**given, "expected": {}, "last_good": {"users": 2, "incidents": 295}}
     backup = way(restore(path, act=False, **counted), "backup")
     assert backup["lost"] == {"incidents": 5}
-    assert "at least 5 rows: 5 of the 295 rows that incidents had at the last good count; " in backup["statement"]
+    assert "at least 5 rows: 5 of the 295 rows in incidents at the last good count; " in backup["statement"]
     # If the database's row counts are unknown, a backup counts as incomplete if another backup has more than twice as
     # many rows.
     assert way(restore(path, act=False, **{**given, "expected": {}}), "backup")["source"] == full
@@ -467,13 +467,13 @@ def test_rows_after_the_last_good_count_are_not_reported_as_kept(path: str) -> N
         connection.executemany("INSERT INTO notes VALUES (?)", [("x" * 400,)] * 1500)
         connection.commit()
     overwrite(path, os.path.getsize(path) // 4096 // 2)
-    later = "possibly rows that were written after the last good count to notes"
+    later = "possibly rows that were written after the last good count, in notes"
     for last_good, expected in (
         ({}, ["an unknown number of rows in notes (", " rows kept), because"]),
-        ({"notes": 1000}, [f"{later} (", " rows kept, 1000 at that count), because"]),
+        ({"notes": 1000}, [f"{later} (", " rows kept, 1000 at that count): the damaged"]),
         (
             {"notes": 9000},
-            ["at least ", " of the 9000 rows that notes had at the last good count; ", f"{later}, because"],
+            ["at least ", " of the 9000 rows in notes at the last good count; ", f"{later}: the damaged"],
         ),
     ):
         plan = restore(path, act=False, last_good=last_good)

@@ -382,7 +382,7 @@ def damage_index(path):
 
 
 def put_another_file(path):
-    """Replace the database with a copy, as a person does with an old file."""
+    """Replace the database file with another file that has the same content."""
     kept = path.with_name("kept.db")
     kept.write_bytes(path.read_bytes())
     kept.rename(path)
@@ -390,7 +390,7 @@ def put_another_file(path):
 
 @pytest.fixture
 def recovered(service, tmp_path):
-    """Stop the service. Return the function that returns when its database was recovered: one minute ago."""
+    """Stop the service and save a database recovery from one minute ago. Return the function for recovered_at_of."""
     service.start()
     service.end()
     clock = host_lease.Clock(wall=lambda: time.time() - 60, boot=lambda: time.clock_gettime(time.CLOCK_BOOTTIME) - 60)

@@ -175,7 +175,7 @@ def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
     ],
 )
 def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, Any], expected: str) -> None:
-    """As an exception, a message that suspects a loss does not ask to call the DBA, because the DBA may receive it."""
+    """Exception: a message about suspected data loss does not ask to call the DBA, because the DBA may receive it."""
     assert texts("en", **changes)["data_loss"] == expected
 
 
@@ -309,7 +309,7 @@ def test_a_message_about_the_end_says_that_a_suspected_loss_was_not_confirmed(
     changes: dict[str, Any], confirmed: bool
 ) -> None:
     told = texts("en", **{"data_loss": "none", "suspected_before": True, **changes})["data_loss"]
-    more = "" if confirmed else ". The loss that an earlier message suspected was not confirmed"
+    more = "" if confirmed else ". The data loss that was suspected in an earlier message was not confirmed"
     assert told == f"none (no table has fewer rows than before){more}"
 
 

@@ -122,7 +122,7 @@ def test_a_check_of_a_healthy_service_says_what_closes_the_incident(tmp_path, sc
     for text in (
         "next step Run the playbook without --check. It checks the login. If the login works, the playbook closes",
         "cause killed login failed in an earlier run; not checked in check mode",
-        "to notify if the incident is closed, the message that the outage is over: leader by mail x recap",
+        "to notify leader by mail x (that the outage is over, if a run closes the incident) recap",
     ):
         assert text in told
     assert "unknown" not in told
@@ -137,7 +137,7 @@ def test_a_check_of_a_healthy_service_uses_the_timelines_of_earlier_runs(tmp_pat
     conclude(tmp_path, screen, left_open(outcome="not_recovered"), check=True)
     told = " ".join(screen.text.split())
     assert "If the service is still healthy, the playbook closes the incident. cause hung: " in told
-    assert "is over: Ms Sato by mail x" in told and "login" not in told
+    assert "Ms Sato by mail x (that the outage is over, if a run closes the incident)" in told and "login" not in told
     assert [path.name for path in tmp_path.iterdir()] == ["run1.jsonl"]
 
 

@@ -689,7 +689,7 @@ def test_a_plan_states_which_data_would_be_lost():
     # The summary also lists the methods, with the loss of each one.
     listed = step("sqlite_restore", {**data, "plan": [{"method": "empty", "possible": True}]})
     assert prose_steps.deed(EN, listed, planned=True).endswith(
-        "confirmed; what would be lost: see the method that is marked as CHOSEN"
+        "confirmed; for the data that would be lost, see the method marked CHOSEN"
     )
     assert "「選択」と表示された方法" in prose_steps.deed(JA, listed, planned=True)
     assert "; lost: " in prose_steps.deed(EN, listed)
@@ -927,7 +927,7 @@ def test_a_killed_run_shows_the_notifications_that_it_recorded():
     told = incident(outcome="unfinished", runs=runs("r"), escalation=escalation)
     assert prose_notifications.whom(EN, told) == (
         "NOT NOTIFIED, call them: DBA; Lead by mail x; NOT SENT to DBA by chat: no answer; "
-        "unknown if this run notified other contacts"
+        "it is unknown whether this run notified other contacts"
     )
     assert prose_notifications.whom(JA, told).endswith("この実行でほかの連絡先にも通知したかは不明")
 
@@ -1009,7 +1009,7 @@ OVER = f"NOT NOTIFIED that the outage is over, call them: Lead (mail x: {GONE})"
         ("not_recovered", ["recovered"], []),
     ],
 )
-def test_the_end_of_an_outage_is_only_missed_if_it_is_over(outcome, steps, calls):
+def test_contacts_are_called_about_the_end_only_if_the_outage_is_over(outcome, steps, calls):
     verdicts = [step(kind="outcome", action="set_stats", data={"outcome": each}) for each in steps]
     notified = [EARLIER, sent("resolved", "lead", new=False, error=GONE)]
     told = incident(outcome=outcome, steps=verdicts, escalation={"names": {"lead": "Lead"}, "notified": notified})
@@ -1220,7 +1220,7 @@ CORRECT = (
 )
 CLOSE_IT = [
     "  next step   If the outage is over, this command closes the incident, unless another run is working",
-    "              on it. If the login had failed, the command checks the login first:",
+    "              on it. If the login failed in an earlier run, the command checks the login first:",
     "              ansible-playbook --limit node1 playbooks/outage_recover.yml",
 ]
 TRIAGE_IT = (
@@ -1687,7 +1687,7 @@ def test_a_check_lists_other_problems_that_can_prevent_the_recovery():
     told.cause, told.findings = "db_corrupt", [{"cause": "db_corrupt", "confidence": 0.9}, found[0]]
     shown = fields(screen_report.summary(EN, told, document=None, check_mode=True))
     assert "stopped" in shown["also found"] and "First fix" not in shown.get("next step", "")
-    # A recovery of the database checks the database and ends this problem.
+    # database_recover.yml itself checks the database and fixes this problem.
     told.cause, told.findings = "stopped", [found[0], {"cause": "db_corrupt", "confidence": 0.6, "summary": "In a log"}]
     told.next_step = "Run it"
     shown = fields(screen_report.summary(EN, told, document=None, check_mode=True))
@@ -2681,7 +2681,7 @@ def test_a_backup_that_keeps_rows_that_were_lost_before_says_so(others, before, 
     plan = [*others, {**backup, "messages": {"statement": [statement.to_dict()]}}]
     assessed = step("sqlite_restore", {"method": "checkpoint", "rows_before": before, "plan": plan})
     last = prose_methods.methods(EN, incident(runs=runs("r"), steps=[assessed]))[-1]
-    told = f". It has more rows than the database has now: {more}" if more else ""
+    told = f". Tables with more rows in the backup than in the database now: {more}" if more else ""
     assert last.endswith(f"Kept: 11 rows. Lost: {EN.message(statement.to_dict())}{told}")
 
 

@@ -202,7 +202,7 @@ def test_a_cause_that_no_longer_existed_is_described_in_the_past():
     (finding,) = incident.findings
     assert (finding["remedy"], finding["evidence"][0]["text"]) == ("Start it.", "first")
     assert incident.changes["items"] == changed["items"]
-    # If the run itself has ended the cause, its verdict describes the cause as it was before.
+    # If the run itself has removed the cause, its verdict describes the cause as it was before.
     second.events[-2]["data"] = {**verdict, "cause_summary": texts["cannot parse"]}
     (incident,) = timeline_incidents.from_events([*first.events, *second.events])
     assert (incident.cause_summary, incident.findings[0]["remedy"]) == (texts["cannot parse"], "Fix it.")
