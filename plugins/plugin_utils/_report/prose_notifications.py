@@ -235,12 +235,18 @@ def _unaware(incident: incident_model.Incident, entries: Sequence[Mapping[str, A
 def _is_over(incident: incident_model.Incident) -> bool:
     """Return True if the outage has ended.
 
-    If the last run was killed, the verdict of an earlier run decides, unless the killed run found the service down.
+    If the last run was killed, the verdict of an earlier run decides, unless the killed run found the service down. If
+    no run has a verdict, the outage has ended if the last run sent the message about its end.
     """
     if prose_times.still_down(incident) or _may_be_down(incident):
         return False
-    verdicts = [str(each.data.get("outcome")) for each in incident.steps if each.kind == "outcome"]
-    return (verdicts[-1] if incident.outcome == "unfinished" and verdicts else incident.outcome) in _OVER
+    if incident.outcome != "unfinished":
+        return incident.outcome in _OVER
+    # If a playbook only includes the escalation role, its result has no outcome.
+    verdicts = [each.data["outcome"] for each in incident.steps if each.kind == "outcome" and each.data.get("outcome")]
+    if verdicts:
+        return verdicts[-1] in _OVER
+    return any(each.get("level") == RESOLVED and each.get("new", True) for each in _entries(incident.escalation))
 
 
 def _may_be_down(incident: incident_model.Incident) -> bool:

@@ -1054,6 +1054,15 @@ def test_a_killed_run_that_found_the_service_down_does_not_say_that_the_outage_i
     assert prose_notifications.calls(EN, told) == calls
 
 
+@pytest.mark.parametrize(("new", "calls"), [(True, [OVER]), (False, [])])
+def test_without_a_verdict_only_a_message_of_the_last_run_shows_that_the_outage_is_over(new, calls):
+    notified = [EARLIER, sent("resolved", "lead", new=new, error=GONE)]
+    escalation = {"names": {"lead": "Lead"}, "notified": notified}
+    # A playbook that only includes the escalation role has a result, but no outcome.
+    told = incident(outcome="unfinished", steps=[step(kind="outcome", action="set_stats")], escalation=escalation)
+    assert prose_notifications.calls(EN, told) == calls
+
+
 def test_a_failed_message_about_the_end_is_named_if_the_outage_is_not_over():
     escalation = {"to": [], "names": {"lead": "Lead"}, "notified": [EARLIER, sent("resolved", "lead", error=GONE)]}
     told = incident(outcome="not_recovered", escalation=escalation)
