@@ -190,7 +190,7 @@ def test_a_login_that_works_again_is_notified_and_earlier_statements_stay(servic
     assert run.rc == 0
     said = told.read_text(encoding="utf-8")[len(known) :]
     assert said.count("RESOLVED: ") == 1
-    assert "Done: the login was checked again and works\n" in said and "401" not in said
+    assert "Done: the login was checked again and works\n" in said and "answered 401" not in said
     assert "Data loss: unknown (this run did not compare the rows" in said
     document = verdict(run)
     assert (document["outcome"], document["data_loss"], document["login"]) == ("recovered", "none", "checked")
