@@ -377,6 +377,18 @@ def test_git_does_not_run_as_root_in_a_tree_with_files_of_the_user():
         assert (app / ".git" / "HEAD").read_text() == head
 
 
+def link_to_another_account(link: Path, other: Path) -> None:
+    """Give `other` to the account daemon. Make the link to it, and the link's folder, as nobody."""
+    daemon, nobody = pwd.getpwnam("daemon"), pwd.getpwnam("nobody")
+    for folder, folders, names in os.walk(other):
+        for name in [".", *folders, *names]:
+            os.lchown(os.path.join(folder, name), daemon.pw_uid, daemon.pw_gid)
+    link.parent.mkdir()
+    link.symlink_to(other)
+    os.chown(link.parent, nobody.pw_uid, nobody.pw_gid)
+    os.lchown(link, nobody.pw_uid, nobody.pw_gid)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
 @pytest.mark.parametrize("user", ["nobody", ""])
 def test_a_linked_repository_of_another_account_is_unchanged(user):
@@ -385,15 +397,8 @@ def test_a_linked_repository_of_another_account_is_unchanged(user):
         other = Path(base) / "other"
         make_repository(other)
         make_database(Path(base) / "shared" / "itsm.db", "1_users.js")
-        daemon, nobody = pwd.getpwnam("daemon"), pwd.getpwnam("nobody")
-        for folder, folders, names in os.walk(other):
-            for name in [".", *folders, *names]:
-                os.lchown(os.path.join(folder, name), daemon.pw_uid, daemon.pw_gid)
         home = Path(base) / "home"
-        home.mkdir()
-        (home / "app").symlink_to(other)
-        os.chown(home, nobody.pw_uid, nobody.pw_gid)
-        os.lchown(home / "app", nobody.pw_uid, nobody.pw_gid)
+        link_to_another_account(home / "app", other)
         head = (other / ".git" / "HEAD").read_text()
         site = Releases(
             app_dir=str(home / "app"), db_path=f"{base}/shared/itsm.db", state_dir=f"{base}/state", user=user
@@ -413,15 +418,8 @@ def test_a_release_link_in_a_linked_folder_of_another_account_is_unchanged(user)
             fill(other / "releases" / f"v{name}", name)
         (other / "current").symlink_to("releases/v10")
         make_database(Path(base) / "shared" / "itsm.db", "1_users.js")
-        daemon, nobody = pwd.getpwnam("daemon"), pwd.getpwnam("nobody")
-        for folder, folders, names in os.walk(other):
-            for name in [".", *folders, *names]:
-                os.lchown(os.path.join(folder, name), daemon.pw_uid, daemon.pw_gid)
         home = Path(base) / "home"
-        home.mkdir()
-        (home / "site").symlink_to(other)
-        os.chown(home, nobody.pw_uid, nobody.pw_gid)
-        os.lchown(home / "site", nobody.pw_uid, nobody.pw_gid)
+        link_to_another_account(home / "site", other)
         site = Releases(
             app_dir=str(home / "site" / "current"),
             db_path=f"{base}/shared/itsm.db",
