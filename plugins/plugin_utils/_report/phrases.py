@@ -32,6 +32,11 @@ def message_of(texts: Mapping[str, Any], name: str) -> object:
     return (texts.get("messages") or {}).get(name)
 
 
+def messages_in(told: object) -> List[Mapping[str, Any]]:
+    """Return the messages in a field that contains one message or a list of messages. Ignore all other values."""
+    return [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
+
+
 def text_of(words: Words, texts: Mapping[str, Any], name: str) -> str:
     """Return one string from a result in this language, without a full stop. A string without a message is quoted."""
     return bare(words.message(message_of(texts, name), texts.get(name)))

@@ -9,7 +9,7 @@ This file contains the text about the incident as a whole. Each prose_*.py conta
 
 from __future__ import annotations
 
-from typing import List, Mapping, Optional, Tuple
+from typing import List, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps as policy_steps
@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
     prose_steps,
     prose_times,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare, messages_in
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 # With one of these next steps, only the checklist in the postmortem remains to be completed.
@@ -62,7 +62,7 @@ def next_steps(words: Words, incident: incident_model.Incident) -> List[str]:
     If an incident blocks the start of the service, the last step names this incident.
     """
     told = incident.messages.get("next_step")
-    steps = [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
+    steps = messages_in(told)
     held: List[str] = []
     if incident.held_by:
         step = policy_steps.held(steps, incident=incident.held_by, running=incident.outcome == "degraded")
@@ -81,7 +81,7 @@ def is_open(incident: incident_model.Incident) -> bool:
     if incident.data_loss in ("suspected", "known") or _started_too_often(incident):
         return True
     told = incident.messages.get("next_step") if incident.next_step else None
-    steps = [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
+    steps = messages_in(told)
     return any(each.get("id") not in _PREVENTION for each in steps)
 
 
@@ -92,7 +92,7 @@ def _next_steps(words: Words, incident: incident_model.Incident) -> List[str]:
     told = incident.messages.get("next_step")
     steps = told if isinstance(told, list) else [told]
     # In a timeline of an older version, the next step may be about the cause of the outage instead of the login.
-    about_login = any(isinstance(each, Mapping) and each.get("id") == "next_step.login_failed" for each in steps)
+    about_login = any(each.get("id") == "next_step.login_failed" for each in messages_in(told))
     if incident.outcome == "login_failed" and incident.data_loss != "suspected" and not about_login:
         return [words.name("next", "login_failed")]
     if not incident.next_step:

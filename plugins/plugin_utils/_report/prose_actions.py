@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
     prose_causes,
     prose_ladder,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import message_of
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import message_of, messages_in
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, statements
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
@@ -118,7 +118,7 @@ def _remedy(words: Words, incident: incident_model.Incident, finding: Mapping[st
 
 
 def _ids(told: object) -> Set[str]:
-    return {str(each.get("id")) for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)}
+    return {str(each.get("id")) for each in messages_in(told)}
 
 
 def _is_database_recovered(incident: incident_model.Incident) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import data_verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import message_of
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import message_of, messages_in
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, row_counts, statements
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
@@ -115,8 +115,7 @@ def _recoveries(incident: incident_model.Incident) -> List[Mapping[str, Any]]:
 
 def _losses(recovery: Mapping[str, Any]) -> Dict[str, Mapping[str, Any]]:
     """Return the values of the messages about lost data, by message ID."""
-    told = message_of(recovery, "statement")
-    found = [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
+    found = messages_in(message_of(recovery, "statement"))
     return {str(each.get("id")): each.get("values") or {} for each in found}
 
 

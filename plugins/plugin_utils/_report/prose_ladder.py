@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_steps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import messages_in
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
@@ -250,9 +251,7 @@ def _remedy(words: Words, remedy: incident_model.Remedy) -> str:
 
 def _is_gone(remedy: incident_model.Remedy) -> bool:
     """Return True if no remedy was applied, and the only reason is that the cause no longer existed."""
-    told = remedy.messages.get("reason")
-    reasons = [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
-    return [each.get("id") for each in reasons] == ["reason.remedy.past"]
+    return [each.get("id") for each in messages_in(remedy.messages.get("reason"))] == ["reason.remedy.past"]
 
 
 def not_remedied(

@@ -11,7 +11,12 @@ import posixpath
 from typing import Any, List, Mapping
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare, message_of, text_of
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import (
+    bare,
+    message_of,
+    messages_in,
+    text_of,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
@@ -153,8 +158,7 @@ def _rule(words: Words, found: _Data) -> List[str]:
 
 def _messages(way: _Data, name: str) -> List[_Data]:
     """Return the messages for one of a method's text fields, such as the reason."""
-    told = message_of(way, name)
-    return [each for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
+    return messages_in(message_of(way, name))
 
 
 def _why(words: Words, way: _Data) -> str:

@@ -18,7 +18,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
     prose_steps,
     screen_next_steps,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare, message_of, summed_up
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import (
+    bare,
+    message_of,
+    messages_in,
+    summed_up,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_layout import (
     ATTENTION,
     BAD,
@@ -202,9 +207,7 @@ def _after_a_check(words: Words, look: Mapping[str, Any], *, target: str) -> Lis
 
 def _accepted(look: Mapping[str, Any]) -> bool:
     """Return True if a person has accepted everything that a health probe found."""
-    told = message_of(look, "summary")
-    known = told if isinstance(told, list) else [told]
-    return {each.get("id") for each in known if isinstance(each, Mapping)} == {"finding.accepted"}
+    return {each.get("id") for each in messages_in(message_of(look, "summary"))} == {"finding.accepted"}
 
 
 def _login_failed(words: Words, host: str, login: str, *, touched: str) -> List[str]:
