@@ -111,6 +111,55 @@ def _with_redacted(result: Dict[str, Any], question: Question) -> Dict[str, Any]
     return {**result, "known": known, "clean": clean} if any(clean) else result
 
 
+def _late_parts(question: Question) -> Dict[str, Part]:
+    """Return the parts that need the processes, the environment or the path of the database."""
+    service = question.service
+    parts: Dict[str, Part] = {
+        "database": collect_application.database,
+        "migrations": collect_application.migrations,
+        "migrations_shipped": collect_application.migrations_shipped,
+        "dependencies": collect_application.dependencies,
+        "node": collect_application.node,
+        "ports": collect_ports.ports,
+        "answer": collect_ports.answer,
+        "memory": collect_host.memory,
+        "kernel": collect_host.kernel,
+        "cores": collect_host.cores,
+        "start": collect_start.start,
+        "ownership": collect_start.ownership,
+        "log": collect_logs.log,
+    }
+    if service.health_path:
+        parts["health"] = collect_ports.health
+    if service.pid_file:
+        parts["pid_file"] = _pid_file
+    if service.manager == "systemd":
+        parts["journal"] = collect_logs.journal
+    if service.tls_cert_path or (question.known.environment.get("certificate") or {}).get("path"):
+        parts["certificate"] = collect_certificate.certificate
+    if question.compare:
+        parts["changes"] = collect_changes.changes
+    if question.keep:
+        parts["files"] = collect_application.files
+    for use, path in _places(question).items():
+        parts[f"disk:{use}"] = functools.partial(collect_host.disk, path=path, use=use)
+    return parts
+
+
+def _places(question: Question) -> Dict[str, str]:
+    """Return the folders whose disks are examined, by what uses them."""
+    service = question.service
+    places = {
+        "application": service.app_dir,
+        "database": os.path.dirname(question.known.database_path),
+        "log": os.path.dirname(service.log_file),
+        "state": service.state_dir,
+        "temporary files": "/tmp",  # noqa: S108
+    }
+    # A service that logs to the journal has no log file.
+    return {use: path for use, path in places.items() if path}
+
+
 class Triage:
     """One pass of a triage. Runs the parts in order, and gives each part the results from earlier parts."""
 
@@ -140,6 +189,11 @@ class Triage:
     def state_dir(self) -> str:
         """The folder in which the evidence is saved."""
         return self._service.state_dir
+
+    @property
+    def _question(self) -> Question:
+        """The question with the results of the early parts."""
+        return self._base._replace(known=self._known)
 
     @property
     def elapsed(self) -> float:
@@ -176,7 +230,7 @@ class Triage:
         additional parts, which run with the last parts.
         """
         self._early()
-        parts = self._late_parts()
+        parts = _late_parts(self._question)
         if respond is not None and self.done.of("process").get("state") == "gone":
             first = {name: part for name, part in parts.items() if name not in _AFTER_A_START}
             self._late({**first, MODULES: collect_start.modules})
@@ -212,8 +266,7 @@ class Triage:
                 return {"path": entry["effective"], "source": entry["source"], "configured": entry["configured"]}
         # The part that follows links did not respond, perhaps because the disk does not respond. Therefore, do not
         # follow links here.
-        question = self._base._replace(known=self._known)
-        path, source = collect_paths.used_database(question, links=False)
+        path, source = collect_paths.used_database(self._question, links=False)
         configured = os.path.normpath(self._service.path(self._service.db_path))
         return {"path": path, "source": source, "configured": configured}
 
@@ -231,50 +284,6 @@ class Triage:
             left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
             listed = {"migrations_shipped": collect_application.migrations_listed}
             self._ask(listed, timeout=max(0.1, min(self._part_timeout, left)))
-
-    def _late_parts(self) -> Dict[str, Part]:
-        service = self._service
-        parts: Dict[str, Part] = {
-            "database": collect_application.database,
-            "migrations": collect_application.migrations,
-            "migrations_shipped": collect_application.migrations_shipped,
-            "dependencies": collect_application.dependencies,
-            "node": collect_application.node,
-            "ports": collect_ports.ports,
-            "answer": collect_ports.answer,
-            "memory": collect_host.memory,
-            "kernel": collect_host.kernel,
-            "cores": collect_host.cores,
-            "start": collect_start.start,
-            "ownership": collect_start.ownership,
-            "log": collect_logs.log,
-        }
-        if service.health_path:
-            parts["health"] = collect_ports.health
-        if service.pid_file:
-            parts["pid_file"] = _pid_file
-        if service.manager == "systemd":
-            parts["journal"] = collect_logs.journal
-        if service.tls_cert_path or (self._known.environment.get("certificate") or {}).get("path"):
-            parts["certificate"] = collect_certificate.certificate
-        if self._base.compare:
-            parts["changes"] = collect_changes.changes
-        if self._base.keep:
-            parts["files"] = collect_application.files
-        for use, path in self._places().items():
-            parts[f"disk:{use}"] = functools.partial(collect_host.disk, path=path, use=use)
-        return parts
-
-    def _places(self) -> Dict[str, str]:
-        places = {
-            "application": self._service.app_dir,
-            "database": os.path.dirname(self._known.database_path),
-            "log": os.path.dirname(self._service.log_file),
-            "state": self._service.state_dir,
-            "temporary files": "/tmp",  # noqa: S108
-        }
-        # A service that logs to the journal has no log file.
-        return {use: path for use, path in places.items() if path}
 
     def _database_again(self, timeout: float) -> None:
         """If the disk responds, allow more time for checking a large database."""
@@ -322,7 +331,7 @@ class Triage:
             self._service,
             own_parts=(MODULES, FIRST_ANSWER),
             database=self._database(),
-            places=self._places(),
+            places=_places(self._question),
             record=self._record,
             window=self._window,
             until=self._until,
