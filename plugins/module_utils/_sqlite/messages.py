@@ -177,7 +177,7 @@ ENGLISH: Dict[str, str] = {
     "reason.restore.unproved": "it could not be checked completely ({checks}); increase time_budget (variable database_recovery_check_budget)",
     "reason.restore.sound": "the database and its WAL are sound",
     "reason.restore.sound_with_wal": "it is sound; a checkpoint copies {frames} frames of its WAL into it",
-    "reason.restore.wal_unread": "its WAL could not be read to the end: {why:;}",
+    "reason.restore.wal_unread": "the WAL of the database could not be read to the end: {why:;}",
     "reason.restore.open_in": "the database is open in {holders}",
     "reason.restore.nothing_there": "there is neither a database nor a WAL to salvage",
     "reason.restore.saved_not_sound": "the salvaged database is not sound: {problems:;}",

@@ -40,6 +40,10 @@ SENTENCES: Dict[str, str] = {
     "method.unconfirmed": "{method} (needs confirmation): {why}",
     "method.damaged": "the database is damaged",
     "method.impossible": "{method} (not possible): {why}",
+    "method.open": "{method} (unknown as long as the database is open): {why}",
+    "method.again": (
+        "database_recover.yml first stops the service. It then examines the methods again, and may choose another one"
+    ),
     "method.backup": "other backup: {path}, {at}. Kept: {kept}. Lost: {lost}, and all changes since then",
     "method.unusable_backup": "backup file {path}, {at}: not usable: {why}",
     "choice.method": "To use the method {method}: add -e database_recovery_method={method}",

@@ -40,6 +40,10 @@ SENTENCES: Dict[str, str] = {
     "method.unconfirmed": "{method}（確認が必要）：{why}",
     "method.damaged": "データベースが破損している",
     "method.impossible": "{method}（実施不可）：{why}",
+    "method.open": "{method}（データベースが開かれている間は不明）：{why}",
+    "method.again": (
+        "database_recover.yml は最初にサービスを停止し、その後で方法をもう一度調べるため、別の方法を選ぶことがある"
+    ),
     "method.backup": "別のバックアップ：{path}（{at}）。残るデータ：{kept}。失われるデータ：{lost}と、これ以降の変更",
     "method.unusable_backup": "バックアップ {path}（{at}）：使用不可：{why}",
     "choice.method": "方法 {method} を選ぶには、次を追加する： -e database_recovery_method={method}",

@@ -30,6 +30,8 @@ _UNKNOWN_LOSS = ("reason.loss.uncounted", "reason.loss.written_later", "reason.l
 _ELSEWHERE = {"database_recovery_backup_dirs": ["/mnt/backup"], "database_recovery_backup_patterns": ["*.db"]}
 # The reason for a backup that is chosen, although a salvage is possible.
 _MORE_ROWS = "reason.restore.backup_holds_more"
+# The reason for a method that could not be examined, because the database is open.
+_OPEN = "reason.restore.open_in"
 # Reasons that name a single backup.
 _OF_BACKUPS = ("reason.restore.worse_backup", "reason.restore.backup_unusable")
 
@@ -52,7 +54,11 @@ def methods(words: Words, incident: incident_model.Incident) -> List[str]:
     The line of the method `backup` already describes the backup that this method restores.
     """
     found = assessment(incident)
-    return [line for way in found.get("plan") or [] for line in _method(words, way, found)]
+    plan = found.get("plan") or []
+    lines = [line for way in plan for line in _method(words, way, found)]
+    # In check mode, the service keeps running, so its database may be open.
+    again = incident.outcome == "would_recover" and any(map(_is_open, plan))
+    return [*lines, words.say("method.again")] if again else lines
 
 
 def choices(words: Words, incident: incident_model.Incident) -> List[str]:
@@ -92,7 +98,8 @@ def _method(words: Words, way: _Data, found: _Data) -> List[str]:
     why = _without_backups(words, way) if backups else _why(words, way)
     if not way.get("possible"):
         unconfirmed = any(str(each.get("id")).endswith("unconfirmed") for each in _messages(way, "reason"))
-        told = [words.say("method.unconfirmed" if unconfirmed else "method.impossible", method=method, why=why)]
+        key = "unconfirmed" if unconfirmed else "open" if _is_open(way) else "impossible"
+        told = [words.say(f"method.{key}", method=method, why=why)]
     else:
         key = "method.chosen" if method == found.get("method") else "method.possible"
         choice = words.say(f"choice.{_choice(found)}")
@@ -106,6 +113,12 @@ def _method(words: Words, way: _Data, found: _Data) -> List[str]:
     described = way.get("source") if way.get("possible") else None
     others = [each for each in backups if each.get("path") != described]
     return [*told, *(_backup(words, each, found, unsure=unsure) for each in others)]
+
+
+def _is_open(way: _Data) -> bool:
+    """Return True if a method is not possible only because a process has the database open."""
+    whys = [why for each in _messages(way, "reason") for why in (each.get("values") or {}).get("why") or []]
+    return not way.get("possible") and any(isinstance(why, Mapping) and why.get("id") == _OPEN for why in whys)
 
 
 def _unsure(way: _Data) -> bool:

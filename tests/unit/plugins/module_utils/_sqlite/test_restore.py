@@ -288,7 +288,9 @@ def test_nothing_is_salvaged_without_the_complete_wal(path: str, copied: Callabl
         stream.write(b"no header of SQLite")
     copied(1000)
     before = copies(os.path.dirname(path))
-    with pytest.raises(SqliteError, match=r"its WAL could not be read to the end: .* open in pid 1 \(cp\)"):
+    with pytest.raises(
+        SqliteError, match=r"the WAL of the database could not be read to the end: .* open in pid 1 \(cp\)"
+    ):
         restore(path)
     assert copies(os.path.dirname(path)) == before
 

@@ -1962,6 +1962,25 @@ PLAN = {
 }
 
 
+@pytest.mark.parametrize(("outcome", "again"), [("would_recover", True), ("not_recovered", False)])
+def test_a_method_that_an_open_database_prevents_is_not_called_impossible(outcome, again):
+    holders = message("reason.restore.open_in", holders="pid 7 (node)")
+    unread = message("reason.restore.wal_unread", why=[holders]).to_dict()
+    salvage = {"method": "salvage", "possible": False, "reason": "open", "messages": {"reason": [unread]}}
+    plan = {**PLAN, "plan": [PLAN["plan"][0], salvage, PLAN["plan"][2]]}
+    told = incident(outcome=outcome, runs=runs("r"), steps=[step("sqlite_restore", plan)])
+    checkpoint, shown, *others = prose_methods.methods(EN, told)
+    assert checkpoint == "checkpoint (not possible): damaged"
+    assert shown == (
+        "salvage (unknown as long as the database is open): the WAL of the database could not be read to the end: "
+        "the database is open in pid 7 (node)"
+    )
+    line = (
+        "database_recover.yml first stops the service. It then examines the methods again, and may choose another one"
+    )
+    assert (others[-1] == line) is again
+
+
 @pytest.mark.parametrize("outcome", ["would_recover", "not_recovered", "data_in_doubt"])
 def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
     told = incident(
