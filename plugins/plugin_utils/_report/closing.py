@@ -79,6 +79,8 @@ class Closing:
                 self._show(timeline_incidents.model("", host, [of_host]), None, events=of_host, first=not shown)
                 shown = True
                 continue
+            if screen_without_incident.already_reported(events, host):
+                continue
             tone, lines = screen_without_incident.without_incident(
                 self._wording.of_run(), host, of_host, check_mode=self._check, target=self._target(host)
             )

@@ -32,9 +32,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_
     aligned,
     headed,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, service_state
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import service_state
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import steps as timeline_steps
 
 
@@ -46,10 +46,27 @@ def without_incident(
     target: see next_steps.target.
     """
     steps = [each for each in map(timeline_steps.step, events) if each]
-    if _reported_ready(steps):
-        return BAD, []
     tone, lines = _without_incident(words, host, events, steps, check_mode=check_mode, target=target)
     return tone, headed(words, lines, check_mode=check_mode)
+
+
+def already_reported(events: Sequence[timeline_events.Event], host: str) -> bool:
+    """Return True if outage_ready.yml has shown its report on a host, and nothing but its verdict failed after that.
+
+    events: all events of the run. The task that writes the report runs only once for all hosts.
+    """
+    written = [at for at, each in enumerate(events) if _ended(each) == "preparedness_report"]
+    if not written or events[written[-1]].get("status") == "failed":
+        return False
+    later = [each for each in events[written[-1] :] if each.get("host") == host]
+    shown = any(each.get("action") == "ansible.builtin.debug" and each.get("status") == "ok" for each in later)
+    failed = [each for each in later if each.get("status") == "failed" or each["kind"] == "unreachable"]
+    return shown and all(_ended(each) == "fail_settings" for each in failed)
+
+
+def _ended(event: timeline_events.Event) -> Optional[str]:
+    """Return the module of this collection whose result an event records, or None."""
+    return timeline_events.module_of(event) if event["kind"] == "task" else None
 
 
 def _without_incident(
@@ -145,12 +162,6 @@ def _until(words: Words, window: Mapping[str, Any]) -> str:
     """Return the end time of a maintenance window and the reason for the window."""
     until, reason = words.when(window.get("until")), window.get("reason")
     return words.say("aside", text=until, aside=reason) if reason else until
-
-
-def _reported_ready(steps: Sequence[incident_model.Step]) -> bool:
-    """Return True if the last failure only repeats the result of outage_ready.yml, which is already on the screen."""
-    modules = [allowlist.own_module(each.action or "") for each in steps]
-    return "preparedness_report" in modules and modules[-1] == "fail_settings"
 
 
 def _stopped(

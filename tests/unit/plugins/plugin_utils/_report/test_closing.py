@@ -268,3 +268,32 @@ def test_an_outcome_without_an_incident_is_shown_but_not_written(tmp_path, scree
     conclude(tmp_path, screen, [event("run_start"), outcome(incident="", outcome="unreachable")])
     assert screen.titles == ["OUTAGE SUMMARY"]
     assert list(tmp_path.iterdir()) == []
+
+
+def task(action, host, status="ok"):
+    return event("task", host=host, action=action, task="Do it", role=None, status=status)
+
+
+REPORT = task("itsm_nexus.runbook.preparedness_report", "node1")
+SHOWN = [task("ansible.builtin.debug", host) for host in ("node1", "node2")]
+NOT_READY = [task("itsm_nexus.runbook.fail_settings", host, "failed") for host in ("node1", "node2")]
+
+
+@pytest.mark.parametrize(
+    ("later", "summarized"),
+    [
+        ([REPORT, *SHOWN], []),
+        ([REPORT, *SHOWN, *NOT_READY], []),
+        # The report was written, but not shown on node2.
+        ([REPORT, SHOWN[0]], ["node2"]),
+        ([{**REPORT, "status": "failed"}], ["node1", "node2"]),
+        ([REPORT, *SHOWN, task("ansible.builtin.set_stats", "node1", "failed")], ["node1"]),
+        ([], ["node1", "node2"]),
+    ],
+)
+def test_the_readiness_report_replaces_the_summary(tmp_path, screen, later, summarized):
+    hosts = ("node1", "node2")
+    looks = [result("health_probe", HEALTHY, host=host) for host in hosts]
+    sent = [task("itsm_nexus.runbook.notify_command", host, "changed") for host in hosts]
+    conclude(tmp_path, screen, [event("run_start"), *looks, *sent, *later])
+    assert [host for host in hosts if host in screen.text] == summarized
