@@ -95,5 +95,5 @@ def test_a_unit_that_is_not_started_at_boot_and_an_old_backup_are_found(drill: D
     assert "at boot" in checks["restart_policy"]["text"]
     assert (checks["backup"]["verdict"], "4 days old" in checks["backup"]["text"]) == ("not_ready", True)
     sent = (drill.output / "sent-to-project_leader").read_text(encoding="utf-8")
-    assert f"NOT READY: a recovery of {drill.service.unit} on {drill.name} may fail" in sent
+    assert f"NOT READY for a recovery: {drill.service.unit} on {drill.name}" in sent
     assert "4 days old" in sent

@@ -89,7 +89,7 @@ def _check(name: str, row: Row, facts: Facts) -> Check:
 
 
 def is_ready(checks: List[Check]) -> bool:
-    """Return True if a recovery would work on the host."""
+    """Return True if the host is ready for a recovery."""
     return not any(check.blocks for check in checks)
 
 

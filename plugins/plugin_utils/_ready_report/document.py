@@ -38,7 +38,7 @@ class Host(NamedTuple):
 
     @property
     def ready(self) -> bool:
-        """True if a recovery would work on this host."""
+        """True if the host is ready for a recovery."""
         return all_checks.is_ready(self.checks)
 
     @property

@@ -406,6 +406,13 @@ def subject(language: str, **changes: Any) -> str:
     return lines_of(language, **changes)[0]
 
 
+def test_a_failed_readiness_check_does_not_predict_a_failed_recovery() -> None:
+    """A host is also not ready if one of several channels does not work."""
+    told = {"outcome": "not_ready", "severity": "warning", "messages": {"notice": ["contacts: no answer"]}}
+    assert subject("en", **told) == "NOT READY for a recovery: itsm on node1"
+    assert subject("ja", **told) == "【準備未完了】node1 の itsm は、復旧の準備ができていません"
+
+
 def test_a_closed_incident_passes_the_number_of_lost_rows_as_a_number() -> None:
     """In ansible-core 2.18, only an expression for the whole dictionary keeps the number."""
     tasks = yaml.safe_load((PROJECT / "playbooks/tasks/close_resolved_incident.yml").read_text(encoding="utf-8"))

@@ -278,7 +278,7 @@ LACKS: list[tuple[Any, str, str, str]] = [
         {"contacts": {**CONTACTS, "channels": [{**CONTACTS["channels"][0], "error": "no answer in time"}]}},
         "contacts",
         NOT_READY,
-        "project leader by mail a@b.c",
+        "channels do not work: project leader by mail a@b.c",
     ),
     ({"tested": [REFUSED]}, "contacts", NOT_READY, "404"),
     ({"notify": ["manager"]}, "contacts", NOT_READY, "not in escalation_contacts: manager"),
@@ -427,6 +427,14 @@ def test_the_documents_contain_each_check_once(language: str) -> None:
     assert text.count("\n| ") == 2 * (len(checks.CHECKS) + 2)
     for check in told["hosts"][0]["checks"]:
         assert check["text"] in html.unescape(page)
+
+
+def test_a_channel_that_does_not_work_is_not_reported_as_a_failing_recovery() -> None:
+    found = host(looked(tested=[REFUSED]))
+    told = document.as_markdown(catalogue.of("en"), [found], at=ago(0))
+    assert found.blocking == ["contacts"]
+    assert "This host is not ready for a recovery." in told
+    assert "may fail" not in told
 
 
 def test_text_from_a_host_has_no_effect_in_the_documents() -> None:
