@@ -19,7 +19,10 @@ def test_no_run_changes_anything(drill: Drill, run: str) -> None:
         "unreachable": 0,
         "rescued": 0,
     }
-    assert "HEALTHY: healthy, login not checked; this run did not change the service" in drill.screen(run)
+    assert (
+        "HEALTHY: healthy, login not checked (run outage_verify.yml to check it); this run did not change the service"
+        in drill.screen(run)
+    )
     assert drill.documents(run) == []
 
 

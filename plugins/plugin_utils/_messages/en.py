@@ -236,7 +236,7 @@ SENTENCES: Dict[str, str] = {
     "kept.modules": "old node_modules",
     "kept.record": "incident record, only in memory because the state folder is not writable (lost at the next reboot)",
     "login.checked": "checked",
-    "login.not_asked": "not checked",
+    "login.not_asked": "not checked (run outage_verify.yml to check it)",
     "login.rate_limited": "not checked (rate limit)",
     "login.no_password": "not checked (no password was given)",
     "login.no_answer": "not checked (the service was not healthy)",

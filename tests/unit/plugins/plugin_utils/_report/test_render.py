@@ -1385,7 +1385,10 @@ TRIAGE_IT = (
         pytest.param(
             [event(data={"healthy": True, "login_asked": False})],
             screen_report.GOOD,
-            ["HEALTHY: node1, login not checked; this run did not change the service"],
+            [
+                "HEALTHY: node1, login not checked (run outage_verify.yml to check it); "
+                "this run did not change the service"
+            ],
             id="up, without a login",
         ),
         pytest.param(
@@ -1551,7 +1554,10 @@ TRIAGE_IT = (
         pytest.param(
             [event("triage_info", {"findings": []}, "triage")],
             screen_report.GOOD,
-            ["NOTHING WRONG FOUND: node1, login not checked; this run did not change the service"],
+            [
+                "NOTHING WRONG FOUND: node1, login not checked (run outage_verify.yml to check it); "
+                "this run did not change the service"
+            ],
             id="nothing found",
         ),
         pytest.param(
