@@ -341,7 +341,10 @@ ENGLISH: Dict[str, str] = {
     "evidence.open_files": "{number} of {most} are open",
     "evidence.pid_file_stale": "the file exists, the process does not, and the log ends without an error",
     "evidence.written_until": "written to until {at}",
-    "evidence.host_stayed_up": "started at {booted}, and the service wrote to its log after that, until {written}",
+    "evidence.host_stayed_up": (
+        "running since {booted}, so neither the host nor its container restarted after the service last wrote to its log "
+        "({written})"
+    ),
     "evidence.no_out_of_memory": "shows no process that was killed because memory was low",
     "evidence.absent": "is not there",
     "evidence.no_reason_recorded": "no reason is recorded",

@@ -284,7 +284,7 @@ SENTENCES: Dict[str, str] = {
     "evidence.open_files": "上限{most}のうち{number}を使用中",
     "evidence.pid_file_stale": "ファイルはあるがプロセスはなく、ログの末尾にエラーもない",
     "evidence.written_until": "最終書き込み：{at}",
-    "evidence.host_stayed_up": "ホストの起動：{booted}。その後もサービスがログに書き込んでいる（{written} まで）",
+    "evidence.host_stayed_up": "{booted} から動作している。サービスが最後にログに書き込んだ後（{written}）、ホストもコンテナーも再起動していない",
     "evidence.no_out_of_memory": "メモリ不足で強制終了されたプロセスの記録はない",
     "evidence.absent": "存在しない",
     "evidence.no_reason_recorded": "理由の記録なし",

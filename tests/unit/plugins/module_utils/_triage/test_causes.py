@@ -1234,6 +1234,7 @@ def test_cause_of_a_killed_process_has_more_confidence_if_others_are_ruled_out()
     found = evaluate(GONE, PROCESS, alive, up)[0]
     assert (found.cause, found.confidence, found.summary.id) == ("killed", 0.85, "finding.killed.silent")
     assert [item["source"] for item in found.evidence] == ["pid file", "process 1", "journalctl -k"]
+    assert "neither the host nor its container restarted" in found.evidence[1]["text"]
     unread = {"kernel": {"source": None, "errors": ["dmesg: Operation not permitted"]}}
     for changes in (
         [alive],
