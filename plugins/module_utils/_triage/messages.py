@@ -358,7 +358,7 @@ ENGLISH: Dict[str, str] = {
     "evidence.migration_lock.migrating": "the migration lock is set; migrating: {processes}",
     "evidence.pending": "pending: {names}",
     "evidence.owner": "owner {owner}, group {group}, mode {mode}",
-    "evidence.committed_frames": "{number} committed frames",
+    "evidence.committed_frames": "{number} committed frames; each frame is one version of a page",
     "evidence.free.bytes": "{free} of {size} bytes free",
     "evidence.free.inodes": "{free} of {size} inodes free",
     "evidence.removed_files": "the service has {bytes} bytes of removed files open",

@@ -115,6 +115,7 @@ SENTENCES: Dict[str, str] = {
     "outcome.unfinished": "UNFINISHED, the run ended without a verdict",
     "cause_unknown": "unknown, because the run ended before triage named a cause",
     "sure": "confidence {percent}",
+    "sure_unlikely": "confidence that this is the cause: {percent}",
     "explained_by": "explained by {cause}",
     "answered": "status {status}",
     "status.failed": "failed",

@@ -104,6 +104,7 @@ SENTENCES: Dict[str, str] = {
     "severity.unhealthy": "異常",
     "cause_unknown": "不明（原因の特定前に実行が終了）",
     "sure": "確度{percent}",
+    "sure_unlikely": "原因である確度{percent}",
     "explained_by": "「{cause}」に起因",
     "answered": "ステータス{status}",
     "status.failed": "失敗",

@@ -298,7 +298,7 @@ SENTENCES: Dict[str, str] = {
     "evidence.migration_lock.migrating": "マイグレーションのロックあり、実行中：{processes}",
     "evidence.pending": "未適用：{names}",
     "evidence.owner": "所有者 {owner}、グループ {group}、モード {mode}",
-    "evidence.committed_frames": "コミット済みフレーム：{number}",
+    "evidence.committed_frames": "コミット済みフレーム：{number}（1 フレームは 1 ページの 1 つの版）",
     "evidence.free.bytes": "空き {free} バイト（全体 {size} バイト）",
     "evidence.free.inodes": "空き inode {free}（全体 {size}）",
     "evidence.removed_files": "サービスが開いたままの削除済みファイル：{bytes} バイト",

@@ -81,9 +81,13 @@ def likely(finding: Mapping[str, Any]) -> bool:
 def sure(words: Words, finding: Mapping[str, Any]) -> str:
     """Return a finding's confidence, and the cause that explains the finding.
 
-    For example: "confidence 90%, explained by disk_full".
+    For example: "confidence 90%, explained by disk_full". A low confidence is not about the finding itself: the finding
+    may be certain, but it is probably not the cause.
     """
     confidence, by = finding.get("confidence"), finding.get("explained_by")
-    parts = [words.say("sure", percent=f"{confidence:.0%}")] if confidence is not None else []
+    parts = []
+    if confidence is not None:
+        key = "sure" if confidence >= _LIKELY else "sure_unlikely"
+        parts.append(words.say(key, percent=f"{confidence:.0%}"))
     parts += [words.say("explained_by", cause=words.name("cause", by))] if by else []
     return words.say("list.comma").join(parts)

@@ -1182,7 +1182,7 @@ def test_only_a_likely_unexplained_cause_is_a_root_cause():
     )
     assert re.findall(r"^- \*\*(\w+)", causes, re.MULTILINE) == ["disk_full"]
     assert "- **killed** (confidence 90%, explained by disk_full): Killed." in noted
-    assert "- **wal_pending** (confidence 20%): Pending." in noted
+    assert "- **wal_pending** (confidence that this is the cause: 20%): Pending." in noted
     assert all(action.title != "Ask" for action in prose_actions.actions(EN, incident(findings=[full, killed])))
     assert "Not established" in section(markdown_report.markdown(EN, incident(findings=[maybe])), "4.")
 
