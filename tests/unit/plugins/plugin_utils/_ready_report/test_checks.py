@@ -173,6 +173,7 @@ def backup(kind: str, hours: float, why: str = "reason.restore.not_checked", **v
 
 
 BAD_BACKUP = backup("damaged", 1, "reason.sqlite.no_tables", path="/b/damaged.db")
+NO_GUARD = {"guard.installed": False, "guard.guard": False, "guard.recorder": False}
 REFUSED = {"contact": "dba", "channel": "slack hooks", "ok": False, "error": "answered 404 Not Found"}
 TAKEN = {**REFUSED, "ok": True, "error": ""}
 
@@ -254,7 +255,7 @@ LACKS: list[tuple[Any, str, str, str]] = [
     ({"versions.python": "3.8.20"}, "versions", WARNING, "Python 3.8.20"),
     ({"versions.node": "99.1.0"}, "versions", NOT_CHECKED, "99.1.0 is unknown"),
     ({"versions.node": None}, "versions", NOT_CHECKED, "the version of Node.js is unknown"),
-    ({"guard.installed": False, "guard.guard": False, "guard.recorder": False}, "guard", WARNING, "not installed"),
+    (NO_GUARD, "guard", WARNING, "not installed"),
     ({"guard.recorder": False}, "guard", NOT_READY, "only partly"),
     ({"login": {"configured": False, "declined": False}}, "login", WARNING, "nexus_login_password is not set"),
     ({"login": {"configured": True}}, "login", NOT_CHECKED, "unknown"),
@@ -435,6 +436,14 @@ def test_a_channel_that_does_not_work_is_not_reported_as_a_failing_recovery() ->
     assert found.blocking == ["contacts"]
     assert "This host is not ready for a recovery." in told
     assert "may fail" not in told
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+@pytest.mark.parametrize("changes", [NO_GUARD, {"guard.recorder": False}])
+def test_the_remedy_for_the_start_guard_installs_it(language: str, changes: dict[str, Any]) -> None:
+    """Without this variable, outage_guard.yml only shows the state."""
+    lines = document.lines(catalogue.of(language), host(looked(changes)))
+    assert "-e outage_guard_state=present" in next(each.remedy for each in lines if each.id == "guard")
 
 
 def test_text_from_a_host_has_no_effect_in_the_documents() -> None:
