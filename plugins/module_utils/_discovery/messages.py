@@ -151,7 +151,8 @@ ENGLISH: Dict[str, str] = {
     "discovery.information.package": "package.json: {name} {version}",
     "discovery.information.proxy": (
         "{program} may be in front of the service: line {line} of {path} names port {port}. Its log also contains the "
-        "requests that never reached the service. To count these requests too, set postmortem_access_log"
+        "requests that never reached the service. To count these requests too, set postmortem_access_log to the path of "
+        "this log on this host"
     ),
     "discovery.information.restart": (
         "systemd: Restart={restart}, RestartSec={delay}, start limit {burst} in {interval}, TimeoutStopSec={stop}, "
