@@ -446,6 +446,16 @@ def test_the_remedy_for_the_start_guard_installs_it(language: str, changes: dict
     assert "-e outage_guard_state=present" in next(each.remedy for each in lines if each.id == "guard")
 
 
+def test_the_error_of_the_playbook_points_to_the_report() -> None:
+    """Ansible prints the error below the report, so the error looks like a fault of the playbook."""
+    plays = yaml.safe_load((ROOT / "playbooks/outage_ready.yml").read_text(encoding="utf-8"))
+    shown, *_published, last = plays[-1]["tasks"][-3:]
+    assert "outage_ready_shown.screen" in shown["ansible.builtin.debug"]["msg"]
+    (problem,) = last["itsm_nexus.runbook.fail_settings"]["problems"]
+    assert problem.startswith("NOT READY: ")
+    assert problem.endswith("(the result of the check, see the report above)")
+
+
 def test_text_from_a_host_has_no_effect_in_the_documents() -> None:
     hostile = "<script>alert(1)</script>|[x](javascript:y)\u2028"
     told = looked({"database.path": hostile, "unit.restart": hostile})
