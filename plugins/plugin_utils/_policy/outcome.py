@@ -181,11 +181,12 @@ def error_message(outcome: _Data) -> str:
         "degraded": "serving, but degraded",
     }
     if outcome["rungs_tried"] and str(outcome["rungs_tried"][-1]["rung"]).startswith("database_recovery"):
-        why = outcome["error"] or "the service did not stay up"
+        why = f"Reason: {outcome['error'] or 'the service did not stay up'}"
     else:
-        why = f"{outcome['cause']}: {outcome['cause_summary']}"
+        why = f"Cause: {outcome['cause']}: {outcome['cause_summary']}"
     state = states.get(outcome["outcome"], "not recovered")
-    return f"{outcome['service']} on {outcome['host']} is {state} ({why}) Next: {outcome['next_step']}"
+    end = "" if why.endswith(".") else "."
+    return f"{outcome['service']} on {outcome['host']} is {state}. {why}{end} Next step: {outcome['next_step']}"
 
 
 def _of_record(seen: _Data, *, seconds: Optional[float], **decided: Any) -> Dict[str, Any]:

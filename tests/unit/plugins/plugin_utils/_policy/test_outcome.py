@@ -107,11 +107,15 @@ def test_the_resolution_is_announced_only_to_notified_people() -> None:
 
 
 ERRORS = [
-    (of_recovery, {}, "itsm on app01 is not recovered (unknown: No cause was found.) Next: "),
-    (of_recovery, {"tried": [{"rung": "restart", "serves": True}]}, "itsm on app01 is serving, login failed ("),
-    (of_recovery, {"lost": "gone"}, "itsm on app01 is in an unknown state, because its host cannot be reached ("),
-    (of_database_recovery, {"error": "no method"}, "itsm on app01 is not recovered (no method) Next: "),
-    (of_database_recovery, {}, "itsm on app01 is not recovered (the service did not stay up) Next: "),
+    (of_recovery, {}, "itsm on app01 is not recovered. Cause: unknown: No cause was found. Next step: "),
+    (of_recovery, {"tried": [{"rung": "restart", "serves": True}]}, "itsm on app01 is serving, login failed. Cause: "),
+    (
+        of_recovery,
+        {"lost": "gone"},
+        "itsm on app01 is in an unknown state, because its host cannot be reached. Cause: ",
+    ),
+    (of_database_recovery, {"error": "no method"}, "itsm on app01 is not recovered. Reason: no method. Next step: "),
+    (of_database_recovery, {}, "itsm on app01 is not recovered. Reason: the service did not stay up. Next step: "),
 ]
 
 
