@@ -18,6 +18,7 @@ SENTENCES: Dict[str, str] = {
     ),
     "notice.not_confirmed": "{verdict}. The data loss that was suspected in an earlier message was not confirmed",
     "notice.because": "{verdict}. Reason for the suspicion: {why}",
+    "notice.place": "{path} on the controller {host}",
     "notice.see_cause": "see the cause",
     "notice.login_again": "the login was checked again and works",
     "notice.no_channel": (

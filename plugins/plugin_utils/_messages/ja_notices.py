@@ -15,6 +15,7 @@ SENTENCES: Dict[str, str] = {
     "notice.suspected_again": "疑いあり。DBA が対応を決めるまで何も変更しない。データベースの復旧により、すでに行が失われている",
     "notice.not_confirmed": "{verdict}。以前の通知で疑われた損失は確認されなかった",
     "notice.because": "{verdict}。疑いの理由：{why}",
+    "notice.place": "{path}（コントローラー {host}）",
     "notice.see_cause": "原因を参照",
     "notice.login_again": "ログインを再確認し、成功",
     "notice.no_channel": "{name}には通知経路がないため、通知していない。escalation_contacts.{contact}.channels に通知経路を追加する（例：{{type: mail, to: name@example.com}}）",

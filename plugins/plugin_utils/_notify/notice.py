@@ -64,14 +64,14 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str
         "asked": asked,
         "over": _is_over(facts),
         "starts": facts.get("starts") if rule == _TOO_OFTEN and facts["event"] == "raised" else 0,
-        "report": ("" if facts.get("job") else _on_controller(evidence)) or evidence,
-        "run_in": _folder() if "ansible-playbook " in asked and not facts.get("job") else "",
-        "documents": _on_controller(documents) if documents and not facts.get("job") else "",
+        "report": ("" if facts.get("job") else _on_controller(words, evidence)) or evidence,
+        "run_in": _folder(words) if "ansible-playbook " in asked and not facts.get("job") else "",
+        "documents": _on_controller(words, documents) if documents and not facts.get("job") else "",
         "restarts": restarts.text(words, facts.get("ends")),
     }
 
 
-def _folder() -> str:
+def _folder(words: Words) -> str:
     """Return the controller and the folder in which this run was started. Commands contain paths relative to it.
 
     Return an empty string if nobody can run a command there later: in a container, and in a temporary folder, such as
@@ -82,13 +82,13 @@ def _folder() -> str:
     except OSError:  # the folder was removed
         return ""
     temporary = os.path.commonpath([folder, tempfile.gettempdir()]) == tempfile.gettempdir()
-    return "" if temporary else _on_controller(folder)
+    return "" if temporary else _on_controller(words, folder)
 
 
-def _on_controller(path: str) -> str:
+def _on_controller(words: Words, path: str) -> str:
     """Return a path with the name of the controller, or an empty string if the controller is a container."""
     contained = any(map(os.path.exists, _IN_CONTAINER)) or any(map(os.environ.get, _OF_CONTAINER))
-    return "" if contained else f"{socket.gethostname()}:{path}"
+    return "" if contained else words.say("notice.place", path=path, host=socket.gethostname())
 
 
 def no_channel(plan: Mapping[str, Any], language: str) -> List[str]:

@@ -406,9 +406,12 @@ def subject(language: str, **changes: Any) -> str:
     return lines_of(language, **changes)[0]
 
 
-def test_a_failed_readiness_check_does_not_predict_a_failed_recovery() -> None:
+def test_a_failed_readiness_check_does_not_predict_a_failed_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host is also not ready if one of several channels does not work."""
+    monkeypatch.setattr(notice, "_IN_CONTAINER", ())
     told = {"outcome": "not_ready", "severity": "warning", "messages": {"notice": ["contacts: no answer"]}}
+    place = f"/srv/readiness.html on the controller {socket.gethostname()}"
+    assert f"Report: {place}" in lines_of("en", evidence="/srv/readiness.html", **told)
     assert subject("en", **told) == "NOT READY for a recovery: itsm on node1"
     assert subject("ja", **told) == "【準備未完了】node1 の itsm は、復旧の準備ができていません"
 
@@ -470,11 +473,11 @@ def test_a_preview_does_not_say_that_the_start_is_unknown() -> None:
 
 def test_a_message_says_where_the_postmortem_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notice, "_IN_CONTAINER", ())
-    place = f"{socket.gethostname()}:/srv/postmortems"
+    host = socket.gethostname()
     folder = {"documents": "/srv/postmortems"}
     for event in ("raised", "resolved"):
-        assert f"Postmortems are in: {place}" in lines_of("en", event=event, **folder)
-    assert f"ポストモーテムの保存先：{place}" in lines_of("ja", **folder)
+        assert f"Postmortems are in: /srv/postmortems on the controller {host}" in lines_of("en", event=event, **folder)
+    assert f"ポストモーテムの保存先：/srv/postmortems（コントローラー {host}）" in lines_of("ja", **folder)
     without: list[dict[str, Any]] = [{"preview": True}, {"incident": ""}, {"job": "https://awx.example.com/#/jobs/7"}]
     for changes in ({"documents": ""}, *({**folder, **each} for each in without)):
         assert not [line for line in lines_of("en", **changes) if line.startswith("Postmortem")]
@@ -502,9 +505,9 @@ def test_a_message_names_the_folder_for_its_command(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(notice, "_IN_CONTAINER", ())
     monkeypatch.setattr(notice.tempfile, "gettempdir", lambda: "/nowhere")
     command = {"next_step": "See how many rows each method would lose:\nansible-playbook -l node1 x.yml --check"}
-    place = f"{socket.gethostname()}:{pathlib.Path.cwd()}"
-    assert f"Run it in: {place}" in lines_of("en", **command)
-    assert f"実行場所：{place}" in lines_of("ja", **command)
+    host, folder = socket.gethostname(), pathlib.Path.cwd()
+    assert f"Run it in: {folder} on the controller {host}" in lines_of("en", **command)
+    assert f"実行場所：{folder}（コントローラー {host}）" in lines_of("ja", **command)
     url = "https://awx.example.com/#/jobs/playbook/7/output"
     for changes in ({"next_step": "Fix the cause"}, {**command, "job": url}):
         assert not [line for line in lines_of("en", **changes) if line.startswith("Run it in")]
