@@ -330,13 +330,28 @@ def test_the_documented_channels_send_a_complete_message() -> None:
 
 def test_a_notification_about_repeated_restarts_names_their_time() -> None:
     """The reader of the notification does not know the settings."""
+    assert _about_restarts(4, earlier=0) == "Recovery runs started the service 4 times within the last 90 minutes."
+
+
+def _about_restarts(number: int, *, earlier: int) -> str:
     rules = load(ROOT / "roles/escalation/defaults/main.yml")["escalation_rules"]
     (reason,) = [rule["reason"] for rule in rules if rule["name"] == "repeated_restarts"]
-    told = jinja2.Template(reason).render(escalation_restarts=4, escalation_restart_window="5400.0")
-    assert (
-        told == "Recovery runs started the service 4 times within the last 90 minutes, in this and earlier incidents."
+    return jinja2.Template(reason).render(
+        escalation_restarts=number, escalation_restarts_earlier=earlier, escalation_restart_window="5400.0"
     )
-    assert "window" not in told
+
+
+@pytest.mark.parametrize(("in_window", "of_incident", "earlier"), [(3, 2, 1), (3, 3, 0), (3, 5, 0), (3, 0, 3)])
+def test_a_notification_about_repeated_restarts_counts_those_of_earlier_incidents(
+    in_window: int, of_incident: int, earlier: int
+) -> None:
+    """If all starts were made in this incident, the reader must not search for another incident."""
+    closing = (ROOT / "playbooks/tasks/close_incident.yml").read_text(encoding="utf-8")
+    (counted,) = re.findall(r'escalation_restarts_earlier: "(.+)"', closing)
+    record = {"restarts_in_window": in_window, "starts": [{}] * of_incident}
+    assert jinja2.Template(counted).render(outage_recover_record=record) == str(earlier)
+    told = _about_restarts(in_window, earlier=earlier)
+    assert told.endswith(f" minutes, {earlier} of them in earlier incidents." if earlier else " minutes.")
 
 
 ANSWERS_WITH_DAMAGE = {"escalation_outcome": "degraded", "escalation_data_loss": True}

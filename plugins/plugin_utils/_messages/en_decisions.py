@@ -17,7 +17,7 @@ SENTENCES: Dict[str, str] = {
         "stability check. A restart alone is not tried again"
     ),
     "reason.loop.started": (
-        "Recovery runs started the service {times} times in the last {minutes} minutes, in this and earlier incidents, "
+        "Recovery runs started the service {times} times in the last {minutes} minutes, in all incidents together, "
         "and the service is down again. A restart alone is not tried again"
     ),
     "reason.only_notifies": "this run only notifies, because outage_recover_act_on is empty",

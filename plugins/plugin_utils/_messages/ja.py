@@ -195,7 +195,7 @@ SENTENCES: Dict[str, str] = {
     "contact.the whole team": "全チーム",
     "escalation.record_only": "復旧したため、ログ記録のみ",
     "escalation.unreachable": "ホストに到達できず、サービスの状態を確認できないため",
-    "escalation.repeated_restarts": "復旧の実行によるサービスの起動が、以前のインシデントも含めて基準の回数に達したため",
+    "escalation.repeated_restarts": "復旧の実行によるサービスの起動が、全インシデントの合計で基準の回数に達したため",
     "escalation.data_in_doubt": "サービスは応答しているが、データベースが健全であることを確認できていないため",
     "escalation.degraded": "サービスは応答しているが、問題があるため",
     "escalation.degraded_database": "サービスは応答しているが、データベースに問題があるため",

@@ -216,15 +216,15 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, Any], ex
         ),
         (
             {"event": "resolved", "rule": "repeated_restarts"},
-            "Find out why the service had to be started so often: compare the causes in the postmortems of these "
-            "incidents.",
-            "各インシデントのポストモーテムで原因を比較し、サービスの起動が繰り返された理由を調べる。",
+            "Find out why the service had to be started so often. The cause of each outage is in the postmortem of its "
+            "incident.",
+            "サービスの起動が繰り返された理由を調べる。各停止の原因は、そのインシデントのポストモーテムに記載。",
         ),
         (
             {"rule": "repeated_restarts", "next_step": "Call Ms Sato."},
-            "Find out why the service had to be started so often: compare the causes in the postmortems of these "
-            "incidents.\nCall Ms Sato.",
-            "各インシデントのポストモーテムで原因を比較し、サービスの起動が繰り返された理由を調べる。\n"
+            "Find out why the service had to be started so often. The cause of each outage is in the postmortem of its "
+            "incident.\nCall Ms Sato.",
+            "サービスの起動が繰り返された理由を調べる。各停止の原因は、そのインシデントのポストモーテムに記載。\n"
             "「Call Ms Sato」。",
         ),
         *(
@@ -234,9 +234,9 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, Any], ex
                     "rule": "repeated_restarts",
                     "messages": {"next_step": [message("next_step.recovered").to_dict()]},
                 },
-                "Find out why the service had to be started so often: compare the causes in the postmortems of these "
-                "incidents.\nComplete the open prevention items.",
-                "各インシデントのポストモーテムで原因を比較し、サービスの起動が繰り返された理由を調べる。\n"
+                "Find out why the service had to be started so often. The cause of each outage is in the postmortem of "
+                "its incident.\nComplete the open prevention items.",
+                "サービスの起動が繰り返された理由を調べる。各停止の原因は、そのインシデントのポストモーテムに記載。\n"
                 "未完了の再発防止策に対応する。",
             )
             for event in ("raised", "resolved")

@@ -217,7 +217,7 @@ RUNG_CASES = [
         {"crash_loop": {"looping": True, "fell": False, "restarts": 4, "window": 600}},
         "restart",
         True,
-        "Recovery runs started the service 4 times in the last 10 minutes, in this and earlier incidents, "
+        "Recovery runs started the service 4 times in the last 10 minutes, in all incidents together, "
         "and the service is down again. A restart alone is not tried again.",
     ),
     (
