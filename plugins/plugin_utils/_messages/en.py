@@ -183,6 +183,7 @@ SENTENCES: Dict[str, str] = {
     "notified.if_closed": "{names} (that the outage is over, if a run closes the incident)",
     "notified.otherwise": "if the recovery fails: {told}",
     "notified.why": "{told}. Reason: {reason}",
+    "notified.also": "{told}. The message also says: {reason}",
     "notified.reason": "reason: {reason}",
     # The messages, by level.
     "message.data_in_doubt": "data in doubt",

@@ -168,6 +168,7 @@ SENTENCES: Dict[str, str] = {
     "notified.if_closed": "インシデントをクローズする場合、停止の終了を次の連絡先に通知：{names}",
     "notified.otherwise": "復旧しない場合：{told}",
     "notified.why": "{told}。理由：{reason}",
+    "notified.also": "{told}。通知には次の理由も記載：{reason}",
     "notified.reason": "理由：{reason}",
     # 通知のレベル。
     "message.data_in_doubt": "データの疑い",

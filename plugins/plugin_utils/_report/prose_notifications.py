@@ -86,7 +86,8 @@ def _informed(words: Words, incident: incident_model.Incident) -> List[str]:
     if "to" not in escalation:
         parts.append(words.say("notified.others_unknown"))
     if parts:
-        this_run = words.say("notified.why", told=words.joined(parts), reason=reason) if reason else words.joined(parts)
+        why = _why_key(escalation, new)
+        this_run = words.say(why, told=words.joined(parts), reason=reason) if reason else words.joined(parts)
     elif _missing(words, incident):
         this_run = ""
     elif to:
@@ -96,6 +97,16 @@ def _informed(words: Words, incident: incident_model.Incident) -> List[str]:
     known = {_name(each, names) for each in new if each.get("ok")}
     before = _before(words, [each for each in old if _name(each, names) not in known], names=names)
     return [text for text in [words.joined([each for each in (this_run, before) if each])] if text]
+
+
+def _why_key(escalation: Mapping[str, Any], new: Sequence[Mapping[str, Any]]) -> str:
+    """Return the ID of the message that adds the reason.
+
+    The rule that was applied may report more than the end of the outage. Its reason is then not the reason for the
+    message about the end of the outage.
+    """
+    levels = {each.get("level") for each in new if each.get("ok")}
+    return "notified.also" if levels == {RESOLVED} and escalation.get("rule") != _RECORD_ONLY else "notified.why"
 
 
 def _unrecorded(words: Words, incident: incident_model.Incident) -> str:

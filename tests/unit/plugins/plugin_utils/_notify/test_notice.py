@@ -543,6 +543,25 @@ def test_a_host_that_can_be_reached_again_may_still_be_down() -> None:
 BACK = {"recovered": True, "outcome": "recovered", "still_down": "no", "data_loss": "known", "data_loss_why": ""}
 
 
+RESTARTED = {**BACK, "data_loss": "none", "rule": "repeated_restarts", "reason": "It was started 3 times."}
+
+
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+        ({"event": "raised"}, "It was started 3 times."),
+        ({"event": "resolved"}, "The service is healthy again. It was started 3 times."),
+        ({"event": "resolved", "still_down": "unknown"}, "It was started 3 times."),
+        ({"event": "resolved", "data_loss": "suspected"}, "It was started 3 times."),
+        ({"event": "resolved", "rule": "record_only"}, "What: itsm on node1, critical"),
+    ],
+)
+def test_a_resolved_message_does_not_begin_with_a_problem(changes: dict[str, Any], first: str) -> None:
+    assert lines_of("en", **{**RESTARTED, **changes})[2:3] == [first]
+    healthy = "正常に戻りました" in "".join(lines_of("ja", **{**RESTARTED, **changes}))
+    assert healthy == first.startswith("The service is healthy")
+
+
 @pytest.mark.parametrize(
     ("changes", "english", "japanese"),
     [

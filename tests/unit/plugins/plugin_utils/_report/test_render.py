@@ -846,6 +846,15 @@ GONE = "it is no longer set in escalation_contacts"
             None,
             id="another message of this run says that the service is back",
         ),
+        pytest.param(
+            "repeated_restarts",
+            ["Lead"],
+            [sent("resolved", "lead")],
+            "resolved: Lead by mail x. The message also says: It is recorded",
+            "Lead（mail x）に通知済み（解決）。通知には次の理由も記載：復旧の実行によるサービスの起動が、"
+            "全インシデントの合計で基準の回数に達したため",
+            id="the reason of the rule is not the reason for the message about the end",
+        ),
     ],
 )
 def test_each_message_is_shown_with_its_time(rule, to, notified, english, japanese):
