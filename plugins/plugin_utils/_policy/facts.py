@@ -222,24 +222,23 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
         release_strategy=str(seen.get("release_strategy") or ""),
         target=str(seen.get("target") or ""),
         manager=str(seen.get("manager") or ""),
-        **_starts_again(detection, triage, starts=record.get("starts") or ()),
+        **_starts_again(triage, record),
     )
 
 
-def _starts_again(
-    detection: Mapping[str, Any], triage: Mapping[str, Any], *, starts: Sequence[Mapping[str, Any]]
-) -> Dict[str, Any]:
+def _starts_again(triage: Mapping[str, Any], record: Mapping[str, Any]) -> Dict[str, Any]:
     """Return Facts.starts_again and Facts.handed_back, according to the last triage.
 
     If a run has taken over a unit that is still stopped, the unit facts show the state before the takeover. A start by
-    the run ends the takeover. starts: all starts in the incident's record.
+    the run ends the takeover. The first probe and the probe after a rung can take the unit over.
     """
     unit = (triage.get("facts") or {}).get("unit") or {}
-    taken = bool(unit.get("taken_over_at"))
+    taken = str(unit.get("taken_over_at") or "")
     waits = str(unit.get("sub_state") or "").startswith("auto-restart") and not taken
-    takeover = detection.get("takeover") or {}
-    begun = any(str(each.get("at")) >= str(takeover.get("at")) for each in starts)
-    handed_back = taken and bool(takeover) and not begun
+    # An earlier run has handed back the units that it took over.
+    since = str((record.get("locked_by") or {}).get("since") or "")
+    begun = any(str(each.get("at")) >= taken for each in record.get("starts") or ())
+    handed_back = bool(taken and since) and taken >= since and not begun
     return {"starts_again": str(unit.get("name") or "") if waits or handed_back else "", "handed_back": handed_back}
 
 

@@ -22,7 +22,7 @@ def test_facts_passed_by_a_run() -> None:
     whole: dict[str, Any] = {
         "detection": {
             **{"severity": "warning", "healthy": True, "supervisor": {"restarted": True}, "data_in_doubt": True},
-            **{"answers_since": {"at": "10:00", "source": "probe"}, "takeover": {"at": "09:30"}},
+            "answers_since": {"at": "10:00", "source": "probe"},
         },
         "triage": {
             **{"findings": [FINDING], "data": {"state": "in_doubt"}, "hold": {"incident": "INC-1"}},
@@ -43,7 +43,7 @@ def test_facts_passed_by_a_run() -> None:
         },
         "opened": {"cause": "db_corrupt"},
         "record": {
-            **{"outcome": "data_in_doubt", "attempts": [TRIED]},
+            **{"outcome": "data_in_doubt", "attempts": [TRIED], "locked_by": {"since": "09:20"}},
             "signs": [{"at": "09:00", "kind": "bad", "source": "health probe"}],
         },
         "act_on": ["critical"],

@@ -400,7 +400,9 @@ def test_the_notification_says_why_data_loss_is_suspected(
 
 
 WAITING = {"name": "itsm.service", "sub_state": "auto-restart"}
-TAKEN = {**WAITING, "taken_over_at": "2026-03-02T01:00:00.000Z"}
+TAKEN = {**WAITING, "taken_over_at": "01:00"}
+# The record of an incident on which this run has worked since before the takeover.
+OWN = {"locked_by": {"since": "00:58"}}
 
 
 @pytest.mark.parametrize(
@@ -409,15 +411,13 @@ TAKEN = {**WAITING, "taken_over_at": "2026-03-02T01:00:00.000Z"}
         (WAITING, {}, ["next_step.systemd.waiting"]),
         ({**WAITING, "sub_state": "auto-restart-queued"}, {}, ["next_step.systemd.waiting"]),
         ({**WAITING, "sub_state": "dead"}, {}, []),
-        (TAKEN, {"takeover": {"at": "10:00"}}, ["next_step.systemd.handed_back"]),
-        (
-            TAKEN,
-            {"takeover": {"at": "10:00"}, "record": {"starts": [{"at": "09:59"}]}},
-            ["next_step.systemd.handed_back"],
-        ),
+        (TAKEN, {"record": OWN}, ["next_step.systemd.handed_back"]),
+        # A rung started the service, and the probe after the rung took the unit over.
+        (TAKEN, {"record": {**OWN, "starts": [{"at": "00:59"}]}}, ["next_step.systemd.handed_back"]),
         # The start by this run ended the takeover.
-        (TAKEN, {"takeover": {"at": "10:00"}, "record": {"starts": [{"at": "10:01"}]}}, []),
+        (TAKEN, {"record": {**OWN, "starts": [{"at": "01:01"}]}}, []),
         # An earlier run took the unit over, so this run does not hand it back.
+        (TAKEN, {"record": {"locked_by": {"since": "01:01"}}}, []),
         (TAKEN, {}, []),
         (WAITING, {"hold": {"incident": "INC-1"}}, []),
         (WAITING, {"tried": [tried(held=True)]}, []),
@@ -428,7 +428,7 @@ def test_the_next_step_says_if_systemd_starts_the_service(
     unit: dict[str, Any], changes: dict[str, Any], expected: list[str]
 ) -> None:
     seen = {"tried": [tried()], "hold": None, **changes, "triage": {"facts": {"unit": unit}, "findings": [finding()]}}
-    seen["detection"] = {"severity": "emergency", "takeover": changes.get("takeover")}
+    seen["detection"] = {"severity": "emergency"}
     judged = verdict.judge(recovery_facts.of_run({**seen, "diagnosis": seen["triage"]}))
     told = [each["id"] for each in judged.messages["next_step"]]
     assert [each for each in told if "systemd" in each] == expected
