@@ -64,6 +64,7 @@ SENTENCES: Dict[str, str] = {
     "screen.fix_first": "「その他の問題」は復旧の妨げになるため、先に解消する。その後：",
     "screen.hold_removed": "データベースが正常と確認されたため、起動の保留を解除",
     "screen.would_hold": "サービスの起動を保留する予定（本コレクションも systemd も起動しない）",
+    "screen.would_hold_running": "サービスの起動を保留する予定（稼働中のサービスは停止しないが、終了した場合、本コレクションも systemd も再び起動しない）",
     "screen.changes_unknown": "不明（復旧段階の実行中にホストとの接続が切れたため）",
     "screen.nothing_changed": "変更は行っていない",
     "screen.no_change_recorded": "変更の記録なし",

@@ -351,7 +351,8 @@ def _planned(words: Words, incident: incident_model.Incident) -> List[str]:
 
     Check mode does not set a hold, so a planned hold is derived from the findings.
     """
-    hold = [words.say("screen.would_hold")] if _would_hold(incident) else []
+    running = incident.outcome == "degraded"
+    hold = [words.say("screen.would_hold_running" if running else "screen.would_hold")] if _would_hold(incident) else []
     return [*_done(words, incident, planned=True), *hold] or [words.say("screen.nothing")]
 
 

@@ -1633,7 +1633,10 @@ def test_the_summary_names_the_places_where_the_postmortem_can_be_read(monkeypat
 def test_a_check_lists_the_hold_that_a_run_would_set(outcome):
     damaged = {"cause": "db_corrupt", "confidence": 0.95, "blocks_start": True}
     told = incident(outcome=outcome, findings=[damaged], runs=runs("r"))
-    assert "would be held" in fields(screen_report.summary(EN, told, document=None, check_mode=True))["would do"]
+    planned = fields(screen_report.summary(EN, told, document=None, check_mode=True))["would do"]
+    assert "would be held" in planned
+    # The hold of a running service must not sound like a stop.
+    assert ("it would not be stopped" in planned) == (outcome == "degraded")
     told.held_by = "INC-1"
     assert fields(screen_report.summary(EN, told, document=None, check_mode=True))["would do"] == "nothing"
     told = incident(outcome=outcome, findings=[{**damaged, "blocks_start": False}], runs=runs("r"))
