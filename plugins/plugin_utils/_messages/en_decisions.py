@@ -109,8 +109,8 @@ SENTENCES: Dict[str, str] = {
         "{number}. Ask the DBA whether the missing rows were deleted on purpose. If the rows were deleted on purpose, run "
         "outage_release.yml"
     ),
-    "next_step.database.compare": "{number}. See how many rows each method would lose:\n{command} --check",
-    "next_step.database.time": "{number}. Agree on a time to stop the service. Until then, the service keeps running",
+    "next_step.database.compare": "{number}. See how many rows each method would lose. This check changes nothing:\n{command} --check",
+    "next_step.database.time": "{number}. Agree with the DBA on a time to stop the service. Until then, the service keeps running",
     "next_step.database.agreed": (
         "{number}. If the DBA agrees, run the command that the check above shows as its next step. It recovers the database "
         "and starts the service"

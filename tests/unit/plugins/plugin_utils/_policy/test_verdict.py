@@ -504,7 +504,7 @@ AFTER_RELEASE = [
             "tried": [tried(held=True)],
             "verification": {"readiness": {"problems": [{**NEW_DAMAGE, "cause": "db_corrupt"}]}},
         },
-        ["1. See how many rows", "2. Agree on a time", "3. At that time"],
+        ["1. See how many rows", "2. Agree with the DBA on a time", "3. At that time"],
     ),
     (
         "the verification found the accepted damage",
@@ -630,7 +630,7 @@ def test_a_check_of_a_damaged_database_in_use_has_the_numbered_steps() -> None:
     """In check mode, the incident has no record, so no record shows that the data is in doubt."""
     damaged = finding("db_corrupt", messages={"remedy": {"id": "remedy.db_corrupt.in_use", "values": {}}})
     facts = dataclasses.replace(DOWN, severity="degraded", check_mode=True, findings=[damaged], diagnosis=[damaged])
-    assert verdict.judge(facts).next_step.startswith("1. See how many rows each method would lose: ansible-playbook")
+    assert verdict.judge(facts).next_step.startswith("1. See how many rows each method would lose. This check")
 
 
 def test_a_hold_mentions_systemd_only_if_the_service_has_a_unit() -> None:

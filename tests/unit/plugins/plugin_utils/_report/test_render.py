@@ -1272,9 +1272,10 @@ TRIAGE_IT = (
             [
                 "DEGRADED: node1, The database /db is not sound: pages are damaged. Accepted by a person on 10:00: "
                 "CHG-4711; this run did not change the service",
-                "  next step   1. See how many rows each method would lose:",
+                "  next step   1. See how many rows each method would lose. This check changes nothing:",
                 "              ansible-playbook --limit node1 playbooks/database_recover.yml --check",
-                "              2. Agree on a time to stop the service. Until then, the service keeps running.",
+                "              2. Agree with the DBA on a time to stop the service. Until then, the service keeps",
+                "              running.",
                 "              3. At that time, run the command that the check above shows as its next step. It stops",
                 "              the service, recovers the database and starts the service.",
             ],
@@ -1517,7 +1518,7 @@ TRIAGE_IT = (
                 "  next step   The service is held because of incident INC-1 (db_corrupt). Its postmortem lists the",
                 "              evidence and the people who were notified.",
                 "              1. Do not start the service. Give the evidence to the DBA.",
-                "              2. See how many rows each method would lose:",
+                "              2. See how many rows each method would lose. This check changes nothing:",
                 "              ansible-playbook --limit node1 playbooks/database_recover.yml --check",
                 "              3. If the DBA agrees, run the command that the check above shows as its next step. It",
                 "              recovers the database and starts the service.",
