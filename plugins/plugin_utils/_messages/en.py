@@ -233,6 +233,7 @@ SENTENCES: Dict[str, str] = {
     "kept.evidence": "evidence",
     "kept.copy": "copy of the database files",
     "kept.not_copied": "the database files were NOT COPIED: {reason}",
+    "kept.not_copied_yet": "the database files were NOT COPIED yet: {reason}. database_recover.yml copies them before it changes them",
     "kept.backup": "database backup",
     "kept.database": "damaged database",
     "kept.modules": "old node_modules",

@@ -249,6 +249,7 @@ SENTENCES: Dict[str, str] = {
     "kept.evidence": "証拠一式",
     "kept.copy": "データベースのファイルのコピー",
     "kept.not_copied": "データベースのファイルは複製できていない：{reason}",
+    "kept.not_copied_yet": "データベースのファイルはまだ複製できていない：{reason}。database_recover.yml は、ファイルを変更する前に複製する",
     "kept.backup": "データベースのバックアップ",
     "kept.database": "破損したデータベース",
     "kept.modules": "入れ替え前の node_modules",

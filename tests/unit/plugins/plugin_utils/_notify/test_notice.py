@@ -497,6 +497,13 @@ def test_a_message_says_that_the_database_files_were_not_copied() -> None:
         "The database files were NOT COPIED: it is open in pid 7"
     )
     assert "データベースのファイルは証拠に未保存：「it is open in pid 7」" in lines_of("ja", **missing)
+    assert (
+        "The database files were NOT COPIED yet: it is open in pid 7. "
+        "database_recover.yml copies them before it changes them"
+    ) in lines_of("en", **missing, outcome="degraded")
+    assert (
+        "database_recover.yml は、ファイルを変更する前に複製する" in lines_of("ja", **missing, outcome="degraded")[-1]
+    )
     assert not [line for line in lines_of("en", **{**missing, "not_copied": ""}) if "NOT COPIED" in line]
 
 
