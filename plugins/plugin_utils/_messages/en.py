@@ -218,7 +218,7 @@ SENTENCES: Dict[str, str] = {
     "ladder.skipped_why": "{rung} skipped: {reason}",
     "ladder.not_reached_why": "{rung} not tried: {reason}",
     "ladder.not_reached": "{rung} not tried",
-    "ladder.see": "see {field}",
+    "ladder.see": "ruled out, see {field}",
     "held.held": "succeeded",
     "held.serves": "made the service answer, but the login failed",
     "held.restored": "failed; the service is in its previous state",

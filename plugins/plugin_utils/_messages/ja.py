@@ -234,7 +234,7 @@ SENTENCES: Dict[str, str] = {
     "ladder.skipped_why": "{rung}を省略：{reason}",
     "ladder.not_reached_why": "{rung}は未実施：{reason}",
     "ladder.not_reached": "{rung}は未実施",
-    "ladder.see": "「{field}」を参照",
+    "ladder.see": "「{field}」に示す理由により対象外",
     "held.held": "成功",
     "held.serves": "サービスは応答したが、ログインに失敗",
     "held.restored": "失敗：サービスは元の状態に復帰",

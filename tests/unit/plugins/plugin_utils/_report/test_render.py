@@ -2184,7 +2184,7 @@ def test_a_reason_on_the_screen_is_not_repeated_and_the_rung_is_still_named():
     shown = fields(screen_report.summary(EN, told, document=None))
     assert shown["rungs"] == (
         "restart skipped, then standard_recovery skipped "
-        "standard_recovery skipped: No Node clean_start_recovery not tried: see cause"
+        "standard_recovery skipped: No Node clean_start_recovery not tried: ruled out, see cause"
     )
 
 
