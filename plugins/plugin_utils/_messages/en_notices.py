@@ -34,6 +34,7 @@ SENTENCES: Dict[str, str] = {
         "leave them for now. Before you import lost rows into these tables, read the postmortem. It contains the command "
         "that removes the created rows; run this command after the import"
     ),
+    "notice.prevention": "Complete the open prevention items in section 6 of the postmortem",
     "asked.data_loss": (
         "Do not start the service on this database. Read the evidence. To see what each method would lose, run "
         "database_recover.yml with --check"

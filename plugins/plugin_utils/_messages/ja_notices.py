@@ -23,6 +23,7 @@ SENTENCES: Dict[str, str] = {
     "notice.lost_least": "{rows}以上を損失",
     "notice.lost_unknown": "損失行数は不明",
     "notice.seeded": "{rows}（復旧したデータではない）。空のテーブルには起動のたびに作成されるため、今は削除しない。失われた行をこれらのテーブルに戻す前にポストモーテムを確認する（戻した後に、自動作成された行を削除するコマンドを記載）",
+    "notice.prevention": "ポストモーテムの第6節で、未完了の再発防止策に対応する",
     "asked.data_loss": "このデータベースでサービスを起動しない。証拠を確認する。database_recover.yml を --check で実行すると、復旧方法ごとに失われるデータを確認できる",
     "asked.data_loss_unknown_cause": "このデータベースでサービスを起動しない。証拠を確認する。database_recover.yml を --check で実行すると、復旧方法ごとに失われるデータを確認できる",
     "asked.data_loss_long_outage": "このデータベースでサービスを起動しない。証拠を確認する。database_recover.yml を --check で実行すると、復旧方法ごとに失われるデータを確認できる",

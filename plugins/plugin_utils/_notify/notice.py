@@ -35,6 +35,8 @@ _HELD = ("next_step.held", "next_step.held_running", "next_step.held_without_uni
 # Next steps that remain when the service is healthy again. Lost rows must be reported. If a person has accepted damage
 # to the database, the database must be repaired.
 _REMAINING = ("next_step.database.loss", "next_step.database.loss_in_evidence", "next_step.accepted.planned")
+# Next steps about the checklist in the postmortem. The notification must say where this checklist is.
+_PREVENTION = ("next_step.recovered", "next_step.recovered_by_systemd")
 
 
 def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str = "") -> Dict[str, Any]:
@@ -228,6 +230,11 @@ def _seeded(words: Words, facts: _Facts) -> str:
     return words.say("notice.seeded", rows=words.listed(rows)) if rows else ""
 
 
+def _step(words: Words, step: Any) -> str:
+    prevention = isinstance(step, Mapping) and step.get("id") in _PREVENTION
+    return words.say("notice.prevention") if prevention else words.message(step)
+
+
 def _asked(words: Words, facts: _Facts) -> str:
     """Return the next steps for the notified person, one per line. Each command is on a line of its own.
 
@@ -239,7 +246,7 @@ def _asked(words: Words, facts: _Facts) -> str:
         return ""
     told = (facts.get("messages") or {}).get("next_step") or []
     told = told if isinstance(told, list) else [told]
-    steps = [words.message(each) for each in told]
+    steps = [_step(words, each) for each in told]
     first = [words.sentence(words.say(by_rule))] if rule == _TOO_OFTEN else []
     if facts["event"] == "resolved" and facts["severity"] == "unreachable" and facts["still_down"] != "no":
         return words.sentence(words.say("asked.reachable_again"))

@@ -235,9 +235,9 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, Any], ex
                     "messages": {"next_step": [message("next_step.recovered").to_dict()]},
                 },
                 "Find out why the service had to be started so often. The cause of each outage is in the postmortem of "
-                "its incident.\nComplete the open prevention items.",
+                "its incident.\nComplete the open prevention items in section 6 of the postmortem.",
                 "サービスの起動が繰り返された理由を調べる。各停止の原因は、そのインシデントのポストモーテムに記載。\n"
-                "未完了の再発防止策に対応する。",
+                "ポストモーテムの第6節で、未完了の再発防止策に対応する。",
             )
             for event in ("raised", "resolved")
         ),
@@ -253,9 +253,11 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, Any], ex
                     ]
                 },
             },
-            "Complete the open prevention items.\nThe service is held by incident INC-1: until the hold is released, "
+            "Complete the open prevention items in section 6 of the postmortem.\n"
+            "The service is held by incident INC-1: until the hold is released, "
             "neither this collection nor systemd starts it.",
-            "未完了の再発防止策に対応する。\nサービスの起動はインシデント INC-1 により保留されており、解除されるまで、"
+            "ポストモーテムの第6節で、未完了の再発防止策に対応する。\n"
+            "サービスの起動はインシデント INC-1 により保留されており、解除されるまで、"
             "本コレクションも systemd もサービスを起動しない。",
         ),
     ],
