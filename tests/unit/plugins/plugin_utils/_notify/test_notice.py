@@ -478,8 +478,10 @@ def test_a_message_says_where_the_postmortem_is(monkeypatch: pytest.MonkeyPatch)
     host = socket.gethostname()
     folder = {"documents": "/srv/postmortems"}
     for event in ("raised", "resolved"):
-        assert f"Postmortems are in: /srv/postmortems on the controller {host}" in lines_of("en", event=event, **folder)
-    assert f"ポストモーテムの保存先：/srv/postmortems（コントローラー {host}）" in lines_of("ja", **folder)
+        place = f"/srv/postmortems on the controller {host}"
+        assert f"Postmortems are in: {place} (named after their incidents)" in lines_of("en", event=event, **folder)
+    place = f"/srv/postmortems（コントローラー {host}）"
+    assert f"ポストモーテムの保存先：{place}（ファイル名はインシデントの ID）" in lines_of("ja", **folder)
     without: list[dict[str, Any]] = [{"preview": True}, {"incident": ""}, {"job": "https://awx.example.com/#/jobs/7"}]
     for changes in ({"documents": ""}, *({**folder, **each} for each in without)):
         assert not [line for line in lines_of("en", **changes) if line.startswith("Postmortem")]
