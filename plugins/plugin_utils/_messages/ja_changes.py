@@ -13,7 +13,10 @@ SENTENCES: Dict[str, str] = {
     "doc.changes": "8. 停止前の変更点",
     "doc.changes.since": "最後に正常だった実行（{at}）との比較。原因の可能性が高い順に示す",
     "doc.changes.none": "最後に正常だった実行（{at}）以降の変更は見つからなかった",
-    "doc.changes.unknown": "不明（正常だった実行との比較を行っていない）。",
+    "doc.changes.unknown": (
+        "不明（正常だった実行との比較を行っていない）。比較するには、サービスが正常なうちに、"
+        "nexus_manifest_enabled を true（既定値）にして outage_verify.yml を実行しておく。"
+    ),
     "doc.changes.more": "ほかに{number}件の変更がある",
     "doc.column.gap": "停止との時間差",
     "doc.column.changed": "変更対象",
