@@ -99,7 +99,7 @@ integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Test playbooks and rulebook
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(LONG_TESTS:%=--deselect=%) tests/integration
 
 molecule: $(VENV)/test.stamp ## Run the drills except LONG_DRILLS on real systemd hosts; minutes; SCENARIO='name ...' for some
-	molecule/hosts/install
+	@echo "Running the drills in containers. Missing programs, such as podman, are installed on this machine first."
 	$(WITH_PATH) molecule/run $(or $(SCENARIO),$(DRILLS))
 
 # In `make nightly`, the unit tests also try the cases that `make unit` leaves out.

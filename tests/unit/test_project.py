@@ -256,6 +256,12 @@ def test_every_make_target_that_is_named_exists() -> None:
             assert named <= targets, name
 
 
+def test_make_says_that_a_drill_installs_programs() -> None:
+    """With .ONESHELL, an @ before the first line hides all commands of the recipe."""
+    (first,) = re.findall(r"^molecule:.*\n\t(.+)", text_of("Makefile"), re.MULTILINE)
+    assert re.match(r'@echo ".*installed on this machine', first)
+
+
 def test_ci_runs_every_supported_ansible_core_with_one_of_its_pythons() -> None:
     cores = text_of("tests/publish/cores")
     pythons = dict(re.findall(r'^    \[(.+?)\]="(.+)"$', cores, re.MULTILINE))
