@@ -26,6 +26,7 @@ SENTENCES: Dict[str, str] = {
         "escalation_contacts.{contact}.channels, for "
         "example {{type: mail, to: name@example.com}}"
     ),
+    "notice.stopped": "stopped on request",
     "notice.lost": "{rows} lost",
     "notice.lost_least": "at least {rows} lost",
     "notice.lost_unknown": "unknown number of rows lost",

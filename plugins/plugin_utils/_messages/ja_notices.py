@@ -19,6 +19,7 @@ SENTENCES: Dict[str, str] = {
     "notice.see_cause": "原因を参照",
     "notice.login_again": "ログインを再確認し、成功",
     "notice.no_channel": "{name}には通知経路がないため、通知していない。escalation_contacts.{contact}.channels に通知経路を追加する（例：{{type: mail, to: name@example.com}}）",
+    "notice.stopped": "停止要求による停止",
     "notice.lost": "{rows}を損失",
     "notice.lost_least": "{rows}以上を損失",
     "notice.lost_unknown": "損失行数は不明",

@@ -32,6 +32,8 @@ _OF_CONTAINER = (job.ENVIRONMENT, "KUBERNETES_SERVICE_HOST")
 _TOO_OFTEN = "repeated_restarts"
 # Next steps that say that the service is held.
 _HELD = ("next_step.held", "next_step.held_running", "next_step.held_without_unit")
+# Causes that are a stop on request, by a person or a program.
+_STOPPED = ("finding.stopped.normally", "finding.stopped.late")
 # Next steps that remain when the service is healthy again. Lost rows must be reported. If a person has accepted damage
 # to the database, the database must be repaired.
 _REMAINING = ("next_step.database.loss", "next_step.database.loss_in_evidence", "next_step.accepted.planned")
@@ -42,9 +44,9 @@ _PREVENTION = ("next_step.recovered", "next_step.recovered_by_systemd")
 def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str = "") -> Dict[str, Any]:
     """Return the statements of a notification. Times are in UTC and in the given time zone.
 
-    The keys are severity, lasted, began, ended, cause, change, reason, done (a list), data_loss, lost, seeded, asked,
-    run_in, documents and restarts. If there is no statement for a key, the value of the key is an empty string. Three
-    keys are not statements: over is True if the message is about the end of the incident, starts is the number of
+    The keys are severity, lasted, began, ended, cause, stopped, change, reason, done (a list), data_loss, lost, seeded,
+    asked, run_in, documents and restarts. If there is no statement for a key, the value of the key is an empty string.
+    Three keys are not statements: over is True if the message is about the end of the incident, starts is the number of
     starts if the rule for too many starts applies, and report is the path of the readiness report.
 
     documents: the folder on the controller for the postmortem of this run, or an empty string.
@@ -57,6 +59,7 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str
         "ended": words.when(facts["mitigated_at"]),
         "severity": words.name("severity", facts["severity"]) if facts["severity"] else "",
         "cause": _cause(words, facts),
+        "stopped": _stopped(words, facts),
         "change": change_text.first(words, facts.get("changes") or [], facts["cause"]),
         "reason": _reason(words, facts),
         "done": _done(words, facts),
@@ -124,6 +127,13 @@ def _cause(words: Words, facts: _Facts) -> str:
     named = words.name("cause", str(facts["cause"]))
     summary = words.message((facts.get("messages") or {}).get("cause_summary"), facts["cause_summary"])
     return words.say("label", name=named, text=summary) if summary else named
+
+
+def _stopped(words: Words, facts: _Facts) -> str:
+    """Return the part of the subject about the cause if the service was stopped on request. Otherwise, return ""."""
+    told = (facts.get("messages") or {}).get("cause_summary") or []
+    ids = [each.get("id") for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
+    return words.say("notice.stopped") if any(each in _STOPPED for each in ids) else ""
 
 
 def _reason(words: Words, facts: _Facts) -> str:

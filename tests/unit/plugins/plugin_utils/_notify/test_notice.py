@@ -611,6 +611,22 @@ def test_a_resolved_message_does_not_begin_with_a_problem(changes: dict[str, Any
             "ATTENTION, started 6 times: itsm on node1 is back after 3 min 5 s",
             "【要対応、起動6回】node1 の itsm は復旧済み（停止時間 3分5秒）",
         ),
+        *(
+            (
+                {
+                    **BACK,
+                    **{"data_loss": "none", "rule": "repeated_restarts", "starts": 6, "cause": "stopped"},
+                    "messages": {"cause_summary": [message(f"finding.stopped.{how}").to_dict()]},
+                },
+                f"ATTENTION{english}, started 6 times: itsm on node1 is back after 3 min 5 s",
+                f"【要対応{japanese}、起動6回】node1 の itsm は復旧済み（停止時間 3分5秒）",
+            )
+            for how, english, japanese in (
+                ("normally", ", stopped on request", "、停止要求による停止"),
+                ("late", ", stopped on request", "、停止要求による停止"),
+                ("unseen", "", ""),
+            )
+        ),
         (
             {**BACK, "data_loss": "none", "rule": "repeated_restarts", "starts": 6, "event": "resolved"},
             "RESOLVED: itsm on node1 is back after 3 min 5 s",
