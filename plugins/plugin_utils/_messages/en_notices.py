@@ -61,7 +61,7 @@ SENTENCES: Dict[str, str] = {
     "asked.login_failed": "Check that people can log in. Check the account used for the login check. Then run the playbook again",
     "asked.repeated_restarts": "Find out why the service had to be started so often. The cause of each outage is in the postmortem of its incident",
     "asked.reachable_again": "wait for the result of this run, because only the connection to the host has been restored",
-    "asked.nothing": "no action is needed now; the postmortem lists the follow-up actions",
+    "asked.nothing": "no urgent action is needed; the postmortem lists the follow-up actions",
     "asked.count_rows": "Run outage_verify.yml, because no run has counted the rows since the outage; the postmortem lists the follow-up actions",
     "asked.find_out": "Find out what happened",
 }

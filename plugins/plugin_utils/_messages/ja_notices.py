@@ -38,7 +38,7 @@ SENTENCES: Dict[str, str] = {
     "asked.login_failed": "ログインできることと、ログイン確認に使うアカウントを確認し、Playbook を再度実行する",
     "asked.repeated_restarts": "サービスの起動が繰り返された理由を調べる。各停止の原因は、そのインシデントのポストモーテムに記載",
     "asked.reachable_again": "再び接続できただけの段階。この実行の結果を待つ",
-    "asked.nothing": "現時点で対応は不要。今後の対応はポストモーテムを参照する",
+    "asked.nothing": "緊急の対応は不要。今後の対応はポストモーテムを参照する",
     "asked.count_rows": "障害後に行数を集計していないため、outage_verify.yml を実行する。再発防止策はポストモーテムに記載",
     "asked.find_out": "状況を確認する",
 }

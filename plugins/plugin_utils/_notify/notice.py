@@ -262,7 +262,9 @@ def _asked(words: Words, facts: _Facts) -> str:
         return words.sentence(words.say("asked.reachable_again"))
     if facts["event"] == "resolved" and not first:
         due = suspected and by_rule in words.sentences
-        remaining = any(isinstance(each, Mapping) and each.get("id") in _REMAINING for each in told)
+        # All contacts get the same next step, whether this is their first message or not.
+        known = (*_REMAINING, *_PREVENTION)
+        remaining = any(isinstance(each, Mapping) and each.get("id") in known for each in told)
         if due or not (remaining and all(steps)):
             uncounted = facts["data_loss"] == statements.UNKNOWN and facts.get("outcome") == "resolved_manually"
             uncounted = uncounted and facts["data_loss_why"] != statements.NOT_COMPARED

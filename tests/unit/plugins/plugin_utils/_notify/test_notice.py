@@ -185,8 +185,8 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, Any], ex
         ({"event": "acknowledged"}, "", ""),
         (
             {"event": "resolved"},
-            "No action is needed now; the postmortem lists the follow-up actions.",
-            "現時点で対応は不要。今後の対応はポストモーテムを参照する。",
+            "No urgent action is needed; the postmortem lists the follow-up actions.",
+            "緊急の対応は不要。今後の対応はポストモーテムを参照する。",
         ),
         (
             {
@@ -266,6 +266,15 @@ def test_the_reader_is_asked_for_the_next_step(changes: dict[str, Any], english:
     assert (texts("en", **changes)["asked"], texts("ja", **changes)["asked"]) == (english, japanese)
 
 
+@pytest.mark.parametrize("step", ["next_step.recovered", "next_step.recovered_by_systemd"])
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_all_messages_about_the_end_contain_the_same_next_step(language: str, step: str) -> None:
+    told = {"messages": {"next_step": [message(step).to_dict()]}, "outcome": "recovered", "recovered": True}
+    first, last = (texts(language, event=event, data_loss="none", **told)["asked"] for event in ("raised", "resolved"))
+    assert first == last
+    assert texts(language, event="resolved", data_loss="none")["asked"] != last
+
+
 CORRUPT = message("finding.db_corrupt.unsound", path="/srv/itsm.db", reasons=["a page is damaged"]).to_dict()
 FEWER = message("reason.fewer_rows", tables=["users 3 -> 2"]).to_dict()
 
@@ -335,7 +344,7 @@ def test_an_earlier_message_suspected_data_loss_if_it_was_sent(notified: list[di
 def test_after_a_manual_fix_the_reader_is_asked_to_count_the_rows() -> None:
     fixed = {"event": "resolved", "outcome": "resolved_manually", "rule": "record_only", "data_loss": "unknown"}
     assert texts("en", **fixed)["asked"].startswith("Run outage_verify.yml")
-    assert texts("en", **{**fixed, "data_loss": "none"})["asked"].startswith("No action is needed now")
+    assert texts("en", **{**fixed, "data_loss": "none"})["asked"].startswith("No urgent action is needed")
 
 
 def test_every_rule_of_the_role_asks_for_something() -> None:
@@ -546,7 +555,7 @@ def test_a_message_names_the_contacts_without_a_channel() -> None:
 
 def test_a_host_that_can_be_reached_again_may_still_be_down() -> None:
     back = {"event": "resolved", "severity": "unreachable"}
-    assert texts("en", **back, still_down="no")["asked"].startswith("No action is needed now")
+    assert texts("en", **back, still_down="no")["asked"].startswith("No urgent action is needed")
     told = "Wait for the result of this run, because only the connection to the host has been restored."
     assert texts("en", **back, still_down="yes")["asked"] == told
 
