@@ -28,6 +28,7 @@ SENTENCES: Dict[str, str] = {
     "reason.rung.not_in_run": "not allowed by outage_recover_rungs or outage_recover_highest_rung",
     "reason.rung.lost": "the connection to the host was lost",
     "reason.rung.stopped": "an error stopped the recovery",
+    "reason.rung.serves": "the service answers, and a failed login is no reason to stop it",
     "reason.rung.ended": "the recovery ended after {rung}",
     "reason.unreached": "the host cannot be reached: {why}",
     "reason.not_worked_on": "the account cannot become root: {why}",

@@ -22,6 +22,7 @@ SENTENCES: Dict[str, str] = {
     "reason.rung.not_in_run": "outage_recover_rungs または outage_recover_highest_rung により対象外",
     "reason.rung.lost": "ホストとの接続が切れたため",
     "reason.rung.stopped": "エラーにより復旧が中止されたため",
+    "reason.rung.serves": "サービスは応答しており、ログインの失敗だけを理由に停止することはない",
     "reason.rung.ended": "{rung} で復旧処理が終了したため",
     "reason.unreached": "ホストに到達できない：{why}",
     "reason.not_worked_on": "root に昇格できない：{why}",

@@ -341,6 +341,7 @@ def _why_not_reached(facts: Facts, name: str) -> Reason:
         (message("reason.rung.not_in_run"), name not in facts.rungs),
         (message("reason.rung.lost"), bool(facts.lost)),
         (message("reason.rung.stopped"), bool(facts.error)),
+        (message("reason.rung.serves"), any(each.get("serves") for each in facts.tried)),
         (message("reason.rung.ended", rung=ended[0] if ended else None), bool(ended)),
     )
     known = next((why for why, applies in rules if applies), None)

@@ -257,6 +257,11 @@ NOT_REACHED = [
         {LAST: "the recovery ended after restart."},
     ),
     (
+        "the service answers, but the login failed",
+        {"tried": [tried(halted=True, serves=True)]},
+        dict.fromkeys(LATER, "the service answers, and a failed login is no reason to stop it."),
+    ),
+    (
         "the triage after a rung found something that no rung can fix",
         {"tried": [tried()], "findings": [USELESS]},
         dict.fromkeys(LATER, "It is masked"),
