@@ -266,6 +266,35 @@ def test_the_reader_is_asked_for_the_next_step(changes: dict[str, Any], english:
     assert (texts("en", **changes)["asked"], texts("ja", **changes)["asked"]) == (english, japanese)
 
 
+@pytest.mark.parametrize(
+    ("deliveries", "dry", "reason", "also"),
+    [
+        ([("not_recovered", "Ms Lead")], False, "It failed.", ""),
+        ([("data_loss", "Ms Lead"), ("resolved", "the DBA")], True, "A backup.", " Would also notify the DBA {over}."),
+        ([("resolved", "the DBA"), ("resolved", "the DBA")], False, "A backup.", " Also notify the DBA {over}."),
+        # The rule of an inventory may have a reason without a full stop.
+        ([("resolved", "the DBA"), ("resolved", "all")], False, "A backup", ". Also notify the DBA, all {over}."),
+        # A contact of the rule is not named twice.
+        ([("data_loss", "Ms Lead"), ("resolved", "Ms Lead")], False, "A backup.", ""),
+        ([("acknowledged", "PagerDuty")], False, "It.", " Also notify PagerDuty that somebody is working on it."),
+    ],
+)
+def test_the_task_also_names_the_contacts_outside_the_rule(
+    deliveries: list[tuple[str, str]], dry: bool, reason: str, also: str
+) -> None:
+    variables = yaml.safe_load((PROJECT / "roles" / "escalation" / "vars" / "main.yml").read_text(encoding="utf-8"))
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - plain text
+    plan = {"reason": reason, "deliveries": [{"level": level, "name": name} for level, name in deliveries]}
+    known: dict[str, Any] = {
+        **{"_escalation_with_channel": ["Ms Lead"], "_escalation_dry": dry, "_escalation_deferred": False},
+        **{"_escalation_plan": plan, "_escalation_events": variables["_escalation_events"]},
+    }
+    others = environment.compile_expression(variables["_escalation_others"].strip("{} \n"))
+    known["_escalation_others"] = others(**known)
+    told = environment.from_string(variables["_escalation_also"]).render(**known)
+    assert told == also.format(over="that the outage is over")
+
+
 @pytest.mark.parametrize("step", ["next_step.recovered", "next_step.recovered_by_systemd"])
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_all_messages_about_the_end_contain_the_same_next_step(language: str, step: str) -> None:
