@@ -227,7 +227,7 @@ ENGLISH: Dict[str, str] = {
     "reason.loss.rows_at_least": "at least {rows:row|rows}: {tables}",
     "reason.loss.table": "{rows} of {before} in {table}",
     "reason.loss.table_last_good": "{rows} of the {before:row|rows} in {table} at the last good count",
-    "reason.loss.unread": "an unknown number of rows ({why})",
+    "reason.loss.unread": "possibly rows in the unread part of the WAL ({why})",
     "reason.loss.uncounted": "an unknown number of rows in {tables}, because the damaged database does not show how many rows there were",
     "reason.loss.written_later": (
         "possibly rows that were written after the last good count, in {tables}: the damaged database does not show how "

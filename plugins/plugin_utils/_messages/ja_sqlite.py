@@ -181,7 +181,7 @@ SENTENCES: Dict[str, str] = {
     "reason.loss.rows_at_least": "少なくとも{rows}行（{tables}）",
     "reason.loss.table": "{table} は{before}行中{rows}行",
     "reason.loss.table_last_good": "{table} は最後の正常な集計時の{before}行中{rows}行",
-    "reason.loss.unread": "行数不明（{why}）",
+    "reason.loss.unread": "WAL の読み取れない部分にある行（有無は不明。{why}）",
     "reason.loss.uncounted": "行数不明（破損したデータベースから元の行数が分からないテーブル：{tables}）",
     "reason.loss.written_later": "最後の正常な集計より後に書き込まれた行（有無は不明。破損したデータベースからは行数が分からないテーブル：{tables}）",
     "reason.loss.table_now": "{table}（残るのは{rows}行）",

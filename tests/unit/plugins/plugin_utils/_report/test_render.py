@@ -2000,6 +2000,20 @@ def test_a_method_that_an_open_database_prevents_is_not_called_impossible(outcom
     assert (others[-1] == line) is again
 
 
+def test_an_unknown_number_of_rows_is_lost_only_once():
+    unread = message("reason.restore.wal_unread", why=[message("reason.sqlite.too_long")])
+    lost = [message("reason.loss.unread", why=unread), message("reason.loss.schema")]
+    backup = {**PLAN["plan"][2], "messages": {"statement": [each.to_dict() for each in lost]}}
+    told = incident(outcome="not_recovered", runs=runs("r"), steps=[step("sqlite_restore", {**PLAN, "plan": [backup]})])
+    for words, unknown, wal in (
+        (EN, "unknown number of rows", "the unread part of the WAL"),
+        (JA, "行数不明", "WAL の"),
+    ):
+        shown = prose_methods.methods(words, told)[0]
+        assert shown.count(unknown) == 1
+        assert wal in shown
+
+
 @pytest.mark.parametrize("outcome", ["would_recover", "not_recovered", "data_in_doubt"])
 def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
     told = incident(
