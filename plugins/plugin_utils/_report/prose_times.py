@@ -39,16 +39,21 @@ def measures(words: Words, incident: incident_model.Incident) -> List[Measure]:
     return [
         Measure(
             words.say(f"measure.{name}"),
-            words.say("none_yet") if value is None and name in open_ends else _with_range(words, incident, value),
+            words.say("none_yet")
+            if value is None and name in open_ends
+            else _with_range(words, incident, value, told=words.duration(value)),
             words.say(f"measure.{name}.meaning"),
         )
         for name, value in (("detect", spans.detect), ("mitigate", spans.mitigate), ("resolve", spans.resolve))
     ]
 
 
-def _with_range(words: Words, incident: incident_model.Incident, value: Optional[float]) -> str:
-    """Return a duration that starts at the first sign of the outage, and how much longer it may have been."""
-    told, uncertain = words.duration(value), _uncertain(incident)
+def _with_range(words: Words, incident: incident_model.Incident, value: Optional[float], *, told: str) -> str:
+    """Return the text of a duration that starts at the first sign of the outage, and how much longer it may have been.
+
+    value: the duration in seconds, or None if it is unknown.
+    """
+    uncertain = _uncertain(incident)
     if value is None or uncertain < max(_WORTH_SAYING, _LARGE_PART * value):
         return told
     return words.say("outage.range", outage=told, uncertain=words.duration(uncertain))
@@ -83,10 +88,11 @@ def lasted(words: Words, incident: incident_model.Incident) -> str:
     spans = incident.durations
     if spans.outage is None:
         return told
-    name = "so_far" if still_down(incident) else "outage.degraded" if _was_degraded(incident) else ""
-    if name:
-        return words.say(name, outage=told)
-    return _with_range(words, incident, spans.outage)
+    if still_down(incident):
+        return words.say("so_far", outage=told)
+    if _was_degraded(incident):
+        told = words.say("outage.degraded", outage=told)
+    return _with_range(words, incident, spans.outage, told=told)
 
 
 def _answered(words: Words, incident: incident_model.Incident) -> str:

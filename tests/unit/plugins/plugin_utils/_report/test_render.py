@@ -1670,6 +1670,11 @@ def test_a_degraded_service_that_was_stopped_for_its_recovery_has_no_outage_of_t
     shown = prose_times.outage(EN, told)
     assert shown.endswith(" in which the service was degraded or stopped")
     assert prose_times.lasted(EN, told) == shown
+    # The outage is as uncertain as the time to mitigate.
+    told.durations = durations(outage=87.0, mitigate=87.0, uncertain=31.0)
+    shown = "1 min 27 s in which the service was degraded or stopped, possibly up to 31 s longer"
+    assert prose_times.outage(EN, told) == prose_times.lasted(EN, told) == shown
+    assert prose_times.measures(EN, told)[1].value == "1 min 27 s, possibly up to 31 s longer"
     told.severity = "emergency"
     assert "degraded" not in prose_times.outage(EN, told)
 
