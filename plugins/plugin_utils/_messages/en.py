@@ -360,6 +360,8 @@ SENTENCES: Dict[str, str] = {
     "action.resources.unknown": "triage recorded no findings, and the memory or disk usage is unknown",
     "action.resources.fine": "memory and disk were sufficient",
     "action.login": "Find out why the login check failed",
+    "action.damaged": "When the DBA no longer needs {path}, remove it",
+    "action.damaged.kept": "it contains the files of the damaged database",
     "action.seen.disk": "{available} of {size} was free on {mount}",
     "action.seen.log": "the size of {path} was {size}",
     "action.seen.memory": "free memory: {available} of {total}",

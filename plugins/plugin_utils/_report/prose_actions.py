@@ -88,6 +88,7 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
         *_login(words, incident),
         *to_do,
         *to_prevent,
+        *_left(words, incident),
     ]
 
 
@@ -246,6 +247,14 @@ def _login(words: Words, incident: incident_model.Incident) -> List[Action]:
         return []
     why = prose_ladder.why(words, failed[-1]) or words.say("login.failed")
     return [Action(words.say("action.login"), True, why)]
+
+
+def _left(words: Words, incident: incident_model.Incident) -> List[Action]:
+    """Return the item about the damaged database that was replaced, if the service is healthy again."""
+    path = incident.database_kept
+    if not path or incident.outcome not in incident_model.BACK:
+        return []
+    return [Action(words.say("action.damaged", path=path), True, words.say("action.damaged.kept"))]
 
 
 def _room(words: Words, incident: incident_model.Incident) -> List[str]:

@@ -2276,6 +2276,20 @@ def test_the_remedy_is_not_an_open_item_after_recovery(outcome, wanted):
     assert "Find out who killed it" in titles
 
 
+@pytest.mark.parametrize(
+    ("outcome", "kept", "wanted"),
+    [
+        ("recovered", "/srv/itsm.db.damaged_1", True),
+        ("recovered", None, False),
+        ("not_recovered", "/srv/itsm.db.damaged_1", False),
+    ],
+)
+def test_a_damaged_database_that_was_replaced_is_an_open_item(outcome, kept, wanted):
+    told = incident(outcome=outcome, database_kept=kept)
+    items = [each.title for each in prose_actions.actions(EN, told) if each.wanted]
+    assert ("When the DBA no longer needs /srv/itsm.db.damaged_1, remove it" in items) is wanted
+
+
 RECOVERED = step("sqlite_restore", {"healthy_before": False})
 PLANNED = step("sqlite_restore", {"healthy_before": False}, status="ok")
 DAMAGED = step("triage_info", {"findings": [{"cause": "db_corrupt"}]}, status="ok")
