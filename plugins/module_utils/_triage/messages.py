@@ -58,7 +58,7 @@ ENGLISH: Dict[str, str] = {
         "Do not restart the service, and do not change the database, its -wal file or its -shm file. Call the DBA, "
         "and agree on a time for database_recover.yml"
     ),
-    "prevention.db_corrupt": "Back up the database often, and test that the backups can be restored. Find out what damaged the database",
+    "prevention.db_corrupt": "Find out what damaged the database",
     "finding.db_unchecked.unread": "The database {path} was not checked: it cannot be opened",
     "finding.db_unchecked.away": "The database {path} was not checked, because it was not found: {reason}",
     "finding.db_unchecked.late": "The check of the database {path} did not finish in time",

@@ -360,6 +360,7 @@ SENTENCES: Dict[str, str] = {
     "action.resources.unknown": "triage recorded no findings, and the memory or disk usage is unknown",
     "action.resources.fine": "memory and disk were sufficient",
     "action.login": "Find out why the login check failed",
+    "action.backups": "Back up the database often, and test that the backups can be restored",
     "action.damaged": "When the DBA no longer needs {path}, remove it",
     "action.damaged.kept": "it contains the files of the damaged database",
     "action.seen.disk": "{available} of {size} was free on {mount}",

@@ -459,6 +459,7 @@ SENTENCES: Dict[str, str] = {
     "action.resources.unknown": "原因調査の結果の記録がなく、メモリとディスクの測定値も揃っていない",
     "action.resources.fine": "メモリ、ディスクとも不足はなかった",
     "action.login": "ログイン確認に失敗した理由を調べる",
+    "action.backups": "データベースのバックアップの頻度を上げ、復元できることを確認する",
     "action.damaged": "DBA にとって不要になったら、{path} を削除する",
     "action.damaged.kept": "破損したデータベースのファイルが保存されている",
     "action.seen.disk": "{mount} の空き容量は {size} のうち {available}",

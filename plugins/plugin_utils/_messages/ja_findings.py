@@ -42,7 +42,7 @@ SENTENCES: Dict[str, str] = {
     "finding.db_corrupt.reported": "ログにデータベースの破損エラーがあるが、{path} に破損は見つからなかった",
     "remedy.db_corrupt": "何も起動・変更せず、データベース、-wal、-shm をそのまま残して DBA に連絡する",
     "remedy.db_corrupt.in_use": "サービスを再起動せず、データベース、-wal、-shm を変更しない。DBA に連絡し、database_recover.yml を実行する時刻を決める",
-    "prevention.db_corrupt": "バックアップの頻度を上げ、復元できることを確認する。破損の原因を特定する",
+    "prevention.db_corrupt": "破損の原因を特定する",
     "reason.database.missing": "ファイルが存在しない",
     "reason.database.empty": "ファイルが0バイト",
     "reason.database.empty_beside_wal": "ファイルが0バイト（WAL は存在する）",

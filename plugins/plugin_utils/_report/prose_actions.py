@@ -30,6 +30,8 @@ _SCARCE = 0.1
 _LEAVE_IT = "remedy.db_corrupt"
 # The finding if only the log reports damage, and the check of the database found none.
 _ONLY_REPORTED = "finding.db_corrupt.reported"
+# The prevention of damage to the database. Backups are an item of their own.
+_FIND_DAMAGE = "prevention.db_corrupt"
 # Causes that need no remedy after a recovery of the database.
 _OF_DATABASE = ("db_corrupt", "db_unchecked")
 
@@ -72,13 +74,14 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
     ]
     to_prevent = [
         Action(
-            words.message(message_of(each, "prevention"), each["prevention"]),
+            title,
             True,
             words.say("action.prevention", cause=words.name("cause", each.get("cause") or "unknown")),
             of_cause=True,
         )
         for each in settled
         if each.get("prevention")
+        for title in _preventions(words, each)
     ]
     return [
         _thresholds(words, incident),
@@ -90,6 +93,12 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
         *to_prevent,
         *_left(words, incident),
     ]
+
+
+def _preventions(words: Words, finding: Mapping[str, Any]) -> List[str]:
+    told = message_of(finding, "prevention")
+    also = [words.say("action.backups")] if _FIND_DAMAGE in _ids(told) else []
+    return [words.message(told, finding["prevention"]), *also]
 
 
 def _remedy(words: Words, incident: incident_model.Incident, finding: Mapping[str, Any]) -> str:

@@ -2276,6 +2276,16 @@ def test_the_remedy_is_not_an_open_item_after_recovery(outcome, wanted):
     assert "Find out who killed it" in titles
 
 
+def test_damage_to_the_database_has_an_item_for_each_task():
+    messages = {"prevention": message("prevention.db_corrupt").to_dict()}
+    finding = {"cause": "db_corrupt", "confidence": 0.9, "prevention": "Find out.", "messages": messages}
+    items = prose_actions.actions(EN, incident(outcome="recovered", findings=[finding]))
+    assert [each.title for each in items if each.of_cause] == [
+        "Find out what damaged the database",
+        "Back up the database often, and test that the backups can be restored",
+    ]
+
+
 @pytest.mark.parametrize(
     ("outcome", "kept", "wanted"),
     [
