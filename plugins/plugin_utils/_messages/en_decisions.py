@@ -18,7 +18,7 @@ SENTENCES: Dict[str, str] = {
     ),
     "reason.loop.started": (
         "Recovery runs started the service {times} times in the last {minutes} minutes, in all incidents together, "
-        "and the service is down again. A restart alone is not tried again"
+        "before this run found it down again. A restart alone is not tried again"
     ),
     "reason.only_notifies": "this run only notifies, because outage_recover_act_on is empty",
     "reason.not_acted_on": "{severity} is not in outage_recover_act_on ({act_on}): nothing was tried",

@@ -218,7 +218,7 @@ RUNG_CASES = [
         "restart",
         True,
         "Recovery runs started the service 4 times in the last 10 minutes, in all incidents together, "
-        "and the service is down again. A restart alone is not tried again.",
+        "before this run found it down again. A restart alone is not tried again.",
     ),
     (
         "it fell while it was watched",
