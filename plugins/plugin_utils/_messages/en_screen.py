@@ -132,7 +132,7 @@ SENTENCES: Dict[str, str] = {
         "failed in an earlier run, the command checks the login first:"
     ),
     "screen.login_failed": "SERVING, LOGIN FAILED: {host}, login {login}; {touched}",
-    "screen.check_login": "Check that people can log in. Check the values of nexus_login_username and nexus_login_password.",
+    "screen.check_login": "Check that people can log in. Check the values of nexus_login_username and nexus_login_password. Then run outage_verify.yml, which checks the login again.",
     "screen.rows_stored": "{rows} in {tables}, stored as the last good count",
     "screen.rows_counted": "{rows} in {tables}",
     "screen.healthy_open": "HEALTHY: {host}, incident {incident} is still open, because another run is working on the host; {touched}",

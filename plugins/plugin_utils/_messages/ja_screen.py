@@ -125,7 +125,7 @@ SENTENCES: Dict[str, str] = {
     "screen.still_open": "未クローズのインシデントあり。{touched}",
     "screen.close_it": "停止が終わっていて、別の実行が対応中でなければ、次のコマンドでインシデントをクローズできる。ログインに失敗していた場合は、先にログインを確認する：",
     "screen.login_failed": "稼働中、ログイン失敗：{host}、ログイン：{login}。{touched}",
-    "screen.check_login": "ログインできることと、nexus_login_username・nexus_login_password の値を確認する",
+    "screen.check_login": "ログインできることと、nexus_login_username・nexus_login_password の値を確認する。その後、outage_verify.yml を実行してログインを再確認する",
     "screen.rows_stored": "{tables}で計{rows}（最後の正常な行数として保存）",
     "screen.rows_counted": "{tables}で計{rows}",
     "screen.healthy_open": "正常：{host}、インシデント {incident} は未クローズ（別の実行がホストを使用中）。{touched}",

@@ -156,6 +156,23 @@ def test_a_login_that_fails_again_shows_the_command(tmp_path, screen):
     assert "notified nobody in this run; before this run: leader by mail x (login failed, " in told
 
 
+def test_a_failed_login_without_an_incident_names_the_playbook_that_checks_it_again(tmp_path, screen):
+    probe = {
+        **result("health_probe", {**HEALTHY, "login": {"ok": False, "error": "answered 401"}}),
+        "role": "verification",
+    }
+    failed = {
+        **result("health_probe", {}),
+        "action": "ansible.builtin.fail",
+        "role": "verification",
+        "status": "failed",
+    }
+    conclude(tmp_path, screen, [event("run_start"), probe, failed, event("stats", hosts={})])
+    told = " ".join(screen.text.split())
+    assert screen.lines[0][0].startswith("SERVING, LOGIN FAILED: node1")
+    assert "Then run outage_verify.yml, which checks the login again." in told
+
+
 def test_a_check_that_finds_an_outage_shows_only_its_own_plan(tmp_path, screen):
     earlier = [*incident("run1"), {**outcome(cause="hung"), "run": "run1"}]
     (tmp_path / "run1.jsonl").write_bytes(b"".join(map(timeline_events.encode, earlier)))
