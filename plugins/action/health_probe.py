@@ -11,11 +11,18 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 
 class ActionModule(unreachable.OnHost):
-    """Runs the module of the same name. In mode "watch", an unreachable host is a result, not a failure."""
+    """Runs the module of the same name. In mode "watch", an unreachable host is a result, not a failure.
+
+    In mode "await", a failed login is also a warning, because a longer check may follow before the run reports it.
+    """
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Return the module's result. If a disk does not respond, the result is the same as for an unreachable host."""
         result = super().run(tmp, task_vars)
+        login = result.get("login")
+        if self._task.args.get("mode") == "await" and isinstance(login, dict) and login.get("ok") is False:
+            host = (task_vars or {}).get("inventory_hostname")
+            result["warnings"] = [*(result.get("warnings") or []), f"{host}: the service answers, but the login failed"]
         return unreachable.look(quoted(result.get("msg"))) if unreachable.silent(result) else result
 
     def without_answer(self, host: str, why: Message) -> Dict[str, Any]:
