@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ansible import context
 from ansible.errors import AnsibleFilterError
 from ansible.plugins.loader import lookup_loader
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.late_import import function
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.late_import import function, module
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import settings as recovery_settings
 
@@ -53,6 +53,20 @@ def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
     return hosts
 
 
+def data_loss_before(incident: str, host: str, opened_at: Optional[str] = None) -> Dict[str, str]:
+    """Return the data_loss statement of the earlier runs (value, why), or {} if this controller has no such statement.
+
+    A notification must be sent even if the timelines cannot be read.
+    """
+    folder = module("_action.postmortem_options").documents_folder()
+    try:
+        events = module("_report.document_store").read(folder, incidents=[incident], since=opened_at) if folder else []
+    except OSError:
+        return {}
+    said: Dict[str, str] = module("_timeline.incidents").data_loss_before(events, incident=incident, host=host)
+    return said
+
+
 def target(host: str) -> str:
     """Return the ansible-playbook options that select this run's inventory and limit a run to this host."""
     return next_steps.target(host, [str(each) for each in context.CLIARGS.get("inventory") or ()])
@@ -75,6 +89,7 @@ class FilterModule:
             "recovery_already_started": function("_policy.first_response", "already_started"),
             "recovery_closed_outcome": function("_policy.outcome", "of_closed_incident"),
             "recovery_course": function("_policy.verdict", "course"),
+            "recovery_data_loss_before": data_loss_before,
             "recovery_database_verdict": function("_policy.database_verdict", "of_run"),
             "recovery_error": function("_policy.outcome", "error_message"),
             "recovery_failure": function("_policy.failures", "messages"),

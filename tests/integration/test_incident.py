@@ -191,7 +191,7 @@ def test_a_login_that_works_again_is_notified_and_earlier_statements_stay(servic
     said = told.read_text(encoding="utf-8")[len(known) :]
     assert said.count("RESOLVED: ") == 1
     assert "Done: the login was checked again and works\n" in said and "answered 401" not in said
-    assert "Data loss: unknown (this run did not compare the rows" in said
+    assert "Data loss: none (no table has fewer rows than before)\n" in said
     document = verdict(run)
     assert (document["outcome"], document["data_loss"], document["login"]) == ("recovered", "none", "checked")
     assert document["rows_after"] == verdict(first)["rows_after"]

@@ -35,6 +35,27 @@ def from_events(events: Iterable[Event]) -> List[Incident]:
 
 def each_from_events(events: Iterable[Event]) -> Iterator[Incident]:
     """Yield the incidents one at a time. A list of all incidents on many hosts would need too much memory."""
+    for (incident, host), told in _by_incident(events).items():
+        yield model(incident, host, told)
+
+
+def data_loss_before(events: Iterable[Event], *, incident: str, host: str) -> Dict[str, str]:
+    """Return the data_loss statement (value, why) of an incident's documents if the last run does not compare the rows.
+
+    The result is empty if the events contain no earlier statement about the data.
+    """
+    runs = _by_incident(events).get((incident, host)) or []
+    outcomes = [event["data"] for run in runs for event in run if event["kind"] == "outcome"]
+    # A verdict without row counts keeps the earlier statement.
+    without_rows = {"outcome": "recovered"}
+    if not row_counts.data_verdict(without_rows, outcomes):
+        return {}
+    said = row_counts.fields(runs, verdict=without_rows, outcomes=outcomes)["statements"]["data_loss"]
+    return {name: str(value) for name, value in said.items()}
+
+
+def _by_incident(events: Iterable[Event]) -> Dict[Tuple[str, str], List[List[Event]]]:
+    """Return the events of each run, oldest run first, by incident and host."""
     runs: Dict[str, List[Event]] = {}
     for event in events:
         runs.setdefault(event["run"], []).append(event)
@@ -43,8 +64,7 @@ def each_from_events(events: Iterable[Event]) -> Iterator[Incident]:
     for run in ordered:
         for host, incident in opened(run).items():
             found.setdefault((incident, host), []).append([each for each in run if each.get("host") in (None, host)])
-    for (incident, host), told in found.items():
-        yield model(incident, host, told)
+    return found
 
 
 def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident:

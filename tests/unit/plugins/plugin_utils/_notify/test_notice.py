@@ -14,6 +14,7 @@ import socket
 from typing import Any
 
 import jinja2
+import jinja2.nativetypes
 import pytest
 import yaml
 
@@ -466,6 +467,42 @@ def test_a_closed_incident_passes_the_number_of_lost_rows_as_a_number() -> None:
     for data, rows in (({"rows_lost": 9}, 9), ({}, 0)):
         told = environment.from_string(given).render(resolved_data=data)
         assert ast.literal_eval(told) == {"rows": rows, "exact": False}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "recorded", "before", "expected"),
+    [
+        ("login_failed", "", {"value": "none", "why": ""}, ("none", "")),
+        ("login_failed", "", {"value": "unknown", "why": "not_after"}, ("unknown", "not_after")),
+        ("login_failed", "", {}, ("unknown", "not_compared")),
+        ("login_failed", "known", {"value": "none", "why": ""}, ("known", "")),
+        ("login_failed", "unknown", {}, ("unknown", "uncounted")),
+        ("not_recovered", "", {"value": "none", "why": ""}, ("unknown", "")),
+    ],
+)
+def test_a_closed_incident_keeps_the_statement_of_earlier_runs_about_the_data(
+    outcome: str, recorded: str, before: dict[str, str], expected: tuple[str, str]
+) -> None:
+    tasks = yaml.safe_load((PROJECT / "playbooks/tasks/close_resolved_incident.yml").read_text(encoding="utf-8"))
+    (given,) = [each["vars"] for each in tasks if "escalation_statements" in each.get("vars", {})]
+    environment = jinja2.nativetypes.NativeEnvironment()
+    environment.filters["itsm_nexus.runbook.recovery_data_loss_before"] = lambda *_given, **_options: before
+    known: dict[str, Any] = {
+        "resolved_open": {"outcome": outcome},
+        "resolved_incident": {"id": "INC-1", "opened_at": "2026-03-02T01:00:00.000Z"},
+        "resolved_data": {"loss": recorded},
+        "inventory_hostname": "node1",
+    }
+
+    def rendered(text: str) -> Any:
+        value = environment.from_string(text).render(known)
+        return value.strip() if isinstance(value, str) else value
+
+    known["resolved_said"] = rendered(given["resolved_said"].strip())
+    verdict = rendered(given["escalation_data_loss_verdict"])
+    why = rendered(given["escalation_statements"]["data_loss"]["why"])
+    # If rows are known to be lost, the reason is not used.
+    assert (verdict, "" if recorded == "known" else why) == expected
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,10 @@ from __future__ import annotations
 import pytest
 from timeline_samples import OUTCOME, Recording, only
 
+from ansible_collections.itsm_nexus.runbook.plugins.filter import recovery
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import postmortem_options
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+
 # The outcome of an incident that was resolved without a run. The outcome contains no statement about the data.
 OVER = {"incident": "INC-1", "outcome": "resolved_manually", "escalation": {"to": [], "notified": []}}
 
@@ -53,6 +57,28 @@ def test_statements_about_the_data_are_kept_after_the_close(loss):
     assert (told.outcome, told.source, told.data_loss) == ("resolved_manually", "verdict", loss)
     assert (told.rows_before, told.rows_after) == ({"users": 3}, {"users": 3})
     assert told.next_step == ("Start nothing." if loss == "suspected" else None)
+
+
+@pytest.mark.parametrize("loss", ["suspected", "none", "known"])
+def test_a_notification_and_the_documents_make_the_same_statement_about_the_data(loss, tmp_path, monkeypatch):
+    """The notification is sent before the run has an outcome."""
+    first = {**OUTCOME, "outcome": "login_failed", "data_loss": loss, "rows_after": {"users": 3}}
+    recording = Recording(run="run1").down().opened().add("outcome", host="node1", data=first).ended()
+    later = Recording(run="run2")
+    later.second = 30
+    later.task("health_probe", {"healthy": True}, role="detection").opened()
+    recording.events += later.events
+    (tmp_path / "run1.jsonl").write_bytes(b"".join(map(timeline_events.encode, recording.events)))
+    monkeypatch.setattr(postmortem_options, "documents_folder", lambda: str(tmp_path))
+    said = recovery.data_loss_before("INC-1", "node1")
+    later.add("outcome", host="node1", data={**OVER, "outcome": "recovered"})
+    recording.events += later.events[-1:]
+    assert said == only(recording).statements["data_loss"] == {"value": loss, "why": ""}
+    # On another controller, there is no earlier statement.
+    assert recovery.data_loss_before("INC-2", "node1") == recovery.data_loss_before("INC-1", "node2") == {}
+    for folder in ("", str(tmp_path / "absent")):
+        monkeypatch.setattr(postmortem_options, "documents_folder", lambda folder=folder: folder)
+        assert recovery.data_loss_before("INC-1", "node1") == {}
 
 
 def test_counts_of_an_interrupted_run_are_kept_after_the_close():
