@@ -250,10 +250,12 @@ def _with(words: Words, key: str, seen: str, **values: object) -> str:
 
 
 def _login(words: Words, incident: incident_model.Incident) -> List[Action]:
-    """Return the item for a login that failed after a rung, even if the login has worked since then."""
+    """Return the item for a login that failed after a rung. If the login has worked since then, no action is needed."""
     failed = [each for each in incident.rungs_tried if each.serves]
     if not failed:
         return []
+    if incident.login == "checked":
+        return [Action(words.say("action.login"), False, words.say("notice.login_again"))]
     why = prose_ladder.why(words, failed[-1]) or words.say("login.failed")
     return [Action(words.say("action.login"), True, why)]
 

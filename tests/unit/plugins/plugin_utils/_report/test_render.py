@@ -1854,10 +1854,14 @@ def test_too_many_starts_have_the_same_next_step_as_in_the_notification(outcome,
 def test_an_incident_that_a_later_run_closed_names_its_open_items():
     why = "login: answered 401"
     tried = [rung(rung="standard_recovery", run="first", held=False, serves=True, reason=why)]
-    told = incident(outcome="recovered", runs=runs("first", "second"), rungs_tried=tried, login="checked")
+    told = incident(outcome="recovered", runs=runs("first", "second"), rungs_tried=tried, login="rate_limited")
     assert prose.next_steps(EN, told) == ["Complete the open prevention items."]
     assert "- [ ] Find out why the login check failed: " in section(markdown_report.markdown(EN, told), "6.")
     assert "- [ ] ログイン確認に失敗した理由を調べる：" in markdown_report.markdown(JA, told)
+    # The second run has shown that the login works again.
+    told.login = "checked"
+    (settled,) = [each for each in prose_actions.actions(EN, told) if each.title.startswith("Find out why the login")]
+    assert (settled.wanted, settled.why) == (False, "the login was checked again and works")
     assert not any(line.startswith("  next step") for line in screen_report.summary(EN, told, document="x"))
     told.rungs_tried = [rung(run="first")]
     assert "login check" not in markdown_report.markdown(EN, told)
