@@ -67,6 +67,21 @@ def informed(words: Words, incident: incident_model.Incident) -> List[str]:
     return [*([words.say("notified.reason", reason=reason)] if reason else []), *_informed(words, incident)]
 
 
+def names(words: Words, incident: incident_model.Incident, told: Sequence[str]) -> List[str]:
+    """Return the beginning of the text from informed() up to the last contact that this run notified.
+
+    told: the text from informed(). If this run notified nobody, the list is empty.
+    """
+    new = [each for each in _entries(incident.escalation) if each.get("new", True)]
+    contacts = _names(incident.escalation)
+    sent = words.joined(_sent(words, _by_message(incident, new), names=contacts, lost=_lost(incident)))
+    if not sent or not told or not told[-1].startswith(sent):
+        return []
+    # The punctuation after the last name is on the same line.
+    after = told[-1][len(sent) :].split(" ", 1)[0]
+    return [*told[:-1], sent + after]
+
+
 def _informed(words: Words, incident: incident_model.Incident) -> List[str]:
     escalation = incident.escalation
     if not escalation:

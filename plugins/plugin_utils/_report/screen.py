@@ -35,6 +35,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_
     Field,
     aligned,
     columns,
+    lines_until_cut,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import job
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
@@ -82,7 +83,7 @@ def summary(
     # First list what the reader has to do, then the reasons.
     cause = prose_causes.cause(words, incident)
     rungs = _rungs(words, incident, brief=document is not None)
-    calls = prose_notifications.calls(words, incident)
+    calls, informed = prose_notifications.calls(words, incident), prose_notifications.informed(words, incident)
     fields: List[Field] = [
         ("next", _next_steps(words, incident, target) if not back or prose.is_open(incident) else []),
         *([] if back else _methods(words, incident)),
@@ -104,7 +105,7 @@ def summary(
         # In check mode, nobody is notified.
         ("would_tell", prose_notifications.would_tell(words, incident))
         if check_mode
-        else ("escalation", [*calls, *prose_notifications.informed(words, incident)]),
+        else ("escalation", [*calls, *informed]),
         ("settings", _invalid_settings(words, incident)),
         ("kept", [*kept, *others]),
         ("postmortem", _published(words, incident, document, places) or words.say("screen.not_written")),
@@ -114,7 +115,10 @@ def summary(
     head = _head(words, incident, outcome=outcome)
     # If there is no postmortem, nothing is shortened, because the text is not saved anywhere else.
     whole = {"rung": len(rungs), "escalation": len(calls), "kept": len(kept)}
-    return [head, *aligned(words, fields, most=LINES - 1 if document else None, whole=whole)]
+    # The names of the notified contacts are more important than the text of other fields.
+    names = prose_notifications.names(words, incident, informed)
+    late = {"escalation": lines_until_cut([*calls, *names]) if names else 0}
+    return [head, *aligned(words, fields, most=LINES - 1 if document else None, whole=whole, late=late)]
 
 
 def _next_steps(words: Words, incident: incident_model.Incident, target: str) -> List[str]:

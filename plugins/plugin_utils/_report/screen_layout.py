@@ -26,7 +26,8 @@ _WHOLE = ("next", "methods", "options", "data_loss", "rows", "seeded", "settings
 _ORDER = {"kept": 1, "escalation": -1, "why": -1, "cause": -2}
 # Minimum number of lines of a field, because a long path can fill the second line of a cause or a reason.
 _LEAST = {"cause": 3, "why": 3}
-# Only this field can be left out. Fields with a negative number in _ORDER are shortened only after that.
+# Only this field can be left out. Only after that, fields with a negative number in _ORDER are shortened, and fields
+# directly before a path.
 _DISPENSABLE = "severity"
 LABEL = 14
 _NOTHING: Mapping[str, int] = {}
@@ -61,6 +62,11 @@ def wrap(text: str, width: int) -> List[str]:
     return [line.rstrip() for line in lines if line.strip()]
 
 
+def lines_until_cut(parts: Sequence[str]) -> int:
+    """Return the number of lines that show these parts of a field if the text after them is cut off."""
+    return sum(len(wrap(f"{part}{_CUT}", WIDTH - LABEL)) for part in parts)
+
+
 def _words(text: str) -> List[str]:
     """Split text where a line can be broken: after a space or a wide character, but not before punctuation."""
     pieces = [""]
@@ -73,11 +79,17 @@ def _words(text: str) -> List[str]:
 
 
 def aligned(
-    words: Words, fields: Sequence[Field], *, most: Optional[int] = None, whole: Mapping[str, int] = _NOTHING
+    words: Words,
+    fields: Sequence[Field],
+    *,
+    most: Optional[int] = None,
+    whole: Mapping[str, int] = _NOTHING,
+    late: Mapping[str, int] = _NOTHING,
 ) -> List[str]:
     """Return the lines of the fields that have a value. most: the maximum number of lines, or None for no limit.
 
-    whole: for some fields, how many parts at the beginning are never shortened.
+    whole: for some fields, how many parts at the beginning are never shortened. late: for some fields, how many lines
+    at the beginning are shortened only if no other field can be shortened.
     """
     texts: Dict[str, List[str]] = {}
     pinned: Dict[str, int] = {}
@@ -88,31 +100,36 @@ def aligned(
             texts[key] = [line for part in wrapped for line in part]
             pinned[key] = len(texts[key]) if key in _WHOLE else sum(map(len, wrapped[: whole.get(key, 0)]))
     lines: List[str] = []
-    for key, wrapped_lines in (_shortened(texts, pinned=pinned, most=most) if most else texts).items():
+    for key, wrapped_lines in (_shortened(texts, pinned=pinned, late=late, most=most) if most else texts).items():
         label = words.say(f"screen.{key}")
         heads = [f"  {label}{' ' * max(LABEL - 2 - columns(label), 1)}", *[" " * LABEL] * len(wrapped_lines)]
         lines += [head + line for head, line in zip(heads, wrapped_lines)]
     return lines
 
 
-def _shortened(texts: Mapping[str, List[str]], *, pinned: Mapping[str, int], most: int) -> Dict[str, List[str]]:
+def _shortened(
+    texts: Mapping[str, List[str]], *, pinned: Mapping[str, int], late: Mapping[str, int], most: int
+) -> Dict[str, List[str]]:
     """Return the lines of the fields. If there are too many lines, the last lines of the longest fields are cut off.
 
-    See _ORDER. pinned: for each field, the number of lines that are never changed. The first fields are the most
-    important ones. Therefore, if several fields are equally long, the last of them is shortened first. A field is not
-    shortened directly before a path as long as another field can be shortened.
+    See _ORDER. pinned: for each field, the number of lines that are never changed. late: see aligned. The first fields
+    are the most important ones. Therefore, if several fields are equally long, the last of them is shortened first. A
+    field is not shortened directly before a path as long as another field can be shortened.
     """
+
+    def rank(key: str) -> Tuple[bool, bool, int, int]:
+        lines = shorter[key]
+        return len(lines) > late.get(key, 0), not _would_lose_a_path(key, lines), _ORDER.get(key, 0), len(lines)
+
     shorter = {key: list(lines) for key, lines in texts.items()}
     while sum(map(len, shorter.values())) > most:
         longer = [key for key in reversed(list(shorter)) if len(shorter[key]) > max(pinned[key], _LEAST.get(key, 1))]
-        if _DISPENSABLE in shorter and not any(_ORDER.get(key, 0) >= 0 for key in longer):
+        longest = max(longer, key=rank, default="")
+        if _DISPENSABLE in shorter and (not longest or rank(longest) < (True, True, 0, 0)):
             del shorter[_DISPENSABLE]
             continue
-        if not longer:
+        if not longest:
             break
-        longest = max(
-            longer, key=lambda key: (not _would_lose_a_path(key, shorter[key]), _ORDER.get(key, 0), len(shorter[key]))
-        )
         *kept, cut, _gone = shorter[longest]
         if len(kept) < pinned[longest]:
             marked = f"{cut}{_CUT}"

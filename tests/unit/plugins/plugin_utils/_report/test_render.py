@@ -2880,6 +2880,34 @@ def test_a_long_path_in_a_cause_is_shown_and_the_severity_is_left_out_for_it():
     assert shown["rungs"] == "run 1: none tried; run 2: restart succeeded"
 
 
+@pytest.mark.parametrize("filled", [196, 214, 232])
+def test_the_names_of_the_notified_contacts_are_cut_off_last(filled):
+    names = {"lead": "Ms Lead, extension 4711", "dba": "the DBA, extension 4712"}
+    channels = [("lead", "command page.sh"), ("lead", "slack 127.0.0.1"), ("dba", "command dba-file")]
+    long = incident(
+        outcome="recovered",
+        severity="emergency",
+        cause="db_corrupt",
+        cause_summary="The database /srv/itsm.db is damaged " + "word " * 70,
+        data_loss="known",
+        runs=runs("r1"),
+        rungs_tried=[rung(run="r1")],
+        escalation={"names": names, "to": [], "notified": [sent("resolved", *each) for each in channels]},
+        **told(message("next_step.database.loss", statement="row " * filled, kept="/k")),
+    )
+    long.escalation["reason"] = "it broke " * 40
+    shown = fields(screen_report.summary(EN, long, document="/d/INC-1.md"))
+    assert "the DBA, extension 4712 by command dba-file." in shown["notified"] and shown["notified"].endswith(" ...")
+    assert shown["cause"].endswith(" ...") and "severity" not in shown
+
+
+def test_the_severity_is_left_out_before_the_names_of_contacts_are_cut_off():
+    path = f"/srv/{'x' * 70}/itsm_daily_1.db"
+    cut = {"done": [f"database_recovery: the latest good backup is {path}"], "severity": ["emergency"]}
+    lines = screen_layout.aligned(EN, [*cut.items(), ("escalation", ["Lead by mail " * 10])], most=4)
+    assert len(lines) == 4 and not any(" ..." in line or "emergency" in line for line in lines)
+
+
 def test_a_field_is_not_cut_off_directly_before_a_path():
     path = f"/srv/{'x' * 70}/itsm_daily_1.db"
     cut = {
