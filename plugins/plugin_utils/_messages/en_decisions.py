@@ -126,7 +126,8 @@ SENTENCES: Dict[str, str] = {
     ),
     "next_step.database.would_recover": (
         "Compare what the methods lose. If the DBA agrees, recover the database with the method that is marked as CHOSEN. "
-        "To choose another method, add one of the options below. The same command, without --check, stops and starts the service:\n{command}"
+        "To choose another method, add one of the options below. The same command, without --check, stops the service if it is running, "
+        "and starts it after the recovery:\n{command}"
     ),
     "next_step.database.choose_method": "{number}. If the rows were not deleted on purpose, choose a method, for example:\n{command}",
     "next_step.database.not_recovered": (

@@ -93,7 +93,8 @@ NEXT_STEPS = [
     ({"held": True, "recovery": DONE}, "Complete the open prevention items"),
     (
         {"held": True, "recovery": LOST, "check_mode": True, "target": "-i inv --limit node1"},
-        "starts the service: ansible-playbook -i inv --limit node1 playbooks/database_recover.yml",
+        "stops the service if it is running, and starts it after the recovery: "
+        "ansible-playbook -i inv --limit node1 playbooks/database_recover.yml",
     ),
     (
         {"held": True, "recovery": LOST, "check_mode": True, "manager": "process"},
