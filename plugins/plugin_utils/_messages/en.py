@@ -232,6 +232,7 @@ SENTENCES: Dict[str, str] = {
     "remedied.gone": "{cause}: no remedy applied, because the cause seems to be gone",
     "kept.evidence": "evidence",
     "kept.copy": "copy of the database files",
+    "kept.copies": "copies of the database files, oldest first",
     "kept.not_copied": "the database files were NOT COPIED: {reason}",
     "kept.not_copied_yet": "the database files were NOT COPIED yet: {reason}. database_recover.yml copies them before it changes them",
     "kept.backup": "database backup",

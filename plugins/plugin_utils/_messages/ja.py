@@ -248,6 +248,7 @@ SENTENCES: Dict[str, str] = {
     "remedied.gone": "{cause}：原因はすでに解消したとみられるため、対処せず",
     "kept.evidence": "証拠一式",
     "kept.copy": "データベースのファイルのコピー",
+    "kept.copies": "データベースのファイルのコピー、古い順",
     "kept.not_copied": "データベースのファイルは複製できていない：{reason}",
     "kept.not_copied_yet": "データベースのファイルはまだ複製できていない：{reason}。database_recover.yml は、ファイルを変更する前に複製する",
     "kept.backup": "データベースのバックアップ",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from types import MappingProxyType
-from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
@@ -187,15 +187,20 @@ def _kept(words: Words, incident: incident_model.Incident) -> Tuple[List[str], L
     """
     evidence: List[str] = []
     lines: List[str] = []
-    inside: List[str] = []
+    inside: Dict[str, List[str]] = {}
     for name, path in prose_data.kept(words, incident):
         if incident.evidence and path.startswith(f"{incident.evidence}/"):
-            inside.append(words.say("aside", text=path[len(incident.evidence) + 1 :], aside=name))
+            inside.setdefault(name, []).append(path[len(incident.evidence) + 1 :])
         else:
             told = words.say("screen.on_host", name=name, path=path)
             (evidence if path in (incident.evidence, incident.record_in_memory) else lines).append(told)
     if inside:
-        evidence.insert(1, words.say("screen.in_evidence", files=words.listed(inside)))
+        # Only the database files can have several copies.
+        files = [
+            words.say("aside", text=words.listed(paths), aside=words.say("kept.copies") if len(paths) > 1 else name)
+            for name, paths in inside.items()
+        ]
+        evidence.insert(1, words.say("screen.in_evidence", files=words.listed(files)))
     return [*evidence, *filter(None, [prose_data.not_copied(words, incident)])], lines
 
 

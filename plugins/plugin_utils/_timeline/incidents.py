@@ -238,14 +238,14 @@ def _kept(events: Sequence[Event], verdict: Mapping[str, Any]) -> Dict[str, Any]
         "modules_kept": last_value(swaps, "previous"),
         "evidence": first_value(verdict.get("evidence"), last_value(triages, "bundle")),
         "database_copied": first_value(last_value([*backups, *restores], "evidence_dir"), copied.get("path")),
-        "database_copies": _copies([*triages, *backups, *restores]),
+        "database_copies": _copies(results(events, "triage_info", "sqlite_backup", "sqlite_restore")),
         "database_not_copied": copied.get("not_copied"),
         "record_in_memory": records[-1].get("record_in_memory") if records else None,
     }
 
 
-def _copies(told: Sequence[Mapping[str, Any]]) -> List[str]:
-    """Return the copies of the database files that the modules made, without duplicates."""
+def _copies(told: Iterable[Mapping[str, Any]]) -> List[str]:
+    """Return the copies of the database files that the modules made, without duplicates, oldest copy first."""
     made = [path for each in told for path in ((each.get("data_evidence") or {}).get("path"), each.get("evidence_dir"))]
     return list(dict.fromkeys(str(path) for path in made if path))
 

@@ -239,7 +239,9 @@ class Incident:
     database_copied: Optional[str] = _says(
         "The folder on the host with the latest copy of the files of a database in doubt."
     )
-    database_copies: List[str] = _says("All folders on the host with copies of the files of a database in doubt.")
+    database_copies: List[str] = _says(
+        "All folders on the host with copies of the files of a database in doubt, oldest copy first."
+    )
     database_not_copied: Optional[str] = _says("Why there is no copy of the files of a database in doubt.")
     record_in_memory: Optional[str] = _says(
         "The folder in the host's memory that contains the record. A reboot deletes this folder."

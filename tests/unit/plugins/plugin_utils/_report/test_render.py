@@ -1700,7 +1700,11 @@ def test_every_copy_of_a_database_in_doubt_is_named():
     copies = ["/s/evidence/INC-1/itsm.db.evidence_1", "/s/evidence/INC-1/itsm.db.evidence_2"]
     told = incident(outcome="not_recovered", evidence="/s/evidence/INC-1", database_copies=copies, runs=runs("r"))
     shown = fields(screen_report.summary(EN, told, document=None))["kept"]
-    assert "itsm.db.evidence_1" in shown and "itsm.db.evidence_2" in shown
+    in_order = "itsm.db.evidence_1 and itsm.db.evidence_2 (copies of the database files, oldest first)"
+    assert shown.endswith(f"in this folder: {in_order}")
+    told.backup_file = "/s/evidence/INC-1/b"
+    shown = fields(screen_report.summary(EN, told, document=None))["kept"]
+    assert shown.endswith(f"in this folder: {in_order} and b (database backup)")
 
 
 def test_a_check_lists_other_problems_that_can_prevent_the_recovery():

@@ -57,13 +57,14 @@ def test_a_database_that_a_person_restored_is_not_called_damaged():
     second = Recording("run2")
     second.second = 30
     second.down().opened()
+    first.task("sqlite_restore", {"evidence_dir": "/e/0"}, role="database_recovery")
     logged = {"cause": "db_corrupt", "summary": "The log contains errors."}
     second.task("triage_info", {"findings": [logged], "data_evidence": {"path": "/e/2"}}, role="triage")
     verdict = {**OUTCOME, "cause": "db_corrupt", "cause_summary": "The log contains errors."}
     second.add("outcome", host="node1", data=verdict).add("published", host="node1", data={}).ended()
     (incident,) = timeline_incidents.from_events([*first.events, *second.events])
     assert incident.cause_summary == "The log contains errors."
-    assert incident.database_copies == ["/e/1", "/e/2"]
+    assert incident.database_copies == ["/e/1", "/e/0", "/e/2"]
     assert "published" not in [step.kind for step in incident.steps]
 
 
