@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ansible import context
 from ansible.errors import AnsibleFilterError
@@ -53,7 +53,9 @@ def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
     return hosts
 
 
-def data_loss_before(incident: str, host: str, opened_at: Optional[str] = None) -> Dict[str, str]:
+def data_loss_before(
+    incident: str, host: str, pids: Sequence[int] = (), opened_at: Optional[str] = None
+) -> Dict[str, str]:
     """Return the data_loss statement of the earlier runs (value, why), or {} if this controller has no such statement.
 
     A notification must be sent even if the timelines cannot be read.
@@ -63,7 +65,8 @@ def data_loss_before(incident: str, host: str, opened_at: Optional[str] = None) 
         events = module("_report.document_store").read(folder, incidents=[incident], since=opened_at) if folder else []
     except OSError:
         return {}
-    said: Dict[str, str] = module("_timeline.incidents").data_loss_before(events, incident=incident, host=host)
+    before = module("_timeline.incidents").data_loss_before
+    said: Dict[str, str] = before(events, incident=incident, host=host, pids=pids)
     return said
 
 

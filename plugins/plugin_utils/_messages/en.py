@@ -155,6 +155,7 @@ SENTENCES: Dict[str, str] = {
     "uncounted.not_before": "the rows were not counted before the recovery",
     "uncounted.not_after": "the rows were not counted at the end of the run",
     "uncounted.started_since": "the rows have not been counted since the last start of the service",
+    "uncounted.restarted_since": "the service was started again after the rows were compared",
     "uncounted.fewer_since": "there are fewer rows than after the last verified run; users may have deleted rows during normal work",
     "uncounted.written_since": "no table has fewer rows than after the last verified run; a loss of newer rows would not be noticed",
     "uncounted.not_compared": "this run did not compare the rows; for the result of earlier runs, see the postmortem",

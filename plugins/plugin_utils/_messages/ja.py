@@ -140,6 +140,7 @@ SENTENCES: Dict[str, str] = {
     "uncounted.not_before": "復旧前の行数を集計していない",
     "uncounted.not_after": "実行の終わりに行数を集計していない",
     "uncounted.started_since": "サービスの最後の起動より後に、行数を集計していない",
+    "uncounted.restarted_since": "行数を比較した後に、サービスが再び起動された",
     "uncounted.fewer_since": "前回の確認時より行数が減っているが、通常の業務で削除された可能性がある",
     "uncounted.not_compared": "この実行では行数を比較していない。以前の実行の結果はポストモーテムを参照",
     "uncounted.written_since": "前回の確認時より行数が減ったテーブルはないが、その後に書き込まれた行は集計していない",

@@ -39,10 +39,11 @@ def each_from_events(events: Iterable[Event]) -> Iterator[Incident]:
         yield model(incident, host, told)
 
 
-def data_loss_before(events: Iterable[Event], *, incident: str, host: str) -> Dict[str, str]:
+def data_loss_before(events: Iterable[Event], *, incident: str, host: str, pids: Sequence[int]) -> Dict[str, str]:
     """Return the data_loss statement (value, why) of an incident's documents if the last run does not compare the rows.
 
-    The result is empty if the events contain no earlier statement about the data.
+    The result is empty if the events contain no earlier statement about the data. pids: the service's processes now.
+    The probe that found them may not be in the events yet.
     """
     runs = _by_incident(events).get((incident, host)) or []
     outcomes = [event["data"] for run in runs for event in run if event["kind"] == "outcome"]
@@ -50,7 +51,10 @@ def data_loss_before(events: Iterable[Event], *, incident: str, host: str) -> Di
     without_rows = {"outcome": "recovered"}
     if not row_counts.data_verdict(without_rows, outcomes):
         return {}
-    said = row_counts.fields(runs, verdict=without_rows, outcomes=outcomes)["statements"]["data_loss"]
+    probe = {"healthy": True, "process": {"state": "running", "pids": pids}}
+    task = {"kind": "task", "task": "", "role": None, "action": f"{allowlist.COLLECTION}.health_probe", "status": "ok"}
+    now = {**runs[-1][-1], **task, "data": probe}
+    said = row_counts.fields([*runs, [now]], verdict=without_rows, outcomes=outcomes)["statements"]["data_loss"]
     return {name: str(value) for name, value in said.items()}
 
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.events import Event, first_value, results
@@ -53,8 +53,11 @@ def fields(
         else any(look.get("data_loss_suspected") for look in looks)
     )
     own = counts(of_data.get("rows_seeded"))
+    # A run that only closes the incident does not compare the rows.
+    closed = bool(verdict) and "rows_before" not in verdict
     seen = dataclasses.replace(
         last_look(runs),
+        restarted=closed and _is_another_process(runs),
         outcome=str(verdict.get("outcome") or ""),
         rows_before=rows_before,
         rows_from=of_data.get("rows_from") or statements.FIRST_LOOK,
@@ -76,7 +79,7 @@ def fields(
         "rows_seeded": seeded,
         "rows_seeded_removal": [str(each) for each in of_data.get("rows_seeded_removal") or []],
         "rows_replaced": seen.replaced,
-        "rows_stale": seen.started_since,
+        "rows_stale": seen.started_since or seen.restarted,
         "statements": {
             **{name: dataclasses.asdict(each) for name, each in said.items()},
             # The statements in the verdict replace those from the events, because the verdict is based on more data.
@@ -93,6 +96,19 @@ def fields(
 def _judged(outcomes: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
     """Return the verdicts that make a statement about the data."""
     return [each for each in outcomes if "rows_before" in each]
+
+
+def _is_another_process(runs: Sequence[Sequence[Event]]) -> bool:
+    """Return True if the service was started after the last run that makes a statement about the data."""
+    judging = [run for run in runs if _judged([event["data"] for event in run if event["kind"] == "outcome"])]
+    before, now = (_pids(run) for run in (judging[-1] if judging else (), runs[-1]))
+    return before is not None and bool(now) and not set(before) & set(now or ())
+
+
+def _pids(run: Sequence[Event]) -> Optional[List[int]]:
+    """Return the process IDs of the service at the last probe of a run, or None if they are unknown."""
+    seen = [(probe.get("process") or {}).get("pids") for probe in results(run, "health_probe")]
+    return seen[-1] if seen else None
 
 
 def _why(outcome: Mapping[str, Any]) -> str:

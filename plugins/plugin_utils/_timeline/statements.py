@@ -33,7 +33,17 @@ ALREADY_LOST = "already_lost"
 # Reason for SUSPECTED: a person has accepted the damage that suggests a loss.
 ACCEPTED = "accepted"
 # Reasons for UNKNOWN in the data_loss statement.
-UNCOUNTED, NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITTEN_SINCE, NOT_COMPARED = (
+(
+    UNCOUNTED,
+    NOT_COUNTED,
+    NOT_BEFORE,
+    NOT_AFTER,
+    STARTED_SINCE,
+    FEWER_SINCE,
+    WRITTEN_SINCE,
+    NOT_COMPARED,
+    RESTARTED_SINCE,
+) = (
     "uncounted",
     "not_counted",
     "not_before",
@@ -42,6 +52,7 @@ UNCOUNTED, NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITT
     "fewer_since",
     "written_since",
     "not_compared",
+    "restarted_since",
 )
 
 # The source of the row counts before the outage: the first triage in the incident, or the last verified run.
@@ -63,6 +74,8 @@ class Facts:
     rows_after: Rows = dataclasses.field(default_factory=dict)
     # True if the service was started or the database was replaced after rows_after was counted.
     started_since: bool = False
+    # True if the service was started after an earlier run compared the rows, and no later run has compared them.
+    restarted: bool = False
     suspected: bool = False
     # True if a person has accepted the damage that suggests a loss.
     accepted: bool = False
@@ -169,6 +182,7 @@ def _why_unknown(facts: Facts, *, fewer: bool) -> str:
         (FEWER_SINCE, last_good and fewer),
         (WRITTEN_SINCE, last_good),
         (STARTED_SINCE, facts.started_since),
+        (RESTARTED_SINCE, facts.restarted),
     )
     return next((why for why, applies in rules if applies), "")
 

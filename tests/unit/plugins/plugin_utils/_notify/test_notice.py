@@ -477,7 +477,9 @@ def test_a_closed_incident_passes_the_number_of_lost_rows_as_a_number() -> None:
         ("login_failed", "", {}, ("unknown", "not_compared")),
         ("login_failed", "known", {"value": "none", "why": ""}, ("known", "")),
         ("login_failed", "unknown", {}, ("unknown", "uncounted")),
-        ("not_recovered", "", {"value": "none", "why": ""}, ("unknown", "")),
+        ("degraded", "", {"value": "none", "why": ""}, ("none", "")),
+        ("not_recovered", "", {"value": "unknown", "why": "restarted_since"}, ("unknown", "restarted_since")),
+        ("not_recovered", "", {}, ("unknown", "")),
     ],
 )
 def test_a_closed_incident_keeps_the_statement_of_earlier_runs_about_the_data(
@@ -485,12 +487,18 @@ def test_a_closed_incident_keeps_the_statement_of_earlier_runs_about_the_data(
 ) -> None:
     tasks = yaml.safe_load((PROJECT / "playbooks/tasks/close_resolved_incident.yml").read_text(encoding="utf-8"))
     (given,) = [each["vars"] for each in tasks if "escalation_statements" in each.get("vars", {})]
+    (read,) = [
+        facts["resolved_said"]
+        for each in tasks
+        if "resolved_said" in (facts := each.get("ansible.builtin.set_fact", {}))
+    ]
     environment = jinja2.nativetypes.NativeEnvironment()
     environment.filters["itsm_nexus.runbook.recovery_data_loss_before"] = lambda *_given, **_options: before
     known: dict[str, Any] = {
         "resolved_open": {"outcome": outcome},
         "resolved_incident": {"id": "INC-1", "opened_at": "2026-03-02T01:00:00.000Z"},
         "resolved_data": {"loss": recorded},
+        "detection_result": {"process": {"pids": [7]}},
         "inventory_hostname": "node1",
     }
 
@@ -498,7 +506,7 @@ def test_a_closed_incident_keeps_the_statement_of_earlier_runs_about_the_data(
         value = environment.from_string(text).render(known)
         return value.strip() if isinstance(value, str) else value
 
-    known["resolved_said"] = rendered(given["resolved_said"].strip())
+    known["resolved_said"] = rendered(read.strip())
     verdict = rendered(given["escalation_data_loss_verdict"])
     why = rendered(given["escalation_statements"]["data_loss"]["why"])
     # If rows are known to be lost, the reason is not used.

@@ -59,26 +59,47 @@ def test_statements_about_the_data_are_kept_after_the_close(loss):
     assert told.next_step == ("Start nothing." if loss == "suspected" else None)
 
 
-@pytest.mark.parametrize("loss", ["suspected", "none", "known"])
-def test_a_notification_and_the_documents_make_the_same_statement_about_the_data(loss, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("loss", "pids", "expected"),
+    [
+        ("suspected", [7], {"value": "suspected", "why": ""}),
+        ("known", [7], {"value": "known", "why": ""}),
+        ("none", [7, 8], {"value": "none", "why": ""}),
+        # A person has restarted the service after the first run.
+        ("none", [9], {"value": "unknown", "why": "restarted_since"}),
+    ],
+)
+def test_a_notification_and_the_documents_make_the_same_statement_about_the_data(
+    loss, pids, expected, tmp_path, monkeypatch
+):
     """The notification is sent before the run has an outcome."""
     first = {**OUTCOME, "outcome": "login_failed", "data_loss": loss, "rows_after": {"users": 3}}
-    recording = Recording(run="run1").down().opened().add("outcome", host="node1", data=first).ended()
+    recording = Recording(run="run1").down().opened()
+    recording.task("health_probe", serving([7]), role="verification")
+    recording.add("outcome", host="node1", data=first).ended()
     later = Recording(run="run2")
     later.second = 30
-    later.task("health_probe", {"healthy": True}, role="detection").opened()
+    later.task("health_probe", serving(pids), role="detection").opened()
+    timeline = b"".join(map(timeline_events.encode, recording.events))
     recording.events += later.events
-    (tmp_path / "run1.jsonl").write_bytes(b"".join(map(timeline_events.encode, recording.events)))
-    monkeypatch.setattr(postmortem_options, "documents_folder", lambda: str(tmp_path))
-    said = recovery.data_loss_before("INC-1", "node1")
     later.add("outcome", host="node1", data={**OVER, "outcome": "recovered"})
     recording.events += later.events[-1:]
-    assert said == only(recording).statements["data_loss"] == {"value": loss, "why": ""}
+    monkeypatch.setattr(postmortem_options, "documents_folder", lambda: str(tmp_path))
+    # The events of the current run may already be in the folder.
+    for current in (b"", b"".join(map(timeline_events.encode, later.events[:-1]))):
+        (tmp_path / "run1.jsonl").write_bytes(timeline)
+        (tmp_path / "run2.jsonl").write_bytes(current)
+        said = recovery.data_loss_before("INC-1", "node1", pids)
+        assert said == only(recording).statements["data_loss"] == expected
     # On another controller, there is no earlier statement.
     assert recovery.data_loss_before("INC-2", "node1") == recovery.data_loss_before("INC-1", "node2") == {}
     for folder in ("", str(tmp_path / "absent")):
         monkeypatch.setattr(postmortem_options, "documents_folder", lambda folder=folder: folder)
         assert recovery.data_loss_before("INC-1", "node1") == {}
+
+
+def serving(pids):
+    return {"healthy": True, "process": {"state": "running", "pids": pids}}
 
 
 def test_counts_of_an_interrupted_run_are_kept_after_the_close():

@@ -37,6 +37,7 @@ def test_the_documented_table_matches_the_code():
         statements.NOT_BEFORE,
         statements.NOT_AFTER,
         statements.STARTED_SINCE,
+        statements.RESTARTED_SINCE,
         statements.FEWER_SINCE,
         statements.NOT_COMPARED,
     )
