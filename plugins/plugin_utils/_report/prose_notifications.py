@@ -68,7 +68,7 @@ def informed(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def names(words: Words, incident: incident_model.Incident, told: Sequence[str]) -> List[str]:
-    """Return the beginning of the text from informed() up to the last contact that this run notified.
+    """Return the beginning of the text from informed(), up to the channels of the last contact that this run notified.
 
     told: the text from informed(). If this run notified nobody, the list is empty.
     """
@@ -77,9 +77,10 @@ def names(words: Words, incident: incident_model.Incident, told: Sequence[str]) 
     sent = words.joined(_sent(words, _by_message(incident, new), names=contacts, lost=_lost(incident)))
     if not sent or not told or not told[-1].startswith(sent):
         return []
-    # The punctuation after the last name is on the same line.
-    after = told[-1][len(sent) :].split(" ", 1)[0]
-    return [*told[:-1], sent + after]
+    channels = [str(each.get("channel")) for each in new if each.get("ok")]
+    # Each contact is followed by its channels. The punctuation after the last channel is on the same line.
+    end = max(sent.rfind(each) + len(each) for each in channels)
+    return [*told[:-1], told[-1][: end + 1].rstrip()]
 
 
 def _informed(words: Words, incident: incident_model.Incident) -> List[str]:

@@ -2903,6 +2903,11 @@ def test_the_names_of_the_notified_contacts_are_cut_off_last(filled):
     shown = fields(screen_report.summary(EN, long, document="/d/INC-1.md"))
     assert "the DBA, extension 4712 by command dba-file." in shown["notified"] and shown["notified"].endswith(" ...")
     assert shown["cause"].endswith(" ...") and "severity" not in shown
+    # In Japanese, the name of the message follows the names. It may be cut off.
+    (beginning,) = prose_notifications.names(JA, long, prose_notifications.informed(JA, long))
+    assert beginning.endswith("the DBA, extension 4712（command dba-file）")
+    long.escalation["notified"] = []
+    assert prose_notifications.names(JA, long, prose_notifications.informed(JA, long)) == []
 
 
 def test_the_severity_is_left_out_before_the_names_of_contacts_are_cut_off():
