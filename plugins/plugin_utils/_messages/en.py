@@ -149,7 +149,7 @@ SENTENCES: Dict[str, str] = {
     "data_loss.suspected.already_lost": "SUSPECTED. Call the DBA. Change nothing until the DBA has decided what to do. The recovery of the database has already lost rows",
     "data_loss.suspected.accepted": "SUSPECTED. A person has accepted this damage",
     "data_loss.unknown": "unknown ({why})",
-    "data_loss.untouched": "{verdict}. All runs left the service stopped",
+    "data_loss.untouched": "{verdict}. No run started the service",
     "uncounted.uncounted": "the recovery of the database could not determine whether rows were lost",
     "uncounted.not_counted": "the rows were not counted",
     "uncounted.not_before": "the rows were not counted before the recovery",

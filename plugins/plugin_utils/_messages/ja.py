@@ -134,7 +134,7 @@ SENTENCES: Dict[str, str] = {
     "data_loss.suspected.already_lost": "疑いあり。DBA に連絡し、DBA が対応を決めるまで何も変更しない。データベースの復旧により、すでに行が失われている",
     "data_loss.suspected.accepted": "疑いあり。この破損は担当者が了承済み",
     "data_loss.unknown": "不明（{why}）",
-    "data_loss.untouched": "{verdict}（どの実行もサービスを起動せず、停止したままにしている）",
+    "data_loss.untouched": "{verdict}（どの実行もサービスを起動していない）",
     "uncounted.uncounted": "データベースの復旧では、行が失われたかどうかを判定できなかった",
     "uncounted.not_counted": "行数を集計していない",
     "uncounted.not_before": "復旧前の行数を集計していない",

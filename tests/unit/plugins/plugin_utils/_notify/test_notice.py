@@ -170,7 +170,7 @@ def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
         ),
         (
             {"data_loss": "suspected", "nothing_started": "yes"},
-            "SUSPECTED. Change nothing until the DBA has decided what to do. All runs left the service stopped",
+            "SUSPECTED. Change nothing until the DBA has decided what to do. No run started the service",
         ),
         ({"data_loss": "suspected", "data_loss_why": "accepted"}, "SUSPECTED. A person has accepted this damage"),
     ],
