@@ -63,5 +63,9 @@ SENTENCES: Dict[str, str] = {
     "asked.reachable_again": "wait for the result of this run, because only the connection to the host has been restored",
     "asked.nothing": "no urgent action is needed; the postmortem lists the follow-up actions",
     "asked.count_rows": "Run outage_verify.yml, because no run has counted the rows since the outage; the postmortem lists the follow-up actions",
+    "asked.count_rows_again": (
+        "Run outage_verify.yml, because no run has counted the rows since the last start of the service; "
+        "the postmortem lists the follow-up actions"
+    ),
     "asked.find_out": "Find out what happened",
 }

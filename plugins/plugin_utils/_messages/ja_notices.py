@@ -40,5 +40,6 @@ SENTENCES: Dict[str, str] = {
     "asked.reachable_again": "再び接続できただけの段階。この実行の結果を待つ",
     "asked.nothing": "緊急の対応は不要。今後の対応はポストモーテムを参照する",
     "asked.count_rows": "障害後に行数を集計していないため、outage_verify.yml を実行する。再発防止策はポストモーテムに記載",
+    "asked.count_rows_again": "サービスの最後の起動より後に行数を集計していないため、outage_verify.yml を実行する。今後の対応はポストモーテムを参照する",
     "asked.find_out": "状況を確認する",
 }

@@ -245,6 +245,15 @@ def _step(words: Words, step: Any) -> str:
     return words.say("notice.prevention") if prevention else words.message(step)
 
 
+def _at_the_end(facts: _Facts) -> str:
+    """Return the ID of the next step after the end of an outage: to count the rows, or nothing urgent."""
+    unknown, why = facts["data_loss"] == statements.UNKNOWN, facts["data_loss_why"]
+    if unknown and why == statements.RESTARTED_SINCE:
+        return "asked.count_rows_again"
+    uncounted = unknown and facts.get("outcome") == "resolved_manually" and why != statements.NOT_COMPARED
+    return "asked.count_rows" if uncounted else "asked.nothing"
+
+
 def _asked(words: Words, facts: _Facts) -> str:
     """Return the next steps for the notified person, one per line. Each command is on a line of its own.
 
@@ -266,10 +275,7 @@ def _asked(words: Words, facts: _Facts) -> str:
         known = (*_REMAINING, *_PREVENTION)
         remaining = any(isinstance(each, Mapping) and each.get("id") in known for each in told)
         if due or not (remaining and all(steps)):
-            uncounted = facts["data_loss"] == statements.UNKNOWN and facts.get("outcome") == "resolved_manually"
-            uncounted = uncounted and facts["data_loss_why"] != statements.NOT_COMPARED
-            later = "asked.count_rows" if uncounted else "asked.nothing"
-            return words.sentence(words.say(by_rule if due else later))
+            return words.sentence(words.say(by_rule if due else _at_the_end(facts)))
     if steps and all(steps):
         return "\n".join([*first, *(line for step in steps for line in words.lines(step))])
     if facts["next_step"]:

@@ -377,6 +377,14 @@ def test_after_a_manual_fix_the_reader_is_asked_to_count_the_rows() -> None:
     assert texts("en", **{**fixed, "data_loss": "none"})["asked"].startswith("No urgent action is needed")
 
 
+@pytest.mark.parametrize("outcome", ["recovered", "recovered_by_systemd", "resolved_manually"])
+def test_after_a_restart_the_reader_is_asked_to_count_the_rows_again(outcome: str) -> None:
+    back = {"event": "resolved", "outcome": outcome, "rule": "record_only", "data_loss": "unknown"}
+    told = "Run outage_verify.yml, because no run has counted the rows since the last start of the service"
+    assert texts("en", **back, data_loss_why="restarted_since")["asked"].startswith(told)
+    assert "サービスの最後の起動より後" in texts("ja", **back, data_loss_why="restarted_since")["asked"]
+
+
 def test_every_rule_of_the_role_asks_for_something() -> None:
     rules = yaml.safe_load((PROJECT / "roles" / "escalation" / "defaults" / "main.yml").read_text(encoding="utf-8"))
     without = {"record_only", "unreachable"}
