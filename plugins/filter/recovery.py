@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ansible import context
 from ansible.errors import AnsibleFilterError
@@ -54,7 +54,7 @@ def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
 
 
 def data_loss_before(
-    incident: str, host: str, pids: Sequence[int] = (), opened_at: Optional[str] = None
+    incident: str, host: str, process: Optional[Mapping[str, Any]] = None, opened_at: Optional[str] = None
 ) -> Dict[str, str]:
     """Return the data_loss statement of the earlier runs (value, why), or {} if this controller has no such statement.
 
@@ -66,7 +66,7 @@ def data_loss_before(
     except OSError:
         return {}
     before = module("_timeline.incidents").data_loss_before
-    said: Dict[str, str] = before(events, incident=incident, host=host, pids=pids)
+    said: Dict[str, str] = before(events, incident=incident, host=host, process=process or {})
     return said
 
 

@@ -39,11 +39,13 @@ def each_from_events(events: Iterable[Event]) -> Iterator[Incident]:
         yield model(incident, host, told)
 
 
-def data_loss_before(events: Iterable[Event], *, incident: str, host: str, pids: Sequence[int]) -> Dict[str, str]:
+def data_loss_before(
+    events: Iterable[Event], *, incident: str, host: str, process: Mapping[str, Any]
+) -> Dict[str, str]:
     """Return the data_loss statement (value, why) of an incident's documents if the last run does not compare the rows.
 
-    The result is empty if the events contain no earlier statement about the data. pids: the service's processes now.
-    The probe that found them may not be in the events yet.
+    The result is empty if the events contain no earlier statement about the data. process: the service's process now,
+    as returned by health_probe. The probe that found it may not be in the events yet.
     """
     runs = _by_incident(events).get((incident, host)) or []
     outcomes = [event["data"] for run in runs for event in run if event["kind"] == "outcome"]
@@ -51,7 +53,7 @@ def data_loss_before(events: Iterable[Event], *, incident: str, host: str, pids:
     without_rows = {"outcome": "recovered"}
     if not row_counts.data_verdict(without_rows, outcomes):
         return {}
-    probe = {"healthy": True, "process": {"state": "running", "pids": pids}}
+    probe = {"healthy": True, "process": {"state": "running", **process}}
     task = {"kind": "task", "task": "", "role": None, "action": f"{allowlist.COLLECTION}.health_probe", "status": "ok"}
     now = {**runs[-1][-1], **task, "data": probe}
     said = row_counts.fields([*runs, [now]], verdict=without_rows, outcomes=outcomes)["statements"]["data_loss"]

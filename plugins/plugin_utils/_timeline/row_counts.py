@@ -7,11 +7,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import instants, statements
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.events import Event, first_value, results
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.service_state import last_look
+
+# The start time of a process is calculated from the host's clock, so it differs a little in each probe.
+_SAME_START = 2.0
 
 
 def counts(told: Any) -> Dict[str, float]:
@@ -101,14 +104,21 @@ def _judged(outcomes: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
 def _is_another_process(runs: Sequence[Sequence[Event]]) -> bool:
     """Return True if the service was started after the last run that makes a statement about the data."""
     judging = [run for run in runs if _judged([event["data"] for event in run if event["kind"] == "outcome"])]
-    before, now = (_pids(run) for run in (judging[-1] if judging else (), runs[-1]))
-    return before is not None and bool(now) and not set(before) & set(now or ())
+    before, now = (_process(run) for run in (judging[-1] if judging else (), runs[-1]))
+    if before.get("pids") is None or not now.get("pids"):
+        return False
+    # A new process may have the same ID, for example after a restart of the host or of a container. On ansible-core
+    # 2.16, an ID may be text.
+    if not {str(pid) for pid in before["pids"]} & {str(pid) for pid in now["pids"]}:
+        return True
+    begun = [str(process.get("started_at") or "") for process in (before, now)]
+    return (instants.seconds_between(*sorted(begun)) or 0.0) > _SAME_START
 
 
-def _pids(run: Sequence[Event]) -> Optional[List[int]]:
-    """Return the process IDs of the service at the last probe of a run, or None if they are unknown."""
-    seen = [(probe.get("process") or {}).get("pids") for probe in results(run, "health_probe")]
-    return seen[-1] if seen else None
+def _process(run: Sequence[Event]) -> Mapping[str, Any]:
+    """Return the service's process at the last probe of a run. The result is empty if it is unknown."""
+    seen = [probe.get("process") or {} for probe in results(run, "health_probe")]
+    return seen[-1] if seen else {}
 
 
 def _why(outcome: Mapping[str, Any]) -> str:

@@ -506,7 +506,7 @@ def test_a_closed_incident_keeps_the_statement_of_earlier_runs_about_the_data(
         "resolved_open": {"outcome": outcome},
         "resolved_incident": {"id": "INC-1", "opened_at": "2026-03-02T01:00:00.000Z"},
         "resolved_data": {"loss": recorded},
-        "detection_result": {"process": {"pids": [7]}},
+        "detection_result": {"process": {"pids": [7], "started_at": "2026-03-02T00:59:00.000Z"}},
         "inventory_hostname": "node1",
     }
 

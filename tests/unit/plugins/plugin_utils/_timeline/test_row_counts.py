@@ -60,26 +60,30 @@ def test_statements_about_the_data_are_kept_after_the_close(loss):
 
 
 @pytest.mark.parametrize(
-    ("loss", "pids", "expected"),
+    ("loss", "process", "expected"),
     [
-        ("suspected", [7], {"value": "suspected", "why": ""}),
-        ("known", [7], {"value": "known", "why": ""}),
-        ("none", [7, 8], {"value": "none", "why": ""}),
+        ("suspected", ([7], "02:01.000"), {"value": "suspected", "why": ""}),
+        ("known", ([7], "02:01.000"), {"value": "known", "why": ""}),
+        ("none", ([7, 8], "02:01.040"), {"value": "none", "why": ""}),
+        ("none", (["7"], None), {"value": "none", "why": ""}),
         # A person has restarted the service after the first run.
-        ("none", [9], {"value": "unknown", "why": "restarted_since"}),
+        ("none", ([9], "02:09.000"), {"value": "unknown", "why": "restarted_since"}),
+        ("none", ([9], None), {"value": "unknown", "why": "restarted_since"}),
+        ("none", ([7], "02:09.000"), {"value": "unknown", "why": "restarted_since"}),
+        ("none", (["7"], "02:09.000"), {"value": "unknown", "why": "restarted_since"}),
     ],
 )
 def test_a_notification_and_the_documents_make_the_same_statement_about_the_data(
-    loss, pids, expected, tmp_path, monkeypatch
+    loss, process, expected, tmp_path, monkeypatch
 ):
     """The notification is sent before the run has an outcome."""
     first = {**OUTCOME, "outcome": "login_failed", "data_loss": loss, "rows_after": {"users": 3}}
     recording = Recording(run="run1").down().opened()
-    recording.task("health_probe", serving([7]), role="verification")
+    recording.task("health_probe", serving([7], "02:01.000"), role="verification")
     recording.add("outcome", host="node1", data=first).ended()
     later = Recording(run="run2")
     later.second = 30
-    later.task("health_probe", serving(pids), role="detection").opened()
+    later.task("health_probe", serving(*process), role="detection").opened()
     timeline = b"".join(map(timeline_events.encode, recording.events))
     recording.events += later.events
     later.add("outcome", host="node1", data={**OVER, "outcome": "recovered"})
@@ -89,7 +93,7 @@ def test_a_notification_and_the_documents_make_the_same_statement_about_the_data
     for current in (b"", b"".join(map(timeline_events.encode, later.events[:-1]))):
         (tmp_path / "run1.jsonl").write_bytes(timeline)
         (tmp_path / "run2.jsonl").write_bytes(current)
-        said = recovery.data_loss_before("INC-1", "node1", pids)
+        said = recovery.data_loss_before("INC-1", "node1", serving(*process)["process"])
         assert said == only(recording).statements["data_loss"] == expected
     # On another controller, there is no earlier statement.
     assert recovery.data_loss_before("INC-2", "node1") == recovery.data_loss_before("INC-1", "node2") == {}
@@ -98,8 +102,9 @@ def test_a_notification_and_the_documents_make_the_same_statement_about_the_data
         assert recovery.data_loss_before("INC-1", "node1") == {}
 
 
-def serving(pids):
-    return {"healthy": True, "process": {"state": "running", "pids": pids}}
+def serving(pids, began):
+    started_at = began and f"2026-03-02T00:{began}Z"
+    return {"healthy": True, "process": {"state": "running", "pids": pids, "started_at": started_at}}
 
 
 def test_counts_of_an_interrupted_run_are_kept_after_the_close():
