@@ -58,15 +58,15 @@ def data_loss_before(
 ) -> Dict[str, str]:
     """Return the data_loss statement of the earlier runs (value, why), or {} if this controller has no such statement.
 
-    A notification must be sent even if the timelines cannot be read.
+    process: the service's process now, as returned by health_probe.
     """
-    folder = module("_action.postmortem_options").documents_folder()
     try:
+        folder = module("_action.postmortem_options").documents_folder()
         events = module("_report.document_store").read(folder, incidents=[incident], since=opened_at) if folder else []
-    except OSError:
+        before = module("_timeline.incidents").data_loss_before
+        said: Dict[str, str] = before(events, incident=incident, host=host, process=process or {})
+    except Exception:  # a notification must be sent even if a timeline cannot be read or contains an invalid event
         return {}
-    before = module("_timeline.incidents").data_loss_before
-    said: Dict[str, str] = before(events, incident=incident, host=host, process=process or {})
     return said
 
 

@@ -102,6 +102,31 @@ def test_a_notification_and_the_documents_make_the_same_statement_about_the_data
         assert recovery.data_loss_before("INC-1", "node1") == {}
 
 
+@pytest.mark.parametrize(
+    "invalid",
+    [
+        {"host": "node1"},
+        {"kind": "outcome", "host": "node1"},
+        {"kind": "outcome", "host": "node1", "data": None},
+        {"kind": "outcome", "host": "node1", "data": {**OUTCOME, "statements": "none"}},
+        {
+            "kind": "task",
+            "host": "node1",
+            "action": "itsm_nexus.runbook.health_probe",
+            "data": {"process": {"pids": 7}},
+        },
+    ],
+)
+def test_an_invalid_event_does_not_prevent_the_notification(invalid, tmp_path, monkeypatch):
+    recording = Recording(run="run1").down().opened().add("outcome", host="node1", data=OUTCOME).ended()
+    events = [*recording.events, {**recording.events[-1], **invalid}]
+    if "kind" not in invalid:
+        del events[-1]["kind"]
+    (tmp_path / "run1.jsonl").write_bytes(b"".join(map(timeline_events.encode, events)))
+    monkeypatch.setattr(postmortem_options, "documents_folder", lambda: str(tmp_path))
+    assert recovery.data_loss_before("INC-1", "node1", serving([7], None)["process"]) == {}
+
+
 def serving(pids, began):
     started_at = began and f"2026-03-02T00:{began}Z"
     return {"healthy": True, "process": {"state": "running", "pids": pids, "started_at": started_at}}
