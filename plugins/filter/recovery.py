@@ -54,17 +54,21 @@ def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
 
 
 def data_loss_before(
-    incident: str, host: str, process: Optional[Mapping[str, Any]] = None, opened_at: Optional[str] = None
+    incident: str,
+    host: str,
+    process: Optional[Mapping[str, Any]] = None,
+    data: Optional[Mapping[str, Any]] = None,
+    opened_at: Optional[str] = None,
 ) -> Dict[str, str]:
     """Return the data_loss statement of the earlier runs (value, why), or {} if this controller has no such statement.
 
-    process: the service's process now, as returned by health_probe.
+    process: the service's process now, as returned by health_probe. data: the `data` field of the incident's record.
     """
     try:
         folder = module("_action.postmortem_options").documents_folder()
         events = module("_report.document_store").read(folder, incidents=[incident], since=opened_at) if folder else []
         before = module("_timeline.incidents").data_loss_before
-        said: Dict[str, str] = before(events, incident=incident, host=host, process=process or {})
+        said: Dict[str, str] = before(events, incident=incident, host=host, process=process or {}, data=data)
     except Exception:  # a notification must be sent even if a timeline cannot be read or contains an invalid event
         return {}
     return said

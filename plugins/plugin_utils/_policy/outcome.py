@@ -16,6 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, messages_of
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 # Values have the same types as in the module results. Times are UTC (ISO 8601), durations are seconds.
 _Data = Mapping[str, Any]
@@ -127,7 +128,8 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
 def of_closed_incident(seen: _Data) -> Dict[str, Any]:
     """Return the outcome of an incident that this run closes after the outage has ended. The outcome is plain data.
 
-    This outcome contains no statement about the data, so that an earlier statement remains valid. seen contains host,
+    This outcome contains no statement about the data, so that an earlier statement remains valid. data_settled says
+    how the doubt about the data ended, because an earlier suspicion may have ended since. seen contains host,
     service, language, timezone, record and closed_at, and also:
 
     - cause: the cause, if the record has none.
@@ -150,6 +152,7 @@ def of_closed_incident(seen: _Data) -> Dict[str, Any]:
         ),
         **_documents(seen),
         "resolved_at": seen["closed_at"],
+        "data_settled": statements.settled(record.get("data")),
     }
 
 

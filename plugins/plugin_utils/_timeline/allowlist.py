@@ -392,6 +392,7 @@ OUTCOME: Mapping[str, Any] = {
         "messages": dict.fromkeys(("users_unknown", "requests_unknown"), MESSAGE),
     },
     "data_loss": TEXT,
+    "data_settled": {"state": TEXT, "at": TEXT},
     "rows_before": _ROWS,
     "rows_from": TEXT,
     "rows_after": _ROWS,

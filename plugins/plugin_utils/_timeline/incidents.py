@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import (
     allowlist,
     instants,
     row_counts,
     service_state,
+    statements,
     steps,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import runs as timeline_runs
@@ -40,17 +41,23 @@ def each_from_events(events: Iterable[Event]) -> Iterator[Incident]:
 
 
 def data_loss_before(
-    events: Iterable[Event], *, incident: str, host: str, process: Mapping[str, Any]
+    events: Iterable[Event],
+    *,
+    incident: str,
+    host: str,
+    process: Mapping[str, Any],
+    data: Optional[Mapping[str, Any]],
 ) -> Dict[str, str]:
     """Return the data_loss statement (value, why) of an incident's documents if the last run does not compare the rows.
 
     The result is empty if the events contain no earlier statement about the data. process: the service's process now,
-    as returned by health_probe. The probe that found it may not be in the events yet.
+    as returned by health_probe. The probe that found it may not be in the events yet. data: the `data` field of the
+    incident's record.
     """
     runs = _by_incident(events).get((incident, host)) or []
     outcomes = [event["data"] for run in runs for event in run if event["kind"] == "outcome"]
     # A verdict without row counts keeps the earlier statement.
-    without_rows = {"outcome": "recovered"}
+    without_rows = {"outcome": "recovered", "data_settled": statements.settled(data)}
     if not row_counts.data_verdict(without_rows, outcomes):
         return {}
     probe = {"healthy": True, "process": {"state": "running", **process}}
@@ -104,7 +111,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         login_error=login_error,
         escalation=verdict.get("escalation") or _without_verdict(runs),
         error=verdict.get("error"),
-        next_step=verdict.get("next_step") or (of_data.get("next_step") if rows["data_loss"] == "suspected" else None),
+        next_step=verdict.get("next_step") or _kept_step(of_data, rows),
         messages={
             **_messages(causes["findings"], outcomes, verdict),
             **({"login_error": login_message} if login_message else {}),
@@ -117,6 +124,16 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         **rows,
         **_kept(events, verdict),
     )
+
+
+def _kept_step(of_data: Mapping[str, Any], rows: Mapping[str, Any]) -> Any:
+    """Return the next step of the verdict about the data while a data loss is suspected, or None.
+
+    If a person has accepted the damage since, this step no longer applies.
+    """
+    now, before = (statements.why_of_data_loss(each.get("statements")) for each in (rows, of_data))
+    since = now == statements.ACCEPTED != before
+    return of_data.get("next_step") if rows["data_loss"] == statements.SUSPECTED and not since else None
 
 
 def _without_verdict(runs: Sequence[Sequence[Event]]) -> Dict[str, Any]:

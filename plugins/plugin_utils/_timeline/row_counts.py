@@ -67,6 +67,7 @@ def fields(
         rows_after={**rows_after, **{table: count for table, count in own.items() if not rows_before.get(table)}},
         suspected=suspected,
         accepted=_why(of_data) == statements.ACCEPTED,
+        settled=_settled(runs, verdict),
         replaced=bool(of_data.get("rows_replaced")),
         # A loss in any run counts, because later runs see only the remaining rows.
         lost=any(each.get("data_loss") == statements.KNOWN or _why(each) == statements.ALREADY_LOST for each in judged),
@@ -99,6 +100,14 @@ def fields(
 def _judged(outcomes: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
     """Return the verdicts that make a statement about the data."""
     return [each for each in outcomes if "rows_before" in each]
+
+
+def _settled(runs: Sequence[Sequence[Event]], verdict: Mapping[str, Any]) -> str:
+    """Return how the doubt about the data ended after the last statement about the data. See statements.Facts."""
+    told = verdict.get("data_settled") or {}
+    outcomes = [event for run in runs for event in run if event["kind"] == "outcome"]
+    judged = [str(event["at"]) for event in outcomes if _judged([event["data"]])]
+    return str(told.get("state") or "") if judged and str(told.get("at") or "") > judged[-1] else ""
 
 
 def _is_another_process(runs: Sequence[Sequence[Event]]) -> bool:

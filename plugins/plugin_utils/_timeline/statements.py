@@ -32,6 +32,8 @@ VALUES: Mapping[str, Tuple[str, ...]] = {
 ALREADY_LOST = "already_lost"
 # Reason for SUSPECTED: a person has accepted the damage that suggests a loss.
 ACCEPTED = "accepted"
+# A later check found the database sound, and no row was missing. Also a state of an incident's record, like ACCEPTED.
+SOUND = "sound"
 # Reasons for UNKNOWN in the data_loss statement.
 (
     UNCOUNTED,
@@ -79,6 +81,8 @@ class Facts:
     suspected: bool = False
     # True if a person has accepted the damage that suggests a loss.
     accepted: bool = False
+    # How the doubt about the data ended after the rows were compared: SOUND, ACCEPTED or empty.
+    settled: str = ""
     # True if rows_after was counted in a new database that replaced the earlier one.
     replaced: bool = False
     # True if a database recovery in this incident reported that rows were lost.
@@ -157,11 +161,15 @@ def data_loss(facts: Facts) -> Statement:
     data loss. If a database recovery lost rows, these rows remain part of the verdict for the rest of the incident.
     """
     if facts.lost:
-        return Statement(SUSPECTED, ALREADY_LOST) if facts.suspected and not facts.accepted else Statement(KNOWN)
+        in_doubt = facts.suspected and not facts.accepted and not facts.settled
+        return Statement(SUSPECTED, ALREADY_LOST) if in_doubt else Statement(KNOWN)
     fewer = rows_fewer(facts.rows_before, facts.rows_after)
     lost_now = bool(fewer) and facts.rows_from == FIRST_LOOK and not facts.uncounted
+    if (facts.suspected or lost_now) and facts.settled == SOUND:
+        return Statement(UNKNOWN, NOT_AFTER)
     if facts.suspected or lost_now:
-        return Statement(SUSPECTED, ACCEPTED if facts.accepted and not lost_now else "")
+        accepted = facts.settled == ACCEPTED or (facts.accepted and not lost_now)
+        return Statement(SUSPECTED, ACCEPTED if accepted else "")
     why = _why_unknown(facts, fewer=bool(fewer))
     return Statement(UNKNOWN, why) if why else Statement(NONE)
 
@@ -185,6 +193,18 @@ def _why_unknown(facts: Facts, *, fewer: bool) -> str:
         (RESTARTED_SINCE, facts.restarted),
     )
     return next((why for why, applies in rules if applies), "")
+
+
+def settled(data: Optional[Mapping[str, Any]]) -> Dict[str, str]:
+    """Return how the doubt about the data of an incident ended (state: SOUND or ACCEPTED), and when (at), or {}.
+
+    data: the `data` field of the incident's record.
+    """
+    told = data or {}
+    state, at = str(told.get("state") or ""), str(told.get("accepted_at") or told.get("checked_at") or "")
+    if state == SOUND:
+        return {"state": state, "at": str(told.get("checked_at") or "")}
+    return {"state": state, "at": at} if state == ACCEPTED and told.get("accepted") else {}
 
 
 def why_of_data_loss(said: Optional[Mapping[str, Any]]) -> str:

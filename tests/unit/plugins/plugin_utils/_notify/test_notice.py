@@ -478,47 +478,47 @@ def test_a_closed_incident_passes_the_number_of_lost_rows_as_a_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "recorded", "before", "expected"),
+    ("outcome", "data", "before", "expected"),
     [
-        ("login_failed", "", {"value": "none", "why": ""}, ("none", "")),
-        ("login_failed", "", {"value": "unknown", "why": "not_after"}, ("unknown", "not_after")),
-        ("login_failed", "", {}, ("unknown", "not_compared")),
-        ("login_failed", "known", {"value": "none", "why": ""}, ("known", "")),
-        ("login_failed", "unknown", {}, ("unknown", "uncounted")),
-        ("degraded", "", {"value": "none", "why": ""}, ("none", "")),
-        ("not_recovered", "", {"value": "unknown", "why": "restarted_since"}, ("unknown", "restarted_since")),
-        ("not_recovered", "", {}, ("unknown", "")),
+        ("login_failed", None, ("none", ""), ("none", "")),
+        ("login_failed", {}, ("unknown", "not_after"), ("unknown", "not_after")),
+        ("login_failed", {}, (), ("unknown", "not_compared")),
+        ("login_failed", {"loss": "known"}, ("none", ""), ("known", "")),
+        ("login_failed", {"loss": "unknown"}, (), ("unknown", "uncounted")),
+        ("degraded", {}, ("none", ""), ("none", "")),
+        ("not_recovered", {}, ("unknown", "restarted_since"), ("unknown", "restarted_since")),
+        ("not_recovered", {}, (), ("unknown", "")),
+        ("not_recovered", {"loss": "unknown"}, ("suspected", "accepted"), ("suspected", "accepted")),
     ],
 )
 def test_a_closed_incident_keeps_the_statement_of_earlier_runs_about_the_data(
-    outcome: str, recorded: str, before: dict[str, str], expected: tuple[str, str]
+    outcome: str, data: dict[str, Any] | None, before: tuple[str, ...], expected: tuple[str, str]
 ) -> None:
     tasks = yaml.safe_load((PROJECT / "playbooks/tasks/close_resolved_incident.yml").read_text(encoding="utf-8"))
     (given,) = [each["vars"] for each in tasks if "escalation_statements" in each.get("vars", {})]
-    (read,) = [
-        facts["resolved_said"]
-        for each in tasks
-        if "resolved_said" in (facts := each.get("ansible.builtin.set_fact", {}))
-    ]
+    (read,) = [each for each in tasks if "resolved_said" in each.get("ansible.builtin.set_fact", {})]
     environment = jinja2.nativetypes.NativeEnvironment()
-    environment.filters["itsm_nexus.runbook.recovery_data_loss_before"] = lambda *_given, **_options: before
+    environment.filters["itsm_nexus.runbook.recovery_data_loss_before"] = lambda *_given, **_options: dict(
+        zip(("value", "why"), before)
+    )
     known: dict[str, Any] = {
         "resolved_open": {"outcome": outcome},
-        "resolved_incident": {"id": "INC-1", "opened_at": "2026-03-02T01:00:00.000Z"},
-        "resolved_data": {"loss": recorded},
+        "resolved_incident": {"id": "INC-1", "opened_at": "2026-03-02T01:00:00.000Z", "data": data},
         "detection_result": {"process": {"pids": [7], "started_at": "2026-03-02T00:59:00.000Z"}},
         "inventory_hostname": "node1",
     }
 
     def rendered(text: str) -> Any:
-        value = environment.from_string(text).render(known)
+        value = environment.from_string(text.strip()).render(known)
         return value.strip() if isinstance(value, str) else value
 
-    known["resolved_said"] = rendered(read.strip())
+    for name, text in read["ansible.builtin.set_fact"].items():
+        known[name] = rendered(text)
+    known["resolved_data"] = rendered(given["resolved_data"])
     verdict = rendered(given["escalation_data_loss_verdict"])
     why = rendered(given["escalation_statements"]["data_loss"]["why"])
     # If rows are known to be lost, the reason is not used.
-    assert (verdict, "" if recorded == "known" else why) == expected
+    assert (verdict, "" if verdict == "known" else why) == expected
 
 
 @pytest.mark.parametrize(

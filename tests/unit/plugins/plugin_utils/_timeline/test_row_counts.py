@@ -12,6 +12,7 @@ from timeline_samples import OUTCOME, Recording, only
 from ansible_collections.itsm_nexus.runbook.plugins.filter import recovery
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import postmortem_options
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 # The outcome of an incident that was resolved without a run. The outcome contains no statement about the data.
 OVER = {"incident": "INC-1", "outcome": "resolved_manually", "escalation": {"to": [], "notified": []}}
@@ -100,6 +101,44 @@ def test_a_notification_and_the_documents_make_the_same_statement_about_the_data
     for folder in ("", str(tmp_path / "absent")):
         monkeypatch.setattr(postmortem_options, "documents_folder", lambda folder=folder: folder)
         assert recovery.data_loss_before("INC-1", "node1") == {}
+
+
+EARLIER, LATER = "2026-03-02T01:00:00.000Z", "2026-03-02T01:00:20.000Z"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (None, ("suspected", "")),
+        ({"state": "in_doubt", "checked_at": LATER, "accepted_at": LATER}, ("suspected", "")),
+        ({"state": "accepted", "accepted": ["corrupt"], "accepted_at": LATER}, ("suspected", "accepted")),
+        # Written before version 0.2.0
+        ({"state": "accepted", "accepted": ["corrupt"], "checked_at": LATER}, ("suspected", "accepted")),
+        # The release accepted no damage.
+        ({"state": "accepted", "accepted": [], "accepted_at": LATER}, ("suspected", "")),
+        # After the release, a run found missing rows.
+        ({"state": "accepted", "accepted": ["corrupt"], "accepted_at": EARLIER}, ("suspected", "")),
+        ({"state": "sound", "checked_at": LATER}, ("unknown", "not_after")),
+        ({"state": "sound", "checked_at": EARLIER}, ("suspected", "")),
+        ({"state": "sound", "checked_at": ""}, ("suspected", "")),
+    ],
+)
+@pytest.mark.parametrize("rows_after", [{"users": 3}, {"users": 2}, {}])
+def test_a_suspicion_that_has_ended_is_not_repeated(data, expected, rows_after, tmp_path, monkeypatch):
+    step = "Start nothing."
+    first = {**OUTCOME, "outcome": "not_recovered", "data_loss": "suspected", "rows_after": rows_after}
+    recording = Recording(run="run1").down().opened().add("outcome", host="node1", data={**first, "next_step": step})
+    (tmp_path / "run1.jsonl").write_bytes(b"".join(map(timeline_events.encode, recording.ended().events)))
+    monkeypatch.setattr(postmortem_options, "documents_folder", lambda: str(tmp_path))
+    said = recovery.data_loss_before("INC-1", "node1", data=data)
+    later = Recording(run="run2")
+    later.second = 30
+    over = {**OVER, "data_settled": statements.settled(data)}
+    recording.events += later.opened().add("outcome", host="node1", data=over).ended().events
+    told = only(recording)
+    assert (said["value"], said["why"]) == expected
+    assert said == told.statements["data_loss"]
+    assert told.next_step == (step if expected == ("suspected", "") else None)
 
 
 @pytest.mark.parametrize(
