@@ -246,8 +246,10 @@ def _step(words: Words, step: Any) -> str:
 
 
 def _at_the_end(facts: _Facts) -> str:
-    """Return the ID of the next step after the end of an outage: to count the rows, or nothing urgent."""
+    """Return the ID of the next step after the end of an outage, if no rule and no message of the run names one."""
     unknown, why = facts["data_loss"] == statements.UNKNOWN, facts["data_loss_why"]
+    if facts["data_loss"] == statements.SUSPECTED and why != statements.ACCEPTED:
+        return "asked.data_in_doubt"
     if unknown and why == statements.RESTARTED_SINCE:
         return "asked.count_rows_again"
     uncounted = unknown and facts.get("outcome") == "resolved_manually" and why != statements.NOT_COMPARED

@@ -377,6 +377,19 @@ def test_after_a_manual_fix_the_reader_is_asked_to_count_the_rows() -> None:
     assert texts("en", **{**fixed, "data_loss": "none"})["asked"].startswith("No urgent action is needed")
 
 
+@pytest.mark.parametrize(
+    ("why", "told"),
+    [
+        ("", "Decide whether the service may keep running. "),
+        ("already_lost", "Decide whether the service may keep running. "),
+        ("accepted", "No urgent action is needed; "),
+    ],
+)
+def test_a_suspected_data_loss_needs_a_decision_after_the_outage(why: str, told: str) -> None:
+    back = {"event": "resolved", "outcome": "recovered", "rule": "record_only", "data_loss": "suspected"}
+    assert texts("en", **back, data_loss_why=why)["asked"].startswith(told)
+
+
 @pytest.mark.parametrize("outcome", ["recovered", "recovered_by_systemd", "resolved_manually"])
 def test_after_a_restart_the_reader_is_asked_to_count_the_rows_again(outcome: str) -> None:
     back = {"event": "resolved", "outcome": outcome, "rule": "record_only", "data_loss": "unknown"}
