@@ -14,6 +14,7 @@ import hmac
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -315,7 +316,8 @@ def test_everybody_is_notified_although_one_channel_is_down(desk: Desk) -> None:
         assert "Evidence: node1:/var/lib/itsm-runbook/evidence/INC\n" in text
         # The files of a container are removed after the run, so their folder is not named.
         in_container = any(map(os.path.exists, ("/run/.containerenv", "/.dockerenv")))
-        assert (f":{desk.folder / 'postmortems'} (named after their incidents)\n" in text) != in_container
+        place = f"{desk.folder / 'postmortems'} on the controller {socket.gethostname()} (named after their incidents)"
+        assert (f"{place}\n" in text) != in_container
 
 
 def test_the_mail_is_sent_by_the_logged_in_account(desk: Desk) -> None:

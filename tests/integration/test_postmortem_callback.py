@@ -433,7 +433,7 @@ def test_free_strategy_many_hosts_and_an_unreachable_one(controller):
     assert "postmortem is incomplete" not in output
     for number in range(4):
         assert f"NOT RECOVERED: node{number}" in output
-    assert output.count("Call the DBA") == 4
+    assert output.count("next step   Call the DBA.") == 4
     assert {event["host"] for event in controller.events() if event["kind"] == "unreachable"} == {"gone"}
     # The first failure is reported, although later tasks failed for the same reason.
     assert "UNREACHABLE: gone, the host cannot be reached: Failed to connect to the host via ssh" in output
