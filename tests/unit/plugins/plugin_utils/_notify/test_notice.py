@@ -498,6 +498,7 @@ def test_a_closed_incident_passes_the_number_of_lost_rows_as_a_number() -> None:
         ("login_failed", {}, (), ("unknown", "not_compared")),
         ("login_failed", {"loss": "known"}, ("none", ""), ("known", "")),
         ("login_failed", {"loss": "unknown"}, (), ("unknown", "uncounted")),
+        ("login_failed", {"loss": "unknown"}, ("none", ""), ("unknown", "uncounted")),
         ("degraded", {}, ("none", ""), ("none", "")),
         ("not_recovered", {}, ("unknown", "restarted_since"), ("unknown", "restarted_since")),
         ("not_recovered", {}, (), ("unknown", "")),
