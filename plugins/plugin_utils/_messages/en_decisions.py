@@ -142,6 +142,11 @@ SENTENCES: Dict[str, str] = {
         "Give the evidence to the DBA. All files of the database are kept. No other method is possible. If the DBA has "
         "a backup in another folder, add this folder to database_recovery_backup_dirs and run the playbook again"
     ),
+    "next_step.database.examine_again": (
+        "Some methods could not be examined, because the database is open. If the DBA agrees, run the same command without --check. "
+        "It stops the service if it is running, then examines the methods again. If a method is possible, it recovers the "
+        "database:\n{command}"
+    ),
     "next_step.unguarded": (
         "The service has no systemd unit, so nothing prevents a manual start: until the recovery has ended, make "
         "sure that nobody starts the service manually or with a script"

@@ -94,6 +94,10 @@ SENTENCES: Dict[str, str] = {
         "DBA が別のフォルダーにバックアップを持っている場合は、そのフォルダーを database_recovery_backup_dirs に追加し、Playbook を再度実行する"
     ),
     "next_step.database.would_recover": "方法ごとに失われるデータを比べる。DBA の同意を得てから、「選択」と表示された方法でデータベースを復旧する。別の方法を選ぶ場合は、下のオプションを追加する。同じコマンドを --check なしで実行すると、サービスが動作していれば停止し、復旧後に起動する：\n{command}",
+    "next_step.database.examine_again": (
+        "データベースが開かれているため、調べられない方法がある。DBA の同意を得てから、同じコマンドを --check なしで実行する。サービスが動作していれば停止し、"
+        "その後で方法をもう一度調べ、実施できる方法があればデータベースを復旧する：\n{command}"
+    ),
     "next_step.unguarded": "systemd のユニットがないため、手動起動を防ぐ仕組みがない。復旧が終わるまで、人もスクリプトもサービスを起動しないようにする",
     "next_step.reach.other": "コンソールなど別の方法でホストに接続してから、Playbook を再度実行する",
     "next_step.reach.refused": "ホストがこのポートへの接続を拒否している。コンソールなどから、sshd が動作しているか、ansible_port が正しいか、ファイアウォールが接続を拒否していないかを確認してから、Playbook を再度実行する",

@@ -23,11 +23,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, unreachable, verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import UNKNOWN_CAUSE
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, messages_of
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, messages_of, names
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 # The message in the result of a recovery if all lost rows were counted.
 _COUNTED = "reason.loss.rows"
+# The reason for a method that could not be examined. In check mode, the service keeps the database open.
+_OPEN = "reason.restore.open_in"
 
 
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
@@ -171,6 +173,9 @@ def _other_method(seen: Mapping[str, Any], recovery: Mapping[str, Any], *, targe
     undecided = _rows_are_missing(seen)
     possible = [each for each in recovery.get("possible") or [] if undecided or each != recovery.get("method")]
     run = next_steps.command(next_steps.DATABASE, target)
+    if seen.get("check_mode") and not undecided and names(recovery.get("messages"), _OPEN):
+        run = next_steps.command(next_steps.DATABASE, target, str(seen.get("options") or ""))
+        return next_steps.guarded([message("next_step.database.examine_again", command=run)], manager=manager)
     if possible:
         # A checkpoint does not bring missing rows back, but a backup may contain them.
         method = next(each for each in ("backup", *possible) if each in possible) if undecided else possible[0]

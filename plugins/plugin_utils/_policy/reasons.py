@@ -61,6 +61,20 @@ def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
     return (quoted(text),) if text else ()
 
 
+def names(told: Any, ident: str) -> bool:
+    """Return True if one of these messages has an ID, or contains a message with this ID. told: any data."""
+    rest = [told]
+    while rest:
+        each = rest.pop()
+        if isinstance(each, Mapping):
+            if each.get("id") == ident:
+                return True
+            rest.extend(each.values())
+        elif isinstance(each, (list, tuple)):
+            rest.extend(each)
+    return False
+
+
 def joined(reasons: Sequence[Reason]) -> Reason:
     """Combine several reasons into one."""
     sentences = tuple(sentence for each in reasons for sentence in each.sentences)

@@ -48,23 +48,23 @@ def assessment(incident: incident_model.Incident) -> _Data:
     return planned[0] if planned else {}
 
 
-def methods(words: Words, incident: incident_model.Incident) -> List[str]:
+def methods(words: Words, incident: incident_model.Incident, *, check_mode: bool = False) -> List[str]:
     """Return a line for each method and for each other backup, or an empty list if no method was assessed.
 
-    The line of the method `backup` already describes the backup that this method restores.
+    check_mode: True if the run did not stop the service. The line of the method `backup` already describes the backup
+    that this method restores.
     """
     found = assessment(incident)
     plan = found.get("plan") or []
     lines = [line for way in plan for line in _method(words, way, found)]
-    # In check mode, the service keeps running, so its database may be open.
-    again = incident.outcome == "would_recover" and any(map(_is_open, plan))
-    return [*lines, words.say("method.again")] if again else lines
+    return [*lines, words.say("method.again")] if check_mode and any(map(_is_open, plan)) else lines
 
 
-def choices(words: Words, incident: incident_model.Incident) -> List[str]:
+def choices(words: Words, incident: incident_model.Incident, *, check_mode: bool = False) -> List[str]:
     """Return the ansible-playbook options that choose another method, or an empty list if no method was assessed.
 
-    Each line ends with its option and is not wrapped.
+    check_mode: see methods. If such a run could not examine a method, losing all rows is no option yet. Each line ends
+    with its option and is not wrapped.
     """
     found = assessment(incident)
     plan = found.get("plan") or []
@@ -78,7 +78,7 @@ def choices(words: Words, incident: incident_model.Incident) -> List[str]:
     others = [each for each in names if each not in chosen] or names
     lines = [
         *(words.say("choice.method", method=method) for method in methods),
-        words.say("choice.empty"),
+        *([] if check_mode and any(map(_is_open, plan)) else [words.say("choice.empty")]),
         *(
             words.say("choice.backup", options=_extra(database_recovery_backup_patterns=[posixpath.basename(name)]))
             for name in others[:1]

@@ -86,7 +86,7 @@ def summary(
     calls, informed = prose_notifications.calls(words, incident), prose_notifications.informed(words, incident)
     fields: List[Field] = [
         ("next", _next_steps(words, incident, target) if not back or prose.is_open(incident) else []),
-        *([] if back else _methods(words, incident)),
+        *([] if back else _methods(words, incident, check_mode=check_mode)),
         ("why", why),
         ("cause", cause),
         ("change", prose_changes.nearest(words, incident)),
@@ -272,7 +272,7 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
     first = ["screen.hold_it"] if _would_hold(incident) else ["screen.fix_first"] if hindered and rungs else []
     return [
         ("next", [*map(words.say, first), *prose.next_steps(words, incident)]),
-        *_methods(words, incident),
+        *_methods(words, incident, check_mode=True),
         ("why", _why(words, incident) if incident.outcome == "not_recovered" else ""),
         ("cause", prose_causes.cause(words, incident)),
         ("also", others),
@@ -293,11 +293,11 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
     ]
 
 
-def _methods(words: Words, incident: incident_model.Incident) -> List[Field]:
+def _methods(words: Words, incident: incident_model.Incident, *, check_mode: bool = False) -> List[Field]:
     """Return the methods that database_recover.yml assessed, and the options that choose one."""
     return [
-        ("methods", prose_methods.methods(words, incident)),
-        ("options", prose_methods.choices(words, incident)),
+        ("methods", prose_methods.methods(words, incident, check_mode=check_mode)),
+        ("options", prose_methods.choices(words, incident, check_mode=check_mode)),
     ]
 
 

@@ -25,6 +25,8 @@ LOST = {**DONE, "data_loss": "known", "statement": "1 row of a.", "kept": "/kept
 KEPT = {"healthy_before": True, "replaced": False}
 FEWER = {"findings": [{"cause": "db_corrupt", "summary": "Rows are missing."}], "rows_missing": {"a": [2, 1]}}
 SERVES = {"healthy": True}
+UNREAD = message("reason.restore.wal_unread", why=[message("reason.restore.open_in", holders="pid 7 (node)")])
+OPEN = {"reason": [message("reason.restore.method", method="salvage", why=[UNREAD]).to_dict()]}
 VERIFIED = {"verified": True, "row_counts": {"a": 2}, "first_healthy_at": "10:00"}
 
 
@@ -117,6 +119,24 @@ NEXT_STEPS = [
     ),
     (
         {"error": "failed", "recovery": {**KEPT, "method": "salvage", "possible": ["salvage"]}},
+        "No other method is possible",
+    ),
+    # In check mode, the service keeps the database open. The run itself stops the service.
+    (
+        {"error": "no method", "recovery": {"method": None, "possible": [], "messages": OPEN}, "check_mode": True},
+        "It stops the service if it is running, then examines the methods again. If a method is possible, it recovers "
+        "the database: ansible-playbook playbooks/database_recover.yml",
+    ),
+    (
+        {
+            **{"error": "no method", "check_mode": True, "options": "-e database_recovery_method=salvage"},
+            "recovery": {"method": None, "possible": ["backup"], "messages": OPEN},
+        },
+        "examines the methods again. If a method is possible, it recovers the database: "
+        "ansible-playbook playbooks/database_recover.yml -e database_recovery_method=salvage",
+    ),
+    (
+        {"error": "no method", "recovery": {"method": None, "possible": [], "messages": OPEN}},
         "No other method is possible",
     ),
     (

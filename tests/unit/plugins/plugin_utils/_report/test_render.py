@@ -1994,14 +1994,15 @@ PLAN = {
 }
 
 
-@pytest.mark.parametrize(("outcome", "again"), [("would_recover", True), ("not_recovered", False)])
-def test_a_method_that_an_open_database_prevents_is_not_called_impossible(outcome, again):
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("outcome", ["would_recover", "not_recovered"])
+def test_a_method_that_an_open_database_prevents_is_not_called_impossible(outcome, check_mode):
     holders = message("reason.restore.open_in", holders="pid 7 (node)")
     unread = message("reason.restore.wal_unread", why=[holders]).to_dict()
     salvage = {"method": "salvage", "possible": False, "reason": "open", "messages": {"reason": [unread]}}
     plan = {**PLAN, "plan": [PLAN["plan"][0], salvage, PLAN["plan"][2]]}
     told = incident(outcome=outcome, runs=runs("r"), steps=[step("sqlite_restore", plan)])
-    checkpoint, shown, *others = prose_methods.methods(EN, told)
+    checkpoint, shown, *others = prose_methods.methods(EN, told, check_mode=check_mode)
     assert checkpoint == "checkpoint (not possible): damaged"
     assert shown == (
         "salvage (unknown as long as the database is open): the WAL of the database could not be read to the end: "
@@ -2010,7 +2011,12 @@ def test_a_method_that_an_open_database_prevents_is_not_called_impossible(outcom
     line = (
         "database_recover.yml first stops the service. It then examines the methods again, and may choose another one"
     )
-    assert (others[-1] == line) is again
+    assert (others[-1] == line) is check_mode
+    # A run that has stopped the service may lose all rows. In check mode, a salvage may still be possible.
+    options = " ".join(prose_methods.choices(EN, told, check_mode=check_mode))
+    assert ("database_recovery_method=empty" in options) is not check_mode
+    screen = " ".join(" ".join(screen_report.summary(EN, told, document=None, check_mode=check_mode)).split())
+    assert (line in screen) is (check_mode or outcome == "would_recover")
 
 
 def test_an_unknown_number_of_rows_is_lost_only_once():
