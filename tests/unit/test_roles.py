@@ -205,6 +205,30 @@ def test_the_reason_of_a_failed_role_is_a_message(role: str) -> None:
     assert not {name: text for name, text in fails.items() if not recorded.fullmatch(text)}
 
 
+OPEN = {"id": "reason.restore.wal_unread", "values": {"why": [{"id": "reason.restore.open_in", "values": {}}]}}
+
+
+@pytest.mark.parametrize(
+    ("messages", "shown"),
+    [
+        ({"reason": [OPEN]}, "backup (unknown as long as the database is open): why. Lost: 1 row."),
+        # The list of losses also says why the WAL was not read.
+        ({"reason": [{"id": "x"}], "statement": [OPEN]}, "backup (not possible): why. Lost: 1 row."),
+        # The name of a table is in the statement.
+        ({"reason": [{"id": "x"}], "statement": ["1 unconfirmed"]}, "backup (not possible): why. Lost: 1 row."),
+        ({"reason": [{"id": "reason.restore.unconfirmed"}]}, "backup (needs confirmation): why. Lost: 1 row."),
+        ({}, "backup (not possible): why. Lost: 1 row."),
+    ],
+)
+def test_only_the_reason_for_a_method_says_why_it_is_not_possible(messages: dict, shown: str) -> None:
+    tasks = yaml.safe_load((ROOT / "roles/database_recovery/tasks/database.yml").read_text(encoding="utf-8"))
+    (told,) = [each["ansible.builtin.debug"]["msg"] for each in tasks if each["name"].startswith("Show what each")]
+    way = {"method": "backup", "possible": False, "reason": "why", "statement": "1 row", "messages": messages}
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - plain text
+    text = environment.from_string(told).render(item=way, _database_recovery_plan={"method": "salvage"})
+    assert " ".join(text.split()) == shown
+
+
 def test_the_result_of_a_database_recovery_has_its_messages() -> None:
     known = yaml.safe_load((ROOT / "roles/database_recovery/vars/main.yml").read_text(encoding="utf-8"))
     assert "messages" in known["_database_recovery_keys"]

@@ -11,6 +11,7 @@ import posixpath
 from typing import Any, List, Mapping
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import names
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import (
     bare,
     message_of,
@@ -73,9 +74,9 @@ def choices(words: Words, incident: incident_model.Incident, *, check_mode: bool
     # A person must also confirm the method `empty`, so it has its own line.
     methods = [str(each.get("method")) for each in plan if each.get("possible") and each.get("method") != "empty"]
     methods = [each for each in methods if each != found.get("method")]
-    names = [str(each.get("path")) for way in plan for each in way.get("backups") or [] if each.get("usable")]
+    paths = [str(each.get("path")) for way in plan for each in way.get("backups") or [] if each.get("usable")]
     chosen = [str(way.get("source")) for way in plan if way.get("source")]
-    others = [each for each in names if each not in chosen] or names
+    others = [each for each in paths if each not in chosen] or paths
     lines = [
         *(words.say("choice.method", method=method) for method in methods),
         *([] if check_mode and any(map(_is_open, plan)) else [words.say("choice.empty")]),
@@ -116,9 +117,8 @@ def _method(words: Words, way: _Data, found: _Data) -> List[str]:
 
 
 def _is_open(way: _Data) -> bool:
-    """Return True if a method is not possible only because a process has the database open."""
-    whys = [why for each in _messages(way, "reason") for why in (each.get("values") or {}).get("why") or []]
-    return not way.get("possible") and any(isinstance(why, Mapping) and why.get("id") == _OPEN for why in whys)
+    """Return True if a method is not possible, and one of its reasons is that a process has the database open."""
+    return not way.get("possible") and names(message_of(way, "reason"), _OPEN)
 
 
 def _unsure(way: _Data) -> bool:

@@ -2019,6 +2019,15 @@ def test_a_method_that_an_open_database_prevents_is_not_called_impossible(outcom
     assert (line in screen) is (check_mode or outcome == "would_recover")
 
 
+@pytest.mark.parametrize("why", [{"id": "reason.restore.open_in", "values": {"holders": "pid 7"}}, "open", None, 7])
+def test_the_reason_for_a_method_need_not_be_a_list(why):
+    unread = {"id": "reason.restore.wal_unread", "values": {"why": why}}
+    salvage = {"method": "salvage", "possible": False, "reason": "open", "messages": {"reason": unread}}
+    asked = incident(runs=runs("r"), steps=[step("sqlite_restore", {**PLAN, "plan": [salvage]})])
+    (line,) = prose_methods.methods(EN, asked)
+    assert line.startswith("salvage (unknown as long") is isinstance(why, dict)
+
+
 def test_an_unknown_number_of_rows_is_lost_only_once():
     unread = message("reason.restore.wal_unread", why=[message("reason.sqlite.too_long")])
     lost = [message("reason.loss.unread", why=unread), message("reason.loss.schema")]
