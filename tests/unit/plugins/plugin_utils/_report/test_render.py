@@ -2009,7 +2009,8 @@ def test_a_method_that_an_open_database_prevents_is_not_called_impossible(outcom
         "the database is open in pid 7 (node)"
     )
     line = (
-        "database_recover.yml first stops the service. It then examines the methods again, and may choose another one"
+        "database_recover.yml stops the service if it is running, then examines the methods again, "
+        "and may choose another one"
     )
     assert (others[-1] == line) is check_mode
     # A run that has stopped the service may lose all rows. In check mode, a salvage may still be possible.
