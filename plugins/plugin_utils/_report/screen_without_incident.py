@@ -37,6 +37,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import service_state
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import steps as timeline_steps
 
+# The modules that outage_ready.yml uses outside roles. It sends its messages in the role escalation.
+_READINESS = ("fail_settings", "health_probe", "preparedness_info", "preparedness_report")
+
 
 def without_incident(
     words: Words, host: str, events: Sequence[timeline_events.Event], *, check_mode: bool = False, target: str = ""
@@ -51,17 +54,38 @@ def without_incident(
 
 
 def already_reported(events: Sequence[timeline_events.Event], host: str) -> bool:
-    """Return True if outage_ready.yml has shown its report on a host, and nothing but its verdict failed after that.
+    """Return True if outage_ready.yml has shown its report on a host, and no other playbook of this run used the host.
 
-    events: all events of the run. The task that writes the report runs only once for all hosts.
+    After the report, nothing but its verdict may have failed. events: all events of the run. The task that writes the
+    report runs only once for all hosts.
     """
     written = [at for at, each in enumerate(events) if _ended(each) == "preparedness_report"]
     if not written or events[written[-1]].get("status") == "failed":
         return False
+    mine = [each for each in events if each.get("host") == host]
     later = [each for each in events[written[-1] :] if each.get("host") == host]
-    shown = any(each.get("action") == "ansible.builtin.debug" and each.get("status") == "ok" for each in later)
+    shown = next((at for at, each in enumerate(later) if _shows(each)), None)
+    if shown is None or not all(map(_of_readiness, mine)):
+        return False
     failed = [each for each in later if each.get("status") == "failed" or each["kind"] == "unreachable"]
-    return shown and all(_ended(each) == "fail_settings" for each in failed)
+    verdicts = [each for each in later[shown:] if _ended(each)]
+    return len(verdicts) <= 1 and all(map(_not_ready, [*failed, *verdicts]))
+
+
+def _of_readiness(event: timeline_events.Event) -> bool:
+    """Return True if an event can be from outage_ready.yml."""
+    module = _ended(event)
+    return module is None or event.get("role") == "escalation" or (not event.get("role") and module in _READINESS)
+
+
+def _shows(event: timeline_events.Event) -> bool:
+    return event.get("action") == "ansible.builtin.debug" and event.get("status") == "ok"
+
+
+def _not_ready(event: timeline_events.Event) -> bool:
+    """Return True if an event is the last task of outage_ready.yml, which repeats the verdict as an error."""
+    problems = (event.get("data") or {}).get("problems") or [""]
+    return _ended(event) == "fail_settings" and str(problems[0]).startswith("NOT READY: ")
 
 
 def _ended(event: timeline_events.Event) -> Optional[str]:

@@ -293,7 +293,13 @@ def task(action, host, status="ok"):
 
 REPORT = task("itsm_nexus.runbook.preparedness_report", "node1")
 SHOWN = [task("ansible.builtin.debug", host) for host in ("node1", "node2")]
-NOT_READY = [task("itsm_nexus.runbook.fail_settings", host, "failed") for host in ("node1", "node2")]
+NOT_READY = [
+    {**task("itsm_nexus.runbook.fail_settings", host, "failed"), "data": {"problems": ["NOT READY: contacts"]}}
+    for host in ("node1", "node2")
+]
+FOUND = {"findings": [{"cause": "disk_full", "confidence": 0.9, "summary": "Disk full"}]}
+TRIAGED = {**result("triage_info", FOUND), "role": "triage"}
+REFUSED = {**NOT_READY[0], "data": {"problems": ["clean_start_recovery cannot help"]}}
 
 
 @pytest.mark.parametrize(
@@ -306,11 +312,20 @@ NOT_READY = [task("itsm_nexus.runbook.fail_settings", host, "failed") for host i
         ([{**REPORT, "status": "failed"}], ["node1", "node2"]),
         ([REPORT, *SHOWN, task("ansible.builtin.set_stats", "node1", "failed")], ["node1"]),
         ([], ["node1", "node2"]),
+        # Other playbooks of the same run, for example with import_playbook.
+        ([REPORT, *SHOWN, TRIAGED], ["node1"]),
+        ([TRIAGED, REPORT, *SHOWN], ["node1"]),
+        ([result("triage_info", FOUND), REPORT, *SHOWN], ["node1"]),
+        ([REPORT, *SHOWN, {**result("health_probe", HEALTHY), "role": "detection"}], ["node1"]),
+        ([{**result("health_probe", HEALTHY), "role": "verification"}, REPORT, *SHOWN], ["node1"]),
+        ([REPORT, *SHOWN, *NOT_READY, REFUSED], ["node1"]),
+        ([REPORT, *SHOWN, REFUSED], ["node1"]),
+        ([REPORT, *SHOWN, {**event("unreachable", host="node2"), "task": "x", "role": None, "action": "y"}], ["node2"]),
     ],
 )
 def test_the_readiness_report_replaces_the_summary(tmp_path, screen, later, summarized):
     hosts = ("node1", "node2")
     looks = [result("health_probe", HEALTHY, host=host) for host in hosts]
-    sent = [task("itsm_nexus.runbook.notify_command", host, "changed") for host in hosts]
+    sent = [{**task("itsm_nexus.runbook.notify_command", host, "changed"), "role": "escalation"} for host in hosts]
     conclude(tmp_path, screen, [event("run_start"), *looks, *sent, *later])
     assert [host for host in hosts if host in screen.text] == summarized
