@@ -241,7 +241,7 @@ SENTENCES: Dict[str, str] = {
     "kept.modules": "old node_modules",
     "kept.record": "incident record, only in memory because the state folder is not writable (lost at the next reboot)",
     "login.checked": "checked",
-    "login.not_asked": "not checked (run outage_verify.yml to check it)",
+    "login.not_asked": "not checked (outage_verify.yml checks it, if a password is set)",
     "login.rate_limited": "not checked (rate limit)",
     "login.no_password": "not checked (no password was given)",
     "login.no_answer": "not checked (the service was not healthy)",

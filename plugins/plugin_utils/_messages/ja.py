@@ -257,7 +257,7 @@ SENTENCES: Dict[str, str] = {
     "kept.modules": "入れ替え前の node_modules",
     "kept.record": "インシデントの記録（状態フォルダーに書き込めないためメモリ上に保存。再起動で失われる）",
     "login.checked": "確認済み",
-    "login.not_asked": "未確認（outage_verify.yml で確認できる）",
+    "login.not_asked": "未確認（パスワードを設定していれば、outage_verify.yml で確認できる）",
     "login.rate_limited": "未確認（レート制限）",
     "login.no_password": "未確認（パスワードの指定なし）",
     "login.no_answer": "未確認（サービスが正常ではなかったため）",

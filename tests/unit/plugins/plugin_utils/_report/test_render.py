@@ -1396,7 +1396,7 @@ TRIAGE_IT = (
             [event(data={"healthy": True, "login_asked": False})],
             screen_report.GOOD,
             [
-                "HEALTHY: node1, login not checked (run outage_verify.yml to check it); "
+                "HEALTHY: node1, login not checked (outage_verify.yml checks it, if a password is set); "
                 "this run did not change the service"
             ],
             id="up, without a login",
@@ -1565,7 +1565,7 @@ TRIAGE_IT = (
             [event("triage_info", {"findings": []}, "triage")],
             screen_report.GOOD,
             [
-                "NOTHING WRONG FOUND: node1, login not checked (run outage_verify.yml to check it); "
+                "NOTHING WRONG FOUND: node1, login not checked (outage_verify.yml checks it, if a password is set); "
                 "this run did not change the service"
             ],
             id="nothing found",
