@@ -2,11 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The text of the data-loss verdict, for documents and notifications."""
+"""What documents and notifications say about the data: the data-loss verdict, and when its files are copied."""
 
 from __future__ import annotations
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+
+# Part of the English text of reason.sqlite.files_in_use. The result of triage has no message for this reason.
+_IN_USE = ": it is open in "
 
 
 def text(words: Words, value: str, why: str) -> str:
@@ -17,3 +20,11 @@ def text(words: Words, value: str, why: str) -> str:
         return words.say(f"data_loss.{value}")
     known = words.sentences.get(f"uncounted.{why}")
     return words.say("data_loss.unknown", why=known) if known else words.say("unknown")
+
+
+def copied_later(outcome: object, not_copied: object) -> bool:
+    """Return True if only the running service prevents a copy of its database files.
+
+    A person decides when database_recover.yml stops the service. not_copied: why the files were not copied.
+    """
+    return outcome == "degraded" and _IN_USE in str(not_copied or "")

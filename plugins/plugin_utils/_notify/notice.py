@@ -46,8 +46,9 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str
 
     The keys are severity, lasted, began, ended, cause, stopped, change, reason, done (a list), data_loss, lost, seeded,
     asked, run_in, documents and restarts. If there is no statement for a key, the value of the key is an empty string.
-    Three keys are not statements: over is True if the message is about the end of the incident, starts is the number of
-    starts if the rule for too many starts applies, and report is the path of the readiness report.
+    Four keys are not statements: over is True if the message is about the end of the incident, starts is the number of
+    starts if the rule for too many starts applies, and report is the path of the readiness report. For copied_later,
+    see data_verdict.copied_later.
 
     documents: the folder on the controller for the postmortem of this run, or an empty string.
     """
@@ -73,6 +74,7 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str
         "run_in": _folder(words) if "ansible-playbook " in asked and not facts.get("job") else "",
         "documents": _on_controller(words, documents) if documents and not facts.get("job") else "",
         "restarts": restarts.text(words, facts.get("ends")),
+        "copied_later": data_verdict.copied_later(facts.get("outcome"), facts.get("not_copied")),
     }
 
 

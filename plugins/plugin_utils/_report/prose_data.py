@@ -153,6 +153,6 @@ def not_copied(words: Words, incident: incident_model.Incident) -> str:
     """Return why a suspect database's files were not copied to the evidence folder, or an empty string."""
     if incident.database_copied or not incident.database_not_copied:
         return ""
-    # While the service runs, its files cannot be copied. A person decides when database_recover.yml stops the service.
-    key = "kept.not_copied_yet" if incident.outcome == "degraded" else "kept.not_copied"
+    later = data_verdict.copied_later(incident.outcome, incident.database_not_copied)
+    key = "kept.not_copied_yet" if later else "kept.not_copied"
     return words.say(key, reason=words.quoted(incident.database_not_copied))

@@ -18,7 +18,7 @@ import jinja2.nativetypes
 import pytest
 import yaml
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notice
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, kinds
@@ -600,20 +600,35 @@ def test_a_message_says_where_the_postmortem_is(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_message_says_that_the_database_files_were_not_copied() -> None:
-    missing = {"evidence": "/var/evidence/INC-1", "not_copied": "it is open in pid 7"}
+    missing = {"evidence": "/var/evidence/INC-1", "not_copied": "no space left"}
     lines = lines_of("en", **missing)
     assert lines[lines.index("Evidence: node1:/var/evidence/INC-1") + 1] == (
-        "The database files were NOT COPIED: it is open in pid 7"
+        "The database files were NOT COPIED: no space left"
     )
-    assert "データベースのファイルは証拠に未保存：「it is open in pid 7」" in lines_of("ja", **missing)
-    assert (
-        "The database files were NOT COPIED yet: it is open in pid 7. "
-        "database_recover.yml copies them before it changes them"
-    ) in lines_of("en", **missing, outcome="degraded")
-    assert (
-        "database_recover.yml は、ファイルを変更する前に複製する" in lines_of("ja", **missing, outcome="degraded")[-1]
-    )
+    assert "データベースのファイルは証拠に未保存：「no space left」" in lines_of("ja", **missing)
     assert not [line for line in lines_of("en", **{**missing, "not_copied": ""}) if "NOT COPIED" in line]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "later"),
+    [
+        ("degraded", message("reason.sqlite.files_in_use", path="/a", holders="pid 7 (node)"), True),
+        ("not_recovered", message("reason.sqlite.files_in_use", path="/a", holders="pid 7 (node)"), False),
+        # database_recover.yml could not copy these files either.
+        ("degraded", message("reason.sqlite.no_files", path="/a"), False),
+    ],
+)
+def test_a_message_says_when_the_files_of_a_running_service_are_copied(
+    outcome: str, reason: Message, later: bool
+) -> None:
+    told = {"outcome": outcome, "not_copied": catalogue.english(reason)}
+    for language, yet, when in (
+        ("en", "NOT COPIED yet: ", ". database_recover.yml copies them before it changes them"),
+        ("ja", "", "。database_recover.yml は、ファイルを変更する前に複製する"),
+    ):
+        (line,) = [each for each in lines_of(language, **told) if told["not_copied"] in each]
+        assert (yet in line and line.endswith(when)) is later
+        assert ("database_recover.yml" in line) is later
 
 
 def test_a_message_names_the_folder_for_its_command(monkeypatch: pytest.MonkeyPatch) -> None:

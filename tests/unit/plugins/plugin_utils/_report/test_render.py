@@ -2584,13 +2584,18 @@ def test_a_database_that_could_not_be_copied_is_reported(tongue):
     screen = " ".join(" ".join(screen_report.summary(tongue, told, document=None)).split())
     assert "pid 12 (scanner)" in screen
     assert "pid 12" in markdown_report.markdown(tongue, told) and "pid 12" in html_report.page(tongue, told)
-    # The service runs, so a person must know when its files are copied.
     assert "database_recover.yml" not in said
-    told.outcome = "degraded"
-    assert "database_recover.yml" in prose_data.not_copied(tongue, told)
     told.database_copied, told.database_copies = "/e/itsm.db.evidence_x", ["/e/itsm.db.evidence_x"]
     assert prose_data.not_copied(tongue, told) == ""
     assert "itsm.db.evidence_x" in " ".join(screen_report.summary(tongue, told, document=None))
+
+
+@pytest.mark.parametrize("tongue", [EN, JA])
+def test_only_the_files_of_a_running_service_are_copied_later(tongue):
+    in_use = message("reason.sqlite.files_in_use", path="/a", holders="pid 7 (node)")
+    for reason, later in ((in_use, True), (message("reason.sqlite.no_files", path="/a"), False)):
+        told = incident(outcome="degraded", database_not_copied=catalogue.english(reason), runs=runs("r"))
+        assert ("database_recover.yml" in prose_data.not_copied(tongue, told)) is later
 
 
 def test_a_table_without_a_number_is_not_counted():
