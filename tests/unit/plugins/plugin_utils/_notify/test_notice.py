@@ -624,7 +624,7 @@ def test_a_message_says_when_the_files_of_a_running_service_are_copied(
     told = {"outcome": outcome, "not_copied": catalogue.english(reason)}
     for language, yet, when in (
         ("en", "NOT COPIED yet: ", ". database_recover.yml copies them before it changes them"),
-        ("ja", "", "。database_recover.yml は、ファイルを変更する前に複製する"),
+        ("ja", "まだ証拠に未保存：", "。database_recover.yml は、ファイルを変更する前に複製する"),
     ):
         (line,) = [each for each in lines_of(language, **told) if told["not_copied"] in each]
         assert (yet in line and line.endswith(when)) is later
@@ -689,7 +689,9 @@ RESTARTED = {**BACK, "data_loss": "none", "rule": "repeated_restarts", "reason":
 )
 def test_a_resolved_message_does_not_begin_with_a_problem(changes: dict[str, Any], first: str) -> None:
     assert lines_of("en", **{**RESTARTED, **changes})[2:3] == [first]
-    healthy = "正常に戻りました" in "".join(lines_of("ja", **{**RESTARTED, **changes}))
+    healthy = "サービスは正常に戻りました。また、次の理由も記載します：復旧の実行による" in "".join(
+        lines_of("ja", **{**RESTARTED, **changes})
+    )
     assert healthy == first.startswith("The service is healthy")
 
 
