@@ -278,20 +278,29 @@ def test_the_reader_is_asked_for_the_next_step(changes: dict[str, Any], english:
         # A contact of the rule is not named twice.
         ([("data_loss", "Ms Lead"), ("resolved", "Ms Lead")], False, "A backup.", ""),
         ([("acknowledged", "PagerDuty")], False, "It.", " Also notify PagerDuty that somebody is working on it."),
+        # The channel of an earlier message was removed, so nothing is sent.
+        ([("resolved", "the DBA", "it is no longer set in escalation_contacts")], False, "It.", ""),
+        (
+            [("acknowledged", "the DBA", "it is no longer set"), ("resolved", "Mr Abe")],
+            *(False, "It.", " Also notify Mr Abe {over}."),
+        ),
+        # A rule of an inventory may have no reason.
+        ([("resolved", "the DBA")], False, None, " Also notify the DBA {over}."),
     ],
 )
 def test_the_task_also_names_the_contacts_outside_the_rule(
-    deliveries: list[tuple[str, str]], dry: bool, reason: str, also: str
+    deliveries: list[tuple[str, ...]], dry: bool, reason: str | None, also: str
 ) -> None:
     variables = yaml.safe_load((PROJECT / "roles" / "escalation" / "vars" / "main.yml").read_text(encoding="utf-8"))
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - plain text
-    plan = {"reason": reason, "deliveries": [{"level": level, "name": name} for level, name in deliveries]}
+    known_deliveries = [{"level": level, "name": name, "error": "".join(error)} for level, name, *error in deliveries]
+    plan = {"reason": reason, "deliveries": known_deliveries}
     known: dict[str, Any] = {
         **{"_escalation_with_channel": ["Ms Lead"], "_escalation_dry": dry, "_escalation_deferred": False},
         **{"_escalation_plan": plan, "_escalation_events": variables["_escalation_events"]},
     }
-    others = environment.compile_expression(variables["_escalation_others"].strip("{} \n"))
-    known["_escalation_others"] = others(**known)
+    for name in ("_escalation_event_deliveries", "_escalation_others"):
+        known[name] = environment.compile_expression(variables[name].strip("{} \n"))(**known)
     told = environment.from_string(variables["_escalation_also"]).render(**known)
     assert told == also.format(over="that the outage is over")
 
