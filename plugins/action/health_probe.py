@@ -22,7 +22,10 @@ class ActionModule(unreachable.OnHost):
         login = result.get("login")
         if self._task.args.get("mode") == "await" and isinstance(login, dict) and login.get("ok") is False:
             host = (task_vars or {}).get("inventory_hostname")
-            result["warnings"] = [*(result.get("warnings") or []), f"{host}: the service answers, but the login failed"]
+            result["warnings"] = [
+                *(result.get("warnings") or []),
+                f"{host}: the endpoints answered, but the login failed",
+            ]
         return unreachable.look(quoted(result.get("msg"))) if unreachable.silent(result) else result
 
     def without_answer(self, host: str, why: Message) -> Dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.itsm_nexus.runbook.plugins.action import health_probe
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 
-WARNING = "node1: the service answers, but the login failed"
+WARNING = "node1: the endpoints answered, but the login failed"
 
 
 @pytest.mark.parametrize(
