@@ -126,6 +126,16 @@ def test_the_error_names_host_state_cause_and_next_step(composed: Any, changes: 
     assert len(message) > len(words)
 
 
+def test_the_error_of_an_unreachable_host_has_the_same_label_for_the_next_step() -> None:
+    tasks = yaml.safe_load((ROOT / "playbooks" / "tasks" / "host_unreachable.yml").read_text(encoding="utf-8"))
+    (told,) = [facts["outage_recover_failed"] for task in tasks if "outage_recover_failed" in (facts := _facts(task))]
+    assert told.endswith(". Next step: {{ _outage_recover_reach }}")
+
+
+def _facts(task: dict[str, Any]) -> dict[str, Any]:
+    return dict(task.get("ansible.builtin.set_fact") or {})
+
+
 OF_BOTH = {"host", "service", "record", "escalation"}
 DOCUMENTS = {"language", "timezone"}
 STARTED_FOR = {"reason", "ticket"}
