@@ -299,6 +299,10 @@ NOT_READY = [
 ]
 FOUND = {"findings": [{"cause": "disk_full", "confidence": 0.9, "summary": "Disk full"}]}
 TRIAGED = {**result("triage_info", FOUND), "role": "triage"}
+LOST = {
+    **task("itsm_nexus.runbook.preparedness_info", "node2", "failed"),
+    **{"data": {"unreachable_host": True}, "msg": "the host cannot be reached: gone"},
+}
 REFUSED = {**NOT_READY[0], "data": {"problems": ["clean_start_recovery cannot help"]}}
 
 
@@ -307,6 +311,9 @@ REFUSED = {**NOT_READY[0], "data": {"problems": ["clean_start_recovery cannot he
     [
         ([REPORT, *SHOWN], []),
         ([REPORT, *SHOWN, *NOT_READY], []),
+        # The report says that node2 cannot be reached.
+        ([LOST, REPORT, *SHOWN, *NOT_READY], []),
+        ([LOST, REPORT, SHOWN[0], NOT_READY[0]], ["node2"]),
         # The report was written, but not shown on node2.
         ([REPORT, SHOWN[0]], ["node2"]),
         ([{**REPORT, "status": "failed"}], ["node1", "node2"]),
@@ -329,3 +336,6 @@ def test_the_readiness_report_replaces_the_summary(tmp_path, screen, later, summ
     sent = [{**task("itsm_nexus.runbook.notify_command", host, "changed"), "role": "escalation"} for host in hosts]
     conclude(tmp_path, screen, [event("run_start"), *looks, *sent, *later])
     assert [host for host in hosts if host in screen.text] == summarized
+    assert ("UNREACHABLE: node2, the host cannot be reached: gone" in screen.text) is (
+        LOST in later and "node2" in summarized
+    )
