@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: preparedness_report
-short_description: Decide whether a recovery would work on each host, and write the readiness report
+short_description: Decide whether each host is ready for a recovery, and write the readiness report
 version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
@@ -175,7 +175,7 @@ hosts:
   type: dict
   contains:
     ready:
-      description: True if a recovery would work on the host.
+      description: True if the host is ready for a recovery.
       type: bool
     not_ready:
       description: The checks that prevent the host from being ready.
