@@ -229,6 +229,29 @@ def test_only_the_reason_for_a_method_says_why_it_is_not_possible(messages: dict
     assert " ".join(text.split()) == shown
 
 
+@pytest.mark.parametrize(
+    ("check_mode", "why", "ident"),
+    [
+        (True, [OPEN], "reason.recovery.not_examined"),
+        # This run has stopped the service, but another process still has the database open.
+        (False, [OPEN], "reason.recovery.no_method"),
+        (True, [{"id": "reason.restore.unconfirmed"}], "reason.recovery.no_method"),
+    ],
+)
+def test_a_check_offers_no_empty_database_before_all_methods_are_examined(
+    check_mode: bool, why: list[dict], ident: str
+) -> None:
+    tasks = tasks_within(yaml.safe_load((ROOT / "roles/database_recovery/tasks/database.yml").read_text("utf-8")))
+    (told,) = [each["vars"] for each in tasks if each["name"] == "Record why no method is applicable"]
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - plain text
+    environment.filters["itsm_nexus.runbook.message"] = lambda ident, **values: f"{ident} of {values['path']}"
+    text = environment.from_string(told["_database_recovery_reason"]).render(
+        {"_database_recovery_plan": {"messages": {"reason": why}}, "nexus_database": "/db"},
+        ansible_check_mode=check_mode,
+    )
+    assert text.strip() == f"{ident} of /db"
+
+
 def test_the_result_of_a_database_recovery_has_its_messages() -> None:
     known = yaml.safe_load((ROOT / "roles/database_recovery/vars/main.yml").read_text(encoding="utf-8"))
     assert "messages" in known["_database_recovery_keys"]

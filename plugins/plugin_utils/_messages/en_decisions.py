@@ -48,6 +48,7 @@ SENTENCES: Dict[str, str] = {
         "{path} was not changed, because no method is applicable: {why:;}. To use an empty database, set "
         "database_recovery_confirm_empty"
     ),
+    "reason.recovery.not_examined": "as long as {path} is open, no method is applicable: {why:;}",
     "reason.recovery.rows_missing": (
         "{path} was not changed: it is sound, but these tables have fewer rows than at the last good count: "
         "{tables}. If these rows were deleted on purpose, release the service with outage_release.yml. Otherwise, "

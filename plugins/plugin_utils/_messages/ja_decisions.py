@@ -39,6 +39,7 @@ SENTENCES: Dict[str, str] = {
     "reason.verification.fell": "再び停止：{why}",
     "reason.verification.login": "{why}。サービスは応答しているため、nexus_login_username と nexus_login_password を確認する",
     "reason.recovery.no_method": "実施できる方法がないため {path} を変更していない：{why}。空のデータベースを使用するには database_recovery_confirm_empty を指定する",
+    "reason.recovery.not_examined": "{path} が開かれている間は、実施できる方法がない：{why}",
     "reason.recovery.rows_missing": (
         "{path} は正常だが、前回の確認時より行が少ないテーブルがある（{tables}）ため変更していない。意図した削除であれば outage_release.yml で保留を解除し、そうでなければ "
         "database_recovery_method を設定する"
