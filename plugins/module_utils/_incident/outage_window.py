@@ -76,8 +76,8 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
     before the incident was opened. Signs from after the incident was opened are ignored. If only one time is needed,
     use the latest, because the service had certainly failed by then.
 
-    If the service was degraded, but never down in this incident, the end of an earlier process is not the beginning of
-    the incident. In this case, signs of failure in the logs are ignored.
+    If no run found the service down, but only degraded, the end of an earlier process is not the beginning of the
+    incident. In this case, signs of failure in the logs are ignored.
     """
     until = opened(record)
     signs = [item for item in [*record["signs"], *_exit_sign(record)] if item["at"] <= until]
@@ -98,13 +98,22 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
 
 
 def _only_degraded(record: Mapping[str, Any]) -> bool:
-    """Return True if every run found the service degraded: no probe failed, and no run started the service.
+    """Return True if no run found the service down. A run may have stopped the degraded service to repair it.
 
-    The severity alone is not enough, because it is the severity that the last run found.
+    The severity alone is not enough, because it is the severity that the last run found. If the first severity is
+    unknown, a run that started the service may have found it down.
     """
-    probed = any(item["kind"] == "bad" and item["source"] in (*_OWN, EARLIER_PROBE) for item in record["signs"])
-    down = record.get("down_at") or record["starts"] or record["attempts"] or record.get("takeover")
-    return record["severity"] == incident_store.DEGRADED and not probed and not down
+    if record["severity"] != incident_store.DEGRADED or record.get("down_at"):
+        return False
+    first = record.get("first_severity")
+    started = record["starts"] or record["attempts"] or record.get("takeover")
+    # A probe that fails later, for example after a rung, does not show that the incident began with an outage.
+    until = opened(record)
+    probed = any(
+        item["kind"] == "bad" and item["source"] in (*_OWN, EARLIER_PROBE) and item["at"] <= until
+        for item in record["signs"]
+    )
+    return not probed and (first == incident_store.DEGRADED if first else not started)
 
 
 def _exit_sign(record: Mapping[str, Any]) -> List[Dict[str, str]]:

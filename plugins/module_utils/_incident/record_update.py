@@ -41,6 +41,8 @@ class Update(NamedTuple):
 
 def apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
     """Apply an update to the record. Duplicate signs and notifications are stored only once."""
+    if not (record["severity"] or record["starts"] or record["attempts"]):
+        record["first_severity"] = update.severity
     for name in ("severity", "cause", "mitigated_at", "outcome"):
         value = getattr(update, name)
         if value:

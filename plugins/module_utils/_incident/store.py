@@ -35,6 +35,8 @@ LARGEST = 1 << 23
 EMPTY: Dict[str, Any] = {
     "closed_at": None,
     "severity": None,
+    # The severity that the first run found, or None if it is unknown.
+    "first_severity": None,
     "detected_at": None,
     "detected_by": None,
     "signs": [],
@@ -71,11 +73,14 @@ EMPTY: Dict[str, Any] = {
     "revision": 0,
 }
 _INSTANTS = ("detected_at", "down_at", "answered_at", "mitigated_at", "closed_at")
-UNSEEN = ("kills", "problems", "runs", "opened_boot", "down_at", "boot_id", "revision")
+UNSEEN = ("kills", "problems", "runs", "opened_boot", "down_at", "boot_id", "revision", "first_severity")
 _NUMBER = (int, float)
 # Allowed types for the fields in a record (except times), and for the fields in list items.
 _KINDS: Dict[str, Tuple[type, ...]] = {
-    **dict.fromkeys(("severity", "detected_by", "cause", "mitigated_from", "outcome", "boot_id"), (str, type(None))),
+    **dict.fromkeys(
+        ("severity", "first_severity", "detected_by", "cause", "mitigated_from", "outcome", "boot_id"),
+        (str, type(None)),
+    ),
     **dict.fromkeys(("last_exit", "takeover", "data"), (dict, type(None))),
     "opened_boot": (*_NUMBER, type(None)),
     "revision": (int,),

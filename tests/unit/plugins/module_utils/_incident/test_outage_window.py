@@ -36,6 +36,8 @@ def record(
     last_exit=None,
     outcome=None,
     severity=None,
+    first_severity=None,
+    down=None,
 ):
     return {
         **incident_record._new_record(clock=host_lease.Clock(wall=lambda: OPENED)),
@@ -50,6 +52,8 @@ def record(
         "last_exit": None if last_exit is None else {"at": at(last_exit), "result": "signal"},
         "outcome": outcome,
         "severity": severity,
+        "first_severity": first_severity,
+        "down_at": at(down),
     }
 
 
@@ -96,6 +100,14 @@ def test_start_of_the_outage(signs, earliest, latest):
         ({"signs": [(-15, "bad", outage_window.EARLIER_PROBE)]}, -20),
         ({"attempts": [(5, True, 1.0)]}, -20),
         ({"starts": [5]}, -20),
+        ({"first_severity": "critical", "starts": [5]}, -20),
+        # The first run found the service degraded, and a run stopped it to repair the database.
+        ({"first_severity": "degraded", "starts": [5], "takeover": 3}, 0),
+        ({"first_severity": "degraded", "attempts": [(5, True, 1.0)]}, 0),
+        ({"first_severity": "degraded", "starts": [5], "signs": [(7,)]}, 0),
+        # systemd restarted the service after a crash, and the next run found the service degraded.
+        ({"first_severity": "emergency"}, -20),
+        ({"first_severity": "degraded", "starts": [5], "down": 4}, -20),
     ],
 )
 def test_a_stop_by_a_person_does_not_begin_the_incident_of_a_service_that_only_was_degraded(changes, latest):

@@ -1302,10 +1302,11 @@ def test_a_run_with_a_lost_lease_never_works_together_with_the_next(tmp_path):
     assert "old" in seen or "new" in seen
 
 
-def degraded(call, time, at):
+def degraded(call, time, at, *signs):
     """Report a degraded service at the given time. The service answered, so the sign of the probe is "good"."""
     time.passed = at
-    opened = call("open", update={"severity": "degraded", "signs": [sign(time, at - 1, "good", "health probe")]})
+    signs = [*signs, sign(time, at - 1, "good", "health probe")]
+    opened = call("open", update={"severity": "degraded", "signs": signs})
     call("closed", run=opened["run"], update={"outcome": "degraded"})
     return opened
 
@@ -1325,6 +1326,27 @@ def test_the_outage_of_a_degraded_service_begins_when_it_fails(call, time):
     time.passed = 28_900
     again = call("open", update={"severity": "critical", "signs": [sign(time, 28_890, "bad", "health probe")]})
     assert (again["outage_started_at"], again["lasted"]) == (time.at(28_800), 100)
+
+
+def test_a_stop_before_the_incident_does_not_begin_the_outage_of_a_degraded_service_that_a_run_stops(call, time):
+    """A person restarted the service, and then a run stopped it to repair the database. It never failed."""
+    stopped = sign(time, -40, "bad", "journal: Stopping itsm.service")
+    first = degraded(call, time, 0, stopped)
+    time.passed = 3600
+    opened = call("open", update={"severity": "degraded"})
+    attempts = [attempt(time, 3605, held=True)]
+    ended = call("attempt", run=opened["run"], update={"mitigated_at": time.at(3610), "attempts": attempts})
+    assert (first["outage_started_at"], ended["outage_started_at"]) == (time.at(0), time.at(0))
+
+
+def test_a_crash_begins_the_outage_of_a_service_that_later_is_only_degraded(call, time):
+    """systemd restarted the service before the first probe, so no probe failed and no run started the service."""
+    exited = [sign(time, -40, "bad", "journal: exited"), sign(time, -1, "good", "health probe")]
+    first = call("open", update={"severity": "emergency", "signs": exited})
+    call("closed", run=first["run"], update={"outcome": "degraded"})
+    time.passed = 600
+    again = call("open", update={"severity": "degraded"})
+    assert (first["outage_started_at"], again["outage_started_at"]) == (time.at(-40), time.at(-40))
 
 
 def test_the_end_of_the_first_outage_is_not_the_end_of_the_second_one(call, time):
