@@ -13,7 +13,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 class ActionModule(unreachable.OnHost):
     """Runs the module of the same name. In mode "watch", an unreachable host is a result, not a failure.
 
-    In mode "await", a failed login is also a warning, because a longer check may follow before the run reports it.
+    In mode "await", a failed login also causes a warning. Otherwise, the run would report it only after a longer check,
+    such as the stability check.
     """
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:

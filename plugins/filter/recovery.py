@@ -62,7 +62,8 @@ def data_loss_before(
 ) -> Dict[str, str]:
     """Return the data_loss statement of the earlier runs (value, why), or {} if this controller has no such statement.
 
-    process: the service's process now, as returned by health_probe. data: the `data` field of the incident's record.
+    process: the current process of the service, as returned by health_probe. data: the `data` field of the incident's
+    record.
     """
     try:
         folder = module("_action.postmortem_options").documents_folder()

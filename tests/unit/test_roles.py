@@ -220,7 +220,7 @@ OPEN = {"id": "reason.restore.wal_unread", "values": {"why": [{"id": "reason.res
         ({}, "backup (not possible): why. Lost: 1 row."),
     ],
 )
-def test_only_the_reason_for_a_method_says_why_it_is_not_possible(messages: dict, shown: str) -> None:
+def test_the_list_of_losses_does_not_affect_why_a_method_is_not_possible(messages: dict, shown: str) -> None:
     tasks = yaml.safe_load((ROOT / "roles/database_recovery/tasks/database.yml").read_text(encoding="utf-8"))
     (told,) = [each["ansible.builtin.debug"]["msg"] for each in tasks if each["name"].startswith("Show what each")]
     way = {"method": "backup", "possible": False, "reason": "why", "statement": "1 row", "messages": messages}

@@ -91,7 +91,7 @@ def test_fourth_run_tries_no_restart(drill: Drill, story: Story) -> None:
     assert [each["rung"] for each in told["rungs_skipped"]] == ["restart"]
     assert [(each["rung"], each["held"]) for each in told["rungs_tried"]] == [("standard_recovery", True)]
     closing = " ".join(drill.screen("fourth")[-3000:].split())
-    assert "Recovery runs started the service 3 times in the last 60 minutes, in all incidents together" in closing
+    assert "recovery runs started the service 3 times in the last 60 minutes (all incidents together)" in closing
     assert "restart skipped, then standard_recovery succeeded" in closing
 
 

@@ -199,5 +199,5 @@ def test_a_damaged_page_is_reported_and_the_service_keeps_running(drill: Drill) 
     drill.host.check_output("/opt/drill/bin/damage-database --rows 300 incidents 3")
     assert_degraded(drill, "damaged", "db_corrupt")
     # The service has the database open, so a copy would not be consistent. The person who is notified needs to know.
-    assert "The database files were NOT COPIED yet: Refusing to copy the files of " in notifications(drill)
+    assert "The database files are NOT COPIED yet: Refusing to copy the files of " in notifications(drill)
     drill.assert_serves()

@@ -76,7 +76,7 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
     before the incident was opened. Signs from after the incident was opened are ignored. If only one time is needed,
     use the latest, because the service had certainly failed by then.
 
-    If no run found the service down, but only degraded, the end of an earlier process is not the beginning of the
+    If the runs found the service degraded, but never down, the end of an earlier process is not the beginning of the
     incident. In this case, signs of failure in the logs are ignored.
     """
     until = opened(record)

@@ -2,13 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What documents and notifications say about the data: the data-loss verdict, and when its files are copied."""
+"""The text of the data-loss verdict for documents and notifications, and whether the files are copied later."""
 
 from __future__ import annotations
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 
-# Part of the English text of reason.sqlite.files_in_use. The result of triage has no message for this reason.
+# Part of the English text of reason.sqlite.files_in_use. The result of triage contains this reason only as text, not as
+# a message with an ID.
 _IN_USE = ": it is open in "
 
 
@@ -23,8 +24,9 @@ def text(words: Words, value: str, why: str) -> str:
 
 
 def copied_later(outcome: object, not_copied: object) -> bool:
-    """Return True if only the running service prevents a copy of its database files.
+    """Return True if the running service is the only reason why the database files were not copied.
 
-    A person decides when database_recover.yml stops the service. not_copied: why the files were not copied.
+    In this case, database_recover.yml copies them after it has stopped the service. not_copied: why the files were not
+    copied.
     """
     return outcome == "degraded" and _IN_USE in str(not_copied or "")

@@ -235,7 +235,7 @@ SENTENCES: Dict[str, str] = {
     "kept.copy": "copy of the database files",
     "kept.copies": "copies of the database files, oldest first",
     "kept.not_copied": "the database files were NOT COPIED: {reason}",
-    "kept.not_copied_yet": "the database files were NOT COPIED yet: {reason}. database_recover.yml copies them before it changes them",
+    "kept.not_copied_yet": "the database files are NOT COPIED yet: {reason}. database_recover.yml copies them before it changes them",
     "kept.backup": "database backup",
     "kept.database": "damaged database",
     "kept.modules": "old node_modules",

@@ -13,8 +13,9 @@ SENTENCES: Dict[str, str] = {
     "doc.changes.since": "Changes since the last healthy run on {at}, most likely cause first",
     "doc.changes.none": "No changes were found since the last healthy run on {at}",
     "doc.changes.unknown": (
-        "Unknown, because the host was not compared with an earlier healthy run. For this comparison, run "
-        "outage_verify.yml while the service is healthy, with nexus_manifest_enabled set to true (the default)."
+        "Unknown, because the host was not compared with an earlier healthy run. To make the comparison possible for "
+        "the next outage, run outage_verify.yml while the service is healthy, with nexus_manifest_enabled set to true "
+        "(the default)."
     ),
     "doc.changes.more": "{number} further changes are not listed",
     "doc.column.gap": "Time to the failure",

@@ -17,8 +17,8 @@ SENTENCES: Dict[str, str] = {
         "stability check. A restart alone is not tried again"
     ),
     "reason.loop.started": (
-        "Recovery runs started the service {times} times in the last {minutes} minutes, in all incidents together, "
-        "before this run found it down again. A restart alone is not tried again"
+        "Before this run, recovery runs started the service {times} times in the last {minutes} minutes (all incidents "
+        "together), so a restart alone is not tried again"
     ),
     "reason.only_notifies": "this run only notifies, because outage_recover_act_on is empty",
     "reason.not_acted_on": "{severity} is not in outage_recover_act_on ({act_on}): nothing was tried",
@@ -104,7 +104,10 @@ SENTENCES: Dict[str, str] = {
     "next_step.recovered_by_systemd": "Complete the open prevention items",
     "next_step.held_without_unit": "The service is held by incident {incident}: until the hold is released, this collection does not start it",
     "next_step.held": "The service is held by incident {incident}: until the hold is released, neither this collection nor systemd starts it",
-    "next_step.held_running": "The running service is not stopped. If it ends, neither this collection nor systemd starts it again, because it is held by incident {incident}",
+    "next_step.held_running": (
+        "The running service is not stopped. If it ends, neither this collection nor systemd starts it "
+        "again, because it is held by incident {incident}"
+    ),
     "next_step.database.loss": "Inform the owners of the data about the loss ({statement:;}). The damaged files are in {kept}",
     "next_step.database.loss_in_evidence": "Inform the owners of the data about the loss ({statement:;}). The damaged files are in the evidence",
     "next_step.database.deleted": (

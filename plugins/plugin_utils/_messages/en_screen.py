@@ -42,7 +42,8 @@ SENTENCES: Dict[str, str] = {
     "method.impossible": "{method} (not possible): {why}",
     "method.open": "{method} (unknown as long as the database is open): {why}",
     "method.again": (
-        "database_recover.yml stops the service if it is running, then examines the methods again, and may choose another one"
+        "without --check, database_recover.yml stops the service if it is running, then examines the methods again, "
+        "and may choose another one"
     ),
     "method.backup": "other backup: {path}, {at}. Kept: {kept}. Lost: {lost}, and all changes since then",
     "method.unusable_backup": "backup file {path}, {at}: not usable: {why}",

@@ -13,7 +13,7 @@ SENTENCES: Dict[str, str] = {
     "reason.no_cause": "原因は見つからなかった",
     "reason.data_sound_again": "データベースに疑いがあり起動を保留していたが、今回の検査で正常と確認された",
     "reason.loop.fell": "復旧の実行が過去{minutes}分以内に起動した後、安定性確認中に再び停止したため、再起動のみの復旧は再試行しない",
-    "reason.loop.started": "直前の{minutes}分間に、復旧の実行が全インシデントの合計で{times}回起動したが、この実行の前に再び停止したため、再起動のみの復旧は再試行しない",
+    "reason.loop.started": "直前の{minutes}分間に、復旧の実行が全インシデントの合計で{times}回起動しているため、再起動のみの復旧は再試行しない",
     "reason.only_notifies": "outage_recover_act_on が空のため、通知のみ行う",
     "reason.not_acted_on": "重大度 {severity} は outage_recover_act_on（{act_on}）に含まれないため、何も実施していない",
     "reason.degraded": "サービスは応答しているため、再起動しない",
@@ -94,7 +94,10 @@ SENTENCES: Dict[str, str] = {
         "証拠を DBA に引き継ぐ。データベースのファイルはすべて保存されている。ほかに可能な方法はない。"
         "DBA が別のフォルダーにバックアップを持っている場合は、そのフォルダーを database_recovery_backup_dirs に追加し、Playbook を再度実行する"
     ),
-    "next_step.database.would_recover": "方法ごとに失われるデータを比べる。DBA の同意を得てから、「選択」と表示された方法でデータベースを復旧する。別の方法を選ぶ場合は、下のオプションを追加する。同じコマンドを --check なしで実行すると、サービスが動作していれば停止し、復旧後に起動する：\n{command}",
+    "next_step.database.would_recover": (
+        "方法ごとに失われるデータを比べる。DBA の同意を得てから、「選択」と表示された方法でデータベースを復旧する。別の方法を選ぶ場合は、下のオプションを追加する。同じコマンドを --check "
+        "なしで実行すると、サービスが動作していれば停止し、復旧後に起動する：\n{command}"
+    ),
     "next_step.database.examine_again": (
         "データベースが開かれているため、調べられない方法がある。DBA の同意を得てから、同じコマンドを --check なしで実行する。サービスが動作していれば停止し、"
         "その後で方法をもう一度調べ、実施できる方法があればデータベースを復旧する：\n{command}"

@@ -42,7 +42,8 @@ SENTENCES: Dict[str, str] = {
     "method.impossible": "{method}（実施不可）：{why}",
     "method.open": "{method}（データベースが開かれている間は不明）：{why}",
     "method.again": (
-        "database_recover.yml は、サービスが動作していれば停止し、その後で方法をもう一度調べるため、別の方法を選ぶことがある"
+        "database_recover.yml を --check なしで実行すると、サービスが動作していれば停止し、その後で方法をもう一度調べるため、"
+        "別の方法を選ぶことがある"
     ),
     "method.backup": "別のバックアップ：{path}（{at}）。残るデータ：{kept}。失われるデータ：{lost}と、これ以降の変更",
     "method.unusable_backup": "バックアップ {path}（{at}）：使用不可：{why}",

@@ -132,7 +132,7 @@ def _cause(words: Words, facts: _Facts) -> str:
 
 
 def _stopped(words: Words, facts: _Facts) -> str:
-    """Return the part of the subject about the cause if the service was stopped on request. Otherwise, return ""."""
+    """Return the words "stopped on request" for the subject if the cause is a stop on request. Otherwise, return ""."""
     told = (facts.get("messages") or {}).get("cause_summary") or []
     ids = [each.get("id") for each in (told if isinstance(told, list) else [told]) if isinstance(each, Mapping)]
     return words.say("notice.stopped") if any(each in _STOPPED for each in ids) else ""

@@ -28,7 +28,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 # The message in the result of a recovery if all lost rows were counted.
 _COUNTED = "reason.loss.rows"
-# The reason for a method that could not be examined. In check mode, the service keeps the database open.
+# The reason if a method could not be examined, because the database is open. In check mode, the service keeps it open.
 _OPEN = "reason.restore.open_in"
 
 

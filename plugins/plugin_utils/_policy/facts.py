@@ -230,12 +230,12 @@ def _starts_again(triage: Mapping[str, Any], record: Mapping[str, Any]) -> Dict[
     """Return Facts.starts_again and Facts.handed_back, according to the last triage.
 
     If a run has taken over a unit that is still stopped, the unit facts show the state before the takeover. A start by
-    the run ends the takeover. The first probe and the probe after a rung can take the unit over.
+    the run ends the takeover. The first probe and the probe after a rung can take over the unit.
     """
     unit = (triage.get("facts") or {}).get("unit") or {}
     taken = str(unit.get("taken_over_at") or "")
     waits = str(unit.get("sub_state") or "").startswith("auto-restart") and not taken
-    # An earlier run has handed back the units that it took over.
+    # If the takeover was before this run began, an earlier run made it, and has already handed the unit back.
     since = str((record.get("locked_by") or {}).get("since") or "")
     begun = any(str(each.get("at")) >= taken for each in record.get("starts") or ())
     handed_back = bool(taken and since) and taken >= since and not begun

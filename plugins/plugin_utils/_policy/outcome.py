@@ -129,8 +129,8 @@ def of_closed_incident(seen: _Data) -> Dict[str, Any]:
     """Return the outcome of an incident that this run closes after the outage has ended. The outcome is plain data.
 
     This outcome contains no statement about the data, so that an earlier statement remains valid. data_settled says
-    how the doubt about the data ended, because an earlier suspicion may have ended since. seen contains host,
-    service, language, timezone, record and closed_at, and also:
+    how an earlier doubt about the data was settled, or is empty. seen contains host, service, language, timezone,
+    record and closed_at, and also:
 
     - cause: the cause, if the record has none.
     - escalation: the result of the escalation role, or None if no one was notified that the outage has ended.

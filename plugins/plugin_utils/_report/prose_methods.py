@@ -31,7 +31,7 @@ _UNKNOWN_LOSS = ("reason.loss.uncounted", "reason.loss.written_later", "reason.l
 _ELSEWHERE = {"database_recovery_backup_dirs": ["/mnt/backup"], "database_recovery_backup_patterns": ["*.db"]}
 # The reason for a backup that is chosen, although a salvage is possible.
 _MORE_ROWS = "reason.restore.backup_holds_more"
-# The reason for a method that could not be examined, because the database is open.
+# The reason if a method could not be examined, because the database is open.
 _OPEN = "reason.restore.open_in"
 # Reasons that name a single backup.
 _OF_BACKUPS = ("reason.restore.worse_backup", "reason.restore.backup_unusable")
@@ -64,8 +64,8 @@ def methods(words: Words, incident: incident_model.Incident, *, check_mode: bool
 def choices(words: Words, incident: incident_model.Incident, *, check_mode: bool = False) -> List[str]:
     """Return the ansible-playbook options that choose another method, or an empty list if no method was assessed.
 
-    check_mode: see methods. If such a run could not examine a method, losing all rows is no option yet. Each line ends
-    with its option and is not wrapped.
+    check_mode: see methods. If such a run could not examine a method because the database is open, the method `empty`
+    is not offered. Each line ends with its option and is not wrapped.
     """
     found = assessment(incident)
     plan = found.get("plan") or []

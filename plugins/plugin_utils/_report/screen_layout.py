@@ -26,8 +26,8 @@ _WHOLE = ("next", "methods", "options", "data_loss", "rows", "seeded", "settings
 _ORDER = {"kept": 1, "escalation": -1, "why": -1, "cause": -2}
 # Minimum number of lines of a field, because a long path can fill the second line of a cause or a reason.
 _LEAST = {"cause": 3, "why": 3}
-# Only this field can be left out. Only after that, fields with a negative number in _ORDER are shortened, and fields
-# directly before a path.
+# Only this field can be left out. It is left out before a field with a negative number in _ORDER is shortened, and
+# before another field is cut off directly before a path.
 _DISPENSABLE = "severity"
 LABEL = 14
 _NOTHING: Mapping[str, int] = {}
@@ -89,7 +89,7 @@ def aligned(
     """Return the lines of the fields that have a value. most: the maximum number of lines, or None for no limit.
 
     whole: for some fields, how many parts at the beginning are never shortened. late: for some fields, how many lines
-    at the beginning are shortened only if no other field can be shortened.
+    at the beginning are cut off only if no other field can be shortened.
     """
     texts: Dict[str, List[str]] = {}
     pinned: Dict[str, int] = {}

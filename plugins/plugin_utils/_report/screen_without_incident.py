@@ -37,7 +37,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import service_state
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import steps as timeline_steps
 
-# The modules that outage_ready.yml uses outside roles. It sends its messages in the role escalation.
+# The modules that outage_ready.yml uses outside of roles. The escalation role sends its messages.
 _READINESS = ("fail_settings", "health_probe", "preparedness_info", "preparedness_report")
 
 
@@ -54,10 +54,10 @@ def without_incident(
 
 
 def already_reported(events: Sequence[timeline_events.Event], host: str) -> bool:
-    """Return True if outage_ready.yml has shown its report on a host, and no other playbook of this run used the host.
+    """Return True if outage_ready.yml has shown its report for a host, and no other playbook of this run used the host.
 
-    After the report, nothing but its verdict may have failed. events: all events of the run. The task that writes the
-    report runs only once for all hosts.
+    After the report, only the task that repeats the verdict as an error may have failed. events: all events of the run.
+    The task that writes the report runs only once for all hosts.
     """
     written = [at for at, each in enumerate(events) if _ended(each) == "preparedness_report"]
     if not written or events[written[-1]].get("status") == "failed":

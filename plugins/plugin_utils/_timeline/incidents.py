@@ -48,11 +48,11 @@ def data_loss_before(
     process: Mapping[str, Any],
     data: Optional[Mapping[str, Any]],
 ) -> Dict[str, str]:
-    """Return the data_loss statement (value, why) of an incident's documents if the last run does not compare the rows.
+    """Return the data_loss statement (value, why) that the documents contain if the last run does not compare the rows.
 
-    The result is empty if the events contain no earlier statement about the data. process: the service's process now,
-    as returned by health_probe. The probe that found it may not be in the events yet. data: the `data` field of the
-    incident's record.
+    The result is empty if the events contain no earlier statement about the data. process: the current process of the
+    service, as returned by health_probe. The probe that found it may not be in the events yet. data: the `data` field
+    of the incident's record.
     """
     runs = _by_incident(events).get((incident, host)) or []
     outcomes = [event["data"] for run in runs for event in run if event["kind"] == "outcome"]

@@ -1328,7 +1328,7 @@ def test_the_outage_of_a_degraded_service_begins_when_it_fails(call, time):
     assert (again["outage_started_at"], again["lasted"]) == (time.at(28_800), 100)
 
 
-def test_a_stop_before_the_incident_does_not_begin_the_outage_of_a_degraded_service_that_a_run_stops(call, time):
+def test_an_earlier_stop_does_not_begin_the_outage_if_a_run_stops_a_degraded_service(call, time):
     """A person restarted the service, and then a run stopped it to repair the database. It never failed."""
     stopped = sign(time, -40, "bad", "journal: Stopping itsm.service")
     first = degraded(call, time, 0, stopped)

@@ -217,8 +217,8 @@ RUNG_CASES = [
         {"crash_loop": {"looping": True, "fell": False, "restarts": 4, "window": 600}},
         "restart",
         True,
-        "Recovery runs started the service 4 times in the last 10 minutes, in all incidents together, "
-        "before this run found it down again. A restart alone is not tried again.",
+        "Before this run, recovery runs started the service 4 times in the last 10 minutes (all incidents together), "
+        "so a restart alone is not tried again.",
     ),
     (
         "it fell while it was watched",

@@ -99,8 +99,9 @@ def test_the_summary_names_a_change_that_is_related_to_the_cause(found, english,
 def test_a_host_without_changes_and_a_host_that_was_not_compared_are_told_apart():
     assert section(EN, incident()) == "No changes were found since the last healthy run on 2026-03-02 00:30:00 UTC."
     assert section(EN, incident(since=None)) == (
-        "Unknown, because the host was not compared with an earlier healthy run. For this comparison, run "
-        "outage_verify.yml while the service is healthy, with nexus_manifest_enabled set to true (the default)."
+        "Unknown, because the host was not compared with an earlier healthy run. To make the comparison possible for "
+        "the next outage, run outage_verify.yml while the service is healthy, with nexus_manifest_enabled set to true "
+        "(the default)."
     )
 
 

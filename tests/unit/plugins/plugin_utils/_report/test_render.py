@@ -2009,11 +2009,12 @@ def test_a_method_that_an_open_database_prevents_is_not_called_impossible(outcom
         "the database is open in pid 7 (node)"
     )
     line = (
-        "database_recover.yml stops the service if it is running, then examines the methods again, "
+        "without --check, database_recover.yml stops the service if it is running, then examines the methods again, "
         "and may choose another one"
     )
     assert (others[-1] == line) is check_mode
-    # A run that has stopped the service may lose all rows. In check mode, a salvage may still be possible.
+    # After a run has stopped the service, an empty database is an option. In check mode, a salvage may still be
+    # possible.
     options = " ".join(prose_methods.choices(EN, told, check_mode=check_mode))
     assert ("database_recovery_method=empty" in options) is not check_mode
     screen = " ".join(" ".join(screen_report.summary(EN, told, document=None, check_mode=check_mode)).split())
@@ -2029,7 +2030,7 @@ def test_the_reason_for_a_method_need_not_be_a_list(why):
     assert line.startswith("salvage (unknown as long") is isinstance(why, dict)
 
 
-def test_an_unknown_number_of_rows_is_lost_only_once():
+def test_an_unknown_number_of_rows_is_listed_only_once():
     unread = message("reason.restore.wal_unread", why=[message("reason.sqlite.too_long")])
     lost = [message("reason.loss.unread", why=unread), message("reason.loss.schema")]
     backup = {**PLAN["plan"][2], "messages": {"statement": [each.to_dict() for each in lost]}}
