@@ -42,8 +42,8 @@ def fields(
     """
     judged = _judged(outcomes)
     events = [event for run in runs for event in run]
-    looks = [*results(events, "triage_info"), *results(events, "sqlite_info")]
-    counted = [counts(look["row_counts"]) for look in looks if look.get("row_counts")]
+    triages = [*results(events, "triage_info"), *results(events, "sqlite_info")]
+    counted = [counts(each["row_counts"]) for each in triages if each.get("row_counts")]
     of_data = data_verdict(verdict, outcomes)
     # If a verdict contains no row counts, the rows could not be counted. Do not use the counts of other triages
     # instead.
@@ -53,15 +53,16 @@ def fields(
     suspected = (
         of_data["data_loss"] == statements.SUSPECTED
         if of_data.get("data_loss")
-        else any(look.get("data_loss_suspected") for look in looks)
+        else any(each.get("data_loss_suspected") for each in triages)
     )
     own = counts(of_data.get("rows_seeded"))
     # A run that only closes the incident does not compare the rows.
     closed = bool(verdict) and "rows_before" not in verdict
+    look = last_look(runs)
     seen = dataclasses.replace(
-        last_look(runs),
+        look,
         restarted=closed and _is_another_process(runs),
-        outcome=str(verdict.get("outcome") or ""),
+        outcome=str(verdict.get("outcome") or look.outcome),
         rows_before=rows_before,
         rows_from=of_data.get("rows_from") or statements.FIRST_LOOK,
         rows_after={**rows_after, **{table: count for table, count in own.items() if not rows_before.get(table)}},

@@ -41,19 +41,24 @@ def login(events: Sequence[Event]) -> Tuple[Optional[str], Optional[str], Any]:
 
 
 def last_look(runs: Sequence[Sequence[Event]]) -> statements.Facts:
-    """Return facts about the service, from the events. Checks before the service's last start or stop are ignored."""
+    """Return facts about the service, from the events. Checks before the service's last start or stop are ignored.
+
+    The outcome is "degraded" if the last check found the service degraded, and empty in all other cases.
+    """
     answers: Optional[bool] = None
     running: Optional[bool] = None
-    stopped = started = stale = False
+    stopped = started = stale = degraded = False
     for event in (event for run in runs for event in run if event["kind"] == "task"):
         module, data = module_of(event), event.get("data") or {}
         if module == "node_process" and event.get("status") == "changed":
-            answers, stale = None, stale or bool(data.get("pids_after"))
+            answers, degraded, stale = None, False, stale or bool(data.get("pids_after"))
             stopped, started = not data.get("pids_after"), started or bool(data.get("pids_after"))
             running = bool(data.get("pids_after"))
         elif module == "health_probe" and data.get("healthy") is not None:
             tried = data.get("login") or {}
-            answers, stopped = bool(data["healthy"] or tried.get("ok") is False), False
+            # A degraded service answers.
+            degraded = data.get("severity") == statements.DEGRADED
+            answers, stopped = bool(data["healthy"] or tried.get("ok") is False or degraded), False
             state = (data.get("process") or {}).get("state")
             running = None if state is None else state == "running"
         elif module in ("sqlite_info", "triage_info") and data.get("row_counts"):
@@ -63,6 +68,7 @@ def last_look(runs: Sequence[Sequence[Event]]) -> statements.Facts:
     lost = any(module_of(event) == "first_response" for run in runs for event in run if event["kind"] == "task")
     changed = any(each.weight == CHANGE for each in map(steps.step, last) if each)
     return statements.Facts(
+        outcome=statements.DEGRADED if degraded else "",
         answers=answers,
         running=running,
         stopped=stopped,

@@ -59,7 +59,7 @@ SOUND = "sound"
 
 # The source of the row counts before the outage: the first triage in the incident, or the last verified run.
 FIRST_LOOK, LAST_GOOD = "first_look", "last_good"
-_DEGRADED = "degraded"
+DEGRADED = "degraded"
 _BACK = ("recovered", "recovered_by_systemd", "resolved_manually")
 _LOGIN = {"checked": YES, "failed": NO}
 
@@ -125,7 +125,7 @@ def decide(facts: Facts) -> Dict[str, Statement]:
     """Return all the statements in VALUES."""
     data = data_loss(facts)
     down = True if facts.stopped else None if facts.answers is None else not facts.answers
-    healthy = None if down is None else not down and facts.login != "failed" and facts.outcome != _DEGRADED
+    healthy = None if down is None else not down and facts.login != "failed" and facts.outcome != DEGRADED
     return {
         "healthy": _said(healthy),
         "still_down": _said(down),

@@ -77,6 +77,16 @@ def test_a_verdict_does_not_outlive_a_later_run_that_was_killed():
     assert (incident.outcome, incident.source, incident.rows_before) == ("unfinished", "events", {"users": 3})
 
 
+def test_a_degraded_service_is_not_down_in_a_run_that_was_killed():
+    seen = {"healthy": False, "severity": "degraded", "process": {"state": "running"}}
+    recording = Recording().task("health_probe", seen, role="detection").opened()
+    said = {name: each["value"] for name, each in only(recording).statements.items()}
+    assert (said["still_down"], said["healthy"], said["resolved"]) == ("no", "no", "no")
+    # After a stop, the service is down.
+    recording.task("node_process", {"state": "stopped", "pids_after": []}, "changed", "clean_start_recovery")
+    assert only(recording).statements["still_down"]["value"] == "yes"
+
+
 def test_hosts_are_separated():
     recording = Recording().down().opened()
     recording.host = "node2"
