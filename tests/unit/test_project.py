@@ -135,6 +135,17 @@ def test_every_constant_of_a_plugin_is_used() -> None:
     assert not {each for each in assigned - read if each[1] not in elsewhere | read_by_ansible}
 
 
+def test_lines_of_plugins_are_as_short_as_ansible_test_requires() -> None:
+    long = [
+        f"{name}:{number}"
+        for name in FILES
+        if name.startswith("plugins/") and name.endswith(".py")
+        for number, line in enumerate(text_of(name).splitlines(), start=1)
+        if len(line) > 160
+    ]
+    assert long == []
+
+
 def test_every_exception_exists() -> None:
     assert set(FOUND_BY_NAME) - set(FILES) == set()
     for pattern in FOUND_BY_FOLDER:

@@ -76,7 +76,10 @@ ENGLISH: Dict[str, str] = {
     "reason.drill.login": "The login failed with the restored database: {why}",
     "reason.drill.rows_lost": "The service removed rows from the restored database: {tables}",
     "reason.drill.not_sound": "The restored database was not sound after the service had used it: {why:;}",
-    "reason.drill.live_changed": "During the drill, the running service changed: {what}. The drill does not touch the running service, so another cause is likely",
+    "reason.drill.live_changed": (
+        "During the drill, the running service changed: {what}. The drill does not touch the running "
+        "service, so another cause is likely"
+    ),
     "reason.drill.left": "Cannot remove {folder} after the drill. Remove it manually",
     "reason.drill.not_kept": "Cannot write the result of the restore drill to {path}: {why}",
     "reason.drill.pid": "its process ID changed from {before} to {now}",

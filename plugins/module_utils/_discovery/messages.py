@@ -25,7 +25,10 @@ ENGLISH: Dict[str, str] = {
         "nexus_unit to the name of the unit"
     ),
     "reason.discovery.several_units": "It is unclear which of these units is the service: {names}. Set nexus_unit to one of these names",
-    "reason.discovery.several_processes": "It is unclear which of several processes is the service. They run in {folders}. Set nexus_app_dir to one of these folders",
+    "reason.discovery.several_processes": (
+        "It is unclear which of several processes is the service. They run in {folders}. Set nexus_app_dir "
+        "to one of these folders"
+    ),
     # Places where a value was found.
     "discovery.source.no_ready": "the service has no readiness endpoint",
     "discovery.source.answers": "the service answers requests to this path",

@@ -126,7 +126,10 @@ ENGLISH: Dict[str, str] = {
     "finding.port_conflict.hidden": "Port {port} is taken by another process, which this user cannot see",
     "finding.port_conflict.older": "Port {port} is in use by an older process of the service (pid {pid}) outside its unit",
     "finding.port_conflict.past": "The service could not start because its port was taken; the port is free now",
-    "remedy.port_conflict.other": "Find out who owns that process. Stop the process or move it to another port. The recovery stops the process only if the policy names it",
+    "remedy.port_conflict.other": (
+        "Find out who owns that process. Stop the process or move it to another port. The recovery stops the "
+        "process only if the policy names it"
+    ),
     "remedy.port_conflict.older": "Stop the older process, then start the unit",
     "remedy.port_conflict.past": "Start the service, and find out what took the port",
     "prevention.port_conflict.other": "Reserve the port for the service, and move the other program to its own port",

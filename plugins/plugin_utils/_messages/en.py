@@ -146,7 +146,10 @@ SENTENCES: Dict[str, str] = {
     "data_loss.known_least": "YES. The database recovery lost at least {rows}",
     "data_loss.known_counted": "{told}, counted right after the recovery",
     "data_loss.known_since": "{told}. All changes since {at} are also lost",
-    "data_loss.suspected.already_lost": "SUSPECTED. Call the DBA. Change nothing until the DBA has decided what to do. The recovery of the database has already lost rows",
+    "data_loss.suspected.already_lost": (
+        "SUSPECTED. Call the DBA. Change nothing until the DBA has decided what to do. The recovery of the "
+        "database has already lost rows"
+    ),
     "data_loss.suspected.accepted": "SUSPECTED. A person has accepted this damage",
     "data_loss.unknown": "unknown ({why})",
     "data_loss.untouched": "{verdict}. No run started the service",
@@ -271,7 +274,10 @@ SENTENCES: Dict[str, str] = {
     "outage.begin_unsure": "{outage}; the start is uncertain, because no earlier sign of health is recorded",
     "outage.range": "{outage}, possibly up to {uncertain} longer",
     "outage.at_most": "{outage}, possibly up to {uncertain} longer, because the outage began between the last sign of health and the first sign of failure",
-    "users": "{users} (according to postmortem_affected_users_query; the default query counts users who were active during the outage or in the hour before it)",
+    "users": (
+        "{users} (according to postmortem_affected_users_query; the default query counts users who were "
+        "active during the outage or in the hour before it)"
+    ),
     "requests": "at least {failed} of {requests} logged in {log} returned 5xx; requests that never reached the service are not logged",
     "requests.nothing": "unknown, because {log} has no requests from that time; requests that never reached the service are not logged",
     "requests.none": "none of {requests} logged in {log} failed; health checks are included, and requests that never reached the service are not logged",

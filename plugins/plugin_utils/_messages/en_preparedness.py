@@ -138,7 +138,10 @@ SENTENCES: Dict[str, str] = {
     "ready.login.ok": "the login succeeded",
     "ready.login.declined": "a recovery does not check the login, because nexus_login_password is empty in the inventory",
     "ready.login.unset": "a recovery cannot check the login, because nexus_login_password is not set",
-    "ready.login.unset.do": "Set nexus_login_username and nexus_login_password in a vault. If the login is not to be checked, set nexus_login_password to an empty string",
+    "ready.login.unset.do": (
+        "Set nexus_login_username and nexus_login_password in a vault. If the login is not to be checked, "
+        "set nexus_login_password to an empty string"
+    ),
     "ready.login.failed": "the login failed, so a recovery would not be complete: {why}",
     "ready.login.failed.do": "Check that people can log in, and correct nexus_login_username and nexus_login_password",
     "ready.login.unhealthy": "the service is not healthy, so no login was tried: {why}",

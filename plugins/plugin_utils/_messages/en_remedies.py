@@ -39,7 +39,10 @@ SENTENCES: Dict[str, str] = {
         "remediation_tls_key_* variables, or remediation_tls_disable_https_until"
     ),
     # Why a remedy failed.
-    "reason.remedy.not_stopped": "This remedy must stop the service first. The stop was skipped, because the service could not be started again afterwards: {why:;}",
+    "reason.remedy.not_stopped": (
+        "This remedy must stop the service first. The stop was skipped, because the service could not be "
+        "started again afterwards: {why:;}"
+    ),
     "reason.remedy.disk_short": "There is still not enough space on {mounts}, although {freed} bytes were freed",
     "reason.remedy.disk_would_be_short": "There would still not be enough space on {mounts}, because only {freed} bytes would be freed",
     "reason.remedy.disk_kept": "The largest files that were kept, for example because the service writes to them: {files}",

@@ -34,7 +34,11 @@ SENTENCES: Dict[str, str] = {
     "method.more": "{told}. Tables with more rows in the backup than in the database now: {tables}",
     "method.possible": "{method}: {why}. Kept: {kept}. Lost: {lost}",
     "choice.more_rows": "it keeps more rows than salvage",
-    "method.rule": "the rule that chose backup counts only rows: {kept}, and {saved} with salvage. It does not consider that backup also loses all changes since the backup was made, in all tables. Compare what both methods lose",
+    "method.rule": (
+        "the rule that chose backup counts only rows: {kept}, and {saved} with salvage. It does not consider "
+        "that backup also loses all changes since the backup was made, in all tables. Compare what both "
+        "methods lose"
+    ),
     "choice.first": "the first possible method",
     "choice.asked_for": "as requested",
     "method.unconfirmed": "{method} (needs confirmation): {why}",
@@ -58,7 +62,10 @@ SENTENCES: Dict[str, str] = {
     "screen.would_tell": "to notify",
     "screen.settings": "invalid",
     "screen.recap": "recap",
-    "screen.counted": "changed= counts the changes that a run would make, including the incident record. Nothing was changed. Check mode cannot show whether the service would work after a start",
+    "screen.counted": (
+        "changed= counts the changes that a run would make, including the incident record. Nothing was "
+        "changed. Check mode cannot show whether the service would work after a start"
+    ),
     "screen.no_rung": "no rung",
     "screen.nothing": "nothing",
     "screen.hold_it": "Run the playbook without --check. It holds the service, saves the evidence and notifies people. Then:",
@@ -133,7 +140,10 @@ SENTENCES: Dict[str, str] = {
         "failed in an earlier run, the command checks the login first:"
     ),
     "screen.login_failed": "SERVING, LOGIN FAILED: {host}, login {login}; {touched}",
-    "screen.check_login": "Check that people can log in. Check the values of nexus_login_username and nexus_login_password. Then run outage_verify.yml, which checks the login again.",
+    "screen.check_login": (
+        "Check that people can log in. Check the values of nexus_login_username and nexus_login_password. "
+        "Then run outage_verify.yml, which checks the login again."
+    ),
     "screen.rows_stored": "{rows} in {tables}, stored as the last good count",
     "screen.rows_counted": "{rows} in {tables}",
     "screen.healthy_open": "HEALTHY: {host}, incident {incident} is still open, because another run is working on the host; {touched}",

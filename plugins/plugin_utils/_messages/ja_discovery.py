@@ -137,7 +137,10 @@ SENTENCES: Dict[str, str] = {
     "discovery.information.certificate": "{variable} は設定しません。このパスは、実行のたびにサービスの環境変数から読み取ります。現在のパス：{path}（{source}）",
     "discovery.information.node_env": "NODE_ENV は {value}（{source}）",
     "discovery.information.package": "package.json：{name} {version}",
-    "discovery.information.proxy": "{program} がサービスの前段にある可能性：{path} の {line}行目にポート {port}。サービスに届かなかったリクエストも数えるには、このホストにある {program} のログのパスを postmortem_access_log に設定する",
+    "discovery.information.proxy": (
+        "{program} がサービスの前段にある可能性：{path} の {line}行目にポート {port}。サービスに届かなかったリクエストも数えるには、このホストにある {program} "
+        "のログのパスを postmortem_access_log に設定する"
+    ),
     "discovery.information.restart": "systemd：Restart={restart}、RestartSec={delay}、開始回数の上限 {interval} に {burst}回、TimeoutStopSec={stop}、KillMode={kill}",
     "discovery.information.unit_missing": "インベントリのユニット {unit} は、このホストにありません",
 }
