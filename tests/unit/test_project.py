@@ -15,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -326,6 +327,28 @@ def test_the_packages_of_the_demo_service_are_pinned_by_hashes() -> None:
             assert package["resolved"].startswith("https://registry.npmjs.org/"), name
 
 
+# The folders whose files an installed collection needs.
+INSTALLED = ("extensions/", "meta/", "playbooks/", "plugins/", "roles/")
+
+
+def published(folder: Path, names: Iterable[str]) -> set[str]:
+    """Build the collection from these files, and return the names of the files in its tarball. folder: a new folder."""
+    for name in ["galaxy.yml", "README.md", "LICENSE", *names]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run(["ansible-galaxy", "collection", "build", "--output-path", folder / "built"], cwd=folder, check=True)
+    (tarball,) = (folder / "built").glob("*.tar.gz")
+    with tarfile.open(tarball) as archive:
+        return {member.name for member in archive if member.isfile()}
+
+
+def test_every_file_that_an_installed_collection_needs_is_published(tmp_path: Path) -> None:
+    needed = {name for name in FILES if name.startswith(INSTALLED)}
+    assert "roles/start_guard/files/start_guard.py" in needed
+    missing = needed - published(tmp_path, needed)
+    assert not missing, f"galaxy.yml does not include {', '.join(sorted(missing))}"
+
+
 def test_only_example_inventories_are_published(tmp_path: Path) -> None:
     examples = [name for name in FILES if name.startswith("inventories/")]
     shipped = {name.split("/")[1] for name in examples}
@@ -333,20 +356,11 @@ def test_only_example_inventories_are_published(tmp_path: Path) -> None:
     # typical names.
     strays = {name[:length] + more for name in shipped for length in range(len(name) + 1) for more in ("", "x", ".bak")}
     strays |= {"osaka", "prodlike", "staging", "desk", "hosts.yml"}
-    for name in ["galaxy.yml", "README.md", "LICENSE", *examples]:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     for stray in sorted(strays - shipped - {""}):
         (tmp_path / "inventories" / stray / "group_vars").mkdir(parents=True)
         (tmp_path / "inventories" / stray / "group_vars" / "all.yml").touch()
         (tmp_path / "inventories" / f"{stray}.ini").touch()
-    subprocess.run(
-        ["ansible-galaxy", "collection", "build", "--output-path", tmp_path / "built"], cwd=tmp_path, check=True
-    )
-    (tarball,) = (tmp_path / "built").glob("*.tar.gz")
-    with tarfile.open(tarball) as archive:
-        files = {member.name for member in archive if member.isfile()}
-    assert sorted(name for name in files if name.startswith("inventories/")) == examples
+    assert sorted(name for name in published(tmp_path, examples) if name.startswith("inventories/")) == examples
 
 
 def test_a_vault_next_to_the_example_variables_adds_to_them(tmp_path: Path) -> None:
