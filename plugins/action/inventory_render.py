@@ -12,7 +12,6 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 from ansible import context
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._inventory import (
@@ -22,6 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._inventory impo
     variables,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import ansible_core
 
 _MODE = 0o644
 _LARGEST = 1 << 20
@@ -69,7 +69,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _rendered(self, options: Mapping[str, Any], host_vars: Mapping[str, Any]) -> Dict[str, Any]:
         words = catalogue.of(options["language"])
         host = str(host_vars.get("inventory_hostname"))
-        extra = getattr(load_extra_vars, "extra_vars", None) or {}
+        extra = ansible_core.extra_vars()
         found = _untagged(options["discovery"])
         compared = comparison.compare(words, found, self._known(host_vars), unsure=extra)
         file = _file(options["dest"], host_vars, host=host)

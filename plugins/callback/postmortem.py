@@ -83,14 +83,12 @@ import traceback
 from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
 
 from ansible import context
-from ansible.plugins.callback import CallbackBase
-from ansible.release import __version__ as ansible_version
-from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import terminal, wording
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import (
     allowlist,
+    ansible_core,
     event_batch,
     job,
     kinds,
@@ -98,6 +96,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
     task_result,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import progress as task_progress
+
+try:
+    from ansible.plugins.callback import CallbackBase
+# Catch the error, because it would end the run. If a callback class has another base class, Ansible only shows a
+# warning.
+except ImportError:
+    CallbackBase = object
 
 _Method = TypeVar("_Method", bound=Callable[..., None])
 
@@ -173,7 +178,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             kind="run_start",
             playbook=os.path.basename(str(playbook._file_name)),
             check=_check_mode(),
-            core=ansible_version,
+            core=ansible_core.VERSION,
             **_job(),
         )
 
@@ -316,8 +321,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
 def _job() -> Dict[str, str]:
     """Return the URL of this run's AWX job under the key "job", or an empty dictionary."""
-    # load_extra_vars saves the variables from the command line in this attribute.
-    url = job.of_run(getattr(load_extra_vars, "extra_vars", None) or {}, os.environ)
+    url = job.of_run(ansible_core.extra_vars(), os.environ)
     return {"job": url} if url else {}
 
 

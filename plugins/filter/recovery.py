@@ -9,11 +9,11 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 from ansible import context
 from ansible.errors import AnsibleFilterError
 from ansible.plugins.loader import lookup_loader
-from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.late_import import function, module
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import settings as recovery_settings
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import ansible_core
 
 
 def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
@@ -21,9 +21,7 @@ def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
 
     If command_line is true, also return the command-line variables whose names are misspelled.
     """
-    # load_extra_vars saves the variables of the command line in this attribute.
-    names = getattr(load_extra_vars, "extra_vars", None) or {}
-    return recovery_settings.problems(given, names=names if command_line else ())
+    return recovery_settings.problems(given, names=ansible_core.extra_vars() if command_line else ())
 
 
 def whole(hosts: Any) -> Any:
@@ -82,7 +80,7 @@ def target(host: str) -> str:
 
 def options(prefix: str) -> str:
     """Return this run's -e options for variables whose names begin with the prefix."""
-    return next_steps.options(getattr(load_extra_vars, "extra_vars", None) or {}, prefix)
+    return next_steps.options(ansible_core.extra_vars(), prefix)
 
 
 class FilterModule:

@@ -140,7 +140,9 @@ def names(tree):
                     yield each.name
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules | given:
-            yield node.attr
+            # Renaming such a name would also rename a module of the standard library.
+            if node.attr not in sys.stdlib_module_names:
+                yield node.attr
 
 playbook, *files = sys.argv[1:]
 for file in map(pathlib.Path, files):
@@ -164,6 +166,9 @@ PREFETCH = (
     "plugin_utils/_prefetch/module_prefetch.py",
     "plugin_utils/_prefetch/module_cache.py",
     "callback/module_prefetch.py",
+    "callback/postmortem.py",
+    "plugin_utils/_timeline/ansible_core.py",
+    "plugin_utils/_timeline/task_result.py",
 )
 
 PLAY = """
@@ -205,8 +210,10 @@ def test_a_removed_ansible_core_name_costs_only_time(tmp_path: Path) -> None:
     )
     ended = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("ENDED ")]
     assert len(ended) > 10, done.stdout + done.stderr
-    of_callback = {name for folder, _file, name, _code in ended if folder == "callback"}
-    assert of_callback == {"CallbackBase", "get_ds", "get_loader", "get_option"}
+    of_callbacks = {name for folder, _file, name, _code in ended if folder == "callback"}
+    assert of_callbacks >= {"CallbackBase", "get_ds", "get_loader", "get_option", "CLIARGS"}
+    of_details = {name for _folder, file, name, _code in ended if file == "ansible_core.py"}
+    assert of_details == {"__version__", "load_extra_vars"}
     assert [line for line in ended if line[-1] != "0"] == []
     assert done.stdout.count("it went on") == len(ended)
 

@@ -13,13 +13,14 @@ import dataclasses
 import re
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from ansible.release import __version__ as ansible_version
-
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import FIRST_RESPONSE
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, kinds, progress
-
-_CORE = tuple(int(part) for part in ansible_version.split(".")[:2])
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import (
+    allowlist,
+    ansible_core,
+    kinds,
+    progress,
+)
 
 # Actions that publish the outcome of a run.
 _PUBLISHING = ("ansible.builtin.set_stats", "set_stats")
@@ -292,4 +293,6 @@ def _is_of_module(fields: Dict[str, Any]) -> bool:
     A message from ansible-core can quote arguments and exceptions. Since version 2.19, ansible-core adds a prefix to
     its own messages. In earlier versions, a result with such a message does not have the "invocation" key.
     """
-    return not str(fields.get("msg")).startswith("Task failed:") if _CORE >= (2, 19) else "invocation" in fields
+    if ansible_core.release() >= (2, 19):
+        return not str(fields.get("msg")).startswith("Task failed:")
+    return "invocation" in fields

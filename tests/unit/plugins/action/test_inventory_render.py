@@ -132,7 +132,8 @@ def test_a_template_that_fails_does_not_stop_the_comparison(tmp_path):
 
 
 def test_a_variable_of_the_command_line_is_not_compared_if_the_file_sets_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(inventory_render.load_extra_vars, "extra_vars", {"nexus_http_port": 1}, raising=False)
+    given = {"nexus_http_port": 1}
+    monkeypatch.setattr(inventory_render.ansible_core.load_extra_vars, "extra_vars", given, raising=False)
     assert run(tmp_path, nexus_http_port=1)["written"]
     assert "nexus_http_port: 8081\n" in (tmp_path / "host_vars" / "itsm-prod-01.yml").read_text()
     assert run(tmp_path, nexus_http_port=1)["differences"] == []

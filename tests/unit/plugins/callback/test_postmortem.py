@@ -125,7 +125,7 @@ def test_the_timeline_names_the_job_of_awx(
     plugin: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, number: int | None
 ) -> None:
     extra_vars = {"outage_recover_awx_url": "https://awx.example.com", **({"awx_job_id": number} if number else {})}
-    monkeypatch.setattr(callback.load_extra_vars, "extra_vars", extra_vars, raising=False)
+    monkeypatch.setattr(callback.ansible_core.load_extra_vars, "extra_vars", extra_vars, raising=False)
     begin(plugin)
     plugin.v2_playbook_on_stats(STATS)
     (file,) = tmp_path.glob("*.jsonl")

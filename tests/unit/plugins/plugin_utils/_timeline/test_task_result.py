@@ -150,7 +150,7 @@ def test_the_reason_of_a_failure_is_from_a_module_or_a_constant(of: Any, fields:
 def test_text_from_ansible_core_is_not_recorded(
     monkeypatch: pytest.MonkeyPatch, core: tuple[int, int], fields: dict[str, Any], of_module: bool
 ) -> None:
-    monkeypatch.setattr(task_result, "_CORE", core)
+    monkeypatch.setattr(task_result.ansible_core, "VERSION", "{}.{}.0".format(*core))
     (entry,) = failed(task(PROBE), fields)
     assert entry["msg"] == ("No answer" if of_module else None)
 
