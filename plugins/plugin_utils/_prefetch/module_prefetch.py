@@ -56,6 +56,9 @@ FOLLOWERS: Dict[str, Tuple[str, ...]] = {
 # _PAUSE seconds, while the worker of the first task is waiting for the host.
 _LATER = ("_messages.en", "_policy.database_verdict", "_policy.failures", "_policy.outcome")
 _PAUSE = 0.1
+# Time in seconds after which a packing process is killed. Until then, a task that needs the module waits for this
+# process. Usually, packing takes less than a second.
+_LONGEST = 15
 # Plugins that nearly every task needs. Loading one filter and one test also loads all filters and tests of
 # ansible-core.
 _PLUGINS = (
@@ -186,8 +189,9 @@ def _fork(names: Sequence[str]) -> int:
     if child:
         return child
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
+        signal.alarm(_LONGEST)
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)

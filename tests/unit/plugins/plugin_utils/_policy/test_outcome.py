@@ -169,12 +169,15 @@ def test_two_incidents_of_a_host_do_not_mix() -> None:
         ROOT / "roles" / "postmortem" / "tasks" / "main.yml",
     ]
     published = [
-        set(task["ansible.builtin.set_stats"]["data"])
+        task["ansible.builtin.set_stats"]["data"]
         for path in places
         for task in tasks(yaml.safe_load(path.read_text("utf-8")))
         if "outage_recover" in (task.get("ansible.builtin.set_stats") or {}).get("data", {})
     ]
-    assert published == [{"outage_recover", "outage_incidents"}] * 4
+    assert [set(each) for each in published] == [{"outage_recover", "outage_incidents"}] * 4
+    # In check mode, no incident has an ID. The hosts of a run must not share a key either.
+    keys = [re.match(r"\{\{ \{(.+?): ", each["outage_incidents"]) for each in published]
+    assert [key and key[1].partition(".")[2] for key in keys] == ["incident or inventory_hostname"] * 4
 
 
 def tasks(nodes: Any) -> Any:
