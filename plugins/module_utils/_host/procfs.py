@@ -24,6 +24,10 @@ STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _DELETED = " (deleted)"
+# Maximum number of bytes that are read from a file below /proc. A process can make its own cmdline and environ as large
+# as it wants (PR_SET_MM), without using memory itself. The rest of a longer file is ignored.
+_LARGEST_CMDLINE, _LARGEST = 1 << 17, 1 << 20
+_PART = 1 << 16
 
 
 class HostError(MessageError):
@@ -74,9 +78,14 @@ class Process(NamedTuple):
         return f"{self.argv[0]} {script}" if is_file else self.argv[0]
 
 
-def _read(path: str) -> bytes:
-    with open(path, "rb") as stream:
-        return stream.read()
+def _read(path: str, limit: int = _LARGEST) -> bytes:
+    with open(path, "rb", buffering=0) as stream:
+        data = part = stream.read(min(limit, _PART))
+        # Most files are small. A read can return less than it is asked for.
+        while part and len(data) < limit:
+            part = stream.read(min(limit - len(data), _PART))
+            data += part
+        return data
 
 
 def _text(data: bytes) -> str:
@@ -84,7 +93,7 @@ def _text(data: bytes) -> str:
 
 
 def read_text(path: str) -> str:
-    """Return the content of a file below /proc as text. Raises OSError."""
+    """Return the content of a file below /proc as text, at most 1 MiB. Raises OSError."""
     return _text(_read(path))
 
 
@@ -151,7 +160,7 @@ def read_process(pid: int, *, proc_root: str = "/proc") -> Optional[Process]:
         # the last ")".
         fields = _read(f"{folder}/stat").rpartition(b")")[2].split()
         status = _read(f"{folder}/status")
-        cmdline = _read(f"{folder}/cmdline")
+        cmdline = _read(f"{folder}/cmdline", _LARGEST_CMDLINE)
         start_ticks = int(fields[19])
         # Split at line feeds only. The name of a process may contain a carriage return, followed by a forged Uid line.
         uid = next(int(line.split()[2]) for line in status.split(b"\n") if line.startswith(b"Uid:"))
@@ -186,11 +195,18 @@ def still_there(process: Process, *, proc_root: str = "/proc") -> bool:
 
 
 def environment(pid: int, *, proc_root: str = "/proc") -> Optional[Dict[str, str]]:
-    """Return the environment with which a process was started, or None if it is unreadable. It contains secrets."""
+    """Return the environment with which a process was started, or None if it is unreadable. It contains secrets.
+
+    Only the first 1 MiB is read.
+    """
     try:
-        pairs = _read(os.path.join(proc_root, str(pid), "environ")).split(b"\0")
+        data = _read(os.path.join(proc_root, str(pid), "environ"))
     except OSError:
         return None
+    pairs = data.split(b"\0")
+    if len(data) == _LARGEST:
+        # The last value may be incomplete.
+        pairs.pop()
     return {_text(name): _text(value) for name, equals, value in (pair.partition(b"=") for pair in pairs) if equals}
 
 

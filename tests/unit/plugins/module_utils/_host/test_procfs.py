@@ -90,6 +90,17 @@ def test_arguments(proc, raw, argv):
     assert read(proc, 7).argv == argv
 
 
+def test_a_process_that_makes_its_files_large_uses_no_memory_here(proc):
+    """With PR_SET_MM, each user can make the command line and the environment of a process as large as they want."""
+    folder = proc.process(7)
+    (folder / "cmdline").write_bytes(b"node\0server.js\0" + bytes(3 << 20))
+    (folder / "environ").write_bytes(b"HOME=/app\0" + b"A=b\0" * (1 << 20) + b"LAST=1\0")
+    (folder / "status").write_bytes((folder / "status").read_bytes() + b"x" * (3 << 20))
+    process = read(proc, 7)
+    assert process.argv[:3] == ["node", "server.js", ""] and len(process.argv) <= 1 << 17
+    assert procfs.environment(7, proc_root=str(proc.root)) == {"HOME": "/app", "A": "b"}
+
+
 def test_missing_and_half_vanished_processes_are_none(proc):
     assert read(proc, 8) is None
     for name in ("stat", "status", "cmdline"):
