@@ -17,6 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
+    MOST_NAMES,
     Question,
     found,
     service_processes,
@@ -215,7 +216,7 @@ def environment(question: Question) -> Dict[str, Any]:
     heap = _HEAP.search(first(lambda name: name == "NODE_OPTIONS")[0] or "")
     return found(
         {
-            "names": sorted({name for _source, values in sources for name in values}),
+            "names": sorted({name for _source, values in sources for name in values})[:MOST_NAMES],
             "sources": [source for source, _values in sources],
             "required_missing": sorted(set(service.required_environment) - names) if told else None,
             "database_path": database["path"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Dict, FrozenSet, List, Mapping, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import MOST_SECRETS
 
 
 class Pass:
@@ -36,7 +37,7 @@ class Pass:
                     if text is not None:
                         self._clean[position] = known, text
                 self.evidence.extend(answer["evidence"])
-                self.secrets.update(answer["secrets"])
+                self.secrets.update(answer["secrets"][: max(0, MOST_SECRETS - len(self.secrets))])
                 self.reports.update(answer["reports"])
             facts = answer["facts"] if answer is not None else {"error": part.error}
             if use:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import itertools
 import os
 import pwd
 import re
@@ -132,6 +133,11 @@ class Question(NamedTuple):
         return self.run(argv, timeout=min(timeout, self.left), **options)
 
 
+# Maximum number of secrets and of names of variables that triage uses. The service's user can define any number of
+# them. The redactor searches each string for each secret, so more of them would exceed the deadline.
+MOST_SECRETS, MOST_NAMES = 200, 500
+
+
 def found(
     facts: Any,
     *,
@@ -139,8 +145,12 @@ def found(
     secrets: Iterable[str] = (),
     reports: Optional[Mapping[str, Any]] = None,
 ) -> Dict[str, Any]:
-    """Return the result of one triage part: facts, files for the bundle, secrets to redact, and subparts' reports."""
-    return {"facts": facts, "evidence": list(evidence), "secrets": list(secrets), "reports": dict(reports or {})}
+    """Return the result of one triage part: facts, files for the bundle, secrets to redact, and subparts' reports.
+
+    Only the first MOST_SECRETS secrets are used.
+    """
+    few = list(itertools.islice(secrets, MOST_SECRETS))
+    return {"facts": facts, "evidence": list(evidence), "secrets": few, "reports": dict(reports or {})}
 
 
 def file(name: str, source: str, text: str, *, truncated: bool = False) -> Dict[str, Any]:

@@ -37,6 +37,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
     collect_ports,
     collect_process,
     collect_service,
+    collected,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 
@@ -263,6 +264,18 @@ def test_missing_variables_of_the_environment(site):
         facts = collect_service.environment(site.question(service={"environment_file": environment_file}))["facts"]
         assert facts["required_missing"] is None
     assert facts["problems"] == []
+
+
+def test_many_variables_do_not_delay_the_redaction(site):
+    """The redactor searches each string for each secret, and the service's user can define any number of both."""
+    (site.folder / ".env").write_text("".join(f"A{number}_SECRET=value-{number:06}\n" for number in range(10_000)))
+    answer = collect_service.environment(site.question())
+    assert (len(answer["facts"]["names"]), len(answer["secrets"])) == (500, 200)
+    done = collected.Pass()
+    for name in ("first", "second"):
+        secrets = [f"{name} secret {number}" for number in range(150)]
+        done.take({name: parallel.Answer(0.1, triage_context.found({}, secrets=secrets))})
+    assert len(done.secrets) == 200
 
 
 def test_the_applications_own_file_has_the_lowest_precedence(site):
