@@ -37,7 +37,8 @@ class Pass:
                     if text is not None:
                         self._clean[position] = known, text
                 self.evidence.extend(answer["evidence"])
-                self.secrets.update(answer["secrets"][: max(0, MOST_SECRETS - len(self.secrets))])
+                fresh = [value for value in answer["secrets"] if value not in self.secrets]
+                self.secrets.update(fresh[: max(0, MOST_SECRETS - len(self.secrets))])
                 self.reports.update(answer["reports"])
             facts = answer["facts"] if answer is not None else {"error": part.error}
             if use:

@@ -147,9 +147,9 @@ def found(
 ) -> Dict[str, Any]:
     """Return the result of one triage part: facts, files for the bundle, secrets to redact, and subparts' reports.
 
-    Only the first MOST_SECRETS secrets are used.
+    Only the first MOST_SECRETS different secrets are used.
     """
-    few = list(itertools.islice(secrets, MOST_SECRETS))
+    few = list(itertools.islice(dict.fromkeys(secrets), MOST_SECRETS))
     return {"facts": facts, "evidence": list(evidence), "secrets": few, "reports": dict(reports or {})}
 
 

@@ -278,6 +278,17 @@ def test_many_variables_do_not_delay_the_redaction(site):
     assert len(done.secrets) == 200
 
 
+def test_a_secret_that_several_sources_contain_counts_once():
+    """Each process and each file of the service contains the same secrets. The last one may contain one more."""
+    same = [f"secret {number}" for number in range(150)]
+    answer = triage_context.found({}, secrets=[*same, *same, "only here"])
+    assert len(answer["secrets"]) == 151
+    done = collected.Pass()
+    for name, secrets in (("process", same), ("environment", [*same, "only here"])):
+        done.take({name: parallel.Answer(0.1, triage_context.found({}, secrets=secrets))})
+    assert "only here" in done.secrets
+
+
 def test_the_applications_own_file_has_the_lowest_precedence(site):
     (site.folder / ".env").write_text(
         "NODE_ENV=x\nDATABASE_PATH=own.db\nSSL_KEY_PATH=own.key\nADMIN_TOKEN=geheim-4711\n"
