@@ -38,7 +38,8 @@ options:
     type: path
     default: ""
   user:
-    description: The user that the service runs as. Defaults to the user that runs the module.
+    description: The user that the service runs as. Defaults to the user that runs the module. If the module runs as
+      root, it reads the certificate and the key with this user's permissions.
     type: str
     default: ""
   command:
@@ -93,7 +94,7 @@ problems:
   elements: str
   sample: []
 subject:
-  description: Subject of the certificate.
+  description: Subject of the certificate. Null if O(user) cannot read the certificate.
   returned: success
   type: str
   sample: CN=itsm.example.org

@@ -10,6 +10,7 @@ If the service cannot use its certificate, fix the private key's permissions, or
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import hashlib
 import os
@@ -18,14 +19,21 @@ import stat
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, redact, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
+    commands,
+    parallel,
+    redact,
+    safe_open,
+    timestamps,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, labelled, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import key_pair, procfs, x509
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages
 
 _LARGEST = 1 << 20
 _MOST_OUTPUT = 600
-_TEST_TIMEOUT = 10.0
+# Time limit in seconds for reading a file, which may be on a file system of the service's user.
+_READ_TIMEOUT = 10.0
 _PRIVATE_KEY = b"PRIVATE KEY-----"
 
 
@@ -58,9 +66,43 @@ class Permissions(NamedTuple):
         return bool(self.owner or self.group or self.mode)
 
 
-def _read(path: str) -> bytes:
-    """Return the content of a regular file that has at most _LARGEST bytes. Raises OSError."""
-    return safe_open.read(os.path.abspath(path), limit=_LARGEST)
+def _read(path: str, user: str) -> bytes:
+    """Return the content of a regular file that has at most _LARGEST bytes.
+
+    The service's environment may name any file. Therefore, a separate process reads the file with the rights of the
+    service's user, within a time limit. If no user is given or this process is not root, the file is read with the
+    rights of this process. Raises OSError, and CertificateError if the user does not exist.
+    """
+    try:
+        become = commands.drop_to(user) if os.geteuid() == 0 else None
+    except commands.CommandError as error:
+        raise CertificateError(labelled("user", error.told)) from error
+
+    def content() -> Dict[str, Any]:
+        if become is not None:
+            become()
+        try:
+            return {"data": safe_open.read(os.path.abspath(path), limit=_LARGEST).decode("latin-1")}
+        except OSError as error:
+            return {"errno": error.errno or 0, "why": str(error.strerror)}
+
+    answer = parallel.ask({"read": content}, timeout=_READ_TIMEOUT)["read"]
+    if answer.error is not None:
+        raise OSError(0, answer.error, path)
+    if "data" not in answer.value:
+        raise OSError(answer.value["errno"], answer.value["why"], path)
+    return bytes(answer.value["data"].encode("latin-1"))
+
+
+def _unread(pair: Pair, path: str, error: OSError) -> Message:
+    """Return the problem with a file that cannot be read."""
+    if error.errno == errno.EACCES:
+        if pair.user:
+            return message("reason.certificate.not_readable", user=pair.user, path=path)
+        return message("reason.certificate.not_readable_by_us", path=path)
+    if path == pair.key:
+        return message("reason.certificate.key_unread", file=path, why=str(error.strerror))
+    return message("reason.certificate.unread", path=path, why=str(error.strerror))
 
 
 def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> Optional[Message]:
@@ -71,35 +113,21 @@ def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> Optional[Messa
     return message("reason.certificate.key_unusable", file=pair.key, why=why) if why else None
 
 
-def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
-    """Return True if the user has permission to read a file.
-
-    If no user is given or this process is not root, this process must be able to read the file.
-    """
-    if not user or os.geteuid() != 0:
-        return os.access(path, os.R_OK)
-    try:
-        done = run(["test", "-r", path], timeout=_TEST_TIMEOUT, env={"PATH": procfs.STANDARD_PATH}, user=user)
-    except commands.CommandError as error:
-        raise CertificateError(labelled("user", error.told)) from error
-    return done.ok
-
-
-def look(pair: Pair, *, run: commands.Runner = commands.run) -> Dict[str, Any]:
+def look(pair: Pair) -> Dict[str, Any]:
     """Return the facts about the files, with the problems both as text and as messages."""
     problems: List[Message] = []
-    found = _examine(pair, problems, run=run)
+    found = _examine(pair, problems)
     return {**found, "problems": [messages.english(told) for told in problems], "told": problems}
 
 
-def _examine(pair: Pair, problems: List[Message], *, run: commands.Runner) -> Dict[str, Any]:
+def _examine(pair: Pair, problems: List[Message]) -> Dict[str, Any]:
     """Return the facts about the files, and append their problems to `problems`."""
     found: Dict[str, Any] = {"subject": None, "not_before": None, "not_after": None, "sha256": None}
     try:
-        data = _read(pair.certificate)
+        data = _read(pair.certificate, pair.user)
         facts = x509.describe(x509.from_pem(data.decode("ascii", "replace")))
     except OSError as error:
-        problems.append(message("reason.certificate.unread", path=pair.certificate, why=str(error.strerror)))
+        problems.append(_unread(pair, pair.certificate, error))
         return found
     except x509.CertificateError as error:
         problems.append(message("reason.certificate.unusable", path=pair.certificate, why=error.told))
@@ -117,18 +145,12 @@ def _examine(pair: Pair, problems: List[Message], *, run: commands.Runner) -> Di
         problems.append(message("reason.certificate.early", path=pair.certificate, at=timestamps.iso(begin)))
     if pair.key:
         try:
-            key = _read(pair.key)
+            key = _read(pair.key, pair.user)
         except OSError as error:
-            problems.append(message("reason.certificate.key_unread", file=pair.key, why=str(error.strerror)))
+            problems.append(_unread(pair, pair.key, error))
         else:
             unlike = _why_unlike(pair, certificate=data, key=key)
             problems += [] if unlike is None else [unlike]
-    for path in filter(None, (pair.certificate, pair.key)):
-        if os.path.exists(path) and not _may_read(pair.user, path, run=run):
-            told = message("reason.certificate.not_readable_by_us", path=path)
-            problems.append(
-                message("reason.certificate.not_readable", user=pair.user, path=path) if pair.user else told
-            )
     return found
 
 
@@ -220,7 +242,8 @@ def _with_key(pair: Pair) -> Pair:
         if path and not os.path.isabs(path):
             raise CertificateError(message("reason.certificate.not_absolute", name=name, path=repr(path)))
     beside = os.path.splitext(pair.certificate)[0] + ".key"
-    return pair._replace(key=beside) if not pair.key and os.path.isfile(beside) else pair
+    with safe_open.acting(safe_open.account_rights(pair.user)):
+        return pair._replace(key=beside) if not pair.key and os.path.isfile(beside) else pair
 
 
 def ensure(
@@ -240,7 +263,7 @@ def ensure(
     pair = _with_key(pair)
     if timeout <= 0:
         raise CertificateError(message("reason.certificate.timeout", seconds=f"{timeout:g}"))
-    before = after = look(pair, run=run)
+    before = after = look(pair)
     repaired = renewed = False
     done: Dict[str, Any] = {"command_rc": None, "output": ""}
     if permissions is not None:
@@ -250,7 +273,7 @@ def ensure(
     if before["problems"] and wanted is not None:
         try:
             repaired = _repair(pair, wanted, check_mode=check_mode)
-            after = look(pair, run=run)
+            after = look(pair)
         except CertificateError:
             # A renewal may replace a key that is missing or invalid.
             if not command:
@@ -260,7 +283,7 @@ def ensure(
             renewed = True
         else:
             done = _renew(command, timeout=timeout, run=run)
-            last, after = after, look(pair, run=run)
+            last, after = after, look(pair)
             # Compare the problems too. If only the key is new, the other facts stay the same, but the key may now match
             # the certificate.
             renewed = last != after
@@ -269,7 +292,7 @@ def ensure(
             if after["problems"] and wanted is not None:
                 with contextlib.suppress(CertificateError):  # a problem with the key is already in `problems`
                     repaired = _repair(pair, wanted, check_mode=False) or repaired
-                    after = look(pair, run=run)
+                    after = look(pair)
     return {
         "changed": repaired or renewed,
         "valid": not after["problems"],

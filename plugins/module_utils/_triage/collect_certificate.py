@@ -2,11 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Collect facts about the certificate and its private key: names, validity, match and readability."""
+"""Collect facts about the certificate and its private key: names, validity, match and readability.
+
+The service's environment may name any file. Therefore, both files are read with the rights of the service's user.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import time
@@ -33,13 +35,16 @@ def described(der: bytes) -> Dict[str, Any]:
     }
 
 
-def _pair(question: Question) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    """Return the path and source of the certificate and of its private key, from the settings or the environment."""
+def _pair(question: Question, *, settings_only: bool) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """Return the path and source of the certificate and of its private key.
+
+    The role's settings take precedence over the service's environment. settings_only: ignore the environment.
+    """
     service = question.service
     pair: List[Dict[str, Any]] = []
     for kind, option in (("certificate", "tls_cert_path"), ("key", "tls_key_path")):
         path = getattr(service, option)
-        named = question.known.environment.get(kind) or {}
+        named = {} if settings_only else question.known.environment.get(kind) or {}
         if path:
             pair.append({"path": service.path(path), "source": option})
         else:
@@ -78,16 +83,43 @@ def _matches(
     return (None, f"Cannot use {key}: {why}") if why else (True, None)
 
 
+def _act_as(user: str) -> bool:
+    """Permanently switch this process to the service's user, and return True if it has this user's rights.
+
+    Return False if the user does not exist, or only root could switch to this user.
+    """
+    try:
+        become = commands.drop_to(user)
+    except commands.CommandError:
+        return False
+    if become is not None:
+        become()  # the change is permanent, but this child process collects only this part
+    return True
+
+
+def _exists(path: str) -> bool:
+    """Return whether a file exists. A file that this process cannot reach counts as existing."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def certificate(question: Question) -> Dict[str, Any]:
-    """Check the certificate and its private key. Then check whether the service's user can read both files."""
-    facts, key = _pair(question)
+    """Check the certificate and its private key, and whether the service's user can read both files."""
+    as_service = _act_as(question.service.user)
+    # Root reads no file that the service's environment names.
+    facts, key = _pair(question, settings_only=os.geteuid() == 0 and question.service.user != "root")
     # The content of the files is not part of the facts, because a private key is a secret.
     contents: List[bytes] = []
     for item in (facts, key):
         item.update(exists=None, error=None)
         content = b""
         if item["path"]:
-            item["exists"] = os.path.lexists(item["path"])
+            item["exists"] = _exists(item["path"])
             content, item["error"] = _content(item["path"])
         contents.append(content)
     key["matches"] = None
@@ -99,12 +131,6 @@ def certificate(question: Question) -> Dict[str, Any]:
         else:
             if key["path"] and not key["error"]:
                 key["matches"], key["error"] = _matches(facts["path"], key["path"], *contents)
-    facts["readable_by_service"] = key["readable"] = None
-    with contextlib.suppress(commands.CommandError):  # only root can act as another user
-        become = commands.drop_to(question.service.user)
-        if become is not None:
-            become()  # the change of user is permanent, but this child process runs only this part
-        for item, name in ((facts, "readable_by_service"), (key, "readable")):
-            if item["exists"]:
-                item[name] = os.access(item["path"], os.R_OK)
+    for item, name in ((facts, "readable_by_service"), (key, "readable")):
+        item[name] = os.access(item["path"], os.R_OK) if item["exists"] and as_service else None
     return found({**facts, "key": key})

@@ -156,6 +156,28 @@ def test_a_key_with_a_passphrase_cannot_be_used(tmp_path, made):
     ]
 
 
+def test_a_certificate_that_only_root_may_read_is_not_read(closed):
+    """The service's environment may name any file, so root must not reveal a file that the user cannot read."""
+    os.chmod(closed.certificate, 0o600)
+    result = service_certificate.ensure(closed)
+    assert (result["subject"], result["not_after"]) == (None, None)
+    assert result["problems"] == [f"nobody cannot read {closed.certificate}"]
+    # The result is the same, regardless of whether this folder contains a key.
+    os.chmod(os.path.dirname(closed.certificate), 0o700)
+    for path in ("server.crt", "none.crt"):
+        named = closed._replace(certificate=str(Path(closed.certificate).with_name(path)), key="")
+        assert service_certificate.ensure(named)["problems"] == [f"nobody cannot read {named.certificate}"]
+
+
+def test_reading_has_a_time_limit(made, monkeypatch):
+    monkeypatch.setattr(safe_open, "read", lambda *_, **__: signal.pause())
+    monkeypatch.setattr(service_certificate, "_READ_TIMEOUT", 0.2)
+    pair = of(made["valid"])
+    with alarm(5):
+        problems = service_certificate.look(pair)["problems"]
+    assert problems == [f"the certificate {pair.certificate} cannot be read: timed out"]
+
+
 # Private key permissions
 
 

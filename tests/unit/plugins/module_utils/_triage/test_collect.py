@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import shutil
 import sqlite3
 import subprocess
@@ -205,11 +206,11 @@ def test_a_file_of_a_pair_that_becomes_a_fifo_after_the_check_delays_nothing(sit
 
 def test_variables_name_the_certificate_and_the_key(site, pairs):
     named = {name: {"path": str(pairs / f"other.{end}"), "source": "X"} for name, end in PAIR.items()}
-    facts = collect_certificate.certificate(site.question(environment=named))["facts"]
+    facts = collect_certificate.certificate(site.question(service=ME, environment=named))["facts"]
     assert (facts["subject"], facts["key"]["matches"]) == ("O=Ops, CN=other.example", True)
     # The role's settings take precedence over environment variables. If the settings do not name a private key, the key
     # next to the certificate is used.
-    configured = {"tls_cert_path": str(pairs / "server.crt")}
+    configured = {**ME, "tls_cert_path": str(pairs / "server.crt")}
     facts = collect_certificate.certificate(site.question(service=configured, environment=named))["facts"]
     assert (facts["source"], facts["key"]["matches"]) == ("tls_cert_path", False)
     facts = certificate(site, **configured)
@@ -217,6 +218,7 @@ def test_variables_name_the_certificate_and_the_key(site, pairs):
 
 
 PAIR = {"certificate": "crt", "key": "key"}
+ME = {"user": pwd.getpwuid(os.geteuid()).pw_name}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
@@ -227,7 +229,28 @@ def test_a_key_that_only_root_may_read(site, pairs):
     question = site.question(service={"user": "nobody", **paths})
     # The function switches to the service's user, so it must run in a separate process.
     facts = parallel.ask({"x": lambda: collect_certificate.certificate(question)}, timeout=20)["x"].value["facts"]
-    assert facts["key"]["readable"] is False and facts["key"]["matches"] is True
+    assert (facts["key"]["exists"], facts["key"]["readable"], facts["key"]["matches"]) == (True, False, None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+@pytest.mark.parametrize("user", ["nobody", "no-such-user", ""])
+def test_the_environment_cannot_make_root_read_a_certificate_or_a_key(site, pairs, user):
+    """A folder that only root can enter contains the files that a hostile `.env` names."""
+    folder = site.folder.parent / "locked"
+    shutil.copytree(pairs, folder)
+    folder.chmod(0o700)
+
+    def facts(*names, gone=""):
+        named = {name: {"path": f"{folder}/server.{PAIR[name]}{gone}", "source": "X"} for name in names}
+        question = site.question(service={"user": user}, environment=named)
+        return parallel.ask({"x": lambda: collect_certificate.certificate(question)}, timeout=20)["x"].value["facts"]
+
+    for names in (("certificate", "key"), ("certificate",)):
+        found = facts(*names)
+        assert found.get("subject") is None and found["key"]["matches"] is None
+        # Root would see whether the files exist.
+        missing = facts(*names, gone=".gone")
+        assert (missing["exists"], missing["key"]["exists"]) == (found["exists"], found["key"]["exists"])
 
 
 @pytest.mark.parametrize(
