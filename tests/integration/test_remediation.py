@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import shutil
 import sqlite3
 import subprocess
@@ -349,6 +350,33 @@ def test_an_expired_certificate_is_renewed_by_the_command_of_policy(laid: Servic
     assert (entry["changed"], entry["failed"], entry["detail"][0]) == (True, False, "certificate renewed")
     assert entry["detail"][1].startswith("valid until 20")
     assert "Will remediate tls_expired: run " in run.screen
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change an owner")
+def test_the_permissions_of_a_key_change_only_if_the_inventory_names_the_key(laid: Service) -> None:
+    """The finding contains the paths from the service's environment, so a hostile `.env` could name any key."""
+    tls = laid.folder / "another account"
+    tls.mkdir()
+    subprocess.run([ROOT / "demo" / "certificate", tls], check=True)
+    key, mode = tls / "server.key", {"remediation_tls_key_mode": "0400"}
+    key.chmod(0o600)
+    os.chown(key, 0, pwd.getpwnam("nobody").pw_gid)
+    found = {"reason": "key_unreadable", "path": str(tls / "server.crt"), "key_path": str(key), "nexus_user": "nobody"}
+    for more in (
+        {},
+        {"nexus_tls_cert_path": "backend/ssl/server.crt"},
+        {"nexus_tls_key_path": "backend/ssl/server.key"},
+    ):
+        _run, result = remedy(laid, "tls_expired", **mode, **found, **more)
+        assert "Set nexus_tls_key_path, because" in result["refused"][0]["reason"]
+        command = {"remediation_tls_renew_command": ["true"]}
+        _run, result = remedy(laid, "tls_expired", **mode, **found, **more, **command)
+        assert "Set nexus_tls_key_path, because" in only(result)["detail"][-1]
+        assert key.stat().st_mode & 0o777 == 0o600
+    for named in ({"nexus_tls_cert_path": found["path"]}, {"nexus_tls_key_path": str(key)}):
+        key.chmod(0o600)
+        remedy(laid, "tls_expired", **mode, **found, **named)
+        assert key.stat().st_mode & 0o777 == 0o400
 
 
 def test_neither_a_consequence_nor_an_unlikely_cause_is_remedied(service: Service) -> None:

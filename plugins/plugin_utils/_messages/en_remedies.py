@@ -34,6 +34,10 @@ SENTENCES: Dict[str, str] = {
     "reason.remedy.process_hidden": "this user is not allowed to see the process",
     "reason.remedy.process_unlocked": "no process locks the database any more",
     "reason.remedy.process_off_port": "no process listens on the port any more",
+    "reason.remedy.tls_key_not_named": (
+        "the inventory does not name the private key of {path}. Set nexus_tls_key_path, because the permissions of a "
+        "key change only if the inventory names the key"
+    ),
     "reason.remedy.tls_no_way": (
         "the policy allows no remedy for the certificate. Set remediation_tls_renew_command, one of the "
         "remediation_tls_key_* variables, or remediation_tls_disable_https_until"

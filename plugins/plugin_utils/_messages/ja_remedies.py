@@ -28,6 +28,9 @@ SENTENCES: Dict[str, str] = {
     "reason.remedy.process_hidden": "このユーザーはプロセスを特定できない",
     "reason.remedy.process_unlocked": "データベースをロックしているプロセスはもうない",
     "reason.remedy.process_off_port": "ポートを使用しているプロセスはもうない",
+    "reason.remedy.tls_key_not_named": (
+        "{path} の秘密鍵がインベントリで指定されていない。権限を変更できるのは、インベントリで指定した秘密鍵だけなので、nexus_tls_key_path を設定する"
+    ),
     "reason.remedy.tls_no_way": "方針に、証明書への対処の指定がない。remediation_tls_renew_command、秘密鍵の権限、remediation_tls_disable_https_until のいずれかを設定する",
     # 対処の失敗の理由
     "reason.remedy.not_stopped": "停止すると再び起動できないため、この対処のためのサービスの停止は行わなかった：{why}",
