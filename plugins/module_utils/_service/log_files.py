@@ -26,11 +26,15 @@ _TIME = lazy(r"\d[\dTZ:_.-]*")
 
 
 class LogFile(NamedTuple):
-    """A log file: its path, its last change (seconds since the epoch), and the folder and name of its series."""
+    """A log file: its path, its last change (seconds since the epoch), and the folder and name of its series.
+
+    rights: the account that must be used to open the file, or None for the account of this process.
+    """
 
     path: str
     modified: float
     series: str
+    rights: safe_open.Rights = None
 
 
 def series(name: str) -> str:
@@ -47,7 +51,8 @@ def find(log: str, patterns: Iterable[str], *, user: str) -> List[LogFile]:
 
     If the time of a log is unknown, for example because the log does not exist, this log comes first. When such a log
     is read, the error is reported. A compressed file is omitted if the original still exists. The files that match the
-    patterns are listed with the rights of the service's user, because this user can replace the folders.
+    patterns are listed, and must be opened, with the rights of the service's user. This user can replace the folders,
+    and a pattern may contain a folder from the service's environment.
     """
     found: Dict[str, float] = {}
     theirs = safe_open.account_rights(user)
@@ -57,11 +62,17 @@ def find(log: str, patterns: Iterable[str], *, user: str) -> List[LogFile]:
             found.update(_listed([glob.escape(log)]))
             # The log itself may be a link.
             found[log] = os.stat(log).st_mtime
+    of_log = set(found)
     with safe_open.acting(theirs):
         found.update(_listed(patterns))
     return sorted(
         (
-            LogFile(path=path, modified=at, series=f"{os.path.dirname(path)}/{series(os.path.basename(path))}")
+            LogFile(
+                path=path,
+                modified=at,
+                series=f"{os.path.dirname(path)}/{series(os.path.basename(path))}",
+                rights=None if path in of_log else theirs,
+            )
             for path, at in found.items()
             if not (path.endswith(COMPRESSED) and path[: -len(COMPRESSED)] in found)
         ),

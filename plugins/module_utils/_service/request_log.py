@@ -215,7 +215,9 @@ def _in_file(log: log_files.LogFile, count: _Count) -> Iterator[_Line]:
     """Yield the lines of a log file that may belong to the period. Raises RequestLogError."""
     with contextlib.ExitStack() as stack:
         try:
-            raw = stack.enter_context(os.fdopen(safe_open.open_file(log.path), "rb"))
+            with safe_open.acting(log.rights):
+                descriptor = safe_open.open_file(log.path)
+            raw = stack.enter_context(os.fdopen(descriptor, "rb"))
         except OSError as error:
             raise _UnreadError(_unread(log.path, error)) from error
         last = ""

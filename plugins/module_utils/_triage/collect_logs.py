@@ -12,7 +12,7 @@ import os
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, run_as
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_files as service_logs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
@@ -103,8 +103,10 @@ def _changed_at(*paths: str) -> Optional[str]:
     return timestamps.iso(max(times)) if times else None
 
 
-def log_files(service: Service, *, since: float) -> List[str]:
+def log_files(service: Service, *, since: float) -> Dict[str, safe_open.Rights]:
     """Return the log file if there is one, and the newest files that match log_patterns, newest first.
+
+    The result maps each path to the account that must open the file, see log_files.LogFile.
 
     Rotated and compressed files follow if they were changed at or after `since`. The log may have been rotated right
     after the error.
@@ -113,8 +115,9 @@ def log_files(service: Service, *, since: float) -> List[str]:
     found = service_logs.find(service.log_file, patterns, user=service.user)
     current = [each for each in found if any(fnmatch.fnmatchcase(each.path, pattern) for pattern in patterns)]
     rotated = [each for each in found if each not in current and each.modified >= since]
-    paths = [each.path for each in [*current[:_MOST_LOGS], *rotated[:_MOST_ROTATED]]]
-    return list(dict.fromkeys([*([service.log_file] if service.log_file else []), *paths]))
+    newest = [*current[:_MOST_LOGS], *rotated[:_MOST_ROTATED]]
+    first: Dict[str, safe_open.Rights] = {service.log_file: None} if service.log_file else {}
+    return {**first, **{each.path: each.rights for each in newest}}
 
 
 def log(question: Question) -> Dict[str, Any]:
@@ -122,9 +125,9 @@ def log(question: Question) -> Dict[str, Any]:
     paths = log_files(question.service, since=question.since)
     facts: Dict[str, Any] = {"path": question.service.log_file}
     evidence, lines, written = [], [], []
-    for number, path in enumerate(paths):
+    for number, (path, rights) in enumerate(paths.items()):
         try:
-            text, truncated, status = log_patterns.tail(path, limit=_LOG_BYTES // len(paths))
+            text, truncated, status = log_patterns.tail(path, limit=_LOG_BYTES // len(paths), rights=rights)
         except OSError as error:
             facts.setdefault("error", error.strerror)
             continue

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import pathlib
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -85,6 +87,19 @@ def test_dated_logs_are_found_by_patterns(tmp_path):
     today = lay(logs / "app-2026-03-02.log", text(OUTAGE))
     patterns = log_files.absolute(["logs/*.log"], folder=str(logs.parent))
     assert count(Places(patterns=patterns)) == (3, 2, [str(today)])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_a_pattern_cannot_make_root_count_the_requests_of_another_account():
+    with tempfile.TemporaryDirectory() as base:  # not in pytest's own folder, which other users cannot enter
+        os.chmod(base, 0o755)  # noqa: S103
+        theirs = lay(pathlib.Path(base) / "access-1.log", text(OUTAGE))
+        theirs.chmod(0o600)
+        places = Places(patterns=[f"{base}/*.log"], user="nobody")
+        with pytest.raises(request_log.RequestLogError, match="Permission denied"):
+            count(places)
+        theirs.chmod(0o644)
+        assert count(places)[0] == 3
 
 
 def test_a_log_may_be_a_link_of_its_administrator(tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pathlib
 import pwd
 import shutil
 import sqlite3
@@ -34,6 +35,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
     collect_application,
     collect_certificate,
     collect_host,
+    collect_logs,
     collect_paths,
     collect_ports,
     collect_process,
@@ -272,6 +274,27 @@ def test_names_of_variables(name, of_certificate, of_key):
         of_certificate,
         of_key,
     )
+
+
+# The logs.
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_a_pattern_cannot_make_root_read_a_log(site, tmp_path):
+    """A folder in a pattern may come from the service's environment, so the user may have chosen any folder."""
+    with tempfile.TemporaryDirectory() as base:  # not in pytest's own folder, which other users cannot enter
+        os.chmod(base, 0o755)  # noqa: S103
+        for name, mode in (("theirs.log", 0o600), ("own.log", 0o644)):
+            path = pathlib.Path(base, name)
+            path.write_text(f"2026-12-02T01:02:03Z ERROR a line of {name}\n")
+            path.chmod(mode)
+        question = site.question(service={"user": "nobody", "log_file": "", "log_patterns": [f"{base}/*.log"]})
+        facts = collect_logs.log(question)["facts"]
+        assert facts["lines"] == ["2026-12-02T01:02:03Z ERROR a line of own.log"]
+        # Root reads the log that the inventory names.
+        named = {"user": "nobody", "log_file": f"{base}/theirs.log", "log_patterns": [f"{base}/*.log"]}
+        facts = collect_logs.log(site.question(service=named))["facts"]
+        assert len(facts["lines"]) == 2
 
 
 # The environment.

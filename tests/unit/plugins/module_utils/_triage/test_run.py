@@ -536,7 +536,7 @@ def test_check_mode_names_the_folder_of_the_bundle(service, tmp_path):
 @pytest.fixture
 def dead_disk(monkeypatch):
     """Make every read of the log hang for 60 seconds, as if the disk did not respond."""
-    monkeypatch.setattr(log_patterns, "tail", lambda path, limit: time.sleep(60))
+    monkeypatch.setattr(log_patterns, "tail", lambda path, **_options: time.sleep(60))
 
 
 def test_a_hang_costs_only_its_own_part(service, tmp_path, dead_disk):
