@@ -16,6 +16,11 @@ def _problems(settings: Mapping[str, Any], *, causes: Sequence[str]) -> List[str
     return problems
 
 
+def _disk_globs(places: Mapping[str, Any]) -> List[Dict[str, Any]]:
+    globs: List[Dict[str, Any]] = _remediation("disk_globs")(**places)
+    return globs
+
+
 def _remediation(name: str) -> Callable[..., Any]:
     return function("_policy.remediation", name)
 
@@ -26,6 +31,7 @@ class FilterModule:
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "remediation_globs": _disk_globs,
             "remediation_problems": _problems,
             "remediation_summaries": _remediation("summaries"),
             "remediation_wanted": _remediation("wanted"),

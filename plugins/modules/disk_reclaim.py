@@ -72,6 +72,19 @@ options:
             complete copies of a database. It always keeps at least one copy.
         type: int
         default: 0
+      as_user:
+        description:
+          - Whether to remove these files with the permissions of O(user) even if root owns their folder.
+          - Set this option if a part of the pattern comes from the environment of the service.
+        type: bool
+        default: false
+  user:
+    description:
+      - The service's user. If an account other than root could replace the folder of a file, the file is removed with
+        the permissions of this user. If this option is empty, the permissions of the account that owns the folder are
+        used.
+    type: str
+    default: ""
   protect:
     description:
       - Absolute paths that are never touched. If a path is a database, its C(-wal), C(-shm) and C(-journal) files are
@@ -201,8 +214,10 @@ def main() -> None:
                 "options": {
                     "glob": {"type": "str", "required": True},
                     "keep": {"type": "int", "default": 0},
+                    "as_user": {"type": "bool", "default": False},
                 },
             },
+            "user": {"type": "str", "default": ""},
             "protect": {"type": "list", "elements": "path", "default": []},
             "keep_databases": {"type": "bool", "default": False},
         },
@@ -213,11 +228,15 @@ def main() -> None:
     try:
         with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
             result = disk_reclaim.reclaim(
-                rules=[reclaim_patterns.Rule(pattern=rule["glob"], keep=rule["keep"]) for rule in params["globs"]],
+                rules=[
+                    reclaim_patterns.Rule(pattern=rule["glob"], keep=rule["keep"], as_user=rule["as_user"])
+                    for rule in params["globs"]
+                ],
                 targets=[reclaim_patterns.Target(**target) for target in params["targets"]],
                 protect=params["protect"],
                 keep_databases=params["keep_databases"],
                 state_dir=params["state_dir"],
+                user=params["user"],
                 check_mode=module.check_mode,
             )
     except reclaim_patterns.DiskReclaimError as error:

@@ -6,20 +6,22 @@
 
 The service's user may own folders on the path of a pattern, and could replace one of them with a link. Therefore, each
 folder on a path is opened relative to the descriptor of its parent, without following links. A file is removed only if
-it is still the file that was checked.
+it is still the file that was checked. If an account other than root could replace its folder, the file is removed with
+the rights of the service's user.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import itertools
 import os
 import stat
 import time
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import reclaim_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.reclaim_patterns import (
@@ -195,10 +197,14 @@ def _still(candidate: Candidate, status: os.stat_result) -> bool:
     return (status.st_dev, status.st_ino, status.st_nlink) == (*candidate.identity, 1) and stat.S_ISREG(status.st_mode)
 
 
-def _remove(candidate: Candidate, folder: int) -> None:
+def _remove(candidate: Candidate, folder: int, *, check_mode: bool) -> None:
+    """Remove a file. In check mode, only check whether this is allowed. Raises OSError."""
     if not _still(candidate, os.stat(candidate.name, dir_fd=folder, follow_symlinks=False)):
         raise OSError(0, "another file has taken its place")
-    os.unlink(candidate.name, dir_fd=folder)
+    if not check_mode:
+        os.unlink(candidate.name, dir_fd=folder)
+    elif not os.access(".", os.W_OK | os.X_OK, dir_fd=folder, effective_ids=True):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _told(candidate: Candidate) -> Dict[str, Any]:
@@ -219,6 +225,7 @@ class _Reclaim:
         protected: _Protected,
         check_mode: bool,
         proc_root: str,
+        user: safe_open.Rights,
     ) -> None:
         self.rooms = rooms
         self.removed: List[Dict[str, Any]] = []
@@ -226,6 +233,7 @@ class _Reclaim:
         self.skipped_count = 0
         self._protected = protected
         self._check_mode = check_mode
+        self._user = user
         self._found: Dict[Identity, Candidate] = {}
         self._open, self._all_seen = _open_files(proc_root)
 
@@ -237,10 +245,10 @@ class _Reclaim:
 
     def candidates(self, rules: Sequence[Rule], *, keep_databases: bool) -> List[Candidate]:
         """Return the files on the targets' file systems that may be removed according to the rules, oldest first."""
-        walk = reclaim_patterns.Walk(skip=self.skip)
+        walk = reclaim_patterns.Walk(skip=self.skip, user=self._user)
         kept: Set[Identity] = set()
         for rule in rules:
-            files = sorted(walk.find(rule.pattern), key=lambda item: (-item.status.st_mtime, item.path))
+            files = sorted(walk.find(rule), key=lambda item: (-item.status.st_mtime, item.path))
             kept |= self._newest(files, keep=rule.keep)
             # With keep_databases, all copies of a database are kept. Without keep_databases, at least the newest
             # complete copy is kept.
@@ -296,8 +304,8 @@ class _Reclaim:
                 if why is not None:
                     self.skip(candidate.path, why)
                     return
-                if not self._check_mode:
-                    _remove(candidate, folder)
+            with safe_open.acting(candidate.rights), _folder_of(candidate) as folder:
+                _remove(candidate, folder, check_mode=self._check_mode)
         except OSError as error:
             self.skip(candidate.path, f"cannot be removed: {error.strerror}")
             return
@@ -313,6 +321,7 @@ def reclaim(
     targets: Sequence[reclaim_patterns.Target],
     protect: Sequence[str] = (),
     state_dir: str,
+    user: str = "",
     keep_databases: bool = False,
     check_mode: bool = False,
     proc_root: str = "/proc",
@@ -320,8 +329,8 @@ def reclaim(
     """Make room on the targets' file systems, and return the result of the disk_reclaim module.
 
     protect: paths of databases or folders. The -wal, -shm and -journal files of a database are protected too. state_dir
-    is always protected.
-    Raises DiskReclaimError.
+    is always protected. user: the service's user, or empty if it is unknown. See reclaim_patterns.Walk. Raises
+    DiskReclaimError.
     """
     started = time.monotonic()
     reclaim_patterns.checked(rules, targets, [*protect, state_dir])
@@ -331,6 +340,7 @@ def reclaim(
         protected=_protect(protect, [state_dir, *protect]),
         check_mode=check_mode,
         proc_root=proc_root,
+        user=safe_open.account_rights(user),
     )
     wanting = {device for device, room in rooms.items() if not room.enough(measured=True)}
     for candidate in work.candidates(rules, keep_databases=keep_databases) if wanting else []:

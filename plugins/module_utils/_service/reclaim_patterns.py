@@ -14,13 +14,14 @@ import re
 import stat
 from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_files
 
 _DEEP = "**"
 _WILD = re.compile(r"[*?\[]")
 MOST_SKIPPED = 50
 _BLOCK = 512  # st_blocks counts units of this many bytes on every file system
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 # The operating system needs the files below these folders. /usr/local belongs to the host's administrator.
@@ -38,11 +39,13 @@ class DiskReclaimError(Exception):
 class Rule(NamedTuple):
     """Files that may be removed: all files that match an absolute pattern, except the newest ones.
 
-    keep: how many of the newest files to keep in each series. See Candidate.series.
+    keep: how many of the newest files to keep in each series. See Candidate.series. as_user: always act with the rights
+    of the service's user, even in a folder of root. For patterns that contain a path from the service's environment.
     """
 
     pattern: str
     keep: int = 0
+    as_user: bool = False
 
 
 class Target(NamedTuple):
@@ -54,11 +57,12 @@ class Target(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A file that matches a pattern, and its status at the time of the check."""
+    """A file that matches a pattern, its status at the time of the check, and the rights needed to remove it."""
 
     folder: str
     name: str
     status: os.stat_result
+    rights: safe_open.Rights = None
 
     @property
     def path(self) -> str:
@@ -114,18 +118,36 @@ def checked(rules: Sequence[Rule], targets: Sequence[Target], others: Sequence[s
 
 
 class Walk:
-    """Finds the files that match patterns, and records why some of them were skipped."""
+    """Finds the files that match patterns, and records why some of them were skipped.
 
-    def __init__(self, *, skip: Any) -> None:
+    user: the rights of the service's user. A folder that another account could replace is listed, and its files are
+    removed, with these rights. Otherwise, the service's user could make root remove the files of another account.
+    """
+
+    def __init__(self, *, skip: Any, user: safe_open.Rights = None) -> None:
         self._skip = skip
+        self._user = user
 
-    def find(self, pattern: str) -> Iterator[Candidate]:
-        parts = [part for part in pattern.split("/") if part]
-        descriptor = os.open("/", FOLDER)
+    def find(self, rule: Rule) -> List[Candidate]:
+        parts = [part for part in rule.pattern.split("/") if part]
+        plain = itertools.takewhile(lambda part: not _WILD.search(part), parts[:-1])
+        with safe_open.acting(self._rights("/" + "/".join(plain), rule)):
+            descriptor = os.open("/", FOLDER)
+            try:
+                found = list(self._below(descriptor, "", parts))
+            finally:
+                os.close(descriptor)
+        rights = {folder: self._rights(folder, rule) for folder in {each.folder for each in found}}
+        return [each._replace(rights=rights[each.folder]) for each in found]
+
+    def _rights(self, folder: str, rule: Rule) -> safe_open.Rights:
+        """Return the rights for a folder. If they cannot be determined, return the rights of the service's user."""
+        if rule.as_user:
+            return self._user
         try:
-            yield from self._below(descriptor, "", parts)
-        finally:
-            os.close(descriptor)
+            return safe_open.rights_on(folder, user=self._user)
+        except OSError:
+            return self._user
 
     def _enter(self, descriptor: int, path: str, name: str) -> Optional[int]:
         try:
@@ -172,7 +194,11 @@ class Walk:
 
     def _names(self, descriptor: int, path: str, pattern: str = "*") -> List[str]:
         try:
-            names = os.listdir(descriptor)
+            listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
+            try:
+                names = os.listdir(listed)
+            finally:
+                os.close(listed)
         except OSError as error:
             self._skip(path or "/", f"cannot be listed: {error.strerror}")
             return []

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import datetime
+import glob
 import math
+import os
 import re
 from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
@@ -56,20 +58,23 @@ def _until(value: Any, *, now: datetime.datetime) -> Iterator[str]:
         yield f"{name} is '{value}': must be within {MOST_DAYS_WITHOUT_HTTPS} days from now"
 
 
-def _rows(name: str, value: Any, *, needs: Sequence[str], may: str) -> Iterator[str]:
+def _rows(name: str, value: Any, *, needs: Sequence[str], may: str, flag: str = "") -> Iterator[str]:
     """Yield a sentence for each invalid row of a list."""
     for row in value:
         if not isinstance(row, Mapping) or not all(isinstance(row.get(key), str) and row[key] for key in needs):
             yield f"{name} has the row {row!r}: each row must be a dictionary with {' and '.join(needs)}"
-        elif set(row) - {*needs, may}:
-            yield f"{name} has the row {dict(row)!r}: it may contain only {', '.join([*needs, may])}"
+        elif set(row) - {*needs, may, flag}:
+            names = [each for each in (*needs, may, flag) if each]
+            yield f"{name} has the row {dict(row)!r}: it may contain only {', '.join(names)}"
         elif may in row and not re.fullmatch(r"\d+", str(row[may])):
             yield f"{name} has the row {dict(row)!r}: {may} must be a whole number, 0 or more"
+        elif not isinstance(row.get(flag, False), bool):
+            yield f"{name} has the row {dict(row)!r}: {flag} must be true or false"
 
 
 def _globs(value: Sequence[Any]) -> Iterator[str]:
     name = "remediation_disk_globs"
-    bad = list(_rows(name, value, needs=("glob",), may="keep"))
+    bad = list(_rows(name, value, needs=("glob",), may="keep", flag="as_user"))
     yield from bad
     for row in [] if bad else value:
         reason = reclaim_patterns.why_not_pattern(row["glob"])
@@ -86,6 +91,24 @@ def _stop_policy(value: Sequence[Any]) -> Iterator[str]:
             re.compile(row["command"])
         except re.error as error:
             yield f"{name} has the command {row['command']!r}: must be a regular expression, but {error}"
+
+
+def disk_globs(
+    *, log_file: str, log_patterns: Sequence[str], app_dir: str, database: str, npm_cache: str
+) -> List[Dict[str, Any]]:
+    """Return the default of remediation_disk_globs: the files that may be removed from a full disk.
+
+    An empty argument adds no pattern. The service's environment may name the database. Therefore, the copies of the
+    database are removed with the rights of the service's user, and wildcards in its path have no special meaning.
+    """
+    logs = [glob.escape(log_file)] if log_file else []
+    logs += [os.path.join(glob.escape(app_dir), pattern) for pattern in log_patterns]
+    globs: List[Dict[str, Any]] = [{"glob": f"{log}*", "keep": 1} for log in logs]
+    if database:
+        globs.append({"glob": f"{glob.escape(database)}.backup_*", "keep": 3, "as_user": True})
+    if npm_cache:
+        globs.append({"glob": f"{glob.escape(npm_cache)}/_cacache/**"})
+    return globs
 
 
 def summaries(findings: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -506,3 +508,48 @@ def test_invalid_targets(target, message):
     with pytest.raises(DiskReclaimError) as caught:
         disk_reclaim.reclaim(rules=[], targets=[target], state_dir="/nowhere")
     assert message in str(caught.value)
+
+
+# The rights that are used to remove files
+
+
+@pytest.fixture
+def shared():
+    """Yield a folder that other users can enter, unlike pytest's own folder."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can act as another user")
+    with tempfile.TemporaryDirectory() as base:
+        os.chmod(base, 0o755)  # noqa: S103
+        yield Path(base)
+
+
+def test_files_in_a_folder_of_another_account_are_not_removed(shared):
+    """The service's user names the database, so this user could name a database in a folder of another account."""
+    theirs = lay(shared / "theirs" / "itsm.db.backup_1", age=9)
+    os.chown(theirs.parent, pwd.getpwnam("daemon").pw_uid, 0)
+    for check_mode in (True, False):
+        result = reclaim(shared, shared / "*" / "itsm.db.backup_*", user="nobody", check_mode=check_mode)
+        assert (paths(result["removed"]), theirs.exists()) == ([], True)
+        assert [each["reason"] for each in result["skipped"]] == ["cannot be removed: Permission denied"]
+    # A folder that this user cannot enter is not even listed.
+    theirs.parent.chmod(0o700)
+    result = reclaim(shared, shared / "theirs" / "itsm.db.backup_*", user="nobody")
+    assert str(theirs) not in str(result)
+
+
+def test_only_root_controls_the_folder(shared):
+    """Files of an as_user pattern are removed with the rights of the user, all other files with the rights of root."""
+    rotated = lay(shared / "log" / "server.log.1", age=9)
+    result = reclaim(shared, Rule(str(shared / "log" / "*"), as_user=True), user="nobody")
+    assert (paths(result["removed"]), rotated.exists()) == ([], True)
+    assert paths(reclaim(shared, shared / "log" / "*", user="nobody")["removed"]) == [str(rotated)]
+
+
+def test_the_user_may_remove_files_of_root_in_its_own_folder(shared):
+    copy = lay(shared / "closed" / "own" / "itsm.db.backup_1", age=9)
+    os.chown(copy.parent, pwd.getpwnam("nobody").pw_uid, 0)
+    copy.parent.chmod(0o300)
+    copy.parent.parent.chmod(0o711)  # can be entered, but not listed
+    assert reclaim(shared, copy, user="nobody")["removed"] == []  # the folder cannot be listed
+    copy.parent.chmod(0o700)
+    assert paths(reclaim(shared, Rule(str(copy), as_user=True), user="nobody")["removed"]) == [str(copy)]

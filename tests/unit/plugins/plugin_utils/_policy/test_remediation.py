@@ -75,6 +75,7 @@ def test_a_valid_policy(changes):
         ("remediation_disk_globs", [{"glob": ""}], "each row must be a dictionary with glob"),
         ("remediation_disk_globs", [{"glob": "/var/log/*", "keeps": 1}], "it may contain only glob, keep"),
         ("remediation_disk_globs", [{"glob": "/var/log/*", "keep": "all"}], "keep must be a whole number"),
+        ("remediation_disk_globs", [{"glob": "/srv/a/*", "as_user": "yes"}], "as_user must be true or false"),
         ("remediation_disk_globs", [{"glob": "log/*"}], "'log/*': must be an absolute path pattern"),
         ("remediation_stop_timeout", float("inf"), "inf: must be a number of at least 0.1"),
         ("remediation_tls_renew_timeout", "1e999", "'1e999': must be a number of at least 0.1"),
@@ -92,3 +93,17 @@ def test_an_invalid_policy_is_reported(name, value, said):
     (problem,) = problems(**{name: value})
     assert problem.startswith(name)
     assert said in problem
+
+
+def test_the_files_that_may_be_removed_by_default():
+    places = {"log_file": "/var/log/i/a.log", "log_patterns": ["logs/*.log", "/l/*.log"], "app_dir": "/srv/[a]"}
+    assert remediation_policy.disk_globs(**places, database="/var/tmp/*/x.db", npm_cache="/n") == [
+        {"glob": "/var/log/i/a.log*", "keep": 1},
+        {"glob": "/srv/[[]a]/logs/*.log*", "keep": 1},
+        {"glob": "/l/*.log*", "keep": 1},
+        # The service's user could choose this path, so its wildcards have no special meaning.
+        {"glob": "/var/tmp/[*]/x.db.backup_*", "keep": 3, "as_user": True},
+        {"glob": "/n/_cacache/**"},
+    ]
+    nothing = {"log_file": "", "log_patterns": [], "app_dir": "/srv/a", "database": "", "npm_cache": ""}
+    assert remediation_policy.disk_globs(**nothing) == []
