@@ -10,6 +10,7 @@ The order of the steps prevents data loss: an old backup is removed only after t
 from __future__ import annotations
 
 import os
+import re
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
@@ -24,6 +25,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError, printable
 
 LEAST_KEPT, MOST_KEPT = 2, 500
+# File names that have no special meaning in a shell, and do not look like an option.
+_HARMLESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 class Order(NamedTuple):
@@ -98,6 +101,12 @@ def _check(order: Order) -> None:
             raise BackupError(f"{name} must be an absolute path without . and .., not {printable(value)!r}")
     if order.command is not None:
         off_host.check(order.command)
+        # A command may pass the name to a shell on another host. The service's environment may name the database.
+        if not _HARMLESS.fullmatch(os.path.basename(order.path)):
+            raise BackupError(
+                f"path is {printable(order.path)!r}: to copy backups with command, the name of the database may "
+                "contain only letters and digits (ASCII), _, ., - and +, and must begin with a letter, a digit or _"
+            )
 
 
 def _rights(order: Order) -> safe_open.Rights:

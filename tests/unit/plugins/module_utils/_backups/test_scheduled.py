@@ -352,6 +352,19 @@ def test_a_command_gets_the_backup_on_its_standard_input(host: Host, tmp_path: P
     assert made["off_host"].startswith(f"{sys.executable}, as ") and host.listed()[0]["off_host"] == made["off_host"]
 
 
+@pytest.mark.parametrize("name", ["x;id>pwned;.db", "$(id).db", "-rf.db", "a b.db", "a`id`.db", "a'b.db", "../a\n.db"])
+def test_the_name_of_a_database_cannot_contain_commands(host: Host, tmp_path: Path, name: str) -> None:
+    """The service's user names the database. The command may pass the name of the backup to a shell."""
+    host.database = str(tmp_path / "app" / os.path.basename(name))
+    closed(host.database)
+    shell = off_host.Command(["/bin/sh", "-c", f"cd {tmp_path}; cat > {{name}}"], pwd.getpwuid(os.getuid()).pw_name)
+    for check_mode in (True, False):
+        with pytest.raises(BackupError, match="the name of the database may contain only letters and digits"):
+            host.make(command=shell, check_mode=check_mode)
+    assert not Path(host.folder).exists()
+    assert host.make()["backup"]["verified"] is True  # without the command, every name is harmless
+
+
 @pytest.mark.parametrize(
     ("program", "timeout", "told"),
     [
