@@ -5,7 +5,8 @@
 """Find the service's processes, and no others. The service runs under systemd or as a plain process.
 
 A process belongs to the service if it runs the command's executable in the service's folder, and one of these is true:
-- The pid file contains its pid and start time.
+- The pid file contains its pid and start time. If an account other than root could have written the pid file, the
+  process must also run as the service's user.
 - It has every argument of the command. In addition, it either listens on one of the ports or runs as the service's
   user.
 """
@@ -123,6 +124,16 @@ def read_pid_file(path: str) -> Optional[Tuple[int, int]]:
     return pid, start_ticks
 
 
+def _only_root_wrote(path: str) -> bool:
+    """Return True if no account other than root, or the account of this process, could have written a file."""
+    try:
+        status = os.lstat(path)
+        theirs = safe_open.rights_on(path)
+    except OSError:
+        return False
+    return theirs is None and status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
+
+
 def is_hidden(service: Service) -> bool:
     """Return True if the service's processes may be hidden from this user.
 
@@ -144,6 +155,7 @@ def find(service: Service, *, proc_root: str = "/proc") -> List[procfs.Process]:
         if (
             process is not None
             and process.start_ticks == recorded[1]
+            and (process.uid == uid or _only_root_wrote(service.pid_file))
             and procfs.runs_program(process, app_dir=service.app_dir, command=service.command)
         ):
             found[process.pid] = process

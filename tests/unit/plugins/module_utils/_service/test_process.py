@@ -435,6 +435,24 @@ def test_pid_file_proves_a_process_that_changed_its_title(service):
     child.wait()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+@pytest.mark.parametrize("writable", ["file", "folder", "mode"])
+def test_a_pid_file_of_the_user_does_not_prove_a_process_of_another_account(sleeper, writable):
+    """The service's user could name any process that runs the same program in a folder with the same path."""
+    os.makedirs(os.path.dirname(sleeper.pid_file))
+    asked = sleeper._replace(user="nobody", command=["sleep", "61"])
+    with started(["sleep", "60"], cwd=sleeper.app_dir) as theirs:  # runs as root
+        with open(sleeper.pid_file, "w") as stream:
+            stream.write(f"{theirs.pid}\n{procfs.read_process(theirs.pid).start_ticks}\n")
+        assert [process.pid for process in service_process.find(asked)] == [theirs.pid]
+        if writable == "mode":
+            os.chmod(sleeper.pid_file, 0o666)  # noqa: S103
+        else:
+            path = sleeper.pid_file if writable == "file" else os.path.dirname(sleeper.pid_file)
+            os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
+        assert service_process.find(asked) == []
+
+
 @pytest.mark.parametrize("case", ["reused pid", "another folder", "another program", "no start", "nonsense"])
 def test_process_that_a_stale_pid_file_names_is_never_signalled(sleeper, tmp_path, case):
     folder = str(tmp_path) if case == "another folder" else sleeper.app_dir
