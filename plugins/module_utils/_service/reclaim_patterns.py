@@ -12,6 +12,7 @@ import itertools
 import os
 import re
 import stat
+import time
 from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
@@ -20,6 +21,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 _DEEP = "**"
 _WILD = re.compile(r"[*?\[]")
 MOST_SKIPPED = 50
+# Limits of a search, because the service's user can create any number of files and nested folders: the folders below
+# each other, the names in all folders, and the time in seconds.
+_DEEPEST, _MOST_NAMES, _MOST_SECONDS = 50, 500_000, 60.0
 _BLOCK = 512  # st_blocks counts units of this many bytes on every file system
 FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -127,6 +131,8 @@ class Walk:
     def __init__(self, *, skip: Any, user: safe_open.Rights = None) -> None:
         self._skip = skip
         self._user = user
+        self._left = _MOST_NAMES
+        self._until = time.monotonic() + _MOST_SECONDS
 
     def find(self, rule: Rule) -> List[Candidate]:
         parts = [part for part in rule.pattern.split("/") if part]
@@ -185,6 +191,9 @@ class Walk:
                         self._skip(f"{path}/{name}", "it is a symbolic link")
 
     def _within(self, descriptor: int, path: str, name: str, parts: Sequence[str]) -> Iterator[Candidate]:
+        if path.count("/") >= _DEEPEST:
+            self._skip(f"{path}/{name}", f"it is below more than {_DEEPEST} folders")
+            return
         inner = self._enter(descriptor, path, name)
         if inner is not None:
             try:
@@ -192,16 +201,25 @@ class Walk:
             finally:
                 os.close(inner)
 
+    def _listed(self, descriptor: int) -> List[str]:
+        """Return the names in a folder, within the limits of the search. Raises OSError."""
+        most = self._left if time.monotonic() <= self._until else 0
+        opened = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
+        try:
+            with os.scandir(opened) as entries:
+                return [entry.name for entry in itertools.islice(entries, max(0, most))]
+        finally:
+            os.close(opened)
+
     def _names(self, descriptor: int, path: str, pattern: str = "*") -> List[str]:
         try:
-            listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
-            try:
-                names = os.listdir(listed)
-            finally:
-                os.close(listed)
+            names = self._listed(descriptor)
         except OSError as error:
             self._skip(path or "/", f"cannot be listed: {error.strerror}")
             return []
+        self._left -= len(names)
+        if self._left <= 0 or time.monotonic() > self._until:
+            self._skip(path or "/", "cannot be searched completely, because there are too many files")
         # As in a shell, a pattern matches hidden names only if it begins with a dot.
         hidden = pattern.startswith(".")
         return sorted(name for name in names if name.startswith(".") <= hidden and fnmatch.fnmatchcase(name, pattern))

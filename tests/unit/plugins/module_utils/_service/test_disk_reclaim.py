@@ -553,3 +553,25 @@ def test_the_user_may_remove_files_of_root_in_its_own_folder(shared):
     assert reclaim(shared, copy, user="nobody")["removed"] == []  # the folder cannot be listed
     copy.parent.chmod(0o700)
     assert paths(reclaim(shared, Rule(str(copy), as_user=True), user="nobody")["removed"]) == [str(copy)]
+
+
+# The limits of a search
+
+
+def test_folders_that_are_nested_too_deeply_are_skipped(tmp_path):
+    deep = tmp_path.joinpath(*["d"] * 60)
+    deep.mkdir(parents=True)
+    # A path with more folders would exceed the recursion limit of Python.
+    result = reclaim(tmp_path, tmp_path / "**", lay(tmp_path / "log", age=9))
+    assert paths(result["removed"]) == [str(tmp_path / "log")]
+    assert [each["reason"] for each in result["skipped"]] == ["it is below more than 50 folders"]
+
+
+@pytest.mark.parametrize("limit", ["_MOST_NAMES", "_MOST_SECONDS"])
+def test_a_search_has_limits(logs, monkeypatch, limit):
+    for number in range(20):
+        lay(logs / f"{number % 4}" / f"{number}.log", age=number)
+    monkeypatch.setattr(reclaim_patterns, limit, 3 if limit == "_MOST_NAMES" else 0)
+    result = reclaim(logs, logs / "**")
+    assert "too many files" in result["skipped"][0]["reason"]
+    assert len(result["removed"]) < 3
