@@ -11,7 +11,9 @@ import errno
 import os
 import stat
 import tempfile
-from typing import Optional
+from typing import ContextManager, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 
 # Maximum folder depth for remove_tree.
 _DEEPEST = 200
@@ -31,10 +33,21 @@ def remove_tree(path: str, *, parent: Optional[int] = None) -> None:
 
     parent: descriptor of the folder to which a relative path refers.
 
-    The folder's owner may replace entries at any time, so links are not followed and FIFOs are not opened.
+    The folder's owner may replace entries at any time, so links are not followed and FIFOs are not opened. In a folder
+    of another account, root acts with the rights of this account. Otherwise, the account could move a folder with files
+    of a third account into its own folder, and root would remove these files.
     """
     device = os.stat(path, dir_fd=parent, follow_symlinks=False).st_dev
     _remove_tree(path, parent, depth=0, device=device)
+
+
+def _rights_in(folder: int) -> ContextManager[None]:
+    """Return a context in which root has only the rights of the folder's owner. folder: an open folder."""
+    owner = os.fstat(folder)
+    # Once root has given up its rights, they stay the same in all folders below.
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return contextlib.nullcontext()
+    return safe_open.acting((owner.st_uid, owner.st_gid))
 
 
 def _remove_tree(name: str, parent: Optional[int], *, depth: int, device: int) -> None:
@@ -45,14 +58,15 @@ def _remove_tree(name: str, parent: Optional[int], *, depth: int, device: int) -
     try:
         if os.fstat(opened).st_dev != device:
             raise OSError(errno.EXDEV, "another file system is mounted there", name)
-        with os.scandir(opened) as entries:
-            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        for entry_name, is_folder in found:
-            with contextlib.suppress(OSError):  # if an entry remains, the final rmdir raises an error
-                if is_folder:
-                    _remove_tree(entry_name, opened, depth=depth + 1, device=device)
-                else:
-                    os.unlink(entry_name, dir_fd=opened)
+        with _rights_in(opened):
+            with os.scandir(opened) as entries:
+                found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+            for entry_name, is_folder in found:
+                with contextlib.suppress(OSError):  # if an entry remains, the final rmdir raises an error
+                    if is_folder:
+                        _remove_tree(entry_name, opened, depth=depth + 1, device=device)
+                    else:
+                        os.unlink(entry_name, dir_fd=opened)
     finally:
         os.close(opened)
     os.rmdir(name, dir_fd=parent)

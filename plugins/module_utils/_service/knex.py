@@ -182,7 +182,9 @@ class Migrator:
                 raise KnexError(message("reason.knex.not_made", path=path, why=why))
             yield path
         finally:
-            atomic_files.discard_tree(folder)
+            # The user's knex could have moved another folder to this path.
+            with run_as.acting_as(self.account):
+                atomic_files.discard_tree(folder)
 
     def _list(self, tables: Tables) -> Tuple[List[str], List[str]]:
         with self._stand_in(tables) as database:

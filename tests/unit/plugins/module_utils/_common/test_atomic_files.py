@@ -1,0 +1,54 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Removing folders: root removes nothing that the owner of the folder could not remove."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files
+
+
+@pytest.fixture
+def shared():
+    """Yield a folder that other users can enter, unlike pytest's own folder."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can act as another user")
+    with tempfile.TemporaryDirectory() as base:
+        os.chmod(base, 0o755)  # noqa: S103
+        yield Path(base)
+
+
+def lay(path: Path, *, owner: str) -> Path:
+    """Create a folder with a file. Both are accessible only to their owner."""
+    path.mkdir(mode=0o700)
+    (path / "file").write_text("x")
+    for each in (path, path / "file"):
+        os.chown(each, pwd.getpwnam(owner).pw_uid, -1)
+    return path
+
+
+def test_files_of_a_third_account_in_the_users_folder_are_kept(shared):
+    """A user may have moved a folder with files of other accounts to a path that root removes."""
+    theirs = lay(shared / "theirs", owner="nobody")
+    backups, others = lay(theirs / "backups", owner="root"), lay(theirs / "others", owner="daemon")
+    inner = lay(theirs / "inner", owner="nobody")
+    deeper = lay(inner / "deeper", owner="daemon")
+    atomic_files.discard_tree(str(theirs))
+    assert sorted(path.name for path in theirs.iterdir()) == ["backups", "inner", "others"]
+    assert all((path / "file").exists() for path in (backups, others, deeper))
+    assert os.geteuid() == 0
+
+
+def test_folders_of_a_user_in_a_folder_of_root_are_removed(shared):
+    ours = lay(shared / "ours", owner="root")
+    lay(lay(ours / "theirs", owner="nobody") / "inner", owner="nobody")
+    atomic_files.remove_tree(str(ours))
+    assert not ours.exists()
