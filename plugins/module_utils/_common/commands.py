@@ -14,7 +14,7 @@ import selectors
 import signal
 import subprocess
 import time
-from typing import Callable, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import messages, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
@@ -178,6 +178,46 @@ def _enter(become: Callable[[], None], folder: Optional[str]) -> None:
         os.chdir(folder)
 
 
+class _LateError(Exception):
+    """The deadline has passed."""
+
+
+@contextlib.contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """Raise _LateError in the block if the block takes longer."""
+
+    def ring(_number: int, _frame: object) -> None:
+        raise _LateError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _start(process: subprocess.Popen[bytes], *, seconds: float, **options: Any) -> bool:
+    """Start a program as another user. Return False if the program did not start in time.
+
+    Popen waits until the child has started the program. As soon as the child has switched to the user, this user can
+    stop the child with a signal. Popen would then wait forever.
+    """
+    try:
+        with _alarm(seconds):
+            subprocess.Popen.__init__(process, **options)
+    except _LateError:
+        pid = getattr(process, "pid", None)
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE)
+        return False
+    return True
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -199,18 +239,24 @@ def run(
         # because a module has no threads at this point. AnsibleModule.run_command can neither set a deadline nor change
         # the user.
         become = drop_to(user)
-        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-            list(argv),
+        options = {
+            "args": list(argv),
             # If the child runs as another user, it switches to that user before it enters the folder. As root, it would
             # follow any link that the user created.
-            cwd=cwd if become is None else None,
-            env=None if env is None else dict(env),
-            stdin=subprocess.DEVNULL if stdin is None else stdin if isinstance(stdin, int) else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            preexec_fn=None if become is None else functools.partial(_enter, become, cwd),  # noqa: PLW1509
-        )
+            "cwd": cwd if become is None else None,
+            "env": None if env is None else dict(env),
+            "stdin": subprocess.DEVNULL if stdin is None else stdin if isinstance(stdin, int) else subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "start_new_session": True,
+        }
+        if become is None:
+            process = subprocess.Popen(**options)  # pylint: disable=ansible-bad-function
+        else:
+            process = subprocess.Popen.__new__(subprocess.Popen)
+            enter = functools.partial(_enter, become, cwd)
+            if not _start(process, seconds=timeout, preexec_fn=enter, **options):
+                return Completed(list(argv), rc=None, stdout="", stderr="", duration=time.monotonic() - started)
     except (OSError, subprocess.SubprocessError) as error:
         raise CommandError(message("reason.host.not_run", program=repr(argv[0]), why=str(error))) from error
     streams = _Streams(process, None if isinstance(stdin, int) else stdin)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import select
 import signal
 import stat
+import time
 from typing import Callable, Dict, Mapping, NamedTuple, NoReturn, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, safe_open
@@ -26,6 +28,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.proces
 
 # Permission bits that a file with secrets must not have: read and write access for group and others.
 OPEN_TO_OTHERS = 0o066
+
+# Time limit in seconds between the fork and the start of the program.
+_STARTS_WITHIN = 10.0
+_CHUNK = 1 << 16
 
 
 def read_environment(path: str) -> Dict[str, str]:
@@ -142,6 +148,30 @@ def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoRetur
         os._exit(127)
 
 
+def _report(pipe: int) -> bytes:
+    """Return the report of _exec, which ends when the program starts, because exec closes the other end of the pipe.
+
+    As soon as the child has switched to the service's user, this user can stop the child with a signal. Therefore, a
+    child that does not start the program in time is killed.
+    """
+    data, until, killed = b"", time.monotonic() + _STARTS_WITHIN, False
+    with os.fdopen(pipe, "rb", buffering=0) as stream:
+        while True:
+            if not select.select([stream], [], [], max(0.0, until - time.monotonic()))[0]:
+                pid = data.partition(b"\n")[0]
+                if killed or not pid.isdigit():
+                    return data
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+                data += f"no program after {_STARTS_WITHIN:g} s".encode()
+                until, killed = time.monotonic() + 1.0, True
+                continue
+            chunk = stream.read(_CHUNK)
+            if not chunk:
+                return data
+            data += chunk
+
+
 def start(service: Service, launch: Launch, *, proc_root: str) -> procfs.Process:
     """Start the service as a process that outlives this module, and record the process in the pid file."""
     log = _open_log(service.log_file, account=launch.account)
@@ -152,8 +182,7 @@ def start(service: Service, launch: Launch, *, proc_root: str) -> procfs.Process
     os.close(log)
     os.close(report)
     os.waitpid(child, 0)
-    with os.fdopen(outcome, "rb") as stream:  # the read ends when the program starts, because exec closes the other end
-        pid, _separator, failure = stream.read().partition(b"\n")
+    pid, _separator, failure = _report(outcome).partition(b"\n")
 
     def not_started(why: Message) -> NodeProcessError:
         command = repr(" ".join(service.command))

@@ -12,8 +12,9 @@ import signal
 import time
 
 import pytest
+from alarms import alarm
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 
 
@@ -72,3 +73,24 @@ def test_long_output_is_cut_in_the_middle(monkeypatch):
     assert done.ok
     assert done.stdout.startswith("begin") and done.stdout.endswith("end\n") and "left out" in done.stdout
     assert len(done.stdout) < 1600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_a_user_who_stops_the_child_before_the_program_starts_delays_nothing(monkeypatch):
+    """After the child has switched to the user, this user may send signals to the child."""
+    stopped = []
+    become = safe_open.become
+
+    def become_and_stop(*arguments, **options):
+        become(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    monkeypatch.setattr(safe_open, "become", become_and_stop)
+    monkeypatch.setattr(os, "kill", lambda *arguments, kill=os.kill: (stopped.append(arguments), kill(*arguments)))
+    with alarm(10):
+        done = commands.run(["true"], timeout=0.5, user="nobody")
+    assert (done.rc, done.timed_out) == (None, True)
+    (pid, _number) = stopped[0]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL

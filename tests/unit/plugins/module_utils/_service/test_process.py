@@ -18,14 +18,16 @@ import time
 from pathlib import Path
 
 import pytest
+from alarms import alarm
 from tcp_ports import free_port
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, sockets
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import start_guard
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
     desired_state,
     process_signals,
+    process_start,
     process_unit,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
@@ -451,6 +453,21 @@ def test_a_pid_file_of_the_user_does_not_prove_a_process_of_another_account(slee
             path = sleeper.pid_file if writable == "file" else os.path.dirname(sleeper.pid_file)
             os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
         assert service_process.find(asked) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_a_user_who_stops_the_child_before_the_program_starts_delays_nothing(sleeper, monkeypatch):
+    """After the child has switched to the service's user, this user may send signals to the child."""
+    become = safe_open.become
+
+    def become_and_stop(*arguments, **options):
+        become(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    monkeypatch.setattr(safe_open, "become", become_and_stop)
+    monkeypatch.setattr(process_start, "_STARTS_WITHIN", 0.5)
+    with alarm(10), pytest.raises(NodeProcessError, match="no program after"):
+        ensure(sleeper._replace(user="nobody"), "started")
 
 
 @pytest.mark.parametrize("case", ["reused pid", "another folder", "another program", "no start", "nonsense"])
