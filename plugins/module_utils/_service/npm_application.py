@@ -89,11 +89,9 @@ class Application:
             if judged is None or not os.path.samestat(judged, there):
                 raise OSError(0, "another folder has taken its place")
         with npm_lock.explained("act_as", user=repr(user), folder=app_dir):
-            # Act as root only if no other account could replace the folder.
+            # Act as root only if no other account could replace the folder. Never act as a third account that owns the
+            # folder: packages in it may belong to the service's user, and would run as that account.
             self.rights = safe_open.rights_on(app_dir, user=safe_open.account_rights(user))
-            if self.rights and user and not self._may_write(self.rights):
-                # The folder belongs to another account, so act as that account.
-                self.rights, user = safe_open.rights_on(app_dir), None
             name = user or (run_as.name_of(self.rights[0]) if self.rights else None)
             self.account = run_as.resolve(name, folder=self.app_dir)
         self.omit_dev = omit_dev
@@ -113,10 +111,6 @@ class Application:
         if unknown:
             raise NpmError(f"load_test is {unknown}: must name packages of {self.lock_file}")
         self.load_test = list(load_test) if load_test is not None else self._drivers()
-
-    def _may_write(self, rights: Tuple[int, int]) -> bool:
-        with safe_open.acting(rights):
-            return os.access(self.app_dir, os.W_OK | os.X_OK, effective_ids=True)
 
     @staticmethod
     def _source(path: str) -> bytes:

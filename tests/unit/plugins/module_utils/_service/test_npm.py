@@ -861,6 +861,24 @@ def test_a_build_folder_does_not_change_its_owner_by_path(public_site, monkeypat
 
 
 @needs_root
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_code_of_the_user_never_runs_as_the_owner_of_the_folder(public_site, check_mode):
+    """A third account owns the application's folder, but the packages belong to the service's user."""
+    os.chown(public_site.app, pwd.getpwnam("daemon").pw_uid, -1)
+    give_to_nobody(public_site.app / "node_modules")
+    users = []
+
+    def run(argv, **options):
+        users.append(options.get("user"))
+        return commands.run(argv, **options)
+
+    application = {"user": "nobody", "run": run}
+    with contextlib.nullcontext() if check_mode else pytest.raises(npm_lock.NpmError, match="Permission denied"):
+        public_site.install(application=application, check_mode=check_mode)
+    assert set(users) == {"nobody"}
+
+
+@needs_root
 def test_with_neither_root_nor_write_permission_nothing_is_tried(public_site):
     reading, writing = os.pipe()
     child = os.fork()
