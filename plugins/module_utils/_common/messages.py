@@ -19,6 +19,10 @@ ENGLISH: Dict[str, str] = {
     "reason.host.owner_unknown": "Cannot look up the owner of {path}: {why}",
     "reason.host.not_run": "Cannot run {program}: {why}",
     "reason.host.processes_unread": "Cannot list processes in {path}: {why}",
+    "reason.host.search_unfinished": (
+        "Cannot search the open files of all processes: the limits were reached at {path}. "
+        "Reduce the number of open files and locks, then try again"
+    ),
     "reason.host.sockets_unread": "Cannot read the listening sockets below {path}: {why}",
     "reason.host.systemd_silent": "Cannot query systemd about unit {unit}: {why}",
     "reason.host.late": "no response in time",

@@ -51,9 +51,10 @@ def _running(found: units.Found, *, proc_root: str) -> _Running:
     opened: Dict[str, Set[str]] = {"open_databases": set(), "open_logs": set()}
     outputs: List[str] = []
     hidden = False
+    search = open_files.search()
     for process in processes:
         try:
-            _count, listed = open_files.descriptors(process.pid)
+            _count, listed = open_files.descriptors(process.pid, search)
         except OSError as error:  # the process has just ended, or this account cannot inspect it
             hidden = hidden or isinstance(error, PermissionError)
             continue

@@ -14,7 +14,7 @@ import contextlib
 import os
 import shutil
 import time
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import messages, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
@@ -28,12 +28,20 @@ _DELETED = " (deleted)"
 # as it wants (PR_SET_MM), without using memory itself. The rest of a longer file is ignored.
 _LARGEST_CMDLINE, _LARGEST = 1 << 17, 1 << 20
 _PART = 1 << 16
+# Limits of a search through open files. Processes can share one table of descriptors, so a user can make a search
+# thousands of times as long as the table. A host with 2,000 processes and 100,000 descriptors takes about a second.
+_MOST_SECONDS = 10.0
+_MOST_DESCRIPTORS = 1_000_000
 
 
 class HostError(MessageError):
     """/proc cannot be read, or systemd does not answer."""
 
     templates = messages.ENGLISH
+
+
+class UnfinishedError(HostError):
+    """A search through the open files was stopped at its limit. The files that were not searched are unknown."""
 
 
 class Process(NamedTuple):
@@ -125,17 +133,58 @@ def pids(*, proc_root: str = "/proc") -> List[int]:
         raise HostError(message("reason.host.processes_unread", path=proc_root, why=str(error.strerror))) from error
 
 
-def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[List[str]]]]:
-    """Yield the pid of every other process, and the paths of its descriptors (None if this user has no access).
+class Search:
+    """One search through the open files of processes, with limits that all these processes share."""
 
-    Raises HostError.
+    def __init__(self, *, seconds: Optional[float] = None, proc_root: str = "/proc") -> None:
+        """seconds: the time limit, which begins now, or None for the usual limit."""
+        self._until = time.monotonic() + (_MOST_SECONDS if seconds is None else seconds)
+        self._left = _MOST_DESCRIPTORS
+        self._root = proc_root
+
+    def descriptors(self, pid: int) -> Iterator[str]:
+        """Yield the path of each descriptor of a process, in the order of their numbers.
+
+        The time that the caller needs for each path counts too. Raises UnfinishedError at the limits, PermissionError
+        if this user has no access, and OSError if the process has ended.
+        """
+        folder = f"{self._root}/{pid}/fd"
+        self._check(folder)
+        # A list of all names would need memory for a million names.
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                self._left -= 1
+                self._check(folder)
+                yield entry.path
+
+    def locks(self) -> Iterator[List[str]]:
+        """Yield the words of each line in /proc/locks. Raises UnfinishedError at the limits, and OSError."""
+        path = f"{self._root}/locks"
+        # For each read, the kernel counts the lines again from the start. Therefore, read in large parts.
+        with open(path, encoding="utf-8", errors="replace", buffering=_PART) as stream:
+            for line in stream:
+                self._left -= 1
+                self._check(path)
+                yield line.split()
+
+    def _check(self, path: str) -> None:
+        if self._left < 0 or time.monotonic() > self._until:
+            raise UnfinishedError(message("reason.host.search_unfinished", path=path))
+
+
+def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[str]]]:
+    """Yield (pid, path) for each descriptor of every other process.
+
+    If this user has no access to the descriptors of a process, yield (pid, None). Raises UnfinishedError at the limits
+    of the search, and HostError.
     """
+    search = Search(proc_root=proc_root)
     for pid in pids(proc_root=proc_root):
         if pid == os.getpid():
             continue
-        folder = f"{proc_root}/{pid}/fd"
         try:
-            yield pid, [f"{folder}/{name}" for name in os.listdir(folder)]
+            for path in search.descriptors(pid):
+                yield pid, path
         except PermissionError:
             yield pid, None
         except OSError:  # the process has ended
@@ -273,31 +322,30 @@ def service_processes(*, app_dir: str, command: Sequence[str], proc_root: str = 
     return sorted(found, key=lambda process: (process.start_ticks, process.pid))
 
 
-def holds(pid: int, path: str) -> bool:
-    """Return True if a process has the file at `path` open, or if the process cannot be inspected."""
-    return _has_descriptor(pid, os.path.realpath(path))
+def holds(pids_of_service: Iterable[int], path: str) -> bool:
+    """Return True if one of these processes has the file at `path` open, or if one cannot be inspected completely."""
+    return _holder_of(os.path.realpath(path), pids_of_service) is not None
 
 
-def holds_deleted(pid: int, path: str) -> bool:
-    """Return True if a process has a file open that was deleted from `path`.
+def holder_of_deleted(pids_of_service: Iterable[int], path: str) -> Optional[int]:
+    """Return the pid of a process that has a file open that was deleted from `path`, or None.
 
-    The file's space is freed when the process ends.
-
-    Also returns True if the process cannot be inspected.
+    The file's space is freed when the process ends. A process that cannot be inspected completely counts as well.
     """
-    return _has_descriptor(pid, f"{os.path.realpath(path)}{_DELETED}")
+    return _holder_of(f"{os.path.realpath(path)}{_DELETED}", pids_of_service)
 
 
-def _has_descriptor(pid: int, target: str) -> bool:
-    """Return True if a descriptor of the process links to target, or if the process cannot be inspected."""
-    folder = f"/proc/{pid}/fd"
-    try:
-        for name in os.listdir(folder):
-            with contextlib.suppress(FileNotFoundError):  # the process has closed the file in the meantime
-                if os.readlink(f"{folder}/{name}") == target:
-                    return True
-    except FileNotFoundError:  # the process has ended in the meantime
-        return False
-    except OSError:
-        return True
-    return False
+def _holder_of(target: str, pids_of_service: Iterable[int]) -> Optional[int]:
+    """Return the first process with a descriptor that links to target, or that cannot be inspected, or None."""
+    search = Search()
+    for pid in pids_of_service:
+        try:
+            for path in search.descriptors(pid):
+                with contextlib.suppress(FileNotFoundError):  # the process has closed the file in the meantime
+                    if os.readlink(path) == target:
+                        return pid
+        except FileNotFoundError:  # the process has ended in the meantime
+            continue
+        except (OSError, UnfinishedError):
+            return pid
+    return None

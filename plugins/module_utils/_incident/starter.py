@@ -80,7 +80,7 @@ def _may_be_ended(properties: Mapping[str, str], *, database_path: str) -> bool:
     """Return True if the main process may be killed: it has just started and has no deleted database open."""
     pid = properties.get("ExecMainPID", "")
     young = takeover.started_within(properties, seconds=_YOUNG)
-    return young and not (pid.isdecimal() and procfs.holds_deleted(int(pid), database_path))
+    return young and not (pid.isdecimal() and procfs.holder_of_deleted([int(pid)], database_path))
 
 
 def _guard(*, unit: str, state_dir: str, database_path: str, user: str) -> takeover.Guard:

@@ -20,6 +20,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, from_dict, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import history, measure, problems
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import limits as readiness_limits
@@ -87,8 +88,9 @@ class _Check:
         hidden = Unchecked("open_files", message("reason.unready.process"), ("too_many_files",))
         if not question.pids:
             self.unchecked.append(hidden)
+        search = procfs.Search()
         for pid in question.pids:
-            files = measure.open_files(pid)
+            files = measure.open_files(pid, search=search)
             self.found += problems.of_open_files(*files, self.limits)
             if files.open_files is None:
                 self.unchecked.append(hidden)

@@ -37,12 +37,15 @@ class Files(NamedTuple):
     limit: Optional[int]
 
 
-def open_files(pid: int, *, proc_root: str = "/proc") -> Files:
-    """Return how many files a process has open, and how many it may open."""
+def open_files(pid: int, *, search: Optional[procfs.Search] = None, proc_root: str = "/proc") -> Files:
+    """Return how many files a process has open, and how many it may open.
+
+    search: one search for several processes, so that they share its limits.
+    """
     count: Optional[int] = None
     limit: Optional[int] = None
-    with contextlib.suppress(OSError, ValueError):
-        count = len(os.listdir(f"{proc_root}/{pid}/fd"))
+    with contextlib.suppress(OSError, procfs.UnfinishedError):
+        count = sum(1 for _path in (search or procfs.Search(proc_root=proc_root)).descriptors(pid))
     with contextlib.suppress(OSError, ValueError, IndexError):
         lines = procfs.read_text(f"{proc_root}/{pid}/limits").splitlines()
         soft = next(line for line in lines if line.startswith("Max open files")).split()[3]

@@ -68,9 +68,9 @@ def _refuse_only_copy(service: Service, look: Look) -> None:
     if not service.database_path:
         return
     path = os.path.realpath(service.database_path)
-    for pid in look.pids:
-        if procfs.holds_deleted(pid, path):
-            raise NodeProcessError(message("reason.process.only_copy", pid=pid, path=path))
+    pid = procfs.holder_of_deleted(look.pids, path)
+    if pid is not None:
+        raise NodeProcessError(message("reason.process.only_copy", pid=pid, path=path))
 
 
 def _is_up(service: Service, look: Look) -> bool:

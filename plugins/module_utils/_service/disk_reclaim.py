@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import enum
 import itertools
 import os
 import stat
@@ -125,18 +126,30 @@ def _rooms(targets: Sequence[reclaim_patterns.Target]) -> Dict[int, _Room]:
     return rooms
 
 
-def _open_files(proc_root: str) -> Tuple[Set[Identity], bool]:
-    """Return the regular files that processes have open, and whether all processes could be inspected."""
+class _Hidden(enum.Enum):
+    """The processes that could not be inspected. ANY: the search through the open files was stopped at its limits."""
+
+    NOTHING = 0
+    OTHER_USERS = 1
+    ANY = 2
+
+
+def _open_files(proc_root: str) -> Tuple[Set[Identity], _Hidden]:
+    """Return the regular files that processes have open, and the processes that could not be inspected."""
     found: Set[Identity] = set()
-    complete = True
-    for _pid, descriptors in procfs.descriptors(proc_root=proc_root):
-        complete = complete and descriptors is not None
-        for descriptor in descriptors or ():
+    hidden = _Hidden.NOTHING
+    try:
+        for _pid, descriptor in procfs.descriptors(proc_root=proc_root):
+            if descriptor is None:
+                hidden = _Hidden.OTHER_USERS
+                continue
             with contextlib.suppress(OSError):
                 status = os.stat(descriptor)
                 if stat.S_ISREG(status.st_mode):
                     found.add((status.st_dev, status.st_ino))
-    return found, complete
+    except procfs.UnfinishedError:
+        hidden = _Hidden.ANY
+    return found, hidden
 
 
 @contextlib.contextmanager
@@ -235,7 +248,7 @@ class _Reclaim:
         self._check_mode = check_mode
         self._user = user
         self._found: Dict[Identity, Candidate] = {}
-        self._open, self._all_seen = _open_files(proc_root)
+        self._open, self._hidden = _open_files(proc_root)
 
     def skip(self, path: str, reason: str) -> None:
         self.skipped_count += 1
@@ -277,7 +290,9 @@ class _Reclaim:
 
     def _unseen(self, candidate: Candidate) -> bool:
         """Return True if a process that cannot be inspected may have the file open."""
-        return not self._all_seen and candidate.status.st_uid != os.geteuid()
+        if self._hidden is _Hidden.OTHER_USERS:
+            return candidate.status.st_uid != os.geteuid()
+        return self._hidden is _Hidden.ANY
 
     def kept(self, devices: Set[int]) -> List[Dict[str, Any]]:
         """Return the largest files that match a rule but were not removed, on these file systems."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 
 _MOST_FILES = 500
+_MOST_SECONDS = 2.0
 
 DATABASE_NAMES = (".db", ".sqlite", ".sqlite3")
 _DELETED = " (deleted)"
@@ -21,15 +22,27 @@ _DELETED = " (deleted)"
 _NO_NAME = re.compile(r"/(?:dev|proc)/|/memfd:|.*/#\d+\Z")
 
 
-def descriptors(pid: int) -> Tuple[int, List[Tuple[str, str]]]:
-    """Return a process's number of open descriptors, and (descriptor, link target) for at most _MOST_FILES of them."""
-    folder = f"/proc/{pid}/fd"
-    numbers = sorted(os.listdir(folder), key=int)
-    files = []
-    for name in numbers[:_MOST_FILES]:
-        with contextlib.suppress(OSError):
-            files.append((name, os.readlink(f"{folder}/{name}")))
-    return len(numbers), files
+def search() -> procfs.Search:
+    """Return the search for the open files of a service's processes. Use one search for all these processes."""
+    return procfs.Search(seconds=_MOST_SECONDS)
+
+
+def descriptors(pid: int, within: procfs.Search) -> Tuple[Optional[int], List[Tuple[str, str]]]:
+    """Return a process's number of open descriptors, and (descriptor, link target) for at most _MOST_FILES of them.
+
+    The number is None if the limits of the search are reached. Raises OSError.
+    """
+    count = 0
+    files: List[Tuple[str, str]] = []
+    try:
+        for path in within.descriptors(pid):
+            count += 1
+            if count <= _MOST_FILES:
+                with contextlib.suppress(OSError):
+                    files.append((os.path.basename(path), os.readlink(path)))
+    except procfs.UnfinishedError:
+        return None, files
+    return count, files
 
 
 def _written(pid: int, descriptor: str) -> bool:

@@ -88,9 +88,16 @@ def survey(
 
 
 def find_holders(found: sqlite_files.Look, *, proc_root: str = "/proc") -> Holders:
-    """Return the processes that have any of a database's files open, except this process."""
-    with safe_open.acting(None):  # only root can inspect the processes of other users
-        return _find_holders(found, proc_root=proc_root)
+    """Return the processes that have any of a database's files open, except this process.
+
+    Raises SqliteError if the search is stopped at its limits. A process that was not searched may have the database
+    open, so the result must never be that nobody has it open.
+    """
+    try:
+        with safe_open.acting(None):  # only root can inspect the processes of other users
+            return _find_holders(found, proc_root=proc_root)
+    except procfs.UnfinishedError as error:
+        raise sqlite_files.cannot("find_holders", path=sqlite_files.printable(found.path), why=error.told) from error
 
 
 def _find_holders(found: sqlite_files.Look, *, proc_root: str) -> Holders:
@@ -101,23 +108,24 @@ def _find_holders(found: sqlite_files.Look, *, proc_root: str) -> Holders:
     holders: Dict[int, Holder] = {}
     deleted: Dict[int, Holder] = {}
     complete = True
-    for pid, descriptors in procfs.descriptors(proc_root=proc_root):
-        complete = complete and descriptors is not None
-        for link in descriptors or ():
-            try:
-                target = os.readlink(os.fsencode(link))
-                if not target.startswith(b"/"):
-                    continue  # for example a socket or a pipe
-                seen = os.stat(link)
-            except OSError:
-                continue
-            name = by_identity.get((seen.st_dev, seen.st_ino))
-            if name is not None:
-                holder = holders.setdefault(pid, Holder(pid=pid, command=command_of(pid, proc_root)))
-                if name not in holder.files:
-                    holder.files.append(name)
-            elif target in gone:
-                deleted.setdefault(pid, Holder(pid=pid, command=command_of(pid, proc_root)))
+    for pid, link in procfs.descriptors(proc_root=proc_root):
+        if link is None:
+            complete = False
+            continue
+        try:
+            target = os.readlink(os.fsencode(link))
+            if not target.startswith(b"/"):
+                continue  # for example a socket or a pipe
+            seen = os.stat(link)
+        except OSError:
+            continue
+        name = by_identity.get((seen.st_dev, seen.st_ino))
+        if name is not None:
+            holder = _known(holders, pid, proc_root)
+            if name not in holder.files:
+                holder.files.append(name)
+        elif target in gone:
+            _known(deleted, pid, proc_root)
     _add_roles(holders, files, wal_mode=wal_mode, proc_root=proc_root)
     if not holders:
         holders.update(_hidden(files))
@@ -125,6 +133,13 @@ def _find_holders(found: sqlite_files.Look, *, proc_root: str) -> Holders:
         holder.files.sort()
     ordered = sorted(holders.values(), key=lambda holder: (_ROLES.index(holder.role), holder.pid))
     return Holders(found=ordered, complete=complete, deleted=sorted(deleted.values(), key=lambda holder: holder.pid))
+
+
+def _known(holders: Dict[int, Holder], pid: int, proc_root: str) -> Holder:
+    """Return the holder with this pid. Add it if it is not known yet."""
+    if pid not in holders:
+        holders[pid] = Holder(pid=pid, command=command_of(pid, proc_root))
+    return holders[pid]
 
 
 def command_of(pid: int, proc_root: str = "/proc") -> str:
@@ -164,31 +179,27 @@ def _add_roles(
     holders: Dict[int, Holder], files: Mapping[str, sqlite_files.FileFacts], *, wal_mode: bool, proc_root: str
 ) -> None:
     by_inode = {facts.inode: (name, facts.device) for name, facts in files.items()}
-    try:
-        with open(f"{proc_root}/locks", encoding="utf-8", errors="replace") as stream:
-            lines = stream.readlines()
-    except OSError:
-        return
-    for line in lines:
-        words = line.split()
-        # For example "1: POSIX  ADVISORY  WRITE 1234 fe:00:11199145 120 120". If a process waits, "->" follows "1:".
-        if len(words) != 8 or words[1] not in ("POSIX", "OFDLCK") or words[5].count(":") != 2:
-            continue
-        major, minor, inode = words[5].split(":")
-        name, device = by_inode.get(int(inode), ("", 0))
-        pid = int(words[4])
-        same_device = os.makedev(int(major, 16), int(minor, 16)) == device
-        # On some file systems, stat returns a device number that differs from the one in /proc/locks. On these file
-        # systems, the lock counts only if the process also has the file open.
-        if not name or pid == os.getpid() or not (same_device or pid in holders) or pid <= 0:
-            continue
-        end = 1 << 62 if words[7] == "EOF" else int(words[7])
-        role = role_of_lock(name=name, kind=words[3], start=int(words[6]), end=end, wal_mode=wal_mode)
-        holder = holders.setdefault(pid, Holder(pid=pid, command=command_of(pid, proc_root)))
-        if name not in holder.files:
-            holder.files.append(name)
-        if _ROLES.index(role) < _ROLES.index(holder.role):
-            holder.role = role
+    with contextlib.suppress(OSError):
+        for words in procfs.Search(proc_root=proc_root).locks():
+            # For example "1: POSIX  ADVISORY  WRITE 1234 fe:00:11199145 120 120". If a process waits, "->" follows
+            # "1:".
+            if len(words) != 8 or words[1] not in ("POSIX", "OFDLCK") or words[5].count(":") != 2:
+                continue
+            major, minor, inode = words[5].split(":")
+            name, device = by_inode.get(int(inode), ("", 0))
+            pid = int(words[4])
+            same_device = os.makedev(int(major, 16), int(minor, 16)) == device
+            # On some file systems, stat returns a device number that differs from the one in /proc/locks. On these
+            # file systems, the lock counts only if the process also has the file open.
+            if not name or pid == os.getpid() or not (same_device or pid in holders) or pid <= 0:
+                continue
+            end = 1 << 62 if words[7] == "EOF" else int(words[7])
+            role = role_of_lock(name=name, kind=words[3], start=int(words[6]), end=end, wal_mode=wal_mode)
+            holder = _known(holders, pid, proc_root)
+            if name not in holder.files:
+                holder.files.append(name)
+            if _ROLES.index(role) < _ROLES.index(holder.role):
+                holder.role = role
 
 
 def lock_on(descriptor: int, *, start: int, length: int) -> Optional[Tuple[str, int]]:

@@ -87,6 +87,7 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.cannot.work_on": "Cannot work on {path}: {why}",
     "reason.sqlite.cannot.write_to": "Cannot write to {path}: {why}",
     "reason.sqlite.cannot.look_at": "Cannot inspect {path}: {why}",
+    "reason.sqlite.cannot.find_holders": "Cannot find out which processes have {path} open: {why}",
     "reason.sqlite.cannot.look_for_backups": "Cannot look for backups in {path}: {why}",
     "reason.sqlite.cannot.check": "Cannot check {path}: {why}",
     "reason.sqlite.cannot.checkpoint": "Cannot checkpoint {path}: {why}",

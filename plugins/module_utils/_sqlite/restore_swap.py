@@ -217,7 +217,7 @@ def swap(case: restore_ways.Case, new: str, work: str, *, proc_root: str) -> Opt
     _guard(case, work)
     try:
         _behind_the_guard(case, new, old, proc_root=proc_root)
-    except OSError:
+    except (OSError, SqliteError):
         if guarded(place):
             _put_back(place, work)
         raise
@@ -250,13 +250,12 @@ def _guard(case: restore_ways.Case, work: str) -> None:
 
 
 def _behind_the_guard(case: restore_ways.Case, new: str, old: str, *, proc_root: str) -> None:
-    place, work = case.path, os.path.dirname(old)
+    place = case.path
     folder, name = os.path.split(place)
     # From now on, no process can open the database. However, a process that opened the database after the first check
     # would still write to the old files. Therefore, check again.
     came = sqlite_holders.find_holders(case.found, proc_root=proc_root)
     if came.found or came.deleted:
-        _put_back(place, work)
         who = came.named() or ", ".join(f"pid {holder.pid} ({holder.command})" for holder in came.deleted)
         raise SqliteError(message("reason.sqlite.opened_meanwhile", path=printable(place), holders=who))
     for kind in _SIDE:

@@ -70,6 +70,6 @@ def quick_doubt(path: str, *, user: str = "", pids: Sequence[int] = (), accepted
     except SqliteError:
         return None
     problems = [item for item in found["problems"] if item["code"] in _HARMFUL and item["code"] not in accepted]
-    if not problems or any(procfs.holds(pid, path) for pid in pids):
+    if not problems or procfs.holds(pids, path):
         return None
     return str(problems[0]["message"])

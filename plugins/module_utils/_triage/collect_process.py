@@ -45,7 +45,7 @@ def _sizes(pid: int, deleted: Sequence[Dict[str, Any]]) -> Dict[str, Optional[in
     return sizes
 
 
-def _look_at(item: procfs.Process, *, keep: bool) -> Tuple[Dict[str, Any], List[Dict[str, Any]]]:
+def _look_at(item: procfs.Process, *, search: procfs.Search, keep: bool) -> Tuple[Dict[str, Any], List[Dict[str, Any]]]:
     """Return facts about one process, and files for the evidence bundle. Raises OSError if the process has ended."""
     folder = f"/proc/{item.pid}"
     status = read(f"{folder}/status")
@@ -58,7 +58,7 @@ def _look_at(item: procfs.Process, *, keep: bool) -> Tuple[Dict[str, Any], List[
     count: Optional[int] = None
     files: List[Tuple[str, str]] = []
     with contextlib.suppress(OSError):
-        count, files = open_files.descriptors(item.pid)
+        count, files = open_files.descriptors(item.pid, search)
     kinds = open_files.kinds(item.pid, files)
     if kinds["deleted_files"]:
         sizes = parallel.ask({"sizes": functools.partial(_sizes, item.pid, kinds["deleted_files"])}, timeout=0.5)[
@@ -105,11 +105,12 @@ def _look_at(item: procfs.Process, *, keep: bool) -> Tuple[Dict[str, Any], List[
 def process(question: Question) -> Dict[str, Any]:
     """Return facts about the service's processes."""
     facts, evidence, secrets = [], [], []
+    search = open_files.search()
     for item in service_processes(question):
         values = procfs.environment(item.pid) or {}
         secrets += redact.secret_values(values) + redact.secret_arguments(item.argv)
         with contextlib.suppress(OSError):  # the process may end while its facts are read
-            facts_of_it, files = _look_at(item, keep=question.keep)
+            facts_of_it, files = _look_at(item, search=search, keep=question.keep)
             facts.append(facts_of_it)
             evidence.extend(files)
     return found(

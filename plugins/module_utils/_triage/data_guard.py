@@ -64,7 +64,7 @@ def _holds_only_copy(facts: Mapping[str, Any]) -> bool:
     """Return True if the database file was deleted and a service process has the only remaining copy open."""
     path = (facts.get("database") or {}).get("path") or ""
     processes = (facts.get("process") or {}).get("processes") or []
-    return bool(path) and any(procfs.holds_deleted(item["pid"], path) for item in processes)
+    return bool(path) and procfs.holder_of_deleted([item["pid"] for item in processes], path) is not None
 
 
 def _last_good(state_dir: str, path: str) -> last_good.Counted:

@@ -302,6 +302,7 @@ SENTENCES: Dict[str, str] = {
     "reason.host.owner_unknown": "{path} の所有者を確認できない：{why}",
     "reason.host.not_run": "{program} を実行できない：{why}",
     "reason.host.processes_unread": "{path} からプロセスの一覧を取得できない：{why}",
+    "reason.host.search_unfinished": "全プロセスの開いているファイルを検索できない：{path} で上限に達した。開いているファイルとロックの数を減らしてから再実行する",
     "reason.host.sockets_unread": "{path} から待ち受け中のソケットを取得できない：{why}",
     "reason.host.systemd_silent": "ユニット {unit} の状態を systemd から取得できない：{why}",
     "reason.host.late": "時間内に応答なし",

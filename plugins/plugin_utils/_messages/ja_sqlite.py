@@ -56,6 +56,7 @@ SENTENCES: Dict[str, str] = {
     "reason.sqlite.cannot.work_on": "{path} を操作できない：{why}",
     "reason.sqlite.cannot.write_to": "{path} に書き込めない：{why}",
     "reason.sqlite.cannot.look_at": "{path} を確認できない：{why}",
+    "reason.sqlite.cannot.find_holders": "{path} を開いているプロセスを確認できない：{why}",
     "reason.sqlite.cannot.look_for_backups": "{path} 内のバックアップを検索できない：{why}",
     "reason.sqlite.cannot.check": "{path} を検査できない：{why}",
     "reason.sqlite.cannot.checkpoint": "{path} のチェックポイントを実行できない：{why}",

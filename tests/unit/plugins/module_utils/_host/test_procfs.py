@@ -213,3 +213,63 @@ def test_stopped_process_is_alive(sleeper):
             break
         time.sleep(0.01)
     assert (process.state, process.alive) == ("T", True)
+
+
+@pytest.fixture
+def many_files(sleeper, proc):
+    """Yield the pids of two fake processes. Each has ten descriptors."""
+    for pid in (7, 8):
+        folder = proc.process(pid) / "fd"
+        for number in range(10):
+            (folder / str(number)).symlink_to("/dev/null")
+    return [7, 8]
+
+
+def test_descriptors_of_all_processes_are_found(proc, many_files):
+    found = list(procfs.descriptors(proc_root=str(proc.root)))
+    assert sorted(found) == [(pid, f"{proc.root}/{pid}/fd/{number}") for pid in many_files for number in range(10)]
+
+
+def test_a_search_stops_at_the_number_of_descriptors_of_all_processes(proc, many_files, monkeypatch):
+    monkeypatch.setattr(procfs, "_MOST_DESCRIPTORS", 15)
+    seen = []
+    with pytest.raises(procfs.UnfinishedError, match=r"the limits were reached at .*/fd\. Reduce the number"):
+        seen.extend(pid for pid, _path in procfs.descriptors(proc_root=str(proc.root)))
+    search = procfs.Search(proc_root=str(proc.root))
+    assert len(list(search.descriptors(7))) == 10
+    with pytest.raises(procfs.UnfinishedError):
+        list(search.descriptors(8))
+
+
+def test_the_deadline_of_a_search_holds_while_descriptors_keep_coming(proc, many_files):
+    search = procfs.Search(seconds=0.2, proc_root=str(proc.root))
+    found = 0
+    with pytest.raises(procfs.UnfinishedError):
+        for pid in many_files:
+            for _path in search.descriptors(pid):
+                found += 1
+                time.sleep(0.03)
+    assert 0 < found < 10
+
+
+def test_a_process_that_was_not_searched_counts_as_a_holder(tmp_path, monkeypatch):
+    path = tmp_path / "itsm.db"
+    path.touch()
+    pids = [os.getpid()]
+    assert not procfs.holds(pids, str(path))
+    assert procfs.holder_of_deleted(pids, str(path)) is None
+    with path.open("rb"):
+        assert procfs.holds(pids, str(path))
+        path.unlink()
+        assert procfs.holder_of_deleted(pids, str(path)) == pids[0]
+    monkeypatch.setattr(procfs, "_MOST_DESCRIPTORS", 2)
+    assert procfs.holds(pids, str(path))
+    assert procfs.holder_of_deleted(pids, str(path)) == pids[0]
+
+
+def test_locks_are_read_up_to_a_limit(proc, monkeypatch):
+    (proc.root / "locks").write_text("1: POSIX  ADVISORY  WRITE 7 fe:00:11 0 EOF\n" * 20)
+    assert len(list(procfs.Search(proc_root=str(proc.root)).locks())) == 20
+    monkeypatch.setattr(procfs, "_MOST_DESCRIPTORS", 10)
+    with pytest.raises(procfs.UnfinishedError, match="/locks"):
+        list(procfs.Search(proc_root=str(proc.root)).locks())

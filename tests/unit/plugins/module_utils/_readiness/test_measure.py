@@ -16,6 +16,7 @@ import threading
 
 import pytest
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import measure
 
 HOLD = """
@@ -128,6 +129,8 @@ def test_open_files():
     with open("/dev/null", encoding="utf-8"):
         seen = measure.open_files(os.getpid())
     assert seen.open_files and seen.limit and seen.open_files < seen.limit
+    stopped = procfs.Search(seconds=-1)
+    assert measure.open_files(os.getpid(), search=stopped).open_files is None
     assert measure.open_files(2**22 + 1) == (2**22 + 1, None, None)
 
 

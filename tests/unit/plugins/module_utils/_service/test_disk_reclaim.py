@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import disk_reclaim, reclaim_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.reclaim_patterns import (
     DiskReclaimError,
@@ -266,7 +267,7 @@ def test_if_processes_are_hidden_the_newest_file_of_others_is_kept(logs, monkeyp
         lay(logs / name, age=age)
     copy = database(logs / "other.db", age=4)
     database(logs / "newest.db", age=1)
-    monkeypatch.setattr(disk_reclaim, "_open_files", lambda _proc_root: (set(), False))
+    monkeypatch.setattr(disk_reclaim, "_open_files", lambda _proc_root: (set(), disk_reclaim._Hidden.OTHER_USERS))
     uid = os.geteuid()
     real = os.stat
 
@@ -289,6 +290,17 @@ def test_if_processes_are_hidden_the_newest_file_of_others_is_kept(logs, monkeyp
     assert [Path(path).name for path in paths(result["removed"])] == ["mine", "other.1"]
     assert reasons(result) == {"other.db": "it is a database that a process may have open"}
     assert copy.exists()
+
+
+def test_if_the_search_for_open_files_was_stopped_the_newest_files_are_kept(logs, monkeypatch):
+    for name, age in (("a.log", 1), ("a.log.1", 2), ("b.log", 3)):
+        lay(logs / name, age=age)
+    database(logs / "itsm.db", age=4)
+    database(logs / "itsm.2.db", age=2)
+    monkeypatch.setattr(procfs, "_MOST_DESCRIPTORS", 0)
+    result = reclaim(logs, Rule(f"{logs}/*", keep=0))
+    assert [Path(path).name for path in paths(result["removed"])] == ["a.log.1"]
+    assert reasons(result) == {"itsm.db": "it is a database that a process may have open"}
 
 
 # Files that are never deleted

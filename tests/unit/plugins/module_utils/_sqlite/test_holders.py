@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from sqlite_samples import OPEN, READER, WRITER, Process, closed
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_survey
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.holders import Holders
 
 
@@ -108,3 +110,23 @@ def test_a_process_that_cannot_be_seen(tmp_path: Path) -> None:
 )
 def test_role_of_lock(name: str, kind: str, start: int, end: int, role: str) -> None:
     assert sqlite_holders.role_of_lock(name=name, kind=kind, start=start, end=end, wal_mode=True) == role
+
+
+@pytest.mark.parametrize("limit", ["_MOST_DESCRIPTORS", "_MOST_SECONDS"])
+def test_an_unfinished_search_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    """A process that was not searched may have the database open."""
+    path = str(tmp_path / "itsm.db")
+    closed(path)
+    monkeypatch.setattr(procfs, limit, 0)
+    with pytest.raises(SqliteError, match=r"Cannot find out which processes have .*itsm\.db open: Cannot search"):
+        holders(path)
+
+
+def test_too_many_locks_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "itsm.db")
+    closed(path)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "locks").write_text("1: POSIX  ADVISORY  WRITE 7 fe:00:11 0 EOF\n" * 20)
+    monkeypatch.setattr(procfs, "_MOST_DESCRIPTORS", 10)
+    with pytest.raises(SqliteError, match=r"the limits were reached at .*/locks"):
+        holders(path, proc_root=str(tmp_path / "proc"))

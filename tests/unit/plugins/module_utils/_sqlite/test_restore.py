@@ -21,7 +21,7 @@ import pytest
 import sqlite_samples
 from rounds import step
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts, procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import (
     candidates,
@@ -629,6 +629,24 @@ def test_a_plan_is_refused_like_the_recovery_if_processes_are_hidden(
     monkeypatch.setattr(restore_survey.sqlite_holders, "survey", partly)
     with pytest.raises(SqliteError, match="this user cannot see which processes have it open"):
         restore(path, method="checkpoint", **options)
+
+
+def test_a_search_that_stops_behind_the_guard_puts_the_old_files_back(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaf_lost(path)
+    damaged = Path(path).read_bytes()
+    link = os.link
+
+    def late(source: str, target: str) -> None:
+        link(source, target)
+        monkeypatch.setattr(procfs, "_MOST_DESCRIPTORS", 0)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(SqliteError, match="Cannot find out which processes have"):
+        restore(path)
+    assert Path(path).read_bytes() == damaged
+    assert not os.path.islink(path)
 
 
 @pytest.mark.usefixtures("impatient")
