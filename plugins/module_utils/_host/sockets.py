@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import sys
@@ -17,10 +18,17 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 
 _LISTEN = "0A"
 _CHUNK = 65536
+# Time limit in seconds for finding the processes of the listening sockets.
+_MOST_SECONDS = 5.0
+# Maximum number of listening sockets. A user can listen on each port with many addresses.
+_MOST_LISTENERS = 100_000
 
 
 class Listener(NamedTuple):
-    """One listening TCP socket. pids: processes that have the socket open, if visible to this user. uid: owner."""
+    """One listening TCP socket. pids: processes that have the socket open, if visible to this user. uid: owner.
+
+    If the search through the open files was stopped at its limits, some pids may be missing.
+    """
 
     port: int
     address: str
@@ -45,6 +53,7 @@ def _rows(path: str) -> Iterator[List[str]]:
     """
     rest = b""
     with open(path, "rb", buffering=0) as table:
+        listening = 0
         for chunk in iter(lambda: table.read(_CHUNK), b""):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
@@ -53,6 +62,9 @@ def _rows(path: str) -> Iterator[List[str]]:
                     continue
                 if fields[3] != _LISTEN:
                     return
+                listening += 1
+                if listening > _MOST_LISTENERS:
+                    raise OSError(errno.EFBIG, f"it lists more than {_MOST_LISTENERS} listening sockets", path)
                 yield fields
 
 
@@ -75,17 +87,20 @@ def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:
     """For each socket inode, return the pids of the processes that have the socket open."""
     links = {f"socket:[{inode}]": inode for inode in inodes}
     held: Dict[int, List[int]] = {inode: [] for inode in inodes}
-    for pid in procfs.pids(proc_root=proc_root):
-        folder = os.path.join(proc_root, str(pid), "fd")
-        seen: Set[int] = set()
-        with contextlib.suppress(OSError):  # another user owns the process, or the process has just ended
-            for entry in os.listdir(folder):
-                with contextlib.suppress(OSError):
-                    inode = links.get(os.readlink(os.path.join(folder, entry)))
-                    if inode is not None:
-                        seen.add(inode)
-        for inode in seen:
-            held[inode].append(pid)
+    search = procfs.Search(seconds=_MOST_SECONDS, proc_root=proc_root)
+    with contextlib.suppress(procfs.UnfinishedError):
+        for pid in procfs.pids(proc_root=proc_root):
+            seen: Set[int] = set()
+            with contextlib.suppress(OSError):  # another user owns the process, or the process has just ended
+                for path in search.descriptors(pid):
+                    with contextlib.suppress(OSError):
+                        inode = links.get(os.readlink(path))
+                        if inode is not None and inode not in seen:
+                            seen.add(inode)
+                            held[inode].append(pid)
+                            # Other processes may share the sockets, so only the search in this process ends.
+                            if len(seen) == len(inodes):
+                                break
     return held
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -90,3 +91,35 @@ def test_the_connections_of_a_busy_host_are_not_read(proc):
     proc.sockets("tcp", [*listening, *unreadable])
     found = sockets.listeners(range(1, 65536), proc_root=str(proc.root))
     assert [each.port for each in found] == [*range(6000, 6600)]
+
+
+def test_an_unfinished_search_leaves_the_listener_without_a_process(monkeypatch):
+    server, port = listen(socket.AF_INET, "127.0.0.1")
+    monkeypatch.setattr(procfs, "_MOST_DESCRIPTORS", 1)
+    with server:
+        assert [each.pids for each in sockets.listeners([port])] == [[]]
+
+
+def test_in_a_process_the_search_ends_at_the_last_wanted_socket(monkeypatch):
+    server, port = listen(socket.AF_INET, "127.0.0.1")
+    read = []
+    readlink = os.readlink
+
+    def counted(path):
+        if path.startswith(f"/proc/{os.getpid()}/fd/"):
+            read.append(path)
+        return readlink(path)
+
+    monkeypatch.setattr(os, "readlink", counted)
+    with server, contextlib.ExitStack() as stack:
+        for _file in range(100):
+            stack.enter_context(open(os.devnull))
+        assert [each.pids for each in sockets.listeners([port])] == [[os.getpid()]]
+    assert 0 < len(read) < 100
+
+
+def test_too_many_listening_sockets_are_an_error(proc, monkeypatch):
+    monkeypatch.setattr(sockets, "_MOST_LISTENERS", 10)
+    proc.sockets("tcp", [("0100007F:1", "00000000:0000", "0A", 990, number) for number in range(11)])
+    with pytest.raises(procfs.HostError, match="more than 10 listening sockets"):
+        sockets.listeners([6443], proc_root=str(proc.root))
