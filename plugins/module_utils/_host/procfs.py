@@ -17,6 +17,7 @@ import time
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import messages, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
 
 # The service is started with this PATH. It does not inherit the PATH of this process.
@@ -28,6 +29,8 @@ _DELETED = " (deleted)"
 # as it wants (PR_SET_MM), without using memory itself. The rest of a longer file is ignored.
 _LARGEST_CMDLINE, _LARGEST = 1 << 17, 1 << 20
 _PART = 1 << 16
+# Programs whose first argument is the path of a script, unless it is an option.
+_INTERPRETER = lazy(r"node(?:js)?|bun|python[\d.]*|ruby[\d.]*|perl[\d.]*|php[\d.]*|(?:ba|da|k|z)?sh")
 # Limits of a search through open files. Processes can share one table of descriptors, so a user can make a search
 # thousands of times as long as the table. A host with 2,000 processes and 100,000 descriptors takes about a second.
 _MOST_SECONDS = 10.0
@@ -78,12 +81,16 @@ class Process(NamedTuple):
 
     @property
     def command(self) -> str:
-        """The program, and its first argument if that is a file. Other arguments may be secrets and are omitted."""
+        """The program, and its script if it is an interpreter. Other arguments may be secrets and are omitted.
+
+        The script's path is not checked. Any user can choose this path, and must not learn whether a file exists there.
+        """
         if not self.argv:
             return self.exe or "unknown"
-        script = self.argv[1] if len(self.argv) > 1 else ""
-        is_file = bool(script) and os.path.isfile(os.path.join(self.cwd or "/", script))
-        return f"{self.argv[0]} {script}" if is_file else self.argv[0]
+        program, script = (*self.argv, "")[:2]
+        if script.startswith("-") or not script or not _INTERPRETER.fullmatch(os.path.basename(program)):
+            return program
+        return f"{program} {script}"
 
 
 def _read(path: str, limit: int = _LARGEST) -> bytes:

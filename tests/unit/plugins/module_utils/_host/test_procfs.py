@@ -173,11 +173,26 @@ def test_service_processes_are_found_through_a_link_oldest_first(proc, tmp_path)
 
 
 def test_command_for_messages_has_no_argument_except_the_script(proc, tmp_path):
-    (tmp_path / "server.js").touch()
-    proc.process(7, argv=["node", "server.js", "--password=hunter2"], cwd=tmp_path)
-    proc.process(8, argv=["mysql", "-phunter2"], cwd=tmp_path)
-    proc.process(9, argv=[], exe="/usr/bin/node")
-    assert [read(proc, pid).command for pid in (7, 8, 9)] == ["node server.js", "mysql", "/usr/bin/node"]
+    commands = {
+        "node server.js": ["node", "server.js", "--password=hunter2"],
+        "/usr/bin/python3.11 /opt/tool": ["/usr/bin/python3.11", "/opt/tool", "hunter2"],
+        "python3": ["python3", "-chunter2"],
+        "mysql": ["mysql", "-phunter2"],
+        "sign": ["sign", "hunter2"],
+        "/usr/bin/node": [],
+    }
+    for pid, argv in enumerate(commands.values(), start=7):
+        proc.process(pid, argv=argv, cwd=tmp_path)
+    assert [read(proc, pid).command for pid in range(7, 13)] == list(commands)
+
+
+def test_command_for_messages_does_not_depend_on_a_file(proc, tmp_path):
+    """Any user can start a process with the path of a file in a folder that only root can enter."""
+    proc.process(7, argv=["node", f"{tmp_path}/secret"], cwd=tmp_path)
+    proc.process(8, argv=["sign", f"{tmp_path}/secret"], cwd=tmp_path)
+    before = [read(proc, pid).command for pid in (7, 8)]
+    (tmp_path / "secret").touch()
+    assert [read(proc, pid).command for pid in (7, 8)] == before
 
 
 def test_environment():
