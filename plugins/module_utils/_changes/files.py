@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import entries
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes.entries import Entries, Entry, Stamp
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import path_status, safe_open
 
 # A larger file is not read, so only the file's status shows whether the file was changed.
 _LARGEST = 16 << 20
@@ -73,13 +73,9 @@ def file(kind: str, path: str, *, known: Entries, read: Optional[Reader] = None,
 def status(path: str) -> Optional[os.stat_result]:
     """Return the status of a file or folder, or None. Root does not follow links of other accounts (see safe_open)."""
     try:
-        descriptor = safe_open.open_any(path, os.O_PATH)
+        return path_status.status(path)
     except OSError:
         return None
-    try:
-        return os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _folder_changed(path: str) -> float:

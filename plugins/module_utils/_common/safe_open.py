@@ -159,6 +159,8 @@ def _down(way: _Way, path: str, flags: int, mode: int) -> int:
                 os.close(descriptor)
                 raise PermissionError(errno.EPERM, "it has another hard link, which may be in another folder", path)
             return descriptor
+    if flags & (os.O_PATH | os.O_DIRECTORY):  # for example the path "/"
+        return way.open(".", flags, mode)
     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
 
 

@@ -21,6 +21,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
     atomic_files,
     commands,
     parallel,
+    path_status,
+    safe_open,
     semver,
     timestamps,
 )
@@ -42,6 +44,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
     identity,
     program,
     read_theirs,
+    rights_of,
     user_name,
     why,
 )
@@ -190,6 +193,7 @@ def node(question: Question) -> Dict[str, Any]:
     """Return facts about the Node program that runs the service, and about the script and package.json."""
     service = question.service
     path = program(question)
+    rights = rights_of(service)
     facts: Dict[str, Any] = {
         "path": path,
         "version": None,
@@ -197,7 +201,7 @@ def node(question: Question) -> Dict[str, Any]:
         "engines_ok": None,
         "script": None,
         "script_exists": None,
-        "modules_exist": os.path.isdir(service.path("node_modules")),
+        "modules_exist": stat.S_ISDIR(path_status.mode_of(service.path("node_modules"), user=rights)),
         "dependencies": 0,
     }
     if path:
@@ -213,7 +217,7 @@ def node(question: Question) -> Dict[str, Any]:
     script = next((word for word in service.command[1:] if not word.startswith("-")), None)
     if script:
         facts["script"] = service.path(script)
-        facts["script_exists"] = os.path.isfile(service.path(script))
+        facts["script_exists"] = stat.S_ISREG(path_status.mode_of(facts["script"], user=rights))
     with contextlib.suppress(OSError, ValueError, AttributeError):
         package = json.loads(read_theirs(service.path("package.json")))
         facts["engines"] = (package.get("engines") or {}).get("node")
@@ -335,7 +339,7 @@ def dependencies(question: Question) -> Dict[str, Any]:
     Reading the files is much faster than running npm ls, so npm ls runs only if the files are not sufficient. If npm
     ls hangs, only its own result is lost.
     """
-    if not os.path.exists(question.service.path("package.json")):
+    if not path_status.mode_of(question.service.path("package.json"), user=rights_of(question.service)):
         return found({"ok": None, "error": "There is no package.json", "npm_ls": None})
     facts = _read_tree(question)
     facts["npm_ls"] = None
@@ -358,6 +362,17 @@ def dependencies(question: Question) -> Dict[str, Any]:
     return found(facts, evidence=kept if question.keep and text.strip() else (), reports=reports)
 
 
+@contextlib.contextmanager
+def _listed(folder: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """Yield the entries of a folder. Links of the service's user are followed with this user's rights."""
+    descriptor = safe_open.open_any(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with os.scandir(descriptor) as entries:
+            yield entries
+    finally:
+        os.close(descriptor)
+
+
 def files(question: Question) -> Dict[str, Any]:
     """List the entries in the application, database and log folders (name, size, owner and time, but no content)."""
     service = question.service
@@ -365,7 +380,7 @@ def files(question: Question) -> Dict[str, Any]:
     text = []
     for folder in dict.fromkeys(folders):
         text.append(f"{folder}:")
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        with contextlib.suppress(OSError), _listed(folder) as entries:
             for entry in sorted(entries, key=lambda item: item.name)[:_MOST_ENTRIES]:
                 with contextlib.suppress(OSError):
                     status = entry.stat(follow_symlinks=False)

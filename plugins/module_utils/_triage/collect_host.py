@@ -14,7 +14,7 @@ import stat
 import time
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import mounts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
@@ -23,6 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
     file,
     found,
     read,
+    rights_on,
     status_fields,
     why,
 )
@@ -71,8 +72,9 @@ def _existing(path: str) -> str:
 
 def disk(question: Question, *, path: str, use: str) -> Dict[str, Any]:
     """Return facts about the file system that contains path. use: the purpose of the path, for the report."""
-    place = os.path.realpath(_existing(path))
-    room = os.statvfs(place)
+    with safe_open.acting(rights_on(question.service, path)):
+        place = os.path.realpath(_existing(path))
+        room = os.statvfs(place)
     point, device, kind = _mount_of(place)
     used = (room.f_blocks - room.f_bfree) * room.f_frsize
     available = room.f_bavail * room.f_frsize
@@ -234,25 +236,40 @@ def kernel(question: Question) -> Dict[str, Any]:
 
 
 def _core_files(question: Question) -> List[Dict[str, Any]]:
+    places: List[Tuple[str, safe_open.Rights]] = [
+        ("/tmp/core.*", None),  # noqa: S108
+        ("/var/lib/systemd/coredump/core.*", None),
+    ]
     app_dir = question.service.app_dir
-    places = [os.path.join(app_dir, "core"), os.path.join(app_dir, "core.*")]
-    places += ["/tmp/core.*", "/var/lib/systemd/coredump/core.*"]  # noqa: S108
+    with contextlib.suppress(OSError):
+        rights = rights_on(question.service, app_dir)
+        places = [(os.path.join(app_dir, "core"), rights), (os.path.join(app_dir, "core.*"), rights), *places]
+    return [dump for pattern, rights in places for dump in _dumps(pattern, rights=rights, since=question.since)]
+
+
+def _lstat(path: str) -> Optional[os.stat_result]:
+    with contextlib.suppress(OSError):
+        return os.lstat(path)
+    return None
+
+
+def _dumps(pattern: str, *, rights: safe_open.Rights, since: float) -> List[Dict[str, Any]]:
     dumps = []
-    for path in (name for place in places for name in glob.glob(place)):
-        with contextlib.suppress(OSError):
-            status = os.lstat(path)
-            if stat.S_ISREG(status.st_mode) and status.st_mtime >= question.since:
-                dumps.append(
-                    {
-                        "path": path,
-                        "size": status.st_size,
-                        "at": timestamps.iso(status.st_mtime),
-                        "pid": None,
-                        "signal": None,
-                        "exe": None,
-                        "source": "file",
-                    }
-                )
+    with safe_open.acting(rights):
+        found_here = [(path, _lstat(path)) for path in glob.glob(pattern)]
+    for path, status in found_here:
+        if status is not None and stat.S_ISREG(status.st_mode) and status.st_mtime >= since:
+            dumps.append(
+                {
+                    "path": path,
+                    "size": status.st_size,
+                    "at": timestamps.iso(status.st_mtime),
+                    "pid": None,
+                    "signal": None,
+                    "exe": None,
+                    "source": "file",
+                }
+            )
     return dumps
 
 

@@ -22,6 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
     file,
     found,
     program,
+    rights_of,
     why,
 )
 
@@ -79,25 +80,27 @@ def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
     answers = question.known.app_dir_answers
     # Another release may have been activated since the error. The files of that release may be older than the error, so
     # use the change time of the link to the folder.
-    another = _changed_at(app_dir) if exceptions and answers else None
+    service = question.service
+    another = _changed_at(app_dir, service=service) if exceptions and answers else None
     known: Dict[str, Tuple[Optional[str], Optional[bool]]] = {}
     for item in exceptions:
         path = str((item["place"] or {}).get("file") or "")
         reached = answers and path.startswith((app_dir + "/", os.path.realpath(app_dir) + "/"))
         if reached and path not in known:
             compiled = item["compiling"] and "SyntaxError" in item["message"]
-            known[path] = (_changed_at(path, app_dir), _parses(question, path) if compiled else None)
+            known[path] = (_changed_at(path, app_dir, service=service), _parses(question, path) if compiled else None)
         item["changed_at"], item["parses"] = known.get(path, (another, None))
 
 
-def _changed_at(*paths: str) -> Optional[str]:
+def _changed_at(*paths: str, service: Service) -> Optional[str]:
     """Return the time of the latest change to any of these paths, or None if the time is unknown.
 
-    If a path is a link, the time of the link itself is used, because a new link activates a release.
+    If a path is a link, the time of the link itself is used, because a new link activates a release. The service's user
+    can write any path to the log, so the paths are examined with this user's rights.
     """
     times = []
     for path in paths:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError), safe_open.acting(rights_of(service)):
             entry = os.lstat(path)
             times += [entry.st_ctime] if not os.path.isdir(path) or os.path.islink(path) else []
     return timestamps.iso(max(times)) if times else None

@@ -11,7 +11,14 @@ import os
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, found
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
+    Question,
+    Service,
+    found,
+    real_of_config,
+    real_path,
+    rights_of,
+)
 
 
 def _opened(question: Question, kind: str) -> List[str]:
@@ -29,19 +36,39 @@ def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
     does not respond, links must not be followed.
     """
     service, environment = question.service, question.known.environment
-    real: Callable[[str], str] = os.path.realpath if links else os.path.normpath
     place: Callable[[str], str] = safe_open.follow_ours if links else os.path.normpath
     configured = service.path(service.db_path)
+    real = real_of_config(service, configured) if links else os.path.normpath(configured)
     names = _opened(question, "open_databases")
-    if real(configured) in names:
+    if real in names:
         return place(configured), "open in the running process"
     claims = [(name, "open in the running process") for name in names]
     if environment.get("database_path"):
-        claims.append((place(environment["database_path"]), str(environment.get("database_path_source"))))
+        claims.append((environment["database_path"], str(environment.get("database_path_source"))))
     for path, source in claims:
-        if not links or real(path) == real(configured) or _may_be_theirs(path, user=service.user):
+        if not links:
+            return os.path.normpath(path), source
+        if not _reached(path, service):
+            continue
+        path = path if path in names else place(path)  # noqa: PLW2901
+        if real_path(service, path) == real or _may_be_theirs(path, user=service.user):
             return path, source
     return place(configured), "db_path"
+
+
+def _reached(path: str, service: Service) -> bool:
+    """Return True if the service's user can enter the folders above a path, or if a folder does not exist.
+
+    Root must not examine other paths: the result would show this user which links exist in these folders.
+    """
+    try:
+        with safe_open.acting(rights_of(service)):
+            os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _may_be_theirs(path: str, *, user: str) -> bool:
@@ -69,7 +96,8 @@ def _used_folder(question: Question) -> Tuple[Optional[str], str]:
     folder, source = question.known.unit.get("working_directory"), "the unit"
     if processes:
         folder, source = processes[0]["cwd"], "the running process"
-    return (os.path.realpath(folder) if folder else None), source
+        return (real_path(question.service, folder) if folder else None), source
+    return (real_of_config(question.service, folder) if folder else None), source
 
 
 def paths(question: Question, *, what: str) -> Dict[str, Any]:
@@ -85,7 +113,7 @@ def paths(question: Question, *, what: str) -> Dict[str, Any]:
     else:
         configured = service.app_dir
         effective, source = _used_folder(question)
-    same = None if effective is None else os.path.realpath(effective) == os.path.realpath(configured)
+    same = None if effective is None else real_path(service, effective) == real_of_config(service, configured)
     if what == "log" and effective is not None:
         same = service.is_log(effective)
     return found(

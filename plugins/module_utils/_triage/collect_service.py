@@ -7,19 +7,25 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 import shlex
 import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel, redact, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
+    parallel,
+    path_status,
+    redact,
+    safe_open,
+    timestamps,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
     MOST_NAMES,
     Question,
     found,
+    rights_of,
     service_processes,
 )
 
@@ -157,7 +163,7 @@ def _process_environments(question: Question) -> List[Tuple[str, Mapping[str, st
 
 
 def _read_files(
-    paths: Sequence[str], *, optional: Sequence[str], timeout: float
+    paths: Sequence[str], *, optional: Sequence[str], user: safe_open.Rights, timeout: float
 ) -> Tuple[List[Tuple[str, Mapping[str, str]]], List[str]]:
     """Return the variables in environment files, and the problems. A file on a dead mount does not block the others.
 
@@ -165,7 +171,7 @@ def _read_files(
     """
 
     def look(path: str) -> Dict[str, str]:
-        if path in optional and not os.path.exists(path):
+        if path in optional and not path_status.mode_of(path, user=user):
             return {}
         return env_file.read_environment_file(path)
 
@@ -194,7 +200,7 @@ def environment(question: Question) -> Dict[str, Any]:
     # Many applications read a .env file themselves (dotenv). Variables that are already set take precedence over this
     # file.
     own = [path for path in map(service.path, environment_names.OWN_FILES) if path not in files]
-    file_sources, problems = _read_files(files, optional=own, timeout=question.left * 0.8)
+    file_sources, problems = _read_files(files, optional=own, user=rights_of(service), timeout=question.left * 0.8)
     sources = [*sources, *file_sources]
 
     def first(wanted: Any) -> Tuple[Optional[str], Optional[str]]:

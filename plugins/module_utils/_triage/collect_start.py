@@ -16,12 +16,19 @@ import pwd
 import stat
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import path_status, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import run_as
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm_lock
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_application, messages
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, found, user_name
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
+    Question,
+    Service,
+    found,
+    rights_of,
+    rights_on,
+    user_name,
+)
 
 # The kernel can run ELF files, and scripts that specify their interpreter.
 _ELF, _SCRIPT = b"\x7fELF", b"#!"
@@ -49,6 +56,10 @@ def _rights(account: Optional[pwd.struct_passwd]) -> Iterator[bool]:
         yield True
 
 
+def _rights_of(account: Optional[pwd.struct_passwd]) -> safe_open.Rights:
+    return None if account is None or account.pw_uid == 0 else (account.pw_uid, account.pw_gid)
+
+
 def _may(path: str, mode: int, *, account: Optional[pwd.struct_passwd]) -> Optional[bool]:
     """Return whether the service's user has access to a path, or None if unknown.
 
@@ -60,24 +71,28 @@ def _may(path: str, mode: int, *, account: Optional[pwd.struct_passwd]) -> Optio
 
 def _program_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optional[Message]:
     """Return the reason why the kernel cannot run a program, or None if no reason is found."""
+    denied = _may(path, os.X_OK, account=account) is False
+    not_executable = message("reason.start.not_executable", path=path)
     try:
-        status = os.stat(path)
+        descriptor = path_status.open_path(path, user=_rights_of(account))
     except (FileNotFoundError, NotADirectoryError):
         return message("reason.start.missing", path=path)
     except OSError:
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return message("reason.start.not_a_file", path=path)
-    if os.statvfs(path).f_flag & os.ST_NOEXEC:
-        return message("reason.start.noexec", path=path)
-    denied = _may(path, os.X_OK, account=account) is False
-    return message("reason.start.not_executable", path=path) if denied else _format_fault(path)
+        return not_executable if denied else None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return message("reason.start.not_a_file", path=path)
+        if os.fstatvfs(descriptor).f_flag & os.ST_NOEXEC:
+            return message("reason.start.noexec", path=path)
+    finally:
+        os.close(descriptor)
+    return not_executable if denied else _format_fault(path, account=account)
 
 
-def _format_fault(path: str) -> Optional[Message]:
+def _format_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optional[Message]:
     """Return why the kernel cannot run a file in this format.
 
-    The result is None if the kernel can run the file, or if the file is unreadable.
+    The result is None if the kernel can run the file, or if this is unknown.
     """
     head = _ELF
     with contextlib.suppress(OSError), os.fdopen(safe_open.open_file(path), "rb") as stream:
@@ -85,15 +100,22 @@ def _format_fault(path: str) -> Optional[Message]:
     if head.startswith(_SCRIPT):
         words = head[len(_SCRIPT) :].split(b"\n")[0].split()
         interpreter = os.fsdecode(words[0]) if words else ""
-        missing = message("reason.start.no_interpreter", path=path, interpreter=repr(interpreter))
-        return None if os.path.exists(interpreter) else missing
+        with _rights(account) as acting:
+            # The service's user may have written the file, so root must not check the path for this user.
+            missing = (acting or os.geteuid() != 0) and not os.path.exists(interpreter)
+        return message("reason.start.no_interpreter", path=path, interpreter=repr(interpreter)) if missing else None
     return None if head.startswith(_ELF) else message("reason.start.no_program", path=path)
 
 
 def _folder_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optional[Message]:
-    if not os.path.isdir(path):
-        return message("reason.start.not_a_folder", path=path)
-    return message("reason.start.not_entered", path=path) if _may(path, os.X_OK, account=account) is False else None
+    denied = message("reason.start.not_entered", path=path) if _may(path, os.X_OK, account=account) is False else None
+    try:
+        is_folder = stat.S_ISDIR(path_status.status(path, user=_rights_of(account)).st_mode)
+    except PermissionError:
+        return denied
+    except OSError:
+        is_folder = False
+    return denied if is_folder else message("reason.start.not_a_folder", path=path)
 
 
 def start(question: Question) -> Dict[str, Any]:
@@ -105,10 +127,10 @@ def start(question: Question) -> Dict[str, Any]:
         needed = list(unit.get("environment_files") or ())
     else:
         needed = [service.path(service.environment_file)] if service.environment_file else []
-    facts["environment_files"] = [{"path": path, "exists": _exists(path)} for path in needed]
+    facts["environment_files"] = [{"path": path, "exists": _exists(path, user=rights_of(service))} for path in needed]
     used = [*needed, unit.get("file"), unit.get("program"), *(unit.get("drop_ins") or ())]
     # The folders of the drop-ins are included, because removing a drop-in changes the modification time of its folder.
-    facts["changed_at"] = _changed_at([*used, *map(os.path.dirname, unit.get("drop_ins") or ())])
+    facts["changed_at"] = _changed_at([*used, *map(os.path.dirname, unit.get("drop_ins") or ())], service=service)
     # If the unit has its own root folder or a dynamic user, the host's paths and accounts do not apply.
     if service.manager != "systemd" or unit.get("load_state") != "loaded" or unit.get("confined"):
         return found(facts)
@@ -152,22 +174,22 @@ def _is_group(name: str) -> bool:
         return False
 
 
-def _changed_at(paths: Iterable[Optional[str]]) -> Optional[str]:
+def _changed_at(paths: Iterable[Optional[str]], *, service: Service) -> Optional[str]:
     """Return the time of the latest change to the paths, or None.
 
     If a path is a link, consider both the link and its target.
     """
     times: List[float] = []
     for path in paths:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), safe_open.acting(rights_on(service, path or "")):
             times += [os.lstat(path or "").st_ctime, os.stat(path or "").st_ctime]
     return timestamps.iso(max(times)) if times else None
 
 
-def _exists(path: str) -> Optional[bool]:
+def _exists(path: str, *, user: safe_open.Rights) -> Optional[bool]:
     """Return True if a file exists, False if it does not exist, or None if this cannot be checked."""
     try:
-        os.stat(path)
+        path_status.status(path, user=user)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
@@ -182,7 +204,7 @@ def modules(question: Question) -> Dict[str, Any]:
     are complete.
     """
     app_dir = question.service.app_dir
-    if not os.path.exists(question.service.path("package.json")):
+    if not path_status.mode_of(question.service.path("package.json"), user=rights_of(question.service)):
         return found({"complete": True})
     with collect_application.as_service(question):
         try:
@@ -198,7 +220,8 @@ def modules(question: Question) -> Dict[str, Any]:
 def ownership(question: Question) -> Dict[str, Any]:
     """Check whether the service's user can write to the database files and their folder. List other users' files."""
     account = _account(str(question.known.unit.get("user") or question.service.user))
-    path = os.path.realpath(question.known.database_path)
+    theirs = _rights_of(account)
+    path, rights = path_status.resolve(question.known.database_path, user=theirs)
     folder = os.path.dirname(path)
     facts: Dict[str, Any] = {
         "user": account.pw_name if account else None,
@@ -211,11 +234,15 @@ def ownership(question: Question) -> Dict[str, Any]:
     }
     with _rights(_judged(account, question.known.unit)) as possible:
         pass
-    if account is None or not possible or not os.path.isdir(folder):
+    if account is None or not possible:
         return found(facts)
-    facts["read_only"] = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    with safe_open.acting(rights):
+        if not stat.S_ISDIR(path_status.mode_of(folder, user=theirs)):
+            return found(facts)
+        facts["read_only"] = _is_read_only(folder, user=theirs)
     for name in ("", *(path + suffix for suffix in _FAMILY)):
-        entry = _entry(name or folder, account=account, folder=not name)
+        with safe_open.acting(rights):
+            entry = _entry(name or folder, account=account, folder=not name)
         if entry is not None and entry["denied"]:
             facts["denied"].append({key: entry[key] for key in ("path", "owner", "group", "mode")})
         if name and entry is not None and entry["uid"] != account.pw_uid:
@@ -226,9 +253,19 @@ def ownership(question: Question) -> Dict[str, Any]:
     return found(facts)
 
 
+def _is_read_only(folder: str, *, user: safe_open.Rights) -> Optional[bool]:
+    with contextlib.suppress(OSError):
+        descriptor = path_status.open_path(folder, user=user)
+        try:
+            return bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
+        finally:
+            os.close(descriptor)
+    return None
+
+
 def _entry(path: str, *, account: pwd.struct_passwd, folder: bool) -> Optional[Dict[str, Any]]:
     try:
-        status = os.stat(path)
+        status = path_status.status(path, user=_rights_of(account))
     except OSError:
         return None
     wanted = os.R_OK | os.W_OK | (os.X_OK if folder else 0)

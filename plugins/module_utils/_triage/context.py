@@ -60,9 +60,10 @@ class Service(NamedTuple):
 
     def is_log(self, path: str) -> bool:
         """Return True if the path is the configured log file, or matches one of log_patterns."""
-        patterns = [os.path.realpath(self.path(pattern)) for pattern in self.log_patterns]
-        same = bool(self.log_file) and os.path.realpath(self.log_file) == os.path.realpath(path)
-        return same or any(fnmatch.fnmatchcase(os.path.realpath(path), pattern) for pattern in patterns)
+        real = real_path(self, path)
+        return (bool(self.log_file) and real_of_config(self, self.log_file) == real) or any(
+            fnmatch.fnmatchcase(real, real_of_config(self, self.path(pattern))) for pattern in self.log_patterns
+        )
 
 
 class Known(NamedTuple):
@@ -169,6 +170,36 @@ def read_theirs(path: str) -> str:
     return safe_open.read(path, limit=_LARGEST_READ).decode("utf-8", "replace")
 
 
+def rights_of(service: Service) -> safe_open.Rights:
+    """Return the account with which a path is examined that this user has chosen, for example in a variable or a log.
+
+    With root's rights, the result would show this user whether a file exists in a folder that only root can enter.
+    """
+    return safe_open.account_rights(service.user)
+
+
+def rights_on(service: Service, path: str) -> safe_open.Rights:
+    """Return the account with which a path of the inventory or of the unit is examined.
+
+    This is the service's user if another account than root could replace a part of the path. Raises OSError.
+    """
+    rights = rights_of(service)
+    return None if rights is None else safe_open.rights_on(path, user=rights)
+
+
+def real_path(service: Service, path: str) -> str:
+    """Return a path that the service's user has chosen, without the links that this user can follow."""
+    with safe_open.acting(rights_of(service)):
+        return os.path.realpath(path)
+
+
+def real_of_config(service: Service, path: str) -> str:
+    """Return a path of the inventory without its links. The service's user may not be able to follow root's links."""
+    with contextlib.suppress(OSError):
+        path = safe_open.follow_ours(path)
+    return real_path(service, path)
+
+
 def user_name(uid: int) -> str:
     """Return the name of a user, or the uid if the user has no name."""
     try:
@@ -246,4 +277,5 @@ def program(question: Question) -> Optional[str]:
         if path and not _LAUNCHERS.fullmatch(os.path.basename(path)):
             return str(path)
     search = f"{procfs.STANDARD_PATH}:{os.environ.get('PATH', '')}"
-    return procfs.find_program(service.command[0], app_dir=service.app_dir, path=search)
+    with safe_open.acting(rights_of(service)):
+        return procfs.find_program(service.command[0], app_dir=service.app_dir, path=search)

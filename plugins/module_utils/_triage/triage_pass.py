@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 import time
 from typing import Any, Callable, Dict, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
     parallel,
+    path_status,
     redact,
     safe_open,
     sanitize,
@@ -36,7 +38,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
     collect_start,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.collected import Pass
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Known, Question, found
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
+    Known,
+    Question,
+    found,
+    rights_of,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.database import Database
 
 Part = Callable[[Question], Dict[str, Any]]
@@ -68,17 +75,20 @@ _SIGN_OF_LIFE = 1.0
 
 
 def _app_dir(question: Question) -> Dict[str, Any]:
-    return found(os.path.isdir(question.service.app_dir))
+    return found(stat.S_ISDIR(path_status.mode_of(question.service.app_dir, user=rights_of(question.service))))
 
 
 def _pid_file(question: Question) -> Dict[str, Any]:
-    return found(os.path.exists(question.service.pid_file))
+    return found(bool(path_status.mode_of(question.service.pid_file, user=rights_of(question.service))))
 
 
 def _sign_of_life(path: str) -> None:
     """Access a file. The access hangs if the disk does not respond."""
-    real = os.path.realpath(path)
-    os.statvfs(os.path.dirname(real))
+    descriptor = path_status.open_path(path)
+    try:
+        os.fstatvfs(descriptor)
+    finally:
+        os.close(descriptor)
     with open(safe_open.open_file(path), "rb") as stream:
         stream.read(4096)
 

@@ -24,7 +24,13 @@ import urllib.parse
 import pytest
 from tcp_ports import free_port
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel, redact, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
+    commands,
+    parallel,
+    path_status,
+    redact,
+    timestamps,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import x509
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import recovered_file
@@ -594,7 +600,7 @@ def test_the_service_is_found_if_its_folder_does_not_answer(service, monkeypatch
         return real(path, **options)
 
     monkeypatch.setattr(os.path, "realpath", hang)
-    monkeypatch.setattr(os.path, "isdir", hang)
+    monkeypatch.setattr(path_status, "mode_of", lambda path, **_options: hang(path))
     result = look(service, deadline=4.0, part_timeout=0.7)
     assert [item["pid"] for item in result["facts"]["process"]["processes"]] == [service.process.pid]
     assert result["facts"]["service"]["app_dir_exists"] is None
