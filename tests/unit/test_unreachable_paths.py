@@ -11,6 +11,7 @@ same whether the file exists or not.
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,7 +21,15 @@ from typing import Any
 import pytest
 import test_zones
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import path_status
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, path_status
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness import measure
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
+    desired_state,
+    preflight,
+    preflight_findings,
+    process,
+    process_start,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
     collect_application,
     collect_host,
@@ -195,3 +204,114 @@ def test_paths_of_the_unit_in_folders_of_the_user(place: Place, way: str) -> Non
     question = asked(place, manager="systemd", known={"unit": unit})
     there, gone = place.both(lambda: collect_start.start(question), folder=way == "folder")
     assert there == gone
+
+
+def checked(place: Place, *, path: str, variables: str) -> dict[str, Any]:
+    environment = place.app / "env"
+    environment.write_text(f"NODE_ENV=production\n{variables}\n")
+    environment.chmod(0o600)
+    (place.app / "server.js").touch()
+    config = preflight_findings.Config(
+        app_dir=str(place.app),
+        user=NOBODY.pw_name,
+        manager="process",
+        unit="",
+        command=["node", "server.js"],
+        environment_file=str(environment),
+        db_path=path,
+        db_path_variable="DATABASE_PATH",
+        log_file=str(place.app / "server.log"),
+        state_dir=str(place.app.parent / "state"),
+        pid_file=str(place.app / "server.pid"),
+        https_port=6443,
+        http_port=8080,
+    )
+
+    def run(argv: list[str], **_more: Any) -> commands.Completed:
+        return commands.Completed(argv=argv, rc=0, stdout="v20.19.2\n", stderr="", duration=0.0)
+
+    return preflight.examine(config, run=run)
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_variable_in_the_readiness_check(place: Place, folder: bool) -> None:
+    variables = f"DATABASE_PATH={place.private}/file"
+    there, gone = place.both(lambda: checked(place, path="itsm.db", variables=variables), folder=folder)
+    assert there == gone
+    assert [each["variable"] for each in there["problems"]][-1] == "nexus_db_path"
+
+
+def test_the_search_path_of_the_service_in_the_readiness_check(place: Place) -> None:
+    there, gone = place.both(
+        lambda: checked(place, path="itsm.db", variables=f"PATH={place.private}"), name="node", folder=False
+    )
+    assert there == gone
+
+
+def test_a_database_of_the_user_at_another_path_is_accepted(place: Place) -> None:
+    data = test_zones.made(place.app.parent / "data", owner=NOBODY)
+    (data / "itsm.db").touch()
+    os.chown(data / "itsm.db", *USER)
+    result = checked(place, path="itsm.db", variables=f"DATABASE_PATH={data}/itsm.db")
+    assert [each["variable"] for each in result["mismatches"]] == ["nexus_db_path"]
+    assert "nexus_db_path" not in [each["variable"] for each in result["problems"]]
+    assert pwd.getpwuid(os.stat(data).st_uid) == NOBODY
+
+
+def test_the_search_path_of_a_process_that_is_to_be_started(place: Place) -> None:
+    environment = place.app / "env"
+    environment.write_text(f"PATH={place.private}\n")
+    environment.chmod(0o600)
+    service = process.Service(
+        app_dir=str(place.app),
+        command=["node", "server.js"],
+        user=NOBODY.pw_name,
+        pid_file=str(place.app / "server.pid"),
+        log_file=str(place.app / "server.log"),
+        environment_file=str(environment),
+    )
+
+    def look() -> str:
+        with pytest.raises(process.NodeProcessError) as raised:
+            process_start.prepare(service)
+        return str(raised.value)
+
+    there, gone = place.both(look, name="node")
+    assert there == gone
+
+
+def test_the_size_of_a_linked_database_before_a_start(place: Place) -> None:
+    place.link("itsm.db", place.private / "file")
+    (place.private / "file-wal").write_text("WAL")
+    service = process.Service(
+        app_dir=str(place.app),
+        command=["node", "server.js"],
+        user=NOBODY.pw_name,
+        pid_file="",
+        db_path="itsm.db",
+    )
+
+    def look() -> str:
+        with pytest.raises(process.NodeProcessError) as raised:
+            desired_state._refuse_lost_database(service)
+        return str(raised.value)
+
+    there, gone = place.both(look)
+    assert there == gone
+    assert "3 bytes" not in there
+
+
+def test_the_file_system_of_a_linked_folder(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.link("hidden", place.private / "folder")
+    (place.private / "folder").mkdir()
+    examined = []
+    statvfs = os.statvfs
+
+    def noted(path: str) -> os.statvfs_result:
+        examined.append(path)
+        return statvfs(path)
+
+    monkeypatch.setattr(os, "statvfs", noted)
+    found = measure.disks({"database": str(place.app / "hidden")}, user=NOBODY.pw_name)
+    assert [disk["uses"] for disk in found] == [["database"]]
+    assert str(place.private / "folder") not in examined

@@ -202,7 +202,7 @@ def examine(question: Question, limits: Limits, *, remember: bool, forget: Seque
     """
     begun = time.monotonic()
     check = _Check(question, limits)
-    asked: Dict[str, Any] = {"disks": functools.partial(measure.disks, question.folders)}
+    asked: Dict[str, Any] = {"disks": functools.partial(measure.disks, question.folders, user=question.user)}
     if question.database_path:
         asked["database"] = functools.partial(
             measure.database,

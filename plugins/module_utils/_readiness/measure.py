@@ -77,15 +77,18 @@ def clock(*, proc_root: str = "/proc") -> Dict[str, Any]:
     return {"now": now, "boot": boot, "offset": now - time.clock_gettime(time.CLOCK_BOOTTIME)}
 
 
-def disks(paths: Mapping[str, str]) -> List[Dict[str, Any]]:
+def disks(paths: Mapping[str, str], *, user: str = "") -> List[Dict[str, Any]]:
     """Return the free space and the uses of the file systems that contain these paths. paths: maps each use to a path.
+
+    user: the service's user. A path that this user could replace is examined with this user's rights.
 
     Read-only file systems, and paths that the service's user has just moved away, are omitted.
     """
     found: Dict[str, Dict[str, Any]] = {}
     points = [mount[0] for mount in mounts.mounted()]
+    rights = safe_open.account_rights(user)
     for use, path in paths.items():
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), safe_open.acting(rights and safe_open.rights_on(path, user=rights)):
             place = os.path.realpath(path)
             while not os.path.exists(place) and place != "/":
                 place = os.path.dirname(place)

@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, path_status, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
@@ -50,15 +50,16 @@ def _refuse_lost_database(service: Service) -> None:
     """
     if not service.database_path:
         return
-    path = os.path.realpath(service.database_path)
     sizes = []
-    for name in (path, f"{path}-wal"):
-        try:
-            sizes.append(os.stat(name).st_size)
-        except FileNotFoundError:
+    user = safe_open.account_rights(service.user)
+    try:
+        path, rights = path_status.resolve(service.database_path, user=user)
+        for name in (path, f"{path}-wal"):
             sizes.append(0)
-        except OSError as error:
-            raise NodeProcessError(message("reason.process.database_unread", why=quoted(error))) from error
+            with contextlib.suppress(FileNotFoundError), safe_open.acting(rights):
+                sizes[-1] = path_status.status(name, user=user).st_size
+    except OSError as error:
+        raise NodeProcessError(message("reason.process.database_unread", why=quoted(error))) from error
     if sizes[0] == 0 and sizes[1] > 0:
         raise NodeProcessError(message("reason.process.lost_database", path=path, bytes=sizes[1]))
 

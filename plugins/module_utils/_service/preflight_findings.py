@@ -11,7 +11,12 @@ import os
 import pwd
 from typing import Any, Dict, List, NamedTuple, Optional, Set
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
+    commands,
+    parallel,
+    path_status,
+    safe_open,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages
 
@@ -105,6 +110,15 @@ class Findings:
     def mismatch(self, name: str, found: Any, why: Message) -> None:
         value = getattr(self.config, name)
         self.mismatches.append({"variable": f"nexus_{name}", "value": value, "found": found, **_in_words(why)})
+
+    @property
+    def rights(self) -> safe_open.Rights:
+        """The account with which paths are examined that the service's user can choose or replace."""
+        return safe_open.account_rights(self.account.pw_name) if self.account is not None else None
+
+    def mode_of(self, path: str) -> int:
+        """Return the mode of a file (0 if there is none). Links of the service's user are followed as this user."""
+        return path_status.mode_of(path, user=self.rights)
 
     def ask_disks(self) -> None:
         """Record the paths on disks that do not respond. Call this function before any thread is started."""

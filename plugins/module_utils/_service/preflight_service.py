@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import stat
 import threading
 from typing import Dict, List, Mapping, Optional
 
@@ -98,15 +99,16 @@ def database_path(look: Findings) -> Optional[str]:
         look.problem("db_path_variable", message("reason.setting.variable"))
     elif environment.get(variable):
         used = preflight_findings.absolute(environment[variable], app_dir=look.config.app_dir)
-    if os.path.realpath(used) != os.path.realpath(wanted):
+    other = _leads_elsewhere(look, used=used, wanted=wanted)
+    if other:
         look.mismatch("db_path", used, message("reason.setting.other_database", name=variable))
     if "NODE_ENV" not in environment:
         look.mismatch("environment_file", None, message("reason.setting.no_node_env"))
-    for path in (wanted, used):
-        if os.path.isdir(path):
-            look.problem("db_path", message("reason.setting.a_folder", path=path))
-            break
-    if os.path.realpath(used) != os.path.realpath(wanted) and not _may_be_theirs(look, used):
+    if stat.S_ISDIR(look.mode_of(wanted)):
+        look.problem("db_path", message("reason.setting.a_folder", path=wanted))
+    elif other and _is_folder(look, used):
+        look.problem("db_path", message("reason.setting.a_folder", path=used))
+    if other and not _may_be_theirs(look, used):
         look.problem(
             "db_path",
             message("reason.setting.not_theirs", name=variable, path=used, user=look.config.user),
@@ -114,18 +116,43 @@ def database_path(look: Findings) -> Optional[str]:
     return used
 
 
+def _leads_elsewhere(look: Findings, *, used: str, wanted: str) -> bool:
+    """Return True if two paths do not lead to the same file. used: a path that the service's user can choose."""
+    if used == wanted:
+        return False
+    with contextlib.suppress(OSError):
+        wanted = safe_open.follow_ours(wanted)
+    with safe_open.acting(look.rights):
+        return os.path.realpath(used) != os.path.realpath(wanted)
+
+
+def _is_folder(look: Findings, path: str) -> bool:
+    with safe_open.acting(look.rights):
+        return os.path.isdir(path)
+
+
 def _may_be_theirs(look: Findings, path: str) -> bool:
     """Return True if the service's user can write to a file or its folder, or if that is unknown.
 
     The service's user may be able to change the service's settings. Such a change must not make root operate on other
-    accounts' files.
+    accounts' files. This user must not learn from the result whether a file exists in a folder of another account.
     """
     account = look.account
     if account is None or os.geteuid() != 0:
         return True
-    places = [place for place in (path, os.path.dirname(os.path.realpath(path))) if os.path.exists(place)]
+    missing = True
     with safe_open.acting((account.pw_uid, account.pw_gid)):
-        return not places or any(os.access(place, os.W_OK, effective_ids=True) for place in places)
+        for place in (path, os.path.dirname(os.path.realpath(path))):
+            try:
+                os.stat(place)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError:
+                return False
+            if os.access(place, os.W_OK, effective_ids=True):
+                return True
+            missing = False
+        return missing
 
 
 def _running_environment(look: Findings) -> Mapping[str, str]:

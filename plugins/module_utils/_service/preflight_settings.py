@@ -42,7 +42,7 @@ def check_app_dir(look: Findings) -> bool:
         look.problem("app_dir", message("reason.setting.absolute"))
     elif "app_dir" in look.silent:
         look.problem("app_dir", preflight_findings.SILENT)
-    elif not os.path.isdir(path):
+    elif not stat.S_ISDIR(look.mode_of(path)):
         look.problem("app_dir", message("reason.setting.no_folder"))
     else:
         return True
@@ -71,10 +71,10 @@ def check_files(look: Findings) -> None:
         path = getattr(look.config, name)
         if name in look.silent:
             look.problem(name, preflight_findings.SILENT)
-        elif not os.path.isabs(path) or os.path.isdir(path):
+        elif not os.path.isabs(path) or stat.S_ISDIR(look.mode_of(path)):
             look.problem(name, message("reason.setting.file"))
     folder = os.path.dirname(look.config.log_file)
-    if "log_file" not in look.silent and os.path.isabs(folder) and not os.path.isdir(folder):
+    if "log_file" not in look.silent and os.path.isabs(folder) and not stat.S_ISDIR(look.mode_of(folder)):
         look.problem("log_file", message("reason.setting.in_folder", folder=folder))
 
 
@@ -82,9 +82,9 @@ def _compare_log_file(look: Findings) -> None:
     path = look.config.log_file
     if "log_file" in look.silent:
         look.mismatch("log_file", None, message("reason.setting.disk_silent"))
-    elif path and (not os.path.isabs(path) or os.path.isdir(path)):
+    elif path and (not os.path.isabs(path) or stat.S_ISDIR(look.mode_of(path))):
         look.problem("log_file", message("reason.setting.file_or_none"))
-    elif path and not os.path.exists(path):
+    elif path and not look.mode_of(path):
         look.mismatch("log_file", None, message("reason.setting.journal_alone"))
 
 
@@ -135,7 +135,7 @@ def check_environment_file(look: Findings) -> None:
         return
     look.environment = env_file.parse_environment(text)
     exported = _EXPORT.findall(text)
-    mode = stat.S_IMODE(os.stat(path).st_mode)
+    mode = stat.S_IMODE(look.mode_of(path))
     if mode & process_start.OPEN_TO_OTHERS and look.config.manager == "process":
         look.problem(
             "environment_file",
@@ -157,10 +157,12 @@ def check_command(look: Findings, *, app_dir: bool) -> None:
         return
     is_node = os.path.basename(command[0]) in _NODE
     path = look.environment.get("PATH", procfs.STANDARD_PATH)
-    program = procfs.find_program(command[0], app_dir=look.config.app_dir, path=path)
+    # The service's user can choose PATH and write to the environment file.
+    with safe_open.acting(look.rights):
+        program = procfs.find_program(command[0], app_dir=look.config.app_dir, path=path)
+        node = program if is_node else procfs.find_program("node", app_dir=look.config.app_dir, path=path)
     if program is None:
         look.problem("command", message("reason.setting.no_program", program=repr(command[0]), path=path))
-    node = program if is_node else procfs.find_program("node", app_dir=look.config.app_dir, path=path)
     if node is not None:
         _ask_node(look, node, path=path)
     elif program is not None:
@@ -170,7 +172,7 @@ def check_command(look: Findings, *, app_dir: bool) -> None:
 
 
 def _is_script(look: Findings, word: str) -> bool:
-    return os.path.isfile(preflight_findings.absolute(word, app_dir=look.config.app_dir))
+    return stat.S_ISREG(look.mode_of(preflight_findings.absolute(word, app_dir=look.config.app_dir)))
 
 
 def _ask_node(look: Findings, node: str, *, path: str) -> None:

@@ -15,7 +15,12 @@ import stat
 import time
 from typing import Callable, Dict, Mapping, NamedTuple, NoReturn, Optional
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
+    atomic_files,
+    commands,
+    path_status,
+    safe_open,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
     Message,
     labelled,
@@ -41,7 +46,7 @@ def read_environment(path: str) -> Dict[str, str]:
     """
     try:
         values = env_file.read_environment_file(path)
-        mode = stat.S_IMODE(os.stat(path).st_mode)
+        mode = stat.S_IMODE(path_status.status(path).st_mode)
     except env_file.EnvironmentFileError as error:
         raise NodeProcessError(labelled("environment_file", error.told)) from error
     except OSError as error:
@@ -73,21 +78,28 @@ def prepare(service: Service) -> Launch:
         become = commands.drop_to(service.user, new_privileges=True)
     except commands.CommandError as error:
         raise NodeProcessError(labelled("user", error.told)) from error
-    if not os.path.isdir(service.app_dir):
+    user = safe_open.account_rights(service.user)
+
+    def is_folder(path: str) -> bool:
+        return stat.S_ISDIR(path_status.mode_of(path, user=user))
+
+    if not is_folder(service.app_dir):
         raise NodeProcessError(message("reason.process.no_folder", path=repr(service.app_dir)))
     environment = {"PATH": procfs.STANDARD_PATH, "HOME": account.pw_dir, "LANG": "C.UTF-8"}
     if service.environment_file:
         environment.update(read_environment(service.environment_file))
-    program = procfs.find_program(service.command[0], app_dir=service.app_dir, path=environment["PATH"])
+    # The service's user may be able to choose PATH, and starts the program.
+    with safe_open.acting(user):
+        program = procfs.find_program(service.command[0], app_dir=service.app_dir, path=environment["PATH"])
     if program is None:
         raise NodeProcessError(
             message("reason.process.no_program", program=repr(service.command[0]), path=environment["PATH"])
         )
     for name, path in (("log_file", service.log_file), ("pid_file", service.pid_file)):
-        if not os.path.isabs(path) or os.path.isdir(path):
+        if not os.path.isabs(path) or is_folder(path):
             raise NodeProcessError(f"{name}: {path!r} must be the absolute path of a file")
     folder = os.path.dirname(service.log_file)
-    if not os.path.isdir(folder):
+    if not is_folder(folder):
         raise NodeProcessError(message("reason.process.no_log_folder", folder=folder, path=service.log_file))
     return Launch(program=program, environment=environment, account=account, become=become)
 
