@@ -14,6 +14,7 @@ import os
 import pwd
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -315,3 +316,23 @@ def test_the_file_system_of_a_linked_folder(place: Place, monkeypatch: pytest.Mo
     found = measure.disks({"database": str(place.app / "hidden")}, user=NOBODY.pw_name)
     assert [disk["uses"] for disk in found] == [["database"]]
     assert str(place.private / "folder") not in examined
+
+
+@pytest.mark.parametrize("variable", ["DATABASE_PATH", "PATH"])
+def test_a_file_system_that_does_not_respond_does_not_stop_the_readiness_check(
+    place: Place, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service's user can mount a file system that answers only requests of this user, and never ends them."""
+    stat = os.stat
+
+    def hanging(path: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith(str(place.private)) and os.geteuid() != 0:
+            time.sleep(60)
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", hanging)
+    monkeypatch.setattr(preflight_findings, "_DISK_TIMEOUT", 0.2)
+    started = time.monotonic()
+    result = checked(place, path="itsm.db", variables=f"{variable}={place.private}/file")
+    assert time.monotonic() - started < 10
+    assert not result["ok"]

@@ -45,13 +45,15 @@ def examine(config: Config, *, run: commands.Runner = commands.run, proc_root: s
     elif config.manager == "systemd":
         if config.unit:
             asked = preflight_service.UnitQuestion(config.unit, run=run)
-            asked.start()
         else:
             look.problem("unit", message("reason.setting.unit_name"))
     app_dir = preflight_settings.check_app_dir(look)
     preflight_settings.check_user(look)
     preflight_settings.check_environment_file(look)
-    preflight_settings.check_command(look, app_dir=app_dir)
+    programs = preflight_settings.find_programs(look)
+    if asked is not None:
+        asked.start()
+    preflight_settings.check_command(look, programs, app_dir=app_dir)
     preflight_settings.check_files(look)
     preflight_settings.check_state_dir(look)
     preflight_settings.check_ports(look)

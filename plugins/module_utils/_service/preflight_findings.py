@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import pwd
-from typing import Any, Dict, List, NamedTuple, Optional, Set
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
     commands,
@@ -114,17 +114,33 @@ class Findings:
     @property
     def rights(self) -> safe_open.Rights:
         """The account with which paths are examined that the service's user can choose or replace."""
-        return safe_open.account_rights(self.account.pw_name) if self.account is not None else None
+        try:
+            return safe_open.account_rights(self.config.user)
+        except ValueError:  # a name with a null byte
+            return None
 
     def mode_of(self, path: str) -> int:
         """Return the mode of a file (0 if there is none). Links of the service's user are followed as this user."""
         return path_status.mode_of(path, user=self.rights)
 
+    def as_user(self, question: Callable[[], Any]) -> Any:
+        """Return the result of a question about paths that the service's user chose, or None if it takes too long.
+
+        The question is answered with this user's rights in a process with a time limit, because this user can mount a
+        file system that never responds. Do not call this function while a thread is running.
+        """
+
+        def ask() -> Any:
+            with safe_open.acting(self.rights):
+                return question()
+
+        return parallel.ask({"paths": ask}, timeout=_DISK_TIMEOUT)["paths"].value
+
     def ask_disks(self) -> None:
         """Record the paths on disks that do not respond. Call this function before any thread is started."""
         paths = {name: getattr(self.config, name) for name in _PATHS}
         probes = {
-            name: functools.partial(os.path.exists, absolute(path, app_dir=self.config.app_dir))
+            name: functools.partial(self.mode_of, absolute(path, app_dir=self.config.app_dir))
             for name, path in paths.items()
             if path and "\0" not in path
         }

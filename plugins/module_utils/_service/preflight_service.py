@@ -122,13 +122,11 @@ def _leads_elsewhere(look: Findings, *, used: str, wanted: str) -> bool:
         return False
     with contextlib.suppress(OSError):
         wanted = safe_open.follow_ours(wanted)
-    with safe_open.acting(look.rights):
-        return os.path.realpath(used) != os.path.realpath(wanted)
+    return look.as_user(lambda: os.path.realpath(used) != os.path.realpath(wanted)) is not False
 
 
 def _is_folder(look: Findings, path: str) -> bool:
-    with safe_open.acting(look.rights):
-        return os.path.isdir(path)
+    return look.as_user(lambda: os.path.isdir(path)) is True
 
 
 def _may_be_theirs(look: Findings, path: str) -> bool:
@@ -137,11 +135,11 @@ def _may_be_theirs(look: Findings, path: str) -> bool:
     The service's user may be able to change the service's settings. Such a change must not make root operate on other
     accounts' files. This user must not learn from the result whether a file exists in a folder of another account.
     """
-    account = look.account
-    if account is None or os.geteuid() != 0:
+    if look.rights is None:
         return True
-    missing = True
-    with safe_open.acting((account.pw_uid, account.pw_gid)):
+
+    def writable() -> bool:
+        missing = True
         for place in (path, os.path.dirname(os.path.realpath(path))):
             try:
                 os.stat(place)
@@ -153,6 +151,8 @@ def _may_be_theirs(look: Findings, path: str) -> bool:
                 return True
             missing = False
         return missing
+
+    return look.as_user(writable) is True
 
 
 def _running_environment(look: Findings) -> Mapping[str, str]:

@@ -10,6 +10,7 @@ import os
 import pwd
 import re
 import stat
+from typing import List, NamedTuple, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
@@ -150,17 +151,37 @@ def check_environment_file(look: Findings) -> None:
         )
 
 
-def check_command(look: Findings, *, app_dir: bool) -> None:
+class Programs(NamedTuple):
+    """The path of the service's program and of node. None: not found."""
+
+    service: Optional[str] = None
+    node: Optional[str] = None
+
+
+def find_programs(look: Findings) -> Programs:
+    """Find the program of the service's command, and node."""
+    command = look.config.command
+    if not preflight_findings.usable_command(command):
+        return Programs()
+
+    def find() -> List[Optional[str]]:
+        path = look.environment.get("PATH", procfs.STANDARD_PATH)
+        names = [command[0]] if os.path.basename(command[0]) in _NODE else [command[0], "node"]
+        return [procfs.find_program(name, app_dir=look.config.app_dir, path=path) for name in names]
+
+    # The service's user may have chosen PATH.
+    found = find() if look.rights is None else look.as_user(find) or [None]
+    return Programs(found[0], found[-1])
+
+
+def check_command(look: Findings, programs: Programs, *, app_dir: bool) -> None:
     command = look.config.command
     if not preflight_findings.usable_command(command):
         look.problem("command", message("reason.setting.command"))
         return
     is_node = os.path.basename(command[0]) in _NODE
     path = look.environment.get("PATH", procfs.STANDARD_PATH)
-    # The service's user can choose PATH and write to the environment file.
-    with safe_open.acting(look.rights):
-        program = procfs.find_program(command[0], app_dir=look.config.app_dir, path=path)
-        node = program if is_node else procfs.find_program("node", app_dir=look.config.app_dir, path=path)
+    program, node = programs
     if program is None:
         look.problem("command", message("reason.setting.no_program", program=repr(command[0]), path=path))
     if node is not None:
