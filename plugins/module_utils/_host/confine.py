@@ -6,9 +6,11 @@
 
 For child processes only. The kernel enforces these limits for this process and for every program that it starts. In a
 private mount namespace, all other file systems are read-only. In a private network namespace, the only interface is a
-loopback interface that is down. In a private PID namespace, this process cannot send signals to other processes, and
-cannot reach their files through /proc. The read-only mounts would not protect these files. When this process ends, the
-kernel kills everything that it has started. See mount_namespaces(7) and pid_namespaces(7).
+loopback interface that is down. A filter for system calls refuses UNIX sockets (see socket_filter.py), because these
+namespaces do not prevent a program from connecting to a UNIX socket. In a private PID namespace, this process cannot
+send signals to other processes, and cannot reach their files through /proc. The read-only mounts would not protect
+these files. When this process ends, the kernel kills everything that it has started. See mount_namespaces(7) and
+pid_namespaces(7).
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ import os
 import select
 import signal
 from typing import List, NamedTuple, NoReturn, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import socket_filter
 
 _CLONE_NEWNS, _CLONE_NEWPID, _CLONE_NEWNET = 0x00020000, 0x20000000, 0x40000000
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
@@ -43,8 +47,8 @@ def confine(folder: str) -> bool:
     Return True in a new process, which continues in place of this process. This process only waits until the new
     process ends.
 
-    Return False if this process does not run as root, or if a container does not allow these limits. The process may
-    then already have lost its network. folder: an absolute path without links.
+    Return False if this process does not run as root, or if a container, the kernel or this machine's architecture does
+    not allow these limits. Some of the limits may then already be in effect. folder: an absolute path without links.
     """
     if os.geteuid() != 0:
         return False
@@ -67,7 +71,7 @@ def confine(folder: str) -> bool:
         return False
     # The working directory still refers to the previous mount.
     os.chdir(folder)
-    return confined
+    return socket_filter.apply() and confined
 
 
 def _continue_alone(library: ctypes.CDLL, proc: List[str]) -> bool:

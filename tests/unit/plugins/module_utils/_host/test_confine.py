@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ from typing import Any, Optional
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import clock, confine
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import clock, confine, socket_filter
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a mount namespace")
 
@@ -81,6 +83,126 @@ def test_there_is_no_network(tmp_path: Path) -> None:
             return "connected"
 
         assert confined(tmp_path, work) != "connected"
+
+
+# Prints one line for each way that reaches the sockets `stream` and `datagram` in the folder that is the argument.
+REACH = """
+import ctypes, socket, sys
+stream, datagram = (sys.argv[1] + "/" + name for name in ("stream", "datagram"))
+def connect(kind, path):
+    with socket.socket(socket.AF_UNIX, kind) as found:
+        found.connect(path)
+def pair(kind):
+    for found in socket.socketpair(socket.AF_UNIX, kind):
+        found.sendto(b"x", datagram)
+def call(*arguments):
+    if ctypes.CDLL(None).syscall(*map(ctypes.c_long, arguments)) < 0:
+        raise OSError
+ways = {
+    "stream": lambda: connect(socket.SOCK_STREAM, stream),
+    "datagram": lambda: connect(socket.SOCK_DGRAM, datagram),
+    "datagram pair": lambda: pair(socket.SOCK_DGRAM),
+    "raw pair": lambda: pair(socket.SOCK_RAW),
+    "upper half of the family": lambda: call(int(sys.argv[2]), (1 << 32) + 1, 1, 0),
+    "vsock": lambda: socket.socket(40, socket.SOCK_STREAM),
+}
+for name, way in ways.items():
+    try:
+        way()
+        print(name)
+    except OSError:
+        pass
+"""
+WORKS = """
+import ctypes, errno, socket
+left, right = socket.socketpair()
+left.sendall(b"stream ")
+print(right.recv(9).decode(), end="")
+right.close(), left.close()
+socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)[0].close()
+for family in (socket.AF_INET, socket.AF_NETLINK):
+    socket.socket(family, socket.SOCK_DGRAM).close()
+call = ctypes.CDLL(None, use_errno=True).syscall
+print(call(425, 1, 0), ctypes.get_errno() == errno.EPERM)
+"""
+NODE = """
+const { fork, spawnSync } = require("child_process");
+if (process.argv[2] === "child") process.send("message", () => process.disconnect());
+else {
+  const child = fork(process.argv[1], ["child"], { stdio: ["pipe", "pipe", "pipe", "ipc"] });
+  const output = spawnSync("sh", ["-c", "cat"], { input: "output" }).stdout.toString();
+  child.on("message", (text) => console.log(text, output));
+}
+"""
+PYTHON = "/usr/bin/python3"
+SOCKET_CALL = {"x86_64": 41, "aarch64": 198}
+
+
+@pytest.fixture
+def base() -> Iterator[Path]:
+    """Yield a folder that other users can enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # noqa: S103
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def unix_sockets(folder: Path) -> Iterator[None]:
+    """Open two UNIX sockets that every account can reach."""
+    with socket.socket(socket.AF_UNIX) as stream, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram:
+        for opened, name in ((stream, "stream"), (datagram, "datagram")):
+            opened.bind(str(folder / name))
+            (folder / name).chmod(0o777)
+        stream.listen()
+        yield
+
+
+def test_unix_sockets_are_out_of_reach(base: Path) -> None:
+    scratch = base / "scratch"
+    scratch.mkdir()
+    argv = [PYTHON, "-I", "-c", REACH, str(base), str(SOCKET_CALL[os.uname().machine])]
+
+    def work() -> list[str]:
+        return [commands.run(argv, timeout=20, user=user).stdout for user in ("nobody", None)]
+
+    with unix_sockets(base):
+        outside = commands.run(argv, timeout=20, user="nobody").stdout.splitlines()
+        assert {"stream", "datagram", "datagram pair", "upper half of the family"} <= set(outside)
+        assert confined(scratch, work) == ["", ""]
+
+
+def test_pairs_of_sockets_still_work(base: Path) -> None:
+    def work() -> tuple[str, str]:
+        done = commands.run([PYTHON, "-I", "-c", WORKS], timeout=20, user="nobody")
+        return done.stdout, done.stderr
+
+    assert confined(base, work) == ["stream -1 True\n", ""]
+
+
+@pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="needs node and npm")
+def test_node_and_npm_can_use_child_processes(base: Path) -> None:
+    (base / "parent.js").write_text(NODE, encoding="ascii")
+    (base / "package.json").write_text('{"scripts": {"try": "node parent.js | cat"}}', encoding="ascii")
+
+    def work() -> tuple[str, str]:
+        environment = {**os.environ, "HOME": str(base / "home")}
+        (base / "home").mkdir()
+        os.chown(base / "home", 65534, -1)
+        argv = ["npm", "run", "--silent", "try"]
+        done = commands.run(argv, timeout=60, user="nobody", cwd=str(base), env=environment)
+        return done.stdout, done.stderr
+
+    assert confined(base, work) == ["message output\n", ""]
+
+
+def test_an_unknown_architecture_is_not_confined(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket_filter, "_MACHINES", {})
+
+    def work() -> list[bool]:
+        return [confine.confine(str(base)), os.access("/etc", os.W_OK)]
+
+    # The other limits are in effect.
+    assert parallel.ask({"x": work}, timeout=20)["x"].value == [False, False]
 
 
 @contextlib.contextmanager
