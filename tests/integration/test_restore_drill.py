@@ -31,6 +31,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.listing import Entry
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import socket_filter
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import probe_plan
 
 
@@ -86,6 +87,21 @@ if mode == "reach":
     numbers = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
     if len(numbers) > 4 or not os.path.exists("/proc/self/stat"):
         print("saw processes: %s" % numbers, flush=True)
+if mode == "connect":
+    import socket
+    def connect(kind):
+        socket.socket(socket.AF_UNIX, kind).connect(os.environ["SOCKET"])
+    def send():
+        socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b"x", os.environ["SOCKET"] + "-datagram")
+    for name, way in (("connect", lambda: connect(socket.SOCK_STREAM)), ("send", send)):
+        try:
+            way()
+            print("reached a UNIX socket with " + name, flush=True)
+        except OSError:
+            pass
+    left, right = socket.socketpair()
+    left.sendall(b"x")
+    right.recv(1)
 if mode == "hide":
     os.mkdir(os.path.dirname(os.environ["DATABASE_PATH"]) + "/hidden", 0)
     time.sleep(5)
@@ -326,6 +342,26 @@ def test_the_running_service_is_out_of_reach(host: Host) -> None:
     finally:
         live.kill()
         live.wait()
+
+
+def test_unix_sockets_are_out_of_reach(host: Host) -> None:
+    path = str(host.top / "socket")
+    with socket.socket(socket.AF_UNIX) as stream, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram:
+        for opened, name in ((stream, path), (datagram, f"{path}-datagram")):
+            opened.bind(name)
+            os.chmod(name, 0o777)  # noqa: S103
+        stream.listen()
+        host.systemd.environment.update(MODE="connect", SOCKET=path)
+        host.backup("1")
+        assert what_was_said(host) == ""
+
+
+def test_nothing_is_started_without_a_filter_for_unix_sockets(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket_filter, "_MACHINES", {})
+    host.backup("1")
+    result = host.drill()
+    assert not result["ok"] and host.ids(result) == ["reason.drill.not_isolated"]
+    assert "could connect to UNIX sockets" in result["problems"][0]
 
 
 def test_a_database_behind_a_link_is_out_of_reach(host: Host) -> None:

@@ -35,7 +35,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
     of,
     quoted,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, systemd
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, socket_filter, systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, probe_plan
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
@@ -136,6 +136,7 @@ def plan(
         empty=scratch.empty,
         read_only=[order.app_dir, os.path.dirname(order.database)],
         network=os.stat("/proc/self/ns/net").st_ino,
+        socket_filter=(socket_filter.program() or b"").hex(),
         data=scratch.data,
         most=most,
     )

@@ -12,7 +12,8 @@ service's user. For each mount, the program opens the path as the service's user
 point. Therefore, the user cannot redirect a mount to another place by replacing the path in the meantime. Then the
 program starts the command as the user in a private PID namespace with its own /proc. Through the host's /proc, the
 command could change the running service's files, because the read-only file system does not protect files that are
-opened through /proc.
+opened through /proc. A read-only file system does not prevent a program from connecting to a UNIX socket either, so a
+filter for system calls refuses these sockets.
 
 The unit's first process keeps running, and stops the unit if the service writes too much to the disk.
 """
@@ -54,7 +55,7 @@ for path in plan["read_only"]:
         sys.exit(plan["refusal"] + "the service could write to " + path)
 library = ctypes.CDLL(None, use_errno=True)
 RDONLY, BIND, NOSUID, NODEV, NOEXEC = 1, 4096, 2, 4, 8
-NEWPID, DEATH_SIGNAL = 0x20000000, 1
+NEWPID, DEATH_SIGNAL, SECCOMP, NO_NEW_PRIVILEGES, FILTER = 0x20000000, 1, 22, 38, 2
 def mount(source, target, kind, flags, data):
     if library.mount(source.encode(), target.encode(), kind and kind.encode(), flags, data and data.encode()) != 0:
         number = ctypes.get_errno()
@@ -146,6 +147,12 @@ if second != 0:
             os._exit(ended(status))
 if os.readlink("/proc/self") != str(os.getpid()):
     sys.exit(plan["refusal"] + "the service could see other processes")
+class Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+rules = bytes.fromhex(plan["socket_filter"])
+program = Program(len(rules) // 8, rules)
+if library.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0) or library.prctl(SECCOMP, FILTER, ctypes.byref(program), 0, 0):
+    sys.exit(plan["refusal"] + "the service could connect to UNIX sockets")
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 os.setresgid(plan["gid"], plan["gid"], plan["gid"])
 os.setresuid(plan["uid"], plan["uid"], plan["uid"])
@@ -168,9 +175,10 @@ class Plan(NamedTuple):
     """The command that the unit runs, and its limits. hidden: files that are replaced with an unreadable file.
     writable: folders that are replaced with an empty temporary file system of at most `room` bytes. empty: the
     unreadable file. read_only: folders in which the service must not be able to write. network: the inode of the
-    network namespace in which the service must not run. data: the folder that the service can write to. most,
-    most_files: if `data` contains more bytes or files, the service is stopped. reserve: the number of bytes that must
-    stay free on the disk.
+    network namespace in which the service must not run. socket_filter: the filter for system calls, as hexadecimal
+    digits (see socket_filter.py), or an empty string. data: the folder that the service can write to. most, most_files:
+    if `data` contains more bytes or files, the service is stopped. reserve: the number of bytes that must stay free on
+    the disk.
     """
 
     program: str
@@ -185,6 +193,7 @@ class Plan(NamedTuple):
     empty: str
     read_only: Sequence[str]
     network: int
+    socket_filter: str
     data: str
     most: int
     most_files: int = 10000
