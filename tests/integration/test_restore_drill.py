@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import http.server
 import json
 import os
@@ -102,6 +103,10 @@ if mode == "connect":
     left, right = socket.socketpair()
     left.sendall(b"x")
     right.recv(1)
+if mode == "memory":
+    with open("/proc/sysvipc/shm") as segments:
+        if len(segments.readlines()) > 1:
+            print("saw shared memory", flush=True)
 if mode == "hide":
     os.mkdir(os.path.dirname(os.environ["DATABASE_PATH"]) + "/hidden", 0)
     time.sleep(5)
@@ -354,6 +359,17 @@ def test_unix_sockets_are_out_of_reach(host: Host) -> None:
         host.systemd.environment.update(MODE="connect", SOCKET=path)
         host.backup("1")
         assert what_was_said(host) == ""
+
+
+def test_shared_memory_is_out_of_reach(host: Host) -> None:
+    library = ctypes.CDLL(None)
+    segment = library.shmget(0, 4096, 0o666)
+    try:
+        host.systemd.environment["MODE"] = "memory"
+        host.backup("1")
+        assert what_was_said(host) == ""
+    finally:
+        library.shmctl(segment, 0, None)
 
 
 def test_nothing_is_started_without_a_filter_for_unix_sockets(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,10 @@ network is private and the file system is read-only. Then the program hides the 
 mounts empty temporary file systems over the folders to which the service writes. These mounts are in folders of the
 service's user. For each mount, the program opens the path as the service's user, and uses the descriptor as the mount
 point. Therefore, the user cannot redirect a mount to another place by replacing the path in the meantime. Then the
-program starts the command as the user in a private PID namespace with its own /proc. Through the host's /proc, the
-command could change the running service's files, because the read-only file system does not protect files that are
-opened through /proc. A read-only file system does not prevent a program from connecting to a UNIX socket either, so a
-filter for system calls refuses these sockets.
+program starts the command as the user in private PID and IPC namespaces with their own /proc file system. Through the
+host's /proc, the command could change the running service's files, because the read-only file system does not protect
+files that are opened through /proc. A read-only file system does not prevent a program from connecting to a UNIX socket
+either. Therefore, a filter for system calls refuses these sockets.
 
 The unit's first process keeps running, and stops the unit if the service writes too much to the disk.
 """
@@ -55,7 +55,7 @@ for path in plan["read_only"]:
         sys.exit(plan["refusal"] + "the service could write to " + path)
 library = ctypes.CDLL(None, use_errno=True)
 RDONLY, BIND, NOSUID, NODEV, NOEXEC = 1, 4096, 2, 4, 8
-NEWPID, DEATH_SIGNAL, SECCOMP, NO_NEW_PRIVILEGES, FILTER = 0x20000000, 1, 22, 38, 2
+NEWIPC, NEWPID, DEATH_SIGNAL, SECCOMP, NO_NEW_PRIVILEGES, FILTER = 0x08000000, 0x20000000, 1, 22, 38, 2
 def mount(source, target, kind, flags, data):
     if library.mount(source.encode(), target.encode(), kind and kind.encode(), flags, data and data.encode()) != 0:
         number = ctypes.get_errno()
@@ -122,8 +122,8 @@ def ended(status):
     return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 # The service also gets this signal, and may need a moment to end.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-if library.unshare(NEWPID) != 0:
-    sys.exit(plan["refusal"] + "no private PID namespace")
+if library.unshare(NEWPID | NEWIPC) != 0:
+    sys.exit(plan["refusal"] + "no private PID and IPC namespaces")
 first = os.fork()
 if first != 0:
     while True:

@@ -7,10 +7,10 @@
 For child processes only. The kernel enforces these limits for this process and for every program that it starts. In a
 private mount namespace, all other file systems are read-only. In a private network namespace, the only interface is a
 loopback interface that is down. A filter for system calls refuses UNIX sockets (see socket_filter.py), because these
-namespaces do not prevent a program from connecting to a UNIX socket. In a private PID namespace, this process cannot
-send signals to other processes, and cannot reach their files through /proc. The read-only mounts would not protect
-these files. When this process ends, the kernel kills everything that it has started. See mount_namespaces(7) and
-pid_namespaces(7).
+namespaces do not prevent a program from connecting to a UNIX socket. In a private IPC namespace, other processes'
+shared memory and message queues do not exist. In a private PID namespace, this process cannot send signals to other
+processes, and cannot reach their files through /proc. The read-only mounts would not protect these files. When this
+process ends, the kernel kills everything that it has started. See namespaces(7).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import List, NamedTuple, NoReturn, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import socket_filter
 
-_CLONE_NEWNS, _CLONE_NEWPID, _CLONE_NEWNET = 0x00020000, 0x20000000, 0x40000000
+_CLONE_NEWNS, _CLONE_NEWIPC, _CLONE_NEWPID, _CLONE_NEWNET = 0x00020000, 0x08000000, 0x20000000, 0x40000000
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
 # A remount must repeat the options of the mount. See mount(2) and proc_pid_mountinfo(5).
@@ -54,7 +54,7 @@ def confine(folder: str) -> bool:
         return False
     try:
         library = ctypes.CDLL(None, use_errno=True)
-        if library.unshare(_CLONE_NEWNS | _CLONE_NEWNET) != 0:
+        if library.unshare(_CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWIPC) != 0:
             return False
         _mount(library, "none", "/", _MS_REC | _MS_PRIVATE)
         _mount(library, folder, folder, _MS_BIND)

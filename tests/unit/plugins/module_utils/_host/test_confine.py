@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import socket
@@ -177,6 +178,19 @@ def test_pairs_of_sockets_still_work(base: Path) -> None:
         return done.stdout, done.stderr
 
     assert confined(base, work) == ["stream -1 True\n", ""]
+
+
+def test_shared_memory_is_out_of_reach(tmp_path: Path) -> None:
+    def segments() -> int:
+        return len(Path("/proc/sysvipc/shm").read_text(encoding="ascii").splitlines()) - 1
+
+    library = ctypes.CDLL(None)
+    segment = library.shmget(0, 4096, 0o666)
+    try:
+        assert segments() > 0
+        assert confined(tmp_path, segments) == 0
+    finally:
+        library.shmctl(segment, 0, None)
 
 
 @pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="needs node and npm")
