@@ -45,11 +45,30 @@ class _LentError(Exception):
 
 
 def _only_ours(folder: os.stat_result, entry: os.stat_result) -> bool:
-    """Return True if no account except root and this account could have created the entry or can remove the entry."""
+    """Return True if no account except root and this account could have created the entry or can remove the entry.
+
+    In a sticky folder such as /tmp, only the owner of an entry can remove it. However, every account could create a
+    hard link to a file or symbolic link of root there, if the kernel setting fs.protected_hardlinks is 0.
+    """
     ours = (0, os.geteuid())
     if folder.st_uid not in ours:
         return False
-    return not folder.st_mode & 0o022 or bool(folder.st_mode & stat.S_ISVTX and entry.st_uid in ours)
+    if not folder.st_mode & 0o022:
+        return True
+    single = stat.S_ISDIR(entry.st_mode) or entry.st_nlink == 1
+    return bool(folder.st_mode & stat.S_ISVTX) and entry.st_uid in ours and single
+
+
+def _may_be_of_another(folder: os.stat_result, opened: os.stat_result) -> bool:
+    """Return True if another account may have created the open file as a hard link to a file that is not its own.
+
+    If other accounts can write to a folder of root, any of them may have created the link. In another account's folder,
+    that account may have created it.
+    """
+    if not stat.S_ISREG(opened.st_mode) or opened.st_nlink < 2:
+        return False
+    shared = folder.st_uid in (0, os.geteuid()) and folder.st_mode & 0o022
+    return bool(shared) or opened.st_uid != folder.st_uid
 
 
 def _owner(folder: os.stat_result, entry: os.stat_result) -> Tuple[int, int]:
@@ -152,10 +171,7 @@ def _down(way: _Way, path: str, flags: int, mode: int) -> int:
             way.enter(name, trusted=safe)
         else:
             descriptor = way.open(name, flags, mode)
-            opened = os.fstat(descriptor)
-            # The folder's owner may have created a hard link to a file of another account.
-            linked = stat.S_ISREG(opened.st_mode) and opened.st_nlink > 1 and opened.st_uid != folder.st_uid
-            if linked and not safe:
+            if not safe and _may_be_of_another(folder, os.fstat(descriptor)):
                 os.close(descriptor)
                 raise PermissionError(errno.EPERM, "it has another hard link, which may be in another folder", path)
             return descriptor

@@ -117,6 +117,39 @@ def test_a_hard_link_to_a_file_of_root_is_refused(host):
         safe_open.read(str(host / "app" / "hard"))
 
 
+@pytest.mark.parametrize("mode", [0o775, 0o1777])
+def test_a_hard_link_in_a_folder_that_other_accounts_can_write_to_is_refused(host, mode):
+    """If the kernel setting fs.protected_hardlinks is 0, every account that can write to the folder can create it."""
+    shared = host / "shared"
+    shared.mkdir()
+    os.chown(shared, -1, NOBODY.pw_gid)
+    shared.chmod(mode)
+    os.link(host / "secret", shared / "hard")
+    (host / "link").symlink_to(host / "secret")
+    os.link(host / "link", shared / "link", follow_symlinks=False)
+    for name in ("hard", "link"):
+        with pytest.raises(PermissionError):
+            safe_open.read(str(shared / name))
+        with pytest.raises(PermissionError):
+            safe_open.look_up(str(shared / name))
+        with pytest.raises(PermissionError):
+            safe_open.rights_on(str(shared / name))
+    # Files with only one hard link are still read.
+    (shared / "of root").write_text("x")
+    (shared / "of user").write_text("x")
+    os.chown(shared / "of user", NOBODY.pw_uid, NOBODY.pw_gid)
+    for name in ("of root", "of user"):
+        assert safe_open.read(str(shared / name)) == b"x"
+
+
+def test_hard_links_that_do_no_harm_are_read(host):
+    # Deployment tools create hard links to unchanged files of the previous release.
+    os.link(host / "app" / "own", host / "app" / "again")
+    assert safe_open.read(str(host / "app" / "again")) == b"NODE_ENV=production\n"
+    os.link(host / "secret", host / "second")
+    assert safe_open.read(str(host / "second")) == b"JWT_SECRET=of-root-alone\n"
+
+
 def test_pipes_and_endless_files_are_refused_without_waiting(host):
     os.mkfifo(host / "app" / "pipe")
     os.chown(host / "app" / "pipe", NOBODY.pw_uid, NOBODY.pw_gid)
