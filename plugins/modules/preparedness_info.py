@@ -134,7 +134,8 @@ facts:
       elements: dict
     secrets:
       description: The names of required variables that are missing or contain a weak secret. This fact also lists each
-        environment file or private key that every account can read.
+        environment file or private key that every account can read. C(hard_links_protected) is false if the kernel
+        setting C(fs.protected_hardlinks) is 0, or V(null) if this setting is unknown.
       type: dict
     settings:
       description: The result of M(itsm_nexus.runbook.service_preflight_info).

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find secrets of the service that are missing, too weak, or readable by every account. No value is returned."""
+"""Find secrets of the service that are missing, too weak, or readable by every account. No value is returned.
+
+Also find out whether the kernel keeps accounts from creating hard links to files that they cannot read and change.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import contextlib
 import os
 import re
 import stat
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
@@ -19,18 +22,28 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 _SECRET = re.compile(r"(?i)secret|password|passwd|token|(?:^|_)key$")
 _PLACEHOLDER = re.compile(r"(?i)change.?me|change.?this|replace.?me|your[-_ ]|placeholder|example|(.)\1{7}")
 _SHORTEST = 16
+_HARD_LINKS = "/proc/sys/fs/protected_hardlinks"
 
 
 def examine(question: Question) -> Dict[str, Any]:
     """Return the names of missing variables, the names of weak variables, and the files that every account can read.
 
-    `missing` is None if the service's variables are unknown.
+    `missing` is None if the service's variables are unknown. `hard_links_protected` is None if the kernel setting
+    fs.protected_hardlinks is unknown.
     """
     values = _values(question)
     required = question.service.required_environment
     weak = [name for name in required if _SECRET.search(name) and values.get(name) and _is_weak(values[name])]
     missing = question.known.environment.get("required_missing")
-    return {"missing": missing, "weak": weak, "exposed": _exposed(question)}
+    protected = _hard_links_protected()
+    return {"missing": missing, "weak": weak, "exposed": _exposed(question), "hard_links_protected": protected}
+
+
+def _hard_links_protected() -> Optional[bool]:
+    """Return whether an account can only create hard links to files that it can read and change. See proc_sys_fs(5)."""
+    with contextlib.suppress(OSError):
+        return procfs.read_text(_HARD_LINKS).strip() != "0"
+    return None
 
 
 def _values(question: Question) -> Dict[str, str]:

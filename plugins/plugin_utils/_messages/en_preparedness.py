@@ -207,6 +207,8 @@ SENTENCES: Dict[str, str] = {
     "ready.secrets.file": "{path} (mode {mode})",
     "ready.secrets.weak": "the values of these variables are short or look like placeholders: {names}",
     "ready.secrets.weak.do": "Replace each value with a random value, for example from: openssl rand -base64 32",
+    "ready.secrets.hard_links": "every account can create hard links to the files of other accounts (fs.protected_hardlinks is 0)",
+    "ready.secrets.hard_links.do": "Set fs.protected_hardlinks = 1 in a file in /etc/sysctl.d, and run: sysctl --system",
     "ready.secrets.unknown": "the service's variables are unknown, because the service is not running and its environment files could not be read",
     "ready.guard.ok": "the start guard and the restart recorder are installed",
     "ready.guard.none": "the start guard and the restart recorder are not installed",

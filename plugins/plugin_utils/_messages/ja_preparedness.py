@@ -205,6 +205,8 @@ SENTENCES: Dict[str, str] = {
     "ready.secrets.file": "{path}（モード {mode}）",
     "ready.secrets.weak": "値が短いか、仮の値と思われる変数がある：{names}",
     "ready.secrets.weak.do": "各値を無作為な値に置き換える（例：openssl rand -base64 32）",
+    "ready.secrets.hard_links": "すべてのアカウントが他のアカウントのファイルへのハードリンクを作成できる（fs.protected_hardlinks が 0）",
+    "ready.secrets.hard_links.do": "/etc/sysctl.d のファイルに fs.protected_hardlinks = 1 を設定し、sysctl --system を実行する",
     "ready.secrets.unknown": "サービスが動作しておらず、環境ファイルも読み取れなかったため、変数が不明",
     "ready.guard.ok": "起動ガードと再起動の記録機能が導入されている",
     "ready.guard.none": "起動ガードと再起動の記録機能は導入されていない",

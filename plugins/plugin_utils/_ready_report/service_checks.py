@@ -204,7 +204,7 @@ def _expiry(facts: Facts, found: Mapping[str, Any]) -> Judged:
 
 
 def secrets(facts: Facts) -> Judged:
-    """Report missing and weak secrets, and files with secrets that every account can read."""
+    """Report missing and weak secrets, files that every account can read, and hard links that the kernel allows."""
     found = facts.of("secrets")
     missing, weak = found.get("missing"), found.get("weak") or []
     if missing is None:
@@ -217,6 +217,8 @@ def secrets(facts: Facts) -> Judged:
         return Judged(NOT_READY, message("ready.secrets.exposed", files=files))
     if weak:
         return Judged(WARNING, message("ready.secrets.weak", names=list(map(str, weak))))
+    if found.get("hard_links_protected") is False:
+        return Judged(WARNING, message("ready.secrets.hard_links"))
     return Judged(READY, message("ready.secrets.ok"))
 
 

@@ -91,6 +91,8 @@ def test_every_fact_is_collected_and_no_value_of_a_variable(app: Path) -> None:
         "modules": "ready.part.switched_off",
     }
     facts = result["facts"]
+    links = facts["secrets"].pop("hard_links_protected")
+    assert links is (Path("/proc/sys/fs/protected_hardlinks").read_text(encoding="ascii") != "0\n")
     assert facts["secrets"] == {"missing": [], "weak": [], "exposed": []}
     assert facts["database"]["healthy"]
     assert facts["backups"] == {"found": [], "number": 0, "unread": []}

@@ -100,7 +100,7 @@ GOOD: dict[str, Any] = {
         "readable_by_service": True,
         "key": {"path": "/etc/x.key", "error": None, "matches": True, "readable": True},
     },
-    "secrets": {"missing": [], "weak": [], "exposed": []},
+    "secrets": {"missing": [], "weak": [], "exposed": [], "hard_links_protected": True},
     "database": {"path": "/srv/itsm.db", "healthy": True, "conclusive": True, "problems": [], "rows": 200},
     "backups": {
         "found": [{"path": "/b/new.db", "at": ago(3600), "kind": "sound", "written_at": ago(3600), "why": None}],
@@ -247,6 +247,7 @@ LACKS: list[tuple[Any, str, str, str]] = [
     ({"secrets.missing": ["JWT_SECRET"]}, "secrets", NOT_READY, "JWT_SECRET"),
     ({"secrets.exposed": [{"path": "/e", "mode": "0644"}]}, "secrets", NOT_READY, "/e (mode 0644)"),
     ({"secrets.weak": ["JWT_SECRET"]}, "secrets", WARNING, "placeholders"),
+    ({"secrets.hard_links_protected": False}, "secrets", WARNING, "fs.protected_hardlinks is 0"),
     ({"secrets.missing": None}, "secrets", NOT_CHECKED, "unknown"),
     ({"clock.at": ago(600)}, "clock", NOT_READY, "600 s"),
     ({"clock.at": ago(-20)}, "clock", WARNING, "20 s"),
