@@ -11,6 +11,7 @@ import errno
 import glob
 import os
 import stat
+import time
 from typing import IO, Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
@@ -18,9 +19,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 
 # The suffix of compressed files that log readers can read.
 COMPRESSED = ".gz"
-# Maximum number of bytes to decompress to get the end of a file.
+# Maximum number of bytes to decompress, and of compressed bytes to read, to get the end of a file.
 _MOST_BYTES = 32 << 20
-_CHUNK = 1 << 18
 _ANY_COMPRESSED = lazy(r"(?:\.(?:gz|xz|bz2|zst|Z))+$")
 _TIME = lazy(r"\d[\dTZ:_.-]*")
 
@@ -46,25 +46,26 @@ def series(name: str) -> str:
     return "".join(character for character in stem if character.isalpha())
 
 
-def find(log: str, patterns: Iterable[str], *, user: str) -> List[LogFile]:
+def find(log: str, patterns: Iterable[str], *, user: str, deadline: float = float("inf")) -> List[LogFile]:
     """Return a log, the files that match absolute patterns, and the rotated files of both, newest first.
 
     If the time of a log is unknown, for example because the log does not exist, this log comes first. When such a log
     is read, the error is reported. A compressed file is omitted if the original still exists. The files that match the
-    patterns are listed, and must be opened, with the rights of the service's user. This user can replace the folders,
-    and a pattern may contain a folder from the service's environment.
+    patterns are listed, and must be opened, with the rights of the service's user. This user can replace the folders, and
+    a pattern may contain a folder from the service's environment. This user can also create any number of files. Raises
+    TimeoutError at the deadline (time.monotonic seconds).
     """
     found: Dict[str, float] = {}
     theirs = safe_open.account_rights(user)
     if log:
         found[log] = float("inf")
         with contextlib.suppress(OSError), safe_open.acting(safe_open.rights_on(os.path.dirname(log), user=theirs)):
-            found.update(_listed([glob.escape(log)]))
+            found.update(_listed([glob.escape(log)], deadline=deadline))
             # The log itself may be a link.
             found[log] = os.stat(log).st_mtime
     of_log = set(found)
     with safe_open.acting(theirs):
-        found.update(_listed(patterns))
+        found.update(_listed(patterns, deadline=deadline))
     return sorted(
         (
             LogFile(
@@ -80,11 +81,13 @@ def find(log: str, patterns: Iterable[str], *, user: str) -> List[LogFile]:
     )
 
 
-def _listed(patterns: Iterable[str]) -> Dict[str, float]:
+def _listed(patterns: Iterable[str], *, deadline: float) -> Dict[str, float]:
     """Return the regular files that match the patterns or are named like rotated files, as {path: time of change}."""
     found: Dict[str, float] = {}
     for pattern in patterns:
         for path in glob.iglob(f"{pattern}*"):
+            if time.monotonic() > deadline:
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
             with contextlib.suppress(OSError):
                 status = os.lstat(path)
                 if stat.S_ISREG(status.st_mode):
@@ -97,21 +100,20 @@ def absolute(patterns: Sequence[str], *, folder: str) -> List[str]:
     return [os.path.join(glob.escape(folder), pattern) for pattern in patterns]
 
 
-def decompressed_tail(stream: IO[bytes], *, limit: int) -> Tuple[bytes, bool]:
-    """Return the last `limit` bytes of a compressed file, and True if it has more bytes. Raises OSError."""
-    import gzip  # noqa: PLC0415 - needed only for compressed files, so most module starts do not load it
-    import zlib  # noqa: PLC0415
+def decompressed_tail(stream: IO[bytes], *, limit: int, deadline: float) -> Tuple[bytes, bool]:
+    """Return the last `limit` bytes of a compressed file, and True if it has more bytes.
+
+    deadline: see compressed_log.unpacked. Raises OSError.
+    """
+    # Needed only for compressed files, so most module starts do not load it.
+    from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (  # noqa: PLC0415
+        compressed_log,
+    )
 
     data, size = b"", 0
-    try:
-        with gzip.GzipFile(fileobj=stream) as opened:
-            while True:
-                chunk = opened.read(_CHUNK)
-                if not chunk:
-                    return data, size > limit
-                size += len(chunk)
-                if size > _MOST_BYTES:
-                    raise OSError(errno.EFBIG, f"it has more than {_MOST_BYTES} bytes after decompression")
-                data = (data + chunk)[-limit:]
-    except (EOFError, zlib.error) as error:
-        raise OSError(errno.EIO, str(error)) from error
+    for chunk in compressed_log.unpacked(stream, most_packed=_MOST_BYTES, deadline=deadline):
+        size += len(chunk)
+        if size > _MOST_BYTES:
+            raise OSError(errno.EFBIG, f"it has more than {_MOST_BYTES} bytes after decompression")
+        data = (data + chunk)[-limit:]
+    return data, size > limit

@@ -144,19 +144,21 @@ def _instant(head: str) -> Optional[float]:
     return None
 
 
-def tail(path: str, *, limit: int, rights: safe_open.Rights = None) -> Tuple[str, bool, os.stat_result]:
+def tail(
+    path: str, *, limit: int, rights: safe_open.Rights = None, deadline: float = float("inf")
+) -> Tuple[str, bool, os.stat_result]:
     """Return the last `limit` bytes of a file as text, True if the file has more bytes, and the status of the file.
 
     An incomplete first line is omitted, because it may contain a secret without the name that identifies the secret. A
-    compressed file (.gz) is decompressed. rights: the account that opens the file, see log_files.LogFile. Raises
-    OSError.
+    compressed file (.gz) is decompressed until the deadline (time.monotonic seconds). rights: the account that opens
+    the file, see log_files.LogFile. Raises OSError.
     """
     with safe_open.acting(rights):
         descriptor = safe_open.open_file(path)
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(stream.fileno())
         if path.endswith(log_files.COMPRESSED):
-            data, cut = log_files.decompressed_tail(stream, limit=limit)
+            data, cut = log_files.decompressed_tail(stream, limit=limit, deadline=deadline)
         else:
             cut = status.st_size > limit
             if cut:

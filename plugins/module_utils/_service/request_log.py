@@ -14,19 +14,25 @@ from __future__ import annotations
 
 import array
 import contextlib
-import gzip
+import errno
 import os
 import re
 import time
 import zlib
-from typing import IO, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, cast
+from typing import IO, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, MessageError, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_files, log_patterns, messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
+    compressed_log,
+    log_files,
+    log_patterns,
+    messages,
+)
 
-# Maximum number of bytes to read from all log files together, after decompression.
+# Maximum number of bytes to read from all log files together, after decompression. The same limit applies to the number
+# of compressed bytes of one file.
 _MOST_BYTES = 128 << 20
 # Maximum number of journal entries. The memory for the output of a command is also limited.
 _MOST_ENTRIES = 100_000
@@ -100,7 +106,7 @@ class _Count:
     """The requests found so far. To save memory, each request is stored as one number: a code, then its time."""
 
     def __init__(self, *, begun: float, over: float, deadline: float) -> None:
-        self.begun, self.over, self._deadline = begun, over, deadline
+        self.begun, self.over, self.deadline = begun, over, deadline
         self.seen = 0
         self.bytes_left = _MOST_BYTES
         self.sources: Dict[str, int] = {}
@@ -108,14 +114,14 @@ class _Count:
 
     @property
     def time_left(self) -> float:
-        return max(0.05, self._deadline - time.monotonic())
+        return max(0.05, self.deadline - time.monotonic())
 
     def add(self, lines: Iterable[_Line], *, source: str, place: str) -> None:
         """Add the requests in a log. Raises RequestLogError."""
         codes = self._places.setdefault(place, array.array("Q"))
         number_here = 0
         for number, (text, at) in enumerate(lines):
-            if number % 100 == 0 and time.monotonic() > self._deadline:
+            if number % 100 == 0 and time.monotonic() > self.deadline:
                 raise RequestLogError(message("reason.impact.log_late", path=source))
             request = _request(text)
             own = (log_patterns.instant(text) or at) if request else None
@@ -130,9 +136,15 @@ class _Count:
         self.sources[source] = number_here
 
     def counted(self) -> Counted:
-        """Return the number of requests in all places. A request that is logged in several places is counted once."""
+        """Return the number of requests in all places. A request that is logged in several places is counted once.
+
+        Raises RequestLogError.
+        """
         together: List[int] = []
         for codes in self._places.values():
+            # Each place is merged with all requests of the earlier places, so many places take a long time.
+            if together and time.monotonic() > self.deadline:
+                raise RequestLogError(message("reason.impact.log_late", path=list(self.sources)[-1]))
             together = _merged(together, sorted(codes))
         told = [source for source, number in self.sources.items() if number] or list(self.sources)
         failed = sum(code >> 32 & 1 for code in together)
@@ -169,22 +181,20 @@ def _merged(first: List[int], second: List[int]) -> List[int]:
     return sorted([*result, *first[one:], *second[other:]])
 
 
-def _read(stream: IO[bytes], count: _Count) -> Iterator[str]:
+def _read(chunks: Iterable[bytes], count: _Count) -> Iterator[str]:
     """Yield the shortened lines of a file up to the byte limit. Sets count.bytes_left to -1 if more bytes remain."""
     rest = b""
-    while True:
-        chunk = stream.read(min(_CHUNK, count.bytes_left + 1))
-        count.bytes_left -= len(chunk)
-        if count.bytes_left < 0:
-            return
-        *lines, rest = (rest + chunk).split(b"\n")
+    for chunk in chunks:
+        most = max(0, count.bytes_left)
+        count.bytes_left = max(-1, most - len(chunk))
+        *lines, rest = (rest + chunk[:most]).split(b"\n")
         for line in lines:
             yield line[:_LONGEST_LINE].decode("utf-8", "replace")
+        if count.bytes_left < 0:
+            return
         # The rest of a very long line is not needed, and would fill the memory.
         rest = rest[:_LONGEST_LINE]
-        if not chunk:
-            yield rest.decode("utf-8", "replace")
-            return
+    yield rest.decode("utf-8", "replace")
 
 
 def _time_after(stream: IO[bytes], offset: int) -> Optional[float]:
@@ -211,6 +221,20 @@ def _start(stream: IO[bytes], *, at: float) -> int:
     return low
 
 
+def _chunks(stream: IO[bytes], count: _Count, *, compressed: bool) -> Iterator[bytes]:
+    """Yield the data of a file that may belong to the period. Raises TimeoutError at the deadline, or OSError."""
+    if compressed:
+        yield from compressed_log.unpacked(stream, most_packed=_MOST_BYTES, deadline=count.deadline)
+        return
+    stream.seek(_start(stream, at=count.begun - _BEFORE))
+    while time.monotonic() <= count.deadline:
+        chunk = stream.read(_CHUNK)
+        if not chunk:
+            return
+        yield chunk
+    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+
 def _in_file(log: log_files.LogFile, count: _Count) -> Iterator[_Line]:
     """Yield the lines of a log file that may belong to the period. Raises RequestLogError."""
     with contextlib.ExitStack() as stack:
@@ -222,15 +246,12 @@ def _in_file(log: log_files.LogFile, count: _Count) -> Iterator[_Line]:
             raise _UnreadError(_unread(log.path, error)) from error
         last = ""
         try:
-            if log.path.endswith(log_files.COMPRESSED):
-                stream = cast("IO[bytes]", stack.enter_context(gzip.GzipFile(fileobj=raw)))
-            else:
-                stream = raw
-                stream.seek(_start(stream, at=count.begun - _BEFORE))
-            for text in _read(stream, count):
+            for text in _read(_chunks(raw, count, compressed=log.path.endswith(log_files.COMPRESSED)), count):
                 yield text, None
                 last = text
-        except (OSError, EOFError, zlib.error) as error:
+        except TimeoutError as error:
+            raise RequestLogError(message("reason.impact.log_late", path=log.path)) from error
+        except OSError as error:
             raise RequestLogError(_unread(log.path, error)) from error
         if count.bytes_left < 0 and (log_patterns.instant(last) or 0.0) <= count.over:
             raise RequestLogError(message("reason.impact.log_large", path=log.path))
@@ -286,7 +307,10 @@ def count(
             found.add(_in_journal(places.unit, found, run=run), source=source, place=source)
         except _UnreadError as error:
             unread.append(error.told)
-    logs = log_files.find(places.log, places.patterns, user=places.user)
+    try:
+        logs = log_files.find(places.log, places.patterns, user=places.user, deadline=deadline)
+    except TimeoutError as error:
+        raise RequestLogError(message("reason.impact.log_late", path=", ".join(places.patterns))) from error
     # If a file was last changed before the period, it does not contain requests from the period. Such a file can only
     # show that the service logs requests.
     current = [log for log in logs if log.modified >= begun]

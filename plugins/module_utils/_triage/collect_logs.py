@@ -10,6 +10,7 @@ import contextlib
 import fnmatch
 import os
 import re
+import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
@@ -31,6 +32,8 @@ _LOG_BYTES = 512 * 1024
 _MOST_LOGS = 4
 # Maximum number of rotated files.
 _MOST_ROTATED = 2
+# Part of the time limit for decompressing rotated files.
+_UNPACKING = 0.5
 _JOURNAL_LINES = 2000
 # Maximum lengths of a journal line before and after redaction. Longer lines are truncated. A line can be 48 KiB long.
 _LONGEST_READ, _LONGEST_LINE = 4000, 2000
@@ -128,9 +131,11 @@ def log(question: Question) -> Dict[str, Any]:
     paths = log_files(question.service, since=question.since)
     facts: Dict[str, Any] = {"path": question.service.log_file}
     evidence, lines, written = [], [], []
+    # A compressed file that takes too long must not prevent the other files from being read and analysed.
+    deadline, most = time.monotonic() + question.left * _UNPACKING, _LOG_BYTES // max(1, len(paths))
     for number, (path, rights) in enumerate(paths.items()):
         try:
-            text, truncated, status = log_patterns.tail(path, limit=_LOG_BYTES // len(paths), rights=rights)
+            text, truncated, status = log_patterns.tail(path, limit=most, rights=rights, deadline=deadline)
         except OSError as error:
             facts.setdefault("error", error.strerror)
             continue

@@ -803,6 +803,18 @@ def test_the_end_of_a_compressed_log_is_read_within_limits(tmp_path):
         log_patterns.tail(str(path), limit=100)
 
 
+def test_a_compressed_log_that_takes_too_long_does_not_hide_the_other_logs(service):
+    folder = daily_logs(service)
+    service.described = service.described._replace(log_file="")
+    (folder / "new.log.gz").write_bytes(gzip.compress(b"") * 1_000_000)
+    asked = question(service, {})._replace(budget=0.4)
+    begun = time.monotonic()
+    facts = collect_logs.log(asked)["facts"]
+    assert time.monotonic() - begun < 0.4
+    assert str(folder / "new.log.gz") not in facts["paths"]
+    assert [item["times"] for item in facts["exceptions"]] == [1]
+
+
 def test_a_service_without_a_log_file_costs_no_time(service):
     service.start()
     service.described = service.described._replace(log_file="")
