@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import enum
+import errno
 import itertools
 import os
 import stat

@@ -51,9 +51,9 @@ def find(log: str, patterns: Iterable[str], *, user: str, deadline: float = floa
 
     If the time of a log is unknown, for example because the log does not exist, this log comes first. When such a log
     is read, the error is reported. A compressed file is omitted if the original still exists. The files that match the
-    patterns are listed, and must be opened, with the rights of the service's user. This user can replace the folders, and
-    a pattern may contain a folder from the service's environment. This user can also create any number of files. Raises
-    TimeoutError at the deadline (time.monotonic seconds).
+    patterns are listed, and must be opened, with the rights of the service's user. This user can replace the folders,
+    and a pattern may contain a folder from the service's environment. This user can also create any number of files.
+    Raises TimeoutError at the deadline (time.monotonic seconds).
     """
     found: Dict[str, float] = {}
     theirs = safe_open.account_rights(user)
