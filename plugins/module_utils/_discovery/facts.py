@@ -63,6 +63,16 @@ class Facts(NamedTuple):
     # The environment file from the inventory if it is missing on the host, otherwise an empty string.
     missing_environment_file: str = ""
 
+    def of_unit(self, name: str) -> Message:
+        """Return the source of a value that comes from a property of the unit."""
+        return message("discovery.source.unit", name=name, unit=self.unit.name if self.unit else "")
+
+    @property
+    def section(self) -> str:
+        """The name of the knexfile section that the service uses. Without NODE_ENV, knex uses `development`."""
+        variable = self.environment.get("NODE_ENV")
+        return variable.value if variable else "development"
+
     def relative(self, path: str) -> str:
         """Return a path, relative to the application's folder if the path is below this folder."""
         prefix = self.app_dir.rstrip("/") + "/"

@@ -9,28 +9,20 @@ Nothing is guessed. If no fact proves a value, a person is asked for the value.
 
 from __future__ import annotations
 
-import contextlib
-import glob
 import os
-import re
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import List, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import environment as settings
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import files, network, units
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import network, propose_files, units
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.facts import Facts, Proposal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, systemd
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import environment_names, open_files
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates
 
-_LOG_PATTERN = "backend/logs/*.log"
 _REQUIRED = ("NODE_ENV", "JWT_SECRET")
-_DATABASE_VARIABLE = "DATABASE_PATH"
 # Values of `status` that mean healthy in other services. `ok` is the default.
 _HEALTHY = ("healthy", "up", "pass", "alive", "available")
 _MOST_NAMES = 20
-_DATE = r"\d{4}-?\d\d-?\d\d"
 
 
 def propose(facts: Facts) -> Proposal:
@@ -40,20 +32,16 @@ def propose(facts: Facts) -> Proposal:
     _command(facts, found)
     _environment(facts, found)
     _missing_environment_file(facts, found)
-    _database(facts, found)
+    propose_files.database(facts, found)
     _ports(facts, found)
     _health(facts, found)
-    _certificate(facts, found)
-    _logs(facts, found)
-    _backups(facts, found)
+    propose_files.certificate(facts, found)
+    propose_files.logs(facts, found)
+    propose_files.backups(facts, found)
     _stop(facts, found)
     _release(facts, found)
     _inform(facts, found)
     return found
-
-
-def _of_unit(facts: Facts, name: str) -> Message:
-    return message("discovery.source.unit", name=name, unit=facts.unit.name if facts.unit else "")
 
 
 def _service(facts: Facts, found: Proposal) -> None:
@@ -63,9 +51,9 @@ def _service(facts: Facts, found: Proposal) -> None:
     if facts.unit is not None:
         found.set("nexus_manager", "systemd", message("discovery.source.has_unit", unit=facts.unit.name))
         found.set("nexus_unit", facts.unit.name, message("discovery.source.unit_file", path=_file_of(facts)))
-        source = _of_unit(facts, "WorkingDirectory")
+        source = facts.of_unit("WorkingDirectory")
         source = source if facts.unit.folder.startswith("/") else process
-        found.set("nexus_user", facts.user, _of_unit(facts, "User") if facts.unit.properties.get("User") else process)
+        found.set("nexus_user", facts.user, facts.of_unit("User") if facts.unit.properties.get("User") else process)
     else:
         source = process if facts.running else message("discovery.source.inventory")
         found.set("nexus_manager", "process", message("discovery.source.no_unit"))
@@ -98,7 +86,7 @@ def _file_of(facts: Facts) -> str:
 def _command(facts: Facts, found: Proposal) -> None:
     """Propose the command. The name `node` is used if it resolves to the program that the service runs."""
     argv = list(facts.argv)
-    source = _of_unit(facts, "ExecStart") if facts.unit else message("discovery.source.process")
+    source = facts.of_unit("ExecStart") if facts.unit else message("discovery.source.process")
     if not argv:
         found.ask("nexus_command", message("discovery.question.command"))
         return
@@ -125,7 +113,7 @@ def _environment(facts: Facts, found: Proposal) -> None:
     listed = list(facts.environment_files)
     if listed:
         # If several files set the same variable, the last file takes precedence.
-        found.set("nexus_environment_file", listed[-1], _of_unit(facts, "EnvironmentFile"))
+        found.set("nexus_environment_file", listed[-1], facts.of_unit("EnvironmentFile"))
         if len(listed) > 1:
             found.ask("nexus_environment_file", message("discovery.question.several_files", paths=listed))
     elif facts.own_files:
@@ -165,69 +153,6 @@ def _missing_environment_file(facts: Facts, found: Proposal) -> None:
     if facts.missing_environment_file and found.value("nexus_environment_file") is None:
         # Ask without a variable name. The variable is set, so a question with this name would count as answered.
         found.ask("", message("discovery.question.no_such_file", path=facts.missing_environment_file))
-
-
-def _database(facts: Facts, found: Proposal) -> None:
-    disk = facts.disk or {}
-    knex = disk.get("knexfile") or {}
-    variable = facts.environment.get(_DATABASE_VARIABLE)
-    opened = list(facts.databases)
-    path = ""
-    if len(opened) == 1:
-        path = opened[0]
-        found.set("nexus_db_path", facts.relative(path), message("discovery.source.open"))
-    elif variable is not None:
-        path = os.path.normpath(os.path.join(facts.app_dir, variable.value))
-        found.set("nexus_db_path", facts.relative(path), variable.source)
-        if opened and path not in opened:
-            found.ask("nexus_db_path", message("discovery.question.open_databases", paths=opened))
-    elif opened:
-        found.ask("nexus_db_path", message("discovery.question.open_databases", paths=opened))
-    elif facts.environment.is_set(_DATABASE_VARIABLE):
-        found.ask("nexus_db_path", message("discovery.question.not_a_path", name=_DATABASE_VARIABLE))
-    elif knex.get("path"):
-        path = knex["path"]
-        section = _section(facts)
-        found.set(
-            "nexus_db_path",
-            facts.relative(path),
-            message("discovery.source.knexfile", path=knex["file"], section=section),
-        )
-    else:
-        there = list(disk.get("databases") or ())
-        if len(there) == 1:
-            path = there[0]
-            found.set("nexus_db_path", facts.relative(path), message("discovery.source.only_database"))
-        told = message("discovery.question.database", paths=[facts.relative(each) for each in there] or ["-"])
-        found.ask("nexus_db_path", told)
-    if path:
-        _database_variable(facts, found, path)
-
-
-def _section(facts: Facts) -> str:
-    """Return the name of the knexfile section that the service uses. Without NODE_ENV, knex uses `development`."""
-    variable = facts.environment.get("NODE_ENV")
-    return variable.value if variable else "development"
-
-
-def _database_variable(facts: Facts, found: Proposal, path: str) -> None:
-    """Find the variable that contains the path of the database. Only the variable's name is used."""
-
-    def leads(value: str) -> bool:
-        same = {path}
-        if facts.disk is not None:
-            with contextlib.suppress(OSError):  # the service's user has just replaced the path
-                same.add(os.path.realpath(path))
-        return value.endswith(open_files.DATABASE_NAMES) and (
-            os.path.normpath(os.path.join(facts.app_dir, value)) in same
-        )
-
-    if facts.environment.is_set(_DATABASE_VARIABLE):
-        found.set("nexus_db_path_variable", _DATABASE_VARIABLE, message("discovery.source.names"))
-        return
-    names = facts.environment.names_of(leads)
-    if names:
-        found.set("nexus_db_path_variable", names[0], message("discovery.source.same_path", name=names[0]))
 
 
 def _ports(facts: Facts, found: Proposal) -> None:
@@ -307,128 +232,6 @@ def _health(facts: Facts, found: Proposal) -> None:
     found.ask("nexus_login_password", message("discovery.question.login"))
 
 
-def _certificate(facts: Facts, found: Proposal) -> None:
-    """Propose the paths of the certificate and its key only if runs cannot read them from the saved environment.
-
-    A variable in the inventory would hide a later change to the saved environment.
-    """
-    if not found.value("nexus_https_port"):
-        return
-    named = {
-        "nexus_tls_cert_path": facts.environment.first(environment_names.names_certificate),
-        "nexus_tls_key_path": facts.environment.first(environment_names.names_key),
-    }
-    # The files that each run reads. A file can be named relative to the application's folder.
-    chosen = str(found.value("nexus_environment_file") or "")
-    read = [*facts.environment_files, *environment_names.OWN_FILES, chosen, facts.relative(chosen)]
-    for variable, setting in named.items():
-        if setting is None:
-            if variable == "nexus_tls_cert_path":
-                found.ask(variable, message("discovery.question.certificate"))
-            continue
-        path = os.path.normpath(os.path.join(facts.app_dir, setting.value))
-        if facts.environment.is_saved(setting.name, files=read):
-            found.inform(
-                message("discovery.information.certificate", variable=variable, path=path, source=setting.source)
-            )
-        else:
-            found.set(variable, path, setting.source)
-        if facts.disk is not None and setting.value in facts.disk["missing"]:
-            found.ask("", message("discovery.question.missing_file", path=path))
-
-
-def _is_dated(path: str) -> bool:
-    return re.search(_DATE, os.path.basename(path)) is not None
-
-
-def _logs(facts: Facts, found: Proposal) -> None:
-    outputs = [path for path in facts.outputs if path.startswith("/")]
-    rest = [path for path in facts.logs if path not in outputs or _is_dated(path)]
-    if outputs and not _is_dated(outputs[0]):
-        found.set("nexus_log_file", outputs[0], message("discovery.source.output"))
-    elif outputs and facts.unit is None:
-        # Without a unit, the recovery itself starts the service, and needs a file for the service's output.
-        path = re.sub(rf"[-_.]?{_DATE}", "", os.path.basename(outputs[0]))
-        told = message("discovery.source.beside_output", path=facts.relative(outputs[0]))
-        found.set("nexus_log_file", os.path.join(os.path.dirname(outputs[0]), path.lstrip(".") or "server.log"), told)
-    elif facts.running:
-        fixed = [path for path in rest if not _is_dated(path) and not path.startswith(f"{facts.app_dir}/")]
-        if fixed:
-            found.set("nexus_log_file", fixed[0], message("discovery.source.open"))
-        else:
-            found.set(
-                "nexus_log_file",
-                "",
-                message("discovery.source.journal" if facts.unit else "discovery.source.no_output"),
-            )
-    elif facts.unit is not None:
-        _log_of_unit(facts, found)
-    patterns: Dict[str, Message] = {}
-    for path in rest:
-        if path != found.value("nexus_log_file"):
-            patterns.setdefault(_pattern(facts, path), message("discovery.source.open"))
-    for each in (facts.disk or {}).get("logs") or ():
-        told = message("discovery.source.log_folder", number=each["files"])
-        patterns.setdefault(_pattern(facts, os.path.join(each["folder"], "x.log")), told)
-    # Keep the default pattern if a log matches it. If there are no logs, nothing is proposed, and the default stays.
-    more = {pattern: source for pattern, source in patterns.items() if pattern != _LOG_PATTERN}
-    if _LOG_PATTERN in patterns or more:
-        default = [_LOG_PATTERN] if _LOG_PATTERN in patterns else []
-        first = next(iter(more.values())) if more else patterns[_LOG_PATTERN]
-        found.set("nexus_log_patterns", default + sorted(more), first)
-
-
-def _pattern(facts: Facts, path: str) -> str:
-    """Return a pattern for all logs in the folder that contains this log."""
-    return os.path.join(os.path.dirname(facts.relative(path)), "*.log")
-
-
-def _log_of_unit(facts: Facts, found: Proposal) -> None:
-    """Propose the log file that the unit sets with StandardOutput=append:/path, or else the journal."""
-    output = facts.unit.properties.get("StandardOutput", "") if facts.unit else ""
-    kind, _colon, path = output.partition(":")
-    source = _of_unit(facts, "StandardOutput")
-    if kind in ("append", "file", "truncate") and path.startswith("/"):
-        found.set("nexus_log_file", path, source)
-    elif kind in ("append", "file", "truncate"):
-        found.ask("nexus_log_file", message("discovery.question.log_file"))
-    else:
-        found.set("nexus_log_file", "", source)
-
-
-def _backups(facts: Facts, found: Proposal) -> None:
-    there: Sequence[Mapping[str, Any]] = (facts.disk or {}).get("backups") or ()
-    if not there:
-        if facts.disk is not None:
-            found.ask("database_recovery_backup_dirs", message("discovery.question.backups"))
-        return
-    usual = [os.path.join(facts.app_dir, folder) for folder in files.BACKUP_FOLDERS]
-    folders = [each["folder"] for each in there]
-    source = message("discovery.source.backups", number=sum(each["files"] for each in there))
-    more = [folder for folder in folders if folder not in usual]
-    if more:
-        found.set("database_recovery_backup_dirs", [*[each for each in usual if each in folders], *more], source)
-    found.inform(message("discovery.information.backups", folders=[facts.relative(each) for each in folders]))
-    path = found.value("nexus_db_path")
-    if path:
-        _backup_names(os.path.join(facts.app_dir, path), there, found)
-
-
-def _backup_names(database: str, there: Sequence[Mapping[str, Any]], found: Proposal) -> None:
-    """Propose patterns if the newest backup in a folder has none of the usual names."""
-    usual = candidates.usual_names(database, beside=False)
-    unusual: List[str] = []
-    for each in there:
-        name = each["names"][0]
-        if not candidates.has_name(name, usual):
-            stem, ending = os.path.splitext(name)
-            letters = re.match(r"\D*", stem)
-            unusual.append(f"{glob.escape(letters.group() if letters else '')}*{glob.escape(ending)}")
-    if unusual:
-        source = message("discovery.source.backup_names", names=sorted({str(each["names"][0]) for each in there})[:3])
-        found.set("database_recovery_backup_patterns", [*usual, *dict.fromkeys(unusual)], source)
-
-
 def _stop(facts: Facts, found: Proposal) -> None:
     if facts.unit is None:
         return
@@ -437,7 +240,7 @@ def _stop(facts: Facts, found: Proposal) -> None:
         found.ask("nexus_stop_timeout", message("discovery.question.stop_timeout"))
     else:
         value = int(seconds) if seconds == int(seconds) else seconds
-        found.set("nexus_stop_timeout", value, _of_unit(facts, "TimeoutStopSec"))
+        found.set("nexus_stop_timeout", value, facts.of_unit("TimeoutStopSec"))
 
 
 def _release(facts: Facts, found: Proposal) -> None:
@@ -471,7 +274,7 @@ def _inform(facts: Facts, found: Proposal) -> None:
         found.inform(told)
     knex = (facts.disk or {}).get("knexfile") or {}
     if knex and not knex["has_section"]:
-        told = message("discovery.question.no_section", path=knex["file"], section=_section(facts))
+        told = message("discovery.question.no_section", path=knex["file"], section=facts.section)
         found.ask("", told)
     for proxy in facts.proxies:
         found.inform(
