@@ -13,9 +13,12 @@ import contextlib
 import dataclasses
 import json
 import os
+import pwd
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +75,9 @@ class Deployed(Service):
         self.environment_file.touch(mode=0o600)
         lines = [f"{name}={value}\n" for name, value in own.items()]
         self.environment_file.write_text("".join(lines), encoding="utf-8")
+        self.write_inventory()
+
+    def write_inventory(self) -> None:
         self.inventory.mkdir()
         host = {
             "ansible_connection": "local",
@@ -236,3 +242,91 @@ def test_the_text_is_in_the_language_of_the_setting(running: Deployed) -> None:
     assert running.run("outage_discover", "-e", "outage_discover_language=ja").rc == 0
     text = running.variables_file.read_text(encoding="utf-8")
     assert "実行中のプロセスが開いているファイル\nnexus_db_path: backend/itsm_nexus.db\n" in text
+
+
+# The service's user, and the owner of the files that this user names.
+USER, OTHER = pwd.getpwnam("nobody"), pwd.getpwnam("daemon")
+# A program that opens a log in a folder with a name that is JSON text, and says when the log is open.
+PROGRAM = """
+const fs = require('fs'), path = require('path');
+const folder = path.join(process.cwd(), 'l", "glob": "*');
+fs.mkdirSync(path.join(folder), {recursive: true});
+fs.openSync(path.join(folder, 'a-2026-11-29.log'), 'a');
+fs.writeFileSync('ready', '');
+setInterval(() => {}, 1000);
+"""
+
+
+def owned(path: Path, account: pwd.struct_passwd, *, mode: int = 0o755, text: str | None = None) -> Path:
+    """Create a folder, or a file if it has a text."""
+    if text is None:
+        path.mkdir()
+    else:
+        path.write_text(text, encoding="utf-8")
+    os.chown(path, account.pw_uid, account.pw_gid)
+    path.chmod(mode)
+    return path
+
+
+@pytest.fixture
+def hostile():
+    """Yield a service of an account that names files of another account in the environment of its process."""
+    # Other accounts cannot enter pytest's folders.
+    with tempfile.TemporaryDirectory() as name:
+        service = Deployed(Path(name))
+        service.folder.chmod(0o755)
+        owned(service.app, USER)
+        owned(service.app / "server.js", USER, text=PROGRAM)
+        for folder in (service.environment_file.parent.parent, service.environment_file.parent):
+            owned(folder, USER)
+        owned(service.environment_file, USER, text="NODE_ENV=production\nJWT_SECRET=a-secret-of-this-test\n")
+        service.write_inventory()
+        other = owned(service.folder / "other", OTHER)
+        for private in ("audit.log", "o.crt", "o.key"):
+            owned(other / private, OTHER, mode=0o600, text="private")
+        for copy, mode in (("a_1.db", 0o600), ("a_2.db", 0o644)):
+            with contextlib.closing(sqlite3.connect(other / copy)) as database:
+                database.execute("create table t (x)")
+                database.commit()
+            (other / copy).chmod(mode)
+        os.utime(other / "a_1.db", (0, 0))
+        owned(service.folder / "own-logs", USER)
+        owned(service.folder / "own-logs" / "a.log", USER, text="a")
+        own = {
+            "PATH": os.environ["PATH"],
+            **{"ENABLE_HTTPS": "true", "HTTPS_PORT": "6443"},
+            **{"LOG_DIR": other, "LOGS_DIR": service.folder / "own-logs", "BACKUP_DIR": other},
+            **{"SSL_CERT_PATH": other / "o.crt", "SSL_KEY_PATH": other / "o.key"},
+        }
+        argv = ["setpriv", f"--reuid={USER.pw_uid}", f"--regid={USER.pw_gid}", "--clear-groups", "node", "server.js"]
+        with subprocess.Popen(argv, cwd=service.app, env=own) as process:
+            try:
+                deadline = time.monotonic() + 30
+                while not (service.app / "ready").exists():
+                    assert process.poll() is None and time.monotonic() < deadline
+                    time.sleep(0.05)
+                yield service
+            finally:
+                process.kill()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a process of another account")
+def test_the_user_of_the_service_cannot_add_files_of_another_account(hostile: Deployed) -> None:
+    """Root would trust these paths in the inventory as the administrator's."""
+    assert hostile.run("outage_discover").rc == 0
+    values = hostile.written()
+    assert values["nexus_user"] == USER.pw_name
+    assert values["nexus_log_patterns"] == [f"{hostile.folder}/own-logs/*.log"]
+    text = hostile.variables_file.read_text(encoding="utf-8").replace("\n#     ", " ").replace("\n#   ", " ")
+    other = hostile.folder / "other"
+    assert not [value for value in values.values() if str(other) in str(value)]
+    named = {"nexus_log_patterns": other, "database_recovery_backup_dirs": other}
+    named.update({"nexus_tls_cert_path": other / "o.crt", "nexus_tls_key_path": other / "o.key"})
+    for variable, path in named.items():
+        assert variable == "nexus_log_patterns" or variable not in values
+        assert f"QUESTION: Does this service use {path}? The path is not set" in text
+    assert "user nobody may not change it or its folder" in text
+    assert "user nobody may not read all files in it" in text
+    # The folder with a special name is not shown.
+    assert "glob" not in text
+    assert "QUESTION: Which value is correct? The value is not shown" in text

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
@@ -22,6 +23,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 
 # Time limit in seconds for access to the service's files, because they may be on a disk that does not respond.
 _PATIENCE = 20.0
+# The group "nogroup". No file should belong to this group.
+_NO_GROUP = 65534
 
 
 class _Running(NamedTuple):
@@ -98,22 +101,48 @@ def _user(found: units.Found, running: _Running, app_dir: str) -> str:
         return run_as.name_of(os.geteuid())
 
 
+def _rights(user: str, running: _Running) -> safe_open.Rights:
+    """Return the rights of the service's user. See safe_open.account_rights."""
+    rights = safe_open.account_rights(user)
+    if rights is None and running.node is not None and running.node.uid != 0 and os.getuid() == 0:
+        return running.node.uid, _NO_GROUP  # the uid has no name
+    return rights
+
+
 def _read_environment(path: str) -> Dict[str, Any]:
-    """Return the variables in a file. If the file cannot be read, return the reason and whether the file exists."""
+    """Return the variables in a file, and whether only root can change the file.
+
+    If the file cannot be read, return the reason and whether the file exists.
+    """
     try:
-        return {"values": env_file.read_environment_file(path)}
+        values = env_file.read_environment_file(path)
     except env_file.EnvironmentFileError as error:
         return {"why": error.told.to_dict(), "exists": os.path.lexists(path)}
+    return {"values": values, "of_root": _is_of_root(path)}
 
 
-def _read_usual(path: str, rights: safe_open.Rights) -> Dict[str, Any]:
-    """Read a file as _read_environment does, but with the rights of the service's user.
+def _is_of_root(path: str) -> bool:
+    """Return True if only root can replace or change a file. False if this process does not run as root."""
+    if os.getuid() != 0:
+        return False
+    with contextlib.suppress(OSError):  # several accounts could replace the file
+        if safe_open.rights_on(path) is None:
+            status = os.stat(path)
+            return status.st_uid == 0 and not status.st_mode & 0o022
+    return False
 
-    Return {} if the file does not exist.
+
+def _read_usual(path: str, rights: safe_open.Rights, *, given: bool) -> Dict[str, Any]:
+    """Read a file as _read_environment does. Return {} if the file does not exist for the service's user.
+
+    given: True for the file in the inventory. Other files are read with the rights of the service's user. Nothing
+    proves that root chose them, because any account can start a process in a folder of root.
     """
     with safe_open.acting(rights):
         if not os.path.isfile(path):
             return {}
+        if not given:
+            return {**_read_environment(path), "exists": True, "of_root": False}
     return {**_read_environment(path), "exists": True}
 
 
@@ -145,7 +174,11 @@ def _environment(
         usual = {path: path, **{name: each for name, each in usual.items() if each != path}}
     questions: Dict[str, Callable[[], Any]] = {path: functools.partial(_read_environment, path) for path in listed}
     questions.update(
-        {name: functools.partial(_read_usual, path, rights) for name, path in usual.items() if path not in listed}
+        {
+            name: functools.partial(_read_usual, path, rights, given=name == path)
+            for name, path in usual.items()
+            if path not in listed
+        }
     )
     unread: List[Tuple[str, Message]] = []
     of_files: Dict[str, settings.Source] = {}
@@ -162,12 +195,14 @@ def _environment(
             if path in required or answer.value["exists"]:
                 unread.append((path, from_dict(answer.value["why"])))
         else:
-            of_files[path] = settings.Source(settings.FILE, path, answer.value["values"])
+            of_files[path] = settings.Source(
+                settings.FILE, path, answer.value["values"], of_root=answer.value["of_root"]
+            )
     # systemd reads EnvironmentFile= after Environment=, and a later file overrides an earlier one.
     sources += [of_files[path] for path in reversed(listed) if path in of_files]
     inline = env_file.unit_environment({"Environment": properties.get("Environment", "")})
     if inline:
-        sources.append(settings.Source(settings.UNIT, "", inline))
+        sources.append(settings.Source(settings.UNIT, "", inline, of_root=True))
     sources += [of_files[name] for name in own if name in of_files]
     return _Environment(settings.Environment(sources), listed, own, unread)
 
@@ -187,6 +222,25 @@ def _paths(known: settings.Environment) -> Tuple[List[str], List[str], List[str]
                 is_file = name.endswith("_FILE") or variable.value.endswith(".log")
                 found.append(os.path.dirname(variable.value) if is_file else variable.value)
     return checked, folders["LOG"], folders["BACKUP"]
+
+
+def _examined(running: _Running, environment: _Environment, app_dir: str) -> List[str]:
+    """Return the paths that the service's user could have chosen, other than those that the survey finds itself."""
+    written = [*running.outputs, *running.logs]
+    database = environment.known.get("DATABASE_PATH")
+    named = [*environment.own, *([database.value] if database else [])]
+    return [
+        *written,
+        *map(os.path.dirname, written),
+        *running.databases,
+        *(os.path.normpath(os.path.join(app_dir, each)) for each in named),
+    ]
+
+
+def _is_certain(found: units.Found, folder: str, *, configured: str) -> bool:
+    """Return True if the unit or the inventory (configured) contains the application's folder."""
+    of_unit = found.unit is not None and found.unit.folder.startswith("/")
+    return of_unit or (configured != "" and os.path.normpath(configured) == folder)
 
 
 def _missing_folder(configured: str, folder: str) -> str:
@@ -264,20 +318,21 @@ def discover(
     running = _running(found, proc_root=proc_root)
     folder = _app_dir(found, running)
     user = _user(found, running, folder)
-    rights = safe_open.account_rights(user)
+    rights = _rights(user, running)
     environment = _environment(found, running, folder, given=environment_file, rights=rights)
     known = environment.known
     checked, log_folders, backup_folders = _paths(known)
     node_env = known.get("NODE_ENV")
     survey = functools.partial(
         files.survey,
-        files.Place(folder, rights),
+        files.Place(folder, rights, user),
         section=node_env.value if node_env else "development",
         known=known,
         paths=checked,
         unit=found.unit.name if found.unit else "",
         log_folders=log_folders,
         backup_folders=backup_folders,
+        examined=_examined(running, environment, folder),
     )
     disk = parallel.ask({"disk": survey}, timeout=_PATIENCE)["disk"].value
     answers = _answers(running, known, proc_root=proc_root)
@@ -306,6 +361,7 @@ def discover(
         disk=disk,
         missing_folder=_missing_folder(app_dir, folder),
         missing_environment_file=_missing_file(environment_file, folder),
+        certain_folder=_is_certain(found, folder, configured=app_dir),
     )
     return {
         "service": {

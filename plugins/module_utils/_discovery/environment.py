@@ -32,6 +32,8 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{1,40}\Z")
 _PATH = re.compile(r"(?!\s)[^\x00-\x1f\x7f\"'`=?&@{}<>|;$*\\]{1,400}(?<!\s)\Z")
 _PORTS = ("PORT", "HTTP_PORT", "HTTPS_PORT")
 _WORDS = ("NODE_ENV", "ENABLE_HTTPS")
+# The name of an environment variable. A process can also have variables with other names, such as "a b".
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,79}")
 _PATHS = re.compile(r"(?:LOG|LOGS|BACKUP|BACKUPS)_(?:DIR|FILE|PATH|FOLDER)")
 # Names of variables that can contain the path of the database.
 _DATABASE = re.compile(r"(?:\w+_)?(?:DATABASE|DB|SQLITE)(?:_(?:PATH|FILE|FILENAME))?")
@@ -51,6 +53,8 @@ class Source(NamedTuple):
     kind: str
     path: str
     values: Mapping[str, str]
+    # True if only root could have set these variables.
+    of_root: bool = False
 
 
 def is_path(text: str) -> bool:
@@ -95,6 +99,15 @@ class Environment:
     def is_set(self, name: str) -> bool:
         return any(source.values.get(name) for source in self._sources)
 
+    def is_of_root(self, variable: Variable) -> bool:
+        """Return True if a source that only root can change contains this value of the variable."""
+        return any(source.of_root and source.values.get(variable.name) == variable.value for source in self._sources)
+
+    def values_of_root(self, prefix: str) -> List[str]:
+        """Return the paths that only root could have set, from the variables whose names begin with `prefix`."""
+        pairs = [pair for source in self._sources if source.of_root for pair in source.values.items()]
+        return [value for name, value in pairs if name.startswith(prefix) and value and may_be_shown(name, value)]
+
     def first(self, wanted: Callable[[str], bool]) -> Optional[Variable]:
         """Return the first variable that has a matching name and may be shown."""
         found = (self.get(name) for source in self._sources for name in sorted(source.values) if wanted(name))
@@ -103,7 +116,7 @@ class Environment:
     def names_of(self, wanted: Callable[[str], bool]) -> List[str]:
         """Return the names of the variables whose value matches. The values themselves are not returned."""
         pairs = [(name, value) for source in self._sources for name, value in source.values.items() if value]
-        return list(dict.fromkeys(name for name, value in pairs if wanted(value)))
+        return list(dict.fromkeys(name for name, value in pairs if _NAME.fullmatch(name) and wanted(value)))
 
     def _told(self, name: str, value: str) -> Message:
         """Return the source of a value.

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -62,6 +63,8 @@ class Facts(NamedTuple):
     missing_folder: str = ""
     # The environment file from the inventory if it is missing on the host, otherwise an empty string.
     missing_environment_file: str = ""
+    # True if the unit or the inventory contains the application's folder.
+    certain_folder: bool = False
 
     def of_unit(self, name: str) -> Message:
         """Return the source of a value that comes from a property of the unit."""
@@ -72,6 +75,10 @@ class Facts(NamedTuple):
         """The name of the knexfile section that the service uses. Without NODE_ENV, knex uses `development`."""
         variable = self.environment.get("NODE_ENV")
         return variable.value if variable else "development"
+
+    def absolute(self, path: str) -> str:
+        """Return the normalized absolute path. Relative paths are relative to the application's folder."""
+        return os.path.normpath(os.path.join(self.app_dir, path))
 
     def relative(self, path: str) -> str:
         """Return a path, relative to the application's folder if the path is below this folder."""

@@ -15,10 +15,11 @@ import json
 import os
 import re
 import stat
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import environment, knexfile
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import paths as checks
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import open_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 
@@ -45,10 +46,14 @@ _HEADER = 100
 
 
 class Place(NamedTuple):
-    """The application's folder, and the rights of the service's user, or None for the rights of this process."""
+    """The application's folder, and the rights of the service's user, or None for the rights of this process.
+
+    user: the name of the service's user, or empty if unknown.
+    """
 
     app_dir: str
     rights: safe_open.Rights
+    user: str = ""
 
     def path(self, path: str) -> str:
         """Return the absolute path. Relative paths are relative to the application's folder."""
@@ -148,13 +153,14 @@ def databases(place: Place) -> List[str]:
 def logs(place: Place, *, more: Sequence[str], theirs: Sequence[str] = ()) -> List[Dict[str, Any]]:
     """Return the folders that contain *.log files, with the number of these files and the time of the newest one.
 
-    theirs: folders from the service's environment.
+    more: folders that are named after the unit. The result `of_unit` is True for them. theirs: folders from the
+    service's environment.
     """
     found = []
     for folder, chosen in _folders(place, [*LOG_FOLDERS, *more], theirs):
         times = [status.st_mtime for name, status in _entries(folder, place, theirs=chosen) if name.endswith(".log")]
         if times:
-            found.append({"folder": folder, "files": len(times), "newest": max(times)})
+            found.append({"folder": folder, "files": len(times), "newest": max(times), "of_unit": folder in more})
     return found
 
 
@@ -168,7 +174,7 @@ def _folders(place: Place, usual: Sequence[str], theirs: Sequence[str]) -> List[
 def backups(place: Place, *, more: Sequence[str], theirs: Sequence[str] = ()) -> List[Dict[str, Any]]:
     """Return the folders with copies of a SQLite database, the names of the copies, and the time of the newest copy.
 
-    A folder is returned only if its newest file is a SQLite database. theirs: folders from the service's environment.
+    A folder is returned only if its newest file is a SQLite database. more, theirs: see logs().
     """
     found = []
     for folder, chosen in _folders(place, [*BACKUP_FOLDERS, *_MORE_BACKUP_FOLDERS, *more], theirs):
@@ -180,7 +186,16 @@ def backups(place: Place, *, more: Sequence[str], theirs: Sequence[str] = ()) ->
         rights = place.rights if chosen else None
         if files and _is_database(os.path.join(folder, max(files)[1]), rights=rights):
             names = [name for _time, name in sorted(files, reverse=True)]
-            found.append({"folder": folder, "names": names[:50], "files": len(files), "newest": max(files)[0]})
+            newest = max(files)[0]
+            found.append(
+                {
+                    "folder": folder,
+                    "names": names[:50],
+                    "files": len(files),
+                    "newest": newest,
+                    "of_unit": folder in more,
+                }
+            )
     return found
 
 
@@ -193,11 +208,13 @@ def survey(
     unit: str,
     log_folders: Sequence[str],
     backup_folders: Sequence[str],
+    examined: Sequence[str] = (),
 ) -> Dict[str, Any]:
     """Return all facts from the disk.
 
     paths: files whose existence is checked, relative to the application's folder. unit: the name of the unit, or empty.
-    log_folders, backup_folders: folders from the service's environment.
+    log_folders, backup_folders: folders from the service's environment. examined: further paths that may be proposed.
+    The result `access` contains what the service's user may do with each path that may be proposed.
     """
     missing = []
     with safe_open.acting(place.rights):
@@ -207,7 +224,7 @@ def survey(
         link = os.readlink(place.app_dir) if os.path.islink(place.app_dir) else ""
         git = os.path.isdir(place.path(".git"))
         has_folder = os.path.isdir(place.app_dir)
-    return {
+    found = {
         "folder": has_folder,
         "link": link,
         "git": git,
@@ -218,3 +235,17 @@ def survey(
         "logs": logs(place, more=[f"/var/log/{unit}"] if unit else [], theirs=log_folders),
         "backups": backups(place, more=[f"/var/backups/{unit}"] if unit else [], theirs=backup_folders),
     }
+    return {**found, "access": _access(place, found, [*map(place.path, paths), *examined])}
+
+
+def _access(place: Place, found: Mapping[str, Any], examined: Sequence[str]) -> Dict[str, List[str]]:
+    """Return what the service's user may do with each path. See checks.access."""
+    folders = [each["folder"] for each in found["backups"]]
+    named = [found["knexfile"].get("path") or "", *found["databases"], *(each["folder"] for each in found["logs"])]
+    known = checks.access(
+        [place.app_dir, *filter(None, named), *folders, *examined], user=place.user, rights=place.rights
+    )
+    for folder in folders:
+        if folder in known and checks.may_read_all(folder, rights=place.rights):
+            known[folder].append(checks.READ_ALL)
+    return known

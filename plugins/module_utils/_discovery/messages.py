@@ -29,6 +29,11 @@ ENGLISH: Dict[str, str] = {
         "It is unclear which of several processes is the service. They run in {folders}. Set nexus_app_dir "
         "to one of these folders"
     ),
+    "reason.discovery.may_not.change": "user {user} may not change it or its folder, which a recovery does",
+    "reason.discovery.may_not.own": "user {user} may not read it or does not own it, and a recovery may change its owner and mode",
+    "reason.discovery.may_not.read": "user {user} may not read it, which a recovery does",
+    "reason.discovery.may_not.read_all": "user {user} may not read all files in it, which a recovery does",
+    "reason.discovery.may_not.unknown": "it is unknown what user {user} may do with it",
     # Places where a value was found.
     "discovery.source.no_ready": "the service has no readiness endpoint",
     "discovery.source.answers": "the service answers requests to this path",
@@ -70,6 +75,12 @@ ENGLISH: Dict[str, str] = {
     "discovery.question.backups": (
         "Where are the backups of the database? None of the usual folders contains a SQLite database. If there are no "
         "backups, set []"
+    ),
+    "discovery.question.backup_names": (
+        "Do backups of the database have names such as {name}? {folder} contains such a file. The pattern {pattern} is "
+        "not set, because the service's user could have chosen this name, and a recovery also applies the pattern to "
+        "folders of root. If all backups with such names belong to this service, add the pattern to this variable and "
+        "to the default patterns"
     ),
     "discovery.question.certificate": "Which certificate does the service use? No variable in the service's environment contains the path",
     "discovery.question.changed_since": (
@@ -121,6 +132,10 @@ ENGLISH: Dict[str, str] = {
     ),
     "discovery.question.open_databases": "Which of these files is the database? The running process has all of them open: {paths}",
     "discovery.question.others": "Is the inventory correct? These may also be the service: {names}",
+    "discovery.question.path": (
+        "Does this service use {path}? The path is not set, because the service's user could have chosen it ({source}), "
+        "and {why}. If the path belongs to this service, set this variable"
+    ),
     "discovery.question.port": "Which port does the service use? Its environment does not contain {name}, and the service is not running",
     "discovery.question.release_git": "Is each release a git tag? If so, set this variable to git. {path} is a git repository",
     "discovery.question.release_link": "Is a release activated with a link? If so, set this variable to symlink. {path} is a link to {target}",
@@ -143,7 +158,10 @@ ENGLISH: Dict[str, str] = {
     "discovery.question.silent_ports": "What is port {ports} for? The service listens there, but answers neither HTTPS nor HTTP requests",
     "discovery.question.status": 'Does the status "{word}" mean that the service is healthy? The health response contains this status',
     "discovery.question.stop_timeout": "How long may it take to stop the service? TimeoutStopSec of the unit is infinity",
-    "discovery.question.unusable": "Which value is correct? The value is not shown, because it contains a template or control characters. Source: {source}",
+    "discovery.question.unusable": (
+        "Which value is correct? The value is not shown, because it contains a template, control characters or other "
+        "special characters. Source: {source}"
+    ),
     # Information for a person.
     "discovery.information.backups": "Backups are in {folders}",
     "discovery.information.certificate": (

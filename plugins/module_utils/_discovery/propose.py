@@ -15,7 +15,7 @@ from typing import List, Optional, Sequence
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import environment as settings
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import network, propose_files, units
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery import network, paths, propose_files, units
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.facts import Facts, Proposal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, systemd
 
@@ -61,7 +61,9 @@ def _service(facts: Facts, found: Proposal) -> None:
         if not facts.running:
             found.ask("nexus_manager", message("discovery.question.no_service", path=facts.app_dir))
     if facts.app_dir.startswith("/"):
-        found.set("nexus_app_dir", facts.app_dir, source)
+        paths.set_path(
+            facts, found, "nexus_app_dir", facts.app_dir, source, need=paths.CHANGE, ours=facts.certain_folder
+        )
     else:
         found.ask("nexus_app_dir", message("discovery.question.app_dir"))
     if facts.missing_folder:
@@ -120,7 +122,8 @@ def _environment(facts: Facts, found: Proposal) -> None:
         # Only the file in the inventory has an absolute path.
         given = os.path.isabs(facts.own_files[0])
         source = message("discovery.source.inventory" if given else "discovery.source.own_file")
-        found.set("nexus_environment_file", os.path.join(facts.app_dir, facts.own_files[0]), source)
+        path = facts.absolute(facts.own_files[0])
+        paths.set_path(facts, found, "nexus_environment_file", path, source, need=paths.READ, ours=given)
         if len(facts.own_files) > 1 and not given:
             told = message("discovery.question.several_files", paths=list(facts.own_files))
             found.ask("nexus_environment_file", told)

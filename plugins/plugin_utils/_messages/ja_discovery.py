@@ -49,6 +49,11 @@ SENTENCES: Dict[str, str] = {
     ),
     "reason.discovery.several_units": "該当しうるユニットが複数ある：{names}。nexus_unit にいずれかを設定する",
     "reason.discovery.several_processes": "該当しうるプロセスが複数ある（フォルダー：{folders}）。nexus_app_dir にいずれかを設定する",
+    "reason.discovery.may_not.change": "復旧時に変更するが、ユーザー {user} はこのパスまたはそのフォルダーを変更できない",
+    "reason.discovery.may_not.own": "復旧時に所有者とモードを変更することがあるが、ユーザー {user} は読み取れないか、所有者ではない",
+    "reason.discovery.may_not.read": "復旧時に読み取るが、ユーザー {user} は読み取れない",
+    "reason.discovery.may_not.read_all": "復旧時に読み取るが、ユーザー {user} はその中のファイルをすべては読み取れない",
+    "reason.discovery.may_not.unknown": "ユーザー {user} の権限を確認できない",
     # 値の出典
     "discovery.source.no_ready": "ready エンドポイントなし",
     "discovery.source.answers": "サービスがこのパスに応答",
@@ -85,6 +90,10 @@ SENTENCES: Dict[str, str] = {
     # 担当者への質問
     "discovery.question.app_dir": "サービスの実行フォルダーはどこですか。ユニットに WorkingDirectory がなく、プロセスもありません",
     "discovery.question.backups": "データベースのバックアップはどこですか。通常のフォルダーに SQLite データベースがありません。バックアップがない場合は [] を設定してください",
+    "discovery.question.backup_names": (
+        "データベースのバックアップは {name} のような名前ですか。このようなファイルが {folder} にあります。この名前はサービスのユーザーが選んだ可能性があり、復旧時にはこのパターンを root のフォルダーにも"
+        "使用するため、{pattern} は設定しません。このような名前のバックアップがすべてこのサービスのものであれば、既定のパターンと合わせてこの変数に設定してください"
+    ),
     "discovery.question.certificate": "サービスの証明書はどれですか。環境変数にファイルの指定がありません",
     "discovery.question.changed_since": "再起動の予定はありますか。{path} の {name} が実行中のプロセスの値と異なるため、プロセスの値を使用しています",
     "discovery.question.command": "サービスの起動コマンドは何ですか。ユニットにもプロセスにも見つかりません",
@@ -116,6 +125,9 @@ SENTENCES: Dict[str, str] = {
     "discovery.question.not_local": "localhost で待ち受けることはできますか。ポート {ports} は localhost で待ち受けていませんが、確認処理は localhost に接続します",
     "discovery.question.open_databases": "データベースはどのファイルですか。実行中のプロセスが開いているファイル：{paths}",
     "discovery.question.others": "インベントリの指定は正しいですか。次のものもサービスの可能性があります：{names}",
+    "discovery.question.path": (
+        "このサービスは {path} を使用しますか。このパスはサービスのユーザーが選んだ可能性があり（{source}）、{why}ため、設定しません。このサービスのものであれば、この変数に設定してください"
+    ),
     "discovery.question.port": "サービスのポートは何番ですか。環境変数に {name} がなく、サービスは停止中です",
     "discovery.question.release_git": "各リリースは git のタグですか。{path} は git リポジトリです。該当する場合は、この変数を git に設定してください",
     "discovery.question.release_link": "リリースはリンクで切り替えますか。{path} は {target} へのリンクです。該当する場合は、この変数を symlink に設定してください",
@@ -131,7 +143,7 @@ SENTENCES: Dict[str, str] = {
     "discovery.question.silent_ports": "ポート {ports} の用途は何ですか。待ち受けていますが、HTTPS にも HTTP にも応答しません",
     "discovery.question.status": "status「{word}」は正常を意味しますか。ヘルスチェックの応答に含まれています",
     "discovery.question.stop_timeout": "停止にかかる時間の上限は何秒ですか。ユニットの TimeoutStopSec は無限です",
-    "discovery.question.unusable": "正しい値は何ですか。値はテンプレートまたは制御文字を含むため、表示しません。出典：{source}",
+    "discovery.question.unusable": "正しい値は何ですか。値はテンプレート、制御文字、その他の特殊文字を含むため、表示しません。出典：{source}",
     # 参考情報
     "discovery.information.backups": "バックアップのフォルダー：{folders}",
     "discovery.information.certificate": "{variable} は設定しません。このパスは、実行のたびにサービスの環境変数から読み取ります。現在のパス：{path}（{source}）",

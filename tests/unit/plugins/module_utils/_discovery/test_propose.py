@@ -48,6 +48,7 @@ DISK = {
     "databases": [],
     "logs": [],
     "backups": [],
+    "access": {},
 }
 
 
@@ -85,6 +86,7 @@ FACTS = Facts(
     ready="/api/v1/health/ready",
     proxies=[],
     disk=DISK,
+    certain_folder=True,
 )
 DOWN = {
     "running": False,
@@ -94,6 +96,12 @@ DOWN = {
     "answer": None,
 }
 PROCESS = {"unit": None, "environment_files": [], "own_files": ["config/env/.env.production"]}
+
+
+# The service's user may change these logs.
+ALLOWED = {
+    "disk": {**DISK, "access": {path: ["change"] for path in ("/var/log/a.log", "/var/log/itsm/server.log")}},
+}
 
 
 def proposal(**changes):
@@ -298,15 +306,18 @@ def test_words_for_healthy(word, expected):
 @pytest.mark.parametrize(
     ("changes", "file", "patterns"),
     [
-        ({"outputs": ["/var/log/a.log"], "logs": ["/var/log/a.log"]}, "/var/log/a.log", None),
+        ({"outputs": ["/var/log/a.log"], "logs": ["/var/log/a.log"], **ALLOWED}, "/var/log/a.log", None),
         ({"logs": [f"{APP}/logs/app-2026-11-29.log"]}, "", ["logs/*.log"]),
-        ({"logs": ["/var/log/itsm/server.log"]}, "/var/log/itsm/server.log", None),
+        ({"logs": ["/var/log/itsm/server.log"], **ALLOWED}, "/var/log/itsm/server.log", None),
         ({**DOWN, "unit": unit(StandardOutput="append:/var/log/b.log")}, "/var/log/b.log", None),
         (
             {
                 "disk": {
                     **DISK,
-                    "logs": [{"folder": f"{APP}/backend/logs", "files": 2}, {"folder": "/var/log/x", "files": 1}],
+                    "logs": [
+                        {"folder": f"{APP}/backend/logs", "files": 2, "of_unit": False},
+                        {"folder": "/var/log/x", "files": 1, "of_unit": True},
+                    ],
                 }
             },
             "",
@@ -320,7 +331,8 @@ def test_logs(changes, file, patterns):
 
 
 def backups(*folders):
-    return {**DISK, "backups": [{"folder": folder, "names": [name], "files": 1} for folder, name in folders]}
+    known = [{"folder": folder, "names": [name], "files": 1, "of_unit": False} for folder, name in folders]
+    return {**DISK, "backups": known, "access": {folder: ["read", "read_all"] for folder, _name in folders}}
 
 
 def test_backups_in_the_default_folders_need_no_variable():
