@@ -53,6 +53,7 @@ REASONS = {
     "_common/parallel.py": KERNEL,
     "_common/path_status.py": "opens without access to the content, as safe_open does or as the user",
     "_common/safe_open.py": "the package that opens for the others",
+    "_discovery/discover.py": "a descriptor with O_PATH, which reads no content; only for the owner of a folder",
     "_host/confine.py": KERNEL,
     "_host/mounts.py": "only /etc/fstab, which belongs to root, and a file of /proc",
     "_host/procfs.py": KERNEL,

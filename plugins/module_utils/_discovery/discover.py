@@ -96,9 +96,24 @@ def _user(found: units.Found, running: _Running, app_dir: str) -> str:
         named = found.unit.properties.get("User", "") or "root"
         return run_as.name_of(int(named)) if named.isdecimal() else named
     try:
-        return run_as.name_of(os.stat(app_dir).st_uid)
+        return run_as.name_of(_owner(app_dir))
     except OSError:
         return run_as.name_of(os.geteuid())
+
+
+def _owner(folder: str) -> int:
+    """Return the uid of a folder's owner. Raises OSError.
+
+    If an account replaced the folder or one of its parents with a link, return this account. The owner of the link's
+    target must not count, because the recovery would then run the account's programs as that owner.
+    """
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        opened = os.readlink(f"/proc/self/fd/{descriptor}")
+        stranger = safe_open.rights_on(folder) if opened != safe_open.follow_ours(folder) else None
+        return stranger[0] if stranger else os.fstat(descriptor).st_uid
+    finally:
+        os.close(descriptor)
 
 
 def _rights(user: str, running: _Running) -> safe_open.Rights:

@@ -252,6 +252,19 @@ def test_whether_the_user_may_read_all_files_of_a_folder(place):
 
 
 @needs_root
+def test_the_owner_of_a_folder_behind_a_link_of_the_user_does_not_count(place):
+    parent = owned(place / "home")
+    other = owned(place / "other", (1, 1))
+    own = owned(parent / "app")
+    assert discover._owner(str(own)) == NOBODY[0]
+    os.symlink(other, parent / "link")
+    os.lchown(parent / "link", *NOBODY)
+    assert discover._owner(str(parent / "link")) == NOBODY[0]
+    os.symlink(other, place / "current")
+    assert discover._owner(str(place / "current")) == 1
+
+
+@needs_root
 def test_only_a_file_of_root_proves_that_root_chose_its_values(place):
     file = owned(place / "env", (0, 0), mode=0o644, folder=False)
     file.write_text("LOG_DIR=/var/log/x\n")
