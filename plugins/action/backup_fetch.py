@@ -7,8 +7,7 @@ from __future__ import annotations
 from typing import Any, Dict, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import off_host
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import backup_copy
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import backup_copy, on_host
 
 
 class _Failed(Exception):
@@ -19,7 +18,7 @@ class _Failed(Exception):
         self.result = result
 
 
-class ActionModule(unreachable.OnHost):
+class ActionModule(on_host.OnHost):
     """Calls the module of the same name for each part of the backup, and writes the parts to a file."""
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:

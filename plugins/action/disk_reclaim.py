@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import on_host
 
 
-class ActionModule(unreachable.OnHost):
+class ActionModule(on_host.OnHost):
     """Runs the module that is named in the task. meta/runtime.yml redirects several modules to this plugin."""

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import on_host
 
 
-class ActionModule(unreachable.OnHost):
+class ActionModule(on_host.OnHost):
     """Runs the module of the same name. The task succeeds even if the module returns no result.
 
     The first response only saves time, and no run depends on it. If there is no result, the run continues with triage.

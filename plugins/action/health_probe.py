@@ -7,10 +7,11 @@ from __future__ import annotations
 from typing import Any, Dict, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, quoted
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import on_host
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 
 
-class ActionModule(unreachable.OnHost):
+class ActionModule(on_host.OnHost):
     """Runs the module of the same name. In mode "watch", an unreachable host is a result, not a failure.
 
     In mode "await", a failed login also causes a warning. Otherwise, the run would report it only after a longer check,

@@ -11,13 +11,13 @@ from typing import Any, Dict, Mapping, Optional
 
 from ansible.plugins.loader import connection_loader
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import on_host
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import handover, recorder
 
 _CONTROLLER = "localhost"
 
 
-class ActionModule(unreachable.OnHost):
+class ActionModule(on_host.OnHost):
     """Runs the module of the same name, unless the health probe has already opened the incident.
 
     At the end of a run, the timelines of the incident's earlier runs are copied from the host to the controller.

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any, Callable, ClassVar, Mapping
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notification_action, transports
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import notification_action
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import transports
 
 
 class ActionModule(notification_action.Telling):

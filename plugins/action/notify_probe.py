@@ -11,8 +11,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import fact_injection
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notification_action, reach, transports
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import fact_injection, notification_action
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import reach, transports
 
 _SECURITIES = ["none", "starttls", "tls"]
 

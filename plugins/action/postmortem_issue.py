@@ -12,12 +12,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, timestamps
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import fact_injection
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import (
-    github_issue,
-    notification_action,
-    transports,
-)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import fact_injection, notification_action
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import github_issue, transports
 
 # A host's clock may be ahead by at most this number of seconds. If the clock is further ahead, the search does not find
 # the incident's issue.

@@ -8,10 +8,10 @@ import time
 from typing import Any, Dict, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import on_host
 
 
-class ActionModule(unreachable.OnHost):
+class ActionModule(on_host.OnHost):
     """Runs the module of the same name, and adds two values that the controller measures.
 
     answered_at: the controller's time, to compare the clocks. elapsed: the duration of the call in seconds, to

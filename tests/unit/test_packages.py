@@ -31,9 +31,9 @@ MODULE_UTILS = [
 ]
 # All packages in plugin_utils may also import from module_utils.
 PLUGIN_UTILS = [
-    ["_action", "_timeline", "_messages", "_watch"],
+    ["_timeline", "_messages", "_watch"],
     ["_policy", "_notify", "_prefetch", "_inventory"],
-    ["_report"],
+    ["_report", "_action"],
     ["_ready_report"],
 ]
 # Calls in late_import and document_store that import a plugin_utils module by name when the module is first needed.
@@ -104,16 +104,41 @@ def test_imports_point_down() -> None:
     assert wrong == [], "see MODULE_UTILS and PLUGIN_UTILS above"
 
 
+def reached_from(start: str) -> set[str]:
+    """Return a file, or the files of a package, and all files that these files import, directly or indirectly."""
+    reached, waiting = set(), {name for name in FILES if name == start or name.startswith(f"{start}.")}
+    while waiting:
+        reached |= waiting
+        waiting = set().union(*(all_imports().get(name, set()) for name in waiting)) - reached
+    return reached & set(FILES)
+
+
+def of_ansible_core(path: Path) -> set[str]:
+    """Return the modules of ansible-core that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return {name for name in found if name.split(".")[0] == "ansible"}
+
+
+def test_decisions_do_not_use_ansible_core() -> None:
+    """A decision uses only the given facts, so it is the same in every release of ansible-core, and in a test."""
+    reached = reached_from("plugin_utils._policy")
+    assert "plugin_utils._policy.verdict" in reached
+    assert {name: found for name in sorted(reached) if (found := of_ansible_core(MODULES[name]))} == {}
+    assert of_ansible_core(MODULES["plugin_utils._action.on_host"]) > {"ansible.errors"}
+
+
 def test_there_are_no_import_cycles() -> None:
     assert list(graphlib.TopologicalSorter(all_imports()).static_order())
 
 
 def test_the_summary_of_a_healthy_run_loads_no_code_of_the_host() -> None:
     """Ansible compiles each imported file again in each run, so such imports delay every run."""
-    reached, waiting = set(), {"plugin_utils._report.closing"}
-    while waiting:
-        reached |= waiting
-        waiting = set().union(*(all_imports()[name] for name in waiting if name in all_imports())) - reached
+    reached = reached_from("plugin_utils._report.closing")
     ends = {name for name in reached if name.startswith(("module_utils._host.", "module_utils._changes."))}
     assert "plugin_utils._report.screen" in reached
     assert ends <= {"module_utils._changes.relations"}

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notification_action, reach
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import notification_action
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import reach
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import rules as notification_rules
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import settings as notification_settings
 

@@ -5,5 +5,5 @@
 """Notifications: the contacts, the messages, and the transports that send them.
 
 Put a new transport here.
-This package imports only from _timeline, _messages and _action.
+This package imports only from _timeline and _messages.
 """

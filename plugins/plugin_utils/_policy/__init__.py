@@ -4,6 +4,6 @@
 
 """The decisions in a recovery: the settings, the remedy policy, and the verdict.
 
-Put code here if it decides what a playbook may do.
-This package imports only from _timeline, _messages and _action.
+Put code here if it decides what a playbook may do. This code does not use ansible-core.
+This package imports only from _timeline and _messages.
 """

@@ -2,47 +2,21 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The result of a module if its host cannot be reached or does not answer.
+"""What is known if a host cannot be reached or does not answer: the results, the reason, and the next step.
 
-If the connection drops while a module is running, the module continues on the host until it ends. The controller tries
-to reconnect within a time limit, and then repeats the module call. Both calls have the same name, so the second call
-returns the result of the first call (module_utils/_incident/repeated_call.py).
-
-Ansible removes an unreachable host from the play and does not run the rescue and always sections. Therefore, no one
-would be notified. With this plugin, the task fails instead and returns unreachable_host, so the playbook can continue.
+_action/on_host.py calls the modules and uses these functions.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
 import re
-import secrets
-import time
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional
 
-from ansible import constants
-from ansible.errors import AnsibleConnectionFailure, AnsibleError
-from ansible.plugins.action.normal import ActionModule
-from ansible.plugins.connection import ConnectionBase
-from ansible.utils.display import Display
-
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, with_stop
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import module_output
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import settings as recovery_settings
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import handover
 
 UNREACHABLE = "unreachable"
 
-# Maximum number of lost connections per task.
-_LOSSES = 5
-# Maximum number of module calls without a result, per task.
-_DEATHS = 1
-# Time between two attempts to reach the host again, in seconds.
-_PAUSE = 0.5
 # If a signal kills a program, the shell that started the program exits with a code above this number. If ssh itself
 # fails, its exit code (255) is also above this number.
 _SIGNALLED = 128
@@ -55,7 +29,7 @@ _NEVER_REACHED = re.compile(
 
 # Messages that ansible-core prints if the login account cannot become another account. In this case, the connection
 # itself works. The messages contain no task data.
-_NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
+NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
 
 # Each pair belongs to one error of ssh or Ansible. The first item is a pattern that finds the error. The second item is
 # the last part of an ID in the message catalogue: the message with this ID is the next step.
@@ -65,7 +39,7 @@ _LET_IN = (
         "known_hosts",
     ),
     (
-        re.compile(rf"{_NOT_BECOME.pattern}|waiting for privilege escalation prompt"),
+        re.compile(rf"{NOT_BECOME.pattern}|waiting for privilege escalation prompt"),
         "become",
     ),
     (
@@ -82,142 +56,8 @@ _LET_IN = (
         "name",
     ),
 )
-# If one of these patterns matches, the host is reachable but refuses the login, so another attempt would not help.
+# The patterns for a host that is reachable but refuses the login.
 _REFUSED = _LET_IN[:3]
-
-
-class OnHost(ActionModule):  # type: ignore[misc]
-    """Runs the module of the same name on the host. If the host returns no result, this class provides a substitute."""
-
-    # The reason for a lost connection.
-    _lost: Optional[Message] = None
-
-    def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Return the module's result, or the result of without_answer."""
-        host = str((task_vars or {}).get("inventory_hostname"))
-        try:
-            return self._run(tmp, task_vars or {}, host=host)
-        # Catch BaseException, because the task timeout error is not an Exception.
-        except BaseException as error:
-            why = unanswered(error, timeout=self._task.timeout)
-            if why is None:
-                raise
-            return self.without_answer(host, self._lost or why)
-
-    def without_answer(self, host: str, why: Message) -> Dict[str, Any]:
-        """Return a substitute for the result of a module that did not return a result."""
-        return failure(host, str(self._task.action).rsplit(".", 1)[-1], why)
-
-    def _run(self, tmp: Any, task_vars: Dict[str, Any], *, host: str) -> Dict[str, Any]:
-        """Call the module until it returns a result or the host can no longer be reached. Raises the call's errors."""
-        given_up = _marker(host)
-        is_remote = self._connection.transport != "local"
-        if is_remote:
-            self._task.args["call"] = f"{_of_host(host)}.{secrets.token_hex(8)}"
-        part = self._timeline_part(host)
-        losses, deaths, away = 0, 0, 0.0
-        while True:
-            result: Optional[Dict[str, Any]] = None
-            try:
-                result = super().run(tmp, task_vars)
-                why = died(result)
-            except AnsibleConnectionFailure as error:
-                why = unanswered(error, timeout=0)
-            if why is None:
-                break
-            if result is None:
-                self._lost = why
-            losses, deaths = losses + (result is None), deaths + (result is not None)
-            goes_on = losses <= _LOSSES and deaths <= _DEATHS and self._has_begun(why) and not os.path.exists(given_up)
-            bound = self._bound(task_vars) if goes_on and is_remote else 0.0
-            waited = reached_again(self._reach, bound=bound)
-            if waited is None:
-                if result is not None:
-                    return result
-                # Create the file that prevents later tasks from waiting for the host again.
-                with contextlib.suppress(OSError), open(given_up, "w", encoding="ascii"):
-                    pass
-                return self.without_answer(host, why)
-            away += waited
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(given_up)
-        if losses and result is not None:
-            result["connection_lost"] = {"times": losses, "seconds": round(away, 1)}
-            Display().warning(
-                f"The connection to {host} was lost during {str(self._task.action).rsplit('.', 1)[-1]}. The host was "
-                f"reached again after {away:.1f} s, and the step continued."
-            )
-        result = result or {}
-        if part is not None:
-            # Remove the timeline lines, because they describe earlier tasks and are not part of this task's result.
-            for given in (self._task.args, (result.get("invocation") or {}).get("module_args") or {}):
-                given.pop("timeline", None)
-            if not result.get("failed"):
-                result[handover.SAVED] = part.lines
-        return result
-
-    def _timeline_part(self, host: str) -> Optional[handover.Part]:
-        """Add the new lines of the timeline to the module's options. Return these lines, or None if there are none."""
-        part = None
-        # A fault in the timeline must not end the recovery.
-        with contextlib.suppress(Exception):
-            part = handover.part(host) if self._task.args.get("run") else None
-        if part is None or self._task.check_mode or self._task.delegate_to:
-            return None
-        self._task.args["timeline"] = part.packed
-        return part
-
-    def _low_level_execute_command(self, *arguments: Any, **options: Any) -> Dict[str, Any]:
-        """Return the result of a command on the host.
-
-        Control characters are removed before ansible-core reads the result.
-        """
-        result: Dict[str, Any] = super()._low_level_execute_command(*arguments, **options)
-        for name, plain in (("stdout", module_output.of_module), ("stderr", module_output.of_errors)):
-            result[name] = plain(result[name])
-            result[f"{name}_lines"] = result[name].splitlines()
-        return result
-
-    def _bound(self, task_vars: Mapping[str, Any]) -> float:
-        """Return the time limit in seconds for reaching the host again."""
-        given = self._templar.template(task_vars.get("outage_recover_reconnect"))
-        return float(recovery_settings.setting(given, "reconnect"))
-
-    def _has_begun(self, why: Message) -> bool:
-        """Return True if the module may be running on the host, or if the run has reached the host before this task."""
-        said = str(why.values.get("why") or "")
-        if any(pattern.search(said) for pattern, _step in _REFUSED):
-            return False
-        return bool(self._task.args.get("run")) or not _NEVER_REACHED.search(said)
-
-    def _reach(self) -> bool:
-        """Return True if the host can be reached with a new connection."""
-        self._connection.close()
-        # A reset() method that is inherited from ConnectionBase only prints a warning.
-        if type(self._connection).reset is not ConnectionBase.reset:
-            self._connection.reset()
-        try:
-            return bool(self._low_level_execute_command(":", sudoable=False)["rc"] == 0)
-        except AnsibleConnectionFailure:
-            return False
-
-
-def reached_again(
-    reach: Callable[[], bool],
-    *,
-    bound: float,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Optional[float]:
-    """Try to reach the host until the time limit expires. Return the seconds that this took, or None if it failed."""
-    begun = clock()
-    if bound <= 0:
-        return None
-    while not reach():
-        if clock() + _PAUSE - begun > bound:
-            return None
-        sleep(_PAUSE)
-    return clock() - begun
 
 
 def died(result: Mapping[str, Any]) -> Optional[Message]:
@@ -231,31 +71,14 @@ def died(result: Mapping[str, Any]) -> Optional[Message]:
     return message("reason.died", code=code) if code > _SIGNALLED or code < 0 else None
 
 
-def _of_host(host: str) -> str:
-    """Return a unique name for this run of Ansible on a host."""
-    return hashlib.sha256(f"{constants.DEFAULT_LOCAL_TMP}\0{host}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
+def never_reached(why: str) -> bool:
+    """Return True if ssh could not connect to the host. why: the ssh or Ansible error message."""
+    return bool(_NEVER_REACHED.search(why))
 
 
-def _marker(host: str) -> str:
-    """Return the path of a file. The file exists if this run of Ansible has given up on the host."""
-    return os.path.join(constants.DEFAULT_LOCAL_TMP, f"lost-{_of_host(host)}")
-
-
-def unanswered(error: BaseException, *, timeout: float) -> Optional[Message]:
-    """Return why the host did not answer, or None for any other error.
-
-    The task timeout error has no public class. In each ansible-core release, the class may be in a different module.
-    Therefore, the error is recognized by its class name.
-    """
-    # ssh prints a frame of "@" around some warnings.
-    told = sanitize.text(" ".join(re.sub(r"@{3,}", " ", str(error)).split()))
-    if isinstance(error, AnsibleConnectionFailure):
-        return message("reason.unreached", why=told)
-    if isinstance(error, AnsibleError) and _NOT_BECOME.fullmatch(told):
-        return message("reason.not_worked_on", why=told)
-    if type(error).__name__ == "TaskTimeoutError":
-        return message("reason.no_answer", seconds=f"{timeout:g}")
-    return None
+def refused(why: str) -> bool:
+    """Return True if the host refuses the login, so that another attempt would not help. why: see never_reached."""
+    return any(pattern.search(why) for pattern, _step in _REFUSED)
 
 
 def reach(why: str) -> Message:

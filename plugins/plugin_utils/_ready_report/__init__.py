@@ -5,5 +5,5 @@
 """The readiness report: would a recovery work on this host tonight?
 
 Put code here if it decides what a fact means for a recovery, or presents the report.
-This package imports only from _report, _messages and _action, and from module_utils.
+This package imports only from _report and _messages, and from module_utils.
 """

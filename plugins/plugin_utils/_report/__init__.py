@@ -5,5 +5,5 @@
 """The documents: Markdown, HTML, JSON, charts, and the summary on the screen.
 
 Put code here if it only presents an incident as text or as a chart. Put decisions into _policy.
-This package imports only from _timeline, _messages, _policy and _action.
+This package imports only from _timeline, _messages and _policy.
 """

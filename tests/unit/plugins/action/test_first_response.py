@@ -12,11 +12,12 @@ import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.action import first_response
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import on_host
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 
 
 def run(monkeypatch: pytest.MonkeyPatch, result: dict[str, Any]) -> dict[str, Any]:
-    monkeypatch.setattr(unreachable.OnHost, "run", lambda *_: result)
+    monkeypatch.setattr(on_host.OnHost, "run", lambda *_: result)
     returned: dict[str, Any] = first_response.ActionModule.__new__(first_response.ActionModule).run(None, {})
     return returned
 

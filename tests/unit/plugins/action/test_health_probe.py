@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.action import health_probe
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import on_host
 
 WARNING = "node1: the endpoints answered, but the login failed"
 
@@ -30,7 +30,7 @@ def test_a_failed_login_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, mode: str, login: dict[str, Any] | None, warned: bool
 ) -> None:
     known = {"healthy": not warned, "login": login, "warnings": ["The clock was set back"]}
-    monkeypatch.setattr(unreachable.OnHost, "run", lambda *_: {**known})
+    monkeypatch.setattr(on_host.OnHost, "run", lambda *_: {**known})
     action = health_probe.ActionModule.__new__(health_probe.ActionModule)
     action._task = types.SimpleNamespace(args={"mode": mode})
     told = action.run(None, {"inventory_hostname": "node1"})

@@ -13,13 +13,13 @@ import pytest
 from ansible.playbook.play_context import PlayContext
 
 from ansible_collections.itsm_nexus.runbook.plugins.action import incident
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import on_host
 
 OPENED = {"changed": True, "id": "INC-1", "run": "R-1"}
 
 
 def run(monkeypatch, **arguments):
-    monkeypatch.setattr(unreachable.OnHost, "run", lambda *_: {"asked": True})
+    monkeypatch.setattr(on_host.OnHost, "run", lambda *_: {"asked": True})
     action = incident.ActionModule.__new__(incident.ActionModule)
     action._task = types.SimpleNamespace(args=arguments, delegate_to=None)
     return action.run(None, {})
@@ -43,7 +43,7 @@ def test_without_a_probe_result_the_module_is_called(monkeypatch, arguments):
 
 def test_on_the_controller_the_module_never_uses_the_connection_of_the_host(monkeypatch):
     """A setting given with -e also applies to localhost, so a delegated task would use the host's connection."""
-    monkeypatch.setattr(unreachable.OnHost, "run", lambda _self, _tmp, task_vars: task_vars)
+    monkeypatch.setattr(on_host.OnHost, "run", lambda _self, _tmp, task_vars: task_vars)
     action = incident.ActionModule.__new__(incident.ActionModule)
     action._task = types.SimpleNamespace(args={"state": "closed"}, delegate_to="localhost")
     action._connection, action._play_context = types.SimpleNamespace(transport="ssh", become="sudo"), PlayContext()
