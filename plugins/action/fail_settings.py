@@ -21,9 +21,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Return the problems as the module's result."""
         result: Dict[str, Any] = super().run(tmp, task_vars)
-        spec = {"problems": {"type": "list", "elements": "str", "required": True}}
+        spec = {
+            "problems": {"type": "list", "elements": "str", "required": True},
+            "messages": {"type": "list", "elements": "dict", "default": []},
+        }
         _spec, options = self.validate_argument_spec(argument_spec=spec)
         result.update(changed=False, problems=options["problems"])
+        if options["messages"]:
+            result.update(messages={"problems": options["messages"]})
         if options["problems"]:
             result.update(failed=True, msg="; ".join(options["problems"]))
         return result

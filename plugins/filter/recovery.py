@@ -109,6 +109,7 @@ class FilterModule:
             "recovery_reach": unreachable.next_step,
             "recovery_reach_message": unreachable.reach_message,
             "recovery_remediable": function("_policy.verdict", "remediable"),
+            "recovery_rung_problems": function("_policy.approval", "of_triage"),
             "recovery_setting": recovery_settings.setting,
             "recovery_single_host": single_host,
             "recovery_statements": function("_timeline.statements", "of_run"),

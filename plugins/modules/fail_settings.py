@@ -31,6 +31,14 @@ options:
     type: list
     elements: str
     required: true
+  messages:
+    description:
+      - The same problems as messages, each with an ID in the catalogue of this collection (C(id)) and its values
+        (C(values)). The closing summary and the postmortem are then written in the reader's language.
+      - If the number of messages differs from the number of problems, the problems are quoted.
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""
@@ -47,4 +55,8 @@ problems:
   returned: always
   type: list
   elements: str
+messages:
+  description: The same problems as messages (C(problems)).
+  returned: if O(messages) is not empty
+  type: dict
 """

@@ -26,6 +26,8 @@ SENTENCES: Dict[str, str] = {
     "reason.fewer_rows": "there are fewer rows than before: {tables}",
     "reason.data_loss_suspected": "Data loss is suspected",
     "reason.rung.not_in_run": "not allowed by outage_recover_rungs or outage_recover_highest_rung",
+    "reason.rung.highest": "The highest allowed rung is {rung}",
+    "reason.rung.cannot_help": "{rung} cannot help: {why:;}",
     "reason.rung.lost": "the connection to the host was lost",
     "reason.rung.stopped": "an error stopped the recovery",
     "reason.rung.serves": "the service answers, and a failed login is no reason to stop it",

@@ -20,6 +20,8 @@ SENTENCES: Dict[str, str] = {
     "reason.fewer_rows": "以前より行数が減っている：{tables}",
     "reason.data_loss_suspected": "データ損失の疑いがある",
     "reason.rung.not_in_run": "outage_recover_rungs または outage_recover_highest_rung により対象外",
+    "reason.rung.highest": "許可されている最も高い復旧段階は {rung}",
+    "reason.rung.cannot_help": "{rung} では復旧できない：{why:;}",
     "reason.rung.lost": "ホストとの接続が切れたため",
     "reason.rung.stopped": "エラーにより復旧が中止されたため",
     "reason.rung.serves": "サービスは応答しており、ログインの失敗だけを理由に停止することはない",

@@ -79,3 +79,8 @@ def joined(reasons: Sequence[Reason]) -> Reason:
     """Combine several reasons into one."""
     sentences = tuple(sentence for each in reasons for sentence in each.sentences)
     return Reason(" ".join(each.text for each in reasons), sentences)
+
+
+def once(reasons: Sequence[Reason]) -> List[Reason]:
+    """Return the reasons without duplicates."""
+    return list({each.text: each for each in reversed(reasons)}.values())[::-1]

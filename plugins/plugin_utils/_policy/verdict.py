@@ -22,7 +22,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, start_remedies, unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import DEGRADED, Facts
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, joined, messages_of
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import (
+    Reason,
+    joined,
+    messages_of,
+    once,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 # Outcomes after which the playbook fails: the service does not work as it should, or its state is unknown.
@@ -158,7 +163,7 @@ def obstacles(facts: Facts) -> List[Reason]:
     found = [facts.why("halted_before")] if facts.halted_before else []
     found += [_summary(each) for each in roots if each.get("blocks_start")]
     found += [_summary(each) for each in roots if not each.get("rungs_help")]
-    return _once(found)
+    return once(found)
 
 
 def _summary(finding: Mapping[str, Any]) -> Reason:
@@ -313,7 +318,7 @@ def why_no_rung(facts: Facts) -> Reason:
         if not facts.act_on:
             return Reason.of(message("reason.only_notifies"))
         return Reason.of(message("reason.not_acted_on", severity=facts.severity, act_on=list(facts.act_on)))
-    return joined(obstacles(facts) or _once([Reason.read(each, "reason") for each in facts.skipped]))
+    return joined(obstacles(facts) or once([Reason.read(each, "reason") for each in facts.skipped]))
 
 
 def not_reached(facts: Facts) -> List[Dict[str, Any]]:
@@ -329,14 +334,14 @@ def not_reached(facts: Facts) -> List[Dict[str, Any]]:
     return [{"rung": name, "reason": why.text, "messages": {"reason": why.plain()}} for name, why in rest]
 
 
-def _name_of(rung: str) -> Union[str, Message]:
+def name_of(rung: str) -> Union[str, Message]:
     """Return the name of a rung as a message, or the name itself if the catalogue does not contain it."""
     return message(f"part.{rung}") if catalogue.of("en").knows("part", rung) else rung
 
 
 def _why_not_reached(facts: Facts, name: str) -> Reason:
     """Return why the run has not reached a rung: the reason from the first rule that applies."""
-    ended = [_name_of(str(each["rung"])) for each in facts.tried if each.get("halted")]
+    ended = [name_of(str(each["rung"])) for each in facts.tried if each.get("halted")]
     rules = (
         (message("reason.rung.not_in_run"), name not in facts.rungs),
         (message("reason.rung.lost"), bool(facts.lost)),
@@ -533,7 +538,7 @@ def _why_suspected(facts: Facts, said: Mapping[str, Any]) -> List[Dict[str, Any]
         fewer = statements.rows_fewer(said["rows_before"], said["rows_after"])
         tables = [f"{table} {int(was)} -> {int(now)}" for table, (was, now) in fewer.items()]
         found += [Reason.of(message("reason.fewer_rows", tables=tables))] if tables else []
-    return joined(_once(found)).plain()
+    return joined(once(found)).plain()
 
 
 def _held(verdict: Verdict) -> Message:
@@ -564,8 +569,3 @@ def _policy(facts: Facts, problem: Optional[str]) -> List[Dict[str, Any]]:
     if not problem or facts.severity not in facts.act_on:
         return []
     return [{"cause": facts.finding["cause"], "reason": problem}]
-
-
-def _once(reasons: Sequence[Reason]) -> List[Reason]:
-    """Return the reasons without duplicates."""
-    return list({each.text: each for each in reversed(reasons)}.values())[::-1]

@@ -160,11 +160,13 @@ def validated_settings(step: incident_model.Step) -> bool:
 def refused(step: incident_model.Step) -> List[Mapping[str, Any]]:
     """Return the invalid settings that a step found, or [] for other steps.
 
-    Each item has the key `message`. An item from a module also has the key `messages`.
+    Each item has the keys `message` and `messages`, see text_of.
     """
     module = allowlist.own_module(step.action or "")
     if validated_settings(step) or validated(step):
-        return [{"message": each} for each in step.data.get("problems") or []]
+        found, told = step.data.get("problems") or [], message_of(step.data, "problems")
+        known = told if isinstance(told, list) and len(told) == len(found) else [None] * len(found)
+        return [{"message": text, "messages": {"message": each}} for text, each in zip(found, known)]
     if module not in ("service_preflight_info", "health_probe"):
         return []
     # A probe that succeeded reports invalid settings in its summary.

@@ -305,7 +305,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
     "incident": _RECORD,
     "incident_info": _RECORD,
     "service_preflight_info": _PREFLIGHT,
-    "fail_settings": {"problems": Each(TEXT)},
+    "fail_settings": {"problems": Each(TEXT), "messages": {"problems": Each(_DEEP, limit=_VALUES)}},
 }
 
 # The keys that every module on a host returns if the connection failed or was interrupted.

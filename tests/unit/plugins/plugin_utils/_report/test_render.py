@@ -1595,6 +1595,22 @@ def test_closing_line_without_an_incident(events, tone, lines):
     assert screen_without_incident.without_incident(EN, "node1", events, target="--limit node1") == (tone, lines)
 
 
+@pytest.mark.parametrize(
+    ("messages", "shown"),
+    [
+        ([message("reason.rung.highest", rung=message("part.restart")).to_dict()], "許可されている最も高い復旧段階は"),
+        ([], "The highest allowed rung is restart"),
+        ([{"id": "reason.of_another_version"}], "The highest allowed rung is restart"),
+        ([{"id": "reason.only_notifies"}] * 2, "The highest allowed rung is restart"),
+    ],
+)
+def test_a_problem_that_a_playbook_found_is_translated_if_it_has_a_message(messages, shown):
+    data = {"problems": ["The highest allowed rung is restart."], "messages": {"problems": messages}}
+    events = [event("fail_settings", data, None, status="failed")]
+    _tone, (line, *_) = screen_without_incident.without_incident(JA, "node1", events, target="--limit node1")
+    assert shown in line
+
+
 @pytest.mark.parametrize("outcome", ["would_recover", "not_recovered"])
 def test_the_recap_in_check_mode_is_explained_for_every_outcome(outcome):
     told = incident(outcome=outcome, runs=runs("r"))

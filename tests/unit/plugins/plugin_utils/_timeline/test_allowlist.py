@@ -39,6 +39,14 @@ PROBE = "itsm_nexus.runbook.health_probe"
         ),
         ("itsm_nexus.runbook.sqlite_info", {"row_counts": {"users": 3, "x": "CANARY"}}, {"row_counts": {"users": 3}}),
         (PROBE, {"failed": True, "unreachable_host": True, "msg": "CANARY"}, {"unreachable_host": True}),
+        (
+            "itsm_nexus.runbook.fail_settings",
+            {
+                "problems": ["x"],
+                "messages": {"problems": [{"id": "a", "values": {"b": ["c"]}, "d": "CANARY"}, "CANARY"]},
+            },
+            {"problems": ["x"], "messages": {"problems": [{"id": "a", "values": {"b": ["c"]}}]}},
+        ),
         ("itsm_nexus.runbook.other", {"healthy": True}, {}),
         # Any module in this collection can fail because its host cannot be reached.
         ("itsm_nexus.runbook.other", {"unreachable_host": True, "msg": "CANARY"}, {"unreachable_host": True}),
