@@ -1,0 +1,130 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The result of a rung that failed, as tables of cases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message, quoted
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import attempt
+
+START = "itsm_nexus.runbook.node_process"
+SERVES = {"serves": True, "data_loss_suspected": False}
+SUSPECTED = {"serves": False, "data_loss_suspected": True}
+FELL = {"serves": False, "data_loss_suspected": False, "fell": True}
+EARLIER = {"rung": "restart", "held": False, "reason": "It fell", "messages": {}}
+WHY = [quoted("npm failed").to_dict()]
+
+
+def seen(**changes: Any) -> dict[str, Any]:
+    return {
+        "attempt": {"rung": "standard_recovery", "started_at": "2026-03-02T01:00:00.000Z", "seconds": 2.5},
+        **{"tried": [], "check_mode": False, "action": "itsm_nexus.runbook.npm_ci", "reason": "npm failed"},
+        **{"messages": WHY, "host_lost": False, "no_room": False, "damaging": False, "began": True},
+        **{"already_started": False, "verification": {}},
+        **changes,
+    }
+
+
+# What happened, and whether the ladder ends, the service serves, and it is started again in its previous state.
+CASES: list[tuple[str, dict[str, Any], bool, bool, bool]] = [
+    ("the rung stopped the service and failed", {}, False, False, True),
+    ("the same, after another rung", {"tried": [EARLIER]}, False, False, True),
+    ("the first rung failed before it changed the service", {"began": False}, False, False, True),
+    ("a later rung failed before it changed the service", {"began": False, "tried": [EARLIER]}, False, False, False),
+    ("the start failed", {"action": START}, False, False, False),
+    ("in check mode", {"check_mode": True}, False, False, False),
+    ("the connection was lost", {"host_lost": True}, False, False, False),
+    ("another rung could cause damage", {"damaging": True}, True, False, False),
+    ("the rung had no room", {"damaging": True, "no_room": True}, False, False, True),
+    ("the service failed again", {"verification": FELL}, False, False, False),
+    ("only the login failed", {"verification": SERVES}, True, True, False),
+    ("rows are missing", {"verification": SUSPECTED}, True, False, False),
+    (
+        "the login failed, and rows are missing",
+        {"verification": {**SERVES, **SUSPECTED, "serves": True}},
+        True,
+        False,
+        False,
+    ),
+    ("the verification settings are invalid", {"action": "validate_argument_spec"}, True, False, False),
+    ("the same, with the full name", {"action": "ansible.builtin.validate_argument_spec"}, True, False, False),
+    (
+        "the settings of the rung are invalid",
+        {"action": "ansible.builtin.validate_argument_spec", "began": False},
+        *(False, False, True),
+    ),
+    (
+        "the first response started the service, and the verification settings are invalid",
+        {"action": "ansible.builtin.validate_argument_spec", "began": False, "already_started": True},
+        *(True, False, False),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "halted", "serves", "restore"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_the_result_of_a_failed_rung(changes: dict[str, Any], halted: bool, serves: bool, restore: bool) -> None:
+    given = seen(**changes)
+    decided = attempt.failed(given)
+    assert decided == {
+        "attempt": {
+            **given["attempt"],
+            "held": None if given["host_lost"] else False,
+            "halted": halted,
+            "fell": given["verification"].get("fell", False),
+            "serves": serves,
+            "reason": "npm failed",
+            "messages": {"reason": WHY},
+        },
+        "restore": restore,
+    }
+
+
+def last_of(how: str, **changes: Any) -> dict[str, Any]:
+    failed = attempt.failed(seen())["attempt"]
+    *before, last = attempt.failed_again(seen(tried=[EARLIER, failed], reason="it fell", **changes), how)
+    assert before == [EARLIER] and last.keys() == failed.keys()
+    assert (last["rung"], last["seconds"]) == ("standard_recovery", 2.5)
+    return last
+
+
+def test_the_second_failure_is_added_to_the_reason() -> None:
+    why = quoted("it fell").to_dict()
+    then, restored = (last_of(how, messages=[why]) for how in ("then", "restored"))
+    assert then["reason"] == "npm failed; then it fell"
+    assert then["messages"]["reason"] == [*WHY, message("reason.failure.then", why=[quoted("it fell")]).to_dict()]
+    assert restored["reason"] == "npm failed; restoring the previous state also failed: it fell"
+    assert restored["messages"]["reason"][1]["id"] == "reason.failure.restored"
+
+
+AGAIN: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
+    ("the second check failed", "then", {}, {"held": False, "halted": False}),
+    ("the connection was lost again", "then", {"host_lost": True}, {"held": None}),
+    ("the second check found another rung harmful", "then", {"damaging": True}, {"halted": True}),
+    ("only the login failed in the second check", "then", {"verification": SERVES}, {"halted": True}),
+    ("the service failed again in the second check", "then", {"verification": FELL}, {"fell": True, "halted": False}),
+    ("the old state could not be started", "restored", {"action": START}, {"held": False, "halted": False}),
+    (
+        "the old state serves, but the login fails",
+        "restored",
+        {"verification": SERVES},
+        {"serves": True, "halted": True},
+    ),
+    ("the old state lacks rows", "restored", {"verification": SUSPECTED}, {"serves": False, "halted": True}),
+    ("the old state failed again", "restored", {"verification": FELL}, {"fell": True, "halted": False}),
+    # The rung had no room, so it ended early. This does not prevent the next rung.
+    ("the rung that had no room", "restored", {"damaging": True}, {"halted": False}),
+]
+
+
+@pytest.mark.parametrize(("how", "changes", "result"), [case[1:] for case in AGAIN], ids=[case[0] for case in AGAIN])
+def test_the_result_of_a_second_failure(how: str, changes: dict[str, Any], result: dict[str, Any]) -> None:
+    last = last_of(how, **changes)
+    assert {name: last[name] for name in result} == result
