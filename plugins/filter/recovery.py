@@ -97,6 +97,7 @@ class FilterModule:
             "recovery_course": function("_policy.verdict", "course"),
             "recovery_data_loss_before": data_loss_before,
             "recovery_database_verdict": function("_policy.database_verdict", "of_run"),
+            "recovery_ended_statements": function("_timeline.statements", "of_ended_outage"),
             "recovery_error": function("_policy.outcome", "error_message"),
             "recovery_failure": function("_policy.failures", "messages"),
             "recovery_first_response": function("_policy.first_response", "allowed"),

@@ -207,6 +207,26 @@ def settled(data: Optional[Mapping[str, Any]]) -> Dict[str, str]:
     return {"state": state, "at": at} if state == ACCEPTED and told.get("accepted") else {}
 
 
+def of_ended_outage(seen: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the statements data_loss and login_checked, as plain data, about an outage that ended without this run.
+
+    seen: said (the data_loss statement of the earlier runs, or empty if this controller has none), data (the `data`
+    field of the incident's record), login_failed (True if only the login failed in the previous run), and login (the
+    result of the login check in this run, or empty).
+    """
+    said, recorded = seen.get("said") or {}, str((seen.get("data") or {}).get("loss") or "")
+    loss = Statement(
+        str(said.get("value") or UNKNOWN), str(said.get("why", NOT_COMPARED if seen.get("login_failed") else ""))
+    )
+    # The timeline of a database recovery may be on another controller. The record says whether this recovery lost rows.
+    if recorded == KNOWN:
+        loss = Statement(KNOWN)
+    elif recorded == UNKNOWN and loss.value in (NONE, UNKNOWN):
+        loss = Statement(UNKNOWN, UNCOUNTED)
+    login = Statement(YES if seen.get("login") == "checked" else UNKNOWN)
+    return {"data_loss": dataclasses.asdict(loss), "login_checked": dataclasses.asdict(login)}
+
+
 def why_of_data_loss(said: Optional[Mapping[str, Any]]) -> str:
     """Return the reason for the data_loss statement. said: the statements from of_run(), or None."""
     return str(((said or {}).get("data_loss") or {}).get("why") or "")

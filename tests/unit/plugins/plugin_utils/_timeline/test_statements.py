@@ -150,6 +150,40 @@ def test_data_loss(facts, verdict, why):
 
 
 @pytest.mark.parametrize(
+    ("said", "loss", "login_failed", "expected"),
+    [
+        pytest.param({}, None, False, ("unknown", ""), id="nothing known"),
+        pytest.param({}, None, True, ("unknown", "not_compared"), id="nothing known, the login failed before"),
+        pytest.param({}, "known", True, ("known", ""), id="only the record shows the loss"),
+        pytest.param(
+            {}, "unknown", True, ("unknown", "uncounted"), id="only the record shows that nothing was counted"
+        ),
+        pytest.param({"value": "none", "why": ""}, None, True, ("none", ""), id="no row was lost"),
+        pytest.param({"value": "none", "why": ""}, "none", False, ("none", ""), id="the record agrees"),
+        pytest.param(
+            {"value": "none", "why": ""}, "unknown", False, ("unknown", "uncounted"), id="the record overrides"
+        ),
+        pytest.param({"value": "none", "why": ""}, "known", False, ("known", ""), id="a recovery lost rows"),
+        pytest.param({"value": "suspected", "why": ""}, "unknown", False, ("suspected", ""), id="a loss is suspected"),
+        pytest.param(
+            {"value": "suspected", "why": "accepted"}, None, False, ("suspected", "accepted"), id="accepted by a person"
+        ),
+        pytest.param(
+            {"value": "unknown", "why": "not_after"}, None, True, ("unknown", "not_after"), id="not counted afterwards"
+        ),
+        pytest.param({"value": "unknown", "why": "not_after"}, "unknown", False, ("unknown", "uncounted"), id="both"),
+        pytest.param({"value": "known", "why": ""}, "unknown", False, ("known", ""), id="the timeline shows the loss"),
+    ],
+)
+def test_an_outage_that_ended_without_the_run(said, loss, login_failed, expected):
+    told = statements.of_ended_outage({"said": said, "data": {"loss": loss}, "login_failed": login_failed})
+    assert (told["data_loss"]["value"], told["data_loss"]["why"]) == expected
+    assert told["login_checked"]["value"] == "unknown"
+    checked = statements.of_ended_outage({"said": said, "data": {"loss": loss}, "login": "checked"})
+    assert checked["login_checked"] == {"value": "yes", "why": ""}
+
+
+@pytest.mark.parametrize(
     ("facts", "expected"),
     [
         pytest.param({}, {}, id="no check"),
