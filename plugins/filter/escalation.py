@@ -64,11 +64,15 @@ class FilterModule:
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "escalation_announcement": late_import.function("_notify.notice", "announcement"),
             "escalation_body": _body,
+            "escalation_deferred": late_import.function("_notify.rules", "deferred"),
             "escalation_facts": late_import.function("_notify.content", "facts"),
+            "escalation_is_test": late_import.function("_notify.rules", "is_test"),
             "escalation_no_channel": late_import.function("_notify.notice", "no_channel"),
             "escalation_plan": _plan,
             "escalation_problems": _problems,
             "escalation_results": late_import.function("_notify.notice", "results"),
+            "escalation_suspected_before": late_import.function("_notify.rules", "suspected_before"),
             "escalation_texts": _texts,
         }

@@ -20,6 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
     data_verdict,
     restarts,
 )
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import rules
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import job, statements
 
 Words = catalogue.Words
@@ -37,6 +38,8 @@ _STOPPED = ("finding.stopped.normally", "finding.stopped.late")
 # Next steps that remain when the service is healthy again. Lost rows must be reported. If a person has accepted damage
 # to the database, the database must be repaired.
 _REMAINING = ("next_step.database.loss", "next_step.database.loss_in_evidence", "next_step.accepted.planned")
+# The end of the sentence about contacts that only get a message about an event.
+_EVENTS = {rules.RESOLVED: "that the outage is over", rules.ACKNOWLEDGED: "that somebody is working on it"}
 # Next steps about the checklist in the postmortem. The notification must say where this checklist is.
 _PREVENTION = ("next_step.recovered", "next_step.recovered_by_systemd")
 
@@ -108,6 +111,22 @@ def no_channel(plan: Mapping[str, Any], language: str) -> List[str]:
         words.sentence(words.say("notice.no_channel", name=words.name("contact", plan["names"][key]), contact=key))
         for key in plan["without_channel"]
     ]
+
+
+def announcement(plan: Mapping[str, Any], *, deferred: bool, dry: bool) -> str:
+    """Return who is notified, and why, for the screen. The text is English, like the names of tasks.
+
+    plan: see rules.plan(). deferred: see rules.deferred(). dry: True if this run sends nothing.
+    """
+    if deferred:
+        notify, also = "The run that continues the recovery will notify", "That run will also notify"
+    else:
+        notify, also = ("Would notify", "Would also notify") if dry else ("Notify", "Also notify")
+    # A rule of the inventory may have no reason, or a reason without a full stop.
+    reason = str(plan["reason"] or "")
+    event, others = rules.by_event(plan)
+    more = f"{'.' if reason and not reason.endswith('.') else ''} {also} {', '.join(others)} {_EVENTS.get(event)}."
+    return f"{notify} {', '.join(rules.by_rule(plan))}: {reason}{more if others else ''}"
 
 
 def results(plan: Mapping[str, Any], notified: Sequence[Mapping[str, Any]]) -> List[str]:

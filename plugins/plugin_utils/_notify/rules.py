@@ -21,6 +21,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify.contact
 # Levels that do not need a rule: the outage has ended (RESOLVED), or someone is working on it (ACKNOWLEDGED).
 RESOLVED = "resolved"
 ACKNOWLEDGED = "acknowledged"
+# The name of the rule for a test message.
+TEST = "test"
 
 # Channel types that receive a message when someone is working on the outage. In other channels, such a message would
 # not help anyone.
@@ -33,6 +35,10 @@ _GONE = "it is no longer set in escalation_contacts"
 _Taken = Set[Tuple[str, str, str]]
 # Level and channel of each message to send.
 _Due = List[Tuple[str, Channel]]
+
+
+# Levels of a message that suspects data loss. See escalation_rules.
+_DATA_LOSS = ("data_loss", "data_loss_everyone")
 
 
 def applies(value: Any) -> bool:
@@ -194,6 +200,63 @@ def _is_same(contacts: Mapping[str, Any], one: Channel, other: Channel) -> bool:
 def _why_it_is_not_there(kind: str, types: Sequence[str]) -> str:
     reason = why_not_type(kind, sorted(types)) if types else ""
     return f"its {reason}" if reason else ""
+
+
+def deferred(seen: Mapping[str, Any]) -> bool:
+    """Return True if a later run sends the notification, because it continues the recovery.
+
+    A message that somebody needs now is never left to a later run: the service has recovered, the data may be damaged,
+    or the outage is long.
+
+    seen: wanted (the value of escalation_deferred), recovered, data_loss (True if data loss is suspected), outcome,
+    outage_seconds, and everyone_after (an outage of at least this number of seconds is long).
+    """
+    urgent = (
+        bool(seen["recovered"]),
+        bool(seen["data_loss"]),
+        seen["outcome"] == "data_in_doubt",
+        float(seen["outage_seconds"]) >= float(seen["everyone_after"]),
+    )
+    return bool(seen["wanted"]) and not any(urgent)
+
+
+def is_test(seen: Mapping[str, Any]) -> bool:
+    """Return True if the message is a test.
+
+    A message about an outage must never say that there is no outage, even if escalation_test is still set in the
+    inventory.
+
+    seen: asked (the value of escalation_test), severity and notified (of the incident, empty for a test), and rule (the
+    name of the applicable rule, or empty if it is not known yet).
+    """
+    of_outage = bool(seen["severity"] or seen["notified"])
+    return (bool(seen["asked"]) or seen["rule"] == TEST) and not of_outage
+
+
+def suspected_before(notified: Sequence[Mapping[str, Any]]) -> bool:
+    """Return True if an accepted message suspected data loss. notified: the messages in the incident's record."""
+    return any(each.get("ok") and each.get("level") in _DATA_LOSS for each in notified)
+
+
+def by_rule(plan: Mapping[str, Any]) -> List[str]:
+    """Return the names of the rule's contacts that have a channel.
+
+    If none of these contacts has a channel, return the names of all contacts in the rule. plan: see plan().
+    """
+    reached = [str(plan["names"][key]) for key in plan["contacts"] if key not in plan["without_channel"]]
+    return reached or [str(name) for name in plan["to"]]
+
+
+def by_event(plan: Mapping[str, Any]) -> Tuple[str, List[str]]:
+    """Return the event (RESOLVED or ACKNOWLEDGED), and the names of the contacts that only get a message about it.
+
+    If there are no such contacts, both are empty. plan: see plan(). A delivery with an error is not sent, for example
+    because its channel was removed.
+    """
+    of_rule = by_rule(plan)
+    sent = [each for each in plan["deliveries"] if each["level"] in (RESOLVED, ACKNOWLEDGED) and not each["error"]]
+    names = list(dict.fromkeys(str(each["name"]) for each in sent if each["name"] not in of_rule))
+    return (str(sent[0]["level"]), names) if names else ("", [])
 
 
 def level_of(rule: Mapping[str, Any]) -> str:

@@ -267,6 +267,10 @@ def test_the_reader_is_asked_for_the_next_step(changes: dict[str, Any], english:
     assert (texts("en", **changes)["asked"], texts("ja", **changes)["asked"]) == (english, japanese)
 
 
+# The contact of the rule has a channel.
+LEAD: dict[str, Any] = {"to": ["Ms Lead"], "contacts": ["lead"], "names": {"lead": "Ms Lead"}, "without_channel": []}
+
+
 @pytest.mark.parametrize(
     ("deliveries", "dry", "reason", "also"),
     [
@@ -291,18 +295,19 @@ def test_the_reader_is_asked_for_the_next_step(changes: dict[str, Any], english:
 def test_the_task_also_names_the_contacts_outside_the_rule(
     deliveries: list[tuple[str, ...]], dry: bool, reason: str | None, also: str
 ) -> None:
-    variables = yaml.safe_load((PROJECT / "roles" / "escalation" / "vars" / "main.yml").read_text(encoding="utf-8"))
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - plain text
-    known_deliveries = [{"level": level, "name": name, "error": "".join(error)} for level, name, *error in deliveries]
-    plan = {"reason": reason, "deliveries": known_deliveries}
-    known: dict[str, Any] = {
-        **{"_escalation_with_channel": ["Ms Lead"], "_escalation_dry": dry, "_escalation_deferred": False},
-        **{"_escalation_plan": plan, "_escalation_events": variables["_escalation_events"]},
-    }
-    for name in ("_escalation_event_deliveries", "_escalation_others"):
-        known[name] = environment.compile_expression(variables[name].strip("{} \n"))(**known)
-    told = environment.from_string(variables["_escalation_also"]).render(**known)
-    assert told == also.format(over="that the outage is over")
+    known = [{"level": level, "name": name, "error": "".join(error)} for level, name, *error in deliveries]
+    plan = {**LEAD, "reason": reason, "deliveries": known}
+    told = notice.announcement(plan, deferred=False, dry=dry)
+    assert told == f"{'Would notify' if dry else 'Notify'} Ms Lead: {reason or ''}{also}".format(
+        over="that the outage is over"
+    )
+
+
+def test_the_task_says_that_a_later_run_notifies() -> None:
+    over = {"level": "resolved", "name": "the DBA", "error": ""}
+    told = notice.announcement({**LEAD, "reason": "It failed.", "deliveries": [over]}, deferred=True, dry=True)
+    start = "The run that continues the recovery will notify Ms Lead: It failed."
+    assert told == f"{start} That run will also notify the DBA that the outage is over."
 
 
 @pytest.mark.parametrize("step", ["next_step.recovered", "next_step.recovered_by_systemd"])
@@ -361,23 +366,6 @@ def test_a_message_about_the_end_says_that_a_suspected_loss_was_not_confirmed(
     told = texts("en", **{"data_loss": "none", "suspected_before": True, **changes})["data_loss"]
     more = "" if confirmed else ". The data loss that was suspected in an earlier message was not confirmed"
     assert told == f"none (no table has fewer rows than before){more}"
-
-
-@pytest.mark.parametrize(
-    ("notified", "suspected"),
-    [
-        ([{"level": "data_loss", "ok": True}], "True"),
-        ([{"level": "data_loss", "ok": False}, {"level": "not_recovered", "ok": True}, {"ok": True}], "False"),
-        # An entry of another program may have no `ok`. The contacts must still be notified.
-        ([{"level": "data_loss"}], "False"),
-        ([], "False"),
-    ],
-)
-def test_an_earlier_message_suspected_data_loss_if_it_was_sent(notified: list[dict[str, Any]], suspected: str) -> None:
-    variables = yaml.safe_load((PROJECT / "roles" / "escalation" / "vars" / "main.yml").read_text(encoding="utf-8"))
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - plain text
-    told = environment.from_string(variables["_escalation_suspected_before"]).render(escalation_notified=notified)
-    assert told == suspected
 
 
 def test_after_a_manual_fix_the_reader_is_asked_to_count_the_rows() -> None:

@@ -252,3 +252,66 @@ def test_an_unreadable_channel_is_not_tried():
         "",
         "",
     ]
+
+
+STILL_DOWN = {
+    **{"wanted": True, "recovered": False, "data_loss": False, "outcome": "not_recovered"},
+    **{"outage_seconds": 1799.9, "everyone_after": 1800.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "deferred"),
+    [
+        pytest.param({}, True, id="a later run continues the recovery"),
+        pytest.param({"wanted": False}, False, id="no later run"),
+        pytest.param({"recovered": True}, False, id="the outage is over"),
+        pytest.param({"data_loss": True}, False, id="data loss is suspected"),
+        pytest.param({"outcome": "data_in_doubt"}, False, id="the service answers on a database in doubt"),
+        pytest.param({"outage_seconds": 1800.0}, False, id="the outage is long"),
+        pytest.param({"outage_seconds": 0, "everyone_after": 0}, False, id="every outage is long"),
+        pytest.param({"outcome": "login_failed"}, True, id="only the login failed"),
+    ],
+)
+def test_an_urgent_notification_is_not_left_to_a_later_run(changes, deferred):
+    assert notification_rules.deferred({**STILL_DOWN, **changes}) is deferred
+
+
+@pytest.mark.parametrize("notified", [[], [{"level": "not_recovered"}]])
+@pytest.mark.parametrize("severity", ["", "emergency"])
+@pytest.mark.parametrize(
+    ("asked", "rule", "test"), [(True, "", True), (True, "test", True), (False, "test", True), (False, "x", False)]
+)
+def test_a_message_about_an_outage_is_never_a_test(asked, rule, test, severity, notified):
+    seen = {"asked": asked, "rule": rule, "severity": severity, "notified": notified}
+    assert notification_rules.is_test(seen) is (test and not severity and not notified)
+
+
+@pytest.mark.parametrize(
+    ("notified", "suspected"),
+    [
+        ([{"level": "data_loss", "ok": True}], True),
+        ([{"level": "data_loss_everyone", "ok": True}], True),
+        ([{"level": "data_loss", "ok": False}, {"level": "not_recovered", "ok": True}, {"ok": True}], False),
+        # An entry of another program may have no `ok`. The contacts must still be notified.
+        ([{"level": "data_loss"}], False),
+        ([], False),
+    ],
+)
+def test_an_earlier_message_suspected_data_loss_if_it_was_sent(notified, suspected):
+    assert notification_rules.suspected_before(notified) is suspected
+
+
+def test_contacts_without_a_channel_are_named_only_if_nobody_has_one():
+    known = {"to": ["Ms Lead", "the DBA"], "contacts": ["lead", "dba"], "names": {"lead": "Ms Lead", "dba": "the DBA"}}
+    assert notification_rules.by_rule({**known, "without_channel": ["dba"]}) == ["Ms Lead"]
+    assert notification_rules.by_rule({**known, "without_channel": ["lead", "dba"]}) == ["Ms Lead", "the DBA"]
+
+
+def test_contacts_that_only_get_a_message_about_the_event():
+    known = {"to": [], "contacts": [], "names": {}, "without_channel": []}
+    sent = {"level": "resolved", "name": "the DBA", "error": ""}
+    assert notification_rules.by_event({**known, "deliveries": [sent, sent]}) == ("resolved", ["the DBA"])
+    for other in ({**sent, "error": "it was removed"}, {**sent, "level": "not_recovered"}):
+        assert notification_rules.by_event({**known, "deliveries": [other]}) == ("", [])
+    assert notification_rules.by_event({**known, "to": ["the DBA"], "deliveries": [sent]}) == ("", [])
