@@ -133,9 +133,10 @@ def failed_again(seen: Mapping[str, Any], how: str) -> List[Mapping[str, Any]]:
         "reason": f"{last['reason']}{_AGAIN[how]}{failure.reason}",
         "messages": {"reason": failures.later((last.get("messages") or {}).get("reason"), failure.messages, how)},
         "fell": failure.fell,
+        "serves": failure.serves,
     }
     if how == "restored":
-        again.update(serves=failure.serves, halted=failure.halts)
+        again.update(halted=failure.halts)
     else:
         again.update(held=failure.held, halted=failure.ends_ladder)
     return [*before, {**last, **again}]

@@ -108,7 +108,7 @@ AGAIN: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("the second check failed", "then", {}, {"held": False, "halted": False}),
     ("the connection was lost again", "then", {"host_lost": True}, {"held": None}),
     ("the second check found another rung harmful", "then", {"damaging": True}, {"halted": True}),
-    ("only the login failed in the second check", "then", {"verification": SERVES}, {"halted": True}),
+    ("only the login failed in the second check", "then", {"verification": SERVES}, {"serves": True, "halted": True}),
     ("the service failed again in the second check", "then", {"verification": FELL}, {"fell": True, "halted": False}),
     ("the old state could not be started", "restored", {"action": START}, {"held": False, "halted": False}),
     (
