@@ -6,13 +6,19 @@
 
 from __future__ import annotations
 
+import ast
+import datetime
+from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
+import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import attempt
 
+ROOT = Path(__file__).resolve().parents[5]
 START = "itsm_nexus.runbook.node_process"
 SERVES = {"serves": True, "data_loss_suspected": False}
 SUSPECTED = {"serves": False, "data_loss_suspected": True}
@@ -85,6 +91,20 @@ def test_the_result_of_a_failed_rung(changes: dict[str, Any], halted: bool, serv
         },
         "restore": restore,
     }
+
+
+def test_the_duration_of_a_rung_is_a_number() -> None:
+    """In ansible-core 2.18, only an expression for the whole dictionary keeps the number."""
+    (tasks,) = yaml.safe_load((ROOT / "playbooks/tasks/try_rung.yml").read_text(encoding="utf-8"))
+    environment = jinja2.Environment(autoescape=False)  # noqa: S701 - plain text
+    environment.filters["to_datetime"] = datetime.datetime.strptime
+    ended = datetime.datetime(2026, 3, 2, 1, 0, 2, 500000)
+    told = environment.from_string(tasks["vars"]["_outage_recover_try"]).render(
+        now=lambda **_utc: ended,
+        _outage_recover_rung="restart",
+        _outage_recover_rung_started_at="2026-03-02T01:00:00.000Z",
+    )
+    assert ast.literal_eval(told) == {"rung": "restart", "started_at": "2026-03-02T01:00:00.000Z", "seconds": 2.5}
 
 
 def last_of(how: str, **changes: Any) -> dict[str, Any]:
