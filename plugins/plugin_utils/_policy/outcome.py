@@ -4,48 +4,23 @@
 
 """The outcome of an incident. All playbooks publish the same structure for artifacts, postmortem and workflows.
 
-The timeline records exactly these fields. See allowlist.OUTCOME.
+For the keys, see published.Outcome.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, messages_of
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import published, statements
 
 # Values have the same types as in the module results. Times are UTC (ISO 8601), durations are seconds.
 _Data = Mapping[str, Any]
 # The outcome, severity and cause of an incident if the host cannot be reached.
 UNREACHABLE = unreachable.UNREACHABLE
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """An incident at the end of a run. None means unknown. If a field is absent, the earlier value remains valid."""
-
-    incident: str
-    host: str
-    service: str
-    severity: Optional[str]
-    outcome: str
-    cause: Optional[str]
-    outage_seconds: Optional[float]
-    outage_started_at: Optional[str]
-    detected_at: Optional[str]
-    mitigated_at: Optional[str]
-    mitigated_from: Optional[str]
-    mitigated_estimated: bool
-    escalation: _Data
-    remediation: _Data = dataclasses.field(default_factory=lambda: {"applied": [], "refused": []})
-    rungs_tried: List[_Data] = dataclasses.field(default_factory=list)
-    rungs_skipped: List[_Data] = dataclasses.field(default_factory=list)
-    rungs_not_reached: List[_Data] = dataclasses.field(default_factory=list)
-    halted: str = ""
 
 
 def of_run(seen: _Data) -> Dict[str, Any]:
@@ -56,34 +31,32 @@ def of_run(seen: _Data) -> Dict[str, Any]:
     """
     verdict = seen["verdict"]
     said = verdict["said"]
-    return {
-        **_of_record(
-            seen,
-            outcome=verdict["outcome"],
-            severity=verdict["severity"],
-            cause=verdict["cause"],
-            # In check mode, no incident is opened, so the length of the outage is unknown.
-            seconds=None if seen["record"].get("lasted") is None else float(seen["record"]["lasted"]),
-            escalation=seen["escalation"],
-            remediation=verdict["remediation"],
-            rungs_tried=verdict["tried"],
-            rungs_skipped=verdict["skipped"],
-            rungs_not_reached=verdict["not_reached"],
-            halted=verdict["halted"],
-        ),
+    return _of_record(
+        seen,
+        outcome=verdict["outcome"],
+        severity=verdict["severity"],
+        cause=verdict["cause"],
+        # In check mode, no incident is opened, so the length of the outage is unknown.
+        seconds=None if seen["record"].get("lasted") is None else float(seen["record"]["lasted"]),
+        escalation=seen["escalation"],
+        remediation=verdict["remediation"],
+        rungs_tried=verdict["tried"],
+        rungs_skipped=verdict["skipped"],
+        rungs_not_reached=verdict["not_reached"],
+        halted=verdict["halted"],
         **_started_for(seen),
-        "data_loss": said["data_loss"],
+        data_loss=said["data_loss"],
         **{name: value for name, value in said.items() if name.startswith("rows_")},
-        "statements": said["statements"],
-        "cause_summary": verdict["cause_summary"],
-        "rung": verdict["rung"],
-        "evidence": verdict["evidence"] or None,
-        "backup_file": verdict["backup_file"],
-        "error": verdict["error"],
-        "next_step": verdict["next_step"],
-        "messages": verdict["messages"],
-        "held_by": verdict["held_by"],
-    }
+        statements=said["statements"],
+        cause_summary=verdict["cause_summary"],
+        rung=verdict["rung"],
+        evidence=verdict["evidence"] or None,
+        backup_file=verdict["backup_file"],
+        error=verdict["error"],
+        next_step=verdict["next_step"],
+        messages=verdict["messages"],
+        held_by=verdict["held_by"],
+    )
 
 
 def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
@@ -98,31 +71,29 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
     why = [
         each.to_dict() for each in messages_of({"why": seen["why"], "messages": {"why": seen["why_message"]}}, "why")
     ]
-    return {
-        **_of_record(
-            seen,
-            outcome=UNREACHABLE,
-            severity=UNREACHABLE,
-            cause=UNREACHABLE,
-            seconds=float(seen["seconds"]),
-            escalation=seen["escalation"],
-            halted=seen["halted"],
-        ),
+    return _of_record(
+        # This run did not see that the service answers again, even if an earlier run did.
+        {**seen, "record": {**seen["record"], "mitigated_at": None}},
+        outcome=UNREACHABLE,
+        severity=UNREACHABLE,
+        cause=UNREACHABLE,
+        seconds=float(seen["seconds"]),
+        escalation=seen["escalation"],
+        halted=seen["halted"],
         **_started_for(seen),
         **_documents(seen),
         # These values replace the statements of earlier runs, because this run could not check anything on the host.
-        "mitigated_at": None,
-        "data_loss": "unknown",
-        "cause_summary": seen["why"],
-        "rung": None,
-        "evidence": None,
-        "error": seen["why"],
-        "next_step": unreachable.next_step(str(seen["why"])),
-        "messages": {
+        data_loss="unknown",
+        cause_summary=seen["why"],
+        rung=None,
+        evidence=None,
+        error=seen["why"],
+        next_step=unreachable.next_step(str(seen["why"])),
+        messages={
             **{name: list(why) for name in ("cause_summary", "error")},
             "next_step": [unreachable.reach(str(seen["why"])).to_dict()],
         },
-    }
+    )
 
 
 def of_closed_incident(seen: _Data) -> Dict[str, Any]:
@@ -141,19 +112,17 @@ def of_closed_incident(seen: _Data) -> Dict[str, Any]:
     escalation: _Data = {"to": [], "contacts": [], "notified": before}
     if record["notified"] and seen.get("escalation"):
         escalation = {**seen["escalation"], "rule": None, "level": None, "reason": None}
-    return {
-        **_of_record(
-            seen,
-            outcome=record["outcome"],
-            severity=record.get("severity") or None,
-            cause=record.get("cause") or seen.get("cause") or None,
-            seconds=record["outage_seconds"],
-            escalation=escalation,
-        ),
+    return _of_record(
+        seen,
+        outcome=record["outcome"],
+        severity=record.get("severity") or None,
+        cause=record.get("cause") or seen.get("cause") or None,
+        seconds=record["outage_seconds"],
+        escalation=escalation,
         **_documents(seen),
-        "resolved_at": seen["closed_at"],
-        "data_settled": statements.settled(record.get("data")),
-    }
+        resolved_at=seen["closed_at"],
+        data_settled=statements.settled(record.get("data")),
+    )
 
 
 def without_documents(outcome: _Data, failure: str, settings: Sequence[str]) -> Dict[str, Any]:
@@ -192,10 +161,20 @@ def error_message(outcome: _Data) -> str:
     return f"{outcome['service']} on {outcome['host']} is {state}. {why}{end} Next step: {outcome['next_step']}"
 
 
-def _of_record(seen: _Data, *, seconds: Optional[float], **decided: Any) -> Dict[str, Any]:
-    """Return an Outcome as plain data, with the times from the incident's record."""
+def _of_record(
+    seen: _Data,
+    *,
+    seconds: Optional[float],
+    remediation: Optional[_Data] = None,
+    rungs_tried: Sequence[_Data] = (),
+    rungs_skipped: Sequence[_Data] = (),
+    rungs_not_reached: Sequence[_Data] = (),
+    halted: str = "",
+    **decided: Any,
+) -> Dict[str, Any]:
+    """Return a published.Outcome as plain data, with the times from the incident's record."""
     record = seen["record"]
-    made = Outcome(
+    return published.Outcome(
         incident=record["id"],
         host=seen["host"],
         service=seen["service"],
@@ -205,10 +184,13 @@ def _of_record(seen: _Data, *, seconds: Optional[float], **decided: Any) -> Dict
         mitigated_at=record.get("mitigated_at"),
         mitigated_from=record.get("mitigated_from"),
         mitigated_estimated=bool(record.get("mitigated_estimated")),
+        remediation=remediation or {"applied": [], "refused": []},
+        rungs_tried=rungs_tried or [],
+        rungs_skipped=rungs_skipped or [],
+        rungs_not_reached=rungs_not_reached or [],
+        halted=halted,
         **decided,
-    )
-    # Do not use asdict. It would try to copy Ansible objects, which cannot be copied.
-    return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+    ).plain()
 
 
 def _started_for(seen: _Data) -> Dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Optional
 
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import published
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.kinds import (
     FLAG,
     NUMBER,
@@ -21,32 +22,23 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.kinds
     Named,
     pick,
 )
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.message_kinds import (
+    DEEP,
+    ERROR,
+    MESSAGE,
+    REASON,
+    ROWS,
+    TOLD,
+)
 
 COLLECTION = "itsm_nexus.runbook"
 _PREFIX = COLLECTION + "."
 
 
-def _message(depth: int) -> Mapping[str, Any]:
-    """Return the kind for a message with up to `depth` levels of nesting. See module_utils/_common/message.py."""
-    if depth == 1:
-        return {"id": TEXT, "values": Named((NUMBER, TEXT), limit=_VALUES)}
-    inner = _message(depth - 1)
-    return {"id": TEXT, "values": Named((NUMBER, TEXT, inner, Each((TEXT, inner), limit=_VALUES)), limit=_VALUES)}
-
-
-_VALUES = 20
-MESSAGE = _message(3)
-# If a value has several sentences, there is a message for each sentence. A message may contain a step's error. This
-# error may contain the reasons for each method. Therefore, these messages can be two levels deeper.
-_DEEP = _message(5)
-_TOLD = (_DEEP, Each(_DEEP, limit=_VALUES))
-_REASON = {"reason": _TOLD}
-_ERROR = {"error": MESSAGE}
 # Messages in a module result: the reason for a failure or an unreachable host, and the summary of a health probe.
-_OF_RESULT = {"msg": _TOLD, "why": MESSAGE, "summary": _TOLD}
-_OF_RESTORE = {"reason": _TOLD, "statement": _TOLD}
+_OF_RESULT = {"msg": TOLD, "why": MESSAGE, "summary": TOLD}
+_OF_RESTORE = {"reason": TOLD, "statement": TOLD}
 
-_ROWS = Named(NUMBER)
 _IN_WORDS = {"message": TEXT, "messages": {"message": MESSAGE}}
 _PROBLEMS = Each({"code": TEXT, **_IN_WORDS})
 _PREFLIGHT = {
@@ -54,7 +46,6 @@ _PREFLIGHT = {
     "problems": Each({"variable": TEXT, **_IN_WORDS}),
     "resolved": {"node": {"version": TEXT}, "database_path": TEXT},
 }
-_WOULD_TELL = Each({"name": TEXT, "channel": TEXT, "error": TEXT})
 # A change since the last healthy run. The keys `before` and `after` never contain secret values, see
 # module_utils/_changes.
 _CHANGE = {
@@ -103,7 +94,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
                 "status": (NUMBER, TEXT),
                 "latency_ms": NUMBER,
                 "error": TEXT,
-                "messages": _ERROR,
+                "messages": ERROR,
                 "certificate": {"not_after": TEXT, "expired": FLAG},
             }
         ),
@@ -113,7 +104,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "attempts": NUMBER,
         "duration": NUMBER,
         "login_asked": FLAG,
-        "login": {"ok": FLAG, "checked": FLAG, "status": (NUMBER, TEXT), "error": TEXT, "messages": _ERROR},
+        "login": {"ok": FLAG, "checked": FLAG, "status": (NUMBER, TEXT), "error": TEXT, "messages": ERROR},
         "preflight": _PREFLIGHT,
         "open_incident": FLAG,
         "hold": {"incident": TEXT, "cause": TEXT},
@@ -148,7 +139,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "bundle": TEXT,
         "released": FLAG,
         "data_evidence": {"path": TEXT, "not_copied": TEXT},
-        "row_counts": _ROWS,
+        "row_counts": ROWS,
         "data_loss_suspected": FLAG,
         "duration": NUMBER,
     },
@@ -166,7 +157,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
             "torn": FLAG,
         },
         "holders": _HOLDERS,
-        "row_counts": _ROWS,
+        "row_counts": ROWS,
         "checks": Named(TEXT),
         "data_loss_suspected": FLAG,
         "duration": NUMBER,
@@ -175,7 +166,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "backup_file": TEXT,
         "sha256": TEXT,
         "size": NUMBER,
-        "row_counts": _ROWS,
+        "row_counts": ROWS,
         "integrity": TEXT,
         "evidence_dir": TEXT,
         "removed": Each(TEXT),
@@ -198,8 +189,8 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
                 "method": TEXT,
                 "possible": FLAG,
                 "reason": TEXT,
-                "rows": _ROWS,
-                "lost": _ROWS,
+                "rows": ROWS,
+                "lost": ROWS,
                 "statement": TEXT,
                 "messages": _OF_RESTORE,
                 "source": TEXT,
@@ -207,16 +198,16 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
                     {
                         **dict.fromkeys(("path", "at", "reason"), TEXT),
                         "usable": FLAG,
-                        "rows": _ROWS,
-                        "lost": _ROWS,
-                        "messages": _REASON,
+                        "rows": ROWS,
+                        "lost": ROWS,
+                        "messages": REASON,
                     }
                 ),
             }
         ),
-        "rows_before": _ROWS,
-        "rows_after": _ROWS,
-        "rows_lost": _ROWS,
+        "rows_before": ROWS,
+        "rows_after": ROWS,
+        "rows_lost": ROWS,
         "data_loss": TEXT,
         "statement": TEXT,
         "messages": {**_OF_RESULT, **_OF_RESTORE},
@@ -245,7 +236,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "swapped": FLAG,
         "previous": TEXT,
         "restored": Each(TEXT),
-        "messages": {**_OF_RESULT, "reasons": Each(_DEEP), "restored": Each(_DEEP)},
+        "messages": {**_OF_RESULT, "reasons": Each(DEEP), "restored": Each(DEEP)},
         "duration": NUMBER,
     },
     "knex_migrate": {
@@ -294,7 +285,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
     "tls_certificate": {
         "valid": FLAG,
         "problems": Each(TEXT),
-        "messages": {**_OF_RESULT, "problems": _TOLD},
+        "messages": {**_OF_RESULT, "problems": TOLD},
         "not_before": TEXT,
         "not_after": TEXT,
         "repaired": FLAG,
@@ -315,115 +306,13 @@ _OF_ALL: Mapping[str, Any] = {
     "messages": _OF_RESULT,
 }
 
-# The hosts of a run by outcome, from best to worst, as the playbooks publish them.
+# The parts of the published variables that the timeline records.
 SUMMARY_KEY = "outage_summary"
-SUMMARY: Mapping[str, Any] = {
-    ended: Each(TEXT, limit=10_000)
-    for ended in (
-        *("healthy", "recovered", "recovered_by_systemd", "would_recover", "degraded", "warning"),
-        *("critical", "emergency"),
-        *("data_in_doubt", "login_failed", "not_recovered", "unreachable", "stopped"),
-    )
-}
-
-# The places that contain a host's documents. The postmortem role publishes these places with set_stats under
-# PUBLISHED_KEY. artifact: whether the job's artifacts contain the Markdown document.
+SUMMARY: Mapping[str, Any] = published.recorded(published.SUMMARY)
 PUBLISHED_KEY = "outage_postmortem"
-PUBLISHED: Mapping[str, Any] = {
-    "markdown": TEXT,
-    "on_host": TEXT,
-    "issue": TEXT,
-    "copies": Each(TEXT),
-    "artifact": FLAG,
-}
-
-# The outcome for each host. The postmortem role and the playbooks publish this outcome with set_stats under
-# OUTCOME_KEY.
+PUBLISHED: Mapping[str, Any] = published.recorded(published.DOCUMENTS)
 OUTCOME_KEY = "outage_recover"
-OUTCOME: Mapping[str, Any] = {
-    "incident": TEXT,
-    "host": TEXT,
-    "service": TEXT,
-    "language": TEXT,
-    "timezone": TEXT,
-    "reason": TEXT,
-    "ticket": TEXT,
-    "severity": TEXT,
-    "outcome": TEXT,
-    "cause": TEXT,
-    "cause_summary": TEXT,
-    "rung": TEXT,
-    "rungs_tried": Each(
-        {
-            **dict.fromkeys(("rung", "reason", "started_at"), TEXT),
-            "messages": _REASON,
-            **dict.fromkeys(("held", "halted", "serves", "restored"), FLAG),
-            "seconds": NUMBER,
-        }
-    ),
-    "rungs_skipped": Each({"rung": TEXT, "reason": TEXT, "at": TEXT, "messages": _REASON}),
-    "rungs_not_reached": Each({"rung": TEXT, "reason": TEXT, "messages": _REASON}),
-    "remediation": {
-        "applied": Each(
-            {
-                **dict.fromkeys(("cause", "action"), TEXT),
-                **dict.fromkeys(("changed", "failed"), FLAG),
-                "detail": Each(TEXT),
-                "messages": {"action": _TOLD, "detail": Each(_TOLD)},
-                "seconds": NUMBER,
-            }
-        ),
-        "refused": Each({"cause": TEXT, "reason": TEXT, "messages": _REASON}),
-    },
-    "outage_seconds": NUMBER,
-    "outage_started_at": TEXT,
-    "detected_at": TEXT,
-    "mitigated_at": TEXT,
-    "mitigated_from": TEXT,
-    "mitigated_estimated": FLAG,
-    "resolved_at": TEXT,
-    "impact": {
-        "users": NUMBER,
-        "users_unknown": TEXT,
-        "requests": NUMBER,
-        "requests_failed": NUMBER,
-        "requests_from": TEXT,
-        "requests_unknown": TEXT,
-        "messages": dict.fromkeys(("users_unknown", "requests_unknown"), MESSAGE),
-    },
-    "data_loss": TEXT,
-    "data_settled": {"state": TEXT, "at": TEXT},
-    "rows_before": _ROWS,
-    "rows_from": TEXT,
-    "rows_after": _ROWS,
-    "rows_seeded": _ROWS,
-    "rows_seeded_removal": Each(TEXT),
-    "rows_replaced": FLAG,
-    "statements": Named({"value": TEXT, "why": TEXT}),
-    "escalation": {
-        "rule": TEXT,
-        "level": TEXT,
-        "to": Each(TEXT),
-        "contacts": Each(TEXT),
-        "names": Named(TEXT),
-        "notified": Each(
-            {
-                **dict.fromkeys(("level", "contact", "channel", "at", "error"), TEXT),
-                **dict.fromkeys(("ok", "new"), FLAG),
-            }
-        ),
-        "reason": TEXT,
-        # In check mode: the contacts that would be notified, and those that would be notified if the recovery failed.
-        "would": _WOULD_TELL,
-        "otherwise": {"rule": TEXT, "level": TEXT, "to": Each(TEXT), "reason": TEXT, "would": _WOULD_TELL},
-    },
-    "evidence": TEXT,
-    "backup_file": TEXT,
-    "error": TEXT,
-    "next_step": TEXT,
-    "messages": dict.fromkeys(("cause_summary", "error", "next_step"), _TOLD),
-    "held_by": TEXT,
-}
+OUTCOME: Mapping[str, Any] = published.recorded(published.OUTCOME)
 
 # Maps the earlier name of a module to its current name, so that timelines with earlier names can still be read.
 _RENAMED = {
