@@ -81,6 +81,7 @@ lint: $(VENV)/test.stamp ## Check style and types
 	$(BIN)/python docs/role_readme.py --check
 	$(BIN)/python docs/drills.py --check
 	$(BIN)/python docs/postmortem_schema.py --check
+	$(BIN)/python docs/published.py --check
 	$(BIN)/antsibull-changelog lint
 	$(WITH_PATH) $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
 	# ansible-lint checks the syntax without an inventory.
@@ -152,6 +153,7 @@ bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals and w
 docs: $(VENV)/test.stamp ## Generate pages from the code; the HTML pages of modules and roles are in build/docs
 	$(BIN)/python docs/role_readme.py
 	$(BIN)/python docs/postmortem_schema.py
+	$(BIN)/python docs/published.py
 	$(BIN)/python docs/picture.py
 	$(BIN)/python docs/messages.py
 	mkdir -p build/docs/source && chmod go-w build/docs/source

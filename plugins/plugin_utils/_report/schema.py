@@ -10,16 +10,11 @@ import dataclasses
 import typing
 from typing import Any, Dict, Mapping
 
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import kind_schema
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, kinds
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _SCALARS = {str: "string", bool: "boolean", int: "integer", float: "number"}
-_KINDS = {
-    kinds.TEXT: "string",
-    kinds.PROGRAM: "string",
-    kinds.NUMBER: "number",
-    kinds.FLAG: "boolean",
-}
 # Maps each field that contains module results to the allowlisted keys of these results.
 _OF_WHITELIST: Mapping[str, Any] = {
     "findings": allowlist.RESULTS["triage_info"]["findings"],
@@ -31,6 +26,7 @@ _OF_WHITELIST: Mapping[str, Any] = {
 }
 # These kinds occur several times in the document, so each has one definition under $defs.
 _PREVIEW = allowlist.OUTCOME["escalation"]["would"]
+_REFERENCES = ((_PREVIEW, "notifications"),)
 _INSTANT = {"type": ["string", "null"], "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
 _CHOICES = {
     "outcome": list(incident_model.OUTCOMES),
@@ -48,7 +44,7 @@ def schema() -> Dict[str, Any]:
         "title": "Postmortem of an incident",
         **described,
         "description": f"{described['description']} Times are UTC, durations are in seconds, and null means unknown.",
-        "$defs": {"instant": _INSTANT, "notifications": _of_structure(_PREVIEW)},
+        "$defs": {"instant": _INSTANT, "notifications": kind_schema.of_structure(_PREVIEW, _REFERENCES)},
     }
 
 
@@ -69,7 +65,7 @@ def _of_class(kind: Any) -> Dict[str, Any]:
 
 def _of_type(name: str, kind: Any) -> Dict[str, Any]:
     if name in _OF_WHITELIST:
-        return _of_kind(_OF_WHITELIST[name])
+        return kind_schema.of_kind(_OF_WHITELIST[name], _REFERENCES)
     if name in _CHOICES:
         return {"enum": _CHOICES[name]}
     if dataclasses.is_dataclass(kind):
@@ -80,7 +76,11 @@ def _of_type(name: str, kind: Any) -> Dict[str, Any]:
 def _of_hint(name: str, kind: Any) -> Dict[str, Any]:
     arguments = typing.get_args(kind)
     if name == "at" or name.endswith("_at"):
-        return _reference("instant") if type(None) in arguments else {**_reference("instant"), "type": "string"}
+        return (
+            kind_schema.reference("instant")
+            if type(None) in arguments
+            else {**kind_schema.reference("instant"), "type": "string"}
+        )
     if type(None) in arguments:
         inner = _of_type(name, arguments[0])
         return {**inner, "type": [inner["type"], "null"]}
@@ -90,25 +90,3 @@ def _of_hint(name: str, kind: Any) -> Dict[str, Any]:
         values = {} if arguments[1] is Any else {"additionalProperties": _of_type("", arguments[1])}
         return {"type": "object", **values}
     return {"type": _SCALARS[kind]}
-
-
-def _reference(name: str) -> Dict[str, Any]:
-    return {"$ref": f"#/$defs/{name}"}
-
-
-def _of_kind(kind: Any) -> Dict[str, Any]:
-    return _reference("notifications") if kind is _PREVIEW else _of_structure(kind)
-
-
-def _of_structure(kind: Any) -> Dict[str, Any]:
-    """Return the schema for a kind in the allowlist. Every value can be null, because modules can return null."""
-    if isinstance(kind, str):
-        return {"type": [_KINDS[kind], "null"]}
-    if isinstance(kind, tuple):
-        return {"anyOf": [_of_kind(each) for each in kind]}
-    if isinstance(kind, kinds.Each):
-        return {"type": ["array", "null"], "items": _of_kind(kind.of)}
-    if isinstance(kind, kinds.Named):
-        return {"type": ["object", "null"], "additionalProperties": _of_kind(kind.of)}
-    properties = {name: _of_kind(each) for name, each in kind.items()}
-    return {"type": ["object", "null"], "additionalProperties": False, "properties": properties}

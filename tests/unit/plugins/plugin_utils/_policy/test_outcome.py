@@ -10,12 +10,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.modules import incident
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import database_verdict, outcome, verdict
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import published_schema
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, published
 
 ROOT = Path(__file__).resolve().parents[5]
 RECORD = {
@@ -63,6 +65,29 @@ def of_closed_incident(**changes: Any) -> dict[str, Any]:
 
 
 ALL = [of_recovery, of_database_recovery, of_unreachable_host, of_closed_incident]
+
+
+CASES = [
+    (of_recovery, published.RUN),
+    (of_database_recovery, published.RUN),
+    (of_unreachable_host, published.UNREACHABLE),
+    (of_closed_incident, published.CLOSED),
+]
+VALIDATOR = jsonschema.Draft202012Validator(published_schema.schema())
+
+
+@pytest.mark.parametrize(("composed", "case"), CASES)
+def test_every_outcome_has_exactly_the_keys_of_the_table(composed: Any, case: str) -> None:
+    made = composed()
+    assert set(made) == {name for name, key in published.OUTCOME.items() if not key.only or case in key.only}
+    VALIDATOR.validate({"outage_recover": {"app01": made}, "outage_incidents": {"INC-1": made}})
+
+
+def test_an_outcome_without_documents_has_no_other_keys() -> None:
+    made = of_recovery()
+    failed = outcome.without_documents(made, "It fell", [])
+    assert set(failed) == set(made)
+    VALIDATOR.validate({"outage_recover": {"app01": failed}})
 
 
 @pytest.mark.parametrize("composed", ALL)
