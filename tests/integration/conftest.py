@@ -21,6 +21,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
+import jsonschema
 import pytest
 import yaml
 from tcp_ports import free_port
@@ -45,6 +46,12 @@ def on_screen(argv: Sequence[str | Path], *, timeout: float, **more: Any) -> sub
     )
     print(done.stdout)
     return done
+
+
+def assert_as_documented(published: dict[str, Any]) -> None:
+    """Assert that the variables that a run published match docs/published-schema.json."""
+    schema = json.loads((ROOT / "docs" / "published-schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(published)
 
 
 @dataclasses.dataclass

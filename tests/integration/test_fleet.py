@@ -20,7 +20,7 @@ import pytest
 import yaml
 from tcp_ports import free_port
 
-from .conftest import ROOT, Run, Service, on_screen
+from .conftest import ROOT, Run, Service, assert_as_documented, on_screen
 
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 BROKEN, UNREACHABLE, HANGING, HEALTHY = HOSTS[:4], HOSTS[4:6], HOSTS[6], HOSTS[7:]
@@ -89,7 +89,9 @@ class Fleet:
 def published(run: Run) -> dict[str, Any]:
     """Return the values that the run published with set_stats."""
     (line,) = (line for line in run.screen.splitlines() if line.startswith("\tRUN: "))
-    return dict(json.loads(line.removeprefix("\tRUN: ")))
+    values = dict(json.loads(line.removeprefix("\tRUN: ")))
+    assert_as_documented(values)
+    return values
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ import pytest
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 
-from .conftest import Service, on_screen
+from .conftest import Service, assert_as_documented, on_screen
 from .test_recovery import checkout
 
 # A name with a dot, like the names of real hosts.
@@ -115,6 +115,7 @@ class Awx:
         (job / "artifacts" / "this").rename(launched.folder)
         shutil.rmtree(job)
         if cancel is None:
+            assert_as_documented(launched.artifacts)
             self.artifacts.update(launched.artifacts)
         self.launched.append(launched)
         return launched
@@ -257,6 +258,13 @@ def test_every_playbook_runs_as_a_job_of_awx_and_leaves_its_outcome(awx: Awx) ->
         assert_complete(job)
         assert not [secret for secret in secrets if secret in awx.all_text(job.folder)]
     assert not [secret for secret in secrets if secret in awx.all_text(service.state)]
+
+
+def test_the_playbooks_for_preparation_publish_the_documented_variables(awx: Awx) -> None:
+    """Every job's artifacts are compared with docs/published-schema.json."""
+    for playbook in ("outage_backup", "outage_restore_drill", "outage_ready", "outage_discover"):
+        assert set(awx.launch(playbook).artifacts) == {playbook}
+    assert awx.artifacts["outage_backup"][HOST]["backup"]["verified"]
 
 
 def test_a_workflow_that_does_not_recover_ends_in_escalation(awx: Awx) -> None:
