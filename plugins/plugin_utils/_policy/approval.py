@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import settings, verdict
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import rungs, settings
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, joined, once
 
 
@@ -22,8 +22,8 @@ def reasons(facts: recovery_facts.Facts, rung: str, *, highest: Any) -> List[Rea
     allowed.
     """
     allowed = rung in settings.ladder(highest)
-    not_allowed = [] if allowed else [Reason.of(message("reason.rung.highest", rung=verdict.name_of(str(highest))))]
-    return once([*verdict.obstacles(facts), *verdict.useless(facts, rung), *not_allowed])
+    not_allowed = [] if allowed else [Reason.of(message("reason.rung.highest", rung=rungs.name_of(str(highest))))]
+    return once([*rungs.obstacles(facts), *rungs.useless(facts, rung), *not_allowed])
 
 
 def of_triage(seen: Mapping[str, Any]) -> Dict[str, Any]:
@@ -38,5 +38,5 @@ def of_triage(seen: Mapping[str, Any]) -> Dict[str, Any]:
     why = reasons(facts, rung, highest=seen["highest"]) if rung else []
     if not why:
         return {"problems": [], "messages": []}
-    told = message("reason.rung.cannot_help", rung=verdict.name_of(rung), why=list(joined(why).sentences))
+    told = message("reason.rung.cannot_help", rung=rungs.name_of(rung), why=list(joined(why).sentences))
     return {"problems": [catalogue.english(told)], "messages": [told.to_dict()]}

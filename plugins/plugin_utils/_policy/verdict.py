@@ -2,7 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The decisions in a recovery: which rungs to try, whether the ladder has ended, the outcome, and the notifications.
+"""The decisions in a recovery: what the run may do, the outcome, and the notifications.
+
+The decisions about rungs are in rungs.py, and the next steps for a person are in steps_after_run.py.
 
 The playbook passes the results of its roles (see facts.py). The functions in this file only make decisions. These
 functions do not check or change anything.
@@ -11,23 +13,15 @@ functions do not check or change anything.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, with_stop
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ONLY_START, RUNGS
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.messages import ENGLISH as TRIAGE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, start_remedies, unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, rungs, steps_after_run
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import DEGRADED, Facts
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import (
-    Reason,
-    joined,
-    messages_of,
-    once,
-)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, joined, once
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 # Outcomes after which the playbook fails: the service does not work as it should, or its state is unknown.
@@ -43,13 +37,6 @@ OUTCOMES = (
 _REPORTED = (DEGRADED, "warning", "critical", "emergency", "unreachable")
 # Causes that can be remediated while the service answers.
 _WHILE_SERVING = ("db_locked", "disk_full")
-# Remedies that propose a rollback.
-_ROLLBACKS = (
-    "remedy.unhandled_exception",
-    "remedy.tried.unhandled_exception",
-    "remedy.syntax_error",
-    "remedy.crash_loop",
-)
 # Only a run with one of these outcomes can prevent later workflow steps from trying a rung.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
 
@@ -59,30 +46,6 @@ NEXT_STEPS = (
     *("data_loss", "login_failed", "degraded_database", "halted", "helpless"),
     *(each for each in OUTCOMES if each != "login_failed"),
 )
-# If the confidence in a finding is below this value, the finding is only a note.
-_LIKELY = 0.5
-# Next steps that lead to database_recover.yml.
-_TO_DATABASE = ("data_loss", "data_in_doubt", "degraded_database")
-# Next steps that end with another run of the playbook.
-_AGAIN = ("not_recovered", "halted", "login_failed", "degraded", "would_recover")
-# The finding that the database is sound but has far fewer rows than before. A person must decide whether the rows were
-# deleted on purpose.
-_FEWER_ROWS = "finding.db_corrupt.fewer"
-# The remedy if the service answers but its database is damaged.
-_DAMAGED_IN_USE = "remedy.db_corrupt.in_use"
-
-
-@dataclasses.dataclass(frozen=True)
-class Rung:
-    """The decision about the next rung.
-
-    useless: why the rung cannot help, or an empty string if it may help. A rung that cannot help is skipped.
-    useless_messages: the same text in the form of messages.
-    """
-
-    climb: bool
-    useless: str
-    useless_messages: List[Dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,64 +114,6 @@ def remediable(findings: Sequence[Mapping[str, Any]], severity: str) -> List[Map
     return [each for each in findings if each["cause"] in _WHILE_SERVING or each.get("blocks_start")]
 
 
-def obstacles(facts: Facts) -> List[Reason]:
-    """Return why no rung is allowed: an earlier step forbids rungs, a start would cause harm, or no rung can help.
-
-    The list is empty if a rung is allowed.
-    """
-    standing = [each for each in facts.standing if each.get("blocks_start") or not each.get("rungs_help")]
-    causes = [each["cause"] for each in standing]
-    # Skip findings that another finding explains.
-    roots = [each for each in standing if each.get("explained_by") not in causes]
-    found = [facts.why("halted_before")] if facts.halted_before else []
-    found += [_summary(each) for each in roots if each.get("blocks_start")]
-    found += [_summary(each) for each in roots if not each.get("rungs_help")]
-    return once(found)
-
-
-def _summary(finding: Mapping[str, Any]) -> Reason:
-    return Reason.read(finding, "summary")
-
-
-def useless(facts: Facts, rung: str) -> List[Reason]:
-    """Return why a rung cannot help. Ignore each finding whose cause was fixed by a remedy."""
-    remediated = facts.remediated
-    found = [
-        _summary(each)
-        for each in facts.standing
-        if rung in each.get("useless_rungs", ())
-        and each["cause"] not in remediated
-        and each["explained_by"] not in remediated
-    ]
-    if rung in ONLY_START and facts.crash_loop.get("looping") and not remediated:
-        found.append(_looping(facts.crash_loop))
-    return found
-
-
-def _looping(crash_loop: Mapping[str, Any]) -> Reason:
-    minutes = round(float(crash_loop["window"]) / 60)
-    if crash_loop.get("fell"):
-        return Reason.of(message("reason.loop.fell", minutes=minutes))
-    return Reason.of(message("reason.loop.started", times=int(crash_loop["restarts"]), minutes=minutes))
-
-
-def rung(facts: Facts, name: str) -> Rung:
-    """Decide whether to try a rung.
-
-    The ladder ends after a rung that succeeded, was halted, or failed and restored the previous state.
-    """
-    ended = any(each.get("held") or each.get("halted") or each.get("restored") for each in facts.tried)
-    reasons = useless(facts, name)
-    return Rung(
-        climb=not ended and not obstacles(facts),
-        useless=" ".join(with_stop(each.text) for each in reasons),
-        useless_messages=joined(reasons).plain(),
-    )
-
-
-_NONE = Reason("", ())
-
-
 def judge(facts: Facts) -> Verdict:
     """Return the verdict of the run."""
     outcome = _outcome(facts)
@@ -218,10 +123,10 @@ def judge(facts: Facts) -> Verdict:
     # After a person has repaired the database, triage may find only that the service is stopped. That is not the cause
     # of the incident.
     finding = (facts.settled if outcome == "recovered" else {}) or facts.finding
-    steps, summary = _next_steps(facts, outcome, halted=halted), _summary(finding)
+    steps, summary = steps_after_run.of_outcome(facts, outcome, halted=halted), rungs.summary(finding)
     error = facts.why("lost") if facts.lost else facts.why("error") if facts.error else _kept_down(facts)
     if outcome == DEGRADED:
-        accepted = joined([_summary(each) for each in facts.diagnosis if recovery_facts.acceptance((each,))])
+        accepted = joined([rungs.summary(each) for each in facts.diagnosis if recovery_facts.acceptance((each,))])
         error = joined(facts.degraded) if facts.degraded else error if error.text else accepted
     at = facts.first_healthy_at if by_a_rung else facts.answers_since.get("at") if by_itself else None
     return Verdict(
@@ -291,14 +196,14 @@ def _halted(facts: Facts, outcome: str) -> Reason:
     if outcome == DEGRADED:
         return Reason.of(message("reason.degraded"))
     if outcome not in _ENDED:
-        return _NONE
+        return rungs.NO_REASON
     if facts.halted_before:
         return facts.why("halted_before")
     reasons = [Reason.read(each, "reason") for each in facts.tried if each.get("halted")]
     if reasons and reasons[-1].text:
         return reasons[-1]
     suspected = facts.loss_suspected and not facts.accepted
-    return Reason.of(message("reason.data_loss_suspected")) if suspected else _NONE
+    return Reason.of(message("reason.data_loss_suspected")) if suspected else rungs.NO_REASON
 
 
 def _kept_down(facts: Facts) -> Reason:
@@ -306,136 +211,8 @@ def _kept_down(facts: Facts) -> Reason:
 
     Otherwise, return why no rung was tried.
     """
-    restored = next(iter(facts.restored), _NONE)
-    return restored if restored.text else why_no_rung(facts)
-
-
-def why_no_rung(facts: Facts) -> Reason:
-    """Return why no rung was tried, or an empty reason if a rung was tried."""
-    if facts.tried:
-        return _NONE
-    if facts.severity in ("critical", "emergency") and facts.severity not in facts.act_on:
-        if not facts.act_on:
-            return Reason.of(message("reason.only_notifies"))
-        return Reason.of(message("reason.not_acted_on", severity=facts.severity, act_on=list(facts.act_on)))
-    return joined(obstacles(facts) or once([Reason.read(each, "reason") for each in facts.skipped]))
-
-
-def not_reached(facts: Facts) -> List[Dict[str, Any]]:
-    """Return the rungs of the ladder that were neither tried nor skipped, each with the reason.
-
-    The list is empty if the run did not fail. If no rung was tried or skipped, the list is also empty, because the
-    error contains the reason.
-    """
-    passed = [str(each["rung"]) for each in (*facts.tried, *facts.skipped)]
-    if not passed or _outcome(facts) not in FAILED:
-        return []
-    rest = [(name, _why_not_reached(facts, name)) for name in RUNGS if name not in passed]
-    return [{"rung": name, "reason": why.text, "messages": {"reason": why.plain()}} for name, why in rest]
-
-
-def name_of(rung: str) -> Union[str, Message]:
-    """Return the name of a rung as a message, or the name itself if the catalogue does not contain it."""
-    return message(f"part.{rung}") if catalogue.of("en").knows("part", rung) else rung
-
-
-def _why_not_reached(facts: Facts, name: str) -> Reason:
-    """Return why the run has not reached a rung: the reason from the first rule that applies."""
-    ended = [name_of(str(each["rung"])) for each in facts.tried if each.get("halted")]
-    rules = (
-        (message("reason.rung.not_in_run"), name not in facts.rungs),
-        (message("reason.rung.lost"), bool(facts.lost)),
-        (message("reason.rung.stopped"), bool(facts.error)),
-        (message("reason.rung.serves"), any(each.get("serves") for each in facts.tried)),
-        (message("reason.rung.ended", rung=ended[0] if ended else None), bool(ended)),
-    )
-    known = next((why for why, applies in rules if applies), None)
-    return Reason.of(known) if known else joined(obstacles(facts))
-
-
-def _next_steps(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
-    """Return the next steps. If a person has accepted the damage, one of the steps is to repair the database."""
-    if not facts.accepted:
-        return _next_step(facts, outcome, halted=halted)
-    rest = facts.not_accepted
-    command = next_steps.command(next_steps.DATABASE, facts.target)
-    accepted = functools.partial(message, **facts.accepted, command=command)
-    other_cause = any(each.get("confidence", 1) >= _LIKELY for each in rest.diagnosis)
-    if other_cause or outcome not in (DEGRADED, "not_recovered"):
-        return [*_next_step(rest, outcome, halted=halted), accepted("next_step.accepted.planned")]
-    if outcome == DEGRADED:
-        return [accepted("next_step.accepted.running")]
-    by_systemd = _by_systemd(facts, outcome)
-    if facts.started_in_vain:
-        return [accepted("next_step.accepted.failed"), *by_systemd]
-    start = next_steps.command("outage_recover.yml", facts.target)
-    return [message("next_step.accepted.down", **facts.accepted, command=start), *by_systemd]
-
-
-def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
-    remedy = _remedy(facts)
-    cause_unknown = facts.finding["cause"] == "unknown"
-    # In check mode, the record does not state that the data is in doubt, but the finding is the same.
-    damaged = any(each.id == _DAMAGED_IN_USE for each in messages_of(facts.finding, "remedy"))
-    helpless = outcome == "not_recovered" and facts.started_in_vain and (cause_unknown or not remedy)
-    rules = (
-        ("data_loss", facts.loss_suspected and outcome != DEGRADED),
-        ("login_failed", outcome == "login_failed"),
-        ("degraded_database", outcome == DEGRADED and (facts.in_doubt or facts.damaged_since or damaged)),
-        (DEGRADED, outcome == DEGRADED),
-        ("halted", bool(halted.text)),
-        ("helpless", helpless),
-    )
-    which = next((step for step, applies in rules if applies), outcome)
-    values: Mapping[str, Mapping[str, Any]] = {
-        "halted": {"halted": list(halted.sentences)},
-        "not_recovered": {"remedy": remedy or [message("remedy.see_evidence")]},
-        DEGRADED: {"remedy": remedy or [message("remedy.see_evidence")]},
-        "warning": {"summary": list(messages_of(facts.finding, "summary"))},
-    }
-    again = message("next_step.command", command=next_steps.command("outage_recover.yml", facts.target))
-    if which == "unreachable":
-        return [unreachable.reach(facts.lost), again]
-    if which in _TO_DATABASE:
-        fewer = [each.id for each in messages_of(facts.finding, "summary")] == [_FEWER_ROWS]
-        situation = "fewer_rows" if which == "data_loss" and fewer else which
-        return next_steps.to_database(situation, target=facts.target, manager=facts.manager)
-    step = message(f"next_step.{which}", **values.get(which, {}))
-    may_start = not facts.in_doubt and not any(each.get("blocks_start") for each in (*facts.standing, *facts.diagnosis))
-    # If the service has been started too many times, only the rungs above the restart are tried.
-    looping = bool(facts.crash_loop.get("looping")) and all(each in ONLY_START for each in facts.rungs)
-    looping = looping and which == "not_recovered" and may_start
-    manually = [message("next_step.start_manually")] if looping else []
-    asked = which == "would_recover" and bool((facts.finding.get("details") or {}).get("by_operator"))
-    first = [message("next_step.asked_to_stop")] if asked else []
-    return [*first, step, *manually, *([again] if which in _AGAIN else []), *_by_systemd(facts, outcome)]
-
-
-def _by_systemd(facts: Facts, outcome: str) -> List[Message]:
-    """Return a note if systemd will start the service after a run that did not recover it."""
-    if outcome != "not_recovered" or facts.held_by or not facts.starts_again:
-        return []
-    how = "handed_back" if facts.handed_back and not facts.check_mode else "waiting"
-    return [message(f"next_step.systemd.{how}", unit=facts.starts_again)]
-
-
-def _remedy(facts: Facts) -> List[Message]:
-    """Return the remedy for the cause. If started_in_vain is true, omit proposals to restart the service."""
-    remedy = list(messages_of(facts.finding, "remedy"))
-    if facts.started_in_vain:
-        remedy = [_after_a_start(each) for each in remedy if each.id not in start_remedies.ONLY_A_START]
-    if facts.release_strategy == "none" and any(each.id in _ROLLBACKS for each in remedy):
-        remedy.append(message("remedy.roll_back_manually"))
-    return remedy
-
-
-def _after_a_start(remedy: Message) -> Message:
-    """Return the message remedy.tried.<cause>, which omits the restart at the beginning of the remedy.
-
-    If this message does not exist, return the remedy unchanged.
-    """
-    cause = remedy.id[len("remedy.") :]
-    return message(f"remedy.tried.{cause}", **remedy.values) if f"remedy.tried.{cause}" in TRIAGE else remedy
+    restored = next(iter(facts.restored), rungs.NO_REASON)
+    return restored if restored.text else rungs.why_no_rung(facts)
 
 
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
@@ -478,13 +255,13 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     )
     return {
         **dataclasses.asdict(verdict),
-        **dataclasses.asdict(rung(facts, str(seen.get("rung") or ""))),
+        **dataclasses.asdict(rungs.rung(facts, str(seen.get("rung") or ""))),
         "notified_next_step": notified_next_step(verdict),
         "notified_messages": {**notified_messages(verdict), "data_loss": _why_suspected(facts, said)},
         "later": bool(seen.get("continued")),
         "tried": list(facts.tried),
         "skipped": list(facts.skipped),
-        "not_reached": not_reached(facts),
+        "not_reached": rungs.not_reached(facts, failed=verdict.failed),
         # Only the first triage shows when the outage began. Later triages run after a rung has failed, and find the
         # service down again.
         "signs": (seen.get("first") or {}).get("signs") or [],
@@ -530,7 +307,7 @@ def _why_suspected(facts: Facts, said: Mapping[str, Any]) -> List[Dict[str, Any]
     if said["data_loss"] != statements.SUSPECTED:
         return []
     found = [
-        _summary(each)
+        rungs.summary(each)
         for each in (*facts.findings, *facts.diagnosis)
         if each["cause"] in recovery_facts.DATA_CAUSES and each.get("blocks_start") and not each.get("explained_by")
     ]

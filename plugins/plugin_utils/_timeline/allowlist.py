@@ -29,6 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.messa
     REASON,
     ROWS,
     TOLD,
+    VALUES,
 )
 
 COLLECTION = "itsm_nexus.runbook"
@@ -296,7 +297,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
     "incident": _RECORD,
     "incident_info": _RECORD,
     "service_preflight_info": _PREFLIGHT,
-    "fail_settings": {"problems": Each(TEXT), "messages": {"problems": Each(_DEEP, limit=_VALUES)}},
+    "fail_settings": {"problems": Each(TEXT), "messages": {"problems": Each(DEEP, limit=VALUES)}},
 }
 
 # The keys that every module on a host returns if the connection failed or was interrupted.

@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import approval, verdict
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import approval, rungs
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
 
 RUNG = "clean_start_recovery"
@@ -69,7 +69,7 @@ def test_a_rung_is_refused_for_these_reasons(changes: dict[str, Any], why: list[
 @pytest.mark.parametrize("findings", [[], [finding()], [CORRUPT], [FULL], [finding(useless_rungs=[RUNG])]])
 def test_the_ladder_follows_the_same_rules(findings: list[dict[str, Any]]) -> None:
     facts = recovery_facts.Facts(severity="emergency", findings=findings)
-    decided = verdict.rung(facts, RUNG)
+    decided = rungs.rung(facts, RUNG)
     assert bool(approval.reasons(facts, RUNG, highest=None)) is not (decided.climb and not decided.useless)
 
 
@@ -78,7 +78,7 @@ def test_the_reasons_are_translated() -> None:
     (told,) = approval.of_triage(seen(before=before, highest="restart"))["messages"]
     assert told["values"]["why"] == [
         SUSPECTED,
-        message("reason.rung.highest", rung=verdict.name_of("restart")).to_dict(),
+        message("reason.rung.highest", rung=rungs.name_of("restart")).to_dict(),
     ]
     text = catalogue.of("ja").message(told)
     assert catalogue.of("ja").message(SUSPECTED) in text and "Data loss" not in text

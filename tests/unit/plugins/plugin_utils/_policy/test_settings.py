@@ -170,7 +170,7 @@ def test_all_files_use_the_same_list_of_rungs() -> None:
     for rung in RUNGS:
         if not (ROOT / "roles" / rung / "tasks" / "main.yml").is_file():
             lacks[f"roles/{rung}/tasks/main.yml"] = ["the role of the rung"]
-        # Without its English name, verdict.py inserts the name of the rung itself, even into a Japanese text.
+        # Without its English name, rungs.py inserts the name of the rung itself, even into a Japanese text.
         if f"part.{rung}" not in messages_en.SENTENCES:
             lacks.setdefault(f"{catalogues}/en.py", []).append(f"the English name, part.{rung}")
         if japanese[rung] is None:

@@ -20,7 +20,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.messages import ENGLISH as TRIAGE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, start_remedies, verdict
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import (
+    next_steps,
+    rungs,
+    start_remedies,
+    steps_after_run,
+    verdict,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason
 
@@ -242,7 +248,7 @@ RUNG_CASES = [
     ("changes", "name", "climb", "useless"), [each[1:] for each in RUNG_CASES], ids=[each[0] for each in RUNG_CASES]
 )
 def test_rung(changes: dict[str, Any], name: str, climb: bool, useless: str) -> None:
-    decided = verdict.rung(dataclasses.replace(DOWN, **changes), name)
+    decided = rungs.rung(dataclasses.replace(DOWN, **changes), name)
     assert (decided.climb, decided.useless) == (climb, useless)
 
 
@@ -286,7 +292,8 @@ NOT_REACHED = [
 
 @pytest.mark.parametrize(("changes", "rest"), [each[1:] for each in NOT_REACHED], ids=[each[0] for each in NOT_REACHED])
 def test_rungs_that_a_failed_recovery_did_not_reach(changes: dict[str, Any], rest: dict[str, str]) -> None:
-    told = verdict.not_reached(dataclasses.replace(DOWN, **{"rungs": ALL_RUNGS, **changes}))
+    facts = dataclasses.replace(DOWN, **{"rungs": ALL_RUNGS, **changes})
+    told = rungs.not_reached(facts, failed=verdict.judge(facts).failed)
     assert {each["rung"]: each["reason"] for each in told} == rest
     assert all(each["messages"]["reason"] for each in told)
 
@@ -613,7 +620,7 @@ def test_the_steps_of_a_database_recovery_have_one_order_and_complete_commands(
 
 def test_every_remedy_that_proposes_a_rollback_is_known() -> None:
     proposed = {key for key, text in TRIAGE.items() if key.startswith("remedy.") and "roll back" in text.lower()}
-    assert proposed == set(verdict._ROLLBACKS)
+    assert proposed == set(steps_after_run.ROLLBACKS)
 
 
 def test_every_remedy_that_proposes_a_start_is_known() -> None:
