@@ -11,7 +11,7 @@ from typing import List
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import restarts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_steps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_results, prose_steps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare, message_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
@@ -34,7 +34,7 @@ def detection(words: Words, incident: incident_model.Incident) -> str:
         parts.append(words.say("detection.failures", number=words.number(failures)))
     failing = [each for each in probe.get("endpoints") or [] if each.get("ok") is False]
     if failing:
-        parts.append(words.listed([prose_steps.endpoint(words, each) for each in failing]))
+        parts.append(words.listed([prose_results.endpoint(words, each) for each in failing]))
     if not parts:
         severity = words.name("severity", probe.get("severity") or "unknown")
         told = words.say("detection.severity", severity=severity)
