@@ -81,6 +81,7 @@ def plan(
         for each in notified
         if each.get("ok")
     }
+    before = [each["contact"] for each in notified if each.get("contact")]
     due = _due_by_rule(rules, rule, contacts=contacts, taken=taken)
     event = RESOLVED if recovered else ACKNOWLEDGED if acknowledged else None
     if event:
@@ -91,26 +92,30 @@ def plan(
         "level": level,
         "to": [name_of(contacts, key) for key in rule["to"]],
         "contacts": [str(key) for key in rule["to"]],
-        "names": {
-            str(key): name_of(contacts, key)
-            for key in dict.fromkeys([*rule["to"], *(each["contact"] for each in notified if each.get("contact"))])
-        },
+        "names": {str(key): name_of(contacts, key) for key in dict.fromkeys([*rule["to"], *before])},
         "without_channel": [str(key) for key in rule["to"] if not list(channels(contacts, key))],
         "reason": str(rule["reason"]),
         "deliveries": [
             {
+                **_delivery(each, other, types=types),
                 "level": name,
-                "contact": each.contact,
                 "name": name_of(contacts, each.contact),
-                "channel": each.label,
-                "type": each.type,
-                "number": each.number,
-                "error": each.error or _why_it_is_not_there(each.type, types),
-                "same_as": {"contact": other.contact, "channel": other.label} if other else {},
                 "recipients": _recipients(each, kept, contacts=contacts),
             }
             for name, each, other in kept
         ],
+    }
+
+
+def _delivery(channel: Channel, other: Optional[Channel], *, types: Sequence[str]) -> Dict[str, Any]:
+    """Return the channel of a delivery. other: the first delivery to the same destination, or None."""
+    return {
+        "contact": channel.contact,
+        "channel": channel.label,
+        "type": channel.type,
+        "number": channel.number,
+        "error": channel.error or _why_it_is_not_there(channel.type, types),
+        "same_as": {"contact": other.contact, "channel": other.label} if other else {},
     }
 
 

@@ -46,13 +46,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     triage, record = seen.get("triage") or {}, seen.get("record") or {}
     held, lost = bool(seen.get("held")), str(seen.get("lost") or "")
     serves = not held and bool(verified.get("serves"))
-    # A healthy service is not stopped if a person must first decide what to do about missing rows.
-    check_mode = bool(seen.get("check_mode"))
-    not_stopped = check_mode or recovery.get("stopped") is False
-    serves_still = not_stopped and bool((seen.get("detection") or {}).get("healthy"))
-    outcome = _outcome(
-        held=held, serves=serves, lost=lost, refused=serves_still and _rows_are_missing(seen), check_mode=check_mode
-    )
+    outcome = _outcome(seen, serves=serves, lost=lost)
     finding = next(iter(triage.get("findings") or []), UNKNOWN_CAUSE)
     error = lost or str(seen.get("error") or "")
     told = seen.get("lost_message") if lost else seen.get("error_messages")
@@ -131,14 +125,18 @@ def _rows_are_missing(seen: Mapping[str, Any]) -> bool:
     return kept and bool((seen.get("triage") or {}).get("rows_missing"))
 
 
-def _outcome(*, held: bool, serves: bool, lost: str, refused: bool, check_mode: bool) -> str:
+def _outcome(seen: Mapping[str, Any], *, serves: bool, lost: str) -> str:
     """Return the outcome, which is determined by the first rule that applies."""
+    held, check_mode = bool(seen.get("held")), bool(seen.get("check_mode"))
+    # A healthy service is not stopped if a person must first decide what to do about missing rows.
+    not_stopped = check_mode or (seen.get("recovery") or {}).get("stopped") is False
+    serves_still = not_stopped and bool((seen.get("detection") or {}).get("healthy"))
     rules = (
         ("would_recover", held and check_mode),
         ("recovered", held),
         ("login_failed", serves),
         ("unreachable", bool(lost)),
-        ("data_in_doubt", refused),
+        ("data_in_doubt", serves_still and _rows_are_missing(seen)),
     )
     return next((outcome for outcome, applies in rules if applies), "not_recovered")
 

@@ -182,7 +182,6 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
     ready = (seen.get("verification") or detection).get("readiness") or {}
     record = seen.get("record") or {}
     verified = seen.get("verification") or {}
-    looks = (triage, seen.get("clean_start") or {}, verified)
     damaged_since = any(map(_is_new_damage, (verified.get("readiness") or {}).get("problems") or ()))
     doubtful = in_doubt or damaged_since or verified.get("data_loss_suspected")
     return Facts(
@@ -201,9 +200,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
         in_doubt=in_doubt,
         damaged_since=damaged_since,
         accepted={} if doubtful else acceptance(triage.get("findings") or ()),
-        loss_suspected=in_doubt
-        or any(bool(each.get("data_loss_suspected")) for each in looks)
-        or before.get("data_loss") == "suspected",
+        loss_suspected=in_doubt or _suspected(seen),
         tried=seen.get("tried") or [],
         skipped=seen.get("skipped") or [],
         attempts=record.get("attempts") or [],
@@ -224,6 +221,13 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
         manager=str(seen.get("manager") or ""),
         **_starts_again(triage, record),
     )
+
+
+def _suspected(seen: Mapping[str, Any]) -> bool:
+    """Return True if a role in this run or an earlier step of the workflow suspects a data loss."""
+    looks = [seen.get(name) or {} for name in ("triage", "clean_start", "verification")]
+    before = (seen.get("before") or {}).get("data_loss") == "suspected"
+    return before or any(each.get("data_loss_suspected") for each in looks)
 
 
 def _starts_again(triage: Mapping[str, Any], record: Mapping[str, Any]) -> Dict[str, Any]:

@@ -136,7 +136,6 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
     causes = [finding for finding in incident.findings if prose_causes.likely(finding)]
     noted = [finding for finding in incident.findings if not prose_causes.likely(finding)]
     login = prose.login(words, *prose.logged_in(incident))
-    seeded = prose_data.seeded(words, incident)
     steps = [step for step in incident.steps if not prose_steps.recorded(step)]
     events = {id(step): _event(words, incident, step) for step in steps}
     return Document(
@@ -151,14 +150,7 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
         measures=prose_times.measures(words, incident),
         sources=prose_times.sources(words, incident),
         detected=prose_impact.detected(words, incident),
-        impact=[
-            (words.say("doc.outage"), prose_times.outage(words, incident)),
-            (words.say("doc.users"), prose_impact.users(words, incident)),
-            (words.say("doc.requests"), prose_impact.requests(words, incident)),
-            (words.say("doc.rows"), prose_data.rows(words, incident)),
-            *([(words.say("doc.seeded"), words.paragraph(seeded))] if seeded else []),
-            (words.say("doc.data_loss"), prose_data.data_loss(words, incident)),
-        ],
+        impact=_impact(words, incident),
         methods=prose_methods.methods(words, incident),
         rows=_rows(words, incident),
         causes=[_finding(words, finding) for finding in causes],
@@ -178,17 +170,7 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
         ],
         login=words.sentence(_label(words, "doc.login", login)) if login else "",
         actions=sorted(prose_actions.actions(words, incident), key=lambda action: not action.wanted),
-        moments=[
-            *(
-                Event(at, "moment", name, moment=True)
-                for name, at in prose_times.qualified_marks(words, incident)
-                if at
-            ),
-            *(
-                Event(at, incident_model.FAILURE, words.capitalized(text), moment=True)
-                for at, text in prose_times.cuts(words, incident)
-            ),
-        ],
+        moments=_moments(words, incident),
         steps=[events[id(step)] for step in steps],
         short=[events[id(step)] for step in prose_steps.short(steps)],
         told=prose_notifications.sentence(words, incident),
@@ -201,6 +183,30 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
             *((words.say("doc.job_of_run"), run.job) for run in incident.runs if run.job),
         ],
     )
+
+
+def _impact(words: Words, incident: incident_model.Incident) -> List[Field]:
+    seeded = prose_data.seeded(words, incident)
+    return [
+        (words.say("doc.outage"), prose_times.outage(words, incident)),
+        (words.say("doc.users"), prose_impact.users(words, incident)),
+        (words.say("doc.requests"), prose_impact.requests(words, incident)),
+        (words.say("doc.rows"), prose_data.rows(words, incident)),
+        *([(words.say("doc.seeded"), words.paragraph(seeded))] if seeded else []),
+        (words.say("doc.data_loss"), prose_data.data_loss(words, incident)),
+    ]
+
+
+def _moments(words: Words, incident: incident_model.Incident) -> List[Event]:
+    """Return the times of the incident and the times when the connection was lost, as events."""
+    marks = prose_times.qualified_marks(words, incident)
+    return [
+        *(Event(at, "moment", name, moment=True) for name, at in marks if at),
+        *(
+            Event(at, incident_model.FAILURE, words.capitalized(text), moment=True)
+            for at, text in prose_times.cuts(words, incident)
+        ),
+    ]
 
 
 def chronological(*events: Sequence[Event]) -> List[Event]:

@@ -69,11 +69,7 @@ def summary(
 
     places: see allowlist.PUBLISHED. check_mode: True for a run in check mode. target: see next_steps.target.
     """
-    outcome = prose.outcome(words, incident)
-    if check_mode and incident.outcome == "not_recovered":
-        outcome = words.say("outcome.would_not_recover")
-    elif check_mode and incident.outcome != "would_recover":
-        outcome = words.say("outcome.in_check_mode", outcome=outcome)
+    outcome = _outcome(words, incident, check_mode=check_mode)
     if incident.outcome == "would_recover" or (check_mode and incident.outcome == "not_recovered"):
         return [_head(words, incident, outcome=outcome), *aligned(words, _rehearsal(words, incident))]
     back = incident.outcome in incident_model.BACK
@@ -119,6 +115,15 @@ def summary(
     names = prose_notifications.names(words, incident, informed)
     late = {"escalation": lines_until_cut([*calls, *names]) if names else 0}
     return [head, *aligned(words, fields, most=LINES - 1 if document else None, whole=whole, late=late)]
+
+
+def _outcome(words: Words, incident: incident_model.Incident, *, check_mode: bool) -> str:
+    outcome = prose.outcome(words, incident)
+    if check_mode and incident.outcome == "not_recovered":
+        return words.say("outcome.would_not_recover")
+    if check_mode and incident.outcome != "would_recover":
+        return words.say("outcome.in_check_mode", outcome=outcome)
+    return outcome
 
 
 def _next_steps(words: Words, incident: incident_model.Incident, target: str) -> List[str]:

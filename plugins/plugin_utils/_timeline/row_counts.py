@@ -85,16 +85,18 @@ def fields(
         "rows_seeded_removal": [str(each) for each in of_data.get("rows_seeded_removal") or []],
         "rows_replaced": seen.replaced,
         "rows_stale": seen.started_since or seen.restarted,
-        "statements": {
-            **{name: dataclasses.asdict(each) for name, each in said.items()},
-            # The statements in the verdict replace those from the events, because the verdict is based on more data.
-            **{name: each for name, each in (verdict.get("statements") or {}).items() if name != "data_loss"},
-            **(
-                {"resolved": {"value": statements.NO, "why": ""}}
-                if said["data_loss"].value == statements.SUSPECTED
-                else {}
-            ),
-        },
+        "statements": _statements(said, verdict),
+    }
+
+
+def _statements(said: Mapping[str, statements.Statement], verdict: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the statements. said: the statements from the events. verdict: the verdict on the last run, or empty."""
+    suspected = said["data_loss"].value == statements.SUSPECTED
+    return {
+        **{name: dataclasses.asdict(each) for name, each in said.items()},
+        # The statements in the verdict replace those from the events, because the verdict is based on more data.
+        **{name: each for name, each in (verdict.get("statements") or {}).items() if name != "data_loss"},
+        **({"resolved": {"value": statements.NO, "why": ""}} if suspected else {}),
     }
 
 
