@@ -214,18 +214,7 @@ def db_locked(facts: Facts) -> Optional[Finding]:
         confidence=confidence,
         summary=summary,
         evidence=[says(database.path, of(item, "message")) for item in problems]
-        + [
-            says(
-                message("evidence.source.locks"),
-                message(
-                    "evidence.holds_the_lock",
-                    pid=item["pid"],
-                    role=str(item["role"]),
-                    command=str(item.get("command")),
-                ),
-            )
-            for item in holders
-        ]
+        + [_holds_the_lock(item) for item in holders]
         + words,
         remedy=remedy,
         prevention=message("prevention.db_locked"),
@@ -244,6 +233,17 @@ def _of_holder(holder: Mapping[str, Any]) -> Dict[str, Any]:
     return {"pid": holder["pid"], "age": common_messages.age(holder.get("age")), **named}
 
 
+def _holds_the_lock(holder: Mapping[str, Any]) -> Dict[str, Any]:
+    told = {"pid": holder["pid"], "role": str(holder["role"]), "command": str(holder.get("command"))}
+    return says(message("evidence.source.locks"), message("evidence.holds_the_lock", **told))
+
+
+def _lock_held(migrators: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
+    if not migrators:
+        return says("knex", message("evidence.migration_lock"))
+    return says("knex", message("evidence.migration_lock.migrating", processes=_names(migrators)))
+
+
 def migration_pending(facts: Facts) -> Optional[Finding]:
     """Report a schema that does not match the code."""
     if not facts.down:
@@ -257,18 +257,7 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
     # be applying migrations.
     if facts.ports.unserved and not facts.ports.waiting and migrations.lock_stale is False:
         migrators += [{**item, "command": " ".join(item.get("argv") or ())[:80]} for item in facts.process.processes]
-    evidence = (
-        [
-            says(
-                "knex",
-                message("evidence.migration_lock.migrating", processes=_names(migrators))
-                if migrators
-                else message("evidence.migration_lock"),
-            )
-        ]
-        if held
-        else []
-    )
+    evidence = [_lock_held(migrators)] if held else []
     evidence += [says("knex", message("evidence.pending", names=", ".join(pending[:5])))] if pending else []
     left_behind = bool(held if held is not None else locked)
     prevention = message("prevention.migration_pending")
