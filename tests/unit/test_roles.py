@@ -192,6 +192,48 @@ def test_the_role_of_a_rung_is_complete(rung: str) -> None:
     assert missing == [], "\n".join(missing)
 
 
+# Modules that change nothing of the service. Some of them do so only with this option.
+CHANGES_NOTHING = {
+    "ansible.builtin.assert": None,
+    "ansible.builtin.debug": None,
+    "ansible.builtin.fail": None,
+    "ansible.builtin.set_fact": None,
+    "itsm_nexus.runbook.fail_settings": None,
+    "itsm_nexus.runbook.npm_ci": "build_only",
+    "itsm_nexus.runbook.sqlite_backup": "room_only",
+}
+
+
+def in_order(folder: Path, name: str = "main.yml") -> list[dict]:
+    """Return the tasks of a role in the order in which they run, including the tasks in included files."""
+    found = []
+    for task in tasks_within(yaml.safe_load((folder / name).read_text("utf-8"))):
+        file = task.get("ansible.builtin.import_tasks") or task.get("ansible.builtin.include_tasks")
+        found += in_order(folder, file) if file else [task]
+    return found
+
+
+def changes_nothing(task: dict) -> bool:
+    module = next(key for key in task if "." in key)
+    option = CHANGES_NOTHING.get(module, "")
+    return module.endswith("_info") or option is None or bool(option and task[module].get(option) is True)
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_rung_changes_nothing_before_its_attempt_is_recorded(rung: str) -> None:
+    """If a run is killed before the first call to node_process, no record shows a change."""
+    tasks = in_order(ROOT / "roles" / rung / "tasks")
+    first = next(number for number, task in enumerate(tasks) if starts_the_service(task))
+    wrong = [task["name"] for task in tasks[:first] if "block" not in task and not changes_nothing(task)]
+    assert wrong == [], f"roles/{rung}/tasks: move these tasks behind the first import of nexus (process)"
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_the_page_about_another_service_names_every_rung(rung: str) -> None:
+    page = read("docs/your-service.md")
+    assert re.search(rf"`[^`\n]*\b{rung}`", page), f"docs/your-service.md does not say what {rung} needs"
+
+
 @pytest.mark.parametrize("role", ["database_recovery", "remediation", "verification"])
 def test_the_reason_of_a_failed_role_is_a_message(role: str) -> None:
     """Text that a task builds has no message ID, so a Japanese document would quote it in English."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
+import re
 import sqlite3
 import subprocess
 
@@ -18,6 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._changes import
     entries,
     environment,
     files,
+    kinds,
     store,
     unit_files,
 )
@@ -297,3 +300,13 @@ def test_the_schema_is_read_only_if_it_may_have_changed(place, monkeypatch):
     # If the database cannot be read, the known schema is kept.
     os.truncate(place.database, 0)
     assert collected(known).parts == first.parts
+
+
+# Kinds of changes whose entries no test in this file checks by their value.
+OF_FILES = ("packages", "network", "timezone")
+
+
+def test_every_kind_has_a_case():
+    cases = pathlib.Path(__file__).read_text(encoding="utf-8")
+    lacking = [kind for kind in kinds.KINDS if kind not in OF_FILES and not re.search(rf'"{kind}[ "]', cases)]
+    assert lacking == [], f"tests/unit/plugins/module_utils/_changes/test_collect.py lacks a case for {lacking}"

@@ -157,6 +157,26 @@ def test_the_kinds_name_only_causes_that_exist():
     assert named <= set(table.CAUSES)
 
 
+# Causes to which no kind of change leads, and why.
+WITHOUT_CHANGE = {
+    "disk_filling": "data and logs grow without a change",
+    "disk_full": "data and logs grow without a change",
+    "frequent_restarts": "a symptom of another cause",
+    "start_held": "a run or a person holds the service",
+    "wal_pending": "a consequence of how the service ended",
+    "wal_reset_bug": "an error in SQLite",
+}
+
+
+def test_a_kind_of_change_leads_to_every_other_cause():
+    named = {cause for kind in kinds.KINDS.values() for cause in (*kind.typical, *kind.explains)}
+    assert sorted(set(table.CAUSES) - named - set(WITHOUT_CHANGE)) == [], (
+        "Add each of these causes to the kinds of changes that can lead to it, in "
+        "plugins/module_utils/_changes/kinds.py. If there is no such kind, add the cause to WITHOUT_CHANGE"
+    )
+    assert sorted(set(WITHOUT_CHANGE) & named) == [], "remove these causes from WITHOUT_CHANGE"
+
+
 def test_the_log_of_an_application_that_ended_belongs_to_the_finding():
     manifest = change("package_json", "package.json")
     for cause, relation in (("unhandled_exception", relations.NAMED), ("modules_broken", relations.EXPLAINS)):

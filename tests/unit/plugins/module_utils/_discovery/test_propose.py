@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import pathlib
+import re
+
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
@@ -13,6 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery impo
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.network import Port, Proxy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.units import Unit
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._inventory import variables
 
 APP = "/srv/itsm"
 FILE = f"{APP}/config/env/.env.production"
@@ -190,6 +194,7 @@ def test_the_name_of_node_is_enough_if_it_leads_to_the_same_program(monkeypatch,
         ({"argv": ["/usr/bin/npm", "start"], "launcher": True}, "", "launcher"),
         ({"app_dir": "", "databases": []}, "nexus_app_dir", "app_dir"),
         ({"others": ["old"]}, "", "others"),
+        ({"missing_folder": "/srv/old"}, "", "other_folder"),
         ({"unit": None, "environment_files": []}, "nexus_environment_file", "no_environment_file"),
         ({"unit": None, "environment_files": [], "missing_environment_file": "/none"}, "", "no_such_file"),
         ({"hidden": True, "databases": [], "ports": []}, "", "hidden"),
@@ -378,3 +383,10 @@ def test_a_proxy_is_searched_by_the_ports_of_the_environment_if_the_service_is_d
 @pytest.mark.parametrize("path", ["/api/v1/health/ready", "", None])
 def test_the_ready_endpoint(path):
     assert values(ready=path).get("nexus_ready_path") == path
+
+
+def test_every_fact_and_every_variable_has_a_case():
+    cases = pathlib.Path(__file__).read_text(encoding="utf-8")
+    lacking = [f"the fact {name}" for name in Facts._fields if not re.search(rf'"{name}":|\b{name}=', cases)]
+    lacking += [f"the variable {name}" for name in variables.NAMES if f'"{name}"' not in cases]
+    assert lacking == [], f"tests/unit/plugins/module_utils/_discovery/test_propose.py lacks a case for {lacking}"

@@ -4,10 +4,14 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import ladder
 
+ROOT = Path(__file__).resolve().parents[5]
 # The rules for causes use these groups.
 GROUPS = {
     "RUNGS": ("restart", "standard_recovery", "clean_start_recovery"),
@@ -26,3 +30,22 @@ def test_a_group_of_rungs(group):
         f"{group} in plugins/module_utils/_incident/ladder.py has other rungs than {group} in GROUPS in this test. "
         f"Check all rules that use it: git grep -n {group} plugins. Then correct GROUPS"
     )
+
+
+# Files in which a list of rungs lacks a rung on purpose, because the runs in this test leave this rung out.
+LEFT_OUT = ("test_other_service.py",)
+
+
+def test_no_test_or_drill_lists_rungs_with_a_gap():
+    """A new rung between two others belongs in each list of the rungs that a run tries or skips."""
+    gaps = []
+    for file in [*ROOT.glob("tests/integration/*.py"), *ROOT.glob("molecule/*/tests/*.py")]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, (ast.List, ast.Tuple)):
+                continue
+            texts = {each.value for each in ast.walk(node) if isinstance(each, ast.Constant)}
+            places = [number for number, rung in enumerate(ladder.RUNGS) if rung in texts]
+            lacking = set(ladder.RUNGS[places[0] : places[-1]]) - texts if places else set()
+            if lacking and file.name not in LEFT_OUT:
+                gaps.append(f"{file.relative_to(ROOT)}:{node.lineno} lacks {', '.join(sorted(lacking))}")
+    assert gaps == [], "\n".join(gaps)

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
 import pathlib
 import pwd
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -974,3 +976,30 @@ def test_the_program_of_a_process_never_runs_as_root(site):
         question = site.question(processes=[{"exe": planted}])._replace(service=service)
         facts = collect_application.node(question)["facts"]
     assert (facts["path"], facts["version"]) == (planted, "v20.1.0-as-nobody")
+
+
+# Functions that test_run.py tests only as parts of a complete triage.
+OF_A_TRIAGE = {
+    "collect_application.files",
+    "collect_changes.changes",
+    "collect_host.disk",
+    "collect_paths.used_database",
+    "collect_ports.health",
+    "collect_ports.ports",
+}
+# This function collects no fact.
+OF_NO_FACT = {"collect_application.as_service"}
+
+
+def test_every_function_that_collects_a_fact_has_a_test():
+    functions = {
+        f"{file.stem}.{node.name}"
+        for file in Path(collect_host.__file__).parent.glob("collect_*.py")
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+        if [each.arg for each in node.args.args[:1]] == ["question"]
+    }
+    tests = "".join(file.read_text(encoding="utf-8") for file in Path(__file__).parent.glob("test_*.py"))
+    named = {each for each in functions if re.search(rf"\b{re.escape(each)}\(|\({re.escape(each)}\b", tests)}
+    lacking = sorted(functions - named - OF_A_TRIAGE - OF_NO_FACT)
+    assert lacking == [], f"no file in tests/unit/plugins/module_utils/_triage calls {lacking}"

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import grp
+import json
 import os
 import pathlib
 import pwd
@@ -188,3 +189,37 @@ def test_names_in_a_folder_that_the_user_may_not_enter_are_not_listed(ask, tmp_p
     (ask.app / "itsm.db").symlink_to(private / "itsm.db")
     facts = ask(collect_start.ownership)
     assert facts["others"] == [str(private)]
+
+
+LOCK = {"lockfileVersion": 3, "packages": {"": {}, "node_modules/express": {"version": "4.0.0"}}}
+
+
+@pytest.mark.parametrize(
+    ("there", "complete"),
+    [
+        ({}, True),
+        ({"package.json": {}}, None),
+        ({"package.json": {}, "package-lock.json": LOCK}, False),
+        (
+            {
+                **{"package.json": {}, "package-lock.json": LOCK},
+                "node_modules/express/package.json": {"name": "express", "version": "4.0.0"},
+            },
+            None,
+        ),
+        ({"package.json": {}, "package-lock.json": LOCK, "node_modules/.package-lock.json": LOCK}, False),
+        (
+            {
+                **{"package.json": {}, "package-lock.json": LOCK, "node_modules/.package-lock.json": LOCK},
+                "node_modules/express/package.json": {"name": "express", "version": "4.0.0"},
+            },
+            True,
+        ),
+    ],
+)
+def test_modules_are_compared_with_the_lock_file(ask, there, complete):
+    user = pwd.getpwuid(os.geteuid()).pw_name if os.geteuid() else USER
+    for name, content in there.items():
+        (ask.app / name).parent.mkdir(parents=True, exist_ok=True)
+        (ask.app / name).write_text(json.dumps(content), encoding="utf-8")
+    assert ask(collect_start.modules, user=user)["complete"] is complete
