@@ -89,8 +89,8 @@ facts:
     backups:
       description:
         - C(found) lists the examined backups, newest first. The C(kind) of a backup is V(sound), V(older_schema),
-          V(without_wal), V(damaged), V(other_service), V(unreadable) or V(not_checked). C(written_at) is the time of
-          the last write. C(why) is the reason for the C(kind), as a translatable message.
+          V(without_wal), V(damaged), V(other_service), V(unreadable), V(refused) or V(not_checked). C(written_at) is
+          the time of the last write. C(why) is the reason for the C(kind), as a translatable message.
         - C(number) is the total number of backups. C(unread) lists the reasons why folders cannot be read.
       type: dict
     certificate:

@@ -50,6 +50,14 @@ options:
     description: The environment variable from which the service reads the path of its database.
     type: str
     default: DATABASE_PATH
+  configured_path:
+    description:
+      - Path of the database in the inventory, as an absolute path. Set this option if O(path) comes from the service's
+        environment. Defaults to O(path).
+      - The service can read the restored backup. Therefore, a backup that O(user) cannot read now is used only under
+        the same conditions as in M(itsm_nexus.runbook.sqlite_restore).
+    type: str
+    default: ""
   backup:
     description: The backup to restore. If empty, the newest backup that can be restored is used.
     type: str
@@ -232,6 +240,7 @@ def main() -> None:
             "variable": {"type": "str", "default": "DATABASE_PATH"},
             "backup": {"type": "str", "default": ""},
             **candidates.ARGUMENTS,
+            "configured_path": {"type": "str", "default": ""},
             **probe_plan.ARGUMENTS,
             "litestream_config": {"type": "str", "default": litestream.CONFIG},
             "writable": {"type": "list", "elements": "path", "default": []},
@@ -258,6 +267,7 @@ def main() -> None:
         ok_statuses=given["ok_statuses"],
         login=probe_plan.login_of(given["login"]),
         backup=given["backup"],
+        configured=given["configured_path"],
         dirs=given["backup_dirs"],
         patterns=given["backup_patterns"],
         writable=given["writable"],

@@ -147,6 +147,11 @@ backup:
         dictionary is empty if no data loss is suspected.
       type: dict
       sample: {}
+    user:
+      description: The value of O(user) if this user could read the database, otherwise empty. A recovery restores a
+        backup that this user cannot read now only if the same user could read the database.
+      type: str
+      sample: itsm
 removed:
   description: The removed backups. In check mode, the backups that a run would remove.
   returned: success

@@ -59,6 +59,17 @@ options:
         (mode 0700).
     type: path
     required: true
+  configured_path:
+    description:
+      - Path of the database in the inventory, as an absolute path. Set this option if O(path) comes from the service's
+        environment. Defaults to O(path).
+      - After a restore, the service's user can read the backup. Therefore, a backup that this user cannot read now is
+        used only if the list of backups in O(state_dir) contains it, if it matches O(backup_patterns), or if it has one
+        of the usual names. The usual names count only if O(path) and O(configured_path) have the same file name.
+        RV(plan[].backups) lists the refused backups.
+    type: str
+    default: ""
+    version_added: 0.2.0
   expected:
     description: Known row counts from before the damage, by table.
     type: dict
@@ -378,6 +389,7 @@ def main() -> None:
             "confirm_empty": {"type": "bool", "default": False},
             "evidence_dir": {"type": "path", "required": True},
             **candidates.ARGUMENTS,
+            "configured_path": {"type": "str", "default": ""},
             "expected": {"type": "dict", "default": {}},
             "last_good": {"type": "dict", "default": {}},
             "replaced": {"type": "bool", "default": False},

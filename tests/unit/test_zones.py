@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_paths
@@ -114,6 +115,20 @@ def test_every_file_that_uses_a_path_states_why_root_is_safe() -> None:
     logic, modules = PLUGINS / "module_utils", PLUGINS / "modules"
     assert {str(path.relative_to(logic)) for path in logic.rglob("*.py") if touches(path)} == set(REASONS)
     assert [path.name for path in modules.glob("*.py") if touches(path)] == []
+
+
+def test_roles_do_not_let_the_environment_name_a_backup() -> None:
+    """Each module that restores a backup gets the path in the inventory from its role."""
+    tasks = [
+        task[f"itsm_nexus.runbook.{module}"]
+        for path in (PLUGINS.parent / "roles").glob("*/tasks/**/*.yml")
+        for task in yaml.safe_load(path.read_text(encoding="utf-8")) or []
+        for module in ("sqlite_restore", "restore_drill")
+        if f"itsm_nexus.runbook.{module}" in task
+    ]
+    assert {task.get("configured_path") for task in tasks} == {"{{ nexus_configured_database }}"}
+    values = yaml.safe_load((PLUGINS.parent / "roles/nexus/vars/main.yml").read_text(encoding="utf-8"))
+    assert "nexus_db_path" in values["nexus_configured_database"]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup_access, candidates
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import printable
 
@@ -23,9 +23,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 class Search(NamedTuple):
     """The parameters for a backup search. place: the database.
 
-    named: the only backup to use, or "" for the newest one.
+    named: the only backup to use, or "" for the newest one. A person names it, so it is used even if the service's user
+    cannot read it.
 
-    known: the data that identifies the service's database. recorded: the result of listing.recorded().
+    known: the data that identifies the service's database. recorded: the result of listing.recorded(). configured: the
+    path of the database in the inventory, or "" if it is `place`.
     """
 
     place: str
@@ -36,6 +38,7 @@ class Search(NamedTuple):
     known: candidates.Known
     recorded: Tuple[Sequence[candidates.Recorded], Sequence[Message]]
     time_budget: float
+    configured: str = ""
 
 
 class Chosen(NamedTuple):
@@ -85,6 +88,7 @@ def _candidates(search: Search) -> Tuple[List[candidates.Candidate], List[Messag
     rights = sqlite_files.rights_on(search.place, search.user)
     if not search.named:
         where: Dict[str, Any] = {"dirs": search.dirs, "patterns": search.patterns}
+        where["reader"] = backup_access.Reader(search.user, search.configured)
         return candidates.find(search.place, **where, rights=rights, recorded=search.recorded)
     if not os.path.isabs(search.named) or "\0" in search.named:
         raise BackupError(f"backup must be an absolute path, not {printable(search.named)!r}")

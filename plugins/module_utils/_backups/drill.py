@@ -104,6 +104,7 @@ def drill(order: Order, *, check_mode: bool = False, run: commands.Runner = comm
             known=_known(order),
             recorded=listing.recorded(order.state_dir),
             time_budget=order.time_budget,
+            configured=order.configured,
         )
         asked = time.time()
         chosen = _candidates(order, search, done, deadline=began + order.time_budget, run=run)

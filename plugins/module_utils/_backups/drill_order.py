@@ -19,7 +19,8 @@ class Order(NamedTuple):
     """A drill to run.
 
     unit: the service's unit. user: the service's user. app_dir: the application's folder. database: the live database.
-    variable: the environment variable with the path of the database. backup: the backup to restore, or "" for the
+    variable: the environment variable with the path of the database. configured: the path of the database in the
+    inventory, or "" if it is `database`. backup: the backup to restore, or "" for the
     newest one that can be restored. dirs, patterns: where to look for backups. writable: folders to which the service
     writes, besides its database. folder: the parent of the scratch folder. memory: memory limit, in bytes. timeout:
     time limit for the start, in seconds. time_budget: time limit for one check of a database, in seconds.
@@ -38,6 +39,7 @@ class Order(NamedTuple):
     ok_statuses: Sequence[str] = ("ok",)
     login: Optional[probe_plan.Login] = None
     backup: str = ""
+    configured: str = ""
     dirs: Sequence[str] = ()
     patterns: Sequence[str] = ()
     writable: Sequence[str] = ()

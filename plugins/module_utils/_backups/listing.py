@@ -17,7 +17,7 @@ import os
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messages import BackupError
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.candidates import Recorded
@@ -36,7 +36,8 @@ class Entry(NamedTuple):
     at: the time at which the backup was started (see timestamps.iso). bytes: the size of the backup. rows: the number
     of rows by table. verified: whether the backup was reopened, checked and compared with the database. off_host: the
     location of the copy on another host, or None. fewer: the tables with missing rows, as {table: [rows before, rows
-    now]}. Missing rows are listed only if there are so many that a person must check the loss.
+    now]}. Missing rows are listed only if there are so many that a person must check the loss. user: the service's user
+    if this user could read the database, otherwise "".
     """
 
     at: str
@@ -47,6 +48,7 @@ class Entry(NamedTuple):
     off_host: Optional[str] = None
     sha256: str = ""
     fewer: Mapping[str, Sequence[int]] = {}
+    user: str = ""
 
     @property
     def sound(self) -> bool:
@@ -71,6 +73,7 @@ def _entry(read: Any) -> Entry:
         off_host=None if read.get("off_host") is None else str(read["off_host"]),
         sha256=str(read.get("sha256") or ""),
         fewer={str(table): [int(each) for each in rows] for table, rows in (read.get("fewer") or {}).items()},
+        user=str(read.get("user") or ""),
     )
 
 
@@ -129,17 +132,24 @@ def read(state_dir: str) -> List[Entry]:
 
 
 def recorded(state_dir: str) -> Tuple[List[Recorded], List[Message]]:
-    """Return the verified backups, newest first, and the reason if the list cannot be read."""
+    """Return the verified backups, newest first, and the reason if the list cannot be read.
+
+    If an account other than root could have written the list, the users in it are ignored.
+    """
     try:
         entries = read(state_dir)
     except BackupError as error:
         # The recovery can use only messages from its own package.
         return [], [message("reason.restore.list_unread", **error.told.values)]
+    ours = False
+    with contextlib.suppress(OSError):
+        ours = safe_open.rights_on(os.path.join(state_dir, NAME)) is None
     found: List[Recorded] = []
     for entry in entries:
         if entry.verified and os.path.isabs(entry.path) and "\0" not in entry.path:
             with contextlib.suppress(ValueError):  # not a valid time
-                found.append(Recorded(entry.path, timestamps.epoch(entry.at), entry.bytes))
+                user = entry.user if ours else ""
+                found.append(Recorded(entry.path, timestamps.epoch(entry.at), entry.bytes, user))
     return found, []
 
 

@@ -20,8 +20,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.messag
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, plain
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup_access, row_counts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import row_counts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError, printable
 
 LEAST_KEPT, MOST_KEPT = 2, 500
@@ -121,7 +121,7 @@ def _back_up(order: Order, *, proc_root: str) -> Any:
     """List the backup as not verified, make it, and list it as verified. Return the entry and the backup's result."""
     listed = listing.read(order.state_dir)
     at = time.time()
-    entry = Entry(at=timestamps.iso(at), path=_unused_path(order, listed, at=at))
+    entry = Entry(at=timestamps.iso(at), path=_unused_path(order, listed, at=at), user=_reader(order))
     listing.write(order.state_dir, [entry, *listed])
     try:
         made = sqlite_backup.backup(
@@ -142,6 +142,16 @@ def _back_up(order: Order, *, proc_root: str) -> Any:
         entry = entry._replace(fewer=row_counts.missing(before.rows, rows))
     listing.write(order.state_dir, [entry, *listed])
     return entry, made
+
+
+def _reader(order: Order) -> str:
+    """Return the service's user if this user can read the database, otherwise "".
+
+    A recovery may restore the backup for this user, because the user could read these rows anyway. The path of the
+    database does not show this, because the user can choose the path.
+    """
+    readable = order.user and backup_access.can_read(order.path, safe_open.account_rights(order.user))
+    return order.user or "" if readable else ""
 
 
 def _unused_path(order: Order, listed: Sequence[Entry], *, at: float) -> str:

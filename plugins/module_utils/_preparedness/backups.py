@@ -18,7 +18,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex_tables
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates, newest_write
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup_access, candidates, newest_write
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.candidates import Candidate, Known, Recorded
 
@@ -101,15 +101,18 @@ def survey(
     budget: float,
     deadline: float,
     recorded: Tuple[Sequence[Recorded], Sequence[Message]] = ((), ()),
+    configured: str = "",
 ) -> Dict[str, Any]:
     """Examine the backups, newest first, until a backup contains all rows that existed when this backup was made.
 
     Nothing is changed. budget: time limit in seconds for each backup. deadline: a time in time.monotonic seconds.
-    recorded: see candidates.find. Returns the examined backups, the total number of backups, and the reasons why
+    recorded: see candidates.find. configured: the path of the database in the inventory, or "" if it is live.path.
+    Returns the examined backups, the total number of backups, and the reasons why
     folders could not be read. Raises SqliteError for an invalid parameter.
     """
     rights = safe_open.account_rights(user)
-    files, unread = candidates.find(live.path, dirs=dirs, patterns=patterns, rights=rights, recorded=recorded)
+    where: Dict[str, Any] = {"dirs": dirs, "patterns": patterns, "rights": rights, "recorded": recorded}
+    files, unread = candidates.find(live.path, reader=backup_access.Reader(user, configured), **where)
     found: List[Backup] = []
     for each in files[: candidates.MOST]:
         left = deadline - time.monotonic()

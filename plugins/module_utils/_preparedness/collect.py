@@ -50,6 +50,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.preflight_findings import (
     Config,
+    absolute,
     usable_command,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
@@ -370,6 +371,7 @@ def _databases(settings: Settings, question: Question) -> Dict[str, Any]:
         budget=budget,
         deadline=deadline,
         recorded=listing.recorded(state_dir),
+        configured=absolute(settings.config.db_path, app_dir=question.service.app_dir),
     )
     return {
         "database": {

@@ -18,6 +18,7 @@ from typing import Any, Collection, Dict, Iterator, List, Mapping, NamedTuple, O
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, of
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup_access
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError, printable
@@ -29,11 +30,12 @@ ARGUMENTS: Dict[str, Dict[str, Any]] = {
 }
 MOST = 20  # maximum number of backups to examine, newest first
 # The results of examine().
-SOUND, DAMAGED, OTHER_SERVICE, UNREADABLE, NOT_CHECKED = (
+SOUND, DAMAGED, OTHER_SERVICE, UNREADABLE, NOT_CHECKED, REFUSED = (
     *("sound", "damaged", "other_service", "unreadable"),
-    "not_checked",
+    *("not_checked", "refused"),
 )
 _MOST_NAMED = 5  # maximum number of tables that a message names
+_MOST_REFUSED = 5  # maximum number of refused backups to report, so that they do not displace usable backups
 # Tables whose names begin like this do not identify a service: migration tools and SQLite create such tables in the
 # databases of many services.
 _OF_EVERY_SERVICE = ("knex_migrations", "sqlite_")
@@ -42,24 +44,27 @@ _OF_EVERY_SERVICE = ("knex_migrations", "sqlite_")
 class Recorded(NamedTuple):
     """A backup that this collection made and verified. at: when the backup began, in seconds since the epoch.
 
-    size: the file size, in bytes.
+    size: the file size, in bytes. user: the user that could read the database at that time, or "" if unknown.
     """
 
     path: str
     at: float
     size: int
+    user: str = ""
 
 
 class Candidate(NamedTuple):
     """A file that may be a backup. at: the time of its last write, in seconds since the epoch.
 
     A backup contains the state of the database at the time when the copy began. For a recorded backup, this time is
-    known, so `at` is this time. why: how the file differs from its record, or None.
+    known, so `at` is this time. why: the reason why the file cannot be used, or None. kind: the result of examine() if
+    there is such a reason.
     """
 
     at: float
     path: str
     why: Optional[Message] = None
+    kind: str = DAMAGED
 
 
 class Known(NamedTuple):
@@ -83,7 +88,7 @@ class Examined(NamedTuple):
 def examine(candidate: Candidate, known: Known, *, user: Optional[str], time_budget: float) -> Examined:
     """Check whether a backup is sound and belongs to the service's database. time_budget: limit in seconds."""
     if candidate.why is not None:
-        return Examined(DAMAGED, candidate.why)
+        return Examined(candidate.kind, candidate.why)
     try:
         check = sqlite_check.check(
             path=candidate.path, checks=["quick", "integrity"], user=user, time_budget=max(time_budget, 0.1)
@@ -134,6 +139,7 @@ def find(
     dirs: Sequence[str],
     patterns: Sequence[str],
     rights: safe_open.Rights,
+    reader: backup_access.Reader,
     recorded: Tuple[Sequence[Recorded], Sequence[Message]] = ((), ()),
 ) -> Tuple[List[Candidate], List[Message]]:
     """Return the backups in the database's folder, in `dirs` and in `recorded`, newest first.
@@ -141,7 +147,8 @@ def find(
     Also return the reasons why folders could not be read. In folders, backups are recognized by their names. patterns:
     file name patterns, or empty for the usual names. recorded: a list of the backups that this collection made in any
     folder, newest first, and the reasons why the list could not be read. Each folder is read as the account that
-    safe_open.rights_on returns for it. Raises SqliteError if dirs contains a relative path.
+    safe_open.rights_on returns for it. reader: the account that can read a restored backup. A backup that this account
+    must not receive is returned with a reason. Raises SqliteError if dirs contains a relative path.
     """
     found: Dict[str, float] = {}
     unread: List[Message] = list(recorded[1])
@@ -159,6 +166,7 @@ def find(
                     found.update(_backups_in(folder, place=place, patterns=names))
         except SqliteError as error:
             unread.append(error.told)
+    access = access_to(place, reader, patterns=patterns, rights=rights)
     # The list begins with the newest entry. If two entries have the same path, the newer entry is valid.
     known = {each.path: each for each in reversed(recorded[0]) if each.path != place}
     made = [_as_recorded(each, rights=rights) for each in known.values()]
@@ -166,7 +174,28 @@ def find(
     # enough.
     gone = sorted(each for each, there in made if not there)[-1:]
     named = [Candidate(at, path) for path, at in found.items() if path not in known]
-    return sorted([*named, *gone, *(each for each, there in made if there)], reverse=True), unread
+    there = [*named, *(each for each, there in made if there)]
+    judged = [_judged(each, access, made_for=known[each.path].user if each.path in known else "") for each in there]
+    refused = sorted(each for each in judged if each.kind == REFUSED)[-_MOST_REFUSED:]
+    return sorted([*gone, *refused, *(each for each in judged if each.kind != REFUSED)], reverse=True), unread
+
+
+def access_to(
+    place: str, reader: backup_access.Reader, *, patterns: Sequence[str], rights: safe_open.Rights
+) -> backup_access.Access:
+    """Return which backups of the database at `place` may be restored. See find() for the parameters.
+
+    The usual names follow from the path of the database. They are therefore used only if the inventory names this path.
+    """
+    if not reader.configured:
+        reader = reader._replace(configured=place)
+    names = patterns or (usual_names(place, beside=False) if reader.names(place) else ())
+    return backup_access.access(reader, rights=rights, patterns=names)
+
+
+def _judged(each: Candidate, access: backup_access.Access, *, made_for: str) -> Candidate:
+    why = access.why_not(each.path, made_for=made_for)
+    return each if why is None else each._replace(why=why, kind=REFUSED)
 
 
 def _as_recorded(each: Recorded, *, rights: safe_open.Rights) -> Tuple[Candidate, bool]:

@@ -202,6 +202,10 @@ ENGLISH: Dict[str, str] = {
     "reason.restore.gone": "it was recorded as a verified backup, but it cannot be found: {why}",
     "reason.restore.not_a_file": "it was recorded as a verified backup, but it is not a regular file",
     "reason.restore.changed": "it had {size} bytes when it was verified, but has {now} bytes now",
+    "reason.restore.refused": (
+        "{user} may not read it, and neither nexus_db_path nor backups.json shows that it belongs to this service. If it "
+        "does, correct nexus_db_path, or set database_recovery_backup_patterns to the name of the file"
+    ),
     "reason.restore.other_database": "it belongs to another database, created on {created} instead of {expected}",
     "reason.restore.no_migrations": "it belongs to another database, because it has no table of knex migrations",
     "reason.restore.other_service": "it is the database of another service, with the tables {tables}",

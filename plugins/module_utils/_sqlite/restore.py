@@ -33,6 +33,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, plain
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import (
+    backup_access,
     candidates,
     restore_survey,
     restore_swap,
@@ -77,6 +78,7 @@ def restore(
     backup_dirs: Sequence[str] = (),
     backup_patterns: Sequence[str] = (),
     recorded: Tuple[Sequence[candidates.Recorded], Sequence[Message]] = ((), ()),
+    configured_path: str = "",
     created_at: str = "",
     expected: Optional[Mapping[str, int]] = None,
     last_good: Optional[Mapping[str, int]] = None,
@@ -91,11 +93,12 @@ def restore(
     """Find methods that yield a sound database, apply one of them if `act` is True, and return the module's result.
 
     replaced: True if a new database has replaced the original database and does not contain the original rows. In this
-    case, the `auto` method considers neither checkpoint nor salvage. recorded: see candidates.find.
-    created_at: the time of the first migration of the last sound database, or "" if it is unknown. on_replace: a
-    function that is called right before the database is changed. The function's arguments are the data loss ("none",
-    "known" or "unknown") and the known row counts before and after the change. The function returns a second function.
-    The second function is called if the change failed and the old database was put back.
+    case, the `auto` method considers neither checkpoint nor salvage. recorded: see candidates.find. configured_path:
+    the path of the database in the inventory, or "" if it is `path`. created_at: the time of the first migration of the
+    last sound database, or "" if it is unknown. on_replace: a function that is called right before the database is
+    changed. The function's arguments are the data loss ("none", "known" or "unknown") and the known row counts before
+    and after the change. The function returns a second function. The second function is called if the change failed and
+    the old database was put back.
 
     If `act` is False, or in check mode, no file next to the database is changed, and every method is examined. Raises
     SqliteError if the chosen method cannot be applied.
@@ -129,7 +132,12 @@ def restore(
             shell=shell,
             confirm_empty=confirm_empty,
             backups=candidates.find(
-                space.place, dirs=backup_dirs, patterns=backup_patterns, rights=rights, recorded=recorded
+                space.place,
+                dirs=backup_dirs,
+                patterns=backup_patterns,
+                rights=rights,
+                recorded=recorded,
+                reader=backup_access.Reader(owner, configured_path or path),
             ),
             no_backup=candidates.not_found(space.place, dirs=backup_dirs, patterns=backup_patterns),
             time_budget=time_budget,

@@ -156,6 +156,10 @@ SENTENCES: Dict[str, str] = {
     "reason.restore.gone": "検証済みのバックアップとして記録されているが、見つからない：{why}",
     "reason.restore.not_a_file": "検証済みのバックアップとして記録されているが、通常のファイルではない",
     "reason.restore.changed": "検証時は {size} バイトだったが、現在は {now} バイト",
+    "reason.restore.refused": (
+        "ユーザー {user} はこのファイルを読み取れず、nexus_db_path と backups.json のどちらからもこのサービスのものと確認できない。"
+        "このサービスのものであれば、nexus_db_path を修正するか、database_recovery_backup_patterns にファイル名を指定する"
+    ),
     "reason.restore.other_database": "別のデータベースのバックアップ（作成日時 {created}、本来は {expected}）",
     "reason.restore.no_migrations": "knex のマイグレーションの表がないため、別のデータベースのバックアップ",
     "reason.restore.other_service": "別のサービスのデータベース（テーブル：{tables}）",

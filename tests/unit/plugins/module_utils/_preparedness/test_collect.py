@@ -23,6 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import start_guard, start_guard_report
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._preparedness import collect
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.preflight_findings import Config
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates
 
 CANARY = "canary-of-the-secret-5d1f"
 USER = pwd.getpwuid(os.geteuid()).pw_name
@@ -139,6 +140,30 @@ def test_pipes_and_links_of_the_user_do_not_stop_the_check(app: Path) -> None:
     assert not (result["facts"].get("database") or {}).get("healthy")
     assert (result["facts"].get("backups") or {"found": []})["found"] == []
     assert "drill" not in result["facts"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights that could be taken")
+def test_the_environment_does_not_select_a_backup_of_root() -> None:
+    nobody = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as base:
+        os.chmod(base, 0o755)  # noqa: S103
+        app, kept = Path(base, "app"), Path(base, "kept")
+        (app / "backend").mkdir(parents=True)
+        (app / "backend" / "server.js").touch()
+        (app / "itsm.env").write_text("NODE_ENV=production\nDATABASE_PATH=backend/crm.db\n", encoding="utf-8")
+        (app / "itsm.env").chmod(0o600)
+        sqlite_samples.closed(str(app / "backend" / "crm.db"))
+        for path in (app, *app.rglob("*")):
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        kept.mkdir(mode=0o700)
+        sqlite_samples.closed(str(kept / "crm.db"))
+        (kept / "crm.db").chmod(0o600)
+        facts = {
+            path: collect.collect(settings(app, user="nobody", db_path=path)._replace(backup_dirs=[str(kept)]))["facts"]
+            for path in ("backend/itsm.db", "backend/crm.db")
+        }
+    kinds = {path: [each["kind"] for each in found["backups"]["found"]] for path, found in facts.items()}
+    assert kinds == {"backend/itsm.db": [candidates.REFUSED], "backend/crm.db": [candidates.SOUND]}
 
 
 def test_a_large_list_of_backups_is_read(app: Path) -> None:

@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._preparedness import backups as report
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup_access, candidates
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore as sqlite_restore
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.candidates import Known
@@ -142,7 +142,12 @@ def test_the_age_of_a_listed_backup_is_when_it_was_begun(site: Site) -> None:
     site.record(path, hours=2)
     begun = listing.read(site.state_dir)[0].at
     (found,), _unread = candidates.find(
-        site.database, dirs=[str(site.folder)], patterns=[], rights=None, recorded=listing.recorded(site.state_dir)
+        site.database,
+        dirs=[str(site.folder)],
+        patterns=[],
+        rights=None,
+        reader=backup_access.Reader(),
+        recorded=listing.recorded(site.state_dir),
     )
     assert timestamps.iso(found.at) == begun
     site.damage()
