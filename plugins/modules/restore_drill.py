@@ -55,7 +55,8 @@ options:
       - Path of the database in the inventory, as an absolute path. Set this option if O(path) comes from the service's
         environment. Defaults to O(path).
       - The service can read the restored backup. Therefore, a backup that O(user) cannot read now is used only under
-        the same conditions as in M(itsm_nexus.runbook.sqlite_restore).
+        the same conditions as in M(itsm_nexus.runbook.sqlite_restore). A Litestream replica is used if
+        O(configured_path) names its database, or if O(user) can read this database or owns its folder.
     type: str
     default: ""
   backup:

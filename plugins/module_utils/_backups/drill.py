@@ -41,7 +41,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, systemd
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import candidates, row_counts
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup_access, candidates, row_counts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError, printable
@@ -161,6 +161,7 @@ def _candidates(
         try:
             where = {"config": order.litestream_config, "program": order.litestream_program}
             replica = litestream.find(order.database, **where)
+            _refuse_other(order, replica)
         except BackupError as error:
             replica = None
             done.problems.append(error.told)
@@ -171,6 +172,20 @@ def _candidates(
     # If there is a replica, a missing backup is not a problem.
     done.problems += [each for each in problems if not found or each.id != "reason.restore.no_backup_in"]
     return [*found, newest] if newest is not None else found
+
+
+def _refuse_other(order: Order, replica: Optional[litestream.Replica]) -> None:
+    """Raise BackupError if the inventory does not name the replica's database and the service's user cannot read it.
+
+    The service's user can read a restored replica, and can choose the path of the database.
+    """
+    if replica is None or os.path.normpath(replica.database) == os.path.normpath(order.configured or order.database):
+        return
+    rights = sqlite_files.rights_on(replica.database, order.user)
+    reader = backup_access.Reader(order.user)
+    why = backup_access.access(reader, rights=rights, patterns=()).why_not(replica.database)
+    if why is not None:
+        raise BackupError(message("reason.litestream.refused", path=printable(replica.database), user=order.user))
 
 
 def _live(order: Order, *, run: commands.Runner) -> _Live:

@@ -88,6 +88,10 @@ ENGLISH: Dict[str, str] = {
     "reason.litestream.unusable": "{path} names the database, but the replica cannot be used: {why}",
     "reason.litestream.no_program": "there is no program {program} in the usual folders",
     "reason.litestream.not_of_root": "an account other than root could change {path}",
+    "reason.litestream.refused": (
+        "The replica of {path} was not used: {user} may not read this database, and nexus_db_path does not name it. If "
+        "it belongs to this service, correct nexus_db_path"
+    ),
     "reason.litestream.not_restored": "Litestream cannot restore the replica of {path}: {why}",
     "reason.litestream.nothing": "it ended without an error, but created no file",
 }

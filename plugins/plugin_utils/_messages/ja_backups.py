@@ -57,6 +57,10 @@ SENTENCES: Dict[str, str] = {
     "reason.litestream.unusable": "{path} にこのデータベースの記載があるが、レプリカを使用できない：{why}",
     "reason.litestream.no_program": "通常のフォルダーにプログラム {program} が存在しない",
     "reason.litestream.not_of_root": "root 以外のアカウントが {path} を変更できる",
+    "reason.litestream.refused": (
+        "{path} のレプリカは使用しない：ユーザー {user} はこのデータベースを読み取れず、nexus_db_path の設定とも異なる。"
+        "このサービスのものであれば、nexus_db_path を修正する"
+    ),
     "reason.litestream.not_restored": "Litestream で {path} のレプリカを復元できない：{why}",
     "reason.litestream.nothing": "エラーなしで終了したが、ファイルが作成されなかった",
 }

@@ -279,6 +279,18 @@ def test_a_drill_does_not_restore_a_backup_of_another_service(site: Site) -> Non
         assert drilled(site, path, **more) == {"backup": backup, "problems": []}
 
 
+def test_a_drill_does_not_restore_a_replica_of_another_service(site: Site) -> None:
+    """The folder of the other service's database is gone, so the user's path cannot be checked."""
+    other, own = str(site.shared / "gone" / "crm.db"), str(site.backend / "itsm_nexus.db")
+    config = site.state / "litestream.yml"
+    config.write_text(f"dbs:\n  - path: {other}\n  - path: {own}\n", encoding="utf-8")
+    asked: Dict[str, Any] = {"litestream_config": str(config), "litestream_program": "true"}
+    found = drilled(site, other, configured=site.configured, **asked)
+    assert found == {"backup": None, "problems": ["reason.litestream.refused", "reason.restore.no_backup_in"]}
+    for path, configured in ((other, other), (other, ""), (own, site.configured)):
+        assert drilled(site, path, configured=configured, **asked)["backup"] == f"litestream:{path}"
+
+
 def test_without_root_every_backup_that_can_be_read_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: NOBODY.pw_uid)
     access = backup_access.access(backup_access.Reader("nobody", "/srv/itsm.db"), rights=None, patterns=())
