@@ -6,12 +6,11 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
-from ansible.plugins.action.normal import ActionModule as NormalAction
-
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import cleaned
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import handover
 
 
-class ActionModule(NormalAction):  # type: ignore[misc]
+class ActionModule(cleaned.Cleaned):
     """Runs the module of the same name, and passes the last lines of the run's timeline to the module."""
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
@@ -19,7 +18,7 @@ class ActionModule(NormalAction):  # type: ignore[misc]
         part = None if self._task.check_mode else handover.part(str((task_vars or {}).get("inventory_hostname")))
         if part is not None:
             self._task.args["timeline"] = part.packed
-        result: Dict[str, Any] = super().run(tmp, task_vars)
+        result = super().run(tmp, task_vars)
         for given in (self._task.args, (result.get("invocation") or {}).get("module_args") or {}):
             given.pop("timeline", None)
         return result

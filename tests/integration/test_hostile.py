@@ -283,3 +283,61 @@ def test_no_answer_of_a_host_controls_the_terminal(tmp_path: Path, verbose: list
         # Result that the last task shows.
         (said,) = re.findall(rf"^ok: \[{name}\] => ({{$.+?^}})$", screen, flags=re.MULTILINE | re.DOTALL)
         assert "owned" in said or (name == "no-answer" and not verbose)
+
+
+# ansible-core publishes the statistics of any module as artifacts of the job. In AWX, these become extra variables of
+# the later steps of the workflow.
+CLAIM = {"escalation_contacts": "OWNED", "outage_recover": {"other": {"outcome": "OWNED"}}}
+EFFECTS = {
+    "ansible_stats": {"data": CLAIM, "per_host": False, "aggregate": True},
+    "ansible_facts": {**CLAIM, "discovered_interpreter_python": "OWNED"},
+}
+
+
+def test_no_answer_of_a_host_sets_a_variable_or_an_artifact(tmp_path: Path) -> None:
+    # The incident module returns the value of its option "opened", and this value comes from an earlier answer.
+    answer = {"changed": False, **EFFECTS, "results": [EFFECTS, [EFFECTS]], "opened": {"id": "1", **EFFECTS}}
+    variables = liar(tmp_path / "host", json.dumps(answer))
+    contacts = "{{ escalation_contacts | default('unset') }}"
+    facts = "{{ ansible_facts | combine(hostvars.localhost.ansible_facts | default({})) }}"
+    tasks = [
+        {"itsm_nexus.runbook.service_discovery_info": {"app_dir": "/srv/x"}},
+        {"itsm_nexus.runbook.service_discovery_info": {"app_dir": "{{ item }}"}, "loop": ["/srv/x", "/srv/y"]},
+        {"itsm_nexus.runbook.health_probe": {"endpoints": []}, "register": "seen"},
+        {"itsm_nexus.runbook.incident": {"state": "open", "opened": "{{ seen.opened }}"}},
+        {
+            "itsm_nexus.runbook.incident": {"state": "open", "opened": "{{ seen.opened }}"},
+            "delegate_to": "localhost",
+            "delegate_facts": True,
+        },
+        {"itsm_nexus.runbook.first_response": {}},
+        {"itsm_nexus.runbook.preparedness_info": {}},
+        {"itsm_nexus.runbook.impact_info": {"path": "/srv/x.db", "start": "x", "end": "x"}},
+        {"itsm_nexus.runbook.postmortem_archive": {"dir": "/srv/x"}},
+        {"ansible.builtin.set_stats": {"data": {"of_the_controller": "{{ seen.opened.id }}"}}},
+        {"ansible.builtin.debug": {"msg": f"contacts {contacts}, facts {facts}"}},
+    ]
+    (tmp_path / "play.json").write_text(json.dumps([{"hosts": "evil", "gather_facts": False, "tasks": tasks}]))
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": {"evil": variables}}}))
+    done = subprocess.run(
+        ["ansible-playbook", "-i", tmp_path / "hosts.json", tmp_path / "play.json"],
+        cwd=PROJECT,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "true",
+            "ANSIBLE_INJECT_FACT_VARS": "true",
+            "ANSIBLE_SHOW_CUSTOM_STATS": "true",
+            "ITSM_NEXUS_POSTMORTEM_DIR": str(tmp_path / "p"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    screen = done.stdout + done.stderr
+    assert done.returncode == 0 and screen.count("TASK [") == len(tasks), screen
+    assert "OWNED" not in screen
+    assert "contacts unset, facts {}" in screen
+    (published,) = re.findall(r"^CUSTOM STATS: \**\n\s*RUN: (.*)$", screen, flags=re.MULTILINE)
+    assert json.loads(published) == {"of_the_controller": "1"}

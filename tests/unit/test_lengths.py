@@ -18,7 +18,6 @@ EXCEPTIONS = {
     "module_utils/_common/redact_values.py": "one line more: one pattern for each form of a secret",
     "module_utils/_common/safe_open.py": "every rule for opening a file safely is in this file",
     "module_utils/_discovery/discover.py discover": "a sequence of questions, each with its own fact",
-    "module_utils/_discovery/propose.py": "one short function for each proposed variable",
     "module_utils/_incident/record.py": "every change of an incident's state is in this file",
     "module_utils/_incident/record.py call": "the parameters of the module, and the order of its steps",
     "module_utils/_incident/store.py": "every access to the files of the incidents is in this file",

@@ -2,18 +2,23 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Remove terminal control characters from the output of a module before ansible-core parses it.
+"""Remove everything from the output of a module that could affect the controller.
 
 The modules return plain text, but the Python interpreter on a host may have been tampered with. ansible-core prints
 some parts of a result unchanged: warnings, deprecations, diffs, the lines around the JSON, and the values of the
-"_ansible_*" keys. Another release of ansible-core may print other keys. Therefore, the whole output is sanitized
-before ansible-core parses it.
+"_ansible_*" keys. Another release of ansible-core may print other keys. Therefore, terminal control characters are
+removed from the whole output before ansible-core parses it.
+
+ansible-core acts on some keys of any module's result: it publishes "ansible_stats" as artifacts of the job, and stores
+"ansible_facts" as facts of the host. In AWX, artifacts become extra variables of the later steps of the workflow.
+No module of this collection returns these keys. They are removed from the parsed result, because JSON has several ways
+to write a key.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Match
+from typing import Any, Dict, List, Match
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 
@@ -24,6 +29,10 @@ _PARTS = re.compile(
     r"|\\(?:u(?P<code>[0-9a-fA-F]{4})|(?P<short>.))"
     f"|(?P<raw>{sanitize.ACTIVE.pattern})"
 )
+# Keys that a module must not return, because ansible-core acts on them.
+_EFFECTS = ("ansible_stats", "ansible_facts")
+# ansible-core removes these facts from a module's result, and then adds the Python interpreter that it found itself.
+_INTERPRETERS = ("discovered_interpreter_", "ansible_discovered_interpreter_")
 _SHORT = {"b": "\b", "f": "\f", "r": "\r"}
 
 
@@ -48,3 +57,28 @@ def of_module(text: str) -> str:
 def of_errors(text: str) -> str:
     """Return a module's error output without terminal control characters."""
     return sanitize.text(_LINE_ENDS.sub("\n", text))
+
+
+def without_effects(result: Dict[str, Any]) -> Dict[str, Any]:
+    """Remove the keys on which ansible-core acts from a module's parsed result, at every depth. Return the result.
+
+    A later task may return a part of this result as its own result. The only facts that remain are the interpreters in
+    the result itself.
+    """
+    facts = result.get("ansible_facts")
+    known = {
+        name: facts[name] for name in (facts if isinstance(facts, dict) else ()) if str(name).startswith(_INTERPRETERS)
+    }
+    # Do not call this function recursively, because the host chooses the depth of the result.
+    todo: List[Any] = [result]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, dict):
+            for name in _EFFECTS:
+                part.pop(name, None)
+            todo += part.values()
+        elif isinstance(part, list):
+            todo += part
+    if known:
+        result["ansible_facts"] = known
+    return result

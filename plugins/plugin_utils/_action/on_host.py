@@ -24,13 +24,12 @@ from typing import Any, Callable, Dict, Mapping, Optional
 
 from ansible import constants
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
-from ansible.plugins.action.normal import ActionModule
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import module_output
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import cleaned
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import settings as recovery_settings
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import handover
@@ -43,7 +42,7 @@ _DEATHS = 1
 _PAUSE = 0.5
 
 
-class OnHost(ActionModule):  # type: ignore[misc]
+class OnHost(cleaned.Cleaned):
     """Runs the module of the same name on the host. If the host returns no result, this class provides a substitute."""
 
     # The reason for a lost connection.
@@ -123,17 +122,6 @@ class OnHost(ActionModule):  # type: ignore[misc]
             return None
         self._task.args["timeline"] = part.packed
         return part
-
-    def _low_level_execute_command(self, *arguments: Any, **options: Any) -> Dict[str, Any]:
-        """Return the result of a command on the host.
-
-        Control characters are removed before ansible-core reads the result.
-        """
-        result: Dict[str, Any] = super()._low_level_execute_command(*arguments, **options)
-        for name, plain in (("stdout", module_output.of_module), ("stderr", module_output.of_errors)):
-            result[name] = plain(result[name])
-            result[f"{name}_lines"] = result[name].splitlines()
-        return result
 
     def _bound(self, task_vars: Mapping[str, Any]) -> float:
         """Return the time limit in seconds for reaching the host again."""

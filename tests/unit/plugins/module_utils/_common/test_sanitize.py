@@ -16,7 +16,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import module_output, on_host
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import cleaned, module_output
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen_layout
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import kinds
 
@@ -89,7 +89,7 @@ def test_an_ordinary_answer_is_not_changed():
 def test_each_supported_ansible_core_parses_the_sanitized_output():
     source = inspect.getsource(ActionBase._execute_module)
     assert "self._low_level_execute_command(" in source
-    assert "_low_level_execute_command" in vars(on_host.OnHost)
+    assert "_low_level_execute_command" in vars(cleaned.Cleaned)
 
 
 @pytest.mark.parametrize("module", sorted(path.name for path in MODULES.glob("*.py")))

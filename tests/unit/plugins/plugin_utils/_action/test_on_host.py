@@ -17,7 +17,7 @@ import yaml
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import on_host
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import cleaned, on_host
 
 ROOT = Path(__file__).resolve().parents[5]
 RUNTIME = yaml.safe_load((ROOT / "meta" / "runtime.yml").read_text("utf-8"))
@@ -101,7 +101,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[
         action._connection = line
         action._task = SimpleNamespace(action="itsm_nexus.runbook.node_process", timeout=0, args={**arguments})
         action._templar = SimpleNamespace(template=lambda value: value)
-        monkeypatch.setattr(on_host.ActionModule, "run", lambda self, *_: line.asked(self))
+        monkeypatch.setattr(cleaned.ActionModule, "run", lambda self, *_: line.asked(self))
         monkeypatch.setattr(on_host.OnHost, "_low_level_execute_command", line.tried)
         result = action.run(None, {"inventory_hostname": "web", "outage_recover_reconnect": bound})
         return result, line

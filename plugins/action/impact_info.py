@@ -1,0 +1,11 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import cleaned
+
+
+class ActionModule(cleaned.Cleaned):
+    """Runs the module of the same name."""
