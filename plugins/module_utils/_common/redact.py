@@ -7,7 +7,8 @@
 Three filters:
 
 - redact_known removes known values (the secrets in the service's own environment), in every common encoding.
-- redact_values removes every value that follows the name of a secret, even if the value continues on the next line.
+- redact_values removes every value that follows the name of a secret. redact_carried removes the part of such a value
+  that is on later lines, and redact_tables removes the values in a table.
 - redact_shapes removes secrets with a known shape (keys, service tokens, long random strings), in any context.
 
 A mask keeps the line breaks of the text that it replaces, so that the number of lines does not change.
@@ -40,7 +41,13 @@ from typing import (
     Union,
 )
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact_known, redact_shapes, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
+    redact_carried,
+    redact_known,
+    redact_shapes,
+    redact_tables,
+    sanitize,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact_values as values
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
@@ -63,15 +70,6 @@ def _token(match: Match[str]) -> str:
     """Mask a JSON Web Token. Every token begins with "eyJ", because its first part is a JSON object in base64url."""
     before, begin, _token_itself = match.group().partition("eyJ")
     return before + MASK if begin else before
-
-
-def _inserted(match: Match[str]) -> str:
-    """Mask the values of an INSERT or REPLACE statement if a column has the name of a secret.
-
-    knex prints such statements in its errors.
-    """
-    columns = re.findall(r"\w{1,64}", match.group("columns"))
-    return match.group("before") + (MASK if any(map(is_secret_name, columns)) else match.group("values"))
 
 
 class _Rule(NamedTuple):
@@ -102,6 +100,9 @@ _NAME_WORDS = (
     ),
 )
 
+# Names of the values of a database statement: knex, Sequelize.
+_BOUND_WORDS = ("bindings", "parameters")
+
 _RULES: Tuple[_Rule, ...] = (
     _Rule(("eyj",), r"(?<![\w=-])[\w=-]{8,}\.[\w=-]{2,}(?:\.[\w.+/=-]*)?", _token),
     # HTTP: credentials after Bearer or Basic, cookies with all their pairs, and Node's raw headers ("name", "value").
@@ -117,7 +118,11 @@ _RULES: Tuple[_Rule, ...] = (
         r"\1" + MASK,
     ),
     # Cookies that a program has already parsed into an object or a list.
-    _Rule(("cookies",), r"(?i)(cookies" + values.QUOTE + r"\s{0,4}[:=]\s{0,4}[{\[])[^}\]\n]+", r"\1" + MASK),
+    _Rule(
+        ("cookies",),
+        r"(?i)(cookies" + values.QUOTE + r"\s{0,4}[:=]\s{0,4}(?!\[redacted\])[{\[])[^}\]\n]+",
+        r"\1" + MASK,
+    ),
     # In a URL with credentials, the password is masked. If there is no password, everything before @ is masked. A
     # password may contain unescaped @ and /. Digits between the colon and a slash are a port, not a password.
     _Rule(
@@ -127,14 +132,10 @@ _RULES: Tuple[_Rule, ...] = (
     ),
     _Rule(("://",), r"""(://)(?!\[redacted\]@)[^\s/:@"'?#]{1,1000}@""", r"\1" + MASK + "@"),
     _Rule(
-        ("insert into", "replace into"),
-        (
-            r"(?i)(?P<before>(?:insert|replace) into [^()\n]{1,200}"
-            r"\((?P<columns>[^()\n]{1,4000})\)\s{1,4}values\s{0,4})(?P<values>\([^\n]{0,20000})"
-        ),
-        _inserted,
+        _BOUND_WORDS,
+        r"(?i)((?:bindings|\bparameters)(?![^\w\[]{1,4}\[redacted\])[^\w\[]{1,4}\[)(?!\[redacted\])[^\]\n]+",
+        r"\1" + MASK,
     ),
-    _Rule(("bindings",), r"(?i)(bindings[^\w\[]{1,4}\[)(?!\[redacted\])[^\]\n]+", r"\1" + MASK),
     _Rule(
         _NAME_WORDS,
         r"(<[\w:.-]{0,60}?" + values.TELLING + r">)(?:<!\[CDATA\[[^\n]{0,2000}?\]\]>|[^<\n]+)",
@@ -209,7 +210,26 @@ _RULES: Tuple[_Rule, ...] = (
         signs="-",
     ),
 )
-_WORDS = redact_shapes.Words({word for rule in _RULES for word in rule.words})
+_INSERTING = ("insert into", "replace into")
+# The text between the parts of a statement. Node prints several strings, such as: 'x)\n' + and 'values'. Each of them
+# can be on a separate line of the log.
+_BLANKS = r"(?:[\s\"'`+]|\\[nrt]){0,40}"
+_GAP = rf"{_BLANKS}(?:\n[ \t]{{0,40}}{redact_shapes.PREFIX}{_BLANKS})?"
+_INSERTED = lazy(
+    rf"(?i)(?P<before>(?:insert|replace) into [^()]{{1,200}}\((?P<columns>[^()]{{1,4000}})\){_GAP}values{_GAP})"
+    r"(?P<values>\([^\n]{0,20000}(?:\n[ \t\"'`]{0,40}\([^\n]{0,20000}){0,1000})"
+)
+_WORDS = redact_shapes.Words({*_INSERTING, *(word for rule in _RULES for word in rule.words)})
+
+
+def _inserted(match: Match[str]) -> str:
+    """Mask the values of an INSERT or REPLACE statement if a column has the name of a secret.
+
+    knex prints such statements in its errors.
+    """
+    columns = re.findall(r"\w{1,64}", match.group("columns"))
+    hidden = any(map(is_secret_name, columns))
+    return match.group("before") + (redact_shapes.cover(match.group("values")) if hidden else match.group("values"))
 
 
 def is_secret_name(name: str) -> bool:
@@ -281,7 +301,7 @@ def _without_values(lines: Sequence[str], words: Iterable[str]) -> Iterator[str]
     for number, whole in enumerate(lines):
         line = whole
         if carry is not None:
-            line, carry = values.carried(line, carry)
+            line, carry = redact_carried.carried(line, carry)
         lowered = line.lower()
         held = {word for word in words if word in lowered}
         if held:
@@ -290,6 +310,9 @@ def _without_values(lines: Sequence[str], words: Iterable[str]) -> Iterator[str]
             left = None
             if not held.isdisjoint(_NAME_WORDS):
                 line, left = values.named_values(line)
+            if not held.isdisjoint(_BOUND_WORDS):
+                line, bound = values.bound_values(line)
+                left = bound or left
             for rule in _RULES:
                 if not held.isdisjoint(rule.words) and (not rule.signs or any(sign in line for sign in rule.signs)):
                     line = re.sub(rule.pattern, rule.replacement, line)
@@ -336,6 +359,10 @@ class Redactor:
     def _without_secrets(self, text: str) -> str:
         text = redact_shapes.without_private_keys(self._known.mask(sanitize.without_sequences(text)))
         words = _WORDS.found_in(text.lower())
+        if not words.isdisjoint(_INSERTING):
+            text = _INSERTED.sub(_inserted, text)
+        if words and redact_tables.BAR in text:
+            text = redact_tables.without_columns(text, is_secret_name)
         if words:
             text = "\n".join(_without_values(text.split("\n"), words))
         return redact_shapes.without_opaque(redact_shapes.without_tokens(text))

@@ -15,6 +15,7 @@ import functools
 import re
 from typing import List, Match, NamedTuple, Optional, Pattern, Tuple
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact_brackets as brackets
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact_shapes as shapes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 
@@ -56,7 +57,11 @@ def _pattern(text: str) -> Pattern[str]:
 
 # "Unexpected token" is an error message from a parser, not the name of a secret.
 _NAME = rf"(?<![uU]nexpected ){TELLING}"
-_NAMED = rf"{_NAME}{QUOTE}[\]'\"`]{{0,2}}(?:\[\d{{0,20}}\])?(?:[ \t](?:is|was))?{_SEPARATOR}({_ESCAPED_QUOTE})?"
+# Node prints [Symbol(password)]: 'x' and Symbol(password) => 'x'.
+_OF_SYMBOL = r"(?:\)(?=\]?(?::[ ]|[ ]=>[ ](?![{(]))))?"
+_NAMED = (
+    rf"{_NAME}{_OF_SYMBOL}{QUOTE}[\]'\"`]{{0,2}}(?:\[\d{{0,20}}\])?(?:[ \t](?:is|was))?{_SEPARATOR}({_ESCAPED_QUOTE})?"
+)
 # {"name": "Authorization", "value": "x"}, <add key="password" value="x"/>.
 _PAIR = (
     r"""(?i:\b(?:name|key|id|header|field|type)\\{0,8}["']?[ ]{0,4}[:=][ ]{0,4})\\{0,8}["']?[\w.:-]{0,60}?"""
@@ -69,7 +74,6 @@ _PAIR_BEGUN = (
     + r"""["']?,?[ \t\r]{0,20}\Z"""
 )
 _PAIR_BEGINS = lazy(r"""[ \t-]{0,200}["']?(?i:name|key|header|field)""")
-_PAIR_ENDED = lazy(r"""[ \t]{0,200}["']?(?i:value)["']?[ ]{0,4}[:=][ ]{0,4}""")
 # The start tag of an XML element whose text is on the next line.
 _ELEMENT_BEGUN = rf"<[\w:.-]{{0,60}}?{TELLING}>[ \t\r]{{0,20}}\Z"
 # A value that is compared with a name: "x" === password.
@@ -89,7 +93,7 @@ _NO_SECRET = lazy(
 _WORD = lazy(r"""[^\s"'<>]+""")
 _IN_QUERY = lazy(r"""[^\s&"'<>\\]+""")
 _IN_CONNECTION = lazy(r"""[^;"'\n]+""")
-_FIRST_WORD = lazy(r"[\w+/=.~-]+")
+FIRST_WORD = lazy(r"[\w+/=.~-]+")
 # Matches the next name, or the end of the text that contains the value.
 _NEXT_NAME = (
     r"""[,;&][ ]{1,4}["'`]?[\w.-]{1,40}["'`]?[ ]{0,2}[:=](?!\w{0,20}[;&])|[,;][ ]?["'][\w.-]{1,40}["'][ ]{0,2}:|"""
@@ -116,26 +120,31 @@ _PLACE = lazy(r"\d{1,7}(?::\d{1,7})?(?=[)\s,;'\"]|\Z)")
 _CLOSING = " \t\r\"'`}]),>;"
 _ONLY_CLOSING = lazy(r"[ \t\r\"'`}\]),>;]*\Z")
 _BLANK = lazy(r"\s*\Z")
-_OPENED = "[{"
-_BRACKET = lazy(r"""[\[\]{}]|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
+# A string that continues on the next line, as Node prints it: 'a' +
+_JOINED = lazy(r"[ ]?\+[ \t\r]{0,20}\Z")
+# The name of a secret at the end of a line, in a list of names and values: rawHeaders, arguments, entries of a Map.
+_MEMBER = rf"(?:\A|[\[(,][ \t]{{0,8}})([\"'`])(-{{0,2}})[\w.-]{{0,60}}?{TELLING}\1,[ \t\r]{{0,20}}\Z"
+# knex prints the values of a statement after its text.
+_BINDINGS = r"""(?i:\b(?:bindings|parameters)["'`]?[ ]{0,2}[:=][ ]{0,2}(?=\[)|\bbindings["'`]?:[ \t\r]{0,20}\Z)"""
 
-_BODY = lazy(rf"[ \t]{{0,200}}{shapes.PREFIX}[ \t]{{0,200}}")
-_KEY_OF_A_LINE = lazy(r"""(?:-[ ])?["']?[\w.-]{1,60}["']?[ ]?[:=](?:\s|\Z|["'\d{\[])""")
-_FRAME = lazy(r"at \S|\^|[-=]{3}|[{}\[\]()]*\Z")
-_ALONE = lazy(r"""[^\s"'{}<>]{4,}(?=["'}\]),;\r]{0,8}\Z)""")
+_BODY = brackets.BODY
 
 
 class Carry(NamedTuple):
     """The state at the end of a line. This state determines how the next line is masked.
 
     kind: "value" (the value is on the next line), "rest" (the value may continue), "quote" (the value continues to its
-    closing quote), "block" (the value continues while lines are indented), or "pair" (the value of a pair follows).
+    closing quote), "block" (the value continues while lines are indented), "pair" (the value of a pair follows),
+    "bracket" (a list or an object continues), "joined" (another string follows), "member" or "option" (a string follows
+    that belongs to the name on this line).
     """
 
     kind: str
     indent: int = 0
     quote: str = ""
     logged: bool = False
+    # Number of open brackets.
+    depth: int = 0
 
 
 class _End(NamedTuple):
@@ -144,15 +153,23 @@ class _End(NamedTuple):
     at: int
     carry: str = ""
     quote: str = ""
+    depth: int = 0
 
 
-def _indent(line: str) -> int:
+def indent(line: str) -> int:
+    """Return the number of blanks at the beginning of a line."""
     return len(line) - len(line.lstrip(" \t"))
 
 
-def _carry(line: str, kind: str, quote: str = "") -> Carry:
+def _carry(line: str, kind: str, quote: str = "", depth: int = 0) -> Carry:
     body = _BODY.match(line)
-    return Carry(kind, _indent(line), quote, bool(body and body.group().strip()))
+    column = brackets.column(line) if kind == "bracket" else indent(line)
+    return Carry(kind, column, quote, bool(body and body.group().strip()), depth)
+
+
+def carry_after(line: str, end: _End) -> Optional[Carry]:
+    """Return the carry for the line after a value, or None if the value is complete."""
+    return _carry(line, end.carry, end.quote, end.depth) if end.carry else None
 
 
 def _before_name(line: str, start: int) -> Tuple[int, str]:
@@ -185,24 +202,11 @@ def _quoted_end(line: str, start: int) -> Optional[_End]:
     while True:
         another = _ANOTHER.match(line, end)
         if another is None or another.end() - end < 2:
-            return _End(end)
+            return _End(end, "joined" if _JOINED.match(line, end) else "")
         end = another.end()
 
 
-def _bracket_end(line: str, start: int) -> _End:
-    """Return the end position of a list or an object."""
-    depth = 0
-    for match in _BRACKET.finditer(line, start):
-        if match.group() in "[{":
-            depth += 1
-        elif match.group() in "]}":
-            depth -= 1
-            if depth == 0:
-                return _End(match.end())
-    return _End(len(line))
-
-
-def _closed(line: str, start: int, end: int) -> int:
+def closed(line: str, start: int, end: int) -> int:
     """Return the end position of a value, excluding closing brackets and quotes that belong to the surrounding text."""
     while end > start and line[end - 1] in _CLOSING and not line.endswith(MASK, start, end):
         end -= 1
@@ -237,10 +241,10 @@ def _plain_end(line: str, name: int, start: int, *, equals: bool) -> _End:
     elif _pattern(_AUTHORIZATION).search(line, max(0, start - 60), start):
         word = _pattern(_SCHEME).match(line, start)
     else:
-        made = _FIRST_WORD.match(line, start)
+        made = FIRST_WORD.match(line, start)
         word = made if made and _made_by_a_program(made.group()) else None
         if word is None:
-            at = _closed(line, start, _stop(line, start, said=equals))
+            at = closed(line, start, _stop(line, start, said=equals))
             return _End(at, _ends_line(line, at))
     at = word.end() if word else start
     return _End(at, _ends_line(line, at))
@@ -254,7 +258,7 @@ def _made_by_a_program(word: str) -> bool:
     return shapes.opaque(word) or (len(word) >= 24 and any(map(str.isdigit, word)))
 
 
-def _value_end(line: str, name: int, start: int, *, equals: bool, quote: str = "") -> _End:
+def value_end(line: str, name: int, start: int, *, equals: bool, quote: str = "") -> _End:
     """Return the end position of the value that begins at `start`.
 
     quote: an escaped quote before the value, such as &quot;.
@@ -269,8 +273,15 @@ def _value_end(line: str, name: int, start: int, *, equals: bool, quote: str = "
     quoted = _quoted_end(line, start)
     if quoted is not None:
         return quoted
-    if line[start] in _OPENED and not line.startswith(MASK, start):
-        return _bracket_end(line, start)
+    opened = None if line.startswith(MASK, start) else brackets.OPENED.match(line, start)
+    if opened:
+        at, depth = brackets.end(line, opened.end())
+        if depth:
+            return _End(at, "bracket", depth=depth)
+        # A password can look like the name of a class.
+        if opened.end() == start or brackets.FOLLOWING.match(line, at):
+            return _End(at)
+        start = at
     return _plain_end(line, name, start, equals=equals)
 
 
@@ -315,9 +326,9 @@ def _without_named(line: str, pattern: str) -> Tuple[str, Optional[Carry]]:
         else:
             quote = match.group(1) if pattern is _NAMED else ""
             equals = ":" not in match.group()[-4:]
-            end = _value_end(line, match.start(), start, equals=equals, quote=quote or "")
+            end = value_end(line, match.start(), start, equals=equals, quote=quote or "")
             pieces += (line[last:start], MASK if end.at > start else "")
-        carry = _carry(line, end.carry, end.quote) if end.carry else None
+        carry = carry_after(line, end)
         last = end.at
         match = search(line, last) if last < len(line) else None
     return "".join([*pieces, line[last:]]), carry
@@ -336,66 +347,29 @@ def named_values(line: str) -> Tuple[str, Optional[Carry]]:
         carry = _carry(line, "pair")
     if carry is None and ">" in line[-30:] and _pattern(_ELEMENT_BEGUN).search(line, max(0, len(line) - 200)):
         carry = _carry(line, "value")
-    return line, carry
+    return line, carry or _member_begun(line)
 
 
-def _masked(line: str, start: int, end: int) -> str:
-    return line if end <= start else line[:start] + MASK + line[end:]
+def _member_begun(line: str) -> Optional[Carry]:
+    """Return the carry after a line that ends with the name of a secret in a list of names and values."""
+    if not line.endswith((",", ", ", ",\r")):
+        return None
+    body = _BODY.match(line)
+    member = _pattern(_MEMBER).search(line[body.end() if body else 0 :][-200:])
+    return _carry(line, "option" if member.group(2) else "member") if member else None
 
 
-def carried(line: str, carry: Carry) -> Tuple[str, Optional[Carry]]:
-    """Mask the value that continues from the previous line. Return the line, and the carry for the next line."""
-    found = _BODY.match(line)
-    start = found.end() if found else 0
-    body = line[start : start + 200]
-    result: Tuple[str, Optional[Carry]] = (line, None)
-    if not body.strip():
-        result = line, carry if carry.kind in ("block", "value") else None
-    elif carry.kind == "quote":
-        end = line.find(carry.quote, start)
-        whole = _closed(line, start, len(line))
-        result = (_masked(line, start, end), None) if end >= 0 else (_masked(line, start, whole), carry)
-    elif carry.kind == "block":
-        if _indent(line) > carry.indent:
-            result = _masked(line, start, len(line.rstrip())), carry
-    elif carry.kind == "pair":
-        value = _PAIR_ENDED.match(line)
-        if value is not None:
-            result = _carried_value(line, value.end())
-    elif carry.kind == "value" and body.startswith("- ") and not _KEY_OF_A_LINE.match(body):
-        # An item in a list of values.
-        result = _carried_value(line, start + 2)[0], carry
-    elif body.startswith(MASK):
-        result = line, carry._replace(kind="rest")
-    elif not _FRAME.match(body) and not _KEY_OF_A_LINE.match(body):
-        result = _carried_value(line, start) if carry.kind == "value" else _carried_rest(line, start, carry)
-    return result
-
-
-def _carried_value(line: str, start: int) -> Tuple[str, Optional[Carry]]:
-    if line.startswith(MASK, start):
+def bound_values(line: str) -> Tuple[str, Optional[Carry]]:
+    """Mask the values of a database statement if they continue on the next line. Return the line and the carry."""
+    match = _pattern(_BINDINGS).search(line)
+    if match is None or line.startswith(MASK, match.end()):
         return line, None
-    end = _value_end(line, start, start, equals=False)
-    return _masked(line, start, end.at), _carry(line, end.carry, end.quote) if end.carry else None
+    if match.end() >= len(line.rstrip()):
+        return line, _carry(line, "value")
+    at, depth = brackets.end(line, match.end())
+    return (masked(line, match.end(), at), _carry(line, "bracket", depth=depth)) if depth else (line, None)
 
 
-def _carried_rest(line: str, start: int, carry: Carry) -> Tuple[str, Optional[Carry]]:
-    """Mask the possible continuation of a value: a single word, a word that looks like a token, or an indented line.
-
-    Return the masked line and the carry for the next line.
-    """
-    alone = _ALONE.match(line, start)
-    if alone:
-        return _masked(line, start, alone.end()), carry
-    word = _FIRST_WORD.match(line, start)
-    if word and (shapes.opaque(word.group()) or _token_like(word)):
-        return _masked(line, start, word.end()), None
-    logged = start > _indent(line)
-    if not carry.logged and not logged and _indent(line) > carry.indent and not line.lstrip().startswith(("-", "#")):
-        return _masked(line, start, _closed(line, start, len(line))), carry
-    return line, None
-
-
-def _token_like(word: Match[str]) -> bool:
-    text = word.group()
-    return len(text) >= 12 and text.lower() != text and any(map(str.isdigit, text)) and "/" not in text
+def masked(line: str, start: int, end: int) -> str:
+    """Return a line with a part of it masked."""
+    return line if end <= start else line[:start] + MASK + line[end:]

@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 import shlex
 import time
 import urllib.parse
 
 import pytest
+import redact_node_forms
 from rounds import rounds
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact
@@ -396,6 +398,14 @@ QUOTES = [('"', '"'), ("'", "'"), ("b'", "'"), ('"\\"', '\\""'), ('b"', '"')]
             '"b": ',
         ),
         *("password is ", "value: ", "<password>", "aB3+", "[[[[", "name: password\n", "plain-Known_value.77~o"),
+        *("tokens: [\n  ", "  'password',\n", "token: 'a' +\n", "token: A [", "bindings: [\n", "Symbol(token)=> "),
+        *(
+            "insert into x(a)\n",
+            "insert into x(password) values\n(",
+            "│ password │\n",
+            "┌\n│ token │ a │\n",
+            "(token) => {",
+        ),
     ],
 )
 def test_the_time_is_proportional_to_the_length(piece):
@@ -415,3 +425,80 @@ def test_the_time_is_proportional_to_the_length(piece):
         if growth[-1] < 8:
             return
     raise AssertionError(f"time multiplied by {growth}")
+
+
+def _printed_by_node(form: str) -> str:
+    text = redact_node_forms.NODE[form].strip("\n")
+    for name, secret in redact_node_forms.PLACEHOLDERS.items():
+        text = text.replace(f"<{name}>", secret)
+    return text
+
+
+NODE_LOGS = {
+    "stdout": lambda text: text,
+    "first line of a log": lambda text: f"2026-03-02T01:02:03.456Z INFO login {text}",
+    "journal": lambda text: "\n".join(f"1772413323.456789 web1 node[812]: {line}" for line in text.split("\n")),
+    "containers": lambda text: "\n".join(f"backend_1  | {line}" for line in text.split("\n")),
+}
+
+
+@pytest.mark.parametrize("log", NODE_LOGS)
+@pytest.mark.parametrize("form", redact_node_forms.NODE)
+def test_a_secret_that_node_prints_is_masked(form, log):
+    text = NODE_LOGS[log](_printed_by_node(form))
+    clean = redact.Redactor().text(text)
+    left = [piece for piece in redact_node_forms.PIECES if re.search(rf"(?<![a-z]){re.escape(piece)}(?![a-z])", clean)]
+    assert left == [], clean
+    assert clean.count("\n") == text.count("\n")
+    assert redact.Redactor().text(clean) == clean
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # The value ends with its bracket.
+        (
+            "{ tokens: [\n    'a b',\n    'c d'\n  ],\n  user: 'x' }",
+            "{ tokens: {M}\n    {M}',\n    {M}'\n  {M},\n  user: 'x' }",
+        ),
+        ("tokens:\n   [ 'a b',\n     'c d' ],\n  user: 'x'", "tokens:\n   {M}\n     {M},\n  user: 'x'"),
+        ("{ tokens: Set(2) { 'a b', 'c d' }, n: 1 }", "{ tokens: {M}, n: 1 }"),
+        # A password can look like the name of a class.
+        ("password: correct { horse } battery", "password: {M}"),
+        ("password: Secret { value: 'horse' }, user: 'x'", "password: {M}, user: 'x'"),
+        # A value without its end does not hide the rest of the log.
+        ("tokens: [\nlistening on 3000\n  at once", "tokens: {M}\nlistening on 3000\n  at once"),
+        ("tokens: [\n  'a b',\nlistening on 3000", "tokens: {M}\n  {M}',\nlistening on 3000"),
+        ("token: {\n    at main (server.js:1:2)", "token: {M}\n    at main (server.js:1:2)"),
+        # Only a string follows the name of a secret in a list.
+        ("[\n  'password',\n  12\n]", "[\n  'password',\n  12\n]"),
+        ("[\n  '--token',\n  '--port',\n  '1'\n]", "[\n  '--token',\n  '--port',\n  '1'\n]"),
+        ('{\n  "type": "password",\n  "id": "x"\n}', '{\n  "type": "password",\n  "id": "x"\n}'),
+        # Source code.
+        ("app.use((token) => {\n    next()", "app.use((token) => {\n    next()"),
+        # Tables without secrets, and rows whose value contains a bar.
+        (
+            "┌───┬───┐\n│ a │ b │\n├───┼───┤\n│ 1 │ 2 │\n└───┴───┘",
+            "┌───┬───┐\n│ a │ b │\n├───┼───┤\n│ 1 │ 2 │\n└───┴───┘",
+        ),
+        (
+            "┌─┬─┬─┐\n│ a │ token │ b │\n│ 1 │ 'x │ y' │ 2 │\n└─┘",
+            "┌─┬─┬─┐\n│ a │ token │ b │\n│ 1 │ {M} │ {M} │ {M} │\n└─┘",
+        ),
+        # Statements without secrets.
+        ("insert into t (id, name)\nvalues\n  (1, 'x')", "insert into t (id, name)\nvalues\n  (1, 'x')"),
+        (
+            "insert into t (id, pwd)\nvalues\n  (1, 'x'),\n  (2, 'y')\nok",
+            "insert into t (id, pwd)\nvalues\n  {M}\n  {M}\nok",
+        ),
+    ],
+)
+def test_the_text_around_a_value_of_several_lines_is_kept(text, expected):
+    assert redact.Redactor().text(text) == expected.replace("{M}", redact.MASK)
+
+
+@pytest.mark.parametrize("quote", ["'", '"', "`"])
+def test_escaped_quotes_after_a_bracket_do_not_slow_down_the_search(quote):
+    begun = time.process_time()
+    redact.Redactor().text(f"token: [{quote}" + f"\\{quote}" * 30_000)
+    assert time.process_time() - begun < 1.0
