@@ -19,8 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 MOLECULE = ROOT / "molecule"
 PROFILES = sorted((MOLECULE / "profiles").iterdir())
 GROUPS = yaml.safe_load((MOLECULE / "inventory" / "hosts.yml").read_text(encoding="utf-8"))["itsm_nexus"]
-# Variables that discovery asks about, because the host does not show them.
-ASKED = {"nexus_release_strategy"}
+# Variables that discovery asks about, because the host does not show them. A remedy changes the permissions of a key
+# only if a person has set nexus_tls_key_path.
+ASKED = {"nexus_release_strategy", "nexus_tls_key_path"}
 
 
 def names(profile: Path) -> dict[str, str]:

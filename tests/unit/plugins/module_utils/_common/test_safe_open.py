@@ -211,7 +211,7 @@ def test_a_certificate_is_not_read_with_more_rights_than_its_users(host):
         service_certificate.Pair(certificate=f"{host}/app/server.crt", key=f"{host}/app/server.key", user="nobody")
     )
     assert found["sha256"] is None
-    assert "server.crt cannot be read: Permission denied" in found["problems"][0]
+    assert found["problems"][0] == f"nobody cannot read {host}/app/server.crt"
 
 
 def test_the_state_is_not_kept_in_a_folder_that_the_user_can_replace(host):
@@ -265,7 +265,7 @@ def test_a_program_of_the_service_is_never_run_as_root(host):
         asked = preflight_findings.Findings(config, run=run, proc_root="/proc")
         asked.environment = {"PATH": str(host / "app")}
         preflight_settings.check_user(asked)
-        preflight_settings.check_command(asked, app_dir=True)
+        preflight_settings.check_command(asked, preflight_settings.find_programs(asked), app_dir=True)
     assert ran == ["nobody"]
 
 
