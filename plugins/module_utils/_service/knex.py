@@ -29,7 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
     message,
     quoted,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, run_as
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, handed_env_file, procfs, run_as
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex_tables, migration_names
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.knex_tables import KnexError, Tables
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
@@ -112,12 +112,11 @@ class Migrator:
         ]
         self._redactor = redact.Redactor([*secrets, *redact.secret_values(own)])
 
-    @staticmethod
-    def _read_environment(path: Optional[str]) -> Dict[str, str]:
+    def _read_environment(self, path: Optional[str]) -> Dict[str, str]:
         if not path:
             return {}
         try:
-            return env_file.read_environment_file(path)
+            return handed_env_file.read(path, account=self.account, run=self._run)
         except env_file.EnvironmentFileError as error:
             raise KnexError(labelled("environment_file", error.told)) from error
 

@@ -65,6 +65,10 @@ ENGLISH: Dict[str, str] = {
     "reason.process.environment_open": "environment_file: {path} has mode {mode}; it contains secrets, so neither group nor others may read or write it (0600)",
     "reason.process.no_log_folder": "log_file: the folder {folder} of {path} does not exist",
     "reason.process.log_refused": "log_file: cannot append to {path}: {why}",
+    "reason.process.log_replaceable": (
+        "log_file: {path} belongs to {owner}, and {user} may not write to it, but {user} or another account could have"
+        " put it there. Change its owner to {user}, or set log_file to a log in a folder that only root can change"
+    ),
     "reason.process.log_not_plain": "log_file: {path} must be a regular file without other hard links",
     "reason.process.foreign": "Cannot start the service, because other processes use its ports: {processes}. This module does not stop other processes",
     "reason.process.port_taken": "port {port} by pid {pid} ({command}, user {user})",

@@ -15,7 +15,7 @@ from typing import List, NamedTuple, Optional
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pattern import lazy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, handed_env_file, procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings, process_start
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.preflight_findings import Findings
@@ -130,7 +130,10 @@ def check_environment_file(look: Findings) -> None:
         look.problem("environment_file", preflight_findings.SILENT)
         return
     try:
-        text = env_file.read_text(path)
+        if look.config.manager == "process" and look.account is not None:
+            text = handed_env_file.read_text(path, account=look.account)
+        else:
+            text = env_file.read_text(path)
     except env_file.EnvironmentFileError as error:
         look.problem("environment_file", message("reason.setting.environment_file", why=error.told))
         return

@@ -27,7 +27,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
     message,
     quoted,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, handed_env_file, procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.process import NodeProcessError, Service
 
@@ -39,13 +39,15 @@ _STARTS_WITHIN = 10.0
 _CHUNK = 1 << 16
 
 
-def read_environment(path: str) -> Dict[str, str]:
+def read_environment(path: str, *, account: pwd.struct_passwd) -> Dict[str, str]:
     """Return the variables of an environment file. Raises NodeProcessError with the parameter's name.
+
+    account: the service's user, who receives the variables (see handed_env_file).
 
     The file contains secrets, so access for group or others is an error.
     """
     try:
-        values = env_file.read_environment_file(path)
+        values = handed_env_file.read(path, account=account)
         mode = stat.S_IMODE(path_status.status(path).st_mode)
     except env_file.EnvironmentFileError as error:
         raise NodeProcessError(labelled("environment_file", error.told)) from error
@@ -87,7 +89,7 @@ def prepare(service: Service) -> Launch:
         raise NodeProcessError(message("reason.process.no_folder", path=repr(service.app_dir)))
     environment = {"PATH": procfs.STANDARD_PATH, "HOME": account.pw_dir, "LANG": "C.UTF-8"}
     if service.environment_file:
-        environment.update(read_environment(service.environment_file))
+        environment.update(read_environment(service.environment_file, account=account))
     # The service's user may be able to choose PATH, and starts the program.
     with safe_open.acting(user):
         program = procfs.find_program(service.command[0], app_dir=service.app_dir, path=environment["PATH"])
@@ -107,7 +109,8 @@ def prepare(service: Service) -> Launch:
 def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
     """Open the log for appending. A new log belongs to the service's user.
 
-    A link, a FIFO or a file with a second hard link is refused. Otherwise, the service's user could make root write to
+    A link, a FIFO or a file with a second hard link is refused. In a folder of the service's user, a file of another
+    account is refused if the service's user may not write to it. Otherwise, the service's user could make root write to
     a file that this user cannot access.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
@@ -116,7 +119,7 @@ def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
             descriptor = safe_open.open_any(path, flags | os.O_CREAT | os.O_EXCL, mode=0o640)
             os.fchown(descriptor, account.pw_uid, account.pw_gid)
         except FileExistsError:
-            descriptor = safe_open.open_any(path, flags)
+            descriptor = _open_existing_log(path, flags, account=account)
     except OSError as error:
         raise NodeProcessError(message("reason.process.log_refused", path=path, why=str(error.strerror))) from error
     status = os.fstat(descriptor)
@@ -125,6 +128,24 @@ def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
         raise NodeProcessError(message("reason.process.log_not_plain", path=path))
     os.set_blocking(descriptor, True)
     return descriptor
+
+
+def _open_existing_log(path: str, flags: int, *, account: pwd.struct_passwd) -> int:
+    """Open an existing log. Raises OSError, and NodeProcessError for a file that the user may only have moved here."""
+    rights = safe_open.account_rights(account.pw_name)
+    if rights is not None:
+        rights = safe_open.rights_on(path, user=rights)
+    descriptor = safe_open.open_any(path, flags)
+    owner = os.fstat(descriptor).st_uid
+    if rights is None or owner == account.pw_uid:
+        return descriptor
+    os.close(descriptor)
+    try:
+        with safe_open.acting(rights):
+            return safe_open.open_any(path, flags)
+    except PermissionError as error:
+        told = {"path": path, "owner": service_process.user_name(owner), "user": account.pw_name}
+        raise NodeProcessError(message("reason.process.log_replaceable", **told)) from error
 
 
 def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoReturn:

@@ -65,10 +65,9 @@ def without_effects(result: Dict[str, Any]) -> Dict[str, Any]:
     A later task may return a part of this result as its own result. The only facts that remain are the interpreters in
     the result itself.
     """
-    facts = result.get("ansible_facts")
-    known = {
-        name: facts[name] for name in (facts if isinstance(facts, dict) else ()) if str(name).startswith(_INTERPRETERS)
-    }
+    facts: Any = result.get("ansible_facts")
+    given = facts if isinstance(facts, dict) else {}
+    known = {name: value for name, value in given.items() if str(name).startswith(_INTERPRETERS)}
     # Do not call this function recursively, because the host chooses the depth of the result.
     todo: List[Any] = [result]
     while todo:

@@ -52,6 +52,10 @@ SENTENCES: Dict[str, str] = {
     "reason.process.environment_open": "environment_file：{path} のモードが {mode}（機密情報を含むため、グループとその他のユーザーの読み書きを禁止する必要がある：0600）",
     "reason.process.no_log_folder": "log_file：{path} のフォルダー {folder} が存在しない",
     "reason.process.log_refused": "log_file：{path} に追記できない：{why}",
+    "reason.process.log_replaceable": (
+        "log_file：{path} の所有者は {owner} で、{user} は書き込めないが、{user} などのアカウントが置いた可能性がある"
+        "（所有者を {user} に変更するか、root だけが変更できるフォルダーのログを log_file に指定する）"
+    ),
     "reason.process.log_not_plain": "log_file：{path} は、他のハードリンクがない通常のファイルでなければならない",
     "reason.process.foreign": "他のプロセスがポートを使用しており、停止の対象でもないため、サービスを起動できない：{processes}",
     "reason.process.port_taken": "ポート{port}：PID {pid}（{command}、ユーザー {user}）",
@@ -308,6 +312,10 @@ SENTENCES: Dict[str, str] = {
     "reason.host.late": "時間内に応答なし",
     "reason.host.rc": "終了コード {code}",
     "reason.host.environment_unread": "環境ファイル {path} を読み取れない：{why}",
+    "reason.host.environment_replaceable": (
+        "環境ファイル {path} を {user} として読み取れない：権限がない（{user} などのアカウントが置いた可能性があるため、root としても読み取らない。"
+        "所有者を {user}（モード 0600）にするか、root だけが変更できるフォルダーに移すか、ユニットの EnvironmentFile= に指定する）"
+    ),
     "reason.host.not_utf8": "{byte}バイト目が UTF-8 ではない",
     "reason.host.nul_byte": "NUL バイトを含む",
     "reason.host.not_x509": "X.509 証明書ではない：{why}",

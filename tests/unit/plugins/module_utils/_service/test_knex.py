@@ -581,6 +581,26 @@ def test_without_the_applications_own_knex_no_other_is_searched(site, monkeypatc
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+def test_a_root_file_that_the_user_renamed_is_not_passed_to_knex(site):
+    site.set_environment(JWT_SECRET="of-root")
+    site.environment.chmod(0o600)
+    nobody = pwd.getpwnam("nobody")
+    theirs = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        os.chown(theirs, nobody.pw_uid, nobody.pw_gid)
+        shutil.move(site.environment, theirs / ".env")
+        with pytest.raises(
+            knex_tables.KnexError, match=r"environment_file: .*\.env as nobody: permission denied"
+        ) as error:
+            site.migrator(user="nobody", environment_file=str(theirs / ".env"))
+        assert "of-root" not in str(error.value)
+        os.chown(theirs / ".env", nobody.pw_uid, nobody.pw_gid)
+        site.migrator(user="nobody", environment_file=str(theirs / ".env"))
+    finally:
+        shutil.rmtree(theirs)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
 def test_knex_runs_as_the_service_user(monkeypatch):
     nobody = pwd.getpwnam("nobody")
     base = Path(tempfile.mkdtemp())

@@ -208,6 +208,16 @@ def test_all_problems_are_reported_at_once(config):
     }
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+@pytest.mark.parametrize(("manager", "found"), [("process", True), ("systemd", False)])
+def test_an_environment_file_that_the_service_may_not_receive_is_a_problem(config, tmp_path, manager, found):
+    # With systemd, the unit decides which file the service receives.
+    os.chown(tmp_path, pwd.getpwnam("nobody").pw_uid, -1)
+    result = examine(config, user="nobody", manager=manager)
+    messages = [each["message"] for each in result["problems"] if each["variable"] == "nexus_environment_file"]
+    assert len([each for each in messages if "as nobody: permission denied" in each]) == found
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
 def test_environment_file_must_be_private_if_we_read_it_for_the_service(config, mode):
     os.chmod(config.environment_file, mode)

@@ -351,6 +351,62 @@ def test_log_that_is_not_a_regular_file_is_refused(service, tmp_path, kind):
     assert (tmp_path / "precious").read_text() == "precious"
 
 
+@pytest.fixture
+def theirs(sleeper):
+    """Yield a service of nobody, whose files are in a folder of nobody."""
+    nobody = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory() as folder:  # not in pytest's own folder, which other users cannot enter
+        os.chmod(folder, 0o755)  # noqa: S103
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        yield sleeper._replace(
+            user="nobody", app_dir=folder, environment_file=f"{folder}/.env", log_file=f"{folder}/server.log"
+        )
+
+
+def put(path, *, owner, mode):
+    """Write a file of root or of nobody."""
+    with open(path, "w") as stream:
+        stream.write("SECRET=of-root\n")
+    os.chmod(path, mode)
+    os.chown(path, pwd.getpwnam(owner).pw_uid, pwd.getpwnam("nobody").pw_gid)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_root_file_that_the_user_renamed_is_not_passed_to_the_service(theirs):
+    put(theirs.environment_file, owner="root", mode=0o600)
+    with pytest.raises(NodeProcessError, match=r"^environment_file: .*/\.env as nobody: permission denied") as failure:
+        ensure(theirs, "started")
+    assert "of-root" not in str(failure.value)
+    os.chown(theirs.environment_file, pwd.getpwnam("nobody").pw_uid, 0)
+    assert process_start.prepare(theirs).environment["SECRET"] == "of-root"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.parametrize(
+    ("owner", "mode", "accepted"),
+    [
+        ("nobody", 0o640, True),
+        ("nobody", 0o440, True),
+        ("root", 0o660, True),
+        ("root", 0o640, False),
+        ("root", 0o600, False),
+        ("daemon", 0o644, False),
+    ],
+)
+def test_a_log_that_the_user_renamed_is_not_appended_to(theirs, owner, mode, accepted):
+    put(theirs.log_file, owner=owner, mode=mode)
+    account = pwd.getpwnam("nobody")
+    if accepted:
+        os.close(process_start._open_log(theirs.log_file, account=account))
+        return
+    with pytest.raises(
+        NodeProcessError, match=rf"^log_file: .*/server.log belongs to {owner}, and nobody may not write"
+    ):
+        process_start._open_log(theirs.log_file, account=account)
+    os.chown(theirs.app_dir, 0, 0)
+    os.close(process_start._open_log(theirs.log_file, account=account))
+
+
 def test_program_that_cannot_run_is_reported(service, tmp_path):
     script = tmp_path / "broken"
     script.write_text("#!/no/such/interpreter\n")
