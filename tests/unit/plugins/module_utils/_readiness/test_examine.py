@@ -112,9 +112,9 @@ def test_a_hanging_disk_hides_no_damage_and_a_hanging_database_no_full_disk(chec
     place = {"database_path": str(database), "user": pwd.getpwuid(os.geteuid()).pw_name}
     monkeypatch.setattr(examine, "_MORE", -1.5)
     with monkeypatch.context() as patch:
-        patch.setattr(measure, "disks", lambda _paths: time.sleep(60))
+        patch.setattr(measure, "disks", lambda _paths, **_options: time.sleep(60))
         assert check(**place) == ["db_corrupt"]
     monkeypatch.setattr(measure, "database", lambda *_args, **_options: time.sleep(60))
     full = {"mount": "/", "uses": ["database"], "bytes": 0, "used_percent": 100, "inodes": 1000, "inodes_percent": 1}
-    monkeypatch.setattr(measure, "disks", lambda _paths: [full])
+    monkeypatch.setattr(measure, "disks", lambda _paths, **_options: [full])
     assert check(**place) == ["disk_full"]
