@@ -14,7 +14,7 @@ import selectors
 import signal
 import subprocess
 import time
-from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import messages, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
@@ -239,7 +239,7 @@ def run(
         # because a module has no threads at this point. AnsibleModule.run_command can neither set a deadline nor change
         # the user.
         become = drop_to(user)
-        options = {
+        options: Dict[str, Any] = {
             "args": list(argv),
             # If the child runs as another user, it switches to that user before it enters the folder. As root, it would
             # follow any link that the user created.
