@@ -151,9 +151,9 @@ def logs(facts: Facts, found: Proposal) -> None:
 
 
 def _set_log(facts: Facts, found: Proposal, path: str, source: Message, *, examined: str = "") -> None:
-    get = facts.unit.properties.get if facts.unit else {}.get
+    properties: Mapping[str, str] = facts.unit.properties if facts.unit else {}
     # A process can replace its own output. Only the unit shows that root chose the file.
-    of_unit = {get(name, "").partition(":")[2] for name in ("StandardOutput", "StandardError")}
+    of_unit = {properties.get(name, "").partition(":")[2] for name in ("StandardOutput", "StandardError")}
     ours = path in of_unit or paths.chosen_by_root(facts, path, _LOG_VARIABLES)
     paths.set_path(facts, found, "nexus_log_file", path, source, need=paths.CHANGE, ours=ours, examined=examined)
 

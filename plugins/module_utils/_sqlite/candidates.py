@@ -172,10 +172,10 @@ def find(
     made = [_as_recorded(each, rights=rights) for each in known.values()]
     # A folder that is not mounted may have contained many backups. To report such a folder, one of its backups is
     # enough.
-    gone = sorted(each for each, there in made if not there)[-1:]
+    gone = sorted(each for each, exists in made if not exists)[-1:]
     named = [Candidate(at, path) for path, at in found.items() if path not in known]
-    there = [*named, *(each for each, there in made if there)]
-    judged = [_judged(each, access, made_for=known[each.path].user if each.path in known else "") for each in there]
+    present = [*named, *(each for each, exists in made if exists)]
+    judged = [_judged(each, access, made_for=known[each.path].user if each.path in known else "") for each in present]
     refused = sorted(each for each in judged if each.kind == REFUSED)[-_MOST_REFUSED:]
     return sorted([*gone, *refused, *(each for each in judged if each.kind != REFUSED)], reverse=True), unread
 
