@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILE, CLASS, FUNCTION = 400, 200, 60
 # The documentation of a plugin does not count.
 DOCUMENTATION = ("DOCUMENTATION", "EXAMPLES", "RETURN")
-# What is longer, and why. Do not add anything here. Split it instead.
+# The longer parts, with the reasons. Do not add anything here. Split the part instead.
 EXCEPTIONS = {
     "module_utils/_common/redact.py": "the passes over a text, whose order matters",
     "module_utils/_common/safe_open.py": "every rule for opening a file safely is in this file",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is known if a host cannot be reached or does not answer: the results, the reason, and the next step.
+"""The results, the reason and the next step if a host cannot be reached or does not answer.
 
 _action/on_host.py calls the modules and uses these functions.
 """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""If a host does not respond, the result states only what is known, and the summary counts such hosts."""
+"""If a host does not respond, the result states only known facts, and the summary counts such hosts."""
 
 from __future__ import annotations
 
