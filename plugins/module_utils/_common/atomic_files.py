@@ -50,15 +50,36 @@ def _rights_in(folder: int) -> ContextManager[None]:
     return safe_open.acting((owner.st_uid, owner.st_gid))
 
 
+def _open_folder(name: str, parent: Optional[int]) -> int:
+    """Open a folder, also if its owner has removed the owner's own permissions. Raises OSError."""
+    flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(name, flags | os.O_RDONLY | os.O_NONBLOCK, dir_fd=parent)
+    except PermissionError:
+        found = os.open(name, flags | os.O_PATH, dir_fd=parent)
+    try:
+        os.chmod(f"/proc/self/fd/{found}", stat.S_IRWXU)  # only the owner may change the mode
+        return os.open(".", flags | os.O_RDONLY, dir_fd=found)
+    finally:
+        os.close(found)
+
+
+def _allow_owner(folder: int) -> None:
+    """If this process acts as the owner of a folder, make sure that the owner may remove entries."""
+    status = os.fstat(folder)
+    if status.st_uid == os.geteuid() != 0 and status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        os.fchmod(folder, stat.S_IRWXU)
+
+
 def _remove_tree(name: str, parent: Optional[int], *, depth: int, device: int) -> None:
     if depth > _DEEPEST:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    opened = os.open(name, flags, dir_fd=parent)
+    opened = _open_folder(name, parent)
     try:
         if os.fstat(opened).st_dev != device:
             raise OSError(errno.EXDEV, "another file system is mounted there", name)
         with _rights_in(opened):
+            _allow_owner(opened)
             with os.scandir(opened) as entries:
                 found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
             for entry_name, is_folder in found:

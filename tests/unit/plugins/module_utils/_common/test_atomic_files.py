@@ -52,3 +52,14 @@ def test_folders_of_a_user_in_a_folder_of_root_are_removed(shared):
     lay(lay(ours / "theirs", owner="nobody") / "inner", owner="nobody")
     atomic_files.remove_tree(str(ours))
     assert not ours.exists()
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o500, 0o300])
+def test_folders_without_permissions_are_removed(shared, mode):
+    """The owner of a folder must not be able to keep the folder by changing its mode."""
+    ours = lay(shared / "ours", owner="root")
+    inner = lay(lay(ours / "theirs", owner="nobody") / "inner", owner="nobody")
+    for folder in (inner, inner.parent):
+        folder.chmod(mode)
+    atomic_files.remove_tree(str(ours))
+    assert not ours.exists()
