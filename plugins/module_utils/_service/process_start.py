@@ -110,8 +110,9 @@ def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
     """Open the log for appending. A new log belongs to the service's user.
 
     A link, a FIFO or a file with a second hard link is refused. In a folder of the service's user, a file of another
-    account is refused if the service's user may not write to it. Otherwise, the service's user could make root write to
-    a file that this user cannot access.
+    account is refused if the service's user may not write to it. A file of root is refused only if this user may not
+    read it, because programs of root, such as systemd, often create the log. Otherwise, the service's user could make
+    root write to a file that this user cannot access.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
     try:
@@ -137,7 +138,7 @@ def _open_existing_log(path: str, flags: int, *, account: pwd.struct_passwd) -> 
         rights = safe_open.rights_on(path, user=rights)
     descriptor = safe_open.open_any(path, flags)
     owner = os.fstat(descriptor).st_uid
-    if rights is None or owner == account.pw_uid:
+    if rights is None or owner == account.pw_uid or (owner == 0 and _may_read(path, rights, opened=descriptor)):
         return descriptor
     os.close(descriptor)
     try:
@@ -146,6 +147,17 @@ def _open_existing_log(path: str, flags: int, *, account: pwd.struct_passwd) -> 
     except PermissionError as error:
         told = {"path": path, "owner": service_process.user_name(owner), "user": account.pw_name}
         raise NodeProcessError(message("reason.process.log_replaceable", **told)) from error
+
+
+def _may_read(path: str, rights: safe_open.Rights, *, opened: int) -> bool:
+    """Return True if the account may read the open file by this path."""
+    with contextlib.suppress(OSError), safe_open.acting(rights):
+        found = safe_open.open_any(path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            return os.path.samestat(os.fstat(found), os.fstat(opened))
+        finally:
+            os.close(found)
+    return False
 
 
 def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoReturn:

@@ -388,7 +388,7 @@ def test_a_root_file_that_the_user_renamed_is_not_passed_to_the_service(theirs):
         ("nobody", 0o640, True),
         ("nobody", 0o440, True),
         ("root", 0o660, True),
-        ("root", 0o640, False),
+        ("root", 0o640, True),
         ("root", 0o600, False),
         ("daemon", 0o644, False),
     ],
