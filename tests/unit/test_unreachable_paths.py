@@ -211,6 +211,7 @@ def checked(place: Place, *, path: str, variables: str) -> dict[str, Any]:
     environment = place.app / "env"
     environment.write_text(f"NODE_ENV=production\n{variables}\n")
     environment.chmod(0o600)
+    os.chown(environment, *USER)
     (place.app / "server.js").touch()
     config = preflight_findings.Config(
         app_dir=str(place.app),
