@@ -7,6 +7,8 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,16 @@ def pytest_collection_finish() -> None:
     """Exempt all current objects from garbage collection, which would otherwise slow down every forked process."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def shared():
+    """Yield a folder that other users can enter, unlike pytest's own folder. The test runs only as root."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can act as another user")
+    with tempfile.TemporaryDirectory() as base:
+        os.chmod(base, 0o755)  # noqa: S103
+        yield Path(base)
 
 
 @pytest.fixture

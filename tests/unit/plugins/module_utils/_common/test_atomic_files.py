@@ -8,22 +8,11 @@ from __future__ import annotations
 
 import os
 import pwd
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files
-
-
-@pytest.fixture
-def shared():
-    """Yield a folder that other users can enter, unlike pytest's own folder."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can act as another user")
-    with tempfile.TemporaryDirectory() as base:
-        os.chmod(base, 0o755)  # noqa: S103
-        yield Path(base)
 
 
 def lay(path: Path, *, owner: str) -> Path:

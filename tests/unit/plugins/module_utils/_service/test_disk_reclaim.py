@@ -12,7 +12,6 @@ import pwd
 import shutil
 import sqlite3
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -523,16 +522,6 @@ def test_invalid_targets(target, message):
 
 
 # The rights that are used to remove files
-
-
-@pytest.fixture
-def shared():
-    """Yield a folder that other users can enter, unlike pytest's own folder."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can act as another user")
-    with tempfile.TemporaryDirectory() as base:
-        os.chmod(base, 0o755)  # noqa: S103
-        yield Path(base)
 
 
 def test_files_in_a_folder_of_another_account_are_not_removed(shared):
