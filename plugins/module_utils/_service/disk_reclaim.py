@@ -349,13 +349,14 @@ def reclaim(
     """
     started = time.monotonic()
     reclaim_patterns.checked(rules, targets, [*protect, state_dir])
+    account = reclaim_patterns.account(user, rules)
     rooms = _rooms(targets)
     work = _Reclaim(
         rooms=rooms,
         protected=_protect(protect, [state_dir, *protect]),
         check_mode=check_mode,
         proc_root=proc_root,
-        user=safe_open.account_rights(user),
+        user=account,
     )
     wanting = {device for device, room in rooms.items() if not room.enough(measured=True)}
     for candidate in work.candidates(rules, keep_databases=keep_databases) if wanting else []:

@@ -10,10 +10,11 @@ import contextlib
 import fnmatch
 import itertools
 import os
+import pwd
 import re
 import stat
 import time
-from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_files
@@ -121,6 +122,21 @@ def checked(rules: Sequence[Rule], targets: Sequence[Target], others: Sequence[s
             raise DiskReclaimError(f"protect, state_dir: {path!r} must be an absolute path")
 
 
+def account(user: str, rules: Sequence[Rule]) -> safe_open.Rights:
+    """Return the rights of the service's user, who may be root. Raises DiskReclaimError if root would act instead."""
+    if os.geteuid() != 0:
+        return None
+    if not user:
+        if any(rule.as_user for rule in rules):
+            raise DiskReclaimError("user: must be set if as_user is true in globs")
+        return None
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise DiskReclaimError(f"user: there is no user {user!r}") from None
+    return entry.pw_uid, entry.pw_gid
+
+
 class Walk:
     """Finds the files that match patterns, and records why some of them were skipped.
 
@@ -136,24 +152,35 @@ class Walk:
 
     def find(self, rule: Rule) -> List[Candidate]:
         parts = [part for part in rule.pattern.split("/") if part]
-        plain = itertools.takewhile(lambda part: not _WILD.search(part), parts[:-1])
-        with safe_open.acting(self._rights("/" + "/".join(plain), rule)):
-            descriptor = os.open("/", FOLDER)
-            try:
-                found = list(self._below(descriptor, "", parts))
-            finally:
-                os.close(descriptor)
-        rights = {folder: self._rights(folder, rule) for folder in {each.folder for each in found}}
-        return [each._replace(rights=rights[each.folder]) for each in found]
+        start = "/" + "/".join(itertools.takewhile(lambda part: not _WILD.search(part), parts[:-1]))
+        found: List[Candidate] = []
+        try:
+            with safe_open.acting(self._rights(start, rule)):
+                descriptor = os.open("/", FOLDER)
+                try:
+                    found += self._below(descriptor, "", parts)
+                finally:
+                    os.close(descriptor)
+        except OSError as error:
+            self._skip(start, f"cannot be searched: {error.strerror}")
+        return [
+            each
+            for folder, same in itertools.groupby(found, lambda each: each.folder)
+            for each in self._with_rights(folder, same, rule)
+        ]
+
+    def _with_rights(self, folder: str, files: Iterable[Candidate], rule: Rule) -> List[Candidate]:
+        """Add the rights to the files in a folder. Skip the folder if its rights cannot be determined."""
+        try:
+            rights = self._rights(folder, rule)
+        except OSError as error:
+            self._skip(folder, f"cannot be changed safely: {error.strerror}")
+            return []
+        return [each._replace(rights=rights) for each in files]
 
     def _rights(self, folder: str, rule: Rule) -> safe_open.Rights:
-        """Return the rights for a folder. If they cannot be determined, return the rights of the service's user."""
-        if rule.as_user:
-            return self._user
-        try:
-            return safe_open.rights_on(folder, user=self._user)
-        except OSError:
-            return self._user
+        """Return the rights for a folder. Raises OSError if they cannot be determined, so that root does not act."""
+        return self._user if rule.as_user else safe_open.rights_on(folder, user=self._user)
 
     def _enter(self, descriptor: int, path: str, name: str) -> Optional[int]:
         try:

@@ -76,7 +76,7 @@ def full(size: int = 4 * MIB, **options):
     settings = ",".join([f"size={size}", *(f"{name}={value}" for name, value in options.items())])
     try:
         done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", settings, "tmpfs", folder], check=False, capture_output=True
+            ["mount", "-t", "tmpfs", "-o", f"mode=0755,{settings}", "tmpfs", folder], check=False, capture_output=True
         )
         if done.returncode:
             pytest.skip(f"no tmpfs can be mounted here: {done.stderr.decode()}")
@@ -554,6 +554,25 @@ def test_the_user_may_remove_files_of_root_in_its_own_folder(shared):
     assert reclaim(shared, copy, user="nobody")["removed"] == []  # the folder cannot be listed
     copy.parent.chmod(0o700)
     assert paths(reclaim(shared, Rule(str(copy), as_user=True), user="nobody")["removed"]) == [str(copy)]
+
+
+@pytest.mark.parametrize(
+    ("user", "as_user", "said"), [("", True, "must be set"), ("no-such", False, "no user 'no-such'")]
+)
+def test_root_never_acts_instead_of_an_unknown_user(shared, user, as_user, said):
+    with pytest.raises(DiskReclaimError, match=f"^user: .*{said}"):
+        reclaim(shared, Rule(str(shared / "*"), as_user=as_user), user=user)
+
+
+def test_a_folder_that_several_accounts_can_change_needs_a_user(shared):
+    file = lay(shared / "open" / "log.1", age=9)
+    file.parent.chmod(0o777)
+    result = reclaim(shared, shared / "open" / "*")
+    assert (result["removed"], file.exists()) == ([], True)
+    assert result["skipped"][0]["path"] == str(file.parent)
+    for user in ("nobody", "root"):  # the service may run as root
+        lay(file, age=9)
+        assert paths(reclaim(shared, shared / "open" / "*", user=user)["removed"]) == [str(file)]
 
 
 # The limits of a search
