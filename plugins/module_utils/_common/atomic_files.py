@@ -35,17 +35,25 @@ def remove_tree(path: str, *, parent: Optional[int] = None) -> None:
 
     The folder's owner may replace entries at any time, so links are not followed and FIFOs are not opened. In a folder
     of another account, root acts with the rights of this account. Otherwise, the account could move a folder with files
-    of a third account into its own folder, and root would remove these files.
+    of a third account into its own folder, and root would remove these files. For the same reason, root refuses a
+    folder of root in which other accounts can write: these accounts can also move this folder.
     """
     device = os.stat(path, dir_fd=parent, follow_symlinks=False).st_dev
     _remove_tree(path, parent, depth=0, device=device)
 
 
 def _rights_in(folder: int) -> ContextManager[None]:
-    """Return a context in which root has only the rights of the folder's owner. folder: an open folder."""
+    """Return a context in which root has only the rights of the folder's owner. folder: an open folder.
+
+    Raises PermissionError if root owns the folder and other accounts can write to it.
+    """
     owner = os.fstat(folder)
     # Once root has given up its rights, they stay the same in all folders below.
-    if os.geteuid() != 0 or owner.st_uid == 0:
+    if os.geteuid() != 0:
+        return contextlib.nullcontext()
+    if owner.st_uid == 0:
+        if owner.st_mode & stat.S_IWOTH or (owner.st_mode & stat.S_IWGRP and owner.st_gid != 0):
+            raise PermissionError(errno.EPERM, "other accounts can write to this folder of root")
         return contextlib.nullcontext()
     return safe_open.acting((owner.st_uid, owner.st_gid))
 
@@ -93,10 +101,17 @@ def _remove_tree(name: str, parent: Optional[int], *, depth: int, device: int) -
     os.rmdir(name, dir_fd=parent)
 
 
-def discard_tree(path: str) -> None:
-    """Remove as much as possible of a folder and its content. See remove_tree."""
-    with contextlib.suppress(OSError):
+def discard_tree(path: str, *, rights: safe_open.Rights = None) -> None:
+    """Remove as much as possible of a folder and its content. See remove_tree.
+
+    rights: the account to which this process gave the folder, or None. The account could have moved another folder to
+    this path, so root acts as this account.
+    """
+    with contextlib.suppress(OSError), contextlib.nullcontext() if rights is None else safe_open.acting(rights):
         remove_tree(path)
+    if rights is not None:  # in a parent folder where the account cannot remove its empty folder
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
 
 
 def private_folder(path: str) -> None:

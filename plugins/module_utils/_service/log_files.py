@@ -52,14 +52,20 @@ def find(log: str, patterns: Iterable[str], *, user: str, deadline: float = floa
     If the time of a log is unknown, for example because the log does not exist, this log comes first. When such a log
     is read, the error is reported. A compressed file is omitted if the original still exists. The files that match the
     patterns are listed, and must be opened, with the rights of the service's user. This user can replace the folders,
-    and a pattern may contain a folder from the service's environment. This user can also create any number of files.
+    and a pattern may contain a folder from the service's environment. The same applies to the log if this user can
+    replace its folder, because this user could move a file of root there. This user can also create any number of
+    files.
     Raises TimeoutError at the deadline (time.monotonic seconds).
     """
     found: Dict[str, float] = {}
     theirs = safe_open.account_rights(user)
+    of_folder: safe_open.Rights = None
     if log:
         found[log] = float("inf")
-        with contextlib.suppress(OSError), safe_open.acting(safe_open.rights_on(os.path.dirname(log), user=theirs)):
+        # If this fails, the folder cannot be read either. Opening the log then reports the error.
+        with contextlib.suppress(OSError):
+            of_folder = safe_open.rights_on(os.path.dirname(log), user=theirs)
+        with contextlib.suppress(OSError), safe_open.acting(of_folder):
             found.update(_listed([glob.escape(log)], deadline=deadline))
             # The log itself may be a link.
             found[log] = os.stat(log).st_mtime
@@ -72,7 +78,7 @@ def find(log: str, patterns: Iterable[str], *, user: str, deadline: float = floa
                 path=path,
                 modified=at,
                 series=f"{os.path.dirname(path)}/{series(os.path.basename(path))}",
-                rights=None if path in of_log else theirs,
+                rights=of_folder if path in of_log else theirs,
             )
             for path, at in found.items()
             if not (path.endswith(COMPRESSED) and path[: -len(COMPRESSED)] in found)

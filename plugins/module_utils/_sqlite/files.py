@@ -256,9 +256,13 @@ def _open_regular(path: str) -> int:
     return descriptor
 
 
-def open_found(facts: FileFacts) -> int:
-    """Open a checked file for reading. Raises OSError, for example if the file was replaced. See open_named."""
-    descriptor = open_named(facts)
+def open_found(facts: FileFacts, *, handed: bool = False) -> int:
+    """Open a checked file for reading. Raises OSError, for example if the file was replaced. See open_named.
+
+    handed: whether the service's user gets the content. Then this user must be able to read the file. Otherwise, the
+    file may be one of root's databases that the user has moved there.
+    """
+    descriptor = open_regular(facts.path, rights=facts.rights) if handed else open_named(facts)
     status = os.fstat(descriptor)
     if (status.st_dev, status.st_ino) != (facts.device, facts.inode):
         os.close(descriptor)
@@ -271,7 +275,7 @@ def open_named(facts: FileFacts) -> int:
 
     In the service's folder, a command that ran as root may have left a file that the service's user cannot read. Such a
     file is opened as root, but only if it begins with the bytes that identify this type of file. Any other file may be
-    one of root's files that the service's user has moved there.
+    one of root's files that the service's user has moved there. The content must not be passed to this user.
     """
     try:
         return open_regular(facts.path, rights=facts.rights)
@@ -288,13 +292,13 @@ def open_named(facts: FileFacts) -> int:
         return descriptor
 
 
-def chunks_of(facts: FileFacts, *, deadline: Optional[float] = None) -> Iterator[bytes]:
-    """Yield the content of a checked file. Bytes that were appended after the check are left out.
+def chunks_of(facts: FileFacts, *, deadline: Optional[float] = None, handed: bool = False) -> Iterator[bytes]:
+    """Yield the content of a checked file. Bytes that were appended after the check are left out. See open_found.
 
     Raises OSError, or SqliteError at the deadline (time.monotonic seconds).
     """
     left = facts.size
-    with open(open_found(facts), "rb") as stream:
+    with open(open_found(facts, handed=handed), "rb") as stream:
         while left > 0:
             if deadline is not None and time.monotonic() > deadline:
                 raise cannot("read", path=printable(facts.path), why=message("reason.sqlite.time_over"))
@@ -351,6 +355,12 @@ def free_bytes(folder: str) -> int:
     """Return the number of free bytes on the file system of `folder`. Raises OSError."""
     room = os.statvfs(folder)
     return room.f_bavail * room.f_frsize
+
+
+def size_of_file_system(folder: str) -> int:
+    """Return the size of the file system of `folder` in bytes. Raises OSError."""
+    room = os.statvfs(folder)
+    return room.f_blocks * room.f_frsize
 
 
 def rights_on(path: str, user: Optional[str]) -> safe_open.Rights:

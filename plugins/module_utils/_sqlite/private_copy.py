@@ -39,22 +39,24 @@ def private_copy(found: sqlite_files.Look, *, deadline: float) -> Iterator[str]:
     """Copy the database with its journal and WAL into a private folder, and yield the path of the copy.
 
     The folder belongs to found.rights, the user that reads the database. If found.rights is None, the folder belongs to
-    writer_of(found). Raises SqliteError, OutOfTime.
+    writer_of(found). Raises SqliteError, also if this user cannot read a file, and OutOfTime.
     """
     rights = found.rights or writer_of(found)
     with safe_open.acting(None):
         folder = tempfile.mkdtemp(prefix="itsm-nexus-", dir=_room_for_copies(rights))
+    given: safe_open.Rights = None  # the account that owns the folder, as soon as root has given it away
     try:
         try:
             with safe_open.acting(None):
                 _fill(folder, found, rights=rights, deadline=deadline)
+            given = rights
         except OSError as error:
             shown, why = sqlite_files.printable(found.path), str(error.strerror or error)
             raise sqlite_files.cannot("copy_to", path=shown, target=folder, why=why) from error
         yield f"{folder}/copy.db"
     finally:
         with safe_open.acting(None):
-            atomic_files.discard_tree(folder)
+            atomic_files.discard_tree(folder, rights=given)
 
 
 def _room_for_copies(rights: Tuple[int, int]) -> str:
@@ -77,7 +79,7 @@ def _fill(folder: str, found: sqlite_files.Look, *, rights: Tuple[int, int], dea
         if name in found.files:
             target = f"{folder}/copy.db{sqlite_files.SUFFIXES[name]}"
             with open(target, "xb") as writer:
-                for chunk in sqlite_files.chunks_of(found.files[name]):
+                for chunk in sqlite_files.chunks_of(found.files[name], handed=True):
                     if time.monotonic() > deadline:
                         late = message("reason.sqlite.time_over")
                         raise OutOfTime(message("reason.sqlite.cannot.copy_to", **what, why=late))

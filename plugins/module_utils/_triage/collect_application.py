@@ -300,7 +300,6 @@ def _npm_ls(question: Question, *, folder: str) -> Dict[str, Any]:
     """Run npm ls as the service's user and return its result. folder: for npm's cache and logs. Raises TimeoutError."""
     service = question.service
     account = run_as.resolve(service.user or None, folder=service.app_dir)
-    os.chown(folder, account.pw_uid, account.pw_gid)
     own = program(question)
     environment = {
         "PATH": ":".join(([os.path.dirname(own)] if own else []) + [procfs.STANDARD_PATH]),
@@ -346,11 +345,13 @@ def dependencies(question: Question) -> Dict[str, Any]:
     reports: Dict[str, Any] = {}
     if facts["ok"] is None:
         asked = question.begun_with(question.left * 0.8)
+        account = run_as.resolve(question.service.user or None, folder=question.service.app_dir)
         # Do not use TemporaryDirectory: in older Python versions, its cleanup follows links when it changes modes. The
         # service's user can create links in the folder.
         with contextlib.ExitStack() as stack:
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
-            stack.callback(atomic_files.discard_tree, folder)
+            stack.callback(atomic_files.discard_tree, folder, rights=(account.pw_uid, account.pw_gid))
+            os.chown(folder, account.pw_uid, account.pw_gid)
             question_of_npm = functools.partial(_npm_ls, asked, folder=folder)
             part = parallel.ask({"npm_ls": question_of_npm}, timeout=asked.budget)["npm_ls"]
         late = part.error is not None and parallel.TIMED_OUT in part.error

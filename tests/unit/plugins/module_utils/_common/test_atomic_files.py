@@ -52,3 +52,25 @@ def test_folders_without_permissions_are_removed(shared, mode):
         folder.chmod(mode)
     atomic_files.remove_tree(str(ours))
     assert not ours.exists()
+
+
+@pytest.mark.parametrize(("mode", "group", "kept"), [(0o2775, 65534, True), (0o1777, 0, True), (0o775, 0, False)])
+def test_a_folder_of_root_that_a_user_could_have_moved_is_kept(shared, mode, group, kept):
+    """An account that can write to a folder can move the folder to a path that root removes."""
+    moved = lay(shared / "moved", owner="root")
+    lay(moved / "backups", owner="root")
+    os.chown(moved, 0, group)
+    moved.chmod(mode)
+    atomic_files.discard_tree(str(moved))
+    assert (moved / "backups" / "file").exists() is moved.exists() is kept
+
+
+def test_a_folder_that_was_given_to_a_user_is_removed_as_this_user(shared):
+    nobody = pwd.getpwnam("nobody")
+    rights = (nobody.pw_uid, nobody.pw_gid)
+    given, moved = lay(shared / "given", owner="nobody"), lay(shared / "moved", owner="root")
+    moved.chmod(0o755)
+    for path in (given, moved):
+        atomic_files.discard_tree(str(path), rights=rights)
+    assert not given.exists()
+    assert (moved / "file").exists()

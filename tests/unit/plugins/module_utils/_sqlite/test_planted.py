@@ -30,6 +30,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import (
     backup_copy,
     file_survey,
+    private_copy,
     restore_swap,
     restore_ways,
 )
@@ -593,3 +594,24 @@ def test_a_backup_does_not_wait_for_a_lock_or_pipe_of_the_user(app, monkeypatch,
     with pytest.raises(sqlite_files.SqliteError):
         sqlite_backup.backup(path=str(app / "itsm.db"), dest_dir=str(app))
     assert time.monotonic() - begun < 10
+
+
+def test_the_folder_of_a_copy_is_removed_as_the_user(app, monkeypatch):
+    """While the copy is read, the user can move another folder of root to the path of the copy's folder."""
+    database, roots = app / "itsm.db", app / "roots"
+    subprocess.run([sys.executable, "-c", _KILLED_IN_A_TRANSACTION, database], check=False)
+    give_to_user(app)
+    roots.mkdir(mode=0o755)
+    (roots / "precious").write_text("root's")
+    fill, copies = private_copy._fill, []
+
+    def fill_and_exchange(folder, *arguments, **named):
+        fill(folder, *arguments, **named)
+        os.rename(folder, f"{folder}.away")
+        os.rename(roots, folder)
+        copies.append(Path(folder))
+
+    monkeypatch.setattr(private_copy, "_fill", fill_and_exchange)
+    monkeypatch.setattr(tempfile, "tempdir", str(app.parent))
+    sqlite_check.check(path=str(database))
+    assert [(copy / "precious").read_text() for copy in copies] == ["root's"]

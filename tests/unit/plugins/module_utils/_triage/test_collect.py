@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
+    atomic_files,
     commands,
     parallel,
     redact,
@@ -297,6 +298,10 @@ def test_a_pattern_cannot_make_root_read_a_log(site, tmp_path):
         named = {"user": "nobody", "log_file": f"{base}/theirs.log", "log_patterns": [f"{base}/*.log"]}
         facts = collect_logs.log(site.question(service=named))["facts"]
         assert len(facts["lines"]) == 2
+        # If the user owns the folder, the user could have moved a file of root there.
+        os.chown(base, pwd.getpwnam("nobody").pw_uid, -1)
+        found = collect_logs.log(site.question(service=named))
+        assert found["facts"]["lines"] == ["2026-12-02T01:02:03Z ERROR a line of own.log"]
 
 
 # The environment.
@@ -585,6 +590,30 @@ def test_npm_is_run_if_the_files_are_not_enough(site, says, ok, problems):
     assert (facts["ok"], facts["npm_ls"]["ok"], facts["npm_ls"]["problems"]) == (ok, ok, problems)
     assert isinstance(found["reports"]["npm_ls"], float)
     assert all(problem in found["evidence"][0]["text"] for problem in problems)
+
+
+def test_the_folder_that_npm_used_is_removed_as_the_user(site, shared, monkeypatch):
+    """While npm runs, the user can move another folder of root to the path of npm's folder."""
+    lay_modules(site, hidden=False)
+    roots = shared / "roots"
+    roots.mkdir(mode=0o755)
+    (roots / "precious").write_text("root's")
+    account, moved = pwd.getpwnam("nobody"), []
+
+    def exchange(_question, *, folder):
+        assert os.stat(folder).st_uid == account.pw_uid
+        os.rename(folder, f"{folder}.away")
+        os.rename(roots, folder)
+        return {"ok": True, "problems": [], "error": None}
+
+    discard = atomic_files.discard_tree
+    monkeypatch.setattr(atomic_files, "discard_tree", lambda path, **more: (moved.append(path), discard(path, **more)))
+    monkeypatch.setattr(collect_application, "_npm_ls", exchange)
+    monkeypatch.setattr(collect_application.run_as, "resolve", lambda *_arguments, **_named: account)
+    monkeypatch.setattr(collect_application.tempfile, "tempdir", str(shared))
+    assert dependencies(site)["facts"]["ok"] is True
+    (path,) = moved
+    assert Path(path, "precious").read_text() == "root's"
 
 
 def test_hanging_npm_costs_only_its_result_and_leaves_no_process_behind(site, tmp_path, monkeypatch):
