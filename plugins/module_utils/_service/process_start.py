@@ -241,8 +241,16 @@ def start(service: Service, launch: Launch, *, proc_root: str) -> procfs.Process
         raise not_started(message("reason.process.ended_see_log", log=service.log_file))
     # If the pid file cannot be written, do not fail: the service runs, and can also be found by its command.
     with contextlib.suppress(OSError):
-        atomic_files.private_folder(os.path.dirname(service.pid_file))
-        atomic_files.write_atomically(
-            service.pid_file, f"{process.pid}\n{process.start_ticks}\n".encode("ascii"), mode=0o644
-        )
+        _record(process, service.pid_file, account=launch.account)
     return process
+
+
+def _record(process: procfs.Process, path: str, *, account: pwd.struct_passwd) -> None:
+    """Write the pid file. Raises OSError.
+
+    If the service's user could replace a folder in the path, for example with a link, root acts as this user.
+    """
+    data = f"{process.pid}\n{process.start_ticks}\n".encode("ascii")
+    with safe_open.acting(safe_open.rights_on(path, user=safe_open.account_rights(account.pw_name))):
+        atomic_files.private_folder(os.path.dirname(path))
+        atomic_files.write_atomically(path, data, mode=0o644)

@@ -511,6 +511,25 @@ def test_a_pid_file_of_the_user_does_not_prove_a_process_of_another_account(slee
         assert service_process.find(asked) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.parametrize("linked", [True, False])
+def test_the_pid_file_is_written_with_the_rights_of_a_user_who_could_replace_its_folder(theirs, tmp_path, linked):
+    folder = f"{theirs.app_dir}/run"
+    if linked:
+        (tmp_path / "run.pid").write_text("root's")
+        os.symlink(tmp_path, folder)
+        os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1, follow_symlinks=False)
+    service = theirs._replace(pid_file=f"{folder}/run.pid", environment_file="")
+    (pid,) = ensure(service, "started")["pids_after"]
+    with open(service.pid_file) as stream:
+        written, owner = stream.read(), os.fstat(stream.fileno()).st_uid
+    ensure(service, "stopped")
+    if linked:
+        assert (tmp_path / "run.pid").read_text() == written == "root's"
+    else:
+        assert (written.splitlines()[0], owner) == (str(pid), pwd.getpwnam("nobody").pw_uid)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_a_user_who_stops_the_child_before_the_program_starts_delays_nothing(sleeper, monkeypatch):
     """After the child has switched to the service's user, this user may send signals to the child."""
