@@ -13,8 +13,8 @@ description:
   - Changes the owner of a database, its C(-wal) file and its C(-shm) file from root to O(user), and their group to the
     primary group of O(user). Nothing else is changed.
   - Each of these files must be a regular file with the header of a SQLite file and only one hard link. Symbolic links
-    are not allowed. The file's owner must have read and write permission. Otherwise, the module fails without changing
-    anything.
+    are not allowed. The file's owner must have read and write permission, and O(user) must be able to read the file.
+    Otherwise, the module fails without changing anything.
   - Root or O(user) must own these files. O(user) must own the folder and everything else in the folder. If a file or
     the folder has another owner, the module also fails.
 options:

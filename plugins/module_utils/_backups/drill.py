@@ -183,7 +183,7 @@ def _refuse_other(order: Order, replica: Optional[litestream.Replica]) -> None:
         return
     rights = sqlite_files.rights_on(replica.database, order.user)
     reader = backup_access.Reader(order.user)
-    why = backup_access.access(reader, rights=rights, patterns=()).why_not(replica.database)
+    why = backup_access.access(reader, rights=rights, patterns=()).why_not(replica.database, replica=True)
     if why is not None:
         raise BackupError(message("reason.litestream.refused", path=printable(replica.database), user=order.user))
 

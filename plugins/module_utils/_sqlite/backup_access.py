@@ -53,16 +53,18 @@ class Access(NamedTuple):
     account: safe_open.Rights
     patterns: Sequence[str] = ()
 
-    def why_not(self, path: str, *, made_for: str = "") -> Optional[Message]:
+    def why_not(self, path: str, *, made_for: str = "", replica: bool = False) -> Optional[Message]:
         """Return the reason why a backup must not be restored, or None.
 
         made_for: the user that could read the database from which the backup was made, or "" if this is unknown.
+        replica: whether the path is that of the replicated database, which may no longer exist. Then it is enough that
+        the user owns the folder. For a backup it is not, because the user could have moved a database of root there.
         """
         if self.account is None or (made_for and made_for == self.user):
             return None
         if any(fnmatch.fnmatchcase(os.path.basename(path), pattern) for pattern in self.patterns):
             return None
-        if _is_in_own_folder(path, self.account) or can_read(path, self.account):
+        if can_read(path, self.account) or (replica and _is_in_own_folder(path, self.account)):
             return None
         return message("reason.restore.refused", user=self.user or str(self.account[0]))
 

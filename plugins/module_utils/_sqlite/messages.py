@@ -124,6 +124,7 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.backup_differs": "The row counts of {path} and of its backup differ: {counted} in the database, {copied} in the backup",
     "reason.sqlite.dest_there": "dest {path} already exists: a backup never replaces another file",
     "reason.sqlite.name_taken": "Cannot create the copy {path}: a file or folder with that name already exists",
+    "reason.sqlite.no_room_left": "it needs {needed} bytes, and {reserve} of the {free} free bytes must stay free",
     "reason.sqlite.no_room": "it needs {needed} bytes, but only {free} are free",
     "reason.sqlite.does_not_fit": "{needed} bytes do not fit there",
     "reason.sqlite.folder_locked": "Cannot copy to {path}: another process has locked it",
@@ -255,6 +256,10 @@ ENGLISH: Dict[str, str] = {
     "reason.owner.of_another": "it is owned by uid {uid}, not by root",
     "reason.owner.mode": "its mode {mode} denies access to its owner; correct the mode first",
     "reason.owner.not_sqlite": "its content is not SQLite data",
+    "reason.owner.unreadable": (
+        "{user} may not read it, so it could be another file of root that {user} has moved there. If it belongs to the "
+        "service, change its owner by hand"
+    ),
     "reason.owner.shared": "The owner was not changed, because {user} does not own {files}. The folder may be shared on purpose",
     "reason.owner.no_user": "user: there is no user {user} on this host",
     "reason.owner.not_root": "Only root can change the owner of a file; set ansible_become",

@@ -36,7 +36,7 @@ class SqliteOwnerError(MessageError):
     templates = messages.ENGLISH
 
 
-def _judged(name: str, suffix: str, *, folder: int, uid: int) -> int:
+def _judged(name: str, suffix: str, *, folder: int, account: pwd.struct_passwd) -> int:
     """Open one of the database's files, check it, and return its descriptor.
 
     Raises FileNotFoundError, or SqliteOwnerError if the file cannot be opened or its owner must not be changed.
@@ -51,16 +51,32 @@ def _judged(name: str, suffix: str, *, folder: int, uid: int) -> int:
     wrong = None
     if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
         wrong = message("reason.owner.several_names")
-    elif status.st_uid not in (0, uid):
+    elif status.st_uid not in (0, account.pw_uid):
         wrong = message("reason.owner.of_another", uid=status.st_uid)
     elif status.st_mode & 0o600 != 0o600:
         wrong = message("reason.owner.mode", mode=f"{stat.S_IMODE(status.st_mode):04o}")
     elif not _is_kind(os.pread(opened, len(_DATABASE), 0), _KINDS[suffix]):
         wrong = message("reason.owner.not_sqlite")
+    elif not _can_read(name, folder=folder, account=account, opened=status):
+        wrong = message("reason.owner.unreadable", user=account.pw_name)
     if wrong is not None:
         os.close(opened)
         raise SqliteOwnerError(message("reason.owner.left", file=name, why=wrong))
     return opened
+
+
+def _can_read(name: str, *, folder: int, account: pwd.struct_passwd, opened: os.stat_result) -> bool:
+    """Return True if the account may read a file in the folder, and the file is the one that was opened.
+
+    If root owns a file that the account may not read, the account may have moved the file there.
+    """
+    with contextlib.suppress(OSError), safe_open.acting((account.pw_uid, account.pw_gid)):
+        found = os.open(name, _FLAGS, dir_fd=folder)
+        try:
+            return os.path.samestat(os.fstat(found), opened)
+        finally:
+            os.close(found)
+    return False
 
 
 def _is_kind(head: bytes, kinds: Tuple[bytes, ...]) -> bool:
@@ -103,7 +119,7 @@ def restore(*, path: str, user: str, check_mode: bool = False) -> Dict[str, Any]
         files = []
         for name, suffix in names.items():
             try:
-                opened = _judged(name, suffix, folder=folder, uid=account.pw_uid)
+                opened = _judged(name, suffix, folder=folder, account=account)
             except FileNotFoundError:
                 if not suffix:
                     raise SqliteOwnerError(message("reason.owner.no_database", path=path)) from None

@@ -32,7 +32,7 @@ def make_image(found: Look, target: str, *, owner: Owner, reading: str = COMMITT
     """
     with open(target, "xb") as image:
         if "database" in found.files:
-            for chunk in sqlite_files.chunks_of(found.files["database"]):
+            for chunk in sqlite_files.chunks_of(found.files["database"], handed=True):
                 image.write(chunk)
             image.flush()
         if reading != ALONE and found.wal.header_valid:
@@ -44,7 +44,7 @@ def make_image(found: Look, target: str, *, owner: Owner, reading: str = COMMITT
         with open(f"{target}-journal", "xb") as writer:
             if os.geteuid() == 0:
                 os.fchown(writer.fileno(), owner.uid, owner.gid)
-            for chunk in sqlite_files.chunks_of(found.files["journal"]):
+            for chunk in sqlite_files.chunks_of(found.files["journal"], handed=True):
                 writer.write(chunk)
 
 
@@ -52,7 +52,7 @@ def _lay_over(image: int, found: Look, *, beyond: bool) -> None:
     wal = found.wal
     frames, pages = dict(wal.last_frame_of_page), wal.database_pages
     size = sqlite_wal.FRAME_HEADER_SIZE + wal.page_size
-    descriptor = sqlite_files.open_found(found.files["wal"])
+    descriptor = sqlite_files.open_found(found.files["wal"], handed=True)
     try:
         if beyond:
             later, last = _frames_beyond(descriptor, wal)

@@ -90,6 +90,7 @@ SENTENCES: Dict[str, str] = {
     "reason.sqlite.backup_differs": "{path} のバックアップの行数 {copied} がデータベースの行数 {counted} と一致しない",
     "reason.sqlite.dest_there": "dest の {path} がすでに存在する（バックアップは他のファイルを上書きしない）",
     "reason.sqlite.name_taken": "複製に {path} という名前を付けられない：すでに存在する",
+    "reason.sqlite.no_room_left": "{needed}バイト必要だが、空き{free}バイトのうち{reserve}バイトは残す必要がある",
     "reason.sqlite.no_room": "{needed}バイト必要だが、空きは{free}バイト",
     "reason.sqlite.does_not_fit": "{needed}バイトの空きがない",
     "reason.sqlite.folder_locked": "{path} に複製できない：別のプロセスがロック中",
@@ -206,6 +207,10 @@ SENTENCES: Dict[str, str] = {
     "reason.owner.of_another": "所有者が root ではなく uid {uid}",
     "reason.owner.mode": "モード {mode} では所有者が読み書きできない（先に修正する）",
     "reason.owner.not_sqlite": "内容が SQLite のファイルではない",
+    "reason.owner.unreadable": (
+        "{user} はこのファイルを読み取れず、{user} が移動した root の別のファイルである可能性がある"
+        "（このサービスのファイルであれば、手動で所有者を変更する）"
+    ),
     "reason.owner.shared": "所有者を変更しなかった：{files} の所有者も {user} ではなく、共有のフォルダーである可能性がある",
     "reason.owner.no_user": "user：このホストにユーザー {user} が存在しない",
     "reason.owner.not_root": "ファイルの所有者を変更できるのは root のみ（ansible_become を設定する）",

@@ -78,6 +78,8 @@ def secret(folder):
         (lambda folder: (folder / "itsm.db").unlink(), "There is no database"),
         (lambda folder: os.chown(folder / "itsm.db", 1, 1), "owned by uid 1, not by root"),
         (lambda folder: (folder / "itsm.db").chmod(0o400), "denies access to its owner"),
+        (lambda folder: (folder / "itsm.db").chmod(0o600), "nobody may not read it"),
+        (lambda folder: (folder / "itsm.db-wal").chmod(0o600), "nobody may not read it"),
         (lambda folder: (folder / "config.js").write_text(""), r"nobody does not own .*config\.js"),
         (lambda folder: os.chown(folder, 0, 0), "nobody does not own .*backend"),
     ],
