@@ -40,7 +40,7 @@ class _Order(NamedTuple):
     """A copy to make.
 
     target: the path of the copy. exact: whether the copy must have exactly this path. In this case, the backup fails if
-    the path already exists. deadline: a time in time.monotonic seconds.
+    the path already exists. deadline: a time in time.monotonic seconds. leave: see backup.
     """
 
     path: str
@@ -54,6 +54,7 @@ class _Order(NamedTuple):
     user: Optional[str]
     rights: safe_open.Rights
     proc_root: str
+    leave: float
 
 
 def backup(
@@ -70,12 +71,14 @@ def backup(
     check_mode: bool = False,
     user: Optional[str] = None,
     proc_root: str = "/proc",
+    leave: float = 0.0,
 ) -> Dict[str, Any]:
     """Copy a database and return the result of the sqlite_backup module.
 
     dest: the complete path of the copy. If dest is None, the copy is written to dest_dir, and its name consists of the
     prefix and the current time. room_only: whether to check only the free space. user: the user that reads and writes
-    the files if accounts other than root can change the folders. See file_survey.look.
+    the files if accounts other than root can change the folders. See file_survey.look. leave: the share of the
+    destination's file system that stays free, from 0 to 1.
 
     Raises SqliteError if no good copy could be made. An incomplete or unsound copy is never given its final name.
     """
@@ -99,6 +102,7 @@ def backup(
         user=user,
         rights=rights,
         proc_root=proc_root,
+        leave=leave,
     )
     with safe_open.acting(rights), sqlite_files.clear_errors("copy", path=printable(path)):
         return _backup(order, room_only=room_only, check_mode=check_mode, started=started)
@@ -114,7 +118,7 @@ def _backup(order: _Order, *, room_only: bool, check_mode: bool, started: float)
         "changed": True,
         **dict.fromkeys(("backup_file", "evidence_dir", "sha256", "size", "integrity")),
         **{"row_counts": {}, "files": [], "removed": []},
-        "room_needed": _room(found, folder),
+        "room_needed": _room(found, folder, leave=order.leave),
     }
     if room_only:
         return {**result, "changed": False, "diff": {}, "duration": round(time.monotonic() - started, 3)}
@@ -233,8 +237,11 @@ def _names(
     return given.rstrip("/") or "/", prefix, prefix + timestamps.compact(time.time())
 
 
-def _room(found: Look, folder: str) -> int:
-    """Return the number of bytes that a copy needs, including a reserve. Raises SqliteError if fewer bytes are free."""
+def _room(found: Look, folder: str, *, leave: float) -> int:
+    """Return the number of bytes that a copy needs, including a reserve. Raises SqliteError if fewer bytes are free.
+
+    leave: see backup.
+    """
     there = folder
     while not os.path.isdir(there):
         there = os.path.dirname(there)
@@ -243,14 +250,17 @@ def _room(found: Look, folder: str) -> int:
         pages = max(found.wal.database_pages, 0) * found.wal.page_size
         needed = max(needed, pages)
     try:
-        free = sqlite_files.free_bytes(there)
+        free, size = sqlite_files.free_bytes(there), sqlite_files.size_of_file_system(there)
     except OSError as error:
         raise sqlite_files.cannot("get_space", path=printable(there), why=str(error.strerror)) from error
-    if free < needed + _MARGIN:
+    reserve = max(_MARGIN, int(size * leave))
+    if free < needed + reserve:
         what = {"path": printable(found.path), "target": printable(folder)}
         why = message("reason.sqlite.no_room", needed=needed, free=free)
+        if reserve > _MARGIN:
+            why = message("reason.sqlite.no_room_left", needed=needed, free=free, reserve=reserve)
         raise NoRoomError(message("reason.sqlite.cannot.copy_to", **what, why=why))
-    return needed + _MARGIN
+    return needed + reserve
 
 
 @contextlib.contextmanager

@@ -87,7 +87,11 @@ def _copy_each(found: Look, made: str, *, deadline: float) -> List[Dict[str, Any
             os.fchmod(writer.fileno(), 0o600)
             for chunk in sqlite_files.chunks_of(facts, deadline=deadline):
                 digest.update(chunk)
-                writer.write(chunk)
+                if chunk.count(0) == len(chunk):  # as in the original, a hole needs no space
+                    writer.seek(len(chunk), os.SEEK_CUR)
+                else:
+                    writer.write(chunk)
+            writer.truncate()
             writer.flush()
             os.utime(writer.fileno(), ns=(facts.mtime_ns, facts.mtime_ns))
             os.fsync(writer.fileno())

@@ -9,6 +9,7 @@ In each function, the `params` argument contains the parameters of the triage_in
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -71,6 +72,19 @@ def _last_good(state_dir: str, path: str) -> last_good.Counted:
     return last_good.last_good_rows(state_dir, path=path)
 
 
+# The service's user could change the database again and again, and every triage would copy it. After these copies, a
+# copy is made only if a tenth of the file system stays free.
+_FREE_COPIES = 2
+_LEFT_FREE = 0.1
+
+
+def _copies(state_dir: str) -> int:
+    """Return the number of copies of databases in the evidence of all incidents."""
+    with contextlib.suppress(OSError), os.scandir(f"{state_dir}/evidence") as incidents:
+        return sum(".evidence_" in name for each in incidents if each.is_dir() for name in os.listdir(each.path))
+    return 0
+
+
 def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
     """Copy the database files to the evidence folder, unless an up-to-date copy exists.
 
@@ -82,8 +96,11 @@ def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
     kept = sorted(name for name in (os.listdir(folder) if os.path.isdir(folder) else ()) if name.startswith(prefix))
     if kept and _is_copy(f"{folder}/{kept[-1]}", database.get("files") or [], made=kept[-1][len(prefix) :]):
         return {"path": f"{folder}/{kept[-1]}", "not_copied": ""}
+    leave = _LEFT_FREE if _copies(params["state_dir"]) >= _FREE_COPIES else 0.0
     try:
-        made = sqlite_backup.backup(path=path, evidence=True, dest_dir=folder, user=params["service"]["user"] or None)
+        made = sqlite_backup.backup(
+            path=path, evidence=True, dest_dir=folder, user=params["service"]["user"] or None, leave=leave
+        )
     except SqliteError as error:
         return {"path": None, "not_copied": str(error)}
     return {"path": made["evidence_dir"], "not_copied": ""}

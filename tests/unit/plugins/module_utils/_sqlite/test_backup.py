@@ -362,6 +362,30 @@ def test_evidence(app: str, dest: str, make: Callable[[str], None]) -> None:
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
 
 
+def test_holes_need_no_space_in_the_evidence(app: str, dest: str) -> None:
+    crashed(app)
+    os.truncate(app, 64 << 20)
+    (entry, *_others) = backup(app, dest_dir=dest, evidence=True)["files"]
+    copy = os.stat(entry["path"])
+    assert (copy.st_size, copy.st_blocks * 512 < 8 << 20) == (64 << 20, True)
+    assert entry["sha256"] == hashlib.sha256(Path(app).read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("leave", [0.0, 0.1])
+def test_a_share_of_the_file_system_stays_free(
+    app: str, dest: str, monkeypatch: pytest.MonkeyPatch, leave: float
+) -> None:
+    crashed(app)
+    monkeypatch.setattr(sqlite_files, "free_bytes", lambda _folder: 64 << 20)
+    monkeypatch.setattr(sqlite_files, "size_of_file_system", lambda _folder: 1 << 30)
+    if not leave:
+        assert backup(app, dest_dir=dest, evidence=True, leave=leave)["changed"]
+        return
+    with pytest.raises(SqliteError, match=r"107374182 of the 67108864 free bytes must stay free"):
+        backup(app, dest_dir=dest, evidence=True, leave=leave)
+    assert not os.path.exists(dest)
+
+
 def test_evidence_twice_in_one_second(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(app)
     monkeypatch.setattr(timestamps, "compact", lambda _seconds: "20260302T010203Z")

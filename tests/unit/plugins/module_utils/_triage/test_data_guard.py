@@ -67,6 +67,21 @@ def test_later_damage_is_also_copied(database: Path, tmp_path: Path) -> None:
     assert Path(first, "itsm.db").read_bytes() != database.read_bytes()
 
 
+def test_many_copies_leave_room_on_the_disk(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service's user could change the database before each triage, until the copies fill the disk."""
+    backup, shares = data_guard.sqlite_backup.backup, []
+
+    def recorded(**options: Any) -> Any:
+        shares.append(options["leave"])
+        return backup(**options)
+
+    monkeypatch.setattr(data_guard.sqlite_backup, "backup", recorded)
+    for number in range(4):
+        keep(database, tmp_path)
+        os.truncate(database, 8192 * number)
+    assert shares == [0.0, 0.0, 0.1, 0.1]
+
+
 def test_another_size_is_copied_although_its_time_is_old(database: Path, tmp_path: Path) -> None:
     first = keep(database, tmp_path)
     time.sleep(1.1)
