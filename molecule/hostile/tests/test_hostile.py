@@ -11,10 +11,11 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from drills import STATE_DIR, Drill
 
-ATTACKS = ("schema", "modules", "folder")
-RUNS = ("recover", "login", "schema-check", *ATTACKS, "after")
+ATTACKS = ("schema", "modules", "folder", "names", "backup", "knex")
+RUNS = ("recover", "login", "schema-check", "names-discover", *ATTACKS, "after")
 # Characters that control a terminal or the text direction, except line breaks and tabs.
 ACTIVE = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -38,7 +39,9 @@ def test_root_does_not_act_for_the_user(drill: Drill, attack: str) -> None:
     before, after = (
         json.loads((drill.output / name).read_text(encoding="utf-8")) for name in ("roots.json", f"roots-{attack}.json")
     )
-    assert before and after == before
+    names = {Path(path).name for path in before}
+    assert names >= {"private", "customers.db.backup_20260301_030000", "private.key", "package.json"}
+    assert after == before
 
 
 def test_the_shell_salvages_as_the_user(drill: Drill) -> None:
@@ -52,7 +55,20 @@ def test_each_attack_reached_its_target(drill: Drill) -> None:
         assert "database_recovery by salvage" in drill.screen(run)
     # The run refused to build as root in a folder that the service's user cannot write to.
     assert "Cannot create a build folder in" in drill.screen("modules")
-    assert "/backend" in (drill.output / "exchanged").read_text(encoding="utf-8")
+    exchanged = (drill.output / "exchanged").read_text(encoding="utf-8")
+    assert "/backend" in exchanged
+    assert "/tmp/itsm-nexus-" in exchanged, "knex did not replace its temporary folder"
+    # The disk was full, and the path with the wildcard was the database's path.
+    assert "disk_full" in drill.screen("names")
+    assert f"{drill.service.app}/[*]/customers.db.backup_*" in drill.screen("names")
+    assert "/root/backups/customers.db.backup_20260301_030000" in drill.screen("backup")
+
+
+def test_discovery_asks_about_paths_of_root(drill: Drill) -> None:
+    """Assert that no path that the user chose among root's files becomes a variable of the inventory."""
+    text = (drill.output / "names-discover.yml").read_text(encoding="utf-8")
+    assert "/root/backups" in text
+    assert "/root/backups" not in json.dumps(yaml.safe_load(text))
 
 
 def test_recovery_is_in_time(drill: Drill) -> None:
