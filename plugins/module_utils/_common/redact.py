@@ -219,6 +219,13 @@ _INSERTED = lazy(
     rf"(?i)(?P<before>(?:insert|replace) into [^()]{{1,200}}\((?P<columns>[^()]{{1,4000}})\){_GAP}values{_GAP})"
     r"(?P<values>\([^\n]{0,20000}(?:\n[ \t\"'`]{0,40}\([^\n]{0,20000}){0,1000})"
 )
+# Several rows without values: insert into t (a, b) select 'x' as a, 'y' as b union all select ...
+_SELECTED = lazy(
+    rf"(?i)(?P<before>(?:insert|replace) into [^()]{{1,200}}\((?P<columns>[^()]{{1,4000}})\){_GAP}select\b)"
+    r"(?P<values>[^\n]{0,20000}(?:\n[ \t]{0,40}[\"'`][^\n]{0,20000}){0,1000})"
+)
+# The error at the end of a statement. It follows the last quoted value.
+_ERROR = lazy(r" - [^\"'`\n]{0,200}\Z")
 _WORDS = redact_shapes.Words({*_INSERTING, *(word for rule in _RULES for word in rule.words)})
 
 
@@ -230,6 +237,14 @@ def _inserted(match: Match[str]) -> str:
     columns = re.findall(r"\w{1,64}", match.group("columns"))
     hidden = any(map(is_secret_name, columns))
     return match.group("before") + (redact_shapes.cover(match.group("values")) if hidden else match.group("values"))
+
+
+def _selected(match: Match[str]) -> str:
+    """Mask the rows of an INSERT or REPLACE statement with SELECT if a column has the name of a secret."""
+    if not any(map(is_secret_name, re.findall(r"\w{1,64}", match.group("columns")))):
+        return match.group(0)
+    error = _ERROR.search(match.group("values"))
+    return f"{match.group('before')} {MASK}{error.group(0) if error else ''}"
 
 
 def is_secret_name(name: str) -> bool:
@@ -360,7 +375,7 @@ class Redactor:
         text = redact_shapes.without_private_keys(self._known.mask(sanitize.without_sequences(text)))
         words = _WORDS.found_in(text.lower())
         if not words.isdisjoint(_INSERTING):
-            text = _INSERTED.sub(_inserted, text)
+            text = _SELECTED.sub(_selected, _INSERTED.sub(_inserted, text))
         if words and redact_tables.BAR in text:
             text = redact_tables.without_columns(text, is_secret_name)
         if words:

@@ -488,6 +488,13 @@ def test_a_secret_that_node_prints_is_masked(form, log):
         # Statements without secrets.
         ("insert into t (id, name)\nvalues\n  (1, 'x')", "insert into t (id, name)\nvalues\n  (1, 'x')"),
         (
+            "insert into `t` (`id`, `pwd`) select 1 as `id`, 'it''s x' as `pwd` union all select 2 as `id`, 'y - z' as "
+            "`pwd` - UNIQUE constraint failed: t.id\nok",
+            "insert into `t` (`id`, `pwd`) select {M} - UNIQUE constraint failed: t.id\nok",
+        ),
+        ("insert into t (id, pwd) select 1 as id,\n  'x' as pwd\nok", "insert into t (id, pwd) select {M}\nok"),
+        ("insert into t (id, name) select 1, 'x'", "insert into t (id, name) select 1, 'x'"),
+        (
             "insert into t (id, pwd)\nvalues\n  (1, 'x'),\n  (2, 'y')\nok",
             "insert into t (id, pwd)\nvalues\n  {M}\n  {M}\nok",
         ),
