@@ -12,6 +12,7 @@ belong to a family in OPEN.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -224,7 +225,10 @@ class Words:
 
     def _in_zone(self, at: Optional[str]) -> Optional[datetime.datetime]:
         moment = _moment(at)
-        return None if moment is None or self.zone is None else moment.astimezone(self.zone)
+        # In the first and the last year of the calendar, an instant may not exist in a time zone.
+        with contextlib.suppress(OverflowError):
+            return None if moment is None or self.zone is None else moment.astimezone(self.zone)
+        return None
 
     def _zoned(self, moment: datetime.datetime) -> str:
         return f"{self._date_time(moment)} {moment.tzname() or ''}".rstrip()
@@ -236,7 +240,9 @@ class Words:
     def zone_name(self, at: Optional[str] = None) -> str:
         """Return the abbreviation of the service's time zone (such as JST or CEST) at an instant."""
         moment = _moment(at) or datetime.datetime.now(datetime.timezone.utc)
-        return "" if self.zone is None else moment.astimezone(self.zone).tzname() or ""
+        with contextlib.suppress(OverflowError):  # see _in_zone
+            return "" if self.zone is None else moment.astimezone(self.zone).tzname() or ""
+        return ""
 
 
 def _begins_with_name(text: str) -> bool:

@@ -64,11 +64,18 @@ class Closing:
         self._inventories = inventories
 
     def conclude(self, events: List[timeline_events.Event]) -> None:
-        """Write the documents, then show the summary. events: all events of the run. Raises OSError."""
+        """Write the documents, then show the summary. events: all events of the run. Raises OSError.
+
+        If the documents of one incident cannot be made, the other documents are made first. The error is raised then.
+        """
         shown = False
+        failed: Optional[Exception] = None
         for incident in self._incidents(events):
             mine = [event for event in events if event.get("host") == incident.host]
-            self._show(incident, self._write(incident), events=mine, first=not shown)
+            try:
+                self._show(incident, self._write(incident), events=mine, first=not shown)
+            except Exception as error:  # one host must not hide the outcome of the others
+                failed = failed or error
             shown = True
         if shown and not self._check:
             self._write_index()
@@ -91,6 +98,8 @@ class Closing:
         if together:
             tone, lines = screen_hosts.hosts(self._wording.of_run(), together, check_mode=self._check)
             self._say(lines, tone)
+        if failed is not None:
+            raise failed
 
     def _incidents(self, events: List[timeline_events.Event]) -> Iterator[incident_model.Incident]:
         """Yield this run's incidents, with the events of earlier runs that worked on the same incidents."""

@@ -61,16 +61,34 @@ class Document:
 
 
 def safe_name(identity: str) -> str:
-    """Return `identity` if it is a valid file name, otherwise a unique name that is derived from it."""
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}", identity) and identity != _INDEX:
+    """Return `identity` if it is the ID of an incident, otherwise a unique name that is derived from it.
+
+    A host chooses the ID. The names of all other files in the folder, such as the readiness report, do not begin with
+    INC-.
+    """
+    if re.fullmatch(r"INC-[A-Za-z0-9._-]{1,116}", identity):
         return identity
+    return _derived(identity)
+
+
+def _derived(identity: str) -> str:
     digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:8]
     return f"{re.sub(r'[^A-Za-z0-9-]+', '_', identity)[:100].strip('_-') or 'incident'}-{digest}"
+
+
+def _host_in(path: str) -> str:
+    """Return the host that an existing document (JSON) describes, or an empty string."""
+    with contextlib.suppress(OSError, ValueError, AttributeError), open(path, encoding="utf-8") as stream:
+        return str(json.load(stream).get("host") or "")
+    return ""
 
 
 def documents(folder: str, words: Words, incident: incident_model.Incident) -> List[Document]:
     """Return the documents for an incident: Markdown, JSON, HTML."""
     base = os.path.join(folder, safe_name(incident.incident))
+    # A host could report the ID of another host's incident.
+    if _host_in(f"{base}.json") not in ("", incident.host):
+        base = os.path.join(folder, _derived(f"{incident.incident} {incident.host}"))
     return [
         Document(path=f"{base}.md", text=_renderer("markdown").markdown(words, incident)),
         Document(path=f"{base}.json", text=incident_model.to_json(incident)),

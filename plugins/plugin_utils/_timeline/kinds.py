@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import re
 from typing import Any, Dict, Mapping, Optional, Tuple, Union
 
@@ -34,6 +33,7 @@ _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 _REDACTOR = redact.Redactor()
 
 _DROPPED = object()
+_LARGEST = 1 << 63  # largest absolute value of a number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,9 +116,10 @@ def _scalar(kind: str, value: object) -> Any:
     if kind == FLAG:
         return bool(value) if isinstance(value, bool) else _DROPPED
     if kind == NUMBER:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             return _DROPPED
-        return value
+        # A larger integer is no count or time, and cannot be converted to a float.
+        return value if -_LARGEST <= value <= _LARGEST else _DROPPED
     if not isinstance(value, str):
         return _DROPPED
     if kind == PROGRAM:

@@ -255,6 +255,33 @@ def test_an_unwritable_folder_is_a_warning_and_the_summary_is_shown(tmp_path, sc
     assert "not written" in screen.text
 
 
+def test_an_incident_that_cannot_be_shown_does_not_hide_the_others(tmp_path, screen, monkeypatch):
+    first = json.dumps([*incident(), outcome()])
+    of_two = [*json.loads(first), *json.loads(first.replace("node1", "node2").replace("INC-1", "INC-2"))]
+    documents = closing.document_store.documents
+
+    def failing(folder, words, told):
+        if told.host == "node1":
+            raise OverflowError("date value out of range")
+        return documents(folder, words, told)
+
+    monkeypatch.setattr(closing.document_store, "documents", failing)
+    with pytest.raises(OverflowError):
+        conclude(tmp_path, screen, of_two)
+    assert "RECOVERED: node1, incident INC-1" not in screen.text
+    assert "RECOVERED: node2, incident INC-2" in screen.text
+    assert {path.name for path in tmp_path.iterdir()} == {"INC-2.md", "INC-2.json", "INC-2.html", "index.html"}
+
+
+@pytest.mark.parametrize(
+    ("at", "zone"), [("0001-01-01T00:00:00.000Z", "America/New_York"), ("9999-12-31T23:59:59.999Z", "Asia/Tokyo")]
+)
+def test_an_instant_that_does_not_exist_in_the_time_zone_is_shown_in_utc(at, zone):
+    words = run_wording.Wording(language="en", timezone=zone).of_run()
+    assert words.when(at) == words.utc(at)
+    assert (words.local(at), words.zone_name(at)) == ("", "")
+
+
 def test_the_language_is_set_by_the_incident_or_else_by_the_configuration(tmp_path, screen):
     conclude(tmp_path, screen, [*incident(), outcome(language="ja", timezone="Asia/Tokyo")])
     assert "復旧" in screen.text

@@ -2151,13 +2151,23 @@ def test_a_long_path_is_not_broken():
 
 
 @pytest.mark.parametrize(
-    "identity", ["../../etc/passwd", "/etc/x", ".hidden", "", "a/b", "a\x00b", "x" * 300, "..", "é", "index"]
+    "identity",
+    ["../../etc/passwd", "/etc/x", ".hidden", "", "a/b", "a\x00b", "x" * 300, "..", "é", "index", "readiness", "INC-"],
 )
 def test_documents_stay_within_the_folder(identity, tmp_path):
     for document in document_store.documents(str(tmp_path), EN, incident(incident=identity)):
         document.write()
     assert len(list(tmp_path.iterdir())) == 3
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith((".", "index."))]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith((".", "index.", "readiness."))]
+
+
+def test_a_host_cannot_replace_the_documents_of_another_host(tmp_path):
+    for host, number in (("node1", 3), ("node2", 6), ("node2", 6), ("node1", 6)):
+        for document in document_store.documents(str(tmp_path), EN, incident(host=host)):
+            document.write()
+        assert len(list(tmp_path.iterdir())) == number
+        of_first = json.loads((tmp_path / f"{incident().incident}.json").read_text(encoding="utf-8"))
+        assert of_first["host"] == "node1"
 
 
 def test_different_ids_get_different_names():

@@ -22,6 +22,12 @@ def test_control_characters_are_removed(value, kept):
     assert kinds.text(value) == kept
 
 
+@pytest.mark.parametrize(("value", "kept"), [(3, 3), (-2.5, -2.5), (10**400, None), (float("inf"), None), (True, None)])
+def test_numbers_that_cannot_be_counts_or_times_are_dropped(value, kept):
+    found = kinds._scalar(kinds.NUMBER, value)
+    assert (None if found is kinds._DROPPED else found) == kept
+
+
 @pytest.mark.parametrize(
     "value",
     [
