@@ -416,6 +416,11 @@ def test_the_unit_removes_the_folder_of_a_killed_drill(host: Host) -> None:
     assert folder.name.startswith(".state-drill-") and not folder.exists()
     (folder / "data").mkdir(parents=True)
     (folder / "data" / "link").symlink_to(host.top / "app")
+    (folder / "data" / "link.db").write_text("x")
+    (folder / "empty").touch()
+    folder.chmod(0o711)
+    for path in (folder / "data", folder / "data" / "link.db"):
+        os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
     command = [sys.executable, *words[1:]]
     # While a drill is running, the command does not remove the folder, because the drill needs the folder.
     with listing.locked(host.state_dir, run=""):
@@ -423,6 +428,14 @@ def test_the_unit_removes_the_folder_of_a_killed_drill(host: Host) -> None:
     assert folder.exists()
     subprocess.run(command, check=True)
     assert not folder.exists() and (host.top / "app" / "service.py").exists()
+    # The service's user has moved a folder of root there, and root's files in this folder are not removed.
+    moved = folder / "data" / "moved"
+    moved.mkdir(parents=True)
+    (moved / "precious").write_text("root's")
+    moved.chmod(0o755)
+    os.chown(folder / "data", NOBODY.pw_uid, NOBODY.pw_gid)
+    subprocess.run(command, check=False)
+    assert (moved / "precious").read_text() == "root's"
 
 
 def test_the_live_database_and_other_files_are_out_of_reach(host: Host) -> None:

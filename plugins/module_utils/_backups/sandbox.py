@@ -163,11 +163,17 @@ os.execve(plan["program"], plan["argv"], plan["environment"])
 
 # The program that the unit runs last, with full root privileges. Arguments: the lock file for the drills, the scratch
 # folder, and the unit's mount point in the scratch folder. A drill that still holds the lock removes its scratch folder
-# itself. If the drill was killed, this program removes the folder.
+# itself. If the drill was killed, this program removes the folder. The service's user owns the mount point, and could
+# have moved a folder of root there. Therefore, the content of the mount point is removed as this user.
 _LEAVE = (
     "import ctypes, fcntl, os, shutil, sys; os.dup2(os.open('/dev/null', os.O_WRONLY), 2);"
     " lock = os.open(sys.argv[1], os.O_RDWR); fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB);"
-    " ctypes.CDLL(None).umount2(os.fsencode(sys.argv[3]), 2 | 8); shutil.rmtree(sys.argv[2], ignore_errors=True)"
+    " folder, data = sys.argv[2:]; ctypes.CDLL(None).umount2(os.fsencode(data), 2 | 8);"
+    " owner = os.lstat(data if os.path.lexists(data) else folder);"
+    " os.fork() or (os.setgroups([]), os.setresgid(*[owner.st_gid] * 3), os.setresuid(*[owner.st_uid] * 3),"
+    " shutil.rmtree(data, True), os._exit(0)); os.wait();"
+    " [os.unlink(each.path) for each in list(os.scandir(folder)) if not each.is_dir(follow_symlinks=False)];"
+    " os.path.lexists(data) and os.rmdir(data); os.rmdir(folder)"
 )
 
 
