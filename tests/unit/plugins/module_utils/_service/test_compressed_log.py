@@ -31,22 +31,23 @@ def header(flags: int) -> bytes:
 
 
 EMPTY = gzip.compress(b"", mtime=0)
-# The second item is the size of the file. The rest of the file is zeros.
+# Each function returns the start of a file and the size of the file. The rest of the file is zeros. These are functions
+# because the data would otherwise be in the memory of every test process, and would slow down each of its forks.
 HOSTILE = {
-    "empty members": (EMPTY * 1_000_000, 0),
-    "zeros after a member": (gzip.compress(LINE), 1 << 40),
-    "a file name without an end": (header(8) + b"a" * (64 * MIB), 0),
-    "a comment without an end": (header(16) + b"a" * (64 * MIB), 0),
-    "many extra fields": ((header(4) + b"\xff\xff" + bytes(65535) + b"\x03\0" + bytes(8)) * 1000, 0),
-    "blocks without data": (header(0) + b"\0\0\0\xff\xff" * 10_000_000, 0),
-    "no line ends": (gzip.compress(bytes(256 * MIB), 1), 0),
-    "only line ends": (gzip.compress(b"\n" * (100 * MIB), 1), 0),
-    "lines that never match": (gzip.compress((b"GET " * 480 + b"\n") * 30_000, 1), 0),
+    "empty members": lambda: (EMPTY * 1_000_000, 0),
+    "zeros after a member": lambda: (gzip.compress(LINE), 1 << 40),
+    "a file name without an end": lambda: (header(8) + b"a" * (64 * MIB), 0),
+    "a comment without an end": lambda: (header(16) + b"a" * (64 * MIB), 0),
+    "many extra fields": lambda: ((header(4) + b"\xff\xff" + bytes(65535) + b"\x03\0" + bytes(8)) * 1000, 0),
+    "blocks without data": lambda: (header(0) + b"\0\0\0\xff\xff" * 10_000_000, 0),
+    "no line ends": lambda: (gzip.compress(bytes(256 * MIB), 1), 0),
+    "only line ends": lambda: (gzip.compress(b"\n" * (100 * MIB), 1), 0),
+    "lines that never match": lambda: (gzip.compress((b"GET " * 480 + b"\n") * 30_000, 1), 0),
 }
 
 
 def lay(path: Path, form: str) -> Path:
-    data, size = HOSTILE[form]
+    data, size = HOSTILE[form]()
     path.write_bytes(data)
     if size:
         os.truncate(path, size)
