@@ -109,7 +109,7 @@ def discard_tree(path: str, *, rights: safe_open.Rights = None) -> None:
     """
     with contextlib.suppress(OSError), contextlib.nullcontext() if rights is None else safe_open.acting(rights):
         remove_tree(path)
-    if rights is not None:  # in a parent folder where the account cannot remove its empty folder
+    if rights is not None:  # the account may not be able to write to the parent folder
         with contextlib.suppress(OSError):
             os.rmdir(path)
 
