@@ -120,7 +120,7 @@ def test_no_terminal_control_is_shown(drill: Drill) -> None:
     for path in written(drill):
         text = path.read_text(encoding="utf-8", errors="replace")
         assert ACTIVE.findall(text) == [], path
-    evidence = drill.host.check_output(f"find {STATE_DIR}/evidence -type f ! -name 'itsm.db*'").split("\n")
+    evidence = drill.host.check_output(f"find {STATE_DIR}/evidence -type f ! -path '*.evidence_*'").split("\n")
     assert evidence
     for name in evidence:
         content = drill.host.file(name).content.decode("utf-8", "replace")
