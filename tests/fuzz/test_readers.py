@@ -259,7 +259,7 @@ def test_any_environment_file(text):
 
 
 RECORD = {
-    **incident_record._new_record(clock=host_lease.Clock()),
+    **incident_record._new_record("INC-20260302T010203Z-0000", clock=host_lease.Clock()),
     "signs": [{"at": "2026-03-02T01:02:03.456Z", "kind": "good", "source": "x"}],
     "attempts": [{"rung": "restart", "started_at": "2026-03-02T01:02:03.456Z"}],
     "starts": [{"at": "2026-03-02T01:02:03.456Z"}],

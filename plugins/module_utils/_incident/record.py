@@ -41,12 +41,19 @@ _DOWN = ("critical", "emergency")
 _OF_OUTAGE = ("detected_at", "detected_by", "last_exit", "answered_at", "mitigated_at", "mitigated_from", "outcome")
 
 
-def _new_record(*, clock: host_lease.Clock) -> Dict[str, Any]:
-    wall = clock.wall()
+def _new_id(store: incident_store.Store) -> str:
+    """Return an incident ID that no closed incident has."""
+    while True:
+        identity = f"INC-{timestamps.compact(store.clock.wall())}-{secrets.token_hex(2)}"
+        if not store.is_over(identity):
+            return identity
+
+
+def _new_record(identity: str, *, clock: host_lease.Clock) -> Dict[str, Any]:
     return {
         **copy.deepcopy(incident_store.EMPTY),
-        "id": f"INC-{timestamps.compact(wall)}-{secrets.token_hex(2)}",
-        "opened_at": timestamps.iso(wall),
+        "id": identity,
+        "opened_at": timestamps.iso(clock.wall()),
         "opened_boot": clock.boot(),
         "boot_id": clock.boot_id(),
     }
@@ -151,7 +158,7 @@ def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat)
             call.run = ""
             return record_result.result(record, call, store=store, seat=seat), before, before
         continued = record is not None and run not in record["runs"]
-        record = record or _new_record(clock=clock)
+        record = record or _new_record(_new_id(store), clock=clock)
         record["runs"] += [] if run in record["runs"] else [run]
         _begin_outage(record, update, clock=clock)
         update = _before_opening(record, update, store=store)

@@ -284,7 +284,7 @@ class Store:
         known = []
         for path in (os.path.join(home, _CURRENT) for home in (self.home, self.spare)):
             record = self._read(path)
-            if record is not None and self._is_over(record):
+            if record is not None and self.is_over(record["id"]):
                 if self.writing:
                     with contextlib.suppress(OSError):
                         os.unlink(path)
@@ -316,10 +316,9 @@ class Store:
                 start_guard.forget(refusal)
         return record
 
-    def _is_over(self, record: Mapping[str, Any]) -> bool:
-        """Return True if the record is a leftover copy of a closed record."""
-        name = f"{record['id']}.json"
-        return any(os.path.exists(os.path.join(home, _HISTORY, name)) for home in (self.home, self.spare))
+    def is_over(self, incident: str) -> bool:
+        """Return True if there is a closed record with this incident ID. An open record with it is a leftover copy."""
+        return any(os.path.exists(os.path.join(home, _HISTORY, f"{incident}.json")) for home in (self.home, self.spare))
 
     def tidy(self) -> None:
         """Move closed records from the spare folder to the state folder. Remove the leftovers of interrupted writes."""

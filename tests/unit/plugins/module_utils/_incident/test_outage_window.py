@@ -40,7 +40,7 @@ def record(
     down=None,
 ):
     return {
-        **incident_record._new_record(clock=host_lease.Clock(wall=lambda: OPENED)),
+        **incident_record._new_record("INC-20260302T010203Z-0000", clock=host_lease.Clock(wall=lambda: OPENED)),
         "signs": [sign(*each) for each in signs],
         "starts": [{"at": at(each), "run": "run-1"} for each in starts],
         "answered_at": at(answered),

@@ -260,6 +260,17 @@ def test_an_incident_that_ended_during_the_wait_is_not_reopened(call, time, monk
     assert again["waited"] == 0
 
 
+def test_the_id_of_a_closed_incident_is_not_used_again(call, monkeypatch):
+    drawn = iter(["b84a", "b84a", "c0de"])
+    monkeypatch.setattr(incident_record.secrets, "token_hex", lambda size: next(drawn))
+    first = call("open", run="run-1")
+    call("closed", run="run-1", update={"outcome": "recovered"})
+    second = call("open", run="run-2")
+    assert (first["id"][-4:], second["id"][-4:]) == ("b84a", "c0de")
+    # The record of the second incident is not taken for a leftover of the first.
+    assert call("present", run="run-2")["id"] == second["id"]
+
+
 def test_an_incident_still_open_after_the_wait_is_continued(call, time, monkeypatch):
     first = call("open")
 
