@@ -23,8 +23,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 class Search(NamedTuple):
     """The parameters for a backup search. place: the database.
 
-    named: the only backup to use, or "" for the newest one. A person names it, so it is used even if the service's user
-    cannot read it.
+    named: the only backup to use, or "" for the newest one. A person specified it, so it is used even if the service's
+    user cannot read it.
 
     known: the data that identifies the service's database. recorded: the result of listing.recorded(). configured: the
     path of the database in the inventory, or "" if it is `place`.
@@ -42,7 +42,7 @@ class Search(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """The backup to restore: its path or name, and its rows by table.
+    """The backup to restore: its path or name, and its row count for each table.
 
     written: the time of its last write in seconds since the epoch, or None if it is unknown. replica: the replica that
     is restored instead of a file, or None.

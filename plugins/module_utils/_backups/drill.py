@@ -175,7 +175,7 @@ def _candidates(
 
 
 def _refuse_other(order: Order, replica: Optional[litestream.Replica]) -> None:
-    """Raise BackupError if the inventory does not name the replica's database and the service's user cannot read it.
+    """Raise BackupError if the replica's database is neither in the inventory nor readable by the service's user.
 
     The service's user can read a restored replica, and can choose the path of the database.
     """

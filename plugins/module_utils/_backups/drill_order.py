@@ -22,8 +22,8 @@ class Order(NamedTuple):
     variable: the environment variable with the path of the database. configured: the path of the database in the
     inventory, or "" if it is `database`. backup: the backup to restore, or "" for the
     newest one that can be restored. dirs, patterns: where to look for backups. writable: folders to which the service
-    writes, besides its database. folder: the parent of the scratch folder. memory: memory limit, in bytes. timeout:
-    time limit for the start, in seconds. time_budget: time limit for one check of a database, in seconds.
+    writes in addition to its database. folder: the parent of the scratch folder. memory: memory limit, in bytes.
+    timeout: time limit for the start, in seconds. time_budget: time limit for one check of a database, in seconds.
     litestream_config: Litestream's configuration file, or "" to ignore replicas. run: the ID of the run to which the
     drill belongs.
     """

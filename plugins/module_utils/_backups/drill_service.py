@@ -47,7 +47,7 @@ _UNIT_PROPERTIES = (
 )
 _COMMAND = re.compile(r"path=(.*?) ; argv\[\]=(.*?) ; ignore_errors=")
 _POLL = 0.1
-_PROBE = 5.0  # time limit of one request, in seconds
+_PROBE = 5.0  # time limit for one request, in seconds
 # Maximum time in seconds from the first healthy response until the service opens the restored database.
 _OPENED_WITHIN = 3.0
 _LAST_LINE = 300
@@ -194,7 +194,7 @@ def await_health(order: Order, unit: str, scratch: Scratch, *, secrets: Mapping[
     """Wait for the first healthy response, and return the service's process ID.
 
     unit: the transient unit. secrets: the service's environment. Its secret values are removed from error messages.
-    Raises BackupError if the service ends, or if it is not healthy after order.timeout seconds.
+    Raises BackupError if the service exits, or if it is not healthy after order.timeout seconds.
     """
     give_up = time.monotonic() + order.timeout
     why: Message = message("reason.probe.gone")
@@ -251,7 +251,7 @@ def log_in(login: probe_plan.Login, pid: int) -> Optional[Message]:
 
 
 def _ended(scratch: Scratch, environment: Mapping[str, str]) -> BackupError:
-    """Return the error for a service that ended before it was healthy."""
+    """Return the error for a service that exited before it was healthy."""
     said = _said(scratch, environment)
     text = str(said.values.get("text", ""))
     if text.startswith(sandbox.NOT_ISOLATED):

@@ -34,10 +34,10 @@ class Entry(NamedTuple):
     """One backup.
 
     at: the time at which the backup was started (see timestamps.iso). bytes: the size of the backup. rows: the number
-    of rows by table. verified: whether the backup was reopened, checked and compared with the database. off_host: the
-    location of the copy on another host, or None. fewer: the tables with missing rows, as {table: [rows before, rows
-    now]}. Missing rows are listed only if there are so many that a person must check the loss. user: the service's user
-    if this user could read the database, otherwise "".
+    of rows in each table. verified: whether the backup was reopened, checked and compared with the database. off_host:
+    the location of the copy on another host, or None. fewer: the tables with missing rows, as {table: [rows before,
+    rows now]}. Missing rows are listed only if there are so many that a person must check the loss. user: the service's
+    user if this user could read the database, otherwise "".
     """
 
     at: str
@@ -85,7 +85,7 @@ def lock_of(state_dir: str) -> str:
 def refuse_other_run(state_dir: str, *, run: str) -> None:
     """Raise BackupError if a recovery run other than `run` is working on this host.
 
-    Nothing may have the database open during a recovery run.
+    During a recovery run, no other program may have the database open.
     """
     holder = host_lease.Seat(state_dir=state_dir).holder()
     if holder is not None and holder["run"] != run:

@@ -5,7 +5,7 @@
 
 """English messages about backups and restore drills.
 
-A message has no full stop at its end. The Japanese messages are in plugin_utils/_messages/ja_backups.py, with the same
+Messages do not end with a full stop. The Japanese messages are in plugin_utils/_messages/ja_backups.py, with the same
 IDs.
 """
 

@@ -54,7 +54,7 @@ def check(command: Command) -> None:
 
 
 def _filled(word: str, values: Mapping[str, str]) -> str:
-    """Replace the placeholders in a word of the command. Raises BackupError for an unknown placeholder."""
+    """Replace the placeholders in an argument of the command. Raises BackupError for an unknown placeholder."""
     unknown = [name for name in _PLACEHOLDER.findall(word) if name not in values]
     if unknown:
         known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)

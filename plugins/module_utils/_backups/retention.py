@@ -5,7 +5,7 @@
 """Decide which old backups may be removed, and remove them.
 
 Only a listed backup is removed, and only if its name has the form that this collection uses. The newest verified backup
-and the newest sound backup are always kept. If a killed run has left an unverified backup, this backup is removed.
+and the newest sound backup are always kept. An unverified backup from a killed run is removed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAME = re.compile(rf"(?P<prefix>[^/]+{re.escape(BEFORE_TIME)}){_TIME}")
 class Limits(NamedTuple):
     """Limits for verified backups.
 
-    keep: the maximum number of backups. days: the maximum age in days, or 0 if the age does not matter.
+    keep: the maximum number of backups. days: the maximum age in days, or 0 for no limit.
     """
 
     keep: int

@@ -7,13 +7,13 @@
 systemd provides the private network, the read-only file system and the limits. If systemd cannot apply some of these
 settings, for example in a container, it ignores them. Therefore, a small program in this unit first checks that the
 network is private and the file system is read-only. Then the program hides the live database with a mount. It also
-mounts empty temporary file systems over the folders to which the service writes. These mounts are in folders of the
-service's user. For each mount, the program opens the path as the service's user, and uses the descriptor as the mount
-point. Therefore, the user cannot redirect a mount to another place by replacing the path in the meantime. Then the
-program starts the command as the user in private PID and IPC namespaces with their own /proc file system. Through the
-host's /proc, the command could change the running service's files, because the read-only file system does not protect
-files that are opened through /proc. A read-only file system does not prevent a program from connecting to a UNIX socket
-either. Therefore, a filter for system calls refuses these sockets.
+mounts empty temporary file systems over the folders to which the service writes. The mount points are in folders that
+belong to the service's user. For each mount, the program opens the path as the service's user, and uses the descriptor
+as the mount point. Therefore, the user cannot redirect a mount to another place by replacing the path in the meantime.
+Then the program starts the command as the user in private PID and IPC namespaces with their own /proc file system.
+Through the host's /proc, the command could change the running service's files, because the read-only file system does
+not protect files that are opened through /proc. A read-only file system does not prevent a program from connecting to a
+UNIX socket either. Therefore, a filter for system calls refuses these sockets.
 
 The unit's first process keeps running, and stops the unit if the service writes too much to the disk.
 """
@@ -164,7 +164,7 @@ os.execve(plan["program"], plan["argv"], plan["environment"])
 # The program that the unit runs last, with full root privileges. Arguments: the lock file for the drills, the scratch
 # folder, and the unit's mount point in the scratch folder. A drill that still holds the lock removes its scratch folder
 # itself. If the drill was killed, this program removes the folder. The service's user owns the mount point, and could
-# have moved a folder of root there. Therefore, the content of the mount point is removed as this user.
+# have moved a root-owned folder there. Therefore, the content of the mount point is removed as this user.
 _LEAVE = (
     "import ctypes, fcntl, os, shutil, sys; os.dup2(os.open('/dev/null', os.O_WRONLY), 2);"
     " lock = os.open(sys.argv[1], os.O_RDWR); fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB);"
@@ -298,7 +298,7 @@ def stop(unit: str, *, run: commands.Runner) -> None:
 
 
 def main_pid(unit: str, *, run: commands.Runner) -> Optional[int]:
-    """Return the PID of the unit's main process (0 while the unit starts), or None if the unit has ended.
+    """Return the PID of the unit's main process (0 while the unit starts), or None if the unit has stopped.
 
     Raises HostError.
     """

@@ -101,7 +101,7 @@ def _check(order: Order) -> None:
             raise BackupError(f"{name} must be an absolute path without . and .., not {printable(value)!r}")
     if order.command is not None:
         off_host.check(order.command)
-        # A command may pass the name to a shell on another host. The service's environment may name the database.
+        # A command may pass the name to a shell on another host. The name may come from the service's environment.
         if not _HARMLESS.fullmatch(os.path.basename(order.path)):
             raise BackupError(
                 f"path is {printable(order.path)!r}: to copy backups with command, the name of the database may "
