@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Collect the entries that describe the host now. No program is run, and an unchanged database is not read.
+"""Collect the entries that describe the current state of the host. No program is run, and an unchanged database is not
+read.
 
 Run collect() in a child process for two reasons. If a disk does not respond, only the child process hangs. The process
 switches to the service's user and cannot switch back. Everything that the service's user could replace is read with the

@@ -71,7 +71,7 @@ def file(kind: str, path: str, *, known: Entries, read: Optional[Reader] = None,
 
 
 def status(path: str) -> Optional[os.stat_result]:
-    """Return the status of a file or folder, or None. Root does not follow links of other accounts (see safe_open)."""
+    """Return the status of a file or folder, or None. Root does not follow other accounts' links (see safe_open)."""
     try:
         return path_status.status(path)
     except OSError:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rank the changes made before an outage by how likely they are to have caused the outage.
+"""Rank the changes made before an outage by how likely they are to have caused it.
 
 The order follows a few rules, so that a person can understand it:
 
@@ -12,8 +12,9 @@ The order follows a few rules, so that a person can understand it:
 4. A change that rarely affects the service, such as a package.
 
 Within a rule, the kinds of changes that usually lead to the cause in the finding come first. New things that nothing
-uses yet, such as a new variable, come last. Among the rest, the change nearest in time to the failure comes first.
-Changes after the failure and changes by this collection are listed last, because they did not cause the outage.
+uses yet, such as a new variable, come last. Among the remaining changes, the change closest in time to the failure
+comes first. Changes after the failure and changes by this collection are listed last, because they did not cause the
+outage.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def findings(found: Sequence[Mapping[str, Any]], *, log: str = "") -> List[Findi
     """Return the triage findings that the ranking uses, most likely first.
 
     Past causes and low-confidence findings are used only if there are no other findings. log: the last lines of the
-    log. If the application ended with an error, these lines belong to the finding.
+    log. If the application exited with an error, these lines belong to the finding.
     """
     likely = [each for each in found if each["confidence"] >= _LIKELY and not each["past"]]
     wanted = likely or found

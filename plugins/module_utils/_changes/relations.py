@@ -14,5 +14,5 @@ NAMED, EXPLAINS, POSSIBLE, UNLIKELY, AFTER, OURS = "named", "explains", "possibl
 ORDER = (NAMED, EXPLAINS, POSSIBLE, UNLIKELY, AFTER, OURS)
 # A change with one of these relations may have caused the outage.
 SUSPECTS = (NAMED, EXPLAINS, POSSIBLE)
-# If a change has one of these relations, a finding names or explains it.
+# If a change has one of these relations, a finding mentions or explains it.
 RELATED = (NAMED, EXPLAINS)
