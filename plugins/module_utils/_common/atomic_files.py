@@ -33,10 +33,10 @@ def remove_tree(path: str, *, parent: Optional[int] = None) -> None:
 
     parent: descriptor of the folder to which a relative path refers.
 
-    The folder's owner may replace entries at any time, so links are not followed and FIFOs are not opened. In a folder
-    of another account, root acts with the rights of this account. Otherwise, the account could move a folder with files
-    of a third account into its own folder, and root would remove these files. For the same reason, root refuses a
-    folder of root in which other accounts can write: these accounts can also move this folder.
+    The folder's owner may replace entries at any time, so links are not followed and FIFOs are not opened. In another
+    account's folder, root acts with the rights of that account. Otherwise, the account could move a folder with files
+    of a third account into its own folder, and root would remove these files. For the same reason, root refuses to
+    remove entries from a root-owned folder that other accounts can write to: these accounts can also move this folder.
     """
     device = os.stat(path, dir_fd=parent, follow_symlinks=False).st_dev
     _remove_tree(path, parent, depth=0, device=device)
@@ -59,7 +59,7 @@ def _rights_in(folder: int) -> ContextManager[None]:
 
 
 def _open_folder(name: str, parent: Optional[int]) -> int:
-    """Open a folder, also if its owner has removed the owner's own permissions. Raises OSError."""
+    """Open a folder, even if its owner has removed their own permissions. Raises OSError."""
     flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.open(name, flags | os.O_RDONLY | os.O_NONBLOCK, dir_fd=parent)

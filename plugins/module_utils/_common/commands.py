@@ -40,7 +40,7 @@ class Completed(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """True if the command ended by itself with exit code 0."""
+        """True if the command exited with code 0."""
         return self.rc == 0
 
     @property
@@ -111,7 +111,7 @@ class _Output:
 
 
 class _Streams:
-    """The pipes of a child process. They are read until they end or until a deadline.
+    """The pipes of a child process. They are read until they are closed or until the deadline.
 
     The child processes of a program can leave the program's process group and keep the output open forever. The output
     can also be larger than the memory. In both cases, the caller must still get a result in time.
@@ -184,7 +184,7 @@ class _LateError(Exception):
 
 @contextlib.contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """Raise _LateError in the block if the block takes longer."""
+    """Raise _LateError in the block if the block takes longer than `seconds`."""
 
     def ring(_number: int, _frame: object) -> None:
         raise _LateError

@@ -14,7 +14,7 @@ import tempfile
 import time
 from typing import Optional
 
-# Ansible unpacks the code of a module into a folder with this name, and removes the folder when the module ends.
+# Ansible unpacks the code of a module into a folder with this name, and removes the folder when the module exits.
 _BEGIN, _MIDDLE = "ansible_itsm_nexus.runbook.", "_payload_"
 _OLD = 3600.0
 

@@ -122,7 +122,7 @@ def _clause(text: str) -> str:
 
 
 def english(told: Message, templates: Mapping[str, str]) -> str:
-    """Return the English text of a message, without a full stop at the end. Raises KeyError for an unknown ID."""
+    """Return the English text of a message, without the final full stop. Raises KeyError for an unknown ID."""
     return templates[told.id].format(
         **{name: Listed(_english(value, templates)) for name, value in told.values.items()}
     )

@@ -54,7 +54,7 @@ class _Child:
 
 def _answer_and_exit(question: Callable[[], Any], pipe: int) -> NoReturn:
     try:
-        # This process ends soon. A garbage collection would copy the memory that this process shares with its parent.
+        # This process exits soon. A garbage collection would copy the memory that this process shares with its parent.
         gc.disable()
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
@@ -109,7 +109,7 @@ def _give_up(child: _Child) -> Answer:
 
 
 def _do_meanwhile(function: Callable[[], Any], children: Collection[_Child]) -> None:
-    """Call a function while child processes are running. If the function raises an exception, end these processes."""
+    """Call a function while child processes are running. If the function raises an exception, kill these processes."""
     try:
         function()
     except BaseException:

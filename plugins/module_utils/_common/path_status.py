@@ -6,7 +6,7 @@
 
 The service's user can read some results of this collection. If this user chooses a path, or creates a link on a path,
 root must not report whether a file exists there, or who owns it. A path that this user has chosen is examined within
-safe_open.acting. The functions below are for the other paths, on which this user can only have created links.
+safe_open.acting. The functions below are for all other paths. On those paths, this user can only have created links.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ _NAME_WORDS = (
     ),
 )
 
-# Names of the values of a database statement: knex, Sequelize.
+# Names under which knex and Sequelize print the values of a database statement.
 _BOUND_WORDS = ("bindings", "parameters")
 
 _RULES: Tuple[_Rule, ...] = (

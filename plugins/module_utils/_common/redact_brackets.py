@@ -24,12 +24,12 @@ OPENED = lazy(
 )
 # The text after a value that Node printed.
 FOLLOWING = lazy(r"[,;)\]}'\"`\\]|[ ]?[)\]}]|\s*\Z|[ ]\+")
-# An escaped quote outside a string is skipped. Otherwise, every such quote would be searched for its end.
+# An escaped quote outside a string is skipped. Otherwise, the pattern would search for a closing quote after it.
 _BRACKET = lazy(r"""[\[\]{}]|\\.|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`""")
 BODY = lazy(rf"[ \t]{{0,200}}{shapes.PREFIX}[ \t]{{0,200}}")
-# The text of a file in a string that Node prints in several lines: '  "passwords": [\n' +
+# The text of a file in a string that Node prints on several lines: '  "passwords": [\n' +
 _IN_STRING = lazy(r"[\"'`][ \t]{1,200}")
-# Lines that are indented but are not part of a value: a stack frame, and the mark below a line of source code.
+# Lines that are indented but are not part of a value: a stack frame, and the caret below a line of source code.
 _NO_ITEM = lazy(r"at \S|\^")
 
 

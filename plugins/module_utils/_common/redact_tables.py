@@ -16,10 +16,10 @@ _FRAME = "\u2500"
 
 
 def without_columns(text: str, is_secret_name: Callable[[str], bool]) -> str:
-    """Return text with the values of secrets in tables masked. The first line below the top of a table has the names.
+    """Return text with the values of secrets in tables masked.
 
-    A value may contain a bar. Such a row has more cells than the line with the names, so all its cells are masked from
-    the first secret on.
+    The first line below the top of a table contains the names. A value may contain a bar. Such a row has more cells
+    than the line with the names, so all its cells are masked, starting with the first secret.
     """
     hidden: Set[int] = set()
     width = 0

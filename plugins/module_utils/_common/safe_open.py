@@ -6,9 +6,9 @@
 
 The service's user owns the application's folder and its logs. This user can replace any of these files with a link to a
 file that only root can read, with a pipe that never ends, or with a device. Therefore, root follows a path step by step
-and checks each link. A link that only root could have created is followed as root. A link in a folder of another
-account is followed as that account, so it leads only to files that the account itself can open. If this process does
-not run as root, it has no additional privileges that could be exploited with such a link.
+and checks each link. A link that only root could have created is followed as root. A link in another account's folder
+is followed as that account, so it leads only to files that the account itself can open. If this process does not run as
+root, it has no additional privileges that could be exploited with such a link.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _only_ours(folder: os.stat_result, entry: os.stat_result) -> bool:
     """Return True if no account except root and this account could have created the entry or can remove the entry.
 
     In a sticky folder such as /tmp, only the owner of an entry can remove it. However, every account could create a
-    hard link to a file or symbolic link of root there, if the kernel setting fs.protected_hardlinks is 0.
+    hard link there to a root-owned file or symbolic link if the kernel setting fs.protected_hardlinks is 0.
     """
     ours = (0, os.geteuid())
     if folder.st_uid not in ours:
@@ -62,8 +62,8 @@ def _only_ours(folder: os.stat_result, entry: os.stat_result) -> bool:
 def _may_be_of_another(folder: os.stat_result, opened: os.stat_result) -> bool:
     """Return True if another account may have created the open file as a hard link to a file that is not its own.
 
-    If other accounts can write to a folder of root, any of them may have created the link. In another account's folder,
-    that account may have created it.
+    If other accounts can write to a root-owned folder, any of them may have created the link. In another account's
+    folder, that account may have created it.
     """
     if not stat.S_ISREG(opened.st_mode) or opened.st_nlink < 2:
         return False
@@ -316,7 +316,7 @@ def read(path: str, *, limit: int = LARGEST) -> bytes:
 def account_rights(user: Optional[str]) -> Rights:
     """Return the uid and gid of a user, or None if the user does not exist or this process cannot switch to that user.
 
-    Also returns None for root, because this process never acts as root in a folder of another account.
+    Also returns None for root, because this process never acts as root in another account's folder.
     """
     if not user or os.getuid() != 0:
         return None

@@ -23,7 +23,7 @@ def now() -> str:
 
 
 def epoch(text: str) -> float:
-    """Convert text in the format of iso() to seconds since the epoch. A second may have one to six decimal places.
+    """Convert text in the format of iso() to seconds since the epoch. Seconds may have one to six decimal places.
 
     Raises ValueError if the text has a different format.
     """
