@@ -28,7 +28,7 @@ _NO_GROUP = 65534
 
 
 class _Running(NamedTuple):
-    """The service's processes. node: the one that runs node. ancestor: the one that the unit started."""
+    """The service's processes. node: the process that runs node. ancestor: the process that the unit started."""
 
     node: Optional[procfs.Process]
     ancestor: Optional[procfs.Process]
@@ -58,7 +58,7 @@ def _running(found: units.Found, *, proc_root: str) -> _Running:
     for process in processes:
         try:
             _count, listed = open_files.descriptors(process.pid, search)
-        except OSError as error:  # the process has just ended, or this account cannot inspect it
+        except OSError as error:  # the process has just exited, or this account cannot inspect it
             hidden = hidden or isinstance(error, PermissionError)
             continue
         for kind, paths in opened.items():
@@ -151,7 +151,7 @@ def _read_usual(path: str, rights: safe_open.Rights, *, given: bool) -> Dict[str
     """Read a file as _read_environment does. Return {} if the file does not exist for the service's user.
 
     given: True for the file in the inventory. Other files are read with the rights of the service's user. Nothing
-    proves that root chose them, because any account can start a process in a folder of root.
+    proves that root chose them, because any account can start a process in a root-owned folder.
     """
     with safe_open.acting(rights):
         if not os.path.isfile(path):

@@ -34,7 +34,7 @@ class Facts(NamedTuple):
     outputs: the files behind descriptors 1 and 2 of the process. environment_files: the environment files that the unit
     lists. own_files: the files with settings in the application's folder, with paths relative to this folder. If there
     is no unit, the inventory's environment file comes first, with its absolute path. unread: (file, reason). disk: the
-    result of files.survey, or None if the disk did not answer. ready: see network.ready_path.
+    result of files.survey, or None if the disk did not respond. ready: see network.ready_path.
     """
 
     unit: Optional[Unit]

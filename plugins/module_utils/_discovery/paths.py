@@ -4,11 +4,11 @@
 
 """Decide whether a path may be proposed for the inventory.
 
-Root trusts the paths in the inventory as the administrator's. The service's user chooses the environment, the open
-files and the working directory of its process. Without the checks here, this user could choose a path that root then
-uses beyond the user's own permissions. A path that only root could have chosen needs no check. Any other path is
-proposed only if it is below the application's folder, or if the service's user may do with it what a recovery does with
-it. Otherwise, a person is asked.
+Root trusts the paths in the inventory, because the administrator chose them. The service's user chooses the
+environment, the open files and the working directory of its process. Without the checks here, this user could choose a
+path to a file that the user has no access to, and root would use this file. A path that only root could have chosen
+needs no check. Any other path is proposed only if it is below the application's folder, or if the service's user has
+all permissions that a recovery needs for it. Otherwise, a person is asked.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _WILD = re.compile(r"[*?\[\]]")
 def access(paths: Sequence[str], *, user: str, rights: safe_open.Rights) -> Dict[str, List[str]]:
     """Return what the service's user may do with each path: a list of READ, OWN and CHANGE.
 
-    rights: the rights of the service's user, or None for the rights of this process. The result is empty if this
-    process cannot act as the service's user, so that the permissions are unknown.
+    rights: the rights of the service's user, or None for the rights of this process. If this process cannot act as the
+    service's user, the permissions are unknown, and the result is empty.
     """
     ours = os.getuid()
     uid = rights[0] if rights and ours == 0 else ours

@@ -195,7 +195,7 @@ def _ports(facts: Facts, found: Proposal) -> None:
 
 
 def _ports_from_settings(facts: Facts, found: Proposal) -> None:
-    """Propose the ports from the environment, because the service does not listen on any port now."""
+    """Propose the ports from the environment, because the service is currently not listening on any port."""
     get = facts.environment.get
     https, port, http, wanted = get("HTTPS_PORT"), get("PORT"), get("HTTP_PORT"), get("ENABLE_HTTPS")
     plain = http or port

@@ -99,7 +99,7 @@ def certificate(facts: Facts, found: Proposal) -> None:
         "nexus_tls_cert_path": (facts.environment.first(environment_names.names_certificate), paths.READ),
         "nexus_tls_key_path": (facts.environment.first(environment_names.names_key), paths.OWN),
     }
-    # The files that each run reads. A file can be named relative to the application's folder.
+    # The files that each run reads. Paths can be relative to the application's folder.
     chosen = str(found.value("nexus_environment_file") or "")
     read = [*facts.environment_files, *environment_names.OWN_FILES, chosen, facts.relative(chosen)]
     for variable, (setting, need) in named.items():
@@ -236,8 +236,9 @@ def backups(facts: Facts, found: Proposal) -> None:
 def _backup_names(facts: Facts, found: Proposal, database: str, there: Sequence[Mapping[str, Any]]) -> None:
     """Propose patterns if the newest backup in a folder has none of the usual names.
 
-    A recovery applies each pattern to all folders of backups. The service's user may choose a name, so that its pattern
-    matches a backup of another service in a folder of root. Such a pattern must contain the name of the database.
+    A recovery applies each pattern to all folders of backups. If the service's user can choose a name, its pattern
+    could match a backup of another service in a root-owned folder. Therefore, such a pattern must contain the name of
+    the database.
     """
     usual = candidates.usual_names(database, beside=False)
     own = os.path.splitext(os.path.basename(database))[0]
