@@ -10,7 +10,7 @@ loopback interface that is down. A filter for system calls refuses UNIX sockets 
 namespaces do not prevent a program from connecting to a UNIX socket. In a private IPC namespace, other processes'
 shared memory and message queues do not exist. In a private PID namespace, this process cannot send signals to other
 processes, and cannot reach their files through /proc. The read-only mounts would not protect these files. When this
-process ends, the kernel kills everything that it has started. See namespaces(7).
+process exits, the kernel kills everything that it has started. See namespaces(7).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def confine(folder: str) -> bool:
     """Make everything except `folder` read-only for this process, and hide the network and all other processes.
 
     Return True in a new process, which continues in place of this process. This process only waits until the new
-    process ends.
+    process exits.
 
     Return False if this process does not run as root, or if a container, the kernel or this machine's architecture does
     not allow these limits. Some of the limits may then already be in effect. folder: an absolute path without links.
@@ -77,8 +77,8 @@ def confine(folder: str) -> bool:
 def _continue_alone(library: ctypes.CDLL, proc: List[str]) -> bool:
     """Continue in a new process in the private PID namespace. Return True, or False if /proc cannot be replaced.
 
-    proc: where the file system proc is mounted. The first process of the namespace only reaps ended processes. It keeps
-    its user, because the kernel clears PR_SET_PDEATHSIG when a process changes its user.
+    proc: where the file system proc is mounted. The first process of the namespace only reaps processes that have
+    exited. It keeps its user, because the kernel clears PR_SET_PDEATHSIG when a process changes its user.
     """
     reading, writing = os.pipe()
     first = os.fork()
@@ -87,7 +87,7 @@ def _continue_alone(library: ctypes.CDLL, proc: List[str]) -> bool:
     library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     os.close(writing)
     if select.select([reading], [], [], 0)[0]:
-        os._exit(0)  # the parent process ended before prctl was called
+        os._exit(0)  # the parent process exited before prctl was called
     os.close(reading)
     replaced = True
     for point in proc:
@@ -103,7 +103,7 @@ def _continue_alone(library: ctypes.CDLL, proc: List[str]) -> bool:
 
 
 def _end_with(child: int) -> NoReturn:
-    """Reap ended child processes until `child` has ended, then exit."""
+    """Reap child processes until `child` has exited, then exit."""
     try:
         while os.wait()[0] != child:
             pass

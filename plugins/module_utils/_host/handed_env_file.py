@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Read an environment file whose variables are passed to a program of the service's user.
+"""Read an environment file whose variables are passed to a program that runs as the service's user.
 
-In a folder of this user, the user can rename any file, also a file of root that the user cannot read. Root must not
-pass the content of such a file to the user's program.
+In a folder that this user owns, the user can rename any file, even a root-owned file that the user cannot read. Root
+must not pass the content of such a file to the user's program.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def read_text(path: str, *, account: pwd.struct_passwd, run: commands.Runner = c
     """Return the content of an environment file as text. See env_file.read_text.
 
     If an account other than root could replace the file, the file is read with the rights of `account`. Exception: a
-    unit that runs as `account` names the file. Root wrote the unit, and systemd reads the file as root at each start.
+    unit that runs as `account` lists the file. Root wrote the unit, and systemd reads the file as root at each start.
 
     Raises EnvironmentFileError.
     """
@@ -55,7 +55,7 @@ def _replaceable(path: str, rights: safe_open.Rights) -> bool:
 
 
 def _is_of_unit(path: str, *, account: pwd.struct_passwd, run: commands.Runner) -> bool:
-    """Return True if a unit that runs as the account names the file (EnvironmentFile=)."""
+    """Return True if a unit that runs as the account lists the file (EnvironmentFile=)."""
     try:
         names = systemd.service_units(run=run)
         units = systemd.units_properties(names, ("User", "EnvironmentFiles"), run=run) if names else []

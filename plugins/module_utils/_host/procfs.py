@@ -76,7 +76,7 @@ class Process(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """True if the process is still running. A zombie counts as ended, because it is only waiting to be reaped."""
+        """True if the process is still running. A zombie does not count: it is only waiting to be reaped."""
         return self.state not in ("Z", "X", "x")
 
     @property
@@ -96,7 +96,7 @@ class Process(NamedTuple):
 def _read(path: str, limit: int = _LARGEST) -> bytes:
     with open(path, "rb", buffering=0) as stream:
         data = part = stream.read(min(limit, _PART))
-        # Most files are small. A read can return less than it is asked for.
+        # Most files are small. A read can return less than requested.
         while part and len(data) < limit:
             part = stream.read(min(limit - len(data), _PART))
             data += part
@@ -153,7 +153,7 @@ class Search:
         """Yield the path of each descriptor of a process, in the order of their numbers.
 
         The time that the caller needs for each path counts too. Raises UnfinishedError at the limits, PermissionError
-        if this user has no access, and OSError if the process has ended.
+        if this user has no access, and OSError if the process has exited.
         """
         folder = f"{self._root}/{pid}/fd"
         self._check(folder)
@@ -194,7 +194,7 @@ def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[str
                 yield pid, path
         except PermissionError:
             yield pid, None
-        except OSError:  # the process has ended
+        except OSError:  # the process has exited
             continue
 
 
@@ -209,7 +209,7 @@ def ancestors(pid: int, *, proc_root: str = "/proc") -> List[int]:
 
 
 def read_process(pid: int, *, proc_root: str = "/proc") -> Optional[Process]:
-    """Return the process with this pid, or None if it does not exist or has ended."""
+    """Return the process with this pid, or None if it does not exist or has exited."""
     folder = os.path.join(proc_root, str(pid))
     try:
         # The name of the process is in parentheses and may itself contain ")" and spaces. The other fields begin after
@@ -237,7 +237,7 @@ def read_process(pid: int, *, proc_root: str = "/proc") -> Optional[Process]:
 
 
 def processes(*, proc_root: str = "/proc") -> Iterator[Process]:
-    """Yield all processes, except processes that end during the call. Raises HostError."""
+    """Yield all processes, except processes that exit during the call. Raises HostError."""
     for pid in pids(proc_root=proc_root):
         process = read_process(pid, proc_root=proc_root)
         if process is not None:
@@ -267,7 +267,7 @@ def environment(pid: int, *, proc_root: str = "/proc") -> Optional[Dict[str, str
 
 
 def control_groups(pid: int, *, proc_root: str = "/proc") -> List[str]:
-    """Return the control groups of a process in the format of systemd's ControlGroup, or [] if it has ended."""
+    """Return the control groups of a process in the format of systemd's ControlGroup, or [] if it has exited."""
     try:
         lines = read_text(os.path.join(proc_root, str(pid), "cgroup")).split("\n")
     except OSError:
@@ -335,9 +335,9 @@ def holds(pids_of_service: Iterable[int], path: str) -> bool:
 
 
 def holder_of_deleted(pids_of_service: Iterable[int], path: str) -> Optional[int]:
-    """Return the pid of a process that has a file open that was deleted from `path`, or None.
+    """Return the pid of a process that still has the deleted file at `path` open, or None.
 
-    The file's space is freed when the process ends. A process that cannot be inspected completely counts as well.
+    The file's space is freed when the process exits. A process that cannot be inspected completely counts as well.
     """
     return _holder_of(f"{os.path.realpath(path)}{_DELETED}", pids_of_service)
 
@@ -351,7 +351,7 @@ def _holder_of(target: str, pids_of_service: Iterable[int]) -> Optional[int]:
                 with contextlib.suppress(FileNotFoundError):  # the process has closed the file in the meantime
                     if os.readlink(path) == target:
                         return pid
-        except FileNotFoundError:  # the process has ended in the meantime
+        except FileNotFoundError:  # the process has exited in the meantime
             continue
         except (OSError, UnfinishedError):
             return pid

@@ -8,7 +8,7 @@ A private network namespace does not cover UNIX sockets with a path, and a read-
 program from connecting to them. The filter therefore allows only IP and netlink sockets, which belong to the network
 namespace. All child processes inherit the filter, and no process can remove it.
 
-Programs use pairs of connected sockets for the input and output of their child processes, so these stay possible. A
+Programs use pairs of connected sockets for the input and output of their child processes, so these remain allowed. A
 datagram socket of such a pair could send to any other UNIX socket, so the filter allows only pairs of the other types.
 io_uring could create sockets without a call that the filter sees, so the filter refuses io_uring.
 
@@ -28,7 +28,7 @@ from typing import NamedTuple, Optional
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _MODE_FILTER = 22, 38, 2
 _LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
 _ALLOW, _ERROR = 0x7FFF0000, 0x00050000
-# Offsets in struct seccomp_data. Of an argument, only the lower half counts, because the kernel ignores the upper half.
+# Offsets in struct seccomp_data. Only the lower half of an argument counts, because the kernel ignores the upper half.
 _NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24
 _X32 = 0x40000000
 _TYPE_MASK = 0xF
@@ -81,9 +81,9 @@ def program(machine: Optional[str] = None) -> Optional[bytes]:
 
 
 def apply() -> bool:
-    """Apply the filter to this process and its future children. Return False if the kernel or machine has no support.
+    """Apply the filter to this process and its future children. Return False if the kernel or machine lacks support.
 
-    Until this process ends, programs that it starts gain no privileges from a setuid bit or file capabilities.
+    Until this process exits, programs that it starts gain no privileges from a setuid bit or file capabilities.
     """
     rules = program()
     if rules is None:

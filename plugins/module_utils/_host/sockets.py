@@ -20,7 +20,7 @@ _LISTEN = "0A"
 _CHUNK = 65536
 # Time limit in seconds for finding the processes of the listening sockets.
 _MOST_SECONDS = 5.0
-# Maximum number of listening sockets. A user can listen on each port with many addresses.
+# Maximum number of listening sockets. For each port, a user can listen on many addresses.
 _MOST_LISTENERS = 100_000
 
 
@@ -91,7 +91,7 @@ def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:
     with contextlib.suppress(procfs.UnfinishedError):
         for pid in procfs.pids(proc_root=proc_root):
             seen: Set[int] = set()
-            with contextlib.suppress(OSError):  # another user owns the process, or the process has just ended
+            with contextlib.suppress(OSError):  # another user owns the process, or the process has just exited
                 for path in search.descriptors(pid):
                     with contextlib.suppress(OSError):
                         inode = links.get(os.readlink(path))
