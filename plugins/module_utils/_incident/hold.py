@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prevent a service from starting if this could do harm, for example because the database may be damaged.
+"""Prevent a service from starting if the start could do harm, for example because the database may be damaged.
 
 Under systemd, a hold is a drop-in that adds two conditions to the unit. Both conditions are necessary (tested with
 systemd 257). An automatic restart ignores AssertPathExists=. With ExecCondition= alone, systemctl start exits with 0

@@ -10,7 +10,7 @@ works even if the state folder is full or missing. A reboot releases the lease. 
 - lock: this file is locked with flock(2) during one transaction (a few milliseconds);
 - lease.json: the current or last holder of the lease, and the end of the lease;
 - work: every module of the run holds a shared fcntl(2) lock on this file while the module is running. The lock is
-  released when the module's process ends, and child processes do not inherit it. Therefore, a killed module, or a
+  released when the module's process exits, and child processes do not inherit it. Therefore, a killed module, or a
   service that it started, cannot block other runs.
 
 Another run may take the lease when the lease has expired and no process holds a lock on `work`. The expiry is measured

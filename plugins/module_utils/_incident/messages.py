@@ -61,7 +61,7 @@ ENGLISH: Dict[str, str] = {
     "reason.record.number.restart_limit": "restart_limit is {value}: must be 0 or more",
     "reason.record.not_instant": "{name} is {value}: must be a time in UTC, such as 2026-03-02T01:02:03.456Z",
     "reason.record.not_word": "{name} is {value}: must be one word",
-    # The maintenance.
+    # Messages about the maintenance window.
     "reason.maintenance.no_end": "maintenance_until is empty: a maintenance window must have an end; {allowed}",
     "reason.maintenance.not_an_end": "maintenance_until is {until}: {allowed}",
     "reason.maintenance.allowed": (

@@ -19,9 +19,9 @@ RECOVERED, BY_SYSTEMD, BY_HAND = "recovered", "recovered_by_systemd", "resolved_
 
 # The source name for signs from this collection's health probe.
 PROBE = "health probe"
-# The source name for the first failed probe of a run that did not open an incident. The service may have worked again
-# after this probe. Therefore, a later sign of health counts even if its source is a log. After a sign of failure with
-# the source PROBE, such a sign of health does not count.
+# The source name for the first failed probe of a run that did not open an incident. The service may have recovered
+# after this probe. Therefore, a later sign of health counts even if its source is a log. However, after a sign of
+# failure with the source PROBE, a sign of health from a log does not count.
 EARLIER_PROBE = "earlier health probe"
 # Source names for the end of an outage that no probe observed.
 PROCESS_LOG = "the log of the process that serves"
@@ -30,8 +30,8 @@ LATER_LOOK = "first health probe after the run had ended"
 ESTIMATES = (PROCESS_LOG, PROCESS_START, LATER_LOOK)
 _OWN = (PROBE, "connection")
 
-# Tolerances in seconds: how much earlier and how much later than its recorded start a process can begin. A process can
-# begin earlier, because the kernel counts in ticks. A process can begin later, because systemd first stops the old
+# Tolerances in seconds: a process can begin this much earlier, or this much later, than its recorded start. A process
+# can begin earlier, because the kernel counts in ticks. A process can begin later, because systemd first stops the old
 # process and runs ExecStartPre=.
 _EARLIER, _LATER = 1.0, 150.0
 # Time in seconds from taking over a unit to the first check by the dead-man timer: the length of a lease (60 s), minus
@@ -73,8 +73,8 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
 
     The earliest time is the last sign of health. The latest time is the first sign of failure after that. Signs of
     health after the first failure are ignored. The outage began with that failure, even if the service answered again
-    before the incident was opened. Signs from after the incident was opened are ignored. If only one time is needed,
-    use the latest, because the service had certainly failed by then.
+    before the incident was opened. Signs that appeared after the incident was opened are ignored. If only one time is
+    needed, use the latest, because the service had certainly failed by then.
 
     If the runs found the service degraded, but never down, the end of an earlier process is not the beginning of the
     incident. In this case, signs of failure in the logs are ignored.
@@ -231,7 +231,8 @@ def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[s
 def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) -> bool:
     """Return True if the dead-man timer of a takeover may have started the process.
 
-    The timer waits until the run's lease ends. A run ends the takeover when the run starts the service or ends.
+    The timer waits until the run's lease ends. A run ends the takeover when it starts the service, or at the end of the
+    run.
     """
     taken = str((record.get("takeover") or {}).get("at") or "")
     # The timer makes its first check at the earliest time when the lease can expire. If a process began earlier, the

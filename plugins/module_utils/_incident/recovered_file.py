@@ -21,8 +21,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.lease
 _FILE = "recovered_file.json"
 _SMALL = 1 << 16
 # If the wall clock and the clock since boot differ by more than this many seconds, somebody has set the wall clock.
-# Smaller changes cannot be recognized. Therefore, an error counts as older than the file only if it was logged more
-# than this many seconds before the file was put in place.
+# Smaller changes cannot be detected. Therefore, an error counts as older than the file only if it was logged more than
+# this many seconds before the file was put in place.
 _SAME_CLOCK = 2.0
 
 
@@ -33,7 +33,7 @@ def instant(clock: Optional[Clock] = None) -> Dict[str, Any]:
 
 
 def note(state_dir: str, *, path: str, since: Mapping[str, Any]) -> None:
-    """Save when the file at `path` was put in place. since: the result of instant() from right before this change.
+    """Save when the file at `path` was put in place. since: the result of instant(), called right before this change.
 
     Call this function only after the new file was put in place and checked. A write error is ignored: without the saved
     time, old errors in the log still prevent a start.

@@ -10,7 +10,7 @@ the first call never arrived, or was killed before it returned a result, the rep
 
 The results are in-memory files below the lease folder, and are owned by the account that runs the module. The first
 line of a file is the start time of the call in seconds since boot. The rest is the printed result, unchanged. While a
-call is running, its process holds an fcntl(2) lock on the file. The lock is released when the process ends. Child
+call is running, its process holds an fcntl(2) lock on the file. The lock is released when the process exits. Child
 processes do not inherit the lock.
 """
 
@@ -51,7 +51,7 @@ _KEPT = 3600.0
 _PATIENCE = 3600.0
 _POLL = 0.02
 
-# These files stay open, and therefore locked, until the process ends.
+# These files stay open, and therefore locked, until the process exits.
 _open: List[int] = []
 
 
@@ -211,7 +211,7 @@ class _Kept:
 
     def write(self, text: str) -> int:
         data = text.encode("utf-8", "replace")
-        # If the memory is full, the result is not saved, and a repeated call does the work again.
+        # If the in-memory file system is full, the result is not saved, and a repeated call does the work again.
         with contextlib.suppress(OSError):
             if len(data) <= _LARGEST:
                 os.pwrite(self._descriptor, data, os.fstat(self._descriptor).st_size)

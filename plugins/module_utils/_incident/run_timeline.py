@@ -4,10 +4,10 @@
 
 """Keep the runs' timelines on the host, because the copy in a job's container is deleted with the container.
 
-With each module call, the controller sends the new lines of a run's timeline. The lines are already allowlisted and
-redacted. The lines are appended to <state_dir>/timelines/<name>.jsonl, which only the account that runs the module can
-read. The number and the size of the files are limited. Errors are not reported, so that a recovery never fails because
-of a timeline.
+With each module call, the controller sends the new lines of a run's timeline. These lines are already redacted, and
+contain only allowlisted keys. The lines are appended to <state_dir>/timelines/<name>.jsonl, which only the account that
+runs the module can read. The number and the size of the files are limited. Errors are not reported, so that a recovery
+never fails because of a timeline.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How the processes of the service ended, as saved by the restart recorder.
+"""How the processes of the service exited, as saved by the restart recorder.
 
 The recorder runs as the service's user. Therefore, the log lines and the command that stopped the service are not
 trusted, and the callers redact them.
@@ -33,7 +33,7 @@ WINDOW = 3600.0
 
 
 class End(NamedTuple):
-    """How one process ended.
+    """How one process exited.
 
     at: the time (UTC). After a power failure, this time is unknown, so `at` is the time of the next start. status: the
     exit code, or None. signal: for example SIGSEGV, or None. confirmed: whether systemd confirmed the invocation.
@@ -61,7 +61,7 @@ class End(NamedTuple):
 
     @property
     def how(self) -> str:
-        """Return how the process ended: the signal, oom-kill, host-down, stopped, "exit 1", or systemd's result."""
+        """Return how the process exited: the signal, oom-kill, host-down, stopped, "exit 1", or systemd's result."""
         if self.result in (OOM_KILL, HOST_DOWN, WATCHDOG, TIMEOUT):
             return self.result
         if self.result == "success" and (self.stopped_by or self.code in (None, "exited", "killed")):
@@ -99,7 +99,7 @@ def _newest(names: Sequence[str]) -> List[str]:
 
 
 def of_service(service: Mapping[str, Any], *, state_dir: str, window: float = WINDOW) -> Optional[Dict[str, Any]]:
-    """Return how the processes of a service ended recently, or None if nothing was recorded. See summary().
+    """Return how the processes of a service exited recently, or None if nothing was recorded. See summary().
 
     service: the `service` option of the modules. This check is fast if the recorder is not installed.
     """
@@ -185,7 +185,7 @@ def current_start(config: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def summary(state_dir: str, unit: str, *, window: float, boot: str = "", now: Optional[float] = None) -> Dict[str, Any]:
-    """Return how the service's processes ended in the last `window` seconds, and the number of restarts by systemd.
+    """Return how the service's processes exited in the last `window` seconds, and the number of restarts by systemd.
 
     The format is that of the modules' results. Keys: window, ends (newest last), restarts (number of automatic restarts
     by systemd) and after (the number of these restarts for each kind of exit).

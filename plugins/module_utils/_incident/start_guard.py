@@ -5,7 +5,7 @@
 """Use a unit's start guard in a run: read its configuration, decision and refusals, and release it.
 
 The start_guard role installs the guard. The role's files describe how the guard decides, and which files its keeper
-(guard_keeper.py) writes. Without the guard, every function returns at once.
+(guard_keeper.py) writes. Without the guard, every function returns immediately.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ IN_DOUBT, SOUND, ACCEPTED, NOT_FOUND = "in_doubt", "sound", "accepted", "not_fou
 # codes.
 UNCHECKED = "unchecked"
 _ID = lazy(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
-# Maximum size of a record in bytes. Even after a week-long outage, the record is smaller.
+# Maximum size of a record in bytes. The record of a week-long outage is smaller than this.
 LARGEST = 1 << 23
 EMPTY: Dict[str, Any] = {
     "closed_at": None,
@@ -44,7 +44,7 @@ EMPTY: Dict[str, Any] = {
     "starts": [],
     "cause": None,
     "cause_summary": [],
-    # How a run took over the unit, and how the last process ended before the takeover. See _incident/takeover.py.
+    # How a run took over the unit, and how the last process exited before the takeover. See _incident/takeover.py.
     "last_exit": None,
     "takeover": None,
     # Periods (from, until) in which a takeover killed the service's processes.

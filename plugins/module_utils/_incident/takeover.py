@@ -230,7 +230,7 @@ def started_within(properties: Mapping[str, str], *, seconds: float) -> bool:
 
 
 def last_exit(properties: Mapping[str, str]) -> Dict[str, Any]:
-    """Return how the main process ended: result, code, status, pid, at (UTC, or None if unknown), restarts."""
+    """Return how the main process exited: result, code, status, pid, at (UTC, or None if unknown), restarts."""
     ended = _number(properties.get("ExecMainExitTimestampMonotonic", "")) / 1e6
     boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
     return {
