@@ -5,7 +5,7 @@
 
 """English messages about facts for the readiness report.
 
-A message has no full stop at its end. The Japanese messages are in plugin_utils/_messages/ja_preparedness.py, with the
+Messages do not end with a full stop. The Japanese messages are in plugin_utils/_messages/ja_preparedness.py, with the
 same IDs.
 """
 

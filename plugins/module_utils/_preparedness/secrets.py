@@ -4,7 +4,7 @@
 
 """Find secrets of the service that are missing, too weak, or readable by every account. No value is returned.
 
-Also find out whether the kernel keeps accounts from creating hard links to files that they cannot read and change.
+Also find out whether the kernel prevents accounts from creating hard links to files that they cannot read and change.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def examine(question: Question) -> Dict[str, Any]:
 
 
 def _hard_links_protected() -> Optional[bool]:
-    """Return whether an account can only create hard links to files that it can read and change. See proc_sys_fs(5)."""
+    """Return whether an account can create hard links only to files that it can read and change. See proc_sys_fs(5)."""
     with contextlib.suppress(OSError):
         return procfs.read_text(_HARD_LINKS).strip() != "0"
     return None

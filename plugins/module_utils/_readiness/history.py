@@ -147,7 +147,7 @@ def sample(
     """Return a measurement. at: the time in seconds. disks: the free bytes and inodes of each mount point.
 
     open_files: the number of files that the service has open. The restart recorder reads this number after the service
-    ends.
+    exits.
     """
     return {
         "at": at,

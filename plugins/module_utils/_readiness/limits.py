@@ -12,7 +12,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_
 
 
 class Limits(NamedTuple):
-    """The limits at which readiness checks report problems. Each field is an option of health_probe. Times: seconds."""
+    """The limits at which readiness checks report problems. Each field is an option of health_probe.
+
+    Times are in seconds.
+    """
 
     ready_path: str = ""
     slow_after: float = 1.0

@@ -5,8 +5,8 @@
 
 """English messages about a service that answers but is degraded.
 
-A message has no full stop at its end. The Japanese messages are in plugin_utils/_messages/ja_readiness.py, with the
-same IDs.
+Messages do not end with a full stop. The Japanese messages are in plugin_utils/_messages/ja_readiness.py, with the same
+IDs.
 """
 
 from __future__ import annotations
@@ -74,5 +74,5 @@ ENGLISH: Dict[str, str] = {
 
 
 def english(told: message.Message) -> str:
-    """Return the English text of a message, without a final full stop."""
+    """Return the English text of a message, without the final full stop."""
     return message.english(told, ENGLISH)

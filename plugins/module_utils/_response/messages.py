@@ -5,7 +5,7 @@
 
 """English messages that explain why a first response did not start the service.
 
-A message has no full stop at its end. The Japanese messages are in plugin_utils/_messages/ja_response.py, with the same
+Messages do not end with a full stop. The Japanese messages are in plugin_utils/_messages/ja_response.py, with the same
 IDs.
 """
 
