@@ -22,8 +22,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 _DEEP = "**"
 _WILD = re.compile(r"[*?\[]")
 MOST_SKIPPED = 50
-# Limits of a search, because the service's user can create any number of files and nested folders: the folders below
-# each other, the names in all folders, and the time in seconds.
+# Limits of a search: the depth of nested folders, the number of names in all folders, and the time in seconds. The
+# service's user can create any number of files and nested folders.
 _DEEPEST, _MOST_NAMES, _MOST_SECONDS = 50, 500_000, 60.0
 _BLOCK = 512  # st_blocks counts units of this many bytes on every file system
 FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -45,7 +45,8 @@ class Rule(NamedTuple):
     """Files that may be removed: all files that match an absolute pattern, except the newest ones.
 
     keep: how many of the newest files to keep in each series. See Candidate.series. as_user: always act with the rights
-    of the service's user, even in a folder of root. For patterns that contain a path from the service's environment.
+    of the service's user, even in a root-owned folder. This is for patterns that contain a path from the service's
+    environment.
     """
 
     pattern: str
@@ -123,7 +124,10 @@ def checked(rules: Sequence[Rule], targets: Sequence[Target], others: Sequence[s
 
 
 def account(user: str, rules: Sequence[Rule]) -> safe_open.Rights:
-    """Return the rights of the service's user, who may be root. Raises DiskReclaimError if root would act instead."""
+    """Return the rights of the service's user, or None if no user is given or this process does not run as root.
+
+    Raises DiskReclaimError if the user does not exist, or is not given although a rule requires it.
+    """
     if os.geteuid() != 0:
         return None
     if not user:
@@ -141,7 +145,7 @@ class Walk:
     """Finds the files that match patterns, and records why some of them were skipped.
 
     user: the rights of the service's user. A folder that another account could replace is listed, and its files are
-    removed, with these rights. Otherwise, the service's user could make root remove the files of another account.
+    removed, with these rights. Otherwise, the service's user could make root remove another account's files.
     """
 
     def __init__(self, *, skip: Any, user: safe_open.Rights = None) -> None:
