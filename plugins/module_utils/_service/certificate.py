@@ -38,7 +38,7 @@ _PRIVATE_KEY = b"PRIVATE KEY-----"
 
 
 class CertificateError(messages.ServiceError):
-    """A parameter is invalid (the message names it), or the command could not be run."""
+    """A parameter is invalid (the message contains its name), or the command could not be run."""
 
 
 class Pair(NamedTuple):
@@ -69,7 +69,7 @@ class Permissions(NamedTuple):
 def _read(path: str, user: str) -> bytes:
     """Return the content of a regular file that has at most _LARGEST bytes.
 
-    The service's environment may name any file. Therefore, a separate process reads the file with the rights of the
+    The service's environment may specify any file. Therefore, a separate process reads the file with the rights of the
     service's user, within a time limit. If no user is given or this process is not root, the file is read with the
     rights of this process. Raises OSError, and CertificateError if the user does not exist.
     """

@@ -54,7 +54,7 @@ def unpacked(stream: IO[bytes], *, most_packed: int, deadline: float) -> Iterato
                 if not data:
                     continue
                 between = False
-            # zlib may keep output of the last piece, so it is called even if there is no more data.
+            # zlib may hold back output from the last piece, so it is called even if there is no more data.
             chunk = unpacker.decompress(data, _CHUNK)
             data = unpacker.unconsumed_tail
             if chunk:

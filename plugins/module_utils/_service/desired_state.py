@@ -104,7 +104,7 @@ def _act_process(
     stopped: List[Dict[str, Any]] = []
     if state != "started":
         remaining = look.main
-        for _round in range(_ROUNDS):  # repeat, because a process may have started another one before it ended
+        for _round in range(_ROUNDS):  # repeat, because a process may have started another one before it exited
             stopped += process_signals.stop_processes(remaining, timeout=stop_timeout, proc_root=proc_root)
             remaining = service_process.find(service, proc_root=proc_root)
             if not remaining:

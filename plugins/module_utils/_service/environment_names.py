@@ -10,8 +10,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 
 _CERTIFICATE_NAME = lazy(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:CERT|CRT|CERTIFICATE)_(?:PATH|FILE)")
 _KEY_NAME = lazy(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:PRIVATE_?)?KEY_(?:PATH|FILE)")
-# OpenSSL reads its trusted certificates from the file that this variable names. The service's own certificate is not in
-# this file.
+# OpenSSL reads its trusted certificates from the file that this variable specifies. The service's own certificate is
+# not in this file.
 _TRUSTED = "SSL_CERT_FILE"
 
 # Files that an application reads itself (dotenv), relative to the application's folder.

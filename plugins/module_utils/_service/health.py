@@ -287,7 +287,7 @@ def _wait_until_good(watch: _Watch) -> bool:
         if watch.gone and watch.plan.sole_starter:
             return False
         if restarts - restarts_at_first + int(watch.gone) > _ENDS_ALLOWED:
-            return False  # the service ended again after each restart
+            return False  # the service exited again after each restart
         if not watch.gone:
             gone_since = None
         elif gone_since is None:

@@ -53,9 +53,8 @@ def find(log: str, patterns: Iterable[str], *, user: str, deadline: float = floa
     is read, the error is reported. A compressed file is omitted if the original still exists. The files that match the
     patterns are listed, and must be opened, with the rights of the service's user. This user can replace the folders,
     and a pattern may contain a folder from the service's environment. The same applies to the log if this user can
-    replace its folder, because this user could move a file of root there. This user can also create any number of
-    files.
-    Raises TimeoutError at the deadline (time.monotonic seconds).
+    replace its folder, because this user could move a root-owned file there. This user can also create any number of
+    files. Raises TimeoutError at the deadline (time.monotonic seconds).
     """
     found: Dict[str, float] = {}
     theirs = safe_open.account_rights(user)

@@ -279,7 +279,7 @@ def _alike(item: Dict[str, Any]) -> Tuple[str, ...]:
 
 
 def _exceptions(lines: Sequence[Line]) -> List[Dict[str, Any]]:
-    """Return the exceptions that have a stack trace or ended the process, in the order of the log."""
+    """Return the exceptions that have a stack trace or terminated the process, in the order of the log."""
     found = []
     for number, line in enumerate(lines):
         if not _ERROR.search(line.text):
@@ -360,7 +360,7 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     if success >= 0 and not lines[success].dated and success == len(lines) - 1:
         served = written_at
     return {
-        # Report the exceptions that ended a process, or that are at the end of the log. If there are no such
+        # Report the exceptions that terminated a process, or that are at the end of the log. If there are no such
         # exceptions, report the exceptions that were only logged.
         "exceptions": [
             {

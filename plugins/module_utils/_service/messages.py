@@ -5,7 +5,7 @@
 
 """English messages about problems with the service, and about failed actions on the service.
 
-A message has no full stop at its end. The Japanese messages are in plugin_utils/_messages/ja_service.py, with the same
+Messages do not end with a full stop. The Japanese messages are in plugin_utils/_messages/ja_service.py, with the same
 IDs.
 """
 
@@ -296,7 +296,7 @@ ENGLISH: Dict[str, str] = {
 
 
 def english(told: message.Message) -> str:
-    """Return the English text of a message about the service, without a full stop at its end."""
+    """Return the English text of a message about the service, without the final full stop."""
     return message.english(told, ENGLISH)
 
 

@@ -143,7 +143,7 @@ class Application:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the folder for this run. The kernel releases the lock when this process ends, even if it is killed."""
+        """Lock the folder for this run. The kernel releases the lock when this process exits, even if it is killed."""
         with self.writing("open", folder=self.app_dir):
             descriptor = os.open(self.app_dir, os.O_RDONLY | os.O_DIRECTORY)
         try:

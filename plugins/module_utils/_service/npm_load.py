@@ -31,7 +31,7 @@ _HANDED_ON = re.compile(
     r"(?i)(npm_config_.*|https?_proxy|no_proxy|node_extra_ca_certs|ssl_cert_(file|dir)|lang|lc_.*|tz|cc|cxx|jobs|python)\Z"
 )
 
-# Print the name of each package before loading it, because a broken native module may end the process. better-sqlite3
+# Print the name of each package before loading it, because a broken native module may crash the process. better-sqlite3
 # loads its native module only when a database is opened.
 _LOADER = """
 const say = (line) => require('fs').writeSync(1, '\\n@npm_ci ' + JSON.stringify(line) + '\\n');

@@ -133,7 +133,7 @@ def _may_be_theirs(look: Findings, path: str) -> bool:
     """Return True if the service's user can write to a file or its folder, or if that is unknown.
 
     The service's user may be able to change the service's settings. Such a change must not make root operate on other
-    accounts' files. This user must not learn from the result whether a file exists in a folder of another account.
+    accounts' files. This user must not learn from the result whether a file exists in another account's folder.
     """
     if look.rights is None:
         return True

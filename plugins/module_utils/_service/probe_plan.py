@@ -38,7 +38,7 @@ ARGUMENTS: Dict[str, Dict[str, Any]] = {
 
 
 class HealthError(ServiceError):
-    """A parameter is invalid (the message names it). A service that does not answer is not an error."""
+    """A parameter is invalid (the message contains its name). A service that does not answer is not an error."""
 
 
 class Target(NamedTuple):

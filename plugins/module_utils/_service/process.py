@@ -34,7 +34,7 @@ _AUTO_RESTART = "auto-restart"
 
 
 class NodeProcessError(ServiceError):
-    """The service could not be checked, started or stopped. If a parameter is invalid, the message names it."""
+    """The service could not be checked, started or stopped. If a parameter is invalid, the message shows its name."""
 
 
 def arguments(*, starts: bool = False) -> Dict[str, Any]:

@@ -27,7 +27,7 @@ _AFTER_KILL = 5.0
 def _send(process: procfs.Process, number: signal.Signals, *, proc_root: str) -> None:
     """Send a signal to exactly this process.
 
-    If the process has ended, do nothing, even if another process now has its pid.
+    If the process has exited, do nothing, even if another process now has its pid.
     """
     descriptor: Optional[int] = None
     try:
@@ -60,9 +60,9 @@ def _send(process: procfs.Process, number: signal.Signals, *, proc_root: str) ->
 
 
 def _wait_for_end(pending: List[procfs.Process], *, until: float, ended: Dict[int, float], proc_root: str) -> None:
-    """Wait until all pending processes have ended, or until the given time (`until`, in time.monotonic seconds).
+    """Wait until all pending processes have exited, or until the given time (`until`, in time.monotonic seconds).
 
-    Each process that has ended is moved to `ended`, which maps the pids to the times when the processes ended.
+    Each process that has exited is moved to `ended`, which maps the pids to the times when the processes exited.
     """
     while True:
         for process in list(pending):

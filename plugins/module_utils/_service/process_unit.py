@@ -83,7 +83,7 @@ def act_systemd(
 
 
 def require_up(service: Service, look: Look, *, run: commands.Runner = commands.run) -> None:
-    """Raise NodeProcessError if the start was skipped, or if the unit ended again right after its start.
+    """Raise NodeProcessError if the start was skipped, or if the unit stopped again right after its start.
 
     If a start is skipped, systemctl does not report an error: it exits with 0.
     """

@@ -20,7 +20,7 @@ SIDE_FILES = ("", "-wal", "-shm", "-journal")
 
 
 class ReleaseError(ServiceError):
-    """A parameter is invalid (the message names it), the releases could not be read, or the change failed."""
+    """A parameter is invalid (the message contains its name), the releases could not be read, or the change failed."""
 
 
 class Refused(ServiceError):

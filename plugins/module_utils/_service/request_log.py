@@ -36,7 +36,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 _MOST_BYTES = 128 << 20
 # Maximum number of journal entries. The memory for the output of a command is also limited.
 _MOST_ENTRIES = 100_000
-# Maximum number of files to read, and to name in a report.
+# Maximum number of files to read, and to list in a report.
 _MOST_FILES = 50
 _MOST_NAMED = 5
 _CHUNK = 1 << 20
@@ -49,8 +49,8 @@ _BEFORE = 3600
 _AFTER = 60
 # Maximum number of lines to read to find the first line with a time.
 _MOST_UNDATED = 100
-# Maximum difference, in hundredths of a second, between the times that two logs state for the same request. Some access
-# logs state the time without a fraction of a second.
+# Maximum difference, in hundredths of a second, between the times of the same request in two logs. The times in some
+# access logs have no fractions of a second.
 _TOLERANCE = 150
 
 # The lookahead prevents the pattern from splitting the path in other ways (backtracking). Without the lookahead, the
@@ -98,7 +98,7 @@ class Counted(NamedTuple):
     sources: List[str]
 
 
-# A log line, and its time if the log states the time separately.
+# A log line, and its time if the log records the time separately.
 _Line = Tuple[str, Optional[float]]
 
 

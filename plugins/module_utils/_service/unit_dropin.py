@@ -299,7 +299,7 @@ def _prove(dropin: Dropin, variables: Mapping[str, str], properties: Mapping[str
 
 
 def is_there(unit: str, name: str, *, folder: str = FOLDER) -> bool:
-    """Return True if the unit has a drop-in of the given name."""
+    """Return True if the unit has a drop-in with the given name."""
     return os.path.exists(_Paths(Dropin(unit=unit, name=name), folder=folder).conf)
 
 
