@@ -78,7 +78,7 @@ def backup(
     dest: the complete path of the copy. If dest is None, the copy is written to dest_dir, and its name consists of the
     prefix and the current time. room_only: whether to check only the free space. user: the user that reads and writes
     the files if accounts other than root can change the folders. See file_survey.look. leave: the share of the
-    destination's file system that stays free, from 0 to 1.
+    destination's file system that must stay free, from 0 to 1.
 
     Raises SqliteError if no good copy could be made. An incomplete or unsound copy is never given its final name.
     """
@@ -311,7 +311,7 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
         except FileExistsError:
             continue
         except OSError as error:
-            # Hard links are impossible for folders and on some file systems.
+            # Hard links to folders are not possible, and some file systems do not support hard links.
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
                 raise
             if os.path.lexists(name):

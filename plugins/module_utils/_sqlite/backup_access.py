@@ -5,7 +5,8 @@
 """Decide which backups may be restored to the service's database.
 
 After a restore, the service's user can read the backup. This user can choose the path of the database, for example with
-DATABASE_PATH, and can make the database unrecognizable. Neither may therefore decide which of root's files is restored.
+DATABASE_PATH, and can make the database unrecognizable. Therefore, neither the path nor the content of the database may
+decide which of root's files is restored.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 class Reader(NamedTuple):
     """The account that can read a restored backup. user: the name of the service's user, or None.
 
-    configured: the path of the database in the inventory, or "" if the inventory names the database that is used.
+    configured: the path of the database in the inventory, or "" if the inventory specifies the database that is used.
     """
 
     user: Optional[str] = None
     configured: str = ""
 
     def names(self, path: str) -> bool:
-        """Return True if the inventory gives the database the file name of `path`.
+        """Return True if the database in the inventory has the same file name as `path`.
 
         Only links that root created are followed, because the service's user chooses the target of all other links.
         """
@@ -45,8 +46,8 @@ class Reader(NamedTuple):
 class Access(NamedTuple):
     """The service's user, and the backups that the inventory assigns to the database.
 
-    account: the account (uid, gid) of the user, or None if root would keep no backup from the user. patterns: patterns
-    of file names that come from the inventory.
+    account: the user's account (uid, gid), or None if all backups may be restored for this user. patterns: patterns of
+    file names that come from the inventory.
     """
 
     user: Optional[str]
@@ -57,8 +58,9 @@ class Access(NamedTuple):
         """Return the reason why a backup must not be restored, or None.
 
         made_for: the user that could read the database from which the backup was made, or "" if this is unknown.
-        replica: whether the path is that of the replicated database, which may no longer exist. Then it is enough that
-        the user owns the folder. For a backup it is not, because the user could have moved a database of root there.
+        replica: whether the path is that of the replicated database, which may no longer exist. In this case, it is
+        enough that the user owns the folder. For a backup, this is not enough, because the user could have moved a
+        root-owned database there.
         """
         if self.account is None or (made_for and made_for == self.user):
             return None

@@ -4,7 +4,8 @@
 
 """Find the backups of a database, and check whether one of them can be restored.
 
-The recovery, the restore drill and the readiness report use these functions, so they agree about every backup.
+The recovery, the restore drill and the readiness report use these functions, so that all of them judge each backup in
+the same way.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ SOUND, DAMAGED, OTHER_SERVICE, UNREADABLE, NOT_CHECKED, REFUSED = (
     *("sound", "damaged", "other_service", "unreadable"),
     *("not_checked", "refused"),
 )
-_MOST_NAMED = 5  # maximum number of tables that a message names
+_MOST_NAMED = 5  # maximum number of tables that a message lists
 _MOST_REFUSED = 5  # maximum number of refused backups to report, so that they do not displace usable backups
-# Tables whose names begin like this do not identify a service: migration tools and SQLite create such tables in the
-# databases of many services.
+# Tables with these prefixes do not identify a service: migration tools and SQLite create such tables in the databases
+# of many services.
 _OF_EVERY_SERVICE = ("knex_migrations", "sqlite_")
 
 
@@ -185,7 +186,8 @@ def access_to(
 ) -> backup_access.Access:
     """Return which backups of the database at `place` may be restored. See find() for the parameters.
 
-    The usual names follow from the path of the database. They are therefore used only if the inventory names this path.
+    The usual names are derived from the path of the database. Therefore, they are used only if the inventory contains
+    this path.
     """
     if not reader.configured:
         reader = reader._replace(configured=place)

@@ -8,7 +8,7 @@ Every read happens in a child process, for three reasons:
 
 - If the disk cannot deliver a mapped page, only the child is killed.
 - The child drops its write access before it opens the database.
-- The child ends without closing its connection, so SQLite never runs its clean-up at the last close (checkpoint,
+- The child exits without closing its connection, so SQLite never runs its clean-up at the last close (checkpoint,
   removal of the WAL).
 """
 
@@ -103,7 +103,7 @@ def give_up_writing(rights: safe_open.Rights = None) -> None:
 
 
 def die_with_parent() -> None:
-    """Make the kernel kill this process when its parent ends."""
+    """Make the kernel kill this process when its parent exits."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
@@ -152,8 +152,8 @@ def in_child(
 
     After a failure, the last message also has one of these keys:
 
-    - error: the text of the exception that ended the work
-    - signal: the name of the signal that ended the child
+    - error: the text of the exception that stopped the work
+    - signal: the name of the signal that killed the child
     - timeout: whether the child was killed shortly after the deadline
     """
     return in_children([work], deadline=deadline, read_only=read_only, rights=rights)[0]
@@ -226,7 +226,7 @@ def _child(
         elif rights:
             safe_open.become(*rights)
         die_with_parent()
-        if os.getppid() != parent:  # the parent had already ended
+        if os.getppid() != parent:  # the parent had already exited
             os._exit(1)
 
         def emit(message: Message) -> None:
@@ -245,7 +245,7 @@ def _child(
 
 
 def _listen(children: Sequence[_Child], *, deadline: float) -> None:
-    """Receive the children's messages until all children have ended or the deadline has passed."""
+    """Receive the children's messages until all children have exited or the deadline has passed."""
     while True:
         speaking = {child.pipe: child for child in children if not child.ended}
         if not speaking:
@@ -267,7 +267,7 @@ def _listen(children: Sequence[_Child], *, deadline: float) -> None:
 
 
 def _reap(pid: int) -> int:
-    """Wait for a child and return its wait status, or SIGKILL if it does not end within _GRACE seconds.
+    """Wait for a child and return its wait status, or SIGKILL if it does not exit within _GRACE seconds.
 
     A child may hang in the kernel if a disk does not respond.
     """

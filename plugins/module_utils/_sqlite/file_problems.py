@@ -33,7 +33,7 @@ class User(NamedTuple):
 
 
 def find_user(name: Optional[str], *, option: str = "owner") -> Optional[User]:
-    """Return the user that a module option names, or None. Raises SqliteError if the user does not exist."""
+    """Return the user that a module option specifies, or None. Raises SqliteError if the user does not exist."""
     if not name:
         return None
     try:

@@ -260,7 +260,7 @@ def open_found(facts: FileFacts, *, handed: bool = False) -> int:
     """Open a checked file for reading. Raises OSError, for example if the file was replaced. See open_named.
 
     handed: whether the service's user gets the content. Then this user must be able to read the file. Otherwise, the
-    file may be one of root's databases that the user has moved there.
+    file may be a root-owned database that the user has moved there.
     """
     descriptor = open_regular(facts.path, rights=facts.rights) if handed else open_named(facts)
     status = os.fstat(descriptor)
@@ -275,7 +275,7 @@ def open_named(facts: FileFacts) -> int:
 
     In the service's folder, a command that ran as root may have left a file that the service's user cannot read. Such a
     file is opened as root, but only if it begins with the bytes that identify this type of file. Any other file may be
-    one of root's files that the service's user has moved there. The content must not be passed to this user.
+    a root-owned file that the service's user has moved there, so its content must not be passed to this user.
     """
     try:
         return open_regular(facts.path, rights=facts.rights)

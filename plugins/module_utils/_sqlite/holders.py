@@ -91,7 +91,7 @@ def find_holders(found: sqlite_files.Look, *, proc_root: str = "/proc") -> Holde
     """Return the processes that have any of a database's files open, except this process.
 
     Raises SqliteError if the search is stopped at its limits. A process that was not searched may have the database
-    open, so the result must never be that nobody has it open.
+    open, so the result must never be that no process has it open.
     """
     try:
         with safe_open.acting(None):  # only root can inspect the processes of other users
@@ -181,7 +181,7 @@ def _add_roles(
     by_inode = {facts.inode: (name, facts.device) for name, facts in files.items()}
     with contextlib.suppress(OSError):
         for words in procfs.Search(proc_root=proc_root).locks():
-            # For example "1: POSIX  ADVISORY  WRITE 1234 fe:00:11199145 120 120". If a process waits, "->" follows
+            # For example "1: POSIX  ADVISORY  WRITE 1234 fe:00:11199145 120 120". If a process is waiting, "->" follows
             # "1:".
             if len(words) != 8 or words[1] not in ("POSIX", "OFDLCK") or words[5].count(":") != 2:
                 continue

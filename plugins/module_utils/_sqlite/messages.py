@@ -5,7 +5,7 @@
 
 """English messages about problems with a database, and about failed backups, checkpoints and recoveries.
 
-A message has no full stop at its end. The Japanese messages are in plugin_utils/_messages/ja_sqlite.py, with the same
+Messages do not end with a full stop. The Japanese messages are in plugin_utils/_messages/ja_sqlite.py, with the same
 IDs.
 """
 
@@ -268,5 +268,5 @@ ENGLISH: Dict[str, str] = {
 
 
 def english(told: message.Message) -> str:
-    """Return the English text of a message about a database, without a full stop at its end."""
+    """Return the English text of a message about a database, without the final full stop."""
     return message.english(told, ENGLISH)

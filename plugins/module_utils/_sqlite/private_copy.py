@@ -39,7 +39,7 @@ def private_copy(found: sqlite_files.Look, *, deadline: float) -> Iterator[str]:
     """Copy the database with its journal and WAL into a private folder, and yield the path of the copy.
 
     The folder belongs to found.rights, the user that reads the database. If found.rights is None, the folder belongs to
-    writer_of(found). Raises SqliteError, also if this user cannot read a file, and OutOfTime.
+    writer_of(found). Raises OutOfTime, and SqliteError, for example if this user cannot read a file.
     """
     rights = found.rights or writer_of(found)
     with safe_open.acting(None):

@@ -80,7 +80,7 @@ def _all_readable(found: sqlite_files.Look) -> bool:
 
 
 def vanished(error: str, *, found: sqlite_files.Look) -> bool:
-    """Return True if a SQLite error means that the service ended between the check and the connection.
+    """Return True if a SQLite error means that the service stopped between the check and the connection.
 
     When the service closes its last connection, SQLite removes the WAL and its index. If a reader then cannot create
     these files, it receives one of two errors: the database is read-only, or the database file cannot be opened. For

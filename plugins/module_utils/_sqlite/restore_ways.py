@@ -23,7 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
 MARGIN = 8 << 20  # number of bytes to leave free
-_MOST_NAMED = 5  # maximum number of tables that a message names
+_MOST_NAMED = 5  # maximum number of tables that a message lists
 _MOST_COMPARED = 5  # maximum number of sound backups to compare (checking a large backup takes many seconds)
 
 
@@ -234,7 +234,7 @@ def checked(path: str, *, user: Optional[str], time_budget: float) -> List[Messa
 
 
 class _Backup(NamedTuple):
-    """A sound backup: the time of its last write in seconds since the epoch, its path, and the rows of each table."""
+    """A sound backup: the time of its last write in seconds since the epoch, its path, and its row counts by table."""
 
     made: float
     path: str
