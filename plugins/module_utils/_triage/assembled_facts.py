@@ -96,7 +96,7 @@ def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[s
 def window_start(facts: Mapping[str, Any], *, window: float) -> float:
     """Return the beginning of the log window.
 
-    The window begins `window` seconds before the unit ended, or before now if the unit has not ended.
+    The window begins `window` seconds before the unit stopped, or before the current time if the unit has not stopped.
     """
     unit_facts = facts.get("unit") or {}
     ended = unit_facts.get("exited_at") or unit_facts.get("inactive_enter_at")

@@ -4,7 +4,7 @@
 
 """Collect facts about the certificate and its private key: names, validity, match and readability.
 
-The service's environment may name any file. Therefore, both files are read with the rights of the service's user.
+The service's environment may specify any file. Therefore, both files are read with the rights of the service's user.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _exists(path: str) -> bool:
 def certificate(question: Question) -> Dict[str, Any]:
     """Check the certificate and its private key, and whether the service's user can read both files."""
     as_service = _act_as(question.service.user)
-    # Root reads no file that the service's environment names.
+    # Root does not read files that the service's environment specifies.
     facts, key = _pair(question, settings_only=os.geteuid() == 0 and question.service.user != "root")
     # The content of the files is not part of the facts, because a private key is a secret.
     contents: List[bytes] = []

@@ -46,7 +46,7 @@ _CHECKED = (".js", ".cjs", ".mjs")
 
 
 class _Entry(NamedTuple):
-    """A journal entry: seconds since the epoch, the author that it names, the redacted text and the original text."""
+    """A journal entry: seconds since the epoch, the claimed author, the redacted text and the original text."""
 
     at: float
     who: str

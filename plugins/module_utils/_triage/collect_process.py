@@ -46,7 +46,7 @@ def _sizes(pid: int, deleted: Sequence[Dict[str, Any]]) -> Dict[str, Optional[in
 
 
 def _look_at(item: procfs.Process, *, search: procfs.Search, keep: bool) -> Tuple[Dict[str, Any], List[Dict[str, Any]]]:
-    """Return facts about one process, and files for the evidence bundle. Raises OSError if the process has ended."""
+    """Return facts about one process, and files for the evidence bundle. Raises OSError if the process has exited."""
     folder = f"/proc/{item.pid}"
     status = read(f"{folder}/status")
     fields = status_fields(status)
@@ -109,7 +109,7 @@ def process(question: Question) -> Dict[str, Any]:
     for item in service_processes(question):
         values = procfs.environment(item.pid) or {}
         secrets += redact.secret_values(values) + redact.secret_arguments(item.argv)
-        with contextlib.suppress(OSError):  # the process may end while its facts are read
+        with contextlib.suppress(OSError):  # the process may exit while its facts are read
             facts_of_it, files = _look_at(item, search=search, keep=question.keep)
             facts.append(facts_of_it)
             evidence.extend(files)

@@ -128,7 +128,7 @@ def unit(question: Question) -> Dict[str, Any]:
             # apply.
             "confined": bool(raw.get("RootDirectory") or raw.get("RootImage")) or raw.get("DynamicUser") == "yes",
             # Only a value that begins with a slash is a required folder. Any other value is an optional folder, or
-            # stands for a home folder.
+            # means a home folder.
             "needed_folder": raw.get("WorkingDirectory") if raw.get("WorkingDirectory", "").startswith("/") else None,
             "environment_files": env_file.required_files(raw.get("EnvironmentFiles", "")),
             "active_enter_at": at("ActiveEnter"),

@@ -395,5 +395,5 @@ ENGLISH: Dict[str, str] = {
 
 
 def english(told: message.Message) -> str:
-    """Return the English text of a triage message, without a final full stop."""
+    """Return the English text of a triage message, without the final full stop."""
     return message.english(told, ENGLISH)

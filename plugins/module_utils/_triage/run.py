@@ -195,7 +195,7 @@ def triage(
     counts from the last check that found the database sound. recovered_at_of: returns the time before which no logged
     error is about the current database file (see recovered_file.older_before). settings: problems that the preflight
     found with the service's variables. readiness: problems that the health probe found in a service that answers. ends:
-    how the processes of the service ended recently (see service_ends.of_service). changes: True to compare the host
+    how the processes of the service exited recently (see service_ends.of_service). changes: True to compare the host
     with the manifest of the last healthy run. respond: see Respond.
 
     If the database check does not finish by the deadline, it is repeated for at most database_timeout seconds. The

@@ -77,10 +77,10 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
 
 
 def unhandled_exception(facts: Facts) -> Optional[Finding]:
-    """Report an unhandled exception that ended the process, or an error that was logged before the process exited."""
+    """Report an unhandled exception that terminated the process, or an error that was logged before its exit."""
     if not facts.troubled:
         return None
-    # If something else ended the process, an exception that was only logged is not the cause.
+    # If something else terminated the process, an exception that was only logged is not the cause.
     errors = [item for _source, item in syntax_errors(facts)]
     by_others = facts.process.ended_by_others
     found = [

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes between the service and its users: a port that is in use, or the certificate."""
+"""Causes in the connection between the service and its users: a port that is in use, or the certificate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.c
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Age in seconds below which a process may still be starting.
+# A process that is younger than this many seconds may still be starting.
 _START_SECONDS = 20.0
 
 # Faults of the certificate or its private key for which there is a message.

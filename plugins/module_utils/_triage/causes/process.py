@@ -54,7 +54,7 @@ def hung(facts: Facts) -> Optional[Finding]:
             evidence.append(says(f"/proc/pressure/{name}", told))
     return Finding(
         confidence=0.97 if stopped_ones else 0.85,
-        # Only a signal from another process suspends a process, so few causes can explain a suspended process.
+        # Only a signal from another process can suspend a process, so few causes can explain a suspended process.
         only_by=("port_conflict",) if stopped_ones else None,
         summary=message("finding.hung.stopped", pid=stopped_ones[0]["pid"])
         if stopped_ones
@@ -122,7 +122,7 @@ def crash_loop(facts: Facts) -> Optional[Finding]:
 
 
 def killed(facts: Facts) -> Optional[Finding]:
-    """Report a signal that ended the process."""
+    """Report a signal that terminated the process."""
     unit = facts.unit
     if not facts.troubled:
         return None
@@ -157,7 +157,7 @@ def killed(facts: Facts) -> Optional[Finding]:
 
 
 def _sends(signal: str) -> Sequence[str]:
-    """Return the causes that can end a process with this signal. HUP, INT, QUIT and TERM have no such causes."""
+    """Return the causes that can terminate a process with this signal. HUP, INT, QUIT and TERM have no such causes."""
     if signal == "KILL":
         return ("oom_kill",)
     return () if signal in SENT else _CRASHES

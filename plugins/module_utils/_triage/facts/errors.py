@@ -29,7 +29,7 @@ _LAST_WORD = lazy(
 
 
 class Errors(NamedTuple):
-    """The errors in the log and the journal. Some of these errors are considered only if the process has ended."""
+    """The errors in the log and the journal. Some of these errors are considered only if the process has exited."""
 
     log: Log
     journal: Journal
@@ -76,7 +76,7 @@ class Errors(NamedTuple):
         return None
 
     def text(self) -> str:
-        """Return all text about why the service ended, so that a rule can search it for a word."""
+        """Return all text about why the service exited, so that a rule can search it for a word."""
         word = self.last_word()
         return "\n".join([*(item["message"] for _source, item in self.exceptions()), *(word[1:] if word else ())])
 

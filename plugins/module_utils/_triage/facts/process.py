@@ -21,7 +21,7 @@ _BY_SIGNAL = re.compile(r"code=(?:killed|dumped), status=\d+/(\w+)")
 _SAME_END = 30.0
 
 _ENDED = re.compile(r"code=(exited|killed|dumped), status=(\d+)")
-# If a process ends within this many seconds after its start, the start counts as failed.
+# If a process exits within this many seconds after its start, the start counts as failed.
 _START_SECONDS = 20.0
 
 # Maximum number of unit exits that triage collects.
@@ -29,7 +29,7 @@ _MOST_EXITS = 20
 
 
 class Process(NamedTuple):
-    """The service's processes, and the times when its main process ended.
+    """The service's processes, and the times when its main process exited.
 
     served_at: the time of the last successful request, or an empty string if it is unknown.
     """
@@ -80,7 +80,7 @@ class Process(NamedTuple):
 
     @property
     def signal(self) -> str:
-        """The signal that last ended the main process, or an empty string if no such signal is known."""
+        """The signal that last terminated the main process, or an empty string if no such signal is known."""
         if self.gone:
             status = self.unit.exit_status or 0
             return SIGNALS.get(status, str(status)) if self.unit.exit_code in ("killed", "dumped") else ""
@@ -96,13 +96,13 @@ class Process(NamedTuple):
 
     @property
     def ended_by_others(self) -> bool:
-        """True if the process was stopped or killed from outside. False if it ended due to its own error."""
+        """True if the process was stopped or killed from outside. False if it exited because of its own error."""
         return (self.gone and bool(self.asked)) or (self.signal in SENT and not self.given_up)
 
     def ended_at(self, at: Optional[str]) -> bool:
-        """Return True if the main process ended at about this time.
+        """Return True if the main process exited at about this time.
 
-        Also return True if this time or the time of the end is unknown.
+        Also return True if this time or the time of the exit is unknown.
         """
         known = [self.unit.exited_at, *(item["at"] for item in self.exits)]
         ends = [timestamps.epoch(end) for end in known if end]

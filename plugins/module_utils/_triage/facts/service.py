@@ -50,7 +50,7 @@ class Unit(Part):
 
     @property
     def exited(self) -> bool:
-        """True if the unit's process exited by itself with an error."""
+        """True if the unit's process exited with an error and was not killed by a signal."""
         return self.exit_code == "exited" and self.exit_status != 0
 
     @property
