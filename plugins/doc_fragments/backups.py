@@ -15,16 +15,16 @@ options:
   backup_dirs:
     description:
       - Folders in which to search for backups, in addition to the database's folder.
-      - The verified backups that M(itsm_nexus.runbook.scheduled_backup) has listed in O(state_dir) are also examined,
-        regardless of their folder.
-      - The module compares the time of the first migration in a backup with the time in the last sound database. If the
+      - The module also examines the verified backups that M(itsm_nexus.runbook.scheduled_backup) has listed in
+        O(state_dir), regardless of their folder.
+      - The module compares the time of the first migration in a backup with that in the last sound database. If the
         times differ, the backup belongs to another database and is not used.
     type: list
     elements: path
     default: []
   backup_patterns:
     description:
-      - File name patterns of backups. A backup may have its own WAL.
+      - Patterns for the file names of backups. A backup may have its own WAL.
       - If empty, the usual names are used. For a database C(itsm.db), these are V(itsm.db.backup_*) and
         V(itsm.db.bak*), and in O(backup_dirs) also V(itsm.db), V(itsm_*.db) and V(itsm-*.db).
     type: list

@@ -24,7 +24,7 @@ options:
     required: true
   user:
     description:
-      - Account that runs knex. If the module does not run as root, this account must be the one that runs the module.
+      - Account that runs knex. If the module does not run as root, it must run as this account.
       - Defaults to the owner of O(app_dir) if the module runs as root, otherwise to the account that runs the module.
     type: str
   node_env:

@@ -23,8 +23,8 @@ options:
         type: str
         required: true
       user:
-        description: The user that the service runs as. The user must exist. If the module does not run as root, this
-          user must be the one that runs the module.
+        description: The user that the service runs as. The user must exist. If the module does not run as root, it must
+          run as this user.
         type: str
         required: true
       manager:

@@ -61,9 +61,9 @@ options:
     version_added: 0.2.0
   log_patterns:
     description:
-      - Path patterns of additional log files, for example of logs that get a new name every day. A pattern is absolute
-        or relative to O(service.app_dir). The newest files are read in addition to O(service.log_file).
-      - Rotated and compressed (C(.gz)) files of these logs and of O(service.log_file) are read if they were changed
+      - Path patterns for additional log files, for example logs that get a new name every day. A pattern is absolute or
+        relative to O(service.app_dir). The newest files are read in addition to O(service.log_file).
+      - Rotated and compressed (C(.gz)) versions of these logs and of O(service.log_file) are read if they were changed
         within O(window).
     type: list
     elements: str
@@ -115,9 +115,10 @@ options:
         finish within O(deadline).
       - If the second check does not finish in time either, the finding is V(db_unchecked), and the service is not
         started. If the disk of the database does not respond, the second check does not run.
-      - A second check, with C(integrity_check), also runs if the first check found no damage, and the only errors about
-        a damaged database in the log are from before the current database file was put in place. If this second check
-        does not finish in time, the finding is V(db_corrupt), and the service is not started.
+      - The log can contain errors about a damaged database even if the first check found no damage. If all of these
+        errors were logged before the current database file was put in place, a second check also runs, with
+        C(integrity_check). If this check does not finish in time, the finding is V(db_corrupt), and the service is not
+        started.
     type: float
     default: 300.0
   window:
@@ -137,7 +138,7 @@ options:
     default: []
   settings:
     description:
-      - Invalid variables, as RV(itsm_nexus.runbook.service_preflight_info#module:problems) lists them. The module
+      - Invalid variables, as listed in RV(itsm_nexus.runbook.service_preflight_info#module:problems). The module
         reports these variables in the V(config_mismatch) finding. The C(useless_rungs) in this finding are the rungs
         that need these variables.
     type: list
@@ -152,8 +153,8 @@ options:
     version_added: 0.2.0
   readiness:
     description:
-      - The problems that M(itsm_nexus.runbook.health_probe) found although the service answers. The format is the same
-        as that of C(problems) in RV(itsm_nexus.runbook.health_probe#module:readiness). If the triage does not find the
+      - The problems that M(itsm_nexus.runbook.health_probe) found in a service that answers. The format is the same as
+        that of C(problems) in RV(itsm_nexus.runbook.health_probe#module:readiness). If the triage does not find the
         cause of a problem, it reports the problem itself as a finding.
     type: list
     elements: dict

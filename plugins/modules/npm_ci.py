@@ -37,8 +37,8 @@ options:
     required: true
   user:
     description:
-      - Account that runs npm, node and the install scripts of packages. If the module does not run as root, this
-        account must be the one that runs the module.
+      - Account that runs npm, node and the install scripts of packages. If the module does not run as root, it must run
+        as this account.
       - Defaults to the owner of O(app_dir) if the module runs as root, otherwise to the account that runs the module.
     type: str
   mode:

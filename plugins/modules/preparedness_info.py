@@ -29,7 +29,7 @@ options:
     description: Absolute path of the folder for the collection's state.
     type: str
   log_patterns:
-    description: Path patterns of additional log files of the service.
+    description: Path patterns for additional log files of the service.
     type: list
     elements: str
     default: []
