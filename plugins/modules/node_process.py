@@ -13,7 +13,7 @@ description:
   - Starts, stops or restarts the service with systemd or as a plain process, and returns as soon as the unit or the
     process is running. Use M(itsm_nexus.runbook.health_probe) to check whether the service answers.
   - Sends signals only to processes that verifiably belong to the service. A suspended process (C(SIGSTOP)) is resumed
-    so that it can end.
+    so that it can exit.
   - A process belongs to the service only if it runs the executable from O(service.command) and its working directory
     is O(service.app_dir). The process must also meet at least one of the following three conditions. First,
     O(service.pid_file) contains the process ID and the start time of the process. Second, the process runs as
@@ -62,7 +62,7 @@ options:
     default: ""
   stop_timeout:
     description:
-      - Time in seconds between C(SIGTERM) and C(SIGKILL) for a process that does not end.
+      - Time in seconds between C(SIGTERM) and C(SIGKILL) for a process that does not exit.
       - For the main process of a unit, the unit's own C(TimeoutStopSec) applies instead.
     type: float
     default: 30.0
@@ -134,7 +134,7 @@ pids_after:
 stopped:
   description:
     - The stopped processes. C(signal) is the last signal sent (V(TERM) or V(KILL)), or V(systemd) for the main process
-      of a unit. C(seconds) is the time until the process ended.
+      of a unit. C(seconds) is the time until the process exited.
   returned: success
   type: list
   elements: dict

@@ -19,8 +19,8 @@ description:
   - If a process has released the port or the lock in the meantime, it is not stopped. Processes that systemd or the pid
     file identifies as the running service are never stopped. The ancestors of the module's own process, such as the SSH
     session of this run, are never stopped either.
-  - The module sends C(SIGTERM) to a process, and then C(SIGCONT), so that a suspended process can also end. If the
-    process has not ended after O(timeout), the module sends C(SIGKILL).
+  - The module sends C(SIGTERM) to a process, and then C(SIGCONT), so that a suspended process can also exit. If the
+    process has not exited after O(timeout), the module sends C(SIGKILL).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -77,7 +77,7 @@ options:
     elements: int
     default: []
   timeout:
-    description: Maximum time to wait for a process to end after C(SIGTERM), in seconds. After this time, the module
+    description: Maximum time to wait for a process to exit after C(SIGTERM), in seconds. After this time, the module
       sends C(SIGKILL).
     type: float
     default: 10.0
@@ -110,7 +110,7 @@ RETURN = r"""
 stopped:
   description:
     - The stopped processes. In check mode, the processes that a run would stop. C(signal) is the last signal sent
-      (V(TERM) or V(KILL)), or V(null) in check mode. C(seconds) is the time until the process ended. C(command) is the
+      (V(TERM) or V(KILL)), or V(null) in check mode. C(seconds) is the time until the process exited. C(command) is the
       program and the script, without further arguments.
   returned: success
   type: list
@@ -131,7 +131,7 @@ left:
       reason: it does not belong to this application, and no policy names it
       messages: {reason: {id: reason.stop.not_named, values: {}}}
 gone:
-  description: Process IDs of processes that had already ended.
+  description: Process IDs of processes that had already exited.
   returned: success
   type: list
   elements: int
