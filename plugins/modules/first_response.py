@@ -15,9 +15,9 @@ description:
     The module saves all these facts as evidence. If nothing rules out starting the service, the module starts the
     service. The module then collects the other facts at low priority.
   - The module does not start the service if anything is in doubt. Examples are an incomplete check of the database, a
-    hold on the service, and an incident that already has an attempt. Another example is a finding that rules out
-    starting the service or requires a remedy first. The module also does not start the service if O(run) or O(incident)
-    is empty. In all these cases, the result is the same as that of M(itsm_nexus.runbook.triage_info).
+    hold on the service, and an incident with a recorded attempt. Another example is a finding that rules out starting
+    the service or requires a remedy first. The module also does not start the service if O(run) or O(incident) is
+    empty. In all these cases, the result is the same as that of M(itsm_nexus.runbook.triage_info).
   - The module runs the same checks as M(itsm_nexus.runbook.triage_info), and starts the service in the same way as
     M(itsm_nexus.runbook.node_process). The module records in the incident that it started the service.
   - After starting the service, the module waits at most O(part_timeout) seconds for the first healthy response. Use
@@ -35,7 +35,7 @@ attributes:
     support: none
   idempotent:
     support: full
-    details: If the service has a process, or if the incident already has an attempt, the module does not start the
+    details: If a process of the service exists, or if the incident contains an attempt, the module does not start the
       service.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
@@ -74,7 +74,7 @@ response:
     - C(started) is true if the module has started the service. If C(started) is false, C(why_not) is the reason, and
       C(messages) contains this reason as a translatable message. If C(started) is true, C(why_not) is V(null).
     - C(attempt) is the recorded attempt (C(rung), C(started_at)). C(process) is the result of starting the service, as
-      M(itsm_nexus.runbook.node_process) returns it. If the service was not started, C(attempt) and C(process) are
+      returned by M(itsm_nexus.runbook.node_process). If the service was not started, C(attempt) and C(process) are
       V(null).
     - C(answered_at) is the time of the first healthy response, or V(null) if there was none.
     - The dictionary is empty if the service's process still exists, if O(run) or O(incident) is empty, or in check

@@ -34,7 +34,7 @@ options:
         after O(critical_after) consecutive failures, and V(emergency) as soon as a probe fails and the process is gone.
       - Use V(await) after starting the service. V(await) probes until all endpoints are healthy, for at most
         O(deadline) seconds. V(await) stops early if no process is running and systemd will not start one. V(await) also
-        stops early if the service ends again after systemd has restarted it.
+        stops early if the service exits again after systemd has restarted it.
       - V(hold) probes O(count) times. V(hold) reports the service as unhealthy as soon as a probe fails or the process
         IDs change.
       - With O(run), V(await) records the time of the first healthy response in the incident. V(hold) removes the
@@ -80,8 +80,8 @@ options:
         M(itsm_nexus.runbook.incident) uses this time as the last sign of health before an outage. If the time cannot be
         saved, the module does not report an error.
       - If the service is down and no incident is open, O(mode=watch) with O(open=false) saves the time of the first
-        failed probe. If an incident is opened within an hour of the last failed probe, the saved time is used to find
-        the start of the outage. A healthy probe removes the saved time.
+        failed probe. If an incident is opened within an hour of the last failed probe, the saved time is used to
+        determine the start of the outage. A healthy probe removes the saved time.
       - In check mode, nothing is saved.
     type: bool
     default: false
@@ -139,7 +139,7 @@ options:
       - If this option is set and the service answers, O(mode=watch) and O(mode=hold) also check whether the service is
         ready. See RV(readiness). With O(mode=watch), a service that is not ready has the severity V(degraded).
       - The preflight finds the path of the database. Therefore, the database is checked only if O(preflight) is set.
-      - Trends need earlier measurements. O(mode=watch) saves these measurements in O(state_dir) if O(remember=true).
+      - Trends require earlier measurements. O(mode=watch) saves these measurements in O(state_dir) if O(remember=true).
     type: dict
     version_added: 0.2.0
     suboptions:
@@ -161,7 +161,7 @@ options:
         default: 1.0
       lock_after:
         description: >-
-          Report a process that blocks all writes to the database for at least this many seconds without a pause. The
+          Report a process that continuously blocks all writes to the database for at least this many seconds. The
           maximum is V(10). With V(0), locks are not checked.
         type: float
         default: 2.0
@@ -444,7 +444,7 @@ doubt:
   type: str
   version_added: 0.2.0
 hold:
-  description: The hold on the service, as M(itsm_nexus.runbook.service_hold) returns it, or V(null) if there is none.
+  description: The hold on the service, as returned by M(itsm_nexus.runbook.service_hold), or V(null) if there is none.
   returned: success
   type: dict
   version_added: 0.2.0
@@ -476,8 +476,8 @@ ends:
   description:
     - How the service's processes ended in the last C(window) seconds, as recorded by the restart recorder of the
       P(itsm_nexus.runbook.start_guard#role) role. V(null) if the recorder is not installed.
-    - C(restarts) is the number of automatic restarts by systemd. For each way in which the process ended, C(after)
-      contains the number of restarts that followed.
+    - C(restarts) is the number of automatic restarts by systemd. C(after) contains the number of these restarts for
+      each kind of exit.
     - Each item of C(ends) contains C(at), C(how) (for example V(SIGSEGV), V(oom-kill), V(exit 1), V(host-down)),
       C(result), C(status), C(signal), C(automatic), C(invocation), C(confirmed) and C(stopped_by).
     - C(automatic) is true if an automatic restart had started this process. C(confirmed) is true if systemd confirmed
@@ -499,8 +499,7 @@ serving_said_at:
   description:
     - Time of the log line in which the process reports that it serves requests on O(ports), or V(null) if there is no
       such line. The module searches for this line only if the service is healthy and no probe observed the end of the
-      outage. No probe observed this end if an incident is open, or if systemd restarted the service before the first
-      probe.
+      outage. This is the case if an incident is open, or if systemd restarted the service before the first probe.
   returned: success
   type: str
   sample: null

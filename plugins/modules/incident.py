@@ -17,7 +17,7 @@ description:
     end. If the run is killed, the lease expires after O(lease) seconds. Until the lease ends, a second run is refused.
     If O(wait) is set, the second run waits instead.
   - An unreadable record is renamed. If the record cannot be written to its folder, for example because the disk is
-    full, the record is kept in memory. In both cases, the module reports a warning, and the run continues.
+    full, the record is kept in memory. In both cases, the module shows a warning, and the run continues.
   - Records the host's maintenance window. During a maintenance window, O(state=open) does not open an incident or
     take a lease.
 extends_documentation_fragment:
@@ -86,7 +86,7 @@ options:
     default: 60.0
   wait:
     description:
-      - With O(state=open), maximum time in seconds to wait until another run's lease ends.
+      - With O(state=open), maximum time in seconds to wait for another run's lease to end.
       - If the module waited (RV(waited)), the other run may have ended the outage. Therefore, if no incident is open
         after the wait, the module does not open an incident or take the lease. In this case, probe the service again,
         and call the module again if the service is still down.
@@ -94,13 +94,12 @@ options:
     type: float
     default: 0.0
   window:
-    description: Length of a period in seconds that ends with the call. RV(restarts_in_window) counts the starts in this
-      period.
+    description: RV(restarts_in_window) counts the starts within this number of seconds before the call.
     type: float
     default: 3600.0
   restart_limit:
-    description: Maximum number of times that runs may start the service within O(window). After this number of starts,
-      RV(crash_loop) reports that starting the service again would not help.
+    description: How many times runs may start the service within O(window). After this number of starts, RV(crash_loop)
+      reports that starting the service again would not help.
     type: int
     default: 3
     version_added: 0.2.0
@@ -273,7 +272,7 @@ options:
     default: ""
     version_added: 0.2.0
   notified:
-    description: The notifications, as the P(itsm_nexus.runbook.escalation#role) role returns them.
+    description: The notifications, as returned by the P(itsm_nexus.runbook.escalation#role) role.
     type: list
     elements: dict
     default: []
@@ -502,8 +501,8 @@ restarts_in_window:
   returned: always
   type: int
 blind_restarts_left:
-  description: Number of times that runs may still start the service within O(window), according to O(restart_limit).
-    V(0) if C(looping) in RV(crash_loop) is true.
+  description: Number of starts still allowed within O(window), before O(restart_limit) is reached. V(0) if C(looping)
+    in RV(crash_loop) is true.
   returned: always
   type: int
 crash_loop:
@@ -531,7 +530,7 @@ maintenance:
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "variable"}
 locked_by:
   description:
-    - The run that has the lease, or V(null) if no run has it. The keys are C(run), C(since), C(step), C(until) and
+    - The run that holds the lease, or V(null) if no run holds it. The keys are C(run), C(since), C(step), C(until) and
       C(pid). C(pid) is the process ID of the module that is running for that run, or V(null) if no module is running.
   returned: always
   type: dict

@@ -28,13 +28,12 @@ options:
     type: float
     default: 0.0
   window:
-    description: Length of a period in seconds that ends with the call. RV(restarts_in_window) counts the starts in this
-      period.
+    description: RV(restarts_in_window) counts the starts within this number of seconds before the call.
     type: float
     default: 3600.0
   restart_limit:
-    description: Maximum number of times that runs may start the service within O(window). After this number of starts,
-      RV(crash_loop) reports that starting the service again would not help.
+    description: How many times runs may start the service within O(window). After this number of starts, RV(crash_loop)
+      reports that starting the service again would not help.
     type: int
     default: 3
 seealso:
@@ -188,8 +187,8 @@ restarts_in_window:
   returned: always
   type: int
 blind_restarts_left:
-  description: Number of times that runs may still start the service within O(window), according to O(restart_limit).
-    V(0) if C(looping) in RV(crash_loop) is true.
+  description: Number of starts still allowed within O(window), before O(restart_limit) is reached. V(0) if C(looping)
+    in RV(crash_loop) is true.
   returned: always
   type: int
 crash_loop:
@@ -214,7 +213,7 @@ maintenance:
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "maintenance.json"}
 locked_by:
   description:
-    - The run that has the lease, or V(null) if no run has it. The keys are C(run), C(since), C(step), C(until) and
+    - The run that holds the lease, or V(null) if no run holds it. The keys are C(run), C(since), C(step), C(until) and
       C(pid). C(pid) is the process ID of the module that is running for that run, or V(null) if no module is running.
   returned: always
   type: dict

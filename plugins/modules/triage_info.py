@@ -458,14 +458,14 @@ database_replaced:
   version_added: 0.2.0
 only_copy:
   description:
-    - True if the database file was deleted but a process of the service still has it open. If this process ends, the
+    - True if the database file was deleted but a process of the service still has it open. If this process exits, the
       only copy is lost.
   returned: always
   type: bool
   version_added: 0.2.0
 hold:
   description:
-    - The current hold, as M(itsm_nexus.runbook.service_hold) returns it, or V(null) if there is none.
+    - The current hold, as returned by M(itsm_nexus.runbook.service_hold), or V(null) if there is none.
     - With O(run) and O(incident), the module sets a hold if a finding means that the service must not be started. The
       module releases the hold if a check shows that the database is sound and that no rows are missing.
   returned: always
