@@ -16,10 +16,10 @@ requirements:
   - Python 3.8 or later on the machine where the module runs
 attributes:
   check_mode:
-    description: In check mode, the module changes nothing on the host and reports what a run would do.
+    description: In check mode, the module changes nothing on the host and reports what it would do.
   diff_mode:
     description: In diff mode, the module returns its changes as C(diff). If check mode is also enabled, C(diff)
-      contains the changes that a run would make.
+      contains the changes that would be made.
   idempotent:
     description: A second run with the same parameters reports C(changed=false).
   platform:
@@ -35,11 +35,11 @@ requirements:
   - Python 3.8 or later on the machine where the module runs
 attributes:
   check_mode:
-    description: In check mode, the module changes nothing on the host and reports what a run would do.
+    description: In check mode, the module changes nothing on the host and reports what it would do.
     support: full
   diff_mode:
     description: In diff mode, the module returns its changes as C(diff). If check mode is also enabled, C(diff)
-      contains the changes that a run would make.
+      contains the changes that would be made.
     support: N/A
     details: This module changes nothing.
   idempotent:

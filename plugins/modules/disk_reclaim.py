@@ -81,8 +81,7 @@ options:
   user:
     description:
       - The service's user. If an account other than root could replace the folder of a file, the file is removed with
-        the permissions of this user. If this option is empty, the permissions of the account that owns the folder are
-        used.
+        the permissions of this user. If this option is empty, the permissions of the folder's owner are used.
     type: str
     default: ""
   protect:
@@ -118,7 +117,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 removed:
-  description: The removed files, in the order of removal. In check mode, the files that a run would remove.
+  description: The removed files, in the order of removal. In check mode, the files that would be removed.
   returned: success
   type: list
   elements: dict

@@ -35,7 +35,7 @@ options:
     required: true
   dest:
     description:
-      - The file to write, relative to the folder of the inventory, or absolute. Its folder must exist.
+      - The file to write. The path is absolute or relative to the inventory's folder. The file's folder must exist.
       - If empty, the file is C(host_vars/<host>.yml) next to the inventory. The folder C(host_vars) is created if it is
         missing. If the folder C(host_vars/<host>) exists, the file is C(discovered.yml) in this folder. If there is no
         inventory file, nothing is written.
@@ -78,9 +78,9 @@ text:
   returned: success
   type: str
 show_text:
-  description: True if RV(text) must be shown on the screen, because there is no file to read after the run. There is no
-    file to read if there is no inventory file, if the run is an AWX job (AWX deletes the file when the job ends), or if
-    check mode prevents the module from writing a new file.
+  description: True if RV(text) must be shown on the screen, because no file can be read after the run. This is the case
+    without an inventory file, in an AWX job (AWX deletes the file when the job ends), and if check mode prevents the
+    module from writing a new file.
   returned: success
   type: bool
   sample: false

@@ -114,7 +114,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 state:
-  description: State of the service when the module returns. In check mode, the state that a run would reach.
+  description: State of the service when the module returns. In check mode, the state that would be reached.
   returned: success
   type: str
   sample: started
@@ -125,8 +125,8 @@ pids_before:
   elements: int
   sample: [812]
 pids_after:
-  description: Process IDs of the service when the module returns. In check mode, the list is empty if a run would
-    change something.
+  description: Process IDs of the service when the module returns. In check mode, the list is empty if something would
+    be changed.
   returned: success
   type: list
   elements: int

@@ -156,8 +156,8 @@ previous:
   type: str
   sample: /mnt/LinuxHDD/ITSM-System/node_modules.previous
 restored:
-  description: Repairs that were needed because an earlier run was killed. In check mode, the repairs that a run would
-    make.
+  description: Repairs that were needed because an earlier run was killed. In check mode, the repairs that would be
+    made.
   returned: success
   type: list
   elements: str

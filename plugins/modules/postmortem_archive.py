@@ -69,13 +69,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 written:
-  description: The files that were written. In check mode, the files that a run would write.
+  description: The files that were written. In check mode, the files that would be written.
   returned: success
   type: list
   elements: str
   sample: [/var/lib/itsm-runbook/postmortems/INC-20260302T010203Z-1f3a.md]
 removed:
-  description: The removed files. In check mode, the files that a run would remove.
+  description: The removed files. In check mode, the files that would be removed.
   returned: success
   type: list
   elements: str

@@ -106,6 +106,6 @@ documents:
       description: Time when the outage was detected.
       type: str
     changed:
-      description: True if a document was written. In check mode, true if a run would write a document.
+      description: True if a document was written. In check mode, true if a document would be written.
       type: bool
 """

@@ -183,7 +183,7 @@ hosts:
       elements: str
     notify:
       description: True if a notification must be sent. False if the host is ready. Also false if a notification was
-        sent within the last 23 hours and named all checks in C(not_ready).
+        sent within the last 23 hours and listed all checks in C(not_ready).
       type: bool
     notice:
       description: The lines for the notification.

@@ -109,7 +109,7 @@ EXAMPLES = r"""
 RETURN = r"""
 stopped:
   description:
-    - The stopped processes. In check mode, the processes that a run would stop. C(signal) is the last signal sent
+    - The stopped processes. In check mode, the processes that would be stopped. C(signal) is the last signal sent
       (V(TERM) or V(KILL)), or V(null) in check mode. C(seconds) is the time until the process exited. C(command) is the
       program and the script, without further arguments.
   returned: success

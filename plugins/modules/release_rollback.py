@@ -116,7 +116,7 @@ from:
   type: str
   sample: v1.5.0
 to:
-  description: The release that the module switched to. In check mode, the release that a run would switch to. If the
+  description: The release that the module switched to. In check mode, the release that it would switch to. If the
     rollback was refused, this is the target release, or null if that release is unknown.
   returned: success
   type: str

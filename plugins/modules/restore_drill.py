@@ -30,7 +30,7 @@ options:
     type: str
     required: true
   manager:
-    description: What manages the service. A drill is possible only with V(systemd).
+    description: How the service is managed. A drill is possible only with V(systemd).
     type: str
     choices: [systemd, process]
     default: systemd
@@ -56,7 +56,7 @@ options:
         environment. Defaults to O(path).
       - The service can read the restored backup. Therefore, a backup that O(user) cannot read now is used only under
         the same conditions as in M(itsm_nexus.runbook.sqlite_restore). A Litestream replica is used if
-        O(configured_path) names its database, or if O(user) can read this database or owns its folder.
+        O(configured_path) is the path of its database, or if O(user) can read this database or owns its folder.
     type: str
     default: ""
   backup:
@@ -103,9 +103,8 @@ options:
     default: 300.0
 notes:
   - The command in C(ExecStart) is split at spaces. C(ExecStartPre) is not run.
-  - A service that reads the path of its database only from a file cannot be tested. For such a service, the drill
-    fails, and the message contains the value of O(variable). Even in this case, the service cannot open the live
-    database.
+  - A service that reads the path of its database only from a file cannot be tested. In this case, the drill fails, and
+    the message contains the value of O(variable). The service still cannot open the live database.
 attributes:
   check_mode:
     support: full

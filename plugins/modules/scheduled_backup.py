@@ -16,7 +16,7 @@ description:
   - Removes surplus backups after the new backup has been verified. A backup is removed only if it is listed and its
     name has the form C(itsm.db.backup_20260302T010203Z). The newest verified backup and the newest backup without
     missing rows are always kept.
-  - The new backup is compared with the newest verified backup that has no missing rows. A data loss is suspected if a
+  - The new backup is compared with the newest verified backup that has no missing rows. Data loss is suspected if a
     table no longer exists, or if more than half of all rows are missing. In this case, RV(problems) lists the tables,
     the new backup is kept, and no backups are removed. Therefore, if the service has lost its database and filled a new
     one with demo data, the good backups are kept. A missing table is not a problem if a migration was applied after the
@@ -53,8 +53,8 @@ options:
     description:
       - A command that copies the backup to another host, as a list. The first item is the absolute path of a program.
         The command is run without a shell.
-      - The command reads the backup from standard input. The items may contain V({path}), V({name}), V({sha256}),
-        V({bytes}) and V({at}). Any other name in braces is an error.
+      - The command reads the backup from standard input. The items can contain the placeholders V({path}), V({name}),
+        V({sha256}), V({bytes}) and V({at}). Any other name in braces is an error.
     type: list
     elements: str
     default: []
@@ -148,12 +148,13 @@ backup:
       type: dict
       sample: {}
     user:
-      description: The value of O(user) if this user could read the database, otherwise empty. A recovery restores a
-        backup that this user cannot read now only if the same user could read the database.
+      description: The value of O(user) if this user could read the database, otherwise empty. If the service's user
+        cannot read a backup now, a recovery restores this backup only if the same user could read the database when the
+        backup was made.
       type: str
       sample: itsm
 removed:
-  description: The removed backups. In check mode, the backups that a run would remove.
+  description: The removed backups. In check mode, the backups that would be removed.
   returned: success
   type: list
   elements: str

@@ -14,8 +14,8 @@ description:
     folder, in one round trip. Proposes values for the variables of the P(itsm_nexus.runbook.nexus#role) role, each with
     its source. If no fact proves a value, the module returns a question.
   - A path that the service's user could have chosen is proposed only if it is below the application's folder, or if
-    this user may use the path as a recovery does. Otherwise, the module returns a question with the path and the
-    reason.
+    this user has all permissions that a recovery needs for this path. Otherwise, the module returns a question with the
+    path and the reason.
   - The module also works while the service is down. The values then come from the unit, the environment and files.
   - Never returns the values of environment variables, except C(NODE_ENV), C(ENABLE_HTTPS), and the ports and paths that
     the inventory needs. The module does not run the application's code, such as the knexfile.

@@ -120,7 +120,7 @@ no_room:
   type: bool
   sample: false
 backup_file:
-  description: Path of the backup. In check mode, the path that a run would use now. Null with O(evidence=true).
+  description: Path of the backup. In check mode, the path that would be used now. Null with O(evidence=true).
   returned: success
   type: str
   sample: /var/lib/itsm-runbook/backups/itsm.db.backup_20260302T010203Z
@@ -180,7 +180,7 @@ files:
       type: str
       sample: 22e8fab747417d385c3213ee381d1764d1d45ec127327001b0d11a068cfbeaa0
 removed:
-  description: The removed backups. In check mode, the backups that a run would remove.
+  description: The removed backups. In check mode, the backups that would be removed.
   returned: success
   type: list
   elements: str

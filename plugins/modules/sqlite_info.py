@@ -234,8 +234,8 @@ database:
     wal_reset_bug:
       description:
         - True if the database is in WAL mode and was last written by a library with the WAL-reset bug. Versions 3.7.0
-          to 3.51.2 have this bug. Of these, only 3.44.x from 3.44.6 and 3.50.x from 3.50.7 are fixed. An affected
-          database may lose pages if a second process runs a checkpoint while the database is in use.
+          to 3.51.2 have this bug, except for 3.44.6 and later 3.44.x versions, and 3.50.7 and later 3.50.x versions. An
+          affected database may lose pages if a second process runs a checkpoint while the database is in use.
       type: bool
       sample: true
 files:

@@ -51,7 +51,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The files whose owner was changed. In check mode, the files whose owner a run would change.
+  description: The files whose owner was changed. In check mode, the files whose owner would be changed.
   returned: success
   type: list
   elements: str

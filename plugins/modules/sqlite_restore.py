@@ -13,9 +13,9 @@ description:
   - Checks the following four methods, in this order. V(checkpoint) lets SQLite write the WAL of a sound database into
     the database. V(salvage) creates a new database from all readable rows of the damaged database. V(salvage) uses
     C(.recover) of the sqlite3 shell. If the shell is missing or restores no rows, V(salvage) uses a dump that skips the
-    damaged parts. V(backup) uses the sound backup that would lose the fewest rows. If several backups would lose
-    equally few rows, it uses the newest of them. V(empty) creates a database without tables, and the migrations then
-    create the tables. V(empty) requires O(confirm_empty=true).
+    damaged parts. V(backup) uses the sound backup that would lose the fewest rows. If this applies to several backups,
+    it uses the newest of them. V(empty) creates a database without tables, and the migrations then create the tables.
+    V(empty) requires O(confirm_empty=true).
   - O(method=auto) uses the first applicable method. However, if the backup has more rows than can be salvaged,
     O(method=auto) uses V(backup) instead of V(salvage).
   - With O(state=planned) and in check mode, nothing is changed. The module salvages rows into a temporary folder to
@@ -27,8 +27,8 @@ description:
     database is never in the same folder as the old WAL. If the module is killed, O(path) may be the old database, the
     new database, or a link into a folder that does not exist. While O(path) is this link, no process can open or create
     a database there. The next run continues from this state.
-  - After V(salvage), V(backup) or V(empty), the module saves the time of the replacement on the host. With this time,
-    M(itsm_nexus.runbook.triage_info) recognizes errors in the log that are about the replaced file.
+  - After V(salvage), V(backup) or V(empty), the module saves the time of the replacement on the host.
+    M(itsm_nexus.runbook.triage_info) uses this time to recognize errors in the log that are about the replaced file.
 options:
   path:
     description: Absolute path of the database file.
@@ -263,7 +263,7 @@ rows_uncounted:
   elements: str
   sample: []
 rows_after:
-  description: Number of rows in each table of the new database, counted after the database is in place. With
+  description: Number of rows in each table of the new database, counted after the database was put in place. With
     O(state=planned) or in check mode, this is the expected number.
   returned: success
   type: dict
@@ -308,7 +308,7 @@ kept:
   type: str
   sample: /srv/itsm.db.damaged_20260302T010203Z
 orphans_file:
-  description: Database that contains the rows that cannot be assigned to a table.
+  description: Database with the rows that cannot be assigned to a table.
   returned: success
   type: str
   sample: null

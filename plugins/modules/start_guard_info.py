@@ -62,7 +62,7 @@ reason:
   type: str
   sample: /srv/itsm.db is missing, and its WAL has 3184792 bytes
 milliseconds:
-  description: Time that the guard took to decide, in milliseconds, excluding the startup of Python.
+  description: Time that the guard took to decide, in milliseconds, excluding the startup time of Python.
   returned: success
   type: float
 refusals:

@@ -109,8 +109,8 @@ not_after:
   type: str
   sample: "2026-05-31T00:00:00.000Z"
 repaired:
-  description: True if the owner, group or mode of the private key was changed. In check mode, true if a run would
-    change the owner, group or mode.
+  description: True if the owner, group or mode of the private key was changed. In check mode, true if the owner, group
+    or mode would be changed.
   returned: success
   type: bool
   sample: false

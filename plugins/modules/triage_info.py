@@ -27,7 +27,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: The bundle is not written. RV(bundle) is the path to which a run would write the bundle.
+    details: The bundle is not written. RV(bundle) is the path to which the bundle would be written.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
@@ -396,7 +396,7 @@ bundle:
   type: str
   sample: /var/lib/itsm-runbook/evidence/INC-20260302T010203Z-1f3a
 warnings:
-  description: The reason why the evidence could not be saved in its usual folder, and the path to which it was saved
+  description: The reason why the evidence could not be saved in its usual folder, and the folder to which it was saved
     instead.
   returned: when there are warnings
   type: list
@@ -450,8 +450,8 @@ created_before:
   version_added: 0.2.0
 database_replaced:
   description:
-    - True if the database was created later than RV(created_before) and is therefore another database. For example, the
-      file was deleted, and the service created a new file at its next start.
+    - True if the database was created later than RV(created_before) and is therefore a different database. For example,
+      the file was deleted, and the service created a new file at its next start.
     - V(null) if the creation time of the database is unknown.
   returned: always
   type: bool
