@@ -8,4 +8,4 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import 
 
 
 class ActionModule(on_host.OnHost):
-    """Runs the module that is named in the task. meta/runtime.yml redirects several modules to this plugin."""
+    """Runs the module specified in the task. meta/runtime.yml redirects several modules to this plugin."""

@@ -23,8 +23,8 @@ class ActionModule(on_host.OnHost):
     At the end of a run, the timelines of the incident's earlier runs are copied from the host to the controller.
 
     If the task is delegated to the controller, the module always runs as the account that runs Ansible, with Ansible's
-    own Python. Connection and become settings given with -e override the task's settings. If settings given with
-    -e applied to the controller, no incident could be opened for an unreachable host.
+    own Python. Otherwise, connection and become settings given with -e would override the task's settings and also
+    apply to the controller, and no incident could be opened for an unreachable host.
     """
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
@@ -55,7 +55,7 @@ class ActionModule(on_host.OnHost):
 
 
 def _with_own_python(task_vars: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return a copy of task_vars. With the copy, a task delegated to the controller uses Ansible's own Python."""
+    """Return a copy of task_vars that makes tasks delegated to the controller use Ansible's own Python."""
     delegated = dict(task_vars.get("ansible_delegated_vars") or {})
     delegated[_CONTROLLER] = {**delegated.get(_CONTROLLER, {}), "ansible_python_interpreter": sys.executable}
     return {**task_vars, "ansible_delegated_vars": delegated}

@@ -59,7 +59,7 @@ def _texts(facts: Mapping[str, Any], language: str, timezone: str = "UTC") -> Di
 
 
 class FilterModule:
-    """Filters for the rules, contacts and messages of the escalation role. A YAML file documents each filter."""
+    """Filters for the rules, contacts and messages of the escalation role. The YAML files document the filters."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by name."""

@@ -43,7 +43,7 @@ def _text(told: Any, language: str = "en", text: str = "") -> str:
 
 
 class FilterModule:
-    """Filters that make messages (an id and values) and return their text. A YAML file documents each filter."""
+    """Filters that make messages (an id and values) and return their text. The YAML files document the filters."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by name."""

@@ -86,7 +86,7 @@ def options(prefix: str) -> str:
 class FilterModule:
     """Filters for the playbooks: the outage_recover_* variables, partial runs, verdicts and unreachable hosts.
 
-    A YAML file documents each filter.
+    The YAML files document the filters.
     """
 
     def filters(self) -> Dict[str, Callable[..., Any]]:

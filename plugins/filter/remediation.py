@@ -26,7 +26,7 @@ def _remediation(name: str) -> Callable[..., Any]:
 
 
 class FilterModule:
-    """Filters for the remediation role. A YAML file documents each filter."""
+    """Filters for the remediation role. The YAML files document the filters."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by name."""
