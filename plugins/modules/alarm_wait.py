@@ -12,7 +12,7 @@ version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Waits for an HTTP POST request on a Unix socket. The playbook C(outage_armed.yml) uses this module, so that Ansible
+  - Waits for an HTTP POST request on a Unix socket. The playbook C(outage_armed.yml) uses this module so that Ansible
     is already running when the alarm arrives.
   - Responds with status 202 only if the run is still active. If the sender receives another status or no response, the
     sender must start a recovery itself.

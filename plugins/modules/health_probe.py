@@ -76,7 +76,7 @@ options:
       - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
   remember:
     description:
-      - If true, O(mode=watch) and O(mode=hold) save in O(state_dir) the time when the service was last healthy.
+      - If true, O(mode=watch) and O(mode=hold) save in O(state_dir) when the service was last healthy.
         M(itsm_nexus.runbook.incident) uses this time as the last sign of health before an outage. If the time cannot be
         saved, the module does not report an error.
       - If the service is down and no incident is open, O(mode=watch) with O(open=false) saves the time of the first
@@ -89,7 +89,7 @@ options:
   open:
     description:
       - If true and RV(severity) is not V(none), O(mode=watch) opens or continues an incident in the same round trip.
-        Pass RV(opened) to O(itsm_nexus.runbook.incident#module:opened), so that the next task returns this incident.
+        Pass RV(opened) to O(itsm_nexus.runbook.incident#module:opened) so that the next task returns this incident.
     type: bool
     default: false
     version_added: 0.2.0
@@ -138,7 +138,8 @@ options:
     description:
       - If this option is set and the service answers, O(mode=watch) and O(mode=hold) also check whether the service is
         ready. See RV(readiness). With O(mode=watch), a service that is not ready has the severity V(degraded).
-      - The preflight finds the path of the database. Therefore, the database is checked only if O(preflight) is set.
+      - The preflight determines the path of the database. Therefore, the database is checked only if O(preflight) is
+        set.
       - Trends require earlier measurements. O(mode=watch) saves these measurements in O(state_dir) if O(remember=true).
     type: dict
     version_added: 0.2.0

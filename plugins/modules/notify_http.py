@@ -48,7 +48,7 @@ options:
       - The secret can be C(whsec_) followed by Base64, or any other text.
     type: str
   message_id:
-    description: The ID of the message. All attempts send the same ID, so that the receiver can recognize duplicates.
+    description: The ID of the message. All attempts send the same ID so that the receiver can recognize duplicates.
     type: str
     default: ""
   method:

@@ -89,7 +89,7 @@ options:
             type: bool
             default: false
           check_mode:
-            description: True if no login was tried because of check mode.
+            description: True if no login was tried because the run was in check mode.
             type: bool
             default: false
           result:

@@ -10,7 +10,7 @@ module: service_preflight_info
 short_description: Check whether the service's settings in the inventory are valid on this host
 version_added: 0.1.0
 description:
-  - Compares the variables of the P(itsm_nexus.runbook.nexus#role) role with the host, in one round trip, before a
+  - Checks the variables of the P(itsm_nexus.runbook.nexus#role) role against the host, in one round trip, before a
     playbook changes anything. Each option has the name of its variable without the prefix C(nexus_). The suboptions of
     O(service) are named in the same way.
   - The module does not fail if a value is invalid, but returns the problem in RV(problems). Options therefore accept
