@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Usage: run.py guard_keeper CONFIG. Saves what the start guard and the restart recorder report. Runs as root.
+"""Usage: run.py guard_keeper CONFIG. Saves the reports of the start guard and the restart recorder. Runs as root.
 
 systemd starts this program for each connection to the keeper's socket, with the connection as standard input, in an
 environment that the service's user cannot change. Only this user and root can connect. The program opens no path in a
@@ -13,8 +13,8 @@ the unconfirmed one.
 
 Files in STATE_DIR/ends/UNIT/: end-TIME-INVOCATION.json (how a process ended) and refused-TIME/ (the evidence for a
 refusal). STATE_DIR/refusal-UNIT.json: a refusal that is not in the record of an incident yet (see
-plugins/module_utils/_incident/start_guard.py). The service's user can read the file that the configuration names
-as `known`. This file contains no secrets, only the size, the inode and the salts of the database's files, and the
+plugins/module_utils/_incident/start_guard.py). The service's user can read the file that is specified as `known` in the
+configuration. This file contains no secrets, only the size, the inode and the salts of the database's files, and the
 database's header.
 """
 
@@ -251,7 +251,7 @@ class Keeper:
             "confirmed": current,
         }
         ended = self._end_of(message["invocation"])
-        if ended is not None:  # the process ended at once, and its end was saved first
+        if ended is not None:  # the process ended immediately, and its end was saved first
             with contextlib.suppress(OSError, ValueError):
                 about = common.read_json(ended, limit=1 << 17)
                 if about.get("start") is None:

@@ -4,7 +4,7 @@
 
 """Usage: run.py restart_recorder CONFIG. Records how a unit's process ended. Runs as the service's user.
 
-systemd runs this program each time the process has ended (ExecStopPost=), with the result in the environment. The
+systemd runs this program each time the process has stopped (ExecStopPost=), with the result in the environment. The
 program collects data that exists only at this time, and sends the data to the keeper, which saves it. The program
 always exits with 0 and changes no file of the service.
 """
@@ -55,7 +55,7 @@ def newest(patterns: List[str]) -> Optional[str]:
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Return True if a name matches a pattern in which an asterisk stands for any text."""
+    """Return True if a name matches a pattern. An asterisk matches any text."""
     first, *others = pattern.split("*")
     if not others:
         return name == pattern

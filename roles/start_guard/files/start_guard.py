@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Usage: run.py start_guard CONFIG [--show]. Decides whether a unit may start on its database.
+"""Usage: run.py start_guard CONFIG [--show]. Decides whether a unit may start with its database.
 
 systemd runs this program before each start of the unit (ExecCondition=), as the service's user. It exits with REFUSED
 (77) if the state of the database is in doubt, and then the unit is not started. Any other exit code starts the unit. If
@@ -53,7 +53,10 @@ class Doubt(namedtuple("Doubt", "code text")):
 
 
 def judge(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:
-    """Return why the unit must not start on these files, or None. known: the last known state, see guard_keeper.py."""
+    """Return why the unit must not start with these files, or None.
+
+    known: the last known state, see guard_keeper.py.
+    """
     if state["problem"]:
         return Doubt(*state["problem"])
     return (
@@ -148,12 +151,12 @@ def _foreign_wal(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional
 
 
 def _replaced(state: Mapping[str, Any], ended: Mapping[str, Any]) -> Optional[Doubt]:
-    """Return a doubt if the database has been replaced since the service last ended, but its WAL has not.
+    """Return a doubt if the database has been replaced since the service last stopped, but its WAL has not.
 
     As long as a WAL keeps its salts, only a checkpoint changes the database. A checkpoint copies committed frames into
     the existing database file. If the WAL is a different file too, a person has restored both files. The new WAL may
     have the inode number of the old one. Even then, three signs show that it is new: it was written after the service
-    ended, it is complete, and the header of the database is unchanged.
+    stopped, it is complete, and the header of the database is unchanged.
     """
     frames, header, path = state["frames"], state["header"], state["path"]
     now, before, then = common.stamp(state["database"]), ended.get("database"), ended.get("header") or {}
@@ -169,19 +172,19 @@ def _replaced(state: Mapping[str, Any], ended: Mapping[str, Any]) -> Optional[Do
     if now[1] != before[1]:
         if is_header and complete and not common.is_same_stamp(wal, had):
             return None
-        why = "the database is another file than"
+        why = "the database is not the same file as"
     elif not is_header and header["bytes"] not in frames.headers:
-        why = "the database has neither a header from the WAL nor the one that it had"
+        why = "the database has neither a header from the WAL nor the header that it had"
     # A truncated database has fewer pages than its header says. See _short.
     elif now[2] >= before[2] and common.is_same_stamp(wal, had) and not common.contains_a_frame(state):
         why = "the database has changed, but contains no page from the WAL that it had"
     else:
         return None
-    return Doubt("wal_foreign", f"{path}-wal belongs to another database: {why} when the service ended")
+    return Doubt("wal_foreign", f"{path}-wal belongs to another database: {why} when the service stopped")
 
 
 def _is_same(state: Mapping[str, Any], ended: Mapping[str, Any]) -> bool:
-    """Return True if the database is the same as when the service last ended, or has only been truncated.
+    """Return True if the database is the same as when the service last stopped, or has only been truncated.
 
     If SQLite shortens a database, it also changes the header.
     """
@@ -194,12 +197,12 @@ def _is_same(state: Mapping[str, Any], ended: Mapping[str, Any]) -> bool:
 
 
 def _lost_frames(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911
-    """Return a doubt if the WAL lacks transactions that it had when the service ended."""
+    """Return a doubt if the WAL lacks transactions that it had when the service stopped."""
     ended, frames, path = known.get("end") or {}, state["frames"], state["path"]
     before = ended.get("frames") or {}
     if not _is_same(state, ended):
         return None  # somebody has changed the database since then, so the earlier state does not apply
-    at = f"when the service ended at {ended.get('at')}"
+    at = f"when the service stopped at {ended.get('at')}"
     if ended.get("lacking"):
         return Doubt("wal_short", f"{path}-wal already lacked {ended['lacking']} frames of transactions {at}")
     if not before.get("committed"):
@@ -227,14 +230,14 @@ def _is_hot(journal: Mapping[str, Any]) -> bool:
 
 
 def _lost_journal(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:
-    """Return a doubt if the database needed a rollback journal when the service ended, and the journal is now missing
+    """Return a doubt if the database needed a rollback journal when the service stopped, and the journal is now missing
     or shorter.
     """
     ended, path = known.get("end") or {}, state["path"]
     before, now = ended.get("journal") or {}, state["journal"] or {}
     if not _is_hot(before) or not _is_same(state, ended):
         return None
-    had = f"it had {before['size']} bytes of an interrupted transaction when the service ended at {ended.get('at')}"
+    had = f"it had {before['size']} bytes of an interrupted transaction when the service stopped at {ended.get('at')}"
     if not _is_hot(now):
         return Doubt("journal_missing", f"{path}-journal is missing or empty, and {had}")
     if now["size"] < before["size"]:
@@ -253,7 +256,7 @@ def _short(state: Mapping[str, Any]) -> Optional[Doubt]:
     wanted = frames.pages if committed else header["pages"]
     unused = _LOCK_BYTE // size + 1
     last = frames.last if committed else {}
-    # A damaged header may state a very large number of pages.
+    # A damaged header may contain a very large number of pages.
     end = min(wanted, there + _MOST_PAGES)
     missing = sum(page != unused and page not in last for page in range(there + 1, end + 1))
     if not missing:
