@@ -146,7 +146,7 @@ def test_the_summary_of_a_healthy_run_loads_no_code_of_the_host() -> None:
 
 def test_the_ways_through_the_code_are_short_and_never_lead_back() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    section = page.partition("## Three ways through the code\n")[2].partition("\n## ")[0]
+    section = page.partition("## Three paths through the code\n")[2].partition("\n## ")[0]
     ways = [
         re.findall(r"^\| `(.+?)` \| `(.+?)` \|$", table, re.MULTILINE) for table in section.split("| file | name |")
     ]
