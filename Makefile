@@ -41,8 +41,8 @@ LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py
 # In `make nightly`, these integration tests run more cases.
 THOROUGH_TESTS := tests/integration/test_changes.py tests/integration/test_ready.py tests/integration/test_start_guard.py
 
-# Only `make nightly` runs these drills. Some of these drills take several minutes. The other drills test code that
-# rarely changes. Each of them is similar to a drill in `make molecule`.
+# Only `make nightly` runs these drills. Some of these drills take several minutes. The others test code that rarely
+# changes, and each of these is similar to a drill in `make molecule`.
 LONG_DRILLS := controller_timer crowded database_recover discover escalation_rises heap_oom migration_pending \
   modules_native oom_kill other_service port_conflict_own ready restore_drill tls_key_unreadable two_faults \
   useless_rungs what_changed
@@ -61,7 +61,7 @@ demo: $(VENV)/demo.stamp ## Break and recover the demo service on this machine
 
 # Targets that use only one core run in parallel. All packages are installed first, because two apt processes cannot run
 # at the same time.
-test: $(VENV)/test.stamp ## Run the tests for every change, as root; make nightly adds the long tests and drills
+test: $(VENV)/test.stamp ## Run the tests for every change; needs root; make nightly adds the long tests and drills
 	$(MAKE) --jobs=2 --output-sync=target lint torture flip TORTURE='--rounds 30 --backups 10' FLIP='--sample 500 --seed 1'
 	$(MAKE) unit integration molecule
 
@@ -87,19 +87,19 @@ lint: $(VENV)/test.stamp ## Check style and types
 	# ansible-lint checks the syntax without an inventory.
 	$(WITH_PATH) ANSIBLE_HOST_PATTERN_MISMATCH=warning $(BIN)/ansible-lint
 
-unit: $(VENV)/test.stamp ## Test the logic; a minute or two
+unit: $(VENV)/test.stamp ## Run the unit tests; takes a minute or two
 	tests/install sqlite3
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(UNIT_TEST_PROCESSES) --dist=worksteal tests/unit tests/fuzz
 
-fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or reveals a secret; minutes
+fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or reveals a secret; takes minutes
 	TEST_THOROUGH=1 FUZZ_PROFILE=long $(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/fuzz
 
 # Each test process runs complete files, because some tests depend on the previous test in their file.
-integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Test playbooks and rulebooks with the demo service, and pages in a browser; minutes
+integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Test playbooks and rulebooks with the demo service, and pages in a browser; takes minutes
 	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(LONG_TESTS:%=--deselect=%) tests/integration
 
-molecule: $(VENV)/test.stamp ## Run the drills except LONG_DRILLS on real systemd hosts; minutes; SCENARIO='name ...' for some
+molecule: $(VENV)/test.stamp ## Run the drills (except LONG_DRILLS) on real systemd hosts; takes minutes; SCENARIO='name ...' selects drills
 	@echo "Running the drills in containers. Missing programs, such as podman, are installed on this machine first."
 	$(WITH_PATH) molecule/run $(or $(SCENARIO),$(DRILLS))
 
@@ -118,7 +118,7 @@ coverage: $(VENV)/test.stamp ## Run the unit tests and show their coverage
 	tests/install sqlite3
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=auto --cov --cov-report=term:skip-covered tests/unit
 
-cores: $(VENV)/demo.stamp ## Run unit tests, sanity tests and a recovery on every supported version of ansible-core; CORE=2.16 for one
+cores: $(VENV)/demo.stamp ## Run unit tests, sanity tests and a recovery on every supported version of ansible-core; CORE=2.16 selects one version
 	tests/install sqlite3
 	tests/publish/cores $(CORE)
 
@@ -128,24 +128,24 @@ sanity: $(VENV)/test.stamp ## Run ansible-test sanity
 release: $(VENV)/test.stamp $(VENV)/publish.stamp ## Build and check the tarball, install it into an empty folder, and run it from there
 	$(WITH_PATH) tests/publish/release
 
-nox: $(VENV)/test.stamp $(VENV)/publish.stamp ## Run the checks of antsibull-nox that the community's collections share
+nox: $(VENV)/test.stamp $(VENV)/publish.stamp ## Run the antsibull-nox checks that the community's collections share
 	$(WITH_PATH) $(BIN)/nox --envdir build/nox
 
 audit: $(VENV)/test.stamp $(VENV)/publish.stamp ## Check the tools and the demo service's packages for known vulnerabilities
 	$(BIN)/pip-audit --strict --local --progress-spinner off
 	npm --prefix demo/service audit --package-lock-only --audit-level=high
 
-matrix: $(VENV)/test.stamp ## Update docs/drills.md with the results of all drills that name a cause
+matrix: $(VENV)/test.stamp ## Update docs/drills.md with the results of all drills that check the cause
 	$(BIN)/python docs/drills.py
 
-torture: ## Kill writers and recoveries, and count lost rows; minutes
+torture: ## Kill database writers and recoveries, and count the lost rows; takes minutes
 	tests/install strace
 	$(PYTHON) tests/torture/sqlite_torture.py $(TORTURE)
 
 flip: $(VENV)/test.stamp ## Replace each file right before a system call uses it, as a hostile user could; a full run takes half an hour
 	$(BIN)/python tests/flip/flip.py $(FLIP)
 
-bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals and write docs/benchmarks.md; an hour; QUICK=1 for five minutes; ONLY=name for some; AGAINST='commit ...' to compare with commits
+bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Compare measurements with the goals, and write docs/benchmarks.md; takes an hour, or five minutes with QUICK=1; ONLY=name selects measurements; AGAINST='commit ...' compares with earlier commits
 	tests/install sqlite3 lsof
 	molecule/hosts/install
 	$(WITH_PATH) $(BIN)/python tests/bench/run $(if $(QUICK),--quick) $(if $(AGAINST),--against '$(AGAINST)') $(ONLY)
@@ -162,7 +162,7 @@ docs: $(VENV)/test.stamp ## Generate pages from the code; the HTML pages of modu
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs/site build/docs/source build/docs/html
 	echo "build/docs/html/index.html"
 
-constraints: ## Write the newest allowed versions of all packages to constraints.txt; minutes
+constraints: ## Write the newest allowed versions of all packages to constraints.txt; takes minutes
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
 	build/constraints/bin/pip install --quiet --disable-pip-version-check $(patsubst %,--requirement %,$(wildcard requirements-*.txt))
@@ -175,7 +175,7 @@ clean: ## Remove the files that these targets created
 # The stamp file shows that the requirements are installed. If the list changes, make installs the requirements again.
 $(VENV)/%.stamp: requirements-%.txt $(CONSTRAINTS)
 	@demo/install
-	echo "Installing $(notdir $<) into $(VENV), a minute the first time"
+	echo "Installing $(notdir $<) into $(VENV). This takes a minute the first time"
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement $< $(CONSTRAINTS:%=--constraint %)
 	touch $@
