@@ -34,7 +34,7 @@ STATE_DIR = "/var/lib/itsm-runbook"
 
 
 class Service(NamedTuple):
-    """The names that the demo service has on a host, read from a file in molecule/profiles."""
+    """The names of the demo service on a host, read from a file in molecule/profiles."""
 
     profile: str
     unit: str
@@ -61,7 +61,7 @@ RUNBOOK = Service.read(Path(__file__).parent / "profiles" / "runbook")
 
 
 class Drill:
-    """A drill: its host, and the files that its runs wrote to .molecule/<name>/."""
+    """A drill with its host and the files that its runs wrote to .molecule/<name>/."""
 
     def __init__(self, name: str, project: Path) -> None:
         self.name = name
@@ -187,7 +187,7 @@ class Drill:
     def assert_left_alone(
         self, *, cause: str, run: str = "forbidden", to: tuple[str, ...] = ("project leader",)
     ) -> dict[str, Any]:
-        """Assert that a run named the cause, notified the contacts in `to`, and otherwise left the host untouched.
+        """Assert that a run identified the cause, notified the contacts in `to`, and otherwise left the host untouched.
 
         Returns the postmortem.
         """
@@ -264,7 +264,7 @@ class Drill:
     def write_result(self, *, passed: bool) -> None:
         """Save the result of the drill for docs/drills.md.
 
-        If the drill's test does not name a cause, there is no result to save.
+        If the drill's test does not specify a cause, there is no result to save.
         """
         told = [json.loads(path.read_text(encoding="utf-8")) for path in self.output.glob("*/INC-*.json")]
         told.sort(key=lambda each: each["runs"][-1]["started_at"])

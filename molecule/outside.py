@@ -63,7 +63,7 @@ class Client:
     def outages(self, since: float) -> list[tuple[float, float]]:
         """Return two times for each outage that ended after `since`.
 
-        These are the times of the last healthy response before the outage and of the first one after the outage.
+        These are the times of the last healthy response before the outage and of the first one after it.
         """
         found, last = [], None
         for asked, answered, healthy in list(self._asked):

@@ -151,7 +151,7 @@ def assert_held(drill: Drill, this: Round, incident: str) -> None:
 
 
 def assert_handed_over(drill: Drill, this: Round, run: str) -> str:
-    """Assert that the run names the cause, saves the damaged files and notifies the DBA. Return the incident."""
+    """Assert that the run identifies the cause, saves the damaged files and notifies the DBA. Return the incident."""
     told = drill.postmortem(run)
     assert (told["outcome"], told["cause"], told["rung"]) == ("not_recovered", "db_corrupt", None)
     assert told["rungs_tried"] == []

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Another process holds the write lock, so every start fails until that process ends."""
+"""Another process holds the write lock, so every start fails until that process exits."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_service_recovers_without_a_controller(drill: Drill, client: outside.Cli
     assert left["takeover"]["timer"].startswith("itsm-runbook-dead-man")
 
     time.sleep(LEASE - 20)
-    assert not client.healthy, "the run still had the lease"
+    assert not client.healthy, "the run still held the lease"
     runs.wait_for(lambda: client.healthy or time.time() > died_at + LEASE + SLACK, "the service is started")
     back_at = client.healthy_since(died_at)
     assert back_at is not None and back_at <= died_at + LEASE + SLACK

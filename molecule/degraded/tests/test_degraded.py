@@ -198,6 +198,6 @@ def assert_degraded(drill: Drill, name: str, cause: str) -> None:
 def test_a_damaged_page_is_reported_and_the_service_keeps_running(drill: Drill) -> None:
     drill.host.check_output("/opt/drill/bin/damage-database --rows 300 incidents 3")
     assert_degraded(drill, "damaged", "db_corrupt")
-    # The service has the database open, so a copy would not be consistent. The person who is notified needs to know.
+    # The service has the database open, so a copy would not be consistent. The notified person needs to know this.
     assert "The database files are NOT COPIED yet: Refusing to copy the files of " in notifications(drill)
     drill.assert_serves()

@@ -42,7 +42,7 @@ def story(drill: Drill) -> Story:
     runs.break_start(drill)
     runs.kill_service(drill)
     run("down", rc=2)
-    # Make all times in the record 31 minutes earlier, so that the outage has lasted longer than half an hour.
+    # Move all times in the record back by 31 minutes, so that the outage has lasted longer than half an hour.
     drill.host.check_output("/opt/drill/bin/age-incident 31")
     run("later", nothing_is_tried, rc=2)
     run("again", nothing_is_tried, rc=2)

@@ -7,7 +7,7 @@
 If the data is in doubt, nothing is started.
 
 The drill compares the evidence from two crashes. After one crash, a first response starts the service. After the other,
-the service is started only when triage has ended. Then the drill damages the database, and a run must not start the
+the service is started only when triage is complete. Then the drill damages the database, and a run must not start the
 service.
 """
 
@@ -22,8 +22,7 @@ import pytest
 import runs
 from drills import STATE_DIR, Drill
 
-# Facts that change when the service is started. The evidence must contain the values from before the service was
-# started.
+# Facts that change when the service is started. The evidence must contain their values from before the start.
 CHANGED_BY_A_START = ("unit", "process", "ports", "answer")
 
 

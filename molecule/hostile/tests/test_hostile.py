@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service's user is hostile: the recovery still succeeds in time, no attack works, and no secret leaks."""
+"""The service's user is hostile: the recovery still succeeds in time, no attack succeeds, and no secret leaks."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_each_attack_reached_its_target(drill: Drill) -> None:
 
 
 def test_discovery_asks_about_paths_of_root(drill: Drill) -> None:
-    """Assert that no path that the user chose among root's files becomes a variable of the inventory."""
+    """Assert that the inventory sets no variable to a path that the user chose among root's files."""
     text = (drill.output / "names-discover.yml").read_text(encoding="utf-8")
     assert "/root/backups" in text
     assert "/root/backups" not in json.dumps(yaml.safe_load(text))

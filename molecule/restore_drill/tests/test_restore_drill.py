@@ -205,7 +205,7 @@ def test_a_broken_newest_backup_is_reported_and_the_next_one_is_used(drill: Dril
     assert told["ok"] and told["backup"] == good
     assert [each["id"] for each in told["problems"]] == ["reason.restore.backup_unusable"]
     assert broken in drill.screen("next")
-    # A run that names this backup does not fall back to another backup.
+    # If a run specifies this backup, it does not fall back to another one.
     named = practise(drill, "named", f"--extra-vars=restore_drill_backup={broken}", rc=2)
     assert not named["ok"] and named["backup"] is None and named["rto_seconds"] is None
 

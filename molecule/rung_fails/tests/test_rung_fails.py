@@ -125,7 +125,7 @@ def assert_on_its_old_modules(
 
 def test_failed_build_keeps_the_old_modules(drill: Drill) -> None:
     before = held(drill)
-    # The lock file now names a package that is not in npm's cache.
+    # The lock file now lists a package that is not in npm's cache.
     drill.host.check_output(f"cp -p {APP}/package-lock.json /root/package-lock.json")
     lock = json.loads(drill.host.check_output(f"cat {APP}/package-lock.json"))
     package = lock["packages"]["node_modules/express"]
@@ -156,7 +156,7 @@ def test_read_only_state_folder_does_not_prevent_a_recovery(drill: Drill) -> Non
         record = f"{told['record_in_memory']}/incidents/{told['incident']}.json"
         assert json.loads(drill.host.check_output(f"cat {record}"))["outcome"] == "recovered"
         assert drill.host.check_output(f"ls -A {STATE_DIR}") == ""
-        # The evidence is in the folder that the summary names.
+        # The evidence is in the folder that the summary shows.
         assert not told["evidence"].startswith(STATE_DIR)
         assert drill.host.run(f"test -e {told['evidence']}/manifest.json").rc == 0
         assert told["evidence"] in closing(drill, "read-only")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An operator stops the unit: the run names the cause and starts the unit again."""
+"""An operator stops the unit: the run identifies the cause and starts the unit again."""
 
 from __future__ import annotations
 

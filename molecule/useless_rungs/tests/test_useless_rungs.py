@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Five outages that no rung can end: each cause is named within 25 s, no rung is tried, and a fix ends the outage."""
+"""Five outages that no rung can end: each cause is found within 25 s, no rung is tried, and a fix ends the outage."""
 
 from __future__ import annotations
 
