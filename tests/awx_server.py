@@ -74,7 +74,7 @@ PLAYBOOK = re.compile(
     r"^\s*?-?\s*?(?:hosts|(ansible\.builtin\.)?import_playbook|(ansible\.builtin\.)?include):\s*?.*?$"
 )
 TEXT = re.compile(r"\{\{ (awx_texts[\w.]+) \}\}")
-# Fields of an approval node. Approval nodes have no POST endpoint of their own.
+# Fields of an approval node. Approval nodes have no separate POST endpoint.
 APPROVAL_FIELDS: Dict[str, Dict[str, Any]] = {
     "name": {"max_length": 512, "type": "string"},
     "description": {"type": "string"},
@@ -256,7 +256,7 @@ class Awx:
         self.launched: List[Object] = []
         # The status of a project after AWX has fetched the project.
         self.fetched = "successful"
-        # The status and the output of an inventory update that has ended, and all updates by ID.
+        # The status and the output of a finished inventory update, and all updates by ID.
         self.synced, self.sync_output = "successful", "Read 1 host"
         self.updates: Dict[int, Object] = {}
         # Maps the ID of each running job to its template, and to the number of further requests after which the job

@@ -32,7 +32,7 @@ class Browser:
 
     def __init__(self, folder: Path) -> None:
         program = shutil.which("chromium")
-        assert program, "chromium is not installed; make integration does that"
+        assert program, "chromium is not installed; make integration installs it"
         # With --remote-debugging-pipe, the browser reads commands from descriptor 3 and writes responses to 4.
         command_end, self._commands = os.pipe()
         self._answers, answer_end = os.pipe()
@@ -123,7 +123,7 @@ class Browser:
             ready, _, _ = select.select([self._answers], [], [], max(deadline - time.monotonic(), 0))
             assert ready, "the browser does not answer"
             read = os.read(self._answers, 1 << 16)
-            assert read, "the browser has ended"
+            assert read, "the browser has exited"
             self._buffer += read
         line, _, self._buffer = self._buffer.partition(b"\0")
         message: dict[str, Any] = json.loads(line)

@@ -268,7 +268,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service.install()
     before = modules()
     yield service
-    assert modules() == before, "a test has written to a file of node_modules, which all tests share"
+    assert modules() == before, "a test has written to a file in node_modules, which all tests share"
 
 
 @pytest.fixture

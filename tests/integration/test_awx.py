@@ -202,7 +202,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
         "ITSM restore drill, every four weeks",
         "ITSM recovery every minute, without an event rule",
     ]
-    # A state that a person sets on the screen lasts only until the next run. Therefore, a setting names the schedules.
+    # A state that a person sets in AWX lasts only until the next run. Therefore, a setting lists the schedules.
     controller.succeed(awx_inventory_path="inventories/other/hosts.yml", awx_optional_schedules=["outage_workflow"])
     disabled = [name for name, each in schedules.items() if not each["enabled"]]
     assert disabled == ["ITSM restore drill, every four weeks"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Backups of the running demo service. The restore_drill drill in molecule/ starts the service on a backup."""
+"""Backups of the running demo service. The restore_drill drill in molecule/ starts the service from a backup."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Invalid input ends a run before anything is changed, with one line that names the variable."""
+"""Invalid input ends a run before it changes anything. One line of the output names the variable."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_wrong_setting_of_a_service_that_is_down_opens_an_incident(
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory, template: Service) -> Iterator[Service]:
-    """Return a running service that is shared by all tests that change nothing."""
+    """Return a running service for all tests that change nothing."""
     service = Service(tmp_path_factory.mktemp("healthy"))
     service.install_copy(template)
     service.start()

@@ -205,7 +205,7 @@ def test_the_change_that_broke_the_service_is_listed_first(
     service: Service, breaking: Callable[[Service], None]
 ) -> None:
     kinds = BREAKING[breaking]
-    # The test recognizes the breaking change by its kind, so the unrelated changes must have other kinds. Use three of
+    # The test recognizes the breaking change by its kind, so the unrelated changes must be of other kinds. Use three of
     # the unrelated changes, and start with a different one for each breaking change.
     position = list(BREAKING).index(breaking)
     names = [each for each, kind in INNOCENT.items() if kind not in kinds]
@@ -228,7 +228,7 @@ def test_the_change_that_broke_the_service_is_listed_first(
 def test_a_change_is_suspected_until_the_service_has_been_started_with_it(service: Service) -> None:
     """After the file is edited, the service stays healthy for several checks, and fails only at its next start."""
     assert service.play("playbooks/outage_detect.yml").rc == 0
-    # A change that is made within 3 s after the start counts as loaded by the service. Wait longer than that.
+    # The service counts as having loaded every change made within 3 s of its start. Wait longer than that.
     time.sleep(4)
     without_variable(service)
     for _check in range(2):

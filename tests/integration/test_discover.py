@@ -244,9 +244,9 @@ def test_the_text_is_in_the_language_of_the_setting(running: Deployed) -> None:
     assert "実行中のプロセスが開いているファイル\nnexus_db_path: backend/itsm_nexus.db\n" in text
 
 
-# The service's user, and the owner of the files that this user names.
+# The service's user, and the owner of the files whose paths this user chose.
 USER, OTHER = pwd.getpwnam("nobody"), pwd.getpwnam("daemon")
-# A program that opens a log in a folder with a name that is JSON text, and says when the log is open.
+# A program that opens a log in a folder whose name is JSON text, and reports when the log is open.
 PROGRAM = """
 const fs = require('fs'), path = require('path');
 const folder = path.join(process.cwd(), 'l", "glob": "*');
@@ -258,7 +258,7 @@ setInterval(() => {}, 1000);
 
 
 def owned(path: Path, account: pwd.struct_passwd, *, mode: int = 0o755, text: str | None = None) -> Path:
-    """Create a folder, or a file if it has a text."""
+    """Create a folder, or a file if a text is given."""
     if text is None:
         path.mkdir()
     else:
@@ -270,7 +270,7 @@ def owned(path: Path, account: pwd.struct_passwd, *, mode: int = 0o755, text: st
 
 @pytest.fixture
 def hostile():
-    """Yield a service of an account that names files of another account in the environment of its process."""
+    """Yield a service whose user has set paths of another account's files in the environment of the process."""
     # Other accounts cannot enter pytest's folders.
     with tempfile.TemporaryDirectory() as name:
         service = Deployed(Path(name))
@@ -312,7 +312,7 @@ def hostile():
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a process of another account")
 def test_the_user_of_the_service_cannot_add_files_of_another_account(hostile: Deployed) -> None:
-    """Root would trust these paths in the inventory as the administrator's."""
+    """In the inventory, root would trust these paths as if the administrator had set them."""
     assert hostile.run("outage_discover").rc == 0
     values = hostile.written()
     assert values["nexus_user"] == USER.pw_name

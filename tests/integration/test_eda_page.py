@@ -118,7 +118,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     (tmp_path / "home").mkdir()
     somebody = Reader(tmp_path, {port: free_port() for port in ("16443", "18080", "5050")})
     yield somebody
-    # Kill the services that the recoveries have started, because these services keep running.
+    # Kill the services that the recoveries have started. Otherwise, these services would keep running.
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):

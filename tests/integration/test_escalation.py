@@ -273,7 +273,7 @@ def test_a_missing_secret_is_reported_at_the_start(desk: Desk) -> None:
     contacts["project_leader"]["channels"][1]["url"] = desk.url("slack") + "{{ nowhere_defined }}"
     run = desk.play(escalation_contacts=contacts)
     assert run.rc != 0
-    # ansible-core before version 2.19 does not name the invalid part of a variable.
+    # ansible-core before version 2.19 does not show which part of a variable is invalid.
     part = r"escalation_contacts(\.project_leader\.channels\[1\]\.url)? cannot be evaluated"
     assert re.search(part, run.screen)
     assert not desk.state.exists()
@@ -314,7 +314,7 @@ def test_everybody_is_notified_although_one_channel_is_down(desk: Desk) -> None:
         assert "Done: restart failed: no answer\n" in text
         assert "Next step: Fix the cause, then run the playbook again.\n" in text
         assert "Evidence: node1:/var/lib/itsm-runbook/evidence/INC\n" in text
-        # The files of a container are removed after the run, so their folder is not named.
+        # The files of a container are removed after the run, so their folder is not shown.
         in_container = any(map(os.path.exists, ("/run/.containerenv", "/.dockerenv")))
         place = f"{desk.folder / 'postmortems'} on the controller {socket.gethostname()} (named after their incidents)"
         assert (f"{place}\n" in text) != in_container
@@ -632,7 +632,7 @@ def test_a_removed_channel_is_reported_when_the_outage_is_over(desk: Desk) -> No
 
 
 def skip_validation(desk: Desk) -> None:
-    """Notify the contacts although the settings are invalid, as a recovery does."""
+    """Notify the contacts even if the settings are invalid, as a recovery does."""
     play = desk.folder / "play.yml"
     text, skip = play.read_text(encoding="utf-8"), "tasks_from: validate\n      when: false"
     play.write_text(text if skip in text else text.replace("tasks_from: validate", skip), encoding="utf-8")

@@ -261,7 +261,7 @@ def test_detection_lists_hosts_that_are_down_and_hosts_that_are_unreachable(flee
         fleet.inventory[HANGING]["detection_deadline"] = 20
     # A setting that is invalid for one host stops only this host.
     fleet.inventory[HEALTHY[0]]["outage_recover_serial"] = "abc"
-    # SSH waits three seconds for the host that accepts a connection and never answers.
+    # SSH waits three seconds for the host that accepts connections but never answers.
     run = fleet.play("outage_detect", "--limit", ",".join(HOSTS[:12]), "-T", "3")
     assert run.rc == 2
     artifacts = published(run)

@@ -295,7 +295,7 @@ EFFECTS = {
 
 
 def test_no_answer_of_a_host_sets_a_variable_or_an_artifact(tmp_path: Path) -> None:
-    # The incident module returns the value of its option "opened", and this value comes from an earlier answer.
+    # The incident module returns the value of its option "opened". This value comes from an earlier result of the host.
     answer = {"changed": False, **EFFECTS, "results": [EFFECTS, [EFFECTS]], "opened": {"id": "1", **EFFECTS}}
     variables = liar(tmp_path / "host", json.dumps(answer))
     contacts = "{{ escalation_contacts | default('unset') }}"

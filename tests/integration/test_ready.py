@@ -329,7 +329,7 @@ def test_a_planted_lack_is_found(prepared: Prepared, plant: Callable[[Prepared],
     assert rc == 2
     assert name in host["not_ready"]
     assert "NOT READY: itsm-system on" in screen
-    # The error at the end of the screen is not a fault of the playbook.
+    # The error at the end of the output is not a fault in the playbook.
     assert "(the result of the check, see the report above)" in " ".join(screen.split())
     # The summary of the run does not repeat the result in other words.
     assert "STOPPED" not in screen

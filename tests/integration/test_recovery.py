@@ -62,7 +62,7 @@ def checkout(target: Path) -> Path:
 def installed(target: Path) -> Path:
     """Install the collection into the folder `target`. Return `target`.
 
-    The source is the tarball that RELEASE_TARBALL names (set by make release), or a newly built tarball.
+    The source is the tarball in RELEASE_TARBALL (set by make release), or a newly built tarball.
     """
     if "RELEASE_TARBALL" in os.environ:
         tarball = Path(os.environ["RELEASE_TARBALL"])
@@ -103,13 +103,13 @@ def test_a_killed_service_is_recovered_with_every_row(service: Service, tmp_path
     told = json.loads(document.read_text(encoding="utf-8"))
     assert told["rung"] == "restart"
     assert told["severity"] == "emergency"
-    assert told["cause"] == "killed"  # the service was started manually without a pid file, so its end left no trace
+    assert told["cause"] == "killed"  # the service was started manually without a pid file, so its exit left no trace
     assert told["data_loss"] == "none"
     assert told["rows_after"]["incidents"] == rows
     assert 0 < told["durations"]["outage"] < 60
     assert str(document.with_suffix(".md")) in run.screen
-    # The file's modification time is the time of the last healthy response. If a process ended before this time, it is
-    # not the cause of a later outage.
+    # The file's modification time is the time of the last healthy response. A process that exited before this time did
+    # not cause a later outage.
     assert (service.state / "last_healthy").stat().st_mtime > instant(told["times"]["mitigated_at"])
     # On the screen, the task's name includes the duration of the check. In the document, the name does not include the
     # duration.
@@ -144,7 +144,7 @@ def test_check_mode_changes_nothing_and_lists_its_steps(service: Service) -> Non
     assert "restart: the service would be started" in end
     assert "to notify   if the recovery succeeds: nobody (the incident would only be recorded)" in end
     assert "if the recovery fails: project leader (no channel is set)" in end
-    # The start that a run would make also counts as a restart.
+    # The start that a real run would make also counts as a restart.
     run = service.play("playbooks/outage_recover.yml", "--check", escalation_leader_after_restarts=1)
     assert "if the recovery succeeds: project leader (no channel is set)" in " ".join(run.screen.split())
 
@@ -579,7 +579,7 @@ def test_a_dry_run_on_a_damaged_copy_uses_the_copy_and_says_so(service: Service)
         file.write(os.urandom(4 * 4096))
     damaged, pids = copy.read_bytes(), service.pids()
     playbook, changes = "playbooks/database_recover.yml", {"nexus_db_path": "backend/rehearsal.db"}
-    # The service's own variable DATABASE_PATH takes precedence, so the copy is not checked. The summary names the
+    # The service's own variable DATABASE_PATH takes precedence, so the copy is not checked. The summary shows the
     # checked file.
     run = service.play(playbook, "--check", **changes)
     assert run.rc == 0

@@ -187,7 +187,8 @@ def test_space_is_freed_on_a_full_disk(laid: Service) -> None:
         _run, result = remedy(laid, "disk_full", mounts=[{**mount, "wanted": 99 << 20}])
         entry = only(result)
         assert (entry["changed"], entry["failed"]) == (True, True)
-        # The log itself is never touched. The error names the log, so that a person can decide what to do with the log.
+        # The log itself is never touched. The error shows the log's path, so that a person can decide what to do with
+        # the log.
         size = laid.log.stat().st_size
         assert f"There is still not enough space on {laid.log.parent}" in entry["detail"][-1]
         assert f"{laid.log} ({size} bytes)" in entry["detail"][-1]
@@ -218,7 +219,7 @@ def test_of_dated_logs_the_one_that_is_being_written_is_kept(laid: Service) -> N
         finally:
             writer.kill()
             writer.wait()
-        # No process has the newest logs open now, because the service has ended. They are still kept.
+        # No process has the newest logs open now, because the service has stopped. They are still kept.
         os.utime(current)
         entry = only(remedy(laid, "disk_full", mounts=[{**full_mount(logs), "wanted": 99 << 20}])[1])
         assert entry["failed"] and sorted(logs.iterdir()) == [current, errors]
@@ -354,7 +355,7 @@ def test_an_expired_certificate_is_renewed_by_the_command_of_policy(laid: Servic
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change an owner")
 def test_the_permissions_of_a_key_change_only_if_the_inventory_names_the_key(laid: Service) -> None:
-    """The finding contains the paths from the service's environment, so a hostile `.env` could name any key."""
+    """The finding contains the paths from the service's environment, so a hostile `.env` could specify any key."""
     tls = laid.folder / "another account"
     tls.mkdir()
     subprocess.run([ROOT / "demo" / "certificate", tls], check=True)

@@ -42,7 +42,7 @@ def can_isolate() -> bool:
     return subprocess.run(["unshare", "--net", "--mount", "true"], check=False, capture_output=True).returncode == 0
 
 
-pytestmark = pytest.mark.skipif(not can_isolate(), reason="needs root, unshare, ip and the right to make namespaces")
+pytestmark = pytest.mark.skipif(not can_isolate(), reason="needs root, unshare, ip and permission to create namespaces")
 
 # The service's user may be unable to run the Python interpreter of these tests, so the service uses the system's
 # interpreter.
@@ -247,7 +247,7 @@ class Host:
         return [each["id"] for each in result["messages"].get("problems", [])]
 
     def seen(self) -> Dict[str, Any]:
-        """Return everything below the folder except the state folder."""
+        """Return everything in the folder except the state folder."""
         found = {}
         for path in sorted(self.top.rglob("*")):
             if not str(path).startswith(self.state_dir):
@@ -321,7 +321,7 @@ def test_no_secret_is_on_a_command_line_or_in_a_file(host: Host) -> None:
 
 
 def what_was_said(host: Host, **more: Any) -> str:
-    """Run a drill, which must succeed. Return what the service has printed."""
+    """Run a drill, which must succeed. Return the service's output."""
     said: List[str] = []
     answer = host.systemd.run
 
@@ -422,7 +422,7 @@ def test_the_unit_removes_the_folder_of_a_killed_drill(host: Host) -> None:
     for path in (folder / "data", folder / "data" / "link.db"):
         os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
     command = [sys.executable, *words[1:]]
-    # While a drill is running, the command does not remove the folder, because the drill needs the folder.
+    # While a drill is running, the command does not remove the folder, because the drill needs it.
     with listing.locked(host.state_dir, run=""):
         assert subprocess.run(command, check=False, capture_output=True).stderr == b""
     assert folder.exists()

@@ -40,7 +40,7 @@ RESTORED_AFTER = 4
 def wait_for(condition: Callable[[], bool], what: str, rulebook: Rulebook) -> None:
     give_up = time.monotonic() + PATIENCE
     while not condition():
-        assert rulebook.process.poll() is None, f"ansible-rulebook has ended\n{rulebook.screen()}"
+        assert rulebook.process.poll() is None, f"ansible-rulebook has exited\n{rulebook.screen()}"
         assert time.monotonic() < give_up, f"timed out: {what}\n{rulebook.screen()}"
         time.sleep(0.1)
 

@@ -173,7 +173,7 @@ def cancelled(argv: list[Any], environment: dict[str, str], when: Callable[[], b
             time.sleep(0.05)
         mine = [run.pid]
         for pid in mine:
-            # A process may end after it was listed.
+            # A process may exit after it was listed.
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 mine += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split())
         for pid in mine:
@@ -239,7 +239,7 @@ def test_every_playbook_runs_as_a_job_of_awx_and_leaves_its_outcome(awx: Awx) ->
     told = json.loads((service.state / "postmortems" / f"{outcome['incident']}.json").read_text("utf-8"))
     assert (told["outcome"], told["rung"]) == ("recovered", "restart") and told["steps"] and told["source"] == "verdict"
     assert restart.artifacts["outage_postmortem"][HOST]["on_host"] == str(service.state / "postmortems")
-    # The summary names the path on the host and the artifacts, but not the path in the deleted container.
+    # The summary shows the path on the host and the artifacts, but not the path in the deleted container.
     end = " ".join("".join(event["stdout"] for event in restart.events).split())
     end = end[end.index("OUTAGE SUMMARY") :]
     place = service.state / "postmortems" / f"{outcome['incident']}.md"

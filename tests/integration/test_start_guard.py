@@ -362,7 +362,7 @@ def acknowledged(process, *, at_least):
     for line in process.stdout:
         if int(line) >= at_least:
             return int(line)
-    raise AssertionError("the writer ended")
+    raise AssertionError("the writer exited")
 
 
 def test_a_writer_that_is_killed_at_any_moment_leaves_a_state_that_is_not_refused(config):
@@ -377,7 +377,7 @@ def test_a_writer_that_is_killed_at_any_moment_leaves_a_state_that_is_not_refuse
         process.kill()
         told = [int(line) for line in process.stdout.read().split("\n")[:-1] if line]
         process.wait()
-        # After a power failure, there is no record of how the process ended.
+        # After a power failure, there is no record of the process's exit.
         if chance.random() < 0.6:
             assert end(config, invocation=f"{number:032x}")
         if judged(config) is not None:
@@ -494,7 +494,7 @@ def test_an_end_that_the_user_invents_while_the_service_runs_does_not_hide_the_r
     before = common.known_state(config.known, database=config.database)
     assert keep(config, "end", sub_state=sub_state, result="success", code="exited", status=0)
     assert [(each["confirmed"], each["result"]) for each in ends(config)] == [(False, "success")]
-    # The guard does not compare the files with a state that the user invented.
+    # The guard does not compare the files with a state that the user forged.
     assert common.known_state(config.known, database=config.database).get("end") == before.get("end")
     assert not keep(config, "end", sub_state=sub_state, result="success")
     assert end(config)
@@ -515,7 +515,7 @@ def test_an_end_is_not_confirmed_if_systemd_does_not_answer(config):
     message = {"kind": "end", "invocation": FIRST, "state": {}}
     assert keeper.Keeper(config, properties={}, boot="boot-1").keep(message, {})
     assert [each["confirmed"] for each in ends(config)] == [False]
-    # The second process started before the keeper handled the end of the first one. However, systemd had confirmed the
+    # The second process started before the keeper handled the exit of the first one. However, systemd had confirmed the
     # start of the first process.
     assert keeper.Keeper(config, properties={"InvocationID": SECOND}, boot="boot-1").keep(message, {})
     assert [each["confirmed"] for each in ends(config)] == [True]
@@ -631,7 +631,7 @@ sys.exit(keeper.main([sys.argv[2]]))
     ("times", "answer"),
     [
         ((2.0, 0.3, 30.0), b""),
-        # The sender and the disk are slow. The sender and the disk together take longer than either deadline.
+        # The sender and the disk are slow. Together, they take longer than either deadline.
         ((2.0, 2.0, 0.6), b"saved\n"),
         ((0.3, 2.0, 0.0), b""),
     ],
@@ -742,7 +742,7 @@ def test_only_a_refusal_has_the_exit_code_for_a_refusal(config):
 
 
 def start_while_an_end_is_due(config, save):
-    """Run the guard before the keeper has recorded the end of the last process. Return the exit code and the duration.
+    """Run the guard before the keeper has recorded the exit of the last process. Return the exit code and the duration.
 
     `save` is called after 0.2 seconds.
     """
@@ -757,7 +757,7 @@ def start_while_an_end_is_due(config, save):
 
 
 def foreign_to_the_saved_end(config):
-    """Start a process with a WAL that differs from the WAL recorded at the end of the previous process."""
+    """Start a process with a WAL that differs from the WAL recorded when the previous process exited."""
     samples.crashed(config.database)
     assert end(config)
     known = json.loads(Path(config.known).read_text())

@@ -125,7 +125,7 @@ def write_rows(path: str, pipe: int, *, seed: int, pause: float) -> None:
         time.sleep(pause)
         number = last + 1
         if chance.random() < 0.02:
-            connection.close()  # as an application with a connection pool does; the last close makes a checkpoint
+            connection.close()  # as an application with a connection pool does; the last close checkpoints the WAL
             connection = sqlite3.connect(path, isolation_level=None, timeout=30)
             connection.execute("PRAGMA synchronous=FULL")
 
@@ -167,7 +167,7 @@ class Writer:
 
 
 class Supervisor:
-    """Restarts the writer after a delay whenever it has ended, like systemd with Restart=always.
+    """Restarts the writer after a delay whenever it exits, like systemd with Restart=always.
 
     delay: the maximum delay in seconds. The delay is random, because the duration of the steps hardly varies.
     """
@@ -654,7 +654,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--backups", type=int, default=100)
     parser.add_argument("--supervised", type=int, default=100_000, help="rows")
-    parser.add_argument("--seed", type=int, default=None, help="of the first round; the time by default")
+    parser.add_argument("--seed", type=int, default=None, help="seed of the first round; default: the current time")
     # Use a folder in memory, because a flush takes no time there. A killed process leaves the same files as on a disk.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     parser.add_argument("--dir", default=memory, help="folder for the databases")

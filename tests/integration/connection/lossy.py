@@ -80,7 +80,7 @@ def _is_call(in_data: Optional[bytes], module: str) -> bool:
 
 
 def _begin(cmd: str, in_data: bytes) -> None:
-    """Start a command whose output nobody reads, without waiting for its end."""
+    """Start a command. Do not read its output or wait until it exits."""
     reader, writer = os.pipe()
     with tempfile.TemporaryFile() as program:
         program.write(in_data)
