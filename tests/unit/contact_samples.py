@@ -25,7 +25,7 @@ MAIL, PAGER, SLACK, ROOM = "mail leader@example.com", "pagerduty", "slack hooks.
 
 
 def rules(applies):
-    """Return notification rules for several levels. Only "record" and the rule that `applies` names apply."""
+    """Return notification rules for several levels. `when` is True only for "record" and for the rule `applies`."""
     rows = [
         ("data", None, ["leader", "dba"]),
         ("long", "everyone", ["team"]),

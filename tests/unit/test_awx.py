@@ -156,7 +156,7 @@ def test_a_survey_asks_for_existing_variables(name: str) -> None:
             expected = LADDER[: LADDER.index("clean_start_recovery")]
     else:
         is_known = variable in OPTIONS
-        assert is_known, f"{place}.variable is {variable}, which is in no meta/argument_specs.yml of a role"
+        assert is_known, f"{place}.variable is {variable}, which is not in the meta/argument_specs.yml of any role"
         option = OPTIONS[variable]
         is_bool = option["type"] == "bool"
         assert is_bool or option["type"] == "str", f"{place}: {variable} is neither a bool nor a str"
@@ -216,7 +216,7 @@ def test_credentials_are_injected_as_variables_in_use() -> None:
             if variable.startswith("vault_") and variable not in known:
                 wrong.append(f"{variable} is in no example; add it to roles/escalation/defaults/main.yml")
             elif variable not in known:
-                wrong.append(f"{place} sets {variable}, which is in no meta/argument_specs.yml of a role")
+                wrong.append(f"{place} sets {variable}, which is not in the meta/argument_specs.yml of any role")
         for variable in credential["injectors"].get("env", {}):
             if variable not in read:
                 wrong.append(f"{place} sets {variable}, which nothing in plugins reads")

@@ -159,7 +159,7 @@ def test_the_ways_through_the_code_are_short_and_never_lead_back() -> None:
                 earlier = {
                     each.removesuffix(".py").removeprefix("plugins/").replace("/", ".") for each, _ in way[:number]
                 }
-                assert not imports(ROOT / file) & earlier, f"{file} leads back"
+                assert not imports(ROOT / file) & earlier, f"{file} imports a file from an earlier row"
 
 
 def test_every_file_has_an_importer() -> None:

@@ -221,7 +221,7 @@ def test_the_readme_names_every_playbook_role_module_and_page() -> None:
         )
         if (found := re.fullmatch(pattern, name)) and not re.search(rf"(?<!\w){re.escape(found[1])}(?!\w)", text)
     ]
-    assert missing == [], f"README.md does not name {', '.join(missing)}"
+    assert missing == [], f"README.md does not mention {', '.join(missing)}"
 
 
 def test_every_variable_on_a_page_is_read() -> None:
@@ -246,7 +246,7 @@ def test_every_variable_on_a_page_is_read() -> None:
 CHAPTERS = ("1.1", "1.2", "1.3", "2.1", "2.2", "3.1", "3.2", "3.3", "4.1", "4.2", "5.1", "6", "7.1", "7.2")
 
 
-# Parts that are older than this test, and whose names no entry contains.
+# Parts that are older than this test, and that no entry mentions.
 NOT_NAMED = ("outage_restart", "outage_standard_recovery", "postmortem_archive")
 
 
@@ -255,7 +255,7 @@ def test_the_changelog_names_every_role_module_and_playbook() -> None:
     pattern = r"(?:roles/(\w+)/meta/main|plugins/modules/(\w+)|playbooks/(\w+))\.(?:yml|py)"
     parts = {next(filter(None, found.groups())) for name in FILES if (found := re.fullmatch(pattern, name))}
     missing = [name for name in sorted(parts) if not re.search(rf"\b{name}\b", entries) and name not in NOT_NAMED]
-    assert missing == [], f"no file in changelogs/fragments/ names {', '.join(missing)}"
+    assert missing == [], f"no file in changelogs/fragments/ mentions {', '.join(missing)}"
 
 
 def test_every_line_of_the_runbook_has_code_and_a_test() -> None:
@@ -269,7 +269,7 @@ def test_every_line_of_the_runbook_has_code_and_a_test() -> None:
         assert re.search(r"\]\(\.\./tests/", test), f"{chapter} {what}: no test"
         assert set(re.findall(r"`(\w+)`", drill)) <= drills, f"{chapter} {what}: {drill}"
     named = set(re.findall(r"`(\w+)`", page))
-    assert drills - named == set(), "docs/traceability.md must name every drill"
+    assert drills - named == set(), "docs/traceability.md must list every drill"
 
 
 def test_every_make_target_that_is_named_exists() -> None:

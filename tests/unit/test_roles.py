@@ -62,7 +62,7 @@ _VARIABLES = sorted(
     path
     for folder in ("roles/*/vars", "roles/*/defaults", "playbooks/vars")
     for path in ROOT.glob(f"{folder}/*.yml")
-    # The variables for AWX have YAML tags of Ansible.
+    # The variables for AWX contain Ansible's YAML tags.
     if not path.name.startswith("awx")
 )
 
@@ -72,7 +72,7 @@ def test_no_variable_is_none(path: Path) -> None:
     """Before ansible-core 2.19, a template that results in None is an empty string, so `is none` is false."""
     ends = re.compile(r"(default\(none(, true)?\)|\belse none|\{\{-? *none) *-?\}\}\s*$")
     wrong = [name for name, value in load(path).items() if isinstance(value, str) and ends.search(value)]
-    assert not wrong, f"{path.relative_to(ROOT)}: {wrong}: write a variable that is true if the value is known"
+    assert not wrong, f"{path.relative_to(ROOT)}: {wrong}: use a variable that is true if the value is known"
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -192,7 +192,7 @@ def test_the_role_of_a_rung_is_complete(rung: str) -> None:
     assert missing == [], "\n".join(missing)
 
 
-# Modules that change nothing of the service. Some of them do so only with this option.
+# Modules that do not change the service. If a module has an option here, this is true only with this option.
 CHANGES_NOTHING = {
     "ansible.builtin.assert": None,
     "ansible.builtin.debug": None,
@@ -225,7 +225,7 @@ def test_a_rung_changes_nothing_before_its_attempt_is_recorded(rung: str) -> Non
     tasks = in_order(ROOT / "roles" / rung / "tasks")
     first = next(number for number, task in enumerate(tasks) if starts_the_service(task))
     wrong = [task["name"] for task in tasks[:first] if "block" not in task and not changes_nothing(task)]
-    assert wrong == [], f"roles/{rung}/tasks: move these tasks behind the first import of nexus (process)"
+    assert wrong == [], f"roles/{rung}/tasks: move these tasks after the first import of nexus (process)"
 
 
 @pytest.mark.parametrize("rung", RUNGS)
@@ -370,7 +370,7 @@ def test_a_channel_is_complete(path: Path) -> None:
     missing += [
         f"{place} lacks no_log: true in the task {task['name']!r}" for task in tasks if task.get("no_log") is not True
     ]
-    # A program verifies certificates itself.
+    # A command verifies certificates itself, so it needs no ca_path.
     settings = ("timeout", "retries", "retry_delay", *(() if kind == "command" else ("ca_path",)))
     missing += [f"{place} lacks escalation_{name}" for name in settings if f"escalation_{name}" not in text]
     if "escalation_sent" not in text:
@@ -435,7 +435,7 @@ def _about_restarts(number: int, *, earlier: int) -> str:
 def test_a_notification_about_repeated_restarts_counts_those_of_earlier_incidents(
     in_window: int, of_incident: int, earlier: int
 ) -> None:
-    """If all starts were made in this incident, the reader must not search for another incident."""
+    """If all starts were made in this incident, the message must not make the reader search for another incident."""
     closing = (ROOT / "playbooks/tasks/close_incident.yml").read_text(encoding="utf-8")
     (counted,) = re.findall(r'escalation_restarts_earlier: "(.+)"', closing)
     record = {"restarts_in_window": in_window, "starts": [{}] * of_incident}

@@ -4,8 +4,8 @@
 
 """A path that the service's user chooses must not show this user which files exist where only root can look.
 
-Each test lets the user name a file in a folder of root, with a link, a variable or a log line. The facts must be the
-same whether the file exists or not.
+In each test, the user refers to a file in a folder of root with a link, a variable or a log line. The facts must be the
+same whether or not the file exists.
 """
 
 from __future__ import annotations
@@ -323,7 +323,7 @@ def test_the_file_system_of_a_linked_folder(place: Place, monkeypatch: pytest.Mo
 def test_a_file_system_that_does_not_respond_does_not_stop_the_readiness_check(
     place: Place, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The service's user can mount a file system that answers only requests of this user, and never ends them."""
+    """The service's user can mount a file system that accepts only this user's requests, and never completes them."""
     stat = os.stat
 
     def hanging(path: Any, **options: Any) -> os.stat_result:

@@ -24,7 +24,7 @@ PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 NOBODY = pwd.getpwnam("nobody")
 DAEMON = pwd.getpwnam("daemon")
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has other rights to take")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 
 CHANGES = {
     *(
@@ -118,7 +118,7 @@ def test_every_file_that_uses_a_path_states_why_root_is_safe() -> None:
 
 
 def test_roles_do_not_let_the_environment_name_a_backup() -> None:
-    """Each module that restores a backup gets the path in the inventory from its role."""
+    """Roles pass the path from the inventory to each module that restores a backup."""
     tasks = [
         task[f"itsm_nexus.runbook.{module}"]
         for path in (PLUGINS.parent / "roles").glob("*/tasks/**/*.yml")

@@ -35,8 +35,8 @@ LATIN_WORDS = re.compile(r"[A-Za-z][a-z]+(?:[ ,;]+[A-Za-z][a-z]+)+")
 NAMES = ("Node.js", "npm ci", "lock ファイル")
 
 SERVICE = {"app_dir": "/nonexistent", "command": ["no-such-program"], "manager": "process"}
-# A module, arguments that make it fail, and the ID of the reason. HERE stands for the test's folder, and DAMAGED for
-# the path of a damaged database.
+# A module, arguments that make it fail, and the ID of the reason. HERE is replaced with the test's folder, and DAMAGED
+# with the path of a damaged database.
 FAILING = [
     ("sqlite_backup", {"path": "HERE/none.db", "dest": "HERE/copy"}, "reason.sqlite.not_backed_up"),
     ("sqlite_backup", {"path": "DAMAGED", "dest": "DAMAGED"}, "reason.sqlite.dest_there"),

@@ -354,7 +354,7 @@ def test_a_command_gets_the_backup_on_its_standard_input(host: Host, tmp_path: P
 
 @pytest.mark.parametrize("name", ["x;id>pwned;.db", "$(id).db", "-rf.db", "a b.db", "a`id`.db", "a'b.db", "../a\n.db"])
 def test_the_name_of_a_database_cannot_contain_commands(host: Host, tmp_path: Path, name: str) -> None:
-    """The service's user names the database. The command may pass the name of the backup to a shell."""
+    """The service's user chooses the name of the database. The command may pass the name of the backup to a shell."""
     host.database = str(tmp_path / "app" / os.path.basename(name))
     closed(host.database)
     shell = off_host.Command(["/bin/sh", "-c", f"cd {tmp_path}; cat > {{name}}"], pwd.getpwuid(os.getuid()).pw_name)

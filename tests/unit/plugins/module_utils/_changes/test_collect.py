@@ -302,7 +302,7 @@ def test_the_schema_is_read_only_if_it_may_have_changed(place, monkeypatch):
     assert collected(known).parts == first.parts
 
 
-# Kinds of changes whose entries no test in this file checks by their value.
+# Kinds of changes for which no test in this file checks the values of the entries.
 OF_FILES = ("packages", "network", "timezone")
 
 

@@ -37,7 +37,7 @@ def test_infinite_and_invalid_numbers_are_named():
 )
 def test_every_plugin_with_time_limits_checks_them(plugin):
     source = plugin.read_text(encoding="utf-8")
-    # The options of a triage contain time limits, too.
+    # The triage options also contain time limits.
     limited = '"type": "float"' in source or "triage_options.ARGUMENTS" in source
     assert limited == ("numbers.require_finite(" in source)
 

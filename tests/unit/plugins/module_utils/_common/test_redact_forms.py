@@ -466,11 +466,11 @@ def test_a_secret_that_node_prints_is_masked(form, log):
         # A password can look like the name of a class.
         ("password: correct { horse } battery", "password: {M}"),
         ("password: Secret { value: 'horse' }, user: 'x'", "password: {M}, user: 'x'"),
-        # A value without its end does not hide the rest of the log.
+        # A value whose end is missing does not hide the rest of the log.
         ("tokens: [\nlistening on 3000\n  at once", "tokens: {M}\nlistening on 3000\n  at once"),
         ("tokens: [\n  'a b',\nlistening on 3000", "tokens: {M}\n  {M}',\nlistening on 3000"),
         ("token: {\n    at main (server.js:1:2)", "token: {M}\n    at main (server.js:1:2)"),
-        # Only a string follows the name of a secret in a list.
+        # In a list, only a string counts as the value after the name of a secret.
         ("[\n  'password',\n  12\n]", "[\n  'password',\n  12\n]"),
         ("[\n  '--token',\n  '--port',\n  '1'\n]", "[\n  '--token',\n  '--port',\n  '1'\n]"),
         ('{\n  "type": "password",\n  "id": "x"\n}', '{\n  "type": "password",\n  "id": "x"\n}'),

@@ -39,7 +39,7 @@ CONFIG = preflight_findings.Config(
 )
 NOBODY = pwd.getpwnam("nobody")
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to lend and secrets to lose")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_hard_link_to_a_file_of_root_is_refused(host):
 
 @pytest.mark.parametrize("mode", [0o775, 0o1777])
 def test_a_hard_link_in_a_folder_that_other_accounts_can_write_to_is_refused(host, mode):
-    """If the kernel setting fs.protected_hardlinks is 0, every account that can write to the folder can create it."""
+    """If fs.protected_hardlinks is 0, every account that can write to the folder can create such a link."""
     shared = host / "shared"
     shared.mkdir()
     os.chown(shared, -1, NOBODY.pw_gid)

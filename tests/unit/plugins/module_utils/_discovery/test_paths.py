@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A path that the service's user could have chosen is proposed only if this user may use it as a recovery does."""
+"""A path that the service's user could have chosen is proposed only if this user has the required permissions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as 
 
 
 def of_process(of_root=None, **more):
-    """Return an environment of which the process alone has `more`. of_root: variables in a file of root."""
+    """Return an environment in which only the process has `more`. of_root: the variables in a file of root."""
     process = environment.Source(environment.PROCESS, "", {**VALUES, **more})
     file = environment.Source(environment.FILE, FILE, of_root or {}, of_root=True)
     return environment.Environment([process, file])
@@ -138,7 +138,7 @@ def test_the_name_of_a_backup_does_not_match_backups_of_another_service():
 def test_a_certificate_that_root_chose_is_only_information(variable, facts):
     assert variable not in values(**facts)
     assert (variable, "path") not in asked(**facts)
-    # This file is not read by a run, but root wrote it.
+    # No run reads this file, but root wrote it.
     elsewhere = {**facts, "environment_files": ["/etc/other"]}
     assert variable in values(**elsewhere)
 
@@ -152,7 +152,7 @@ def test_a_path_that_root_chose_needs_no_permission():
     assert found["database_recovery_backup_dirs"] == ["/backup"]
     dated = values(**{**facts, "logs": [f"{LOGS}/a-2026-11-29.log"]})
     assert dated["nexus_log_patterns"] == [f"{LOGS}/*.log"]
-    # The process has another value than the file of root.
+    # The value in the process differs from the value in the file of root.
     other = of_process(chosen, DATABASE_PATH="/srv/y/a.db")
     assert ("nexus_db_path", "path") in asked(environment=other, databases=[])
     of_unit = {"unit": unit(StandardOutput=f"append:{LOG}"), "outputs": [LOG], "logs": [LOG]}
@@ -182,7 +182,7 @@ def test_a_wildcard_of_root_in_a_folder_is_escaped():
 
 
 def test_the_working_directory_of_a_process_is_not_certain():
-    """A process may run in a folder of root, such as /etc. The files below this folder are not its files."""
+    """A process may run in a folder of root, such as /etc. The files in this folder do not belong to the process."""
     facts = {**PROCESS, "app_dir": "/etc", "databases": ["/etc/x/a.db"], "certain_folder": False}
     questions = asked(**facts, disk=disk("/etc", "read"))
     assert ("nexus_app_dir", "path") in questions and ("nexus_db_path", "path") in questions
@@ -236,7 +236,7 @@ def test_what_the_user_may_do_with_a_path(place):
     assert access(own, mine) == [["change", "own", "read"]] * 2
     assert access(own / "none", theirs / "none", place / "none" / "none") == [["change"], [], []]
     assert access(theirs, public, private, shared) == [["read"], ["read"], [], ["read"]]
-    # A link in the user's folder does not make the folder of its target the user's.
+    # The folder of a link's target does not count as the user's, even if the link is in the user's folder.
     assert access(link) == [["read"]]
     assert paths.access(["/"], user="daemon", rights=None) == {}
 
@@ -275,7 +275,7 @@ def test_only_a_file_of_root_proves_that_root_chose_its_values(place):
     file.chmod(0o664)
     assert discover._read_environment(str(file))["of_root"] is False
     file.chmod(0o644)
-    # The file in the inventory may be named by root, but a usual file is only found in the folder of a process.
+    # Root may have specified the file in the inventory, but a usual file was only found in the folder of a process.
     assert discover._read_usual(str(file), NOBODY, given=True)["of_root"] is True
     assert discover._read_usual(str(file), NOBODY, given=False)["of_root"] is False
     file.chmod(0o600)

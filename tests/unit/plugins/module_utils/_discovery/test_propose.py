@@ -262,7 +262,7 @@ def test_a_certificate_in_the_saved_environment_is_not_written_to_the_inventory(
     only_process = environment.Environment([environment.Source(environment.PROCESS, "", VALUES)])
     found = values(environment=only_process)
     assert {name: found[name] for name in expected} == expected
-    # A run does not read a file that neither the unit nor the inventory names.
+    # A run reads a file only if the unit or the inventory specifies it.
     unread = environment.Environment(
         [
             environment.Source(environment.PROCESS, "", VALUES),

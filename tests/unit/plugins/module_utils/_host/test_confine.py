@@ -24,7 +24,7 @@ import pytest
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import clock, confine, socket_filter
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a mount namespace")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can create a mount namespace")
 
 
 def confined(folder: Path, work: Callable[[], Any]) -> Any:
@@ -86,7 +86,8 @@ def test_there_is_no_network(tmp_path: Path) -> None:
         assert confined(tmp_path, work) != "connected"
 
 
-# Prints one line for each way that reaches the sockets `stream` and `datagram` in the folder that is the argument.
+# Prints the name of each way that reaches a socket. The first argument is the folder with the sockets `stream` and
+# `datagram`. The second argument is the number of the system call `socket`.
 REACH = """
 import ctypes, socket, sys
 stream, datagram = (sys.argv[1] + "/" + name for name in ("stream", "datagram"))

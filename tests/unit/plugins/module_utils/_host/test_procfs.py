@@ -91,7 +91,7 @@ def test_arguments(proc, raw, argv):
 
 
 def test_a_process_that_makes_its_files_large_uses_no_memory_here(proc):
-    """With PR_SET_MM, each user can make the command line and the environment of a process as large as they want."""
+    """With PR_SET_MM, any user can make the command line and the environment of a process as large as they want."""
     folder = proc.process(7)
     (folder / "cmdline").write_bytes(b"node\0server.js\0" + bytes(3 << 20))
     (folder / "environ").write_bytes(b"HOME=/app\0" + b"A=b\0" * (1 << 20) + b"LAST=1\0")

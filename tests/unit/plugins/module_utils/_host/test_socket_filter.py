@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The decision of the filter for single system calls. test_confine.py shows its effect on real programs."""
+"""The filter's decisions for individual system calls. test_confine.py shows its effect on real programs."""
 
 from __future__ import annotations
 

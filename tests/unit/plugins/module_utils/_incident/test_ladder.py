@@ -27,12 +27,12 @@ GROUPS = {
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_group_of_rungs(group):
     assert getattr(ladder, group) == GROUPS[group], (
-        f"{group} in plugins/module_utils/_incident/ladder.py has other rungs than {group} in GROUPS in this test. "
+        f"{group} in plugins/module_utils/_incident/ladder.py differs from {group} in GROUPS in this test. "
         f"Check all rules that use it: git grep -n {group} plugins. Then correct GROUPS"
     )
 
 
-# Files in which a list of rungs lacks a rung on purpose, because the runs in this test leave this rung out.
+# Files with a list that intentionally lacks a rung, because the runs in this test leave this rung out.
 LEFT_OUT = ("test_other_service.py",)
 
 

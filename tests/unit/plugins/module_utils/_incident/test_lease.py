@@ -63,7 +63,7 @@ def held(seat, time):
 class Worker:
     """A process that uses the lease until end() or kill().
 
-    If `child` is given, the process starts a child that keeps running after the process has ended.
+    If `child` is given, the process starts a child that keeps running after the process has exited.
     """
 
     def __init__(self, seat, *, run, child=""):
@@ -174,7 +174,7 @@ def test_work_continues_after_the_connection_hangs_up(seat, time):
     os.kill(worker.pid, signal.SIGHUP)
     time.advance(1800)
     assert seat.holder()["pid"] == worker.pid
-    # The worker ignores SIGHUP, but a service that the worker starts does not ignore SIGHUP.
+    # The worker ignores SIGHUP, but a service that the worker starts does not.
     with open(f"/proc/{worker.child}/status", encoding="ascii") as stream:
         (ignored,) = [line.split()[1] for line in stream if line.startswith("SigIgn:")]
     assert not int(ignored, 16) & 1 << signal.SIGHUP - 1

@@ -111,7 +111,7 @@ def attempt(time, began, **values):
 
 
 def test_the_record_keeps_the_summary_of_its_cause(call, time):
-    """The message about the end of an outage that a person ended contains this summary."""
+    """If a person ended the outage, the message about its end contains this summary."""
     summary = [{"id": "finding.stopped", "values": {}}]
     run = call("open", update={"severity": "critical"})["run"]
     call("attempt", run=run, update={"cause": "stopped", "cause_summary": summary})
@@ -267,7 +267,7 @@ def test_the_id_of_a_closed_incident_is_not_used_again(call, monkeypatch):
     call("closed", run="run-1", update={"outcome": "recovered"})
     second = call("open", run="run-2")
     assert (first["id"][-4:], second["id"][-4:]) == ("b84a", "c0de")
-    # The record of the second incident is not taken for a leftover of the first.
+    # The record of the second incident is not mistaken for a leftover of the first.
     assert call("present", run="run-2")["id"] == second["id"]
 
 
@@ -621,7 +621,7 @@ def test_a_record_with_a_flipped_bit_is_used_or_set_aside(call, note_start, time
         broken = whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :]
         path.write_bytes(broken)
         call("open", check_mode=True)
-        if at % 16 == 0:  # make calls that write only here, because such calls are slow
+        if at % 16 == 0:  # calls that write are slow, so make them only here
             time.advance(61)
             again = call("open", update={"attempts": [attempt(time, 0, held=False)]})
             note_start(again["run"])
@@ -1109,7 +1109,7 @@ def test_the_last_healthy_run_is_the_last_good_sign(call, time, tmp_path):
         ([(-600, -590), (-300, -290)], -900, (-600, "earlier health probe")),
         # The service answered after the failure.
         ([(-600, -590)], -100, (-20, "test")),
-        # No probe ran for a long time after the failure. The service may have answered in this time.
+        # No probe ran for a long time after the failure. The service may have answered during this time.
         ([(-9000, -8990)], -9500, (-20, "test")),
         ([(-9000, -8990), (-300, -290)], -9500, (-300, "earlier health probe")),
         # The clock was set back.

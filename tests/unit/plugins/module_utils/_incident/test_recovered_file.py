@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The time at which a database recovery put a new file in place, and when this time is no longer certain."""
+"""The time at which a database recovery put a new file in place, and the cases in which this time is uncertain."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def due(seconds, **changes):
         (-1, {}, True),
         # This restart is long overdue.
         (-8, {}, False),
-        # From version 254, systemd can wait longer before each further restart (RestartSteps=).
+        # Since version 254, systemd can wait longer before each further restart (RestartSteps=).
         (1, {"RestartUSecNext": "40s"}, False),
         (-29, {"RestartUSecNext": "40s"}, True),
         (1, {"RestartUSec": "infinity"}, False),

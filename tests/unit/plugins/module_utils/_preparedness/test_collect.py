@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The facts are collected within a time limit. The collection changes nothing, and the facts contain no secret."""
+"""The facts are collected within a time limit, without changing anything. They contain no secret."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_pipes_and_links_of_the_user_do_not_stop_the_check(app: Path) -> None:
     assert "drill" not in result["facts"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights that could be taken")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges that could be abused")
 def test_the_environment_does_not_select_a_backup_of_root() -> None:
     nobody = pwd.getpwnam("nobody")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as base:

@@ -155,7 +155,7 @@ def test_memory_pressure(tmp_path):
 def test_a_large_wal_that_is_in_the_database_is_not_in_use(tmp_path):
     """After a checkpoint, SQLite reuses the WAL without making it smaller.
 
-    Therefore, the size does not show which part of the WAL is in use.
+    Therefore, the size does not show how much of the WAL is in use.
     """
     path = str(tmp_path / "itsm.db")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:

@@ -47,7 +47,7 @@ def made(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def pair(tmp_path, made) -> Pair:
-    """Return an expired certificate with its private key. Tests are free to change both files."""
+    """Return an expired certificate with its private key. Tests can change both files."""
     shutil.copytree(made["expired"], tmp_path / "tls")
     return Pair(certificate=str(tmp_path / "tls" / "server.crt"), key=str(tmp_path / "tls" / "server.key"))
 
@@ -157,7 +157,7 @@ def test_a_key_with_a_passphrase_cannot_be_used(tmp_path, made):
 
 
 def test_a_certificate_that_only_root_may_read_is_not_read(closed):
-    """The service's environment may name any file, so root must not reveal a file that the user cannot read."""
+    """The service's environment may contain any path, so root must not reveal a file that the user cannot read."""
     os.chmod(closed.certificate, 0o600)
     result = service_certificate.ensure(closed)
     assert (result["subject"], result["not_after"]) == (None, None)
@@ -185,7 +185,7 @@ def test_reading_has_a_time_limit(made, monkeypatch):
 def closed(made):
     """Yield a valid certificate with a private key that the service's user cannot read."""
     if os.geteuid() != 0:
-        pytest.skip("only root may hand files to others")
+        pytest.skip("only root can change the owner of a file")
     with tempfile.TemporaryDirectory() as base:  # not in pytest's own folder, which other users cannot enter
         os.chmod(base, 0o755)  # noqa: S103
         shutil.copytree(made["valid"], f"{base}/tls")

@@ -212,7 +212,7 @@ def test_names_may_contain_any_byte(logs):
 
 @contextlib.contextmanager
 def opened(path: Path, mode: str = "ab"):
-    """Let another process have a file open."""
+    """Let another process keep a file open."""
     with path.open(mode) as own:
         process = subprocess.Popen(["sleep", "60"], stdin=own)
     try:
@@ -525,7 +525,7 @@ def test_invalid_targets(target, message):
 
 
 def test_files_in_a_folder_of_another_account_are_not_removed(shared):
-    """The service's user names the database, so this user could name a database in a folder of another account."""
+    """The service's user chooses the path of the database, which could be in a folder of another account."""
     theirs = lay(shared / "theirs" / "itsm.db.backup_1", age=9)
     os.chown(theirs.parent, pwd.getpwnam("daemon").pw_uid, 0)
     for check_mode in (True, False):

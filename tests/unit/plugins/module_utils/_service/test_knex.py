@@ -611,7 +611,7 @@ def test_knex_runs_as_the_service_user(monkeypatch):
         site.knex.write_text(KNEX.replace("PYTHON", "/usr/bin/env python3"))
         monkeypatch.setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
         if shutil.which("python3") is None:
-            pytest.skip("no python3 for everybody")
+            pytest.skip("there is no python3 that every user can run")
         site.make()
         site.log.touch()
         for path in (site.log, site.app / "backend", *(site.app / "backend").iterdir()):

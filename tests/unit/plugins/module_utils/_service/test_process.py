@@ -353,7 +353,7 @@ def test_log_that_is_not_a_regular_file_is_refused(service, tmp_path, kind):
 
 @pytest.fixture
 def theirs(sleeper):
-    """Yield a service of nobody, whose files are in a folder of nobody."""
+    """Yield a service of the user "nobody". Its files are in a folder of the same user."""
     nobody = pwd.getpwnam("nobody")
     with tempfile.TemporaryDirectory() as folder:  # not in pytest's own folder, which other users cannot enter
         os.chmod(folder, 0o755)  # noqa: S103
@@ -364,7 +364,7 @@ def theirs(sleeper):
 
 
 def put(path, *, owner, mode):
-    """Write a file of root or of nobody."""
+    """Write a file that belongs to root or to "nobody"."""
     with open(path, "w") as stream:
         stream.write("SECRET=of-root\n")
     os.chmod(path, mode)
@@ -496,7 +496,7 @@ def test_pid_file_proves_a_process_that_changed_its_title(service):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 @pytest.mark.parametrize("writable", ["file", "folder", "mode"])
 def test_a_pid_file_of_the_user_does_not_prove_a_process_of_another_account(sleeper, writable):
-    """The service's user could name any process that runs the same program in a folder with the same path."""
+    """The service's user could use the PID of any process that runs the same program in a folder with the same path."""
     os.makedirs(os.path.dirname(sleeper.pid_file))
     asked = sleeper._replace(user="nobody", command=["sleep", "61"])
     with started(["sleep", "60"], cwd=sleeper.app_dir) as theirs:  # runs as root

@@ -146,7 +146,7 @@ def test_filesystem_without_hard_links(app: str, dest: str, monkeypatch: pytest.
     assert os.listdir(dest) == [os.path.basename(result["backup_file"])]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
 def test_the_backup_has_the_owner_of_the_database(app: str, dest: str) -> None:
     crashed(app)
     for name in (app, f"{app}-wal"):

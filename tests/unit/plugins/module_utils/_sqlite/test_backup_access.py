@@ -36,11 +36,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 NOBODY, DAEMON = pwd.getpwnam("nobody"), pwd.getpwnam("daemon")
 TIME = "20260302T010203Z"
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights that could be taken")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges that could be abused")
 
 
 class Site:
-    """A hostile service with a damaged database, and a backup folder of root. The inventory says backend/itsm.db."""
+    """A hostile service with a damaged database (in the inventory: backend/itsm.db), and a backup folder of root."""
 
     def __init__(self, top: Path) -> None:
         self.top = top
@@ -191,7 +191,7 @@ def test_a_link_of_root_does_not_hide_the_backups(site: Site) -> None:
 
 
 def test_the_application_keeps_its_backups_under_another_name(site: Site) -> None:
-    """The service uses itsm_nexus.db, and the inventory still says itsm.db."""
+    """The service uses itsm_nexus.db, but the inventory still specifies itsm.db."""
     path = site.garbage("itsm_nexus.db")
     backup = site.backup(site.own, "itsm_nexus_daily_2026.db", owner=NOBODY)
     assert site.source(path) == backup
@@ -213,7 +213,7 @@ def test_a_person_can_name_a_refused_backup(site: Site) -> None:
 
 
 def test_a_scheduled_backup_is_found_whatever_the_path_is(site: Site) -> None:
-    """The user may change DATABASE_PATH after the backup: the rows are those that the user could read."""
+    """The user may change DATABASE_PATH after the backup, which contains only rows that the user could read."""
     path = str(site.backend / "itsm_nexus.db")
     closed(path)
     give(Path(path))
@@ -225,7 +225,7 @@ def test_a_scheduled_backup_is_found_whatever_the_path_is(site: Site) -> None:
 
 
 def test_a_scheduled_backup_of_another_service_is_refused(site: Site) -> None:
-    """The other service has the same state folder and the same backup folder."""
+    """The other service uses the same state folder and the same backup folder."""
     other = site.top / "other"
     other.mkdir()
     give(other, DAEMON)

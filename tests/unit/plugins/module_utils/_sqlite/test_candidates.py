@@ -50,7 +50,7 @@ class Answers(NamedTuple):
 
 
 class Site:
-    """A service with a database, a folder for backups, and a folder that no setting names."""
+    """A service with a database, a folder for backups, and a folder that is not in any setting."""
 
     def __init__(self, folder: Path) -> None:
         self.state_dir = str(folder / "state")

@@ -201,7 +201,7 @@ def test_a_busy_answer_is_respected(app: str, monkeypatch: pytest.MonkeyPatch) -
         checkpoint(app)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root owns files of others")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
 def test_the_checkpoint_keeps_the_owner_of_the_database(app: str) -> None:
     crashed(app, shm=True)
     for suffix in ("", "-wal", "-shm"):

@@ -42,7 +42,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 
 NOBODY = pwd.getpwnam("nobody")
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights that could be taken")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges that could be abused")
 
 _KILLED_IN_A_TRANSACTION = """
 import os, sqlite3, sys

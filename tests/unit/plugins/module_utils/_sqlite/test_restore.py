@@ -730,7 +730,7 @@ def test_database_behind_a_link_is_replaced_in_its_own_folder(path: str, tmp_pat
     assert sqlite_samples.shell(path, "PRAGMA integrity_check") == "ok"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 @pytest.mark.parametrize("shell", ["sqlite3", "/nonexistent/sqlite3"])
 def test_schema_of_the_damaged_file_is_not_run_as_root(reachable: str, shell: str) -> None:
     path = f"{reachable}/app/itsm.db"
@@ -758,7 +758,7 @@ def test_schema_of_the_damaged_file_is_not_run_as_root(reachable: str, shell: st
     assert os.stat(result["kept"]).st_uid == 1234
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
 def test_new_database_belongs_to_the_owner_of_the_old_one(reachable: str) -> None:
     path = f"{reachable}/app/itsm.db"
     sqlite_samples.closed(path)

@@ -908,7 +908,7 @@ def test_every_cause_has_a_case():
     assert with_case <= set(table.CAUSES)
 
 
-# Errors that no row in CAUSES needs to contain, because a finding about such an error is never past.
+# Errors that CAUSES does not need to contain, because a finding about such an error never counts as past.
 NEVER_PAST = {"heap_oom", "db_corrupt", "tls"}
 
 
@@ -1126,7 +1126,7 @@ def test_a_cause_comes_before_its_consequences():
 
 
 def test_a_consequence_with_more_confidence_does_not_come_before_its_cause():
-    # The crash loop is certain. The cause of the crash loop is less certain, because only the log shows the cause.
+    # The crash loop is certain. Its cause is less certain, because only the log shows it.
     busy = exception(message="SqliteError: SQLITE_BUSY: database is locked")
     found = evaluate(GONE, exits(5), signature("db_locked", "SQLITE_BUSY"), busy)
     assert [item.cause for item in found] == ["db_locked", "unhandled_exception", "crash_loop"]
@@ -1352,13 +1352,13 @@ def test_a_missing_part_does_not_break_a_rule(part, lost):
     [name for name, row in table.CAUSES.items() if {"unhandled_exception", "crash_loop", "killed"} & {*row.explains}],
 )
 def test_any_cause_may_have_ended(name, monkeypatch):
-    """A past cause explains an exception only if the exception names it.
+    """A past cause explains an exception only if the exception mentions this cause.
 
     The table of causes does not need a separate condition for this rule.
     """
     ended = [GONE, EXIT_1, exception(), exits(3)]
     by_rule = [changes for cause, changes, _words in CASES if cause == name]
-    assert by_rule, f"test_causes.py lacks a case of {name} in CASES"
+    assert by_rule, f"test_causes.py lacks a case for {name} in CASES"
     finding = next(item for item in evaluate(*by_rule[0]) if item.cause == name)
     past = finding._replace(past=True, confidence=0.9, explains=None)
     monkeypatch.setitem(table.CAUSES, name, table.CAUSES[name]._replace(rule=lambda _facts: past))
@@ -1491,7 +1491,7 @@ OWN_PORT = {
 
 
 def place_of_rule(cause):
-    """Return the file that contains the rule of a cause."""
+    """Return the file that contains the rule for a cause."""
     return f"plugins/{table.CAUSES[cause].rule.__module__.partition('.plugins.')[2].replace('.', '/')}.py"
 
 
@@ -1976,7 +1976,7 @@ def test_pressure_explains_a_hang():
     assert [text for text in said if "waited for" in text] == ["all processes waited for io 80.5 % of the time"]
 
 
-# The facts for each cause: in PAST, the cause has ended. In PRESENT, the cause still exists.
+# The facts for each cause. In PAST, the cause is gone. In PRESENT, the cause still exists.
 PAST = {
     "disk_full": [signature("disk_full", "ENOSPC: no space left on device")],
     "port_conflict": [signature("port_taken", "listen EADDRINUSE :::6443")],
@@ -2112,7 +2112,7 @@ def logged(place, none_after):
         ),
         ([logged("log", OLDER), {"database": {"checks": {"row_counts": None}}}], True, True),
         ([logged("log", OLDER), {"database": {"conclusive": False}}], True, False),
-        # There is another reason against a start.
+        # There is another reason not to start the service.
         ([logged("log", OLDER), {"database": {"data_loss_suspected": True}}], True, False),
         (
             [logged("log", OLDER), {"database": {"checks": {"integrity": None}, "data_loss_suspected": True}}],

@@ -213,8 +213,8 @@ def test_variables_name_the_certificate_and_the_key(site, pairs):
     named = {name: {"path": str(pairs / f"other.{end}"), "source": "X"} for name, end in PAIR.items()}
     facts = collect_certificate.certificate(site.question(service=ME, environment=named))["facts"]
     assert (facts["subject"], facts["key"]["matches"]) == ("O=Ops, CN=other.example", True)
-    # The role's settings take precedence over environment variables. If the settings do not name a private key, the key
-    # next to the certificate is used.
+    # The role's settings take precedence over environment variables. If the settings do not specify a private key, the
+    # key next to the certificate is used.
     configured = {**ME, "tls_cert_path": str(pairs / "server.crt")}
     facts = collect_certificate.certificate(site.question(service=configured, environment=named))["facts"]
     assert (facts["source"], facts["key"]["matches"]) == ("tls_cert_path", False)
@@ -240,7 +240,7 @@ def test_a_key_that_only_root_may_read(site, pairs):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 @pytest.mark.parametrize("user", ["nobody", "no-such-user", ""])
 def test_the_environment_cannot_make_root_read_a_certificate_or_a_key(site, pairs, user):
-    """A folder that only root can enter contains the files that a hostile `.env` names."""
+    """A folder that only root can enter contains the files that a hostile `.env` specifies."""
     folder = site.folder.parent / "locked"
     shutil.copytree(pairs, folder)
     folder.chmod(0o700)
@@ -294,7 +294,7 @@ def test_a_pattern_cannot_make_root_read_a_log(site, tmp_path):
         question = site.question(service={"user": "nobody", "log_file": "", "log_patterns": [f"{base}/*.log"]})
         facts = collect_logs.log(question)["facts"]
         assert facts["lines"] == ["2026-12-02T01:02:03Z ERROR a line of own.log"]
-        # Root reads the log that the inventory names.
+        # Root reads the log that the inventory specifies.
         named = {"user": "nobody", "log_file": f"{base}/theirs.log", "log_patterns": [f"{base}/*.log"]}
         facts = collect_logs.log(site.question(service=named))["facts"]
         assert len(facts["lines"]) == 2
@@ -312,7 +312,7 @@ def test_missing_variables_of_the_environment(site):
     facts = collect_service.environment(site.question(service={"environment_file": "unit.env"}))["facts"]
     assert facts["required_missing"] == ["NODE_ENV"]
     assert facts["max_old_space_size"] == 512
-    # If a file cannot be read, it may set variables. It is then unknown which variables are missing.
+    # A file that cannot be read may set variables, so it is unknown which variables are missing.
     for environment_file in ("absent.env", ""):
         facts = collect_service.environment(site.question(service={"environment_file": environment_file}))["facts"]
         assert facts["required_missing"] is None
@@ -995,7 +995,7 @@ def test_a_process_is_named_without_secrets():
     assert (facts["pid"], facts["start_ticks"], facts["ours"]) == (process.pid, process.start_ticks, False)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights that a program could take")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges that a program could abuse")
 def test_the_program_of_a_process_never_runs_as_root(site):
     # The service's user can start any program named node, and triage knows only the program's path.
     with tempfile.TemporaryDirectory(dir="/var/tmp") as base:

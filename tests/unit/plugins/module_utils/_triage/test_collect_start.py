@@ -181,7 +181,7 @@ def test_node_checks_whether_a_file_can_be_read_now(ask, tmp_path):
 
 @as_root
 def test_names_in_a_folder_that_the_user_may_not_enter_are_not_listed(ask, tmp_path):
-    """The user has linked to a file in a folder that only root can enter."""
+    """The user has created a link to a file in a folder that only root can enter."""
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     for name in ("itsm.db", "secret-plans.txt"):

@@ -1117,8 +1117,7 @@ def test_the_cause_of_an_earlier_exit_has_ended_if_requests_are_answered_again()
     for text in (BOOM, "FATAL ERROR: Reached heap limit\n", "Error: Cannot find module 'x'\n"):
         found = analyse(ACCESS.format(1) + text + ACCESS.format(5))
         assert (found["exceptions"], found["signatures"]) == ([], {}), text
-    # A healthy response shortly after the error does not prove that the lock is gone. A healthy response a minute later
-    # proves that the lock is gone.
+    # A healthy response shortly after the error does not prove that the lock is gone. One a minute later does.
     locked = "2026-03-02T01:02:03.000Z ERROR SqliteError: database is locked\n"
     assert list(analyse(locked + ACCESS.format(5))["signatures"]) == ["db_locked"]
     assert analyse(locked + "2026-03-02T01:03:03.000Z GET /api/v1/health 200 1 ms\n")["signatures"] == {}

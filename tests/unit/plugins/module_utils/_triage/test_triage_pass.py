@@ -49,7 +49,7 @@ def test_a_part_redacts_its_long_file(triage):
 def test_a_secret_that_another_part_finds_is_redacted_too(triage):
     triage._ask({"log": part(FIRST, text=LONG), "environment": part(SECOND)}, timeout=5)
     (saved,) = triage.done.files()
-    # The file is redacted when it is saved, with all secrets. See evidence.save.
+    # When the file is saved, all secrets in it are masked. See evidence.save.
     assert "redacted" not in saved
     assert saved["text"] == LONG
 

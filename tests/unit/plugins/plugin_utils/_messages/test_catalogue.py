@@ -127,7 +127,7 @@ def test_every_message_is_used():
     ]
     unused = []
     for key in {*EN.sentences, *JA.sentences}:
-        # The key for a singular form or for a remedy is the key of the text plus an ending.
+        # The key for a singular form or for a remedy is the key of the text plus a suffix.
         names = {key, re.sub(r"\.(?:one|do)\Z", "", key)}
         matched = any(each.match(name) for each in patterns for name in names)
         if not (names & said or key.split(".")[0] in families or matched):
@@ -236,7 +236,7 @@ def values_in_yaml(path):
 
 
 def values_in_python(path):
-    """Yield (id, names of the values) for each call to message() or Message() that names all values."""
+    """Yield (id, names of the values) for each call to message() that does not use `**`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and node.args and all(each.arg for each in node.keywords):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")

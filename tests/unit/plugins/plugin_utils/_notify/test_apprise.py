@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The real program apprise as a channel, with the arguments and the configuration of docs/escalation.md."""
+"""The real program apprise as a channel, with the arguments and the configuration from docs/escalation.md."""
 
 from __future__ import annotations
 

@@ -277,9 +277,9 @@ LEAD: dict[str, Any] = {"to": ["Ms Lead"], "contacts": ["lead"], "names": {"lead
         ([("not_recovered", "Ms Lead")], False, "It failed.", ""),
         ([("data_loss", "Ms Lead"), ("resolved", "the DBA")], True, "A backup.", " Would also notify the DBA {over}."),
         ([("resolved", "the DBA"), ("resolved", "the DBA")], False, "A backup.", " Also notify the DBA {over}."),
-        # The rule of an inventory may have a reason without a full stop.
+        # A rule in an inventory may have a reason without a full stop.
         ([("resolved", "the DBA"), ("resolved", "all")], False, "A backup", ". Also notify the DBA, all {over}."),
-        # A contact of the rule is not named twice.
+        # A contact of the rule is not listed twice.
         ([("data_loss", "Ms Lead"), ("resolved", "Ms Lead")], False, "A backup.", ""),
         ([("acknowledged", "PagerDuty")], False, "It.", " Also notify PagerDuty that somebody is working on it."),
         # The channel of an earlier message was removed, so nothing is sent.
@@ -288,7 +288,7 @@ LEAD: dict[str, Any] = {"to": ["Ms Lead"], "contacts": ["lead"], "names": {"lead
             [("acknowledged", "the DBA", "it is no longer set"), ("resolved", "Mr Abe")],
             *(False, "It.", " Also notify Mr Abe {over}."),
         ),
-        # A rule of an inventory may have no reason.
+        # A rule in an inventory may have no reason.
         ([("resolved", "the DBA")], False, None, " Also notify the DBA {over}."),
     ],
 )
@@ -476,7 +476,7 @@ def test_a_failed_readiness_check_does_not_predict_a_failed_recovery(monkeypatch
 
 
 def test_a_closed_incident_passes_the_number_of_lost_rows_as_a_number() -> None:
-    """In ansible-core 2.18, only an expression for the whole dictionary keeps the number."""
+    """In ansible-core 2.18, a number stays a number only if one expression returns the whole dictionary."""
     tasks = yaml.safe_load((PROJECT / "playbooks/tasks/close_resolved_incident.yml").read_text(encoding="utf-8"))
     (given,) = [
         each["vars"]["escalation_rows_lost"] for each in tasks if "escalation_rows_lost" in each.get("vars", {})

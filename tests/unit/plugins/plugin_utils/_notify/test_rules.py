@@ -293,7 +293,7 @@ def test_a_message_about_an_outage_is_never_a_test(asked, rule, test, severity, 
         ([{"level": "data_loss", "ok": True}], True),
         ([{"level": "data_loss_everyone", "ok": True}], True),
         ([{"level": "data_loss", "ok": False}, {"level": "not_recovered", "ok": True}, {"ok": True}], False),
-        # An entry of another program may have no `ok`. The contacts must still be notified.
+        # An entry that another program wrote may lack `ok`. The contacts must still be notified.
         ([{"level": "data_loss"}], False),
         ([], False),
     ],

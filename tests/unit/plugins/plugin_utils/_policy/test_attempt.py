@@ -37,7 +37,8 @@ def seen(**changes: Any) -> dict[str, Any]:
     }
 
 
-# What happened, and whether the ladder ends, the service serves, and it is started again in its previous state.
+# What happened, and three results: does the ladder end, does the service serve requests, and is the service started
+# again in its previous state?
 CASES: list[tuple[str, dict[str, Any], bool, bool, bool]] = [
     ("the rung stopped the service and failed", {}, False, False, True),
     ("the same, after another rung", {"tried": [EARLIER]}, False, False, True),
@@ -94,7 +95,7 @@ def test_the_result_of_a_failed_rung(changes: dict[str, Any], halted: bool, serv
 
 
 def test_the_duration_of_a_rung_is_a_number() -> None:
-    """In ansible-core 2.18, only an expression for the whole dictionary keeps the number."""
+    """In ansible-core 2.18, a number stays a number only if one expression returns the whole dictionary."""
     (tasks,) = yaml.safe_load((ROOT / "playbooks/tasks/try_rung.yml").read_text(encoding="utf-8"))
     environment = jinja2.Environment(autoescape=False)  # noqa: S701 - plain text
     environment.filters["to_datetime"] = datetime.datetime.strptime
@@ -139,7 +140,7 @@ AGAIN: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ),
     ("the old state lacks rows", "restored", {"verification": SUSPECTED}, {"serves": False, "halted": True}),
     ("the old state failed again", "restored", {"verification": FELL}, {"fell": True, "halted": False}),
-    # The rung had no room, so it ended early. This does not prevent the next rung.
+    # There was not enough space for the rung, so it ended early. This does not prevent the next rung.
     ("the rung that had no room", "restored", {"damaging": True}, {"halted": False}),
 ]
 

@@ -170,7 +170,7 @@ def test_all_files_use_the_same_list_of_rungs() -> None:
     for rung in RUNGS:
         if not (ROOT / "roles" / rung / "tasks" / "main.yml").is_file():
             lacks[f"roles/{rung}/tasks/main.yml"] = ["the role of the rung"]
-        # Without its English name, rungs.py inserts the name of the rung itself, even into a Japanese text.
+        # If the English name is missing, rungs.py inserts the rung's identifier, even into a Japanese text.
         if f"part.{rung}" not in messages_en.SENTENCES:
             lacks.setdefault(f"{catalogues}/en.py", []).append(f"the English name, part.{rung}")
         if japanese[rung] is None:
@@ -189,7 +189,7 @@ def test_all_files_use_the_same_list_of_rungs() -> None:
         if what not in (ROOT / page).read_text("utf-8"):
             lacks.setdefault(page, []).append(what)
     assert lacks == {}, "\n".join(f"{page} lacks {' and '.join(each)}" for page, each in lacks.items())
-    # No playbook has a list of its own. awx.yml is excluded, because other tests check its surveys.
+    # No playbook has its own list. awx.yml is excluded, because other tests check its surveys.
     playbooks = [path for path in (ROOT / "playbooks").rglob("*.yml") if path.name != "awx.yml"]
     assert not [path.name for path in playbooks if re.search(r"\[[^\]]*restart,", path.read_text("utf-8"))]
 

@@ -413,7 +413,7 @@ def test_the_notification_says_why_data_loss_is_suspected(
 
 WAITING = {"name": "itsm.service", "sub_state": "auto-restart"}
 TAKEN = {**WAITING, "taken_over_at": "01:00"}
-# The record of an incident on which this run has worked since before the takeover.
+# The record of an incident that this run was already handling before the takeover.
 OWN = {"locked_by": {"since": "00:58"}}
 
 

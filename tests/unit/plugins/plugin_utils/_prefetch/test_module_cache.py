@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packed modules that are cached between runs are either reused unchanged or not used at all."""
+"""Packed modules that are cached between runs are either reused unchanged or ignored."""
 
 from __future__ import annotations
 

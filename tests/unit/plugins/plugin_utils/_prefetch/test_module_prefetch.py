@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packing in advance must cost only time."""
+"""Packing in advance must cost nothing but time."""
 
 from __future__ import annotations
 

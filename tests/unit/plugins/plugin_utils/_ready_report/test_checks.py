@@ -133,7 +133,7 @@ def login(*, ok: bool = True, checked: bool = True, error: str | None = None) ->
 
 
 def looked(changes: dict[str, Any] | None = None, *, missing: str = "", **more: Any) -> dict[str, Any]:
-    """Return the facts about a good host, with changes: {"unit.restart": "no"}."""
+    """Return the facts about a good host, with changes such as {"unit.restart": "no"}."""
     known = copy.deepcopy(GOOD)
     for path, value in (changes or {}).items():
         *above, last = path.split(".")
@@ -448,7 +448,7 @@ def test_the_remedy_for_the_start_guard_installs_it(language: str, changes: dict
 
 
 def test_the_error_of_the_playbook_points_to_the_report() -> None:
-    """Ansible prints the error below the report, so the error looks like a fault of the playbook."""
+    """Ansible prints the error below the report, so the error looks like a fault in the playbook."""
     plays = yaml.safe_load((ROOT / "playbooks/outage_ready.yml").read_text(encoding="utf-8"))
     shown, *_published, last = plays[-1]["tasks"][-3:]
     assert "outage_ready_shown.screen" in shown["ansible.builtin.debug"]["msg"]

@@ -232,7 +232,7 @@ def test_a_release_shows_the_damage_that_it_accepts(tmp_path, screen):
 
 @pytest.mark.parametrize("damaged", [True, False])
 def test_a_release_in_check_mode_shows_how_to_assess_the_damage(tmp_path, screen, damaged):
-    """The error of the check names no table, so a person cannot judge the damage by it."""
+    """The error from the check does not mention a table, so a person cannot use it to assess the damage."""
     problems = [{"code": "corrupt", "message": "Pages are damaged."}] if damaged else []
     look = result("sqlite_info", {"healthy": not damaged, "problems": problems})
     conclude(tmp_path, screen, [*incident(), look, release()], check=True)
@@ -346,7 +346,7 @@ REFUSED = {**NOT_READY[0], "data": {"problems": ["clean_start_recovery cannot he
         ([{**REPORT, "status": "failed"}], ["node1", "node2"]),
         ([REPORT, *SHOWN, task("ansible.builtin.set_stats", "node1", "failed")], ["node1"]),
         ([], ["node1", "node2"]),
-        # Other playbooks of the same run, for example with import_playbook.
+        # Other playbooks in the same run, for example with import_playbook.
         ([REPORT, *SHOWN, TRIAGED], ["node1"]),
         ([TRIAGED, REPORT, *SHOWN], ["node1"]),
         ([result("triage_info", FOUND), REPORT, *SHOWN], ["node1"]),

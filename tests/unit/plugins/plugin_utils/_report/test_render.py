@@ -1652,7 +1652,7 @@ def test_a_check_lists_the_hold_that_a_run_would_set(outcome):
     told = incident(outcome=outcome, findings=[damaged], runs=runs("r"))
     planned = fields(screen_report.summary(EN, told, document=None, check_mode=True))["would do"]
     assert "would be held" in planned
-    # The hold of a running service must not sound like a stop.
+    # The text about a hold on a running service must not suggest that the service is stopped.
     assert ("it would not be stopped" in planned) == (outcome == "degraded")
     told.held_by = "INC-1"
     assert fields(screen_report.summary(EN, told, document=None, check_mode=True))["would do"] == "nothing"
@@ -1686,7 +1686,7 @@ def test_a_degraded_service_that_was_stopped_for_its_recovery_has_no_outage_of_t
     shown = prose_times.outage(EN, told)
     assert shown.endswith(" in which the service was degraded or stopped")
     assert prose_times.lasted(EN, told) == shown
-    # The outage is as uncertain as the time to mitigate.
+    # The length of the outage is as uncertain as the time to mitigate.
     told.durations = durations(outage=87.0, mitigate=87.0, uncertain=31.0)
     shown = "1 min 27 s in which the service was degraded or stopped, possibly up to 31 s longer"
     assert prose_times.outage(EN, told) == prose_times.lasted(EN, told) == shown
@@ -2089,7 +2089,7 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
     (option,) = [line for line in prose_methods.choices(JA, told) if "method=backup" in line]
     words = shlex.split(option[option.index("-e '") :])
     assert json.loads(words[1]) == {"database_recovery_backup_patterns": ["it's_2.db"]}
-    # The role's argument specification contains each variable that the text names.
+    # The role's argument specification contains each variable that the text mentions.
     specs = (ROOT / "roles/database_recovery/meta/argument_specs.yml").read_text(encoding="utf-8")
     assert set(re.findall(r"database_recovery_\w+", " ".join(prose_methods.choices(EN, told)))) <= set(
         re.findall(r"^      (database_recovery_\w+):", specs, re.MULTILINE)
@@ -2951,7 +2951,7 @@ def test_the_names_of_the_notified_contacts_are_cut_off_last(filled):
     shown = fields(screen_report.summary(EN, long, document="/d/INC-1.md"))
     assert "the DBA, extension 4712 by command dba-file." in shown["notified"] and shown["notified"].endswith(" ...")
     assert shown["cause"].endswith(" ...") and "severity" not in shown
-    # In Japanese, the name of the message follows the names. It may be cut off.
+    # In Japanese, the name of the message follows the names of the contacts, and may be cut off.
     (beginning,) = prose_notifications.names(JA, long, prose_notifications.informed(JA, long))
     assert beginning.endswith("the DBA, extension 4712（command dba-file）")
     long.escalation["notified"] = []

@@ -53,7 +53,7 @@ def test_a_run_killed_during_the_first_response_may_have_started_the_service():
     recording = Recording().down().opened().add("started", **begun)
     (rung,) = only(recording).rungs_tried
     assert (rung.rung, rung.held) == ("restart", None)
-    # The response has ended. The result of the response shows that nothing was started.
+    # The response has ended. Its result shows that nothing was started.
     assert only(recording.task("triage_info", {"findings": []}, role="triage")).rungs_tried == []
 
 
