@@ -59,12 +59,12 @@ class Run:
         return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
 
     def reach(self, task: str) -> None:
-        """Wait until the screen shows the given task. The task may already have ended."""
+        """Wait until the screen shows the given task. The task may already have finished."""
         # Ansible may show text in parentheses after the name of the task.
         self._show(re.compile(re.escape(task) + r"(?: \([^()\n]*\))?\] \*\*"), task)
 
     def pause(self) -> None:
-        """Wait until the run pauses before the task `pause_before`. At this time, the previous task has ended."""
+        """Wait until the run pauses before the task `pause_before`. At this point, the previous task has finished."""
         self._show(re.compile("^PAUSED BEFORE: " + re.escape(self.pause_before) + "$", re.MULTILINE), self.pause_before)
 
     def _show(self, text: re.Pattern[str], task: str) -> None:

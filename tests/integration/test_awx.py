@@ -291,7 +291,7 @@ def test_a_success_is_reported_if_the_setting_says_so(controller: Controller) ->
         "outage_triage_clean_start": ["ITSM clean start needs approval"],
         **{name: ["ITSM runbook succeeded"] for name in recoveries},
     }
-    # Without the setting, AWX does not report a success.
+    # Without the setting, AWX does not report success.
     controller.succeed()
     assert not awx.linked(awx.named("workflow_job_templates", "outage_workflow"), "notification_templates_success")
 

@@ -77,13 +77,13 @@ def test_invalid_input_is_named_before_any_change(laid: Service, name: str) -> N
     wrong, said = CASES[name]
     run = laid.play("playbooks/outage_recover.yml", **wrong)
     assert run.rc != 0
-    # The summary at the end of the output also names the variables.
+    # The summary at the end of the output also contains the variables.
     assert "STOPPED: localhost" in run.screen
     end = " ".join(run.screen[run.screen.index("STOPPED: localhost") :].split())
     for variable, text in said.items():
         told = f"{variable} {text}" if len(said) > 2 else text
         named = [line for line in run.screen.splitlines() if variable in line and told in line]
-        assert named, f"no line names {variable} and {text}"
+        assert named, f"no line contains {variable} and {text}"
         assert variable in end
         # If ansible-core rejects the input, no value has been recorded.
         assert (told in end) == (name != "unknown manager")

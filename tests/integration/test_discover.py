@@ -310,7 +310,7 @@ def hostile():
                 process.kill()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a process of another account")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a process as another account")
 def test_the_user_of_the_service_cannot_add_files_of_another_account(hostile: Deployed) -> None:
     """In the inventory, root would trust these paths as if the administrator had set them."""
     assert hostile.run("outage_discover").rc == 0

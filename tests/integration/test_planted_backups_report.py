@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Planted backups: SQLite databases and damaged copies of such databases. The report must name each backup's defect."""
+"""Planted backups: SQLite databases and damaged copies of such databases. The report must show each backup's defect."""
 
 from __future__ import annotations
 

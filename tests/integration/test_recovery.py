@@ -270,7 +270,7 @@ def test_a_database_without_most_of_its_rows_is_not_started(service: Service) ->
     assert f"incidents {left} of {before}" in end
     assert "If the rows were deleted on purpose, run outage_release.yml" in " ".join(end.split())
     assert "DBA" in end
-    # A person states that the rows were deleted on purpose. The next run then starts the service.
+    # A person confirms that the rows were deleted on purpose. The next run then starts the service.
     released = service.play("playbooks/outage_release.yml", "-e", "outage_release_reason=archived")
     assert released.rc == 0
     assert "RELEASED: " in released.screen and "RECOVERED" not in released.screen[released.screen.index("PLAY RECAP") :]

@@ -353,7 +353,7 @@ def test_an_expired_certificate_is_renewed_by_the_command_of_policy(laid: Servic
     assert "Will remediate tls_expired: run " in run.screen
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change an owner")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
 def test_the_permissions_of_a_key_change_only_if_the_inventory_names_the_key(laid: Service) -> None:
     """The finding contains the paths from the service's environment, so a hostile `.env` could specify any key."""
     tls = laid.folder / "another account"

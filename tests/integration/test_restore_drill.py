@@ -428,7 +428,7 @@ def test_the_unit_removes_the_folder_of_a_killed_drill(host: Host) -> None:
     assert folder.exists()
     subprocess.run(command, check=True)
     assert not folder.exists() and (host.top / "app" / "service.py").exists()
-    # The service's user has moved a folder of root there, and root's files in this folder are not removed.
+    # The service's user has moved one of root's folders there, and root's files in this folder are not removed.
     moved = folder / "data" / "moved"
     moved.mkdir(parents=True)
     (moved / "precious").write_text("root's")

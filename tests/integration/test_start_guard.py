@@ -278,7 +278,7 @@ def test_a_wal_that_was_cut_while_the_service_ran_is_refused(config):
     )
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change to another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 def test_a_file_that_the_user_cannot_write_to_is_refused(config, suffix):
     samples.crashed(config.database, shm=True)
@@ -1062,7 +1062,7 @@ def test_an_error_after_the_decision_does_not_start_the_unit(config, broken):
 def with_a_slow_wal(config, *, held=False):
     """Run the guard in a child process that cannot read the WAL in time.
 
-    Return the exit code. If a signal ended the process, return the negative number of the signal.
+    Return the exit code. If a signal killed the process, return the negative number of the signal.
     """
     path = Path(config.state_dir) / "config.json"
     path.write_text(json.dumps(config._asdict()))

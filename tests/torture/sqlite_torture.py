@@ -7,8 +7,8 @@
 
 The number of rounds is set with --rounds. Each round has these steps:
 
-1. A writer commits numbered rows with synchronous=FULL and reports each commit. SIGKILL ends the writer at a random
-   moment.
+1. A writer commits numbered rows with synchronous=FULL and reports each commit. SIGKILL stops the writer at a random
+moment.
 2. The database steps of a clean start (check, evidence, backup, checkpoint, check) are run and killed.
 3. The backups and the evidence are checked. Then the steps run again. All steps must succeed, and the database must
    contain every reported row.

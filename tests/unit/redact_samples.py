@@ -113,7 +113,7 @@ def pieces_left(secret: str, clean: str, *, size: int = 6) -> list[str]:
 
 
 class _Filler:
-    """Returns a random value for each name that a template contains in braces."""
+    """Returns a random value for each name in braces in a template."""
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(seed)  # noqa: S311

@@ -133,7 +133,7 @@ def test_a_failed_download_is_retried(tmp_path: Path) -> None:
     done = install(environment)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     calls = (tmp_path / "calls").read_text("utf-8").splitlines()
-    # After a failed download, the package lists are read again, because they may name a file that no longer exists.
+    # After a failed download, the package lists are read again, because they may refer to a file that no longer exists.
     assert [call.split()[-1] for call in calls] == ["update", "update", "update", "hello", "update", "hello"]
     for call in calls:
         assert 500 < int(call.partition("DPkg::Lock::Timeout=")[2].split()[0]) <= 600

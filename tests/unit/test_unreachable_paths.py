@@ -4,8 +4,8 @@
 
 """A path that the service's user chooses must not show this user which files exist where only root can look.
 
-In each test, the user refers to a file in a folder of root with a link, a variable or a log line. The facts must be the
-same whether or not the file exists.
+In each test, the user refers to a file in one of root's folders with a link, a variable or a log line. The facts must
+be the same whether or not the file exists.
 """
 
 from __future__ import annotations

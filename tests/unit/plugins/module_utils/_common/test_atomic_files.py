@@ -25,7 +25,7 @@ def lay(path: Path, *, owner: str) -> Path:
 
 
 def test_files_of_a_third_account_in_the_users_folder_are_kept(shared):
-    """A user may have moved a folder with files of other accounts to a path that root removes."""
+    """A user may have moved a folder with other accounts' files to a path that root removes."""
     theirs = lay(shared / "theirs", owner="nobody")
     backups, others = lay(theirs / "backups", owner="root"), lay(theirs / "others", owner="daemon")
     inner = lay(theirs / "inner", owner="nobody")

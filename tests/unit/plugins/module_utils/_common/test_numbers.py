@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An infinite time limit is rejected, and the error names the option. ansible-core itself accepts .inf as a float."""
+"""An infinite time limit is rejected, and the error shows the option. ansible-core itself accepts .inf as a float."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as 
 
 
 def of_process(of_root=None, **more):
-    """Return an environment in which only the process has `more`. of_root: the variables in a file of root."""
+    """Return an environment in which only the process has `more`. of_root: the variables in a root-owned file."""
     process = environment.Source(environment.PROCESS, "", {**VALUES, **more})
     file = environment.Source(environment.FILE, FILE, of_root or {}, of_root=True)
     return environment.Environment([process, file])
@@ -117,7 +117,7 @@ def test_a_folder_of_backups_needs_the_permission_to_read_all_of_them():
 
 
 def test_the_name_of_a_backup_does_not_match_backups_of_another_service():
-    """The pattern also applies to the folders of root."""
+    """The pattern also applies to root's folders."""
     folder = f"{APP}/backups"
     refused = copies(folder, "crm_1.db", "read", "read_all", "change")
     assert "database_recovery_backup_patterns" not in values(disk=refused)
@@ -152,7 +152,7 @@ def test_a_path_that_root_chose_needs_no_permission():
     assert found["database_recovery_backup_dirs"] == ["/backup"]
     dated = values(**{**facts, "logs": [f"{LOGS}/a-2026-11-29.log"]})
     assert dated["nexus_log_patterns"] == [f"{LOGS}/*.log"]
-    # The value in the process differs from the value in the file of root.
+    # The value in the process differs from the value in the root-owned file.
     other = of_process(chosen, DATABASE_PATH="/srv/y/a.db")
     assert ("nexus_db_path", "path") in asked(environment=other, databases=[])
     of_unit = {"unit": unit(StandardOutput=f"append:{LOG}"), "outputs": [LOG], "logs": [LOG]}
@@ -182,7 +182,7 @@ def test_a_wildcard_of_root_in_a_folder_is_escaped():
 
 
 def test_the_working_directory_of_a_process_is_not_certain():
-    """A process may run in a folder of root, such as /etc. The files in this folder do not belong to the process."""
+    """A process may run in one of root's folders, such as /etc. The files there do not belong to the process."""
     facts = {**PROCESS, "app_dir": "/etc", "databases": ["/etc/x/a.db"], "certain_folder": False}
     questions = asked(**facts, disk=disk("/etc", "read"))
     assert ("nexus_app_dir", "path") in questions and ("nexus_db_path", "path") in questions

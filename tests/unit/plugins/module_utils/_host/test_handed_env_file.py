@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Root passes the content of a file to the service's user only if the user, or a unit of root, could read the file."""
+"""Root passes the content of a file to the service's user only if the user or a root-owned unit could read it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as 
 
 @pytest.fixture
 def path():
-    """Yield the path of an environment file of root in a folder of the user."""
+    """Yield the path of a root-owned environment file in a folder that the user owns."""
     with tempfile.TemporaryDirectory() as folder:  # not in pytest's own folder, which other users cannot enter
         os.chmod(folder, 0o755)  # noqa: S103
         theirs = Path(folder, "theirs")

@@ -71,7 +71,7 @@ class Worker:
         started, report = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            signal.alarm(20)  # end the process even if the test fails
+            signal.alarm(20)  # stop the process even if the test fails
             try:
                 with host_lease.held(state_dir=seat.state_dir, run=run, memory=seat.memory, clock=seat.clock):
                     os.write(report, b"%d" % self._start(child))

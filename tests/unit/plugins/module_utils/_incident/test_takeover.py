@@ -234,7 +234,7 @@ def test_a_problem_with_its_own_folder_does_not_hold_the_unit(seat, tmp_path):
     assert dead_man(seat, tmp_path, str(path), scratch=str(tmp_path / "away")) == STARTED
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 @pytest.mark.parametrize("user", ["", "65534:65534"])
 @pytest.mark.parametrize("mode", [0o600, 0o644])
 def test_the_timer_reads_the_database_with_the_rights_of_its_user(seat, tmp_path, user, mode):

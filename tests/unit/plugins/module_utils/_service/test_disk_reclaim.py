@@ -70,7 +70,7 @@ def reasons(result: dict) -> dict[str, str]:
 def full(size: int = 4 * MIB, **options):
     """Mount a real file system of `size` bytes, and yield the mount point. Skip the test if this user cannot mount."""
     if os.geteuid() != 0:
-        pytest.skip("only root may mount a tmpfs")
+        pytest.skip("only root can mount a tmpfs")
     folder = Path(f"/tmp/itsm-nexus-full-{os.getpid()}")
     folder.mkdir()
     settings = ",".join([f"size={size}", *(f"{name}={value}" for name, value in options.items())])
@@ -525,7 +525,7 @@ def test_invalid_targets(target, message):
 
 
 def test_files_in_a_folder_of_another_account_are_not_removed(shared):
-    """The service's user chooses the path of the database, which could be in a folder of another account."""
+    """The service's user chooses the path of the database, which could be in another account's folder."""
     theirs = lay(shared / "theirs" / "itsm.db.backup_1", age=9)
     os.chown(theirs.parent, pwd.getpwnam("daemon").pw_uid, 0)
     for check_mode in (True, False):
@@ -539,7 +539,7 @@ def test_files_in_a_folder_of_another_account_are_not_removed(shared):
 
 
 def test_only_root_controls_the_folder(shared):
-    """Files of an as_user pattern are removed with the rights of the user, all other files with the rights of root."""
+    """Files that match an as_user pattern are removed with the user's rights, all other files with root's rights."""
     rotated = lay(shared / "log" / "server.log.1", age=9)
     result = reclaim(shared, Rule(str(shared / "log" / "*"), as_user=True), user="nobody")
     assert (paths(result["removed"]), rotated.exists()) == ([], True)

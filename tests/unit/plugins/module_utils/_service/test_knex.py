@@ -580,7 +580,7 @@ def test_without_the_applications_own_knex_no_other_is_searched(site, monkeypatc
         site.migrate()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_a_root_file_that_the_user_renamed_is_not_passed_to_knex(site):
     site.set_environment(JWT_SECRET="of-root")
     site.environment.chmod(0o600)
@@ -600,7 +600,7 @@ def test_a_root_file_that_the_user_renamed_is_not_passed_to_knex(site):
         shutil.rmtree(theirs)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_knex_runs_as_the_service_user(monkeypatch):
     nobody = pwd.getpwnam("nobody")
     base = Path(tempfile.mkdtemp())

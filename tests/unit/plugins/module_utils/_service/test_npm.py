@@ -599,7 +599,7 @@ STEPS = (
 def killed_install(site: Site, *, step: int) -> bool:
     """Install the modules in a child process that is killed at the given step.
 
-    Return False if the process ended before that step.
+    Return False if the process exited before that step.
     """
     child = os.fork()
     if child == 0:
@@ -762,7 +762,7 @@ def test_two_runs_at_once_are_refused(site):
 
 # As the service's user
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 
 
 @pytest.fixture

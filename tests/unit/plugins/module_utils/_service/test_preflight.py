@@ -208,7 +208,7 @@ def test_all_problems_are_reported_at_once(config):
     }
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 @pytest.mark.parametrize(("manager", "found"), [("process", True), ("systemd", False)])
 def test_an_environment_file_that_the_service_may_not_receive_is_a_problem(config, tmp_path, manager, found):
     # With systemd, the unit determines which environment file the service gets.
@@ -459,7 +459,7 @@ def test_log_and_environment_of_a_unit_are_not_checked(managed):
     assert [mismatch["variable"] for mismatch in result["mismatches"]] == ["nexus_log_file"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_root_runs_node_as_the_services_user(config):
     host = Host()
     examine(config, user="nobody", host=host)

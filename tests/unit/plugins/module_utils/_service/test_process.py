@@ -281,7 +281,7 @@ def test_program_is_found_in_the_path_of_the_environment_file(tmp_path, service)
     assert procfs.read_process(pid).exe == str(tools / "mynode")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_service_runs_as_its_user(sleeper):
     with tempfile.TemporaryDirectory() as app_dir:  # not in pytest's own folder, which other users cannot enter
         os.chmod(app_dir, 0o755)  # noqa: S103
@@ -371,7 +371,7 @@ def put(path, *, owner, mode):
     os.chown(path, pwd.getpwnam(owner).pw_uid, pwd.getpwnam("nobody").pw_gid)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_a_root_file_that_the_user_renamed_is_not_passed_to_the_service(theirs):
     put(theirs.environment_file, owner="root", mode=0o600)
     with pytest.raises(NodeProcessError, match=r"^environment_file: .*/\.env as nobody: permission denied") as failure:
@@ -381,7 +381,7 @@ def test_a_root_file_that_the_user_renamed_is_not_passed_to_the_service(theirs):
     assert process_start.prepare(theirs).environment["SECRET"] == "of-root"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 @pytest.mark.parametrize(
     ("owner", "mode", "accepted"),
     [
@@ -452,7 +452,7 @@ def test_process_that_hands_over_while_it_ends_is_followed(service, port):
     assert not any(alive(pid) for pid in stopped)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 @pytest.mark.parametrize("serves", [False, True])
 def test_same_command_of_another_user_is_ours_only_on_our_port(service, sleeper, serves):
     def become() -> None:
@@ -511,7 +511,7 @@ def test_a_pid_file_of_the_user_does_not_prove_a_process_of_another_account(slee
         assert service_process.find(asked) == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 @pytest.mark.parametrize("linked", [True, False])
 def test_the_pid_file_is_written_with_the_rights_of_a_user_who_could_replace_its_folder(theirs, tmp_path, linked):
     folder = f"{theirs.app_dir}/run"

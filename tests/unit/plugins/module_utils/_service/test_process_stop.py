@@ -195,7 +195,7 @@ def test_a_policy_for_another_user_does_not_match(service, port, tmp_path):
         assert child.poll() is None
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_the_program_of_the_service_run_by_another_user_is_not_of_this_app(service, tmp_path):
     for folder in (tmp_path, *tmp_path.parents):
         if folder.stat().st_uid == 0 and str(folder).startswith("/tmp/pytest"):

@@ -324,7 +324,7 @@ def test_hooks_of_the_repository_are_not_run(repository, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_git_runs_as_the_owner_of_the_folder():
     with tempfile.TemporaryDirectory() as base:
         os.chmod(base, 0o755)  # noqa: S103
@@ -340,7 +340,7 @@ def test_git_runs_as_the_owner_of_the_folder():
         assert {path.stat().st_uid for path in app.rglob("*")} == {nobody.pw_uid}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 @pytest.mark.parametrize("user", ["nobody", ""])
 def test_programs_of_a_repository_that_others_may_write_to_do_not_run_as_root(user):
     with tempfile.TemporaryDirectory() as base:
@@ -360,7 +360,7 @@ def test_programs_of_a_repository_that_others_may_write_to_do_not_run_as_root(us
         assert not os.path.exists(f"{base}/ran")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_git_does_not_run_as_root_in_a_tree_with_files_of_the_user():
     """The user could plant a repository with filters, or a link that the checkout would follow."""
     with tempfile.TemporaryDirectory() as base:
@@ -389,7 +389,7 @@ def link_to_another_account(link: Path, other: Path) -> None:
     os.lchown(link, nobody.pw_uid, nobody.pw_gid)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 @pytest.mark.parametrize("user", ["nobody", ""])
 def test_a_linked_repository_of_another_account_is_unchanged(user):
     with tempfile.TemporaryDirectory() as base:
@@ -408,7 +408,7 @@ def test_a_linked_repository_of_another_account_is_unchanged(user):
         assert (other / ".git" / "HEAD").read_text() == head
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 @pytest.mark.parametrize("user", ["nobody", ""])
 def test_a_release_link_in_a_linked_folder_of_another_account_is_unchanged(user):
     with tempfile.TemporaryDirectory() as base:

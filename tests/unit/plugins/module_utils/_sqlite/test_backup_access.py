@@ -40,7 +40,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has privile
 
 
 class Site:
-    """A hostile service with a damaged database (in the inventory: backend/itsm.db), and a backup folder of root."""
+    """A hostile service with a damaged database (in the inventory: backend/itsm.db), and a root-owned backup folder."""
 
     def __init__(self, top: Path) -> None:
         self.top = top
@@ -55,7 +55,7 @@ class Site:
         self.configured = str(self.backend / "itsm.db")
 
     def garbage(self, name: str) -> str:
-        """Create a database that shows neither its tables nor its first migration."""
+        """Create an unreadable database, which shows neither its tables nor its first migration."""
         path = self.backend / name
         path.write_bytes(b"\xa5" * 8192)
         give(path)
@@ -156,7 +156,7 @@ def test_a_link_of_the_user_does_not_select_a_backup(site: Site, link: str) -> N
 
 
 def test_a_folder_of_another_account_is_no_way_around(site: Site) -> None:
-    """Files of root in such a folder are otherwise opened as root."""
+    """Otherwise, root's files in such a folder are opened as root."""
     give(site.shared, DAEMON)
     site.shared.chmod(0o755)
     path = site.garbage("crm.db")
@@ -197,7 +197,7 @@ def test_the_application_keeps_its_backups_under_another_name(site: Site) -> Non
     assert site.source(path) == backup
     os.unlink(backup)
     assert site.source(path) is None
-    # Root's cron job has written to the application's folder, or the user has moved a database of root there.
+    # Root's cron job has written to the application's folder, or the user has moved one of root's databases there.
     backup = site.backup(site.own, "itsm_nexus_daily_2026.db")
     assert site.source(path) is None
     os.chmod(backup, 0o644)

@@ -486,7 +486,7 @@ def test_read_only_folder(public_folder: str) -> None:
     assert snapshot(public_folder) == before
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root owns files of others")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
 def test_root_does_not_change_owners(tmp_path: Path) -> None:
     """If root runs SQLite, the database's owner also owns a new WAL. A check must not change the owners of files."""
     path = str(tmp_path / "itsm.db")
@@ -840,9 +840,9 @@ def reachable() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
 def test_a_file_of_root_that_the_user_cannot_read_is_not_read(reachable: Path) -> None:
-    """A command of root may have created the file, but the user may also have moved another database of root there."""
+    """Root may have created the file, but the user may also have moved another of root's databases there."""
     folder = reachable / "app"
     folder.mkdir()
     path = str(folder / "itsm.db")
@@ -856,7 +856,7 @@ def test_a_file_of_root_that_the_user_cannot_read_is_not_read(reachable: Path) -
     assert sorted(os.listdir(folder)) == ["itsm.db", "itsm.db-wal"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
 @pytest.mark.parametrize(
     ("owners", "mode", "named"),
     [
@@ -885,7 +885,7 @@ def test_ownership(reachable: Path, owners: Dict[str, int], mode: int, named: Li
     assert {entry["name"] for entry in result["files"]} == {"database", "wal"}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
 def test_a_folder_that_the_service_cannot_write_to(tmp_path: Path) -> None:
     path = str(tmp_path / "itsm.db")
     closed(path)

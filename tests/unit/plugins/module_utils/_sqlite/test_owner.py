@@ -14,7 +14,7 @@ import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import owner as sqlite_owner
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes owners")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
 USER = "nobody"
 
 

@@ -147,7 +147,7 @@ def test_a_backup_creates_no_file_in_a_folder_closed_to_its_owner(app, monkeypat
 
 @pytest.mark.parametrize("work", ["backup", "restore", "checkpoint"])
 def test_a_link_that_exists_while_the_rights_are_determined_does_not_give_rights_of_root(app, monkeypatch, work):
-    """The user replaces its folder with a link to a folder of root, exactly when root checks who owns the folder."""
+    """The user replaces its folder with a link to one of root's folders exactly when root checks the folder's owner."""
     precious = app.parent / "cron.d"
     precious.mkdir(mode=0o700)
     crashed(str(precious / "itsm.db"))
@@ -597,7 +597,7 @@ def test_a_backup_does_not_wait_for_a_lock_or_pipe_of_the_user(app, monkeypatch,
 
 
 def test_the_folder_of_a_copy_is_removed_as_the_user(app, monkeypatch):
-    """While the copy is read, the user can move another folder of root to the path of the copy's folder."""
+    """While the copy is read, the user can move one of root's folders to the path of the copy's folder."""
     database, roots = app / "itsm.db", app / "roots"
     subprocess.run([sys.executable, "-c", _KILLED_IN_A_TRANSACTION, database], check=False)
     give_to_user(app)

@@ -298,7 +298,7 @@ def test_a_pattern_cannot_make_root_read_a_log(site, tmp_path):
         named = {"user": "nobody", "log_file": f"{base}/theirs.log", "log_patterns": [f"{base}/*.log"]}
         facts = collect_logs.log(site.question(service=named))["facts"]
         assert len(facts["lines"]) == 2
-        # If the user owns the folder, the user could have moved a file of root there.
+        # If the user owns the folder, the user could have moved one of root's files there.
         os.chown(base, pwd.getpwnam("nobody").pw_uid, -1)
         found = collect_logs.log(site.question(service=named))
         assert found["facts"]["lines"] == ["2026-12-02T01:02:03Z ERROR a line of own.log"]
@@ -593,7 +593,7 @@ def test_npm_is_run_if_the_files_are_not_enough(site, says, ok, problems):
 
 
 def test_the_folder_that_npm_used_is_removed_as_the_user(site, shared, monkeypatch):
-    """While npm runs, the user can move another folder of root to the path of npm's folder."""
+    """While npm runs, the user can move one of root's folders to the path of npm's folder."""
     lay_modules(site, hidden=False)
     roots = shared / "roots"
     roots.mkdir(mode=0o755)

@@ -40,7 +40,7 @@ def test_the_first_rule_that_applies_decides():
 
 
 def test_the_names_of_all_contacts_that_the_result_mentions():
-    """The rule that applies has no contacts, but the result names the contacts that were notified earlier."""
+    """The rule that applies has no contacts, but the result lists the contacts that were notified earlier."""
     verdict = plan("record", [told("down", "leader", MAIL)])
     assert (verdict["to"], verdict["names"]) == ([], {"leader": CONTACTS["leader"].get("name", "leader")})
 

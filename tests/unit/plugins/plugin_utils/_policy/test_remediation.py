@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The error about an invalid remediation policy names the variable, its value and the allowed values."""
+"""The error about an invalid remediation policy shows the variable, its value and the allowed values."""
 
 from __future__ import annotations
 

@@ -1736,7 +1736,7 @@ def test_a_check_lists_other_problems_that_can_prevent_the_recovery():
     told.rungs_tried = [rung("restart")]
     lines = screen_report.summary(EN, told, document=None, check_mode=True)
     assert "First fix the other problem below" in fields(lines)["next step"]
-    # A recovery ends this problem itself. Because of the hold, a person must not start the service.
+    # A recovery fixes this problem itself. Because of the hold, a person must not start the service.
     told.cause, told.findings = "db_corrupt", [{"cause": "db_corrupt", "confidence": 0.9}, found[0]]
     shown = fields(screen_report.summary(EN, told, document=None, check_mode=True))
     assert "stopped" in shown["also found"] and "First fix" not in shown.get("next step", "")
@@ -2520,7 +2520,7 @@ def test_the_lost_rows_of_several_recoveries_are_not_added():
     [
         ([message("reason.loss.rows", rows=3, tables=["a"])], "lost 3 rows, counted right after the recovery"),
         ([message("reason.loss.rows_at_least", rows=3, tables=["a"])], "lost at least 3 rows, counted right after"),
-        # An old timeline contains only the English text, which may name tables with an unknown loss.
+        # An old timeline contains only the English text, which may mention tables with an unknown loss.
         ([], "lost at least 3 rows, counted right after the recovery"),
         (
             [message("reason.loss.rows", rows=3, tables=["a"]), message("reason.loss.since", at=at(1))],

@@ -155,7 +155,7 @@ def test_an_unusable_path_is_named(
         alarm.wait(str(path), timeout=1, needed=lambda: True)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_another_user_cannot_accept_an_alarm() -> None:
     """The service's user could otherwise suppress a recovery."""
     nobody = 65534
