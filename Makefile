@@ -105,7 +105,7 @@ molecule: $(VENV)/test.stamp ## Run the drills (except LONG_DRILLS) on real syst
 
 # In `make nightly`, the unit tests also try the cases that `make unit` leaves out.
 nightly: export TEST_THOROUGH = 1
-nightly: $(VENV)/eda.stamp coverage cores nox release ## Run the checks that take too long for every change: more tests, long drills with full waits, two drills on Debian 12
+nightly: $(VENV)/eda.stamp coverage cores nox release ## Run the checks that are too slow to run for every change: more tests, long drills with full waits, two drills on Debian 12
 	$(WITH_PATH) $(BIN)/pytest $(LONG_TESTS) $(THOROUGH_TESTS) tests/fuzz/test_documents.py
 	tests/install chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
 	POSTMORTEM_PICTURES=1 $(WITH_PATH) $(BIN)/pytest tests/integration/test_postmortem_page.py

@@ -216,7 +216,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     awx.running.clear()
     awx.run(templates["outage_recover"], requests=2)
 
-    # Operators' credentials are kept. The organization and the type of these credentials are kept too.
+    # Operators' credentials are kept, including their organization and their type.
     kind = awx.named("credential_types", "ITSM service login")
     awx.add("credentials", name="login", organization=organization["id"], credential_type=kind["id"])
     left = controller.succeed(awx_state="absent", awx_absent_interval=1)

@@ -111,7 +111,7 @@ def test_a_good_host_is_ready_and_nothing_is_changed(prepared: Prepared) -> None
     folders = (service.app, service.log.parent, prepared.cache, Path("/etc"), Path("/usr/local"))
     pids, scratch = service.pids(), set(Path("/var/tmp").iterdir())
     before = listing(*folders)
-    # A login is an activity of a user, so the service writes it to its database.
+    # A login is user activity, so the service writes it to its database.
     rc, host, screen = prepared.check(outage_ready_rebuild=True, nexus_login_password="")
     assert listing(*folders) == before
     assert not service.state.exists()

@@ -30,7 +30,7 @@ DATA = awx_server.described()
 
 
 class Awx:
-    """The part of AWX that is needed to launch jobs and wait for their end."""
+    """The part of AWX that is needed to launch jobs and wait until they finish."""
 
     def __init__(self, service: Service) -> None:
         self.service = service

@@ -285,7 +285,7 @@ def test_a_workflow_that_does_not_recover_ends_in_escalation(awx: Awx) -> None:
     assert [tried["rung"] for tried in outcome["rungs_tried"]] == ["restart"]
     # Nobody is notified yet, because a later step may still end the outage.
     assert outcome["escalation"]["to"] == []
-    # No rung above the allowed rung is tried, and no approval of such a rung is requested.
+    # Rungs above the allowed one are not tried, and nobody is asked to approve them.
     gate = awx.launch("outage_triage", outage_triage_rung="clean_start_recovery", **workflow)
     reason = "clean_start_recovery cannot help: The highest allowed rung is restart"
     assert gate.rc != 0 and f"STOPPED: {HOST}, {reason}" in " ".join(awx.screen(gate).split())

@@ -246,7 +246,7 @@ def test_changed_packages_are_named_with_their_versions(tmp_path):
         ("new", "added", "", "1.0", NEW + 1),
         ("libssl3", "changed", "3.0.1", "3.0.2", NEW),
     ]
-    # Without the log, it is only known that the package database has changed.
+    # Without the log, only the change to the package database is known.
     assert packages.detailed(changes, run=none, timeout=1, logs=[]) == changes
 
 

@@ -593,8 +593,7 @@ def test_a_truncated_record_is_set_aside_and_not_fatal(call, time, tmp_path, no_
         path.write_bytes(whole[:length])
         looked = call("present")
         assert looked["id"] in (None, first["id"])
-        # Calls that write take much longer than calls that only read. Therefore, make calls that write only for every
-        # eighth length and for the last eight lengths.
+        # Calls that write are slow. Make them only for every eighth length and for the last eight lengths.
         if length % 8 and length < len(whole) - 8:
             assert "damaged" in looked["warnings"][0]
             continue

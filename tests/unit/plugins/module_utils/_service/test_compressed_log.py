@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compressed logs of a hostile service user are read within limits for bytes, memory and time."""
+"""Compressed logs from a hostile service user are read within limits for bytes, memory and time."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def action_of(module: str) -> Any:
 def test_the_output_of_a_module_on_a_host_is_cleaned(module: str) -> None:
     action = action_of(module)
     assert action is not None, f"{module}: add a redirect to meta/runtime.yml"
-    # An action that needs no connection runs on the controller only.
+    # An action that needs no connection runs only on the controller.
     assert issubclass(action, cleaned.Cleaned) or not action._requires_connection
 
 

@@ -639,7 +639,7 @@ def test_every_remedy_that_proposes_a_start_is_known() -> None:
 
 
 def test_a_check_of_a_damaged_database_in_use_has_the_numbered_steps() -> None:
-    """In check mode, the incident has no record, so no record shows that the data is in doubt."""
+    """In check mode, the incident has no record that could show that the data is in doubt."""
     damaged = finding("db_corrupt", messages={"remedy": {"id": "remedy.db_corrupt.in_use", "values": {}}})
     facts = dataclasses.replace(DOWN, severity="degraded", check_mode=True, findings=[damaged], diagnosis=[damaged])
     assert verdict.judge(facts).next_step.startswith("1. See how many rows each method would lose. This check")
