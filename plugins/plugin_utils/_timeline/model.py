@@ -130,8 +130,8 @@ class Run:
     job: Optional[str] = _says("URL of the AWX job, or null if the run was not an AWX job.")
     started_at: str = _says("When the run began.")
     last_event_at: str = _says("The time of the run's verdict or, without a verdict, of the last recorded event.")
-    complete: bool = _says("False if the run was killed before its verdict.")
-    released: bool = _says("True if the run only released a hold. Such a run tries no rung.")
+    complete: bool = _says("False if the run was killed before it reached a verdict.")
+    released: bool = _says("True if the run only released a hold, without trying a rung.")
     last_task: Optional[str] = _says("The last task that began.")
     last_action: Optional[str] = _says("Full name of the module of last_task.")
 
@@ -141,7 +141,7 @@ class Times:
     """The times in the incident. The outage began between last_good_at and started_at."""
 
     last_good_at: Optional[str] = _says("The last sign that the service worked.")
-    started_at: Optional[str] = _says("The first sign that the service did not work. Durations are counted from here.")
+    started_at: Optional[str] = _says("The first sign that the service did not work. Durations are measured from here.")
     started_from: Optional[str] = _says("The source of started_at.")
     detected_at: Optional[str] = _says("When the outage was noticed.")
     mitigated_at: Optional[str] = _says("The service's first healthy response after the outage.")
@@ -158,7 +158,7 @@ class Times:
 
 @dataclasses.dataclass
 class Durations:
-    """Durations in seconds, each counted from started_at."""
+    """Durations in seconds, each measured from started_at."""
 
     outage: Optional[float] = _says(
         "From started_at to the first healthy response or, if there is none yet, to the verdict."

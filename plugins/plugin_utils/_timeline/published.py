@@ -142,7 +142,7 @@ class Outcome:
     severity: Optional[str] = _key(TEXT, "`degraded`, `warning`, `critical`, `emergency` or `unreachable`.")
     outcome: str = _key(TEXT, "The outcome, for example `recovered` or `not_recovered`.")
     cause: Optional[str] = _key(TEXT, "The most likely cause.")
-    outage_seconds: Optional[float] = _key(NUMBER, "How long the outage took, or has taken so far.")
+    outage_seconds: Optional[float] = _key(NUMBER, "How long the outage lasted, or has lasted so far.")
     outage_started_at: Optional[str] = _key(TEXT, "The first sign that the service did not work.")
     detected_at: Optional[str] = _key(TEXT, "When the outage was noticed.")
     mitigated_at: Optional[str] = _key(TEXT, "The service's first healthy response after the outage.")
