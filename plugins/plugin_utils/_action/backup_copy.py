@@ -46,7 +46,7 @@ def destination(folder: str, *, host: str, path: str) -> str:
 
 
 def is_copied(dest: str, *, sha256: str) -> bool:
-    """Return True if the file exists and has the given SHA-256. Raises CopyError if the file has other content."""
+    """Return True if the file exists and has the given SHA-256. Raises CopyError if the file has different content."""
     try:
         with open(os.open(dest, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
             digest = hashlib.sha256()
@@ -64,7 +64,7 @@ def is_copied(dest: str, *, sha256: str) -> bool:
 def copy(dest: str, *, size: int, sha256: str, limit: int, part: Callable[[int], str]) -> None:
     """Copy a backup of `size` bytes to a new file with mode 0600. Raises CopyError.
 
-    part: returns the data of the backup at an offset (base64 of zlib).
+    part: a function that returns the backup's data at an offset (compressed with zlib, then encoded in base64).
     """
     if not 0 < size <= limit:
         raise CopyError(f"the backup has {size} bytes, but the limit is {limit} bytes")

@@ -17,7 +17,7 @@ class Cleaned(ActionModule):  # type: ignore[misc]
     """Runs the module of the same name. Every module of this collection that runs on a host uses this class."""
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Return the module's result without the keys on which ansible-core acts."""
+        """Return the module's result without the keys that ansible-core acts on."""
         return module_output.without_effects(super().run(tmp, task_vars))
 
     def _low_level_execute_command(self, *arguments: Any, **options: Any) -> Dict[str, Any]:

@@ -26,5 +26,5 @@ def variables(task_vars: Optional[Mapping[str, Any]], *, injected: bool) -> List
 
 
 def refusal(names: List[str]) -> str:
-    """Return the error message that names the variables set by the host."""
+    """Return the error message, which lists the variables set by the host."""
     return f"the facts of the host set {', '.join(names[:3])}; set inject_facts_as_vars = false"

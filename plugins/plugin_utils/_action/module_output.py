@@ -60,10 +60,10 @@ def of_errors(text: str) -> str:
 
 
 def without_effects(result: Dict[str, Any]) -> Dict[str, Any]:
-    """Remove the keys on which ansible-core acts from a module's parsed result, at every depth. Return the result.
+    """Remove the keys that ansible-core acts on from a module's parsed result, at every depth. Return the result.
 
-    A later task may return a part of this result as its own result. The only facts that remain are the interpreters in
-    the result itself.
+    A later task may return a part of this result as its own result. Of the facts, only the interpreters at the top
+    level of the result are kept.
     """
     facts: Any = result.get("ansible_facts")
     given = facts if isinstance(facts, dict) else {}

@@ -4,9 +4,9 @@
 
 """Base class of the action plugins that run a module on a host.
 
-If the connection drops while a module is running, the module continues on the host until it ends. The controller tries
-to reconnect within a time limit, and then repeats the module call. Both calls have the same name, so the second call
-returns the result of the first call (module_utils/_incident/repeated_call.py).
+If the connection drops while a module is running, the module continues on the host until it has finished. The
+controller tries to reconnect within a time limit, and then repeats the module call. Both calls have the same name, so
+the second call returns the result of the first call (module_utils/_incident/repeated_call.py).
 
 Ansible removes an unreachable host from the play and does not run the rescue and always sections. Therefore, no one
 would be notified. With this plugin, the task fails instead and returns unreachable_host, so the playbook can continue.
@@ -115,7 +115,7 @@ class OnHost(cleaned.Cleaned):
     def _timeline_part(self, host: str) -> Optional[handover.Part]:
         """Add the new lines of the timeline to the module's options. Return these lines, or None if there are none."""
         part = None
-        # A fault in the timeline must not end the recovery.
+        # An error in the timeline must not stop the recovery.
         with contextlib.suppress(Exception):
             part = handover.part(host) if self._task.args.get("run") else None
         if part is None or self._task.check_mode or self._task.delegate_to:
@@ -129,7 +129,7 @@ class OnHost(cleaned.Cleaned):
         return float(recovery_settings.setting(given, "reconnect"))
 
     def _has_begun(self, why: Message) -> bool:
-        """Return True if the module may be running on the host, or if the run has reached the host before this task."""
+        """Return True if the module may be running on the host, or if the run reached the host before this task."""
         said = str(why.values.get("why") or "")
         if unreachable.refused(said):
             return False

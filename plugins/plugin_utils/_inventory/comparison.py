@@ -32,8 +32,9 @@ class Setting(NamedTuple):
     known: Any
 
 
-# A question about a variable that is set counts as answered. The following questions are about the wrong value of a
-# variable that is set, so they have no variable. Maps their message to the variable that answers them.
+# A question about a variable counts as answered if the variable is set. The questions in this table are about a
+# variable that is set to a wrong value, so they have no variable. The table maps the message of each question to the
+# variable that answers it.
 _ANSWERED_BY: Mapping[str, str] = {
     "discovery.question.other_folder": "nexus_app_dir",
     "discovery.question.no_such_file": "nexus_environment_file",
@@ -52,7 +53,7 @@ class Question(NamedTuple):
 
     @property
     def beside(self) -> str:
-        """The variable next to which the question is written in the file, or empty for the beginning of the file."""
+        """The variable that the question is written next to in the file, or empty for the beginning of the file."""
         return self.name or self.answered_by
 
 
