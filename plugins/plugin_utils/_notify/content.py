@@ -26,7 +26,7 @@ _LINES, _MOST_TEXT = "next_step", 4000
 def facts(values: Mapping[str, Any]) -> Dict[str, Any]:
     """Return a message's facts, ready to send: with credentials masked, and each string on one short line.
 
-    As an exception, next_step keeps its line breaks and may have up to _MOST_TEXT characters.
+    The exception is next_step, which keeps its line breaks and may have up to _MOST_TEXT characters.
     """
     fitted = {name: _fit(value) for name, value in values.items()}
     if isinstance(values.get(_LINES), str):

@@ -29,11 +29,11 @@ _Facts = Mapping[str, Any]
 # Files that podman and Docker create in a container, and environment variables of an AWX job and of a Kubernetes pod.
 _IN_CONTAINER = ("/run/.containerenv", "/.dockerenv")
 _OF_CONTAINER = (job.ENVIRONMENT, "KUBERNETES_SERVICE_HOST")
-# The rule for a service that is healthy again, but was started too often. Its own next step comes first.
+# The rule for a service that is healthy again, but was started too often. Its next step comes first.
 _TOO_OFTEN = "repeated_restarts"
-# Next steps that say that the service is held.
+# Next steps for a held service.
 _HELD = ("next_step.held", "next_step.held_running", "next_step.held_without_unit")
-# Causes that are a stop on request, by a person or a program.
+# Causes that mean that a person or a program stopped the service on purpose.
 _STOPPED = ("finding.stopped.normally", "finding.stopped.late")
 # Next steps that remain when the service is healthy again. Lost rows must be reported. If a person has accepted damage
 # to the database, the database must be repaired.
@@ -104,7 +104,7 @@ def _on_controller(words: Words, path: str) -> str:
 def no_channel(plan: Mapping[str, Any], language: str) -> List[str]:
     """Return a sentence for each contact without a channel.
 
-    The sentence names the setting that adds a channel. plan: see rules.plan().
+    The sentence states which setting adds a channel. plan: see rules.plan().
     """
     words = catalogue.of(language)
     return [
@@ -122,7 +122,7 @@ def announcement(plan: Mapping[str, Any], *, deferred: bool, dry: bool) -> str:
         notify, also = "The run that continues the recovery will notify", "That run will also notify"
     else:
         notify, also = ("Would notify", "Would also notify") if dry else ("Notify", "Also notify")
-    # A rule of the inventory may have no reason, or a reason without a full stop.
+    # A rule from the inventory may have no reason, or a reason without a full stop.
     reason = str(plan["reason"] or "")
     event, others = rules.by_event(plan)
     more = f"{'.' if reason and not reason.endswith('.') else ''} {also} {', '.join(others)} {_EVENTS.get(event)}."
@@ -186,13 +186,13 @@ def _done(words: Words, facts: _Facts) -> List[str]:
 
 
 def _is_held(facts: _Facts) -> bool:
-    """Return True if the next steps say that the service is held."""
+    """Return True if one of the next steps is for a held service."""
     told = (facts.get("messages") or {}).get("next_step") or []
     return any(isinstance(each, Mapping) and each.get("id") in _HELD for each in told)
 
 
 def _login_again(facts: _Facts) -> bool:
-    """Return True if only the login failed in an earlier run, and this run has checked it again with success."""
+    """Return True if only the login failed in an earlier run, and the login succeeded in this run."""
     tried = facts["rungs_tried"] or [{}]
     return _is_over(facts) and bool(tried[-1].get("serves")) and facts.get("login_checked") == "yes"
 
@@ -267,7 +267,7 @@ def _step(words: Words, step: Any) -> str:
 
 
 def _at_the_end(facts: _Facts) -> str:
-    """Return the ID of the next step after the end of an outage, if no rule and no message of the run names one."""
+    """Return the ID of the next step after an outage if neither a rule nor a message of the run specifies one."""
     unknown, why = facts["data_loss"] == statements.UNKNOWN, facts["data_loss_why"]
     if facts["data_loss"] == statements.SUSPECTED and why != statements.ACCEPTED:
         return "asked.data_in_doubt"
@@ -278,9 +278,9 @@ def _at_the_end(facts: _Facts) -> str:
 
 
 def _asked(words: Words, facts: _Facts) -> str:
-    """Return the next steps for the notified person, one per line. Each command is on a line of its own.
+    """Return the next steps for the notified person, one per line. Each command is on its own line.
 
-    Returns an empty string if the outage has been acknowledged.
+    Return an empty string if the outage has been acknowledged.
     """
     rule, suspected = str(facts["rule"]), facts["data_loss"] == "suspected"
     by_rule = f"asked.{rule}"

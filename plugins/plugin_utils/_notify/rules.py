@@ -37,7 +37,7 @@ _Taken = Set[Tuple[str, str, str]]
 _Due = List[Tuple[str, Channel]]
 
 
-# Levels of a message that suspects data loss. See escalation_rules.
+# Levels of the messages about a suspected data loss. See escalation_rules.
 _DATA_LOSS = ("data_loss", "data_loss_everyone")
 
 
@@ -71,7 +71,7 @@ def plan(
     message about the end of the outage is sent to it in this run.
 
     types: the supported channel types, or empty. If types is not empty, an error is returned for a channel of any other
-    type. gone: the error for a channel that accepted a message but has been removed since. A removed channel cannot
+    type. gone: the error for a channel that accepted a message but has since been removed. A removed channel cannot
     report that the outage has ended.
     """
     rule = next(each for each in rules if applies(each["when"]))
@@ -177,7 +177,8 @@ def _each_once(
         same = [other for other in every if other != each and _is_same(contacts, each, other)]
         now = [(name, other) for name, other, served_by in kept if other in same and served_by is None]
         if now:
-            # The level of the message that is sent counts. If it is not about the event, the event stays due.
+            # Use the level of the message that is sent. If this message is not about the event, the message about the
+            # event stays due.
             kept.append((now[0][0], each, now[0][1]))
         elif not any((level, other.contact, other.label) in taken for other in same):
             kept.append((level, each, None))
@@ -210,8 +211,8 @@ def _why_it_is_not_there(kind: str, types: Sequence[str]) -> str:
 def deferred(seen: Mapping[str, Any]) -> bool:
     """Return True if a later run sends the notification, because it continues the recovery.
 
-    A message that somebody needs now is never left to a later run: the service has recovered, the data may be damaged,
-    or the outage is long.
+    A message is not left to a later run if the service has recovered, if the data may be damaged, or if the outage is
+    long, because somebody needs the message now.
 
     seen: wanted (the value of escalation_deferred), recovered, data_loss (True if data loss is suspected), outcome,
     outage_seconds, and everyone_after (an outage of at least this number of seconds is long).
@@ -239,7 +240,7 @@ def is_test(seen: Mapping[str, Any]) -> bool:
 
 
 def suspected_before(notified: Sequence[Mapping[str, Any]]) -> bool:
-    """Return True if an accepted message suspected data loss. notified: the messages in the incident's record."""
+    """Return True if a message about a suspected data loss was accepted. notified: the recorded messages."""
     return any(each.get("ok") and each.get("level") in _DATA_LOSS for each in notified)
 
 

@@ -203,7 +203,7 @@ def _rules(rules: Any, contacts: Mapping[str, Any]) -> List[str]:
 
 
 def _missing_contacts(rules: Sequence[Any], contacts: Mapping[str, Any]) -> List[str]:
-    """Return a sentence for each undefined contact. The sentence lists the rules that name this contact."""
+    """Return a sentence for each undefined contact. The sentence lists the rules that refer to this contact."""
     needed: Dict[str, List[str]] = {}
     for number, rule in enumerate(rules):
         keys = rule.get("to") if isinstance(rule, Mapping) else None

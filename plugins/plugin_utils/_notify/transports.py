@@ -75,8 +75,8 @@ def deliver(
 ) -> Delivered:
     """Call send() until it succeeds, with a limited number of retries and a delay between the attempts.
 
-    An attempt that has not ended after timeout seconds counts as failed. The error is returned, not raised.
-    Otherwise, an undeliverable message would prevent later messages from being sent.
+    An attempt that takes longer than `timeout` seconds counts as failed. The error is returned, not raised. Otherwise,
+    an undeliverable message would prevent later messages from being sent.
     """
     attempts = 0
     while True:
