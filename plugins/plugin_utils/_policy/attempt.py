@@ -50,12 +50,12 @@ class Failure:
 
     @property
     def serves(self) -> bool:
-        """True if the service stays up and no rows seem to be lost, so that there is no reason to stop it."""
+        """True if the service stays up and no rows seem to be lost, so there is no reason to stop it."""
         return self.stays_up and not self.loss_suspected
 
     @property
     def halts(self) -> bool:
-        """True if the service is not stopped again: it serves, or rows may be lost."""
+        """True if the service must not be stopped again, because it stays up or because rows may be lost."""
         return self.stays_up or self.loss_suspected
 
     @property
@@ -105,7 +105,7 @@ def read(seen: Mapping[str, Any]) -> Failure:
 def failed(seen: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the result of a rung that failed (attempt), and whether to start the service as before (restore).
 
-    seen: the keys of read(), attempt (rung, started_at, seconds), tried (the attempts before), and check_mode.
+    seen: the keys of read(), attempt (rung, started_at, seconds), tried (the earlier attempts), and check_mode.
     """
     failure = read(seen)
     attempt = {

@@ -4,9 +4,8 @@
 
 """The decisions in a database recovery: the outcome, the cause and the next step.
 
-The playbook passes the results of its roles (see of_run). The functions in this file only make decisions. These
-functions do not check or change anything. The result has the keys of verdict.of_run that are needed to close an
-incident.
+The playbook passes the results of its roles (see of_run). The functions in this file only make decisions. They do not
+check or change anything. The result has the keys of verdict.of_run that are needed to close an incident.
 """
 
 from __future__ import annotations

@@ -91,8 +91,8 @@ class Facts:
     # of these values is empty if it is unknown.
     target: str = ""
     manager: str = ""
-    # The unit that systemd will start although the service is down, or an empty string. handed_back: True if it will do
-    # so because this run has taken the unit over and hands it back at its end.
+    # The unit if the service is down but systemd will start it, otherwise an empty string. handed_back: True if systemd
+    # will start it because this run took over the unit and hands it back at the end.
     starts_again: str = ""
     handed_back: bool = False
 
@@ -178,7 +178,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
     before = seen.get("before") or {}
     state = (triage.get("data") or {}).get("state")
     in_doubt = state == "in_doubt"
-    # After a rung, only the verification knows whether the service is ready.
+    # After a rung, only the verification shows whether the service is ready.
     ready = (seen.get("verification") or detection).get("readiness") or {}
     record = seen.get("record") or {}
     verified = seen.get("verification") or {}
@@ -239,7 +239,7 @@ def _starts_again(triage: Mapping[str, Any], record: Mapping[str, Any]) -> Dict[
     unit = (triage.get("facts") or {}).get("unit") or {}
     taken = str(unit.get("taken_over_at") or "")
     waits = str(unit.get("sub_state") or "").startswith("auto-restart") and not taken
-    # If the takeover was before this run began, an earlier run made it, and has already handed the unit back.
+    # If the unit was taken over before this run began, an earlier run did so and has already handed the unit back.
     since = str((record.get("locked_by") or {}).get("since") or "")
     begun = any(str(each.get("at")) >= taken for each in record.get("starts") or ())
     handed_back = bool(taken and since) and taken >= since and not begun

@@ -72,7 +72,7 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
         each.to_dict() for each in messages_of({"why": seen["why"], "messages": {"why": seen["why_message"]}}, "why")
     ]
     return _of_record(
-        # This run did not see that the service answers again, even if an earlier run did.
+        # This run did not observe that the service answers again, even if an earlier run did.
         {**seen, "record": {**seen["record"], "mitigated_at": None}},
         outcome=UNREACHABLE,
         severity=UNREACHABLE,

@@ -98,8 +98,9 @@ def disk_globs(
 ) -> List[Dict[str, Any]]:
     """Return the default of remediation_disk_globs: the files that may be removed from a full disk.
 
-    An empty argument adds no pattern. The service's environment may name the database. Therefore, the copies of the
-    database are removed with the rights of the service's user, and wildcards in its path have no special meaning.
+    An empty argument adds no pattern. The service's environment may set the path of the database. Therefore, the copies
+    of the database are removed with the rights of the service's user, and wildcards in this path have no special
+    meaning.
     """
     logs = [glob.escape(log_file)] if log_file else []
     logs += [os.path.join(glob.escape(app_dir), pattern) for pattern in log_patterns]

@@ -28,7 +28,7 @@ ROLLBACKS = (
 )
 # If the confidence in a finding is below this value, the finding is only a note.
 _LIKELY = 0.5
-# Next steps that lead to database_recover.yml.
+# Next steps in which a person runs database_recover.yml.
 _TO_DATABASE = ("data_loss", "data_in_doubt", "degraded_database")
 # Next steps that end with another run of the playbook.
 _AGAIN = ("not_recovered", "halted", "login_failed", "degraded", "would_recover")

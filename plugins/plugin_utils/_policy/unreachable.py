@@ -50,7 +50,7 @@ _LET_IN = (
         re.compile(r"connection refused", re.IGNORECASE),
         "refused",
     ),
-    # This pattern must be the last one, because sudo can print the same message on a host that was reached.
+    # This pattern must be last, because sudo can print the same message on a host that was reached.
     (
         re.compile(r"could not resolve hostname|name or service not known|name resolution", re.IGNORECASE),
         "name",

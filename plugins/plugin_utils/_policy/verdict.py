@@ -6,8 +6,8 @@
 
 The decisions about rungs are in rungs.py, and the next steps for a person are in steps_after_run.py.
 
-The playbook passes the results of its roles (see facts.py). The functions in this file only make decisions. These
-functions do not check or change anything.
+The playbook passes the results of its roles (see facts.py). The functions in this file only make decisions. They do not
+check or change anything.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def _outcome(facts: Facts) -> str:
     # A degraded service still answers, so the run does not stop it, even if the database is damaged.
     degraded = facts.severity == DEGRADED and not facts.tried
     # False if an earlier run found the service down and its data in doubt. The earlier run may have been killed before
-    # its verdict.
+    # it reached a verdict.
     answered = facts.outcome_before in ("", DEGRADED) and not (facts.was_down and facts.was_in_doubt)
     back = bool(facts.held or facts.restored)
     rules = (

@@ -106,7 +106,7 @@ def restart_policy(facts: Facts) -> Judged:
 
 
 def start_limit(facts: Facts) -> Judged:
-    """Report whether systemd ends a crash loop."""
+    """Report whether systemd stops a crash loop."""
     unit = facts.of("unit")
     burst, interval = unit.get("start_limit_burst"), unit.get("start_limit_interval_seconds")
     delay = unit.get("restart_delay_seconds")

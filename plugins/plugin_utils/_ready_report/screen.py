@@ -66,7 +66,7 @@ def notifications(words: Words, sent: Sequence[Mapping[str, Any]], *, names: Map
 
 
 def _grouped(lines: Sequence[document.Line]) -> List[Tuple[List[str], document.Line]]:
-    """Return the lines of a host. If several checks could not be done for the same reason, they share one line."""
+    """Return the lines of a host. Checks that could not be carried out for the same reason share one line."""
     groups: Dict[Tuple[str, str, bool], Tuple[List[str], document.Line]] = {}
     for each in lines:
         groups.setdefault((each.verdict, each.told, each.blocks), ([], each))[0].append(each.name)

@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report.f
 )
 
 _DAY, _HOUR = 86400.0, 3600.0
-_MOST_LISTED = 3  # maximum number of problems that a line names
+_MOST_LISTED = 3  # maximum number of problems in a line
 
 
 def age(seconds: float) -> Message:
@@ -50,7 +50,7 @@ def settings(facts: Facts) -> Judged:
 
 
 def login(facts: Facts) -> Judged:
-    """Report whether the login that a recovery checks succeeds now."""
+    """Report whether the login check of a recovery would succeed now."""
     if not facts.login.configured:
         if facts.login.declined:
             return Judged(READY, message("ready.login.declined"))
@@ -85,7 +85,7 @@ def incident(facts: Facts) -> Judged:
 
 
 def modules(facts: Facts) -> Judged:
-    """Report whether the modules were rebuilt offline and loaded."""
+    """Report whether the modules could be rebuilt offline and loaded."""
     found = facts.of("modules")
     if found.get("ok") is True:
         values: Any = {"packages": int(found.get("packages") or 0), "seconds": f"{found.get('seconds') or 0:.0f}"}
@@ -140,7 +140,7 @@ def _why(each: Mapping[str, Any]) -> Message:
 
 def _unusable(each: Mapping[str, Any]) -> Message:
     why = _why(each)
-    # Most reasons already name the file. Add the path to the others.
+    # Most reasons already contain the path of the file. Add the path to the others.
     return why if "path" in why.values else message("ready.backup.one", path=str(each.get("path")), why=why)
 
 
@@ -204,7 +204,7 @@ def _expiry(facts: Facts, found: Mapping[str, Any]) -> Judged:
 
 
 def secrets(facts: Facts) -> Judged:
-    """Report missing and weak secrets, files that every account can read, and hard links that the kernel allows."""
+    """Report missing and weak secrets, files that every account can read, and missing hard link protection."""
     found = facts.of("secrets")
     missing, weak = found.get("missing"), found.get("weak") or []
     if missing is None:
