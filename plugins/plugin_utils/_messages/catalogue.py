@@ -52,7 +52,7 @@ OPEN = (
 class Command(str):
     """Text that people copy into a shell.
 
-    A command is shown on a line of its own, unwrapped and without punctuation.
+    A command is shown on its own line, unwrapped and without punctuation.
     """
 
     __slots__ = ()

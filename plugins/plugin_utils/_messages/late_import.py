@@ -6,7 +6,7 @@
 
 Ansible forks a worker for each task. At that moment, another thread may be importing a module. The worker then inherits
 this module's lock, but not the thread that would release the lock. If the worker then imported the same module, the
-worker would wait forever. Therefore, a fork waits until the import has ended.
+worker would wait forever. Therefore, a fork waits until the import has finished.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Closing:
         """Set the run and the destinations for its output.
 
         folder: the folder for timelines and documents. check: True in check mode, in which nothing is written.
-        inventories: the run's inventories, which are named in the commands on the screen.
+        inventories: the run's inventories, which the commands on the screen contain.
         """
         self._run = run
         self._folder = folder
@@ -66,7 +66,8 @@ class Closing:
     def conclude(self, events: List[timeline_events.Event]) -> None:
         """Write the documents, then show the summary. events: all events of the run. Raises OSError.
 
-        If the documents of one incident cannot be made, the other documents are made first. The error is raised then.
+        If the documents of one incident cannot be written, the error is raised only after all other documents are
+        written.
         """
         shown = False
         failed: Optional[Exception] = None

@@ -38,7 +38,7 @@ class Entry:
 
 def render(words: Words, template: str, **values: Any) -> str:
     """Return a page. template: a template of html_template. values: its variables. `footer` has a default."""
-    # A template is compiled at first use, because most runs do not write a page.
+    # A template is compiled on first use, because most runs do not write a page.
     if template not in _TEMPLATES:
         _TEMPLATES[template] = _ENVIRONMENT.from_string(template)
     values = {"footer": words.say("page.written"), **values}

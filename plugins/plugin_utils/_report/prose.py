@@ -59,7 +59,7 @@ def login(words: Words, state: Optional[str], error: Optional[str], message: obj
 def next_steps(words: Words, incident: incident_model.Incident) -> List[str]:
     """Return the next steps for a person, one sentence each. Each command is a separate element (Command).
 
-    If an incident blocks the start of the service, the last step names this incident.
+    If an incident blocks the start of the service, the last step mentions this incident.
     """
     told = incident.messages.get("next_step")
     steps = messages_in(told)

@@ -30,7 +30,7 @@ _SCARCE = 0.1
 _LEAVE_IT = "remedy.db_corrupt"
 # The finding if only the log reports damage, and the check of the database found none.
 _ONLY_REPORTED = "finding.db_corrupt.reported"
-# The prevention of damage to the database. Backups are an item of their own.
+# The item about preventing damage to the database. Backups have a separate item.
 _FIND_DAMAGE = "prevention.db_corrupt"
 # Causes that need no remedy after a recovery of the database.
 _OF_DATABASE = ("db_corrupt", "db_unchecked")
@@ -42,7 +42,7 @@ _RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "di
 class Action:
     """An item from the runbook's checklist (7.2), or a remedy.
 
-    wanted: whether action is needed. why: the reason. of_cause: True if the reason only names the cause of the outage.
+    wanted: whether action is needed. why: the reason. of_cause: True if the reason only states the cause of the outage.
     """
 
     title: str

@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 _LIKELY = 0.5
 # If the confidence in a finding is below this value, the screen does not show the finding.
 _NOTEWORTHY = 0.4
-# A recovery starts the service, and so ends these problems.
+# A recovery starts the service, which solves these problems.
 _ENDED_BY_A_START = ("stopped", "killed", "crash_loop", "wal_pending")
 
 

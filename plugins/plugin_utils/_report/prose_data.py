@@ -69,7 +69,7 @@ def _added_since(words: Words, incident: incident_model.Incident) -> str:
 
 
 def seeded(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return a note about rows that the service created by itself, and the command that removes them.
+    """Return a note about the rows that the service created when it started, and the command that removes them.
 
     If no run has recorded this command, the list is empty.
     """
@@ -91,14 +91,14 @@ def data_loss(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _known_loss(words: Words, incident: incident_model.Incident) -> str:
-    """Return how much the database recoveries lost, and when this was counted. If this is unknown, return ""."""
+    """Return how many rows the database recoveries lost, and when they were counted. If this is unknown, return ""."""
     done = _recoveries(incident)
     # A later count is used only if there is no other number, because the service may write rows after a recovery.
     lost, later = _number_lost(done), sum(was - now for was, now in incident.rows_lost().values())
     if not lost:
         return words.say("data_loss.known_rows", rows=words.count("rows.count", later)) if later else ""
     losses = _losses(done[-1])
-    # Between two recoveries, the service may have written rows that are lost, too. An old timeline does not contain the
+    # Between two recoveries, the service may have written rows that are also lost. An old timeline does not contain the
     # messages that state whether more rows may be lost.
     exact = len(done) == 1 and set(losses) == {"reason.loss.rows"}
     told = words.say(f"data_loss.known_{'exact' if exact else 'least'}", rows=words.count("rows.count", lost))

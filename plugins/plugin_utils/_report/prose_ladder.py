@@ -74,7 +74,7 @@ def _climbed(words: Words, incident: incident_model.Incident, *, run: Optional[s
 
 
 def _only_checked_login(incident: incident_model.Incident, run: Optional[str]) -> bool:
-    """Return True if this run closed the incident after a successful login, which had failed in an earlier run."""
+    """Return True if this run closed the incident because the login, which had failed in an earlier run, succeeded."""
     earlier = [each for each in incident.rungs_tried if each.run != run]
     last = bool(incident.runs) and run == incident.runs[-1].run and len(earlier) == len(incident.rungs_tried)
     checked = incident.outcome == "recovered" and incident.login == "checked"
@@ -94,9 +94,9 @@ def skips(
 ) -> List[str]:
     """Return which rungs were skipped or not reached, and why. Rungs with the same reason share a line.
 
-    run: the run, or None for all runs. If there were several runs, each line then names the runs to which it applies.
+    run: the run, or None for all runs. If there were several runs, each line also lists the runs to which it applies.
     shown: label -> text for the fields that are already on the screen. If one of these fields contains a reason, the
-    reason is not repeated. A rung that was skipped for this reason is omitted, because ladder() already names it. For a
+    reason is not repeated. A rung that was skipped for this reason is omitted, because ladder() already shows it. For a
     rung that was not reached, the line refers to the field that contains the reason.
     """
     names = run_names(words, incident)

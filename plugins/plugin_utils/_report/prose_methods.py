@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _Data = Mapping[str, Any]
-# Reasons that name a problem with the damaged database.
+# Reasons that describe a problem with the damaged database.
 _DAMAGED = ("reason.sqlite.check_failed", "reason.sqlite.check_failed_more")
 # The messages about losses that the number of lost rows does not include.
 _UNKNOWN_LOSS = ("reason.loss.uncounted", "reason.loss.written_later", "reason.loss.schema", "reason.loss.unread")
@@ -33,7 +33,7 @@ _ELSEWHERE = {"database_recovery_backup_dirs": ["/mnt/backup"], "database_recove
 _MORE_ROWS = "reason.restore.backup_holds_more"
 # The reason if a method could not be examined, because the database is open.
 _OPEN = "reason.restore.open_in"
-# Reasons that name a single backup.
+# Reasons about a single backup.
 _OF_BACKUPS = ("reason.restore.worse_backup", "reason.restore.backup_unusable")
 
 

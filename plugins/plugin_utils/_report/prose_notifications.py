@@ -142,7 +142,7 @@ def _may_have_notified(incident: incident_model.Incident) -> bool:
 
 
 def _lost(incident: incident_model.Incident) -> str:
-    """Return what the message about the end of the outage reports: lost rows, perhaps lost rows, or neither ("")."""
+    """Return what the message about the end of the outage reports: lost rows, possibly lost rows, or neither ("")."""
     why = statements.why_of_data_loss(incident.statements)
     if incident.data_loss == statements.KNOWN or why == statements.ALREADY_LOST:
         return "_lost"
@@ -222,7 +222,7 @@ def _failed(
     names: Mapping[str, str],
     unaware: Sequence[Mapping[str, Any]],
 ) -> List[str]:
-    """Return the channels that failed in this run, with their contacts. unaware: entries that calls() already names."""
+    """Return the channels that failed in this run, with their contacts. unaware: entries that calls() returns."""
     failed = [
         words.say("label", name=_by(words, each, names=names), text=bare(each.get("error")))
         for each in new
@@ -245,9 +245,9 @@ def _before(words: Words, old: Sequence[Mapping[str, Any]], *, names: Mapping[st
 
 
 def _unaware(incident: incident_model.Incident, entries: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
-    """Return the messages about the end of the outage that could not be sent. If it has not ended, return no messages.
+    """Return the messages about the end of the outage that could not be sent.
 
-    Omit contacts that know from another message that the service is back.
+    If the outage continues, return no messages. Omit contacts that know from another message that the service is back.
     """
     if not _is_over(incident):
         return []

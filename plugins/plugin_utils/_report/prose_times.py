@@ -105,7 +105,7 @@ def _answered(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _was_degraded(incident: incident_model.Incident) -> bool:
-    """Return True if a degraded service was stopped and is back. Its outage is only a part of the incident."""
+    """Return True if a degraded service was stopped and is back. The outage is only a part of the incident."""
     return incident.severity == "degraded" and not incident.answered and incident.outcome in incident_model.BACK
 
 
@@ -148,7 +148,7 @@ def sources(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def cuts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:
-    """Return the time of each interruption of a run, and a text that names the interrupted task."""
+    """Return the time of each interruption of a run, and a text about the interrupted task."""
     names = prose_ladder.run_names(words, incident)
     told = []
     for run in incident.runs:

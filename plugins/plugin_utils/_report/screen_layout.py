@@ -143,7 +143,7 @@ def _shortened(
 def _would_lose_a_path(key: str, lines: Sequence[str]) -> bool:
     """Return True if the last line begins with a path that the line before it introduces.
 
-    Such a path is what the text is about, for example the backup that was restored. The paths of kept files are less
+    The text is about this path, for example the path of the restored backup. The paths of kept files are less
     important.
     """
     return key != "kept" and lines[-1].startswith("/") and not lines[-2].endswith((".", ";"))

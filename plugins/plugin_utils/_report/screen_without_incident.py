@@ -89,7 +89,7 @@ def _not_ready(event: timeline_events.Event) -> bool:
 
 
 def _ended(event: timeline_events.Event) -> Optional[str]:
-    """Return the module of this collection whose result an event records, or None."""
+    """If an event records the result of a module of this collection, return the module's short name, otherwise None."""
     return timeline_events.module_of(event) if event["kind"] == "task" else None
 
 
@@ -277,7 +277,7 @@ def _left(words: Words, host: str, data: Mapping[str, Any], *, touched: str) -> 
 
 
 def _other(words: Words, other: Mapping[str, Any]) -> List[Field]:
-    """Return the fields that name the other run on the host."""
+    """Return the fields that describe the other run on the host."""
     at_work = "screen.step_idle" if other.get("pid") is None else "screen.step_at_work"
     return [
         ("run", words.say("screen.since", outage=other.get("run"), at=words.when(other.get("since")))),
