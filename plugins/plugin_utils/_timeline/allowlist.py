@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The recordable data in a task result: named keys from this collection's own modules, with their types.
+"""The data in a task result that may be recorded: keys of this collection's own modules, with their types.
 
 A key that is not in a table is dropped. A value is dropped if its type differs from the type in the table. For the
 types, see kinds.py.

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Names of ansible-core that the callbacks need only for details.
+"""Names from ansible-core that the callbacks need only for details.
 
 A later version of ansible-core may remove such a name. If a callback imported it directly, each run of Ansible would
-end with an error, even a run of an unrelated playbook. With this file, only the detail is missing.
+fail, even a run of an unrelated playbook. With this file, only the detail is missing.
 """
 
 from __future__ import annotations

@@ -75,13 +75,13 @@ def opened(events: Iterable[Event]) -> Dict[str, str]:
 
 
 def opens(event: Event) -> bool:
-    """Return True if an event is a result of the module incident or incident_info and names an incident of this run."""
+    """Return True if an event is a result of incident or incident_info that contains the ID of this run's incident."""
     of_module = event["kind"] == "task" and module_of(event) in allowlist.OF_INCIDENT
     return of_module and bool(event.get("data", {}).get("id")) and not is_left(event["data"], event.get("status"))
 
 
 def is_left(data: Mapping[str, Any], status: Optional[str]) -> bool:
-    """Return True if the incident module's data names an incident that another run is working on."""
+    """Return True if the incident module's data describes an incident that another run is working on."""
     return status == "ok" and bool(data.get("id") and data.get("locked_by")) and not data.get("run")
 
 

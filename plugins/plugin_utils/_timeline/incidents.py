@@ -216,10 +216,10 @@ def _causes(
 def _gone_since(
     findings: List[Dict[str, Any]], agreeing: Sequence[Sequence[Mapping[str, Any]]], verdict: Mapping[str, Any]
 ) -> List[Dict[str, Any]]:
-    """Return the findings. If the cause of the verdict no longer existed, the first finding says so.
+    """Return the findings. If the cause of the verdict no longer existed, the first finding states this.
 
-    For example, a person has corrected a file since the first triage. The first triage still has the best evidence.
-    agreeing: the findings of all triages with this cause.
+    For example, a person may have corrected a file after the first triage. The first triage still has the best
+    evidence. agreeing: the findings of all triages with this cause.
     """
     said = [each[0] for each in agreeing if each[0].get("summary") == verdict.get("cause_summary")]
     told = (said[-1].get("messages") or {}).get("summary") if said else None
@@ -244,7 +244,7 @@ def _is_about_a_release(finding: Mapping[str, Any]) -> bool:
 
 
 def _first_cause(findings: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the first finding, or an empty mapping if the verdict names another cause."""
+    """Return the first finding, or an empty mapping if the verdict states another cause."""
     return findings[0] if findings and verdict.get("cause") in (None, findings[0].get("cause")) else {}
 
 

@@ -118,7 +118,7 @@ def _scalar(kind: str, value: object) -> Any:
     if kind == NUMBER:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return _DROPPED
-        # A larger integer is no count or time, and cannot be converted to a float.
+        # A larger integer is neither a count nor a time, and cannot be converted to a float.
         return value if -_LARGEST <= value <= _LARGEST else _DROPPED
     if not isinstance(value, str):
         return _DROPPED

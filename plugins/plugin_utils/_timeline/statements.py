@@ -218,7 +218,8 @@ def of_ended_outage(seen: Mapping[str, Any]) -> Dict[str, Any]:
     loss = Statement(
         str(said.get("value") or UNKNOWN), str(said.get("why", NOT_COMPARED if seen.get("login_failed") else ""))
     )
-    # The timeline of a database recovery may be on another controller. The record says whether this recovery lost rows.
+    # The timeline of a database recovery may be on another controller. The record states whether this recovery lost
+    # rows.
     if recorded == KNOWN:
         loss = Statement(KNOWN)
     elif recorded == UNKNOWN and loss.value in (NONE, UNKNOWN):

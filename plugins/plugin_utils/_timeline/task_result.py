@@ -91,7 +91,7 @@ def fields_of(result: Any) -> Dict[str, Any]:
 
 def action_of(task: Any) -> str:
     """Return the full name of a task's action or module."""
-    # If meta/runtime.yml names an action plugin for a module, ansible-core 2.16 resolves the module to that plugin.
+    # If meta/runtime.yml specifies an action plugin for a module, ansible-core 2.16 resolves the module to that plugin.
     named = str(task.action)
     return named if allowlist.own_module(named) else str(task.resolved_action or named)
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Watch services from the machine that runs the rulebooks, and decide when to call a triage or a recovery.
+"""Watch services from the machine that runs the rulebooks, and decide when to start a triage or a recovery.
 
 The watch counts consecutive failures, which ansible-rulebook's throttling cannot do. An outage is reported once. A
 later failure counts as a new outage only after enough consecutive healthy probes. This module does not depend on
@@ -45,7 +45,7 @@ class WatchError(Exception):
 
 
 class Thresholds(NamedTuple):
-    """The number of consecutive probes for each event, and the seconds until a recovery is called again (0: never)."""
+    """Consecutive probes for each event, and the seconds until a recovery is requested again (0: never)."""
 
     warning_after: int = 3
     critical_after: int = 5
@@ -142,7 +142,7 @@ def targets(listed: Any, thresholds: Thresholds, *, timeout: float, interval: fl
 
 
 class Outage:
-    """The state of one service: the probe results and the called actions. Times are always passed as arguments."""
+    """The state of one service: the probe results and the requested actions. Times are always passed as arguments."""
 
     def __init__(self, thresholds: Thresholds) -> None:
         """Begin without knowing the state of the service."""
@@ -153,7 +153,7 @@ class Outage:
         self._recovery_called_at = 0.0
 
     def see(self, *, good: bool, gone: bool, now: float) -> Optional[str]:
-        """Add the result of one probe. Return the action to call, or None for no action.
+        """Add the result of one probe. Return the action to request, or None for no action.
 
         The action is returned again until called() confirms it. now: a time in seconds from any monotonic clock.
         """
@@ -172,14 +172,14 @@ class Outage:
         return self._called != RECOVER or (again > 0 and now - self._recovery_called_at >= again)
 
     def called(self, act: str, *, now: float) -> None:
-        """Record that the action was called."""
+        """Record that the action was requested."""
         self._called = None if act == RESTORED else act
         if act == RECOVER:
             self._recovery_called_at = now
 
 
 class Watch:
-    """Probes one target and returns the action to call."""
+    """Probes one target and returns the action to request."""
 
     def __init__(
         self,
