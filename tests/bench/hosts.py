@@ -23,7 +23,7 @@ import stand
 
 DRILLS = harness.ROOT / "molecule"
 NAME = "itsm-nexus-bench"
-# Names that the service has on the host.
+# Names of the service on the host.
 PROFILE = DRILLS / "profiles" / "runbook"
 NAMES = dict(
     line.split("=", 1) for line in PROFILE.read_text(encoding="utf-8").splitlines() if not line.startswith("#")

@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple, cast
 
 LIMIT = 1.05
-# The total time of a turn decides for every measurement.
+# The total time of a turn, which is compared with the limit in every measurement.
 WALL = "wall"
 # The figures that turn.py adds to each turn.
 TOTALS = (WALL, "CPU")

@@ -42,7 +42,7 @@ def measurement(name: str) -> Any:
 
 
 def cpu() -> float:
-    """Return the CPU seconds of all child processes that have ended."""
+    """Return the CPU seconds of all child processes that have exited."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

@@ -6,14 +6,14 @@
 """Exchange the file at a path just before each system call that uses the path, as a hostile service user could.
 
 Each case calls our code as root on files owned by the service's user. The case is run once to record the system calls
-that take a path in the user's zone. A process that has permanently switched to the user's account can only do what the
-user could do anyway. Therefore, the calls of such a process are recorded only with --every. After that, the case is run
-again for each combination of a recorded call and an exchange. The user makes the exchange while the process is paused
-just before the call. Some exchanges are undone just after the call. After each run, these conditions must hold:
+that take a path in the user's folder. A process that has permanently switched to the user's account can only do what
+the user could do anyway. Therefore, the calls of such a process are recorded only with --every. After that, the case is
+run again for each combination of a recorded call and an exchange. The user makes the exchange while the process is
+paused just before the call. Some exchanges are undone just after the call. After each run, these conditions must hold:
 
 - A tree of victims (root-only files, another account's files, a cron-like folder) is unchanged.
 - No content from the victims is in the result, in a backup, in evidence or anywhere else outside that tree.
-- The call has ended within its deadline, with a result or with one of its documented errors.
+- Before its deadline, the call has returned a result or raised one of its documented errors.
 
 Requires root. Prints the total number of combinations and the number of harmful ones.
 """
@@ -238,7 +238,7 @@ def _work(ground: Ground) -> Callable[[], bytes]:
 
 
 def record(ground: Ground) -> List[tracer.Call]:
-    """Run the case once without an exchange. Return the calls that take a path in the user's zone."""
+    """Run the case once without an exchange. Return the calls that take a path in the user's folder."""
     ground.lay()
     calls: List[tracer.Call] = []
 
@@ -273,18 +273,18 @@ def run(ground: Ground, *, number: int, exchange: Exchange) -> Optional[str]:
     try:
         data = tracer.trace(_work(ground), before=before, timeout=DEADLINE)
     except tracer.TooLate:
-        return f"it did not end within {DEADLINE:g} s"
-    said = json.loads(data or b'{"unclear": "the process ended without a word"}')
+        return f"it did not finish within {DEADLINE:g} s"
+    said = json.loads(data or b'{"unclear": "the process exited without a result"}')
     if "unclear" in said:
         return f"no clear error: {said['unclear'][:300]}"
     if _marked(data):
-        return f"the result holds something of the victims: {data[:300]!r}"
+        return f"the result contains data of the victims: {data[:300]!r}"
     changed = ground.digest()
     if changed != untouched:
         names = sorted(name for name in {*untouched, *changed} if untouched.get(name) != changed.get(name))
         return f"victims were changed: {', '.join(names[:5])}"
     leaked = ground.leaked()
-    return f"{leaked} holds something of the victims" if leaked else None
+    return f"{leaked} contains data of the victims" if leaked else None
 
 
 def combinations(

@@ -154,7 +154,7 @@ class TracerError(Exception):
 
 
 class TooLate(Exception):
-    """The function did not end within its deadline and was killed."""
+    """The function did not return before its deadline and was killed."""
 
 
 def _ptrace(request: int, pid: int, address: int = 0, data: object = None) -> int:

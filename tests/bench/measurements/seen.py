@@ -168,7 +168,7 @@ def by_monit(outage: Callable[[hosts.Host], None]) -> model.Contender:
 def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> model.Contender:
     """Return a contender that runs the playbook after the outage has begun.
 
-    cause: the cause that the playbook must name if no restart can end the outage.
+    cause: the cause that the playbook must report if no restart can end the outage.
     """
 
     def measure(place: hosts.Host, folder: Path) -> dict[str, float | None]:
@@ -186,7 +186,7 @@ def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> model.
 
 
 def by_triage(outage: Callable[[hosts.Host], None], cause: str) -> model.Contender:
-    """Return a contender that runs only the triage, which must name the cause."""
+    """Return a contender that runs only the triage, which must report the cause."""
 
     def measure(place: hosts.Host, folder: Path) -> dict[str, float | None]:
         cleared(place)
