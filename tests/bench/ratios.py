@@ -4,9 +4,9 @@
 
 """Compare the figures of this checkout with the figures of another commit.
 
-A figure is None if the measured event did not happen, for example if a version did not notice an outage. Such a version
-ends early, so its total time is not compared. If the event happens only in the other commit, this checkout counts as
-slower.
+A figure is None if the measured event did not happen, for example if a version did not notice an outage. The run of
+such a version ends early, so its total time is not compared. If the event happens only in the other commit, this
+checkout counts as slower.
 """
 
 from __future__ import annotations

@@ -267,7 +267,7 @@ def _lay_modules(folder: Path, *, mark: bytes = b"") -> None:
 
 
 def _program(folder: Path, name: str, text: str) -> str:
-    """Create a program that is owned by root and that everybody is allowed to run."""
+    """Create a program that root owns and that everybody may run."""
     path = folder.parent / "tmp" / name
     if not path.exists():
         path.write_text(text)

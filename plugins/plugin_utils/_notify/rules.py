@@ -24,8 +24,8 @@ ACKNOWLEDGED = "acknowledged"
 # The name of the rule for a test message.
 TEST = "test"
 
-# Channel types that receive a message when someone is working on the outage. In other channels, such a message would
-# not help anyone.
+# Channel types that receive a message when someone is working on the outage. In other channels, this message would not
+# help anyone.
 _ACKNOWLEDGING = ("pagerduty",)
 
 # Error for a channel that accepted an earlier message but no longer exists.

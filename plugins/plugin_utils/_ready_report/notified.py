@@ -60,7 +60,7 @@ def before(known: Mapping[str, Mapping[str, Any]], host: str, checks: Sequence[s
 def write(folder: str, told: Mapping[str, List[str]], *, ready: Sequence[str], now: float) -> None:
     """Record this run's notifications, and remove the hosts that are ready again. Raises OSError.
 
-    told: the hosts about which a notification was sent, each with the checks that are not ready.
+    told: the hosts in the notifications that were sent, each with the checks that are not ready.
     """
     hosts = {host: each for host, each in read(folder).items() if host not in ready and not _is_old(each, now=now)}
     hosts.update({host: {"at": timestamps.iso(now), "checks": checks} for host, checks in told.items()})

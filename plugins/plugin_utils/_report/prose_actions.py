@@ -26,7 +26,7 @@ _LARGE = 1 << 30
 # If less than this fraction of the memory or of the disk space is free, the rest may be used up within a day.
 _SCARCE = 0.1
 
-# The remedy that only says to leave the database as it is until the DBA has decided.
+# The remedy that only recommends leaving the database as it is until the DBA has decided.
 _LEAVE_IT = "remedy.db_corrupt"
 # The finding if only the log reports damage, and the check of the database found none.
 _ONLY_REPORTED = "finding.db_corrupt.reported"

@@ -94,7 +94,7 @@ def skips(
 ) -> List[str]:
     """Return which rungs were skipped or not reached, and why. Rungs with the same reason share a line.
 
-    run: the run, or None for all runs. If there were several runs, each line also lists the runs to which it applies.
+    run: the run, or None for all runs. If there were several runs, each line also lists the runs it applies to.
     shown: label -> text for the fields that are already on the screen. If one of these fields contains a reason, the
     reason is not repeated. A rung that was skipped for this reason is omitted, because ladder() already shows it. For a
     rung that was not reached, the line refers to the field that contains the reason.

@@ -64,8 +64,8 @@ def methods(words: Words, incident: incident_model.Incident, *, check_mode: bool
 def choices(words: Words, incident: incident_model.Incident, *, check_mode: bool = False) -> List[str]:
     """Return the ansible-playbook options that choose another method, or an empty list if no method was assessed.
 
-    check_mode: see methods. If such a run could not examine a method because the database is open, the method `empty`
-    is not offered. Each line ends with its option and is not wrapped.
+    check_mode: see methods. If a run in check mode could not examine a method because the database is open, the method
+    `empty` is not offered. Each line ends with its option and is not wrapped.
     """
     found = assessment(incident)
     plan = found.get("plan") or []

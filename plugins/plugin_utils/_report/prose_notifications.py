@@ -253,7 +253,7 @@ def _unaware(incident: incident_model.Incident, entries: Sequence[Mapping[str, A
         return []
     names = _names(incident.escalation)
     of_the_end = [each for each in entries if each.get("level") == RESOLVED]
-    # Any other message of this run also says that the service is back.
+    # Any other message of this run also states that the service is back.
     latest = [each for each in entries if each.get("ok") and each.get("new", True)]
     aware = {_name(each, names) for each in (*of_the_end, *latest) if each.get("ok")}
     return [each for each in of_the_end if each.get("ok") is False and _name(each, names) not in aware]

@@ -28,8 +28,8 @@ def lines(
 ) -> List[str]:
     """Return the lines for a run that released a hold, or an empty list for any other run.
 
-    Such a run decides nothing about the outage, so its summary must not show the outcome of an earlier run. events: the
-    events of this run on the incident's host. document: the path of the postmortem, or None.
+    Such a run makes no decision about the outage, so its summary must not show the outcome of an earlier run. events:
+    the events of this run on the incident's host. document: the path of the postmortem, or None.
     target: see next_steps.target.
     """
     if not timeline_runs.is_release(events):

@@ -4,8 +4,8 @@
 
 """Names from ansible-core that the callbacks need only for details.
 
-A later version of ansible-core may remove such a name. If a callback imported it directly, each run of Ansible would
-fail, even a run of an unrelated playbook. With this file, only the detail is missing.
+A later version of ansible-core may remove one of these names. If a callback imported the name directly, each run of
+Ansible would fail, even a run of an unrelated playbook. With this file, only the detail is missing.
 """
 
 from __future__ import annotations

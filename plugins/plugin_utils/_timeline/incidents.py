@@ -219,7 +219,9 @@ def _gone_since(
     """Return the findings. If the cause of the verdict no longer existed, the first finding states this.
 
     For example, a person may have corrected a file after the first triage. The first triage still has the best
-    evidence. agreeing: the findings of all triages with this cause.
+    evidence.
+
+    agreeing: the findings of all triages with this cause.
     """
     said = [each[0] for each in agreeing if each[0].get("summary") == verdict.get("cause_summary")]
     told = (said[-1].get("messages") or {}).get("summary") if said else None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Report long tasks while they are running. Ansible itself reports a task only after the task has ended."""
+"""Report long tasks while they are running. Ansible itself reports a task only after the task has finished."""
 
 from __future__ import annotations
 

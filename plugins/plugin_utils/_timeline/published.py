@@ -41,7 +41,7 @@ CASES: Mapping[str, str] = {
 
 
 class Returned(NamedTuple):
-    """The kind of a value that a module returns unchanged. The timeline does not record such a value here."""
+    """The kind of a value that a module returns unchanged. The timeline does not record the published copy."""
 
     module: str
     kind: str = "object"

@@ -221,7 +221,7 @@ def _status_of_turn(turn: Dict[str, Any], status: str) -> str:
 
 
 def _role(task: Any) -> Optional[str]:
-    """Return the outermost role of a task. This role is the runbook step to which the task belongs."""
+    """Return the outermost role of a task. This role is the runbook step that the task belongs to."""
     outermost: Optional[str] = None
     part = task
     while part is not None:

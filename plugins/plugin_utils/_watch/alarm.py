@@ -31,7 +31,7 @@ _ANSWER = 2.0
 
 
 class AlarmError(Exception):
-    """The socket cannot be used. The message names the path."""
+    """The socket cannot be used. The message contains the path."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

@@ -41,7 +41,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class WatchError(Exception):
-    """A parameter is invalid. The message names the parameter."""
+    """A parameter is invalid. The message contains the name of the parameter."""
 
 
 class Thresholds(NamedTuple):
@@ -117,7 +117,7 @@ def _target(values: Any, *, parameter: str) -> Target:
 
 
 def targets(listed: Any, thresholds: Thresholds, *, timeout: float, interval: float) -> List[Target]:
-    """Return the validated targets of a rulebook. Raises WatchError, whose message names the parameter."""
+    """Return the validated targets of a rulebook. Raises WatchError."""
     if not isinstance(listed, list) or not listed:
         raise WatchError("targets: must be a list of at least one service to watch")
     if thresholds.restored_after < 1:
