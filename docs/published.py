@@ -23,7 +23,8 @@ to the later steps of a workflow. [published-schema.json](published-schema.json)
 (ISO 8601), durations are in seconds, sizes are in bytes, and null means unknown. Any value can be null. A dictionary
 inside a value may contain more keys than this page lists.
 
-A *message* is a translatable text: a dictionary with `id` and `values`. *Messages* are a message or a list of messages.
+A *message* is a translatable text: a dictionary with `id` and `values`. *Messages* means one message or a list of
+messages.
 """
 
 

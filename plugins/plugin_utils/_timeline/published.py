@@ -41,7 +41,7 @@ CASES: Mapping[str, str] = {
 
 
 class Returned(NamedTuple):
-    """The kind of a value that a module returns unchanged. The timeline does not record the published copy."""
+    """The kind of a value that a module returns unchanged. The timeline does not record such a value here."""
 
     module: str
     kind: str = "object"
@@ -143,12 +143,12 @@ class Outcome:
     outcome: str = _key(TEXT, "The outcome, for example `recovered` or `not_recovered`.")
     cause: Optional[str] = _key(TEXT, "The most likely cause.")
     outage_seconds: Optional[float] = _key(NUMBER, "How long the outage lasted, or has lasted so far.")
-    outage_started_at: Optional[str] = _key(TEXT, "The first sign that the service did not work.")
+    outage_started_at: Optional[str] = _key(TEXT, "The time of the first sign of the outage.")
     detected_at: Optional[str] = _key(TEXT, "When the outage was noticed.")
     mitigated_at: Optional[str] = _key(TEXT, "The service's first healthy response after the outage.")
     mitigated_from: Optional[str] = _key(TEXT, "The source of `mitigated_at`.")
     mitigated_estimated: bool = _key(FLAG, "True if `mitigated_at` is an estimate.")
-    escalation: Data = _key(_ESCALATION, "Who was notified, by which rule, and who would be notified in check mode.")
+    escalation: Data = _key(_ESCALATION, "Who was notified, and by which rule. In check mode, who would be notified.")
     remediation: Data = _key(_REMEDIATION, "The remedies that were applied or refused before the ladder.")
     rungs_tried: Sequence[Data] = _key(_TRIED, "The rungs that were tried, in chronological order.")
     rungs_skipped: Sequence[Data] = _key(
@@ -158,7 +158,7 @@ class Outcome:
         Each({"rung": TEXT, "reason": TEXT, "messages": REASON}), "The rungs that the run did not reach."
     )
     # In the timeline, `halted` belongs to the rung.
-    halted: str = _key(TEXT, "Why no later workflow step may try a rung, or empty if it may.", recorded=False)
+    halted: str = _key(TEXT, "Why later workflow steps must not try a rung, or empty if they may.", recorded=False)
     reason: str = _key(TEXT, "Why the playbook was started, or empty.", RUN, UNREACHABLE)
     ticket: str = _key(TEXT, "The ticket given at the start of the playbook, or empty.", RUN, UNREACHABLE)
     language: Optional[str] = _key(TEXT, "The language of the documents.", DOCUMENTED, UNREACHABLE, CLOSED)
@@ -166,7 +166,7 @@ class Outcome:
     cause_summary: Optional[str] = _key(TEXT, "A sentence about the cause.", RUN, UNREACHABLE)
     rung: Optional[str] = _key(TEXT, "The rung that succeeded.", RUN, UNREACHABLE)
     evidence: Optional[str] = _key(TEXT, "The evidence folder on the host.", RUN, UNREACHABLE)
-    backup_file: Optional[str] = _key(TEXT, "Backup of the database on the host.", RUN)
+    backup_file: Optional[str] = _key(TEXT, "Path of the database backup on the host.", RUN)
     error: Optional[str] = _key(TEXT, "The error that stopped the recovery or the postmortem.", RUN, UNREACHABLE)
     next_step: str = _key(TEXT, "The next step for a person.", RUN, UNREACHABLE)
     messages: Data = _key(
@@ -230,7 +230,7 @@ DOCUMENTS: Mapping[str, Key] = {
     "issue": Key(TEXT, "URL of the issue."),
     "copies": Key(Each(TEXT), "The other places that contain copies of the documents."),
     "artifact": Key(FLAG, "True if this variable contains the Markdown document as `text`."),
-    "unpublished": Key(Each(TEXT), "Why a document could not be published.", recorded=False),
+    "unpublished": Key(Each(TEXT), "Why documents could not be published.", recorded=False),
     "text": Key(TEXT, "The Markdown document, shortened if it is too long.", ("AWX job",), recorded=False),
 }
 
@@ -250,7 +250,7 @@ VARIABLES: Mapping[str, Variable] = {
         "host",
         {
             "severity": Key(TEXT, "`none`, `degraded`, `warning`, `critical`, `emergency` or `unreachable`."),
-            "consecutive_failures": Key(NUMBER, "Failed probes in a row."),
+            "consecutive_failures": Key(NUMBER, "Number of consecutive failed probes."),
             "process": Key(TEXT, "State of the service's process."),
         },
         f"`{_DETECT}`",
@@ -260,7 +260,7 @@ VARIABLES: Mapping[str, Variable] = {
         "host",
         {
             "findings": Key(Returned("triage_info", "list of objects"), "The causes, most likely first."),
-            "data_loss_suspected": Key(FLAG, "True if the triage suspects a data loss."),
+            "data_loss_suspected": Key(FLAG, "True if the triage suspects data loss."),
         },
         "`outage_triage.yml`",
     ),
@@ -285,7 +285,7 @@ VARIABLES: Mapping[str, Variable] = {
         {
             "verified": Key(FLAG, "True if the service works and stayed up."),
             "problems": Key(Each(TEXT), "Why the verification failed."),
-            "halted": Key(TEXT, "Why no later workflow step may try a rung, or empty if it may."),
+            "halted": Key(TEXT, "Why later workflow steps must not try a rung, or empty if they may."),
             "messages": Key({"halted": TOLD}, "`halted` as translatable messages."),
         },
         "`outage_verify.yml`",
