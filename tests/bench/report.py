@@ -241,8 +241,8 @@ def _seen(told: dict[str, Any]) -> list[str]:
     return [
         "## Detected outages",
         "",
-        "The values are the seconds from the failure until the service answers again and accepts a write. If no "
-        "restart can help, they are the seconds until the cause is named. `outage_triage.yml` only names the cause.",
+        "The values are times in seconds, from the failure until the service answers again and accepts a write. If no "
+        "restart can help, the time ends when the cause is reported. `outage_triage.yml` only reports the cause.",
         "",
         *_table(("outage", *contenders), body),
         "",

@@ -328,7 +328,7 @@ MEASUREMENTS = [
     ),
     restarted(
         "Crash, podman connection",
-        "the same host with the connection containers.podman.podman, which starts podman several times per call",
+        "the same host with the containers.podman.podman connection, which starts podman several times per call",
         "crash-podman",
         lambda: host("podman", name="itsm-nexus-bench-podman"),
     ),
@@ -387,7 +387,7 @@ MEASUREMENTS = [
     Measurement(
         name="standard-stale",
         what="Standard recovery, a package missing",
-        how="as standard-intact, but the package express is missing. The new modules are built next to the old ones, "
+        how="as standard-intact, but the express package is missing. The new modules are built next to the old ones, "
         "and then replace them. Both contenders get the packages and the built driver from a cache on this machine",
         prepare=local,
         ours=(OURS, stale),
@@ -420,8 +420,8 @@ MEASUREMENTS = [
     Measurement(
         name="core-crash",
         what="Crash, ansible-core 2.21",
-        how="as crash-local, but the playbook is run by ansible-core 2.21 with a Python that it supports. The rival "
-        "is the same playbook with the ansible-core of all other measurements",
+        how="as crash-local, but the playbook is run by ansible-core 2.21 with a Python version that it supports. The "
+        "rival is the same playbook with the ansible-core of all other measurements",
         prepare=local,
         ours=("ansible-core 2.21", by_newest(crash)),
         rivals={f"ansible-core {core.here()}": crash()},

@@ -252,8 +252,8 @@ MEASUREMENTS = [
     Measurement(
         name="crash-monit",
         what="Crash, compared with monit",
-        how="the process on the host of seen-crash is killed ten times, each time at another moment between two polls "
-        "of monit, which polls every second. cold: the playbook is started at the moment of the crash. armed: "
+        how="the process on the host of seen-crash is killed ten times, each time at a different moment between two "
+        "polls of monit, which polls every second. cold: the playbook is started at the moment of the crash. armed: "
         "outage_armed.yml was started before the crash. The observer queries the service every 20 ms",
         prepare=host,
         ours=(OURS, cold_and_armed),

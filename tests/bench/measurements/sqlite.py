@@ -78,8 +78,8 @@ MEASUREMENTS = [
     Measurement(
         name="sqlite-integrity",
         what="Full integrity check of a database of 0.9 GiB",
-        how="sqlite_info with integrity: quick_check of all tables and indexes, and the row counts of all tables. The "
-        "shell: PRAGMA integrity_check",
+        how="sqlite_info with its integrity check: quick_check of all tables and indexes, and the row counts of all "
+        "tables. The shell: PRAGMA integrity_check",
         prepare=LARGE.made,
         ours=(
             "sqlite_info",

@@ -130,7 +130,7 @@ MEASUREMENTS = [
     Measurement(
         name="triage-evidence",
         what="Evidence of an outage collected and saved, local connection",
-        how="outage_triage.yml with its check of the configuration. The rival is a playbook that collects "
+        how="outage_triage.yml, including its configuration check. The rival is a playbook that collects "
         "the same evidence with 40 shell commands, one at a time. The start of ansible-playbook is not counted",
         prepare=running,
         ours=("outage_triage.yml", collect("playbooks/outage_triage.yml", "evidence", complete)),
@@ -144,7 +144,7 @@ MEASUREMENTS = [
     Measurement(
         name="triage-crowded",
         what="Triage time beyond the slowest part, with 500 processes and a log of 200 MiB",
-        how="one pass that saves its evidence, checks all parts and finds nothing wrong. The drill crowded does the "
+        how="one pass that saves its evidence, checks all parts and finds nothing wrong. The crowded drill does the "
         "same with a full journal",
         prepare=crowded,
         ours=("triage_info", beyond_the_slowest_part),
