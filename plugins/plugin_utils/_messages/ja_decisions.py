@@ -13,7 +13,7 @@ SENTENCES: Dict[str, str] = {
     "reason.no_cause": "原因は見つからなかった",
     "reason.data_sound_again": "データベースに疑いがあり起動を保留していたが、今回の検査で正常と確認された",
     "reason.loop.fell": "復旧の実行が過去{minutes}分以内に起動した後、安定性確認中に再び停止したため、再起動のみの復旧は再試行しない",
-    "reason.loop.started": "直前の{minutes}分間に、復旧の実行が全インシデントの合計で{times}回起動しているため、再起動のみの復旧は再試行しない",
+    "reason.loop.started": "この実行より前に、復旧の実行が直前の{minutes}分間に全インシデントの合計で{times}回サービスを起動しているため、再起動のみの復旧は再試行しない",
     "reason.only_notifies": "outage_recover_act_on が空のため、通知のみ行う",
     "reason.not_acted_on": "重大度 {severity} は outage_recover_act_on（{act_on}）に含まれないため、何も実施していない",
     "reason.degraded": "サービスは応答しているため、再起動しない",

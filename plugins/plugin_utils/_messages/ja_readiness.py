@@ -16,7 +16,7 @@ SENTENCES: Dict[str, str] = {
     "finding.db_locked.unseen": "このホストから見えないプロセスが少なくとも {seconds} 秒間、データベースへの書き込みをすべてブロックしている",
     "finding.wal_growing": "データベース {path} の -wal ファイルが {mib} MiB に達しており、チェックポイントで空にならないため増え続けている",
     "finding.disk_full.percent": "{mount} の空き容量がほとんどない（使用率 {percent} %）",
-    "finding.disk_full.no_inodes": "{mount} の空き inode がほとんどないため、ファイルを作成できない",
+    "finding.disk_full.no_inodes": "{mount} の空き inode がほとんどないため、ファイルを作成できない可能性がある",
     "finding.disk_filling.space": "{mount} の使用率は {percent} % で、このままでは {minutes} 分後に空きがなくなる",
     "finding.disk_filling.inodes": "{mount} の inode の使用率は {percent} % で、このままでは {minutes} 分後に空きがなくなる",
     "finding.too_many_files.near": "プロセス {pid} が、上限 {limit} のうち {open_files} のファイルと接続を開いている",

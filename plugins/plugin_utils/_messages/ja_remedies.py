@@ -25,7 +25,7 @@ SENTENCES: Dict[str, str] = {
     "reason.remedy.release_unknown": "nexus_release_strategy が none のため、Playbook では前のリリースに戻せない。手動で戻すか、nexus_release_strategy を設定する",
     "reason.remedy.release_falls": "停止は{falls}回で、方針では{after}回から前のリリースに戻す",
     "reason.remedy.release_same": "すでにリリース {release} を使用中",
-    "reason.remedy.process_hidden": "このユーザーはプロセスを特定できない",
+    "reason.remedy.process_hidden": "このユーザーにはプロセスを参照する権限がない",
     "reason.remedy.process_unlocked": "データベースをロックしているプロセスはもうない",
     "reason.remedy.process_off_port": "ポートを使用しているプロセスはもうない",
     "reason.remedy.tls_key_not_named": (

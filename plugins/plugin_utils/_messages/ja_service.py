@@ -108,7 +108,7 @@ SENTENCES: Dict[str, str] = {
     "reason.release.git_failed": "{folder} の git {command} が失敗：「{why}」",
     "reason.release.unknown": "{folder} にリリース {release} がない",
     "reason.release.no_repository": "{folder} が git リポジトリの最上位のフォルダーではない",
-    "reason.release.changed_by_hand": "{folder} のファイルがチェックアウトの後に手動で変更されている",
+    "reason.release.changed_by_hand": "{folder} のファイルがチェックアウトの後に変更されている",
     "reason.release.no_tag": "{folder} に現在より前のリリースのタグがない",
     "reason.release.part_of_it": "{path} がリリースに含まれており、切り替えると上書きされる",
     "reason.release.not_there": "git によるチェックアウトの後も {folder} が {release} になっていない",
