@@ -84,5 +84,5 @@ error:
     secret.
   returned: always
   type: str
-  sample: ended with exit code 3
+  sample: exited with code 3
 """

@@ -128,7 +128,7 @@ left:
       user: www-data
       command: /usr/sbin/nginx
       port: 6443
-      reason: it does not belong to this application, and no policy names it
+      reason: it does not belong to this application, and no policy lists it
       messages: {reason: {id: reason.stop.not_named, values: {}}}
 gone:
   description: Process IDs of processes that had already exited.

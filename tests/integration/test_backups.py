@@ -67,7 +67,7 @@ def test_old_backups_are_removed_and_a_failed_copy_is_an_error(service: Service)
     command = {"backup_off_host": "command", "backup_off_host_user": service.variables()["nexus_user"]}
     run = service.play(BACKUP, backup_off_host_command=[sys.executable, "-c", program], **command)
     assert run.rc == 2
-    assert re.search(r"not copied to another host: \S+ ended with exit code 1: the store is full", run.screen)
+    assert re.search(r"not copied to another host: \S+ exited with code 1: the store is full", run.screen)
     assert listed(service)[0]["verified"] is True
     assert run.documents(".md") == []
 

@@ -500,7 +500,7 @@ def test_a_verification_stores_the_row_counts_and_names_a_failed_login(service: 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"nexus_https_port": 1, "nexus_http_port": 2}, "the configuration names 1 and 2"),
+        ({"nexus_https_port": 1, "nexus_http_port": 2}, "the configuration specifies 1 and 2"),
         ({"nexus_health_path": "/health"}, "nexus_health_path is /health, which answers with status 404"),
     ],
     ids=["ports", "health_path"],

@@ -12,7 +12,7 @@ from drills import Drill
 def test_lock_holder_is_named_and_not_stopped(drill: Drill) -> None:
     told = drill.assert_left_alone(cause="db_locked")
     assert "hold-lock" in str(told["findings"][0]["evidence"])
-    assert "no policy names it" in str(told["remedies"][0]["reason"])
+    assert "no policy lists it" in str(told["remedies"][0]["reason"])
 
 
 def test_lock_holder_is_stopped_if_policy_names_it(drill: Drill) -> None:

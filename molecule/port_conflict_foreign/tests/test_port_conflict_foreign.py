@@ -17,7 +17,7 @@ def test_foreign_process_is_named_and_not_stopped(drill: Drill) -> None:
     assert "http.server" in str(told["findings"][0]["evidence"])
     screen = drill.screen("forbidden")
     assert "http.server" not in screen[screen.index("PLAY RECAP") :]
-    assert "no policy names it" in str(told["remedies"][0]["reason"])
+    assert "no policy lists it" in str(told["remedies"][0]["reason"])
 
 
 def test_foreign_process_is_stopped_if_policy_names_it(drill: Drill) -> None:

@@ -161,7 +161,7 @@ def test_a_command_of_the_site_copies_a_backup(drill: Drill) -> None:
     )
     bad = {**command, "backup_off_host_command": ["/usr/bin/dd", "of=/root/{name}"]}
     backup(drill, "command-fails", f"--extra-vars={json.dumps(bad)}", rc=2)
-    assert "ended with exit code 1" in drill.screen("command-fails")
+    assert "exited with code 1" in drill.screen("command-fails")
     assert listed(drill)[0]["verified"] and listed(drill)[0]["off_host"] is None
 
 

@@ -155,7 +155,7 @@ def scratch_folder(order: Order, account: pwd.struct_passwd, *, problems: List[M
     prefix = f".{os.path.basename(order.state_dir.rstrip('/'))}-drill-"
     try:
         if safe_open.rights_on(order.folder) is not None:
-            raise PermissionError(0, "other accounts than root can change it")
+            raise PermissionError(0, "accounts other than root can change it")
         _clear(order.folder, prefix)
         folder = tempfile.mkdtemp(prefix=prefix, dir=order.folder)
     except OSError as error:

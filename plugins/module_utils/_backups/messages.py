@@ -43,7 +43,7 @@ ENGLISH: Dict[str, str] = {
     ),
     "reason.backup.command_not_run": "The backup was not copied to another host: cannot run {program}: {why}",
     "reason.backup.command_late": "The backup was not copied to another host: {program} did not finish within {seconds} s and was killed",
-    "reason.backup.command_failed": "The backup was not copied to another host: {program} ended with exit code {code}: {said}",
+    "reason.backup.command_failed": "The backup was not copied to another host: {program} exited with code {code}: {said}",
     "reason.backup.command_silent": "no output",
     # Restore drill.
     "reason.drill.no_systemd": "A restore drill needs systemd to run the service in an isolated network, but nexus_manager is {manager}",
@@ -65,7 +65,7 @@ ENGLISH: Dict[str, str] = {
     ),
     "reason.drill.not_started": "Cannot start the service with the restored database: {why}",
     "reason.drill.not_isolated": "The service was not started, because systemd cannot isolate it on this host: {why}",
-    "reason.drill.ended": "With the restored database, the service ended before it became healthy. Its last line: {said}",
+    "reason.drill.ended": "With the restored database, the service exited before it became healthy. Its last line: {said}",
     "reason.drill.said_nothing": "it printed nothing",
     "reason.drill.not_healthy": "With the restored database, the service did not become healthy within {seconds} s: {why}. Its last line: {said}",
     "reason.drill.not_asked": "Cannot send a request to the service in the isolated network: {why}",
@@ -85,15 +85,15 @@ ENGLISH: Dict[str, str] = {
     "reason.drill.pid": "its process ID changed from {before} to {now}",
     "reason.drill.replaced": "its database file was replaced",
     # Litestream.
-    "reason.litestream.unusable": "{path} names the database, but the replica cannot be used: {why}",
+    "reason.litestream.unusable": "{path} lists the database, but the replica cannot be used: {why}",
     "reason.litestream.no_program": "there is no program {program} in the usual folders",
     "reason.litestream.not_of_root": "an account other than root could change {path}",
     "reason.litestream.refused": (
-        "The replica of {path} was not used: {user} may not read this database, and nexus_db_path does not name it. If "
-        "it belongs to this service, correct nexus_db_path"
+        "The replica of {path} was not used: {user} may not read this database, and it is not the path in nexus_db_path. "
+        "If it belongs to this service, correct nexus_db_path"
     ),
     "reason.litestream.not_restored": "Litestream cannot restore the replica of {path}: {why}",
-    "reason.litestream.nothing": "it ended without an error, but created no file",
+    "reason.litestream.nothing": "it exited without an error, but created no file",
 }
 
 

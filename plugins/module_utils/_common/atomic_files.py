@@ -53,7 +53,7 @@ def _rights_in(folder: int) -> ContextManager[None]:
         return contextlib.nullcontext()
     if owner.st_uid == 0:
         if owner.st_mode & stat.S_IWOTH or (owner.st_mode & stat.S_IWGRP and owner.st_gid != 0):
-            raise PermissionError(errno.EPERM, "other accounts can write to this folder of root")
+            raise PermissionError(errno.EPERM, "other accounts can write to this root-owned folder")
         return contextlib.nullcontext()
     return safe_open.acting((owner.st_uid, owner.st_gid))
 

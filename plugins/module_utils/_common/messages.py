@@ -31,7 +31,7 @@ ENGLISH: Dict[str, str] = {
     "reason.host.environment_replaceable": (
         "Cannot read the environment file {path} as {user}: permission denied. Root does not read it either, because"
         " {user} or another account could have put it there. Make {user} its owner (mode 0600), move it to a folder"
-        " that only root can change, or name it in EnvironmentFile= of the unit"
+        " that only root can change, or add it to EnvironmentFile= of the unit"
     ),
     "reason.host.not_utf8": "byte {byte} is not UTF-8",
     "reason.host.nul_byte": "it contains a NUL byte",

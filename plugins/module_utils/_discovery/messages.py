@@ -29,10 +29,10 @@ ENGLISH: Dict[str, str] = {
         "It is unclear which of several processes is the service. They run in {folders}. Set nexus_app_dir "
         "to one of these folders"
     ),
-    "reason.discovery.may_not.change": "user {user} may not change it or its folder, which a recovery does",
+    "reason.discovery.may_not.change": "user {user} may not change it or its folder, but a recovery does",
     "reason.discovery.may_not.own": "user {user} may not read it or does not own it, and a recovery may change its owner and mode",
-    "reason.discovery.may_not.read": "user {user} may not read it, which a recovery does",
-    "reason.discovery.may_not.read_all": "user {user} may not read all files in it, which a recovery does",
+    "reason.discovery.may_not.read": "user {user} may not read it, but a recovery does",
+    "reason.discovery.may_not.read_all": "user {user} may not read all files in it, but a recovery does",
     "reason.discovery.may_not.unknown": "it is unknown what user {user} may do with it",
     # Places where a value was found.
     "discovery.source.no_ready": "the service has no readiness endpoint",
@@ -55,7 +55,7 @@ ENGLISH: Dict[str, str] = {
     "discovery.source.listens_as": "{name}; {source}",
     "discovery.source.log_folder": "log files in this folder: {number}",
     "discovery.source.names": "a variable in the service's environment",
-    "discovery.source.no_file": "the unit names no environment file, and the application's folder contains none",
+    "discovery.source.no_file": "the unit specifies no environment file, and the application's folder contains none",
     "discovery.source.no_output": "the output of the running process does not go to a file",
     "discovery.source.no_unit": "no unit runs the service",
     "discovery.source.not_listening": "the running service does not listen on any {scheme} port",
@@ -171,7 +171,7 @@ ENGLISH: Dict[str, str] = {
     "discovery.information.node_env": "NODE_ENV is {value} ({source})",
     "discovery.information.package": "package.json: {name} {version}",
     "discovery.information.proxy": (
-        "{program} may be in front of the service: line {line} of {path} names port {port}. Its log also contains the "
+        "{program} may be in front of the service: line {line} of {path} contains port {port}. Its log also contains the "
         "requests that never reached the service. To count these requests too, set postmortem_access_log to the path of "
         "this log on this host"
     ),
@@ -179,7 +179,7 @@ ENGLISH: Dict[str, str] = {
         "systemd: Restart={restart}, RestartSec={delay}, start limit {burst} in {interval}, TimeoutStopSec={stop}, "
         "KillMode={kill}"
     ),
-    "discovery.information.unit_missing": "The inventory names the unit {unit}, which does not exist on this host",
+    "discovery.information.unit_missing": "The unit {unit} in the inventory does not exist on this host",
 }
 
 

@@ -55,12 +55,12 @@ ENGLISH: Dict[str, str] = {
     "reason.process.condition": "Unit {unit} was not started, because a condition (ExecCondition=) is not met; see journalctl -u {unit}",
     "reason.process.late": "it did not finish within {seconds} s",
     "reason.process.exit_code": "exit code {code}",
-    "reason.process.ended_at_once": "it ended immediately",
+    "reason.process.ended_at_once": "it exited immediately",
     "reason.process.no_folder": "app_dir: {path} is not a folder on this host",
     "reason.process.no_program": "command: there is no program {program} in {path}",
     "reason.process.not_started": "Cannot start {command} in {folder}: {why}",
     "reason.process.none_came": "no process started",
-    "reason.process.ended_see_log": "it ended immediately; see {log}",
+    "reason.process.ended_see_log": "it exited immediately; see {log}",
     "reason.process.environment_unread": "environment_file: cannot read {path}: {why}",
     "reason.process.environment_open": "environment_file: {path} has mode {mode}; it contains secrets, so neither group nor others may read or write it (0600)",
     "reason.process.no_log_folder": "log_file: the folder {folder} of {path} does not exist",
@@ -104,7 +104,7 @@ ENGLISH: Dict[str, str] = {
     "reason.cannot.find_migrations": "Cannot search for running migrations: {why}",
     "reason.cannot.change_release": "Cannot switch {folder} to another release: {why}",
     # Messages about processes that block the service.
-    "reason.stop.empty_policy": "policy: each entry must name a user and a command, and neither may be empty",
+    "reason.stop.empty_policy": "policy: each entry must contain a user and a command, and neither may be empty",
     "reason.stop.no_pattern": "policy: command {command} is not a regular expression: {why}",
     "reason.stop.timeout": "timeout is {seconds}: must be more than 0 seconds",
     "reason.stop.other_process": "another process has this pid now",
@@ -113,12 +113,12 @@ ENGLISH: Dict[str, str] = {
     "reason.stop.port_free": "it no longer listens on port {port}",
     "reason.stop.database_free": "it no longer locks the database",
     "reason.stop.migrates": "it may be migrating the database, and stopping it could leave the migration lock set",
-    "reason.stop.not_named": "it does not belong to this application, and no policy names it",
+    "reason.stop.not_named": "it does not belong to this application, and no policy lists it",
     # The releases.
     "reason.release.no_folder": "app_dir: {path} is not a folder on this host",
     "reason.release.schema_newer": "the schema is newer than {release}, which does not have {names}",
     "reason.release.schema_newer_more": "the schema is newer than {release}, which does not have {names} and {number} more",
-    "reason.release.gone_back": "the release was already rolled back, from {old} to {new} at {at}; to roll back further, name the release",
+    "reason.release.gone_back": "the release was already rolled back, from {old} to {new} at {at}; to roll back further, specify the release",
     "reason.release.git_as_root": (
         "app_dir: git would run as root in {folder}, but other accounts can change {path}. Switch the release "
         "manually, or make one account the owner of the whole repository"
@@ -197,7 +197,7 @@ ENGLISH: Dict[str, str] = {
     "reason.setting.other_command": "the unit has a different command in ExecStart",
     "reason.setting.no_program": "must begin with a program on this host; there is no {program} in {path}",
     "reason.setting.no_node": "requires Node.js; there is no 'node' in {path}",
-    "reason.setting.no_script": "must name a script that exists in {folder}",
+    "reason.setting.no_script": "must contain a script that exists in {folder}",
     "reason.setting.node_not_run": "must begin with a working Node.js: {why}",
     "reason.setting.node_said": "must begin with a working Node.js; {node} --version printed: {said}",
     "reason.setting.no_systemd": "systemd does not answer on this host ({why}); if the host has no systemd, set nexus_manager to process",
@@ -208,8 +208,8 @@ ENGLISH: Dict[str, str] = {
     "reason.setting.variable": "must be the name of an environment variable, or empty",
     "reason.setting.other_database": "the service uses another database, set by {name} in its environment",
     "reason.setting.not_theirs": (
-        "the service's environment ({name}) names a different database, {path}, but user {user} cannot write to that "
-        "file or its folder; correct {name} or nexus_db_path"
+        "the service's environment ({name}) contains the path of a different database, {path}, but user "
+        "{user} cannot write to that file or its folder; correct {name} or nexus_db_path"
     ),
     # The dependencies.
     "reason.npm.no_tree": "node_modules is missing",

@@ -109,7 +109,7 @@ class Application:
         here = {npm_lock.package_name(folder) for folder in self.wanted}
         unknown = sorted(set(load_test or ()) - here)
         if unknown:
-            raise NpmError(f"load_test is {unknown}: must name packages of {self.lock_file}")
+            raise NpmError(f"load_test is {unknown}: must contain only packages of {self.lock_file}")
         self.load_test = list(load_test) if load_test is not None else self._drivers()
 
     @staticmethod

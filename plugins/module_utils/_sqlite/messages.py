@@ -257,8 +257,8 @@ ENGLISH: Dict[str, str] = {
     "reason.owner.mode": "its mode {mode} denies access to its owner; correct the mode first",
     "reason.owner.not_sqlite": "its content is not SQLite data",
     "reason.owner.unreadable": (
-        "{user} may not read it, so it could be another file of root that {user} has moved there. If it belongs to the "
-        "service, change its owner by hand"
+        "{user} may not read it, so it could be another root-owned file that {user} has moved there. If it belongs to the "
+        "service, change its owner manually"
     ),
     "reason.owner.shared": "The owner was not changed, because {user} does not own {files}. The folder may be shared on purpose",
     "reason.owner.no_user": "user: there is no user {user} on this host",

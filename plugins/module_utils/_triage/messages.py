@@ -43,7 +43,7 @@ ENGLISH: Dict[str, str] = {
     "remedy.oom_kill": "Restart the service. If it is killed again, set the proposed limits or give the host more memory",
     "prevention.oom_kill": "Limit the service's memory (MemoryMax=, --max-old-space-size) to less than the host has, and look for a memory leak",
     "finding.heap_oom.now": "Node reached its own heap limit and aborted",
-    "finding.heap_oom.refuted": "The log reports that Node reached its heap limit, but something else ended the service",
+    "finding.heap_oom.refuted": "The log reports that Node reached its heap limit, but the service exited for another reason",
     "remedy.heap_oom": "Restart the service. If the load explains the memory use, set the proposed heap size",
     "prevention.heap_oom": "Look for a memory leak. Raise --max-old-space-size only if the load explains the memory use",
     # Database.
@@ -128,7 +128,7 @@ ENGLISH: Dict[str, str] = {
     "finding.port_conflict.past": "The service could not start because its port was taken; the port is free now",
     "remedy.port_conflict.other": (
         "Find out who owns that process. Stop the process or move it to another port. The recovery stops the "
-        "process only if the policy names it"
+        "process only if the policy lists it"
     ),
     "remedy.port_conflict.older": "Stop the older process, then start the unit",
     "remedy.port_conflict.past": "Start the service, and find out what took the port",
@@ -173,8 +173,8 @@ ENGLISH: Dict[str, str] = {
         "with that folder (npm_ci module)"
     ),
     "prevention.modules_broken": "Install dependencies only with npm ci and as the service's user. Install them again after each change of the Node version",
-    "finding.unhandled_exception.at": "An unhandled exception ended the service at {where}: {text}",
-    "finding.unhandled_exception.somewhere": "An unhandled exception ended the service: {text}",
+    "finding.unhandled_exception.at": "The service crashed with an unhandled exception at {where}: {text}",
+    "finding.unhandled_exception.somewhere": "The service crashed with an unhandled exception: {text}",
     "finding.unhandled_exception.error": "The service exited after an error: {text}",
     "remedy.unhandled_exception": "Start the service again. If it fails again, roll back to the previous release",
     "prevention.unhandled_exception": "Fix the code that throws the exception, and add a test with the same input",
@@ -187,7 +187,7 @@ ENGLISH: Dict[str, str] = {
     "remedy.config_mismatch": "Correct the variables of this host or the configuration of the service, whichever is wrong",
     "remedy.config_mismatch.disk": "Mount the disk of this folder, or correct the variables of this host. If the folder was deleted, call the DBA",
     "prevention.config_mismatch": "Keep the configuration of the service and this inventory in one place, and change them together",
-    "reason.mismatch.ports": "the configuration names {configured}, but the service listens on {effective}",
+    "reason.mismatch.ports": "the configuration specifies {configured}, but the service listens on {effective}",
     "reason.mismatch.app_dir": "{path} is not a folder; check that its disk is mounted",
     "reason.mismatch.unit": "systemd has no unit {unit}",
     "reason.mismatch.script": "{path} does not exist",
@@ -272,7 +272,7 @@ ENGLISH: Dict[str, str] = {
     "remedy.crash_loop": "Fix the cause of the crashes, or roll back to the previous release. Another restart will not help",
     "prevention.crash_loop": "Fix the cause of the crashes, and set an alert for restarts by systemd",
     "finding.killed.signal": "The process was terminated by signal {signal}",
-    "finding.killed.by_systemd": "systemd ended the process: {result}",
+    "finding.killed.by_systemd": "systemd terminated the process: {result}",
     "finding.killed.restarted": "The process was terminated by signal {signal}; systemd has started it again",
     "finding.killed.silent": "The process is gone, and its log ends without an error: it was probably killed",
     "finding.killed.silent_or_host": "The process is gone, and its log ends without an error: it was probably killed, or the host went down",
@@ -286,8 +286,8 @@ ENGLISH: Dict[str, str] = {
     "finding.stopped.late": "The service was asked to stop (by a person or a program), did not end in time and was killed",
     "finding.stopped.normally": "The service was stopped on request (by a person or a program)",
     "finding.stopped.never": "The service has not been started since the host booted, or was stopped long ago",
-    "finding.stopped.unseen": "The service ended normally; the journal does not show whether a person stopped it",
-    "finding.stopped.by_itself": "The service ended normally by itself: nobody stopped it",
+    "finding.stopped.unseen": "The service exited normally; the journal does not show whether a person stopped it",
+    "finding.stopped.by_itself": "The service exited normally, and nobody stopped it",
     "finding.stopped.no_pid_file": (
         "The service is not running and has no pid file: it was stopped, was never started, or was started in a way "
         "that writes no pid file"
@@ -307,7 +307,7 @@ ENGLISH: Dict[str, str] = {
     "reason.hold.rows_missing": "rows are missing: {tables}",
     "remedy.start_held": "Run database_recover.yml, or release the hold by running outage_release.yml with a reason",
     "prevention.start_held": "Keep verified backups, so that a database in doubt can be replaced quickly",
-    "finding.unknown.exit_code": "The service ended with exit code {code}; the cause was not found",
+    "finding.unknown.exit_code": "The service exited with code {code}; the cause was not found",
     "finding.unknown.gone": "The service has no process; the cause was not found",
     "finding.unknown.silent": "The service does not serve {ports}; the cause was not found",
     "finding.unknown.every_port": "The service answers on none of its ports; the cause was not found",
@@ -364,7 +364,7 @@ ENGLISH: Dict[str, str] = {
     "evidence.committed_frames": "{number} committed frames; each frame is one version of a page",
     "evidence.free.bytes": "{free} of {size} bytes free",
     "evidence.free.inodes": "{free} of {size} inodes free",
-    "evidence.removed_files": "the service has {bytes} bytes of removed files open",
+    "evidence.removed_files": "the service still has removed files open ({bytes} bytes)",
     "evidence.read_only": "{device} is mounted read-only",
     "evidence.listener": "pid {pid}, user {user}: {command}",
     "evidence.listener.outside_unit": "pid {pid}, user {user}: {command} (of this service, started outside the unit)",

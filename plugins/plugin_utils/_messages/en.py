@@ -113,7 +113,7 @@ SENTENCES: Dict[str, str] = {
     "outcome.in_check_mode": "{outcome} (check mode, nothing changed)",
     "outcome.unreachable": "UNREACHABLE, the state of the service is unknown",
     "outcome.unfinished": "UNFINISHED, the run ended without a verdict",
-    "cause_unknown": "unknown, because the run ended before triage named a cause",
+    "cause_unknown": "unknown, because the run ended before triage found a cause",
     "sure": "confidence {percent}",
     "sure_unlikely": "confidence that this is the cause: {percent}",
     "explained_by": "explained by {cause}",
@@ -347,7 +347,7 @@ SENTENCES: Dict[str, str] = {
         "this playbook recovered the service (rungs: {ladder}); time to mitigate: {took}. The outage was detected "
         "late: start the playbook on a schedule or from an alert, not manually"
     ),
-    "action.automation.systemd": "systemd restarted the service by itself; time to mitigate: {took}",
+    "action.automation.systemd": "systemd restarted the service automatically; time to mitigate: {took}",
     "action.automation.data_in_doubt": "a person has to decide, because the service answers but its database is in doubt",
     "action.automation.degraded": "the service answers, so the playbook does not restart it",
     "action.automation.warning": "a warning leads to an investigation, not to a recovery",

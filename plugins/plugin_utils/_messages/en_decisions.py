@@ -35,7 +35,7 @@ SENTENCES: Dict[str, str] = {
     "reason.unreached": "the host cannot be reached: {why}",
     "reason.not_worked_on": "the account cannot become root: {why}",
     "reason.no_answer": "the host did not answer within {seconds} s; a disk or the whole host is probably hung",
-    "reason.died": "the module ended with exit code {code} and returned no result",
+    "reason.died": "the module exited with code {code} and returned no result",
     "reason.failure.hidden": "its output is hidden",
     "reason.failure.undefined": "the variable {name} is not defined",
     "reason.failure.task": "{task}: {why}",
@@ -71,7 +71,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.command": "The command is:\n{command}",
     "next_step.systemd.waiting": (
         "When this run last checked, systemd was waiting to start {unit} again. If the cause is fixed before that start, "
-        "the service may come back by itself"
+        "the service may recover without another run"
     ),
     "next_step.systemd.handed_back": (
         "This run had cancelled a restart of {unit} by systemd. At its end, the run lets systemd start the unit again"
@@ -107,7 +107,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.held_without_unit": "The service is held by incident {incident}: until the hold is released, this collection does not start it",
     "next_step.held": "The service is held by incident {incident}: until the hold is released, neither this collection nor systemd starts it",
     "next_step.held_running": (
-        "The running service is not stopped. If it ends, neither this collection nor systemd starts it "
+        "The running service is not stopped. If it exits, neither this collection nor systemd starts it "
         "again, because it is held by incident {incident}"
     ),
     "next_step.database.loss": "Inform the owners of the data about the loss ({statement:;}). The damaged files are in {kept}",

@@ -37,7 +37,7 @@ SENTENCES: Dict[str, str] = {
     "inventory.questions": "QUESTIONS: {number}",
     "inventory.questions.none": "QUESTIONS: 0. If the file still contains questions, they are no longer open: delete these comments",
     "inventory.next.review": "next step: review {path} and answer its questions, then run {command}",
-    "inventory.next.update": "next step: change {path} by hand, or run this playbook again with -e outage_discover_update=true. Then run {command}",
+    "inventory.next.update": "next step: change {path} manually, or run this playbook again with -e outage_discover_update=true. Then run {command}",
     "inventory.next.copy": "next step: copy the text above to the host's variables in your inventory, then run {command}",
     "inventory.next.without_check": "next step: run this playbook again without --check",
     "inventory.next.detect": "next step: run {command}",

@@ -35,8 +35,8 @@ SENTENCES: Dict[str, str] = {
     "reason.remedy.process_unlocked": "no process locks the database any more",
     "reason.remedy.process_off_port": "no process listens on the port any more",
     "reason.remedy.tls_key_not_named": (
-        "the inventory does not name the private key of {path}. Set nexus_tls_key_path, because the permissions of a "
-        "key change only if the inventory names the key"
+        "the inventory does not contain the path of the private key of {path}. Set nexus_tls_key_path, because the "
+        "permissions of a key are changed only if the inventory contains its path"
     ),
     "reason.remedy.tls_no_way": (
         "the policy allows no remedy for the certificate. Set remediation_tls_renew_command, one of the "
@@ -76,7 +76,7 @@ SENTENCES: Dict[str, str] = {
     "deed.release_left": "rolled back from release {old} to {new}",
     "deed.release_modules": "modules installed",
     "deed.release_modules_kept": "modules unchanged",
-    "deed.stop": "stop these processes if they belong to this application or if the policy names them: {processes}",
+    "deed.stop": "stop these processes if they belong to this application or if the policy lists them: {processes}",
     "deed.stop_process": "pid {pid} {command}",
     "deed.left": "pid {pid}: {reason}",
     "deed.stopped": "stopped pid {pid}",

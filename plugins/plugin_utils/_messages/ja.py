@@ -385,7 +385,7 @@ SENTENCES: Dict[str, str] = {
     "summary.start_held": "サービスの起動が保留されている",
     "summary.db_unchecked": "データベースの整合性を時間内に確認できなかった",
     "summary.wal_pending": "保存済みの最新の変更は -wal ファイルにのみある",
-    "summary.unhandled_exception": "未処理の例外によりサービスが終了した",
+    "summary.unhandled_exception": "未処理の例外によりサービスが異常終了した",
     "summary.crash_loop": "サービスが起動と異常終了を繰り返している",
     "summary.too_many_files": "開いているファイルと接続の数が上限に近づいている",
     "summary.hung": "プロセスは存在するが、応答がない",

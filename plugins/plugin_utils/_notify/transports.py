@@ -381,4 +381,4 @@ def command(argv: Sequence[str], *, stdin: bytes, timeout: float) -> None:
     if completed.timed_out:
         raise DeliveryError(f"was killed after {timeout:g} s", passing=True)
     if not completed.ok:
-        raise DeliveryError(f"ended with exit code {completed.rc}", passing=True)
+        raise DeliveryError(f"exited with code {completed.rc}", passing=True)

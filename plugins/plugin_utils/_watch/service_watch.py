@@ -126,7 +126,7 @@ def targets(listed: Any, thresholds: Thresholds, *, timeout: float, interval: fl
         raise WatchError(f"again_after: {thresholds.again_after} must not be less than 0 seconds")
     found = [_target(values, parameter=f"targets[{number}]") for number, values in enumerate(listed)]
     if len({target.host for target in found}) < len(found):
-        raise WatchError("targets: a host is named twice")
+        raise WatchError("targets: a host is listed twice")
     plan = probe_plan.Plan(
         timeout=timeout,
         interval=interval,

@@ -371,9 +371,9 @@ def test_the_name_of_a_database_cannot_contain_commands(host: Host, tmp_path: Pa
         (
             "import sys; sys.exit('the store is full, password=hunter2hunter2')",
             30,
-            "ended with exit code 1: the store is",
+            "exited with code 1: the store is",
         ),
-        ("import sys; sys.exit(7)", 30, "ended with exit code 7: no output"),
+        ("import sys; sys.exit(7)", 30, "exited with code 7: no output"),
         ("import time; time.sleep(60)", 0.5, "did not finish within 0.5 s and was killed"),
     ],
 )

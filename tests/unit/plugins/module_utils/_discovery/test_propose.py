@@ -368,7 +368,7 @@ def test_information():
     ]
     assert "The inventory names the unit x, which does not exist on this host" in told
     proxy = next(text for text in told if text.startswith("nginx may be in front of the service"))
-    assert "line 3 of /etc/nginx/a names port 6443" in proxy and proxy.endswith(
+    assert "line 3 of /etc/nginx/a contains port 6443" in proxy and proxy.endswith(
         "set postmortem_access_log to the path of this log on this host"
     )
     assert any(text.startswith("systemd: Restart=always, RestartSec=10s, start limit 3 in 10min") for text in told)

@@ -527,7 +527,7 @@ def test_a_rename_that_fails_is_undone(site, monkeypatch):
         ({"app_dir": "/nonexistent"}, "app_dir is '/nonexistent': must be the absolute path"),
         ({"user": "no-such-user"}, "There is no user 'no-such-user' on this host"),
         ({"node": "no-such-node"}, "Cannot find the program 'no-such-node' on this host"),
-        ({"load_test": ["express", "left-pad"]}, r"load_test is \['left-pad'\]: must name packages of"),
+        ({"load_test": ["express", "left-pad"]}, r"load_test is \['left-pad'\]: must contain only packages of"),
     ],
 )
 def test_invalid_parameters_are_named(site, options, message):

@@ -814,7 +814,7 @@ def test_failed_start_job_gives_the_reason_and_the_place_to_look(managed):
 )
 def test_unit_that_does_not_stay_up_is_an_error(managed, after):
     with pytest.raises(
-        NodeProcessError, match=r"^Unit itsm-system did not stay up: it ended immediately \(ActiveState="
+        NodeProcessError, match=r"^Unit itsm-system did not stay up: it exited immediately \(ActiveState="
     ):
         ensure(managed, "started", run=Systemd(DEAD, after))
 

@@ -175,7 +175,7 @@ def test_a_foreign_process_is_stopped_only_if_a_policy_names_it(service, port, c
     row = Policy(user=ME, command=command, port=port if port_of_policy == "same" else port_of_policy)
     with listening(service, cwd=Path(service.app_dir).parent, program=sys.executable) as child:
         assert (
-            why(stop(service, wanted(child, port))) == "it does not belong to this application, and no policy names it"
+            why(stop(service, wanted(child, port))) == "it does not belong to this application, and no policy lists it"
         )
         result = stop(service, wanted(child, port), policies=[row])
         assert result["changed"] == stopped == (sockets.listeners([port]) == [])
@@ -191,7 +191,7 @@ def test_a_policy_for_another_user_does_not_match(service, port, tmp_path):
     with listening(service, cwd=tmp_path, program=sys.executable) as child:
         for user in ("nobody", "no-such-user"):
             result = stop(service, wanted(child, port), policies=[Policy(user=user, command=".*")])
-            assert why(result) == "it does not belong to this application, and no policy names it"
+            assert why(result) == "it does not belong to this application, and no policy lists it"
         assert child.poll() is None
 
 
@@ -204,7 +204,7 @@ def test_the_program_of_the_service_run_by_another_user_is_not_of_this_app(servi
     script = "import time; time.sleep(60)"
     with running(service.command[0], "-IS", "-c", script, cwd=service.app_dir, preexec_fn=become) as child:
         eventually(lambda: procfs.read_process(child.pid).exe == service.command[0])
-        assert why(stop(service, wanted(child))) == "it does not belong to this application, and no policy names it"
+        assert why(stop(service, wanted(child))) == "it does not belong to this application, and no policy lists it"
 
 
 # Processes that are left alone
@@ -300,7 +300,7 @@ def test_only_the_process_that_locks_the_database_is_stopped(service, database):
 def test_a_foreign_writer_is_reported_and_not_stopped(service, database, tmp_path):
     with in_database(service._replace(app_dir=str(tmp_path)), database, "BEGIN IMMEDIATE") as writer:
         result = stop(service, wanted(writer), db_path=str(database))
-        assert why(result) == "it does not belong to this application, and no policy names it"
+        assert why(result) == "it does not belong to this application, and no policy lists it"
         assert result["remaining"] == [{**told(writer), "port": None}]
 
 
@@ -321,8 +321,8 @@ def test_a_migration_is_left_running_unless_policy_names_it(service, database):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"policies": [Policy(user="", command="x")]}, "policy: each entry must name a user and a command"),
-        ({"policies": [Policy(user=ME, command="")]}, "policy: each entry must name a user and a command"),
+        ({"policies": [Policy(user="", command="x")]}, "policy: each entry must contain a user and a command"),
+        ({"policies": [Policy(user=ME, command="")]}, "policy: each entry must contain a user and a command"),
         ({"policies": [Policy(user=ME, command="(")]}, "policy: command '(' is not a regular expression"),
         ({"policies": [Policy(user="no-such-user", command="(")]}, "policy: command '(' is not a regular expression"),
         ({"timeout": 0}, "timeout is 0: must be more than 0 seconds"),

@@ -134,7 +134,7 @@ def test_only_one_rollback_is_automatic(site):
         make_older.execute("DELETE FROM knex_migrations WHERE name = '2_assets.js'")
     go(site)
     assert "already rolled back" in refusal(site)
-    assert refusal(site).endswith("to roll back further, name the release")
+    assert refusal(site).endswith("to roll back further, specify the release")
     assert version(site) == "2"
     assert go(site, "v1")["changed"] and version(site) == "1"
 

@@ -346,7 +346,7 @@ def test_a_value_in_a_message_is_not_a_template_and_nesting_is_limited():
 
 def test_a_summary_of_an_old_timeline_is_worded_by_its_cause_and_quoted():
     old = {"cause": "unhandled_exception", "summary": "An exception that nobody caught ended the service: Error: x."}
-    assert phrases.summed_up(JA, old["cause"], old["summary"], None) == "未処理の例外によりサービスが終了した"
+    assert phrases.summed_up(JA, old["cause"], old["summary"], None) == "未処理の例外によりサービスが異常終了した"
     assert prose_causes.original(JA, old) == "「An exception that nobody caught ended the service: Error: x」"
     assert (phrases.summed_up(EN, old["cause"], old["summary"], None), prose_causes.original(EN, old)) == (
         "An exception that nobody caught ended the service: Error: x",

@@ -325,7 +325,7 @@ def test_a_command_may_ignore_its_input():
 @pytest.mark.parametrize(
     ("argv", "attempts", "error"),
     [
-        (["sh", "-c", "echo secret >&2; exit 3"], 3, "ended with exit code 3"),
+        (["sh", "-c", "echo secret >&2; exit 3"], 3, "exited with code 3"),
         (["/nonexistent/ring"], 1, "did not start: No such file or directory"),
     ],
 )

@@ -1663,7 +1663,7 @@ def test_a_check_lists_the_hold_that_a_run_would_set(outcome):
 def test_the_hold_of_a_running_service_does_not_sound_like_a_stop():
     told = incident(outcome="degraded", held_by="INC-1", runs=runs("r"))
     shown = fields(screen_report.summary(EN, told, document="x"))["next step"]
-    assert "The running service is not stopped. If it ends, neither this collection nor systemd starts it" in shown
+    assert "The running service is not stopped. If it exits, neither this collection nor systemd starts it" in shown
     told.outcome = "not_recovered"
     shown = fields(screen_report.summary(EN, told, document="x"))["next step"]
     assert "The service is held by incident INC-1: until the hold is released" in shown
@@ -1803,7 +1803,7 @@ def test_an_outage_that_systemd_ended_is_good_news():
     (automation,) = [each for each in prose_actions.actions(EN, told) if each.title == "Consider automatic recovery"]
     assert (automation.wanted, automation.why) == (
         False,
-        "systemd restarted the service by itself; time to mitigate: 14 s",
+        "systemd restarted the service automatically; time to mitigate: 14 s",
     )
 
 
