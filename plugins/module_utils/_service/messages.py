@@ -197,7 +197,7 @@ ENGLISH: Dict[str, str] = {
     "reason.setting.other_command": "the unit has a different command in ExecStart",
     "reason.setting.no_program": "must begin with a program on this host; there is no {program} in {path}",
     "reason.setting.no_node": "requires Node.js; there is no 'node' in {path}",
-    "reason.setting.no_script": "must contain a script that exists in {folder}",
+    "reason.setting.no_script": "must run a script that exists in {folder}",
     "reason.setting.node_not_run": "must begin with a working Node.js: {why}",
     "reason.setting.node_said": "must begin with a working Node.js; {node} --version printed: {said}",
     "reason.setting.no_systemd": "systemd does not answer on this host ({why}); if the host has no systemd, set nexus_manager to process",
