@@ -125,7 +125,8 @@ def _place(name: str, variable: published.Variable) -> str:
     if name == "outage_recover":
         return (
             "A dictionary with one entry per host. `outage_incidents` has the same entries, one per incident.\n"
-            "If a key is absent, the value from an earlier run on the incident remains valid. The cases:\n\n"
+            "If a key is absent, the value from an earlier run on the incident remains valid. "
+            "Some keys exist only in certain cases:\n\n"
             + "\n".join(f"- {case}: {meaning}" for case, meaning in published.CASES.items())
         )
     return "A dictionary with one entry per host." if variable.by else "One value for all hosts of the run."

@@ -142,28 +142,34 @@ class Outcome:
     severity: Optional[str] = _key(TEXT, "`degraded`, `warning`, `critical`, `emergency` or `unreachable`.")
     outcome: str = _key(TEXT, "The outcome, for example `recovered` or `not_recovered`.")
     cause: Optional[str] = _key(TEXT, "The most likely cause.")
-    outage_seconds: Optional[float] = _key(NUMBER, "How long the outage lasted, or has lasted so far.")
+    outage_seconds: Optional[float] = _key(NUMBER, "The duration of the outage, so far or in total.")
     outage_started_at: Optional[str] = _key(TEXT, "The time of the first sign of the outage.")
-    detected_at: Optional[str] = _key(TEXT, "When the outage was noticed.")
-    mitigated_at: Optional[str] = _key(TEXT, "The service's first healthy response after the outage.")
+    detected_at: Optional[str] = _key(TEXT, "When the outage was detected.")
+    mitigated_at: Optional[str] = _key(TEXT, "The time of the service's first healthy response after the outage.")
     mitigated_from: Optional[str] = _key(TEXT, "The source of `mitigated_at`.")
     mitigated_estimated: bool = _key(FLAG, "True if `mitigated_at` is an estimate.")
-    escalation: Data = _key(_ESCALATION, "Who was notified, and by which rule. In check mode, who would be notified.")
+    escalation: Data = _key(
+        _ESCALATION,
+        "The notified contacts and the rule that applied. In check mode, the contacts that would be notified.",
+    )
     remediation: Data = _key(_REMEDIATION, "The remedies that were applied or refused before the ladder.")
     rungs_tried: Sequence[Data] = _key(_TRIED, "The rungs that were tried, in chronological order.")
     rungs_skipped: Sequence[Data] = _key(
-        Each({"rung": TEXT, "reason": TEXT, "at": TEXT, "messages": REASON}), "The rungs that could not have helped."
+        Each({"rung": TEXT, "reason": TEXT, "at": TEXT, "messages": REASON}),
+        "The rungs that were skipped because they could not have helped.",
     )
     rungs_not_reached: Sequence[Data] = _key(
         Each({"rung": TEXT, "reason": TEXT, "messages": REASON}), "The rungs that the run did not reach."
     )
-    # In the timeline, `halted` belongs to the rung.
-    halted: str = _key(TEXT, "Why later workflow steps must not try a rung, or empty if they may.", recorded=False)
-    reason: str = _key(TEXT, "Why the playbook was started, or empty.", RUN, UNREACHABLE)
-    ticket: str = _key(TEXT, "The ticket given at the start of the playbook, or empty.", RUN, UNREACHABLE)
+    # In the timeline, `halted` is a key of the rung.
+    halted: str = _key(
+        TEXT, "The reason why later workflow steps must not try a rung, or empty if they may try one.", recorded=False
+    )
+    reason: str = _key(TEXT, "The reason for starting the playbook, or empty.", RUN, UNREACHABLE)
+    ticket: str = _key(TEXT, "The ticket that was specified when the playbook started, or empty.", RUN, UNREACHABLE)
     language: Optional[str] = _key(TEXT, "The language of the documents.", DOCUMENTED, UNREACHABLE, CLOSED)
     timezone: Optional[str] = _key(TEXT, "The time zone of the documents.", DOCUMENTED, UNREACHABLE, CLOSED)
-    cause_summary: Optional[str] = _key(TEXT, "A sentence about the cause.", RUN, UNREACHABLE)
+    cause_summary: Optional[str] = _key(TEXT, "A sentence that describes the cause.", RUN, UNREACHABLE)
     rung: Optional[str] = _key(TEXT, "The rung that succeeded.", RUN, UNREACHABLE)
     evidence: Optional[str] = _key(TEXT, "The evidence folder on the host.", RUN, UNREACHABLE)
     backup_file: Optional[str] = _key(TEXT, "Path of the database backup on the host.", RUN)
@@ -179,16 +185,18 @@ class Outcome:
     statements: Data = _key(
         Named({"value": TEXT, "why": TEXT}), "The [statements](statements.md), with their values and reasons.", RUN
     )
-    rows_before: Data = _key(ROWS, "Rows by table before the first change.", RUN)
+    rows_before: Data = _key(ROWS, "Number of rows in each table before the first change.", RUN)
     rows_from: str = _key(TEXT, "Source of `rows_before`: `first_look` or `last_good`.", RUN)
-    rows_after: Data = _key(ROWS, "Rows by table afterwards.", RUN)
-    rows_seeded: Data = _key(ROWS, "Rows by table that the service may have created when it started.", RUN)
+    rows_after: Data = _key(ROWS, "Number of rows in each table afterwards.", RUN)
+    rows_seeded: Data = _key(
+        ROWS, "Number of rows that the service may have created in each table when it started.", RUN
+    )
     rows_seeded_removal: List[str] = _key(Each(TEXT), "The command that removes the rows in `rows_seeded`.", RUN)
     rows_replaced: bool = _key(FLAG, "True if `rows_after` was counted in a new database.", RUN)
     resolved_at: Optional[str] = _key(TEXT, "When the incident was closed.", DOCUMENTED, CLOSED)
     impact: Data = _key(_IMPACT, "The affected users and requests, or empty if they were not measured.", DOCUMENTED)
     data_settled: Data = _key(
-        {"state": TEXT, "at": TEXT}, "How an earlier doubt about the data was settled, or empty.", CLOSED
+        {"state": TEXT, "at": TEXT}, "How an earlier doubt about the data was resolved, or empty.", CLOSED
     )
 
     def plain(self) -> Dict[str, Any]:
@@ -230,7 +238,7 @@ DOCUMENTS: Mapping[str, Key] = {
     "issue": Key(TEXT, "URL of the issue."),
     "copies": Key(Each(TEXT), "The other places that contain copies of the documents."),
     "artifact": Key(FLAG, "True if this variable contains the Markdown document as `text`."),
-    "unpublished": Key(Each(TEXT), "Why documents could not be published.", recorded=False),
+    "unpublished": Key(Each(TEXT), "The reasons why documents could not be published.", recorded=False),
     "text": Key(TEXT, "The Markdown document, shortened if it is too long.", ("AWX job",), recorded=False),
 }
 
@@ -240,7 +248,7 @@ _OUTCOME_BY = "every playbook that opens or closes an incident"
 VARIABLES: Mapping[str, Variable] = {
     "outage_recover": Variable("The outcome of the last incident of each host.", "host", OUTCOME, _OUTCOME_BY),
     "outage_incidents": Variable(
-        "The outcomes of all incidents, by ID, or by host if there is no ID, as in check mode.",
+        "The outcome of each incident, by ID or, if there is no ID (in check mode), by host.",
         *("incident", OUTCOME, _OUTCOME_BY),
     ),
     "outage_summary": Variable("The hosts by outcome.", None, SUMMARY, f"`{_DETECT}`, `{_RECOVER}`"),
@@ -271,8 +279,8 @@ VARIABLES: Mapping[str, Variable] = {
             "host": Key(TEXT, "The host's name in the inventory."),
             "service": Key(TEXT, "The service on the host."),
             "rung": Key(TEXT, "The rung to approve, or empty."),
-            "reason": Key(TEXT, "Why the workflow was started, or `-`."),
-            "ticket": Key(TEXT, "The ticket given at the start of the workflow, or `-`."),
+            "reason": Key(TEXT, "The reason for starting the workflow, or `-`."),
+            "ticket": Key(TEXT, "The ticket that was specified when the workflow started, or `-`."),
             "cause": Key(TEXT, "The most likely cause."),
             "job": Key(TEXT, "URL of the job, or `-`."),
             "text": Key(TEXT, "The text of the notification."),
@@ -284,8 +292,10 @@ VARIABLES: Mapping[str, Variable] = {
         "host",
         {
             "verified": Key(FLAG, "True if the service works and stayed up."),
-            "problems": Key(Each(TEXT), "Why the verification failed."),
-            "halted": Key(TEXT, "Why later workflow steps must not try a rung, or empty if they may."),
+            "problems": Key(Each(TEXT), "The reasons why the verification failed."),
+            "halted": Key(
+                TEXT, "The reason why later workflow steps must not try a rung, or empty if they may try one."
+            ),
             "messages": Key({"halted": TOLD}, "`halted` as translatable messages."),
         },
         "`outage_verify.yml`",
@@ -307,7 +317,9 @@ VARIABLES: Mapping[str, Variable] = {
         "host",
         {
             "ok": Key(FLAG, "True if the backup can be restored."),
-            "problems": Key(Each(TEXT), "Why the drill failed, and which newer backups cannot be restored."),
+            "problems": Key(
+                Each(TEXT), "The reasons why the drill failed, and the newer backups that cannot be restored."
+            ),
             **{
                 name: Key(kind, doc, ("drill run",))
                 for name, kind, doc in (
@@ -316,9 +328,9 @@ VARIABLES: Mapping[str, Variable] = {
                     ("backup_at", TEXT, "The time of the last write that the backup contains."),
                     ("rpo_seconds", NUMBER, "Age of the backup at the beginning of the drill."),
                     ("rto_seconds", NUMBER, "Time from the beginning of the restore to the first healthy response."),
-                    ("rows", ROWS, "Rows by table of the backup."),
-                    ("rows_after", ROWS, "Rows by table of the restored database."),
-                    ("login", FLAG, "True if the login succeeded, null if it was not tried."),
+                    ("rows", ROWS, "Number of rows in each table of the backup."),
+                    ("rows_after", ROWS, "Number of rows in each table of the restored database."),
+                    ("login", FLAG, "True if the login succeeded, or null if no login was tried."),
                     ("live_unchanged", FLAG, "True if the drill did not affect the running service."),
                     ("messages", _MESSAGES, "`problems` as translatable messages."),
                     ("duration", NUMBER, "Run time on the host."),
@@ -352,7 +364,7 @@ VARIABLES: Mapping[str, Variable] = {
         "The variables that were found on the host.",
         "host",
         {
-            "text": Key(TEXT, "The content of a new file with the variables, or empty."),
+            "text": Key(TEXT, "The content of a new variables file, or empty."),
             "dest": Key(TEXT, "The file, or null if there is no inventory file."),
             "written": Key(FLAG, "True if the file was written."),
             "differences": Key(
