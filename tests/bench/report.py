@@ -127,18 +127,18 @@ def document(told: dict[str, Any]) -> str:
         *_environments(told["measurements"]),
         "",
         "Our code and its rivals do the same work one after the other, on the same machine and within a few minutes. "
-        "Ratios, differences and seconds are medians over the rounds. Memory is the maximum of all runs. The column "
-        "*from run to run* shows the lowest and the highest value. All files are cached in memory before the first "
-        "contender starts. Our code runs as on a managed host: in a new Python process each time, with the logic in "
-        "a zip file and nothing compiled in advance. **E** is the time that ansible-playbook needs for a play that "
-        "does nothing, measured in the same round.",
+        "Ratios, differences and times are medians over all rounds. A memory value is the maximum of all runs. The "
+        "column *from run to run* shows the lowest and the highest value. All files are cached in memory before the "
+        "first contender starts. Our code runs as on a managed host: in a new Python process each time, from a zip "
+        "file and without precompiled code. **E** is the time that ansible-playbook needs for a play that does "
+        "nothing, measured in the same round.",
         "",
         *_recoveries(told),
         "## Goals",
         "",
         *_table(tuple(name or "goal met" for name in HEAD), rows(told)),
         "",
-        "The exit code of `make bench` depends only on ratios and counts, because seconds also depend on the machine.",
+        "The exit code of `make bench` depends only on ratios and counts, because times also depend on the machine.",
         "",
         *([f"Could not be measured in this run: {', '.join(told['failed'])}.", ""] if told.get("failed") else []),
         *_seen(told),
@@ -214,7 +214,7 @@ def _recoveries(told: dict[str, Any]) -> list[str]:
     return [
         "## From the failure to the first healthy response",
         "",
-        "All values are medians. *Confirmed*: the health check and the login have succeeded.",
+        "All values are medians. *Confirmed* means that the health check and the login have succeeded.",
         "",
         *_table(("outage", *contenders), body),
         "",
@@ -242,7 +242,8 @@ def _seen(told: dict[str, Any]) -> list[str]:
         "## Detected outages",
         "",
         "The values are times in seconds, from the failure until the service answers again and accepts a write. If no "
-        "restart can help, the time ends when the cause is reported. `outage_triage.yml` only reports the cause.",
+        "restart can help, the time is measured until the cause is reported. `outage_triage.yml` only reports the "
+        "cause.",
         "",
         *_table(("outage", *contenders), body),
         "",

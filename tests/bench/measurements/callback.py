@@ -110,11 +110,11 @@ def half(which: str) -> model.Contender:
 _round: dict[str, dict[str, float]] = {}
 HOW = (
     "each host has an incident. A fifth of the results come from modules of the collection, and documents are "
-    "written for all incidents. All tasks return immediately on the controller, so that the share of the callback is "
-    f"as large as possible. In the same run, the callback is switched on or off after every {BLOCK} tasks, and the "
-    "rival is the part without the callback. The memory without the callback is measured at the first task. `in the "
-    "callback` is the time spent in the methods of the callback. Other processes share the cores, so this time is "
-    "higher than on an idle machine"
+    "written for all incidents. All tasks return immediately on the controller, so that the callback's share of the "
+    f"run time is as large as possible. In the same run, the callback is enabled or disabled after every {BLOCK} "
+    "tasks, and the rival is the part without the callback. The memory use without the callback is measured at the "
+    "first task. `in the callback` is the time spent in the methods of the callback. Other processes share the cores, "
+    "so this time is longer than on an idle machine"
 )
 WITH = "callback"
 WITHOUT = "without it"

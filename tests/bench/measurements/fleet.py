@@ -83,8 +83,8 @@ MEASUREMENTS = [
         name="fleet-growth",
         what="Cost of one more healthy host",
         how=f"outage_detect.yml on 1, {FEW} and {len(HOSTS)} hosts with {FORKS} forks, local connection. The growth is "
-        f"the cost of one more host between {FEW} and {len(HOSTS)} hosts, divided by the cost of one more host between "
-        f"1 and {FEW} hosts. A growth of 1 means a constant cost per host",
+        f"the time per additional host between {FEW} and {len(HOSTS)} hosts, divided by the time per additional host "
+        f"between 1 and {FEW} hosts. A growth of 1 means that every additional host takes the same time",
         prepare=hosts,
         ours=("outage_detect.yml", growth),
         goals=[Goal(LINEAR, unit="x", figure="growth")],

@@ -290,11 +290,11 @@ MEASUREMENTS = [
         name="crash-local",
         what="Crash, local connection",
         how="the process is killed, and all contenders start at this moment. An observer outside the run queries the "
-        "service every 20 ms. The limit is the duration of the start alone. By hand: chapters 2.1, 2.2 and 5.1 of the "
-        "runbook as a script, with its wait times. Transcribed: chapters 1, 2 and 5.1 as a playbook, with one task per "
-        "command. A run is confirmed when the health check and the login succeed. The stability check of one minute, "
-        "which follows, is not measured. Only the first round packs the modules. On a controller that checks the "
-        "service regularly, the modules are already packed",
+        "service every 20 ms. The limit is the duration of the start alone. The rival *by hand* is a script with the "
+        "commands and wait times of chapters 2.1, 2.2 and 5.1 of the runbook. The rival *transcribed* is a playbook of "
+        "chapters 1, 2 and 5.1, with one task per command. A run is confirmed when the health check and the login "
+        "succeed. The stability check of one minute, which follows, is not measured. Only the first round has to "
+        "bundle the modules with their imports. If a controller checks the service regularly, the bundles already exist",
         prepare=local,
         ours=(OURS, crash()),
         rivals={LIMIT: limit, EMPTY: nothing, BY_HAND: scripted("by-hand"), TRANSCRIBED: transcribed},
@@ -373,8 +373,8 @@ MEASUREMENTS = [
     Measurement(
         name="standard-intact",
         what="Standard recovery, modules intact",
-        how="a crash, with standard recovery as the only rung. By hand: chapter 4.1 of the runbook. Its npm ci "
-        "rebuilds all modules, including the native driver, as npm does by default",
+        how="a crash, with standard recovery as the only rung. The rival follows chapter 4.1 of the runbook. In "
+        "this chapter, npm ci rebuilds all modules, including the native driver, as npm does by default",
         prepare=local,
         ours=(OURS, crash("standard_recovery")),
         rivals={LIMIT: limit, BY_HAND: scripted("standard-by-hand")},
@@ -388,7 +388,7 @@ MEASUREMENTS = [
         name="standard-stale",
         what="Standard recovery, a package missing",
         how="as standard-intact, but the express package is missing. The new modules are built next to the old ones, "
-        "and then replace them. Both contenders get the packages and the built driver from a cache on this machine",
+        "and then replace them. Both contenders read the packages and the built driver from a cache on this machine",
         prepare=local,
         ours=(OURS, stale),
         rivals={BY_HAND: stale_by_hand},
@@ -398,8 +398,9 @@ MEASUREMENTS = [
     Measurement(
         name="clean-50",
         what="Clean start, database of 50 MiB",
-        how="a crash, with the clean start as the only rung: integrity check, evidence, verified backup, checkpoint of "
-        "the WAL, and migrations. clean_start_recovery_modules is auto, and no package is missing",
+        how="a crash, with the clean start as the only rung. The clean start checks the integrity of the database, "
+        "saves the evidence, makes a verified backup, checkpoints the WAL and applies the migrations. "
+        "clean_start_recovery_modules is auto, and no package is missing",
         prepare=filled("clean-50", 50),
         ours=(OURS, crash("clean_start_recovery", **MORE_SQLITE_TIME)),
         rivals={LIMIT: limit},

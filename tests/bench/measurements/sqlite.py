@@ -46,8 +46,8 @@ def wal(name: str, recipe: databases.Recipe, goal: float) -> Measurement:
     return Measurement(
         name=f"sqlite-{name}",
         what=f"WAL of {recipe.wal_mib} MiB analysed",
-        how="sqlite_info without a check of the database. It verifies the header, and the salt and checksum of every "
-        "frame. It reports pending, torn and lost data",
+        how="sqlite_info without a check of the database. The module verifies the header, and the salt and checksum of "
+        "every frame. It reports pending, torn and lost data",
         prepare=recipe.made,
         ours=("sqlite_info", lambda path, _: harness.timed_on_host(*ANALYSED, expect="[True, True]", path=str(path))),
         goals=[Goal(goal)],
@@ -78,8 +78,8 @@ MEASUREMENTS = [
     Measurement(
         name="sqlite-integrity",
         what="Full integrity check of a database of 0.9 GiB",
-        how="sqlite_info with its integrity check: quick_check of all tables and indexes, and the row counts of all "
-        "tables. The shell: PRAGMA integrity_check",
+        how="sqlite_info runs quick_check on all tables and indexes, and counts the rows of all tables. The shell runs "
+        "PRAGMA integrity_check",
         prepare=LARGE.made,
         ours=(
             "sqlite_info",
@@ -95,8 +95,9 @@ MEASUREMENTS = [
     Measurement(
         name="sqlite-backup",
         what="Backup of a database of 0.9 GiB, verified",
-        how="sqlite_backup: copied in one snapshot, flushed to disk, integrity checked, row counts compared, SHA-256 "
-        "computed. The shell: .backup, then PRAGMA integrity_check of the copy",
+        how="sqlite_backup copies the database as one snapshot, flushes the copy to disk, checks its integrity, "
+        "compares the row counts and computes the SHA-256 checksum. The shell runs .backup and then PRAGMA "
+        "integrity_check on the copy",
         prepare=LARGE.made,
         ours=(
             "sqlite_backup",
