@@ -56,16 +56,16 @@ class Step:
     """A step of a run."""
 
     at: str = _says("When the step began.")
-    run: str = _says("The run that the step belongs to.")
+    run: str = _says("The run that contains the step.")
     kind: str = _says("The kind of the event in the timeline: task, run_start, outcome, unreachable or retry.")
-    weight: str = _says("Whether the step is a change, a failure, a decision or a detail.")
-    role: Optional[str] = _says("The outermost role that the step belongs to.")
+    weight: str = _says("The type of step: a change, a failure, a decision or a detail.")
+    role: Optional[str] = _says("The outermost role that contains the step.")
     action: Optional[str] = _says("Full name of the module.")
     task: Optional[str] = _says("The task's name in the playbook.")
     status: Optional[str] = _says("ok, changed, failed or ignored.")
-    seconds: Optional[float] = _says("How long the step took.")
+    seconds: Optional[float] = _says("The duration of the step.")
     data: Dict[str, Any] = _says("The allowlisted keys of the result.")
-    message: Optional[str] = _says("Why the step failed.")
+    message: Optional[str] = _says("The reason why the step failed.")
 
 
 @dataclasses.dataclass
@@ -77,10 +77,10 @@ class Rung:
     halted: Optional[bool] = _says("True if the rung ended the ladder.")
     serves: Optional[bool] = _says("True if the service answered afterwards and only the login check failed.")
     restored: Optional[bool] = _says("True if the rung failed and the service runs in its previous state.")
-    reason: Optional[str] = _says("Why the rung failed.")
+    reason: Optional[str] = _says("The reason why the rung failed.")
     messages: Dict[str, Any] = _says("The reason as translatable messages, each with id and values.")
     started_at: Optional[str] = _says("When the rung began.")
-    seconds: Optional[float] = _says("How long the rung took, including its verification.")
+    seconds: Optional[float] = _says("The duration of the rung, including its verification.")
     run: str = _says("The run that tried the rung.")
 
 
@@ -89,7 +89,7 @@ class Skip:
     """A rung that was skipped."""
 
     rung: str = _says("The role of the rung.")
-    reason: Optional[str] = _says("Why the rung could not have helped.")
+    reason: Optional[str] = _says("The reason why the rung could not have helped.")
     messages: Dict[str, Any] = _says("The reason as translatable messages, each with id and values.")
     at: Optional[str] = _says("When the rung was skipped.")
     run: str = _says("The run that skipped the rung.")
@@ -100,7 +100,7 @@ class NotReached:
     """A rung that was neither tried nor skipped."""
 
     rung: str = _says("The role of the rung.")
-    reason: Optional[str] = _says("Why the run did not reach the rung.")
+    reason: Optional[str] = _says("The reason why the run did not reach the rung.")
     messages: Dict[str, Any] = _says("The reason as translatable messages, each with id and values.")
     run: str = _says("The run that did not reach the rung.")
 
@@ -114,9 +114,9 @@ class Remedy:
     changed: bool = _says("True if the action changed something.")
     failed: bool = _says("True if the action failed.")
     detail: List[str] = _says("The details of the action.")
-    reason: Optional[str] = _says("Why there was no action.")
+    reason: Optional[str] = _says("The reason why no action was taken.")
     messages: Dict[str, Any] = _says("action, detail and reason as translatable messages, each with id and values.")
-    seconds: Optional[float] = _says("How long the action took.")
+    seconds: Optional[float] = _says("The duration of the action.")
     run: str = _says("The run that decided on the remedy.")
 
 
@@ -140,19 +140,21 @@ class Run:
 class Times:
     """The times in the incident. The outage began between last_good_at and started_at."""
 
-    last_good_at: Optional[str] = _says("The last sign that the service worked.")
-    started_at: Optional[str] = _says("The first sign that the service did not work. Durations are measured from here.")
+    last_good_at: Optional[str] = _says("The time of the last sign that the service worked.")
+    started_at: Optional[str] = _says(
+        "The time of the first sign of the outage. All durations are measured from this time."
+    )
     started_from: Optional[str] = _says("The source of started_at.")
-    detected_at: Optional[str] = _says("When the outage was noticed.")
-    mitigated_at: Optional[str] = _says("The service's first healthy response after the outage.")
+    detected_at: Optional[str] = _says("When the outage was detected.")
+    mitigated_at: Optional[str] = _says("The time of the service's first healthy response after the outage.")
     mitigated_from: Optional[str] = _says("The source of mitigated_at.")
     mitigated_estimated: bool = _says(
         "True if mitigated_at is an estimate, because no run saw the first healthy response."
     )
     resolved_at: Optional[str] = _says("When the incident was closed, after the verification.")
     clocks_apart: Optional[float] = _says(
-        "Seconds by which the clock of the host is ahead of the controller's (negative: behind), or null for a "
-        "difference of at most 2 seconds."
+        "Seconds by which the host's clock is ahead of the controller's clock. The value is negative if the host's "
+        "clock is behind, and null if the difference is at most 2 seconds."
     )
 
 
@@ -166,7 +168,9 @@ class Durations:
     detect: Optional[float] = _says("Time to detect: to detected_at.")
     mitigate: Optional[float] = _says("Time to mitigate: to mitigated_at.")
     resolve: Optional[float] = _says("Time to resolve: to resolved_at.")
-    uncertain: Optional[float] = _says("From last_good_at to started_at: the outage may have been this much longer.")
+    uncertain: Optional[float] = _says(
+        "The time from last_good_at to started_at. The outage may have been longer by this time."
+    )
 
 
 @dataclasses.dataclass
@@ -174,11 +178,11 @@ class Impact:
     """The users and requests that the outage affected, measured after it ended."""
 
     users: Optional[int] = _says("The number that the query for affected users returned.")
-    users_unknown: Optional[str] = _says("Why the number of users is not known.")
-    requests: Optional[int] = _says("Requests in the logs during the outage.")
-    requests_failed: Optional[int] = _says("Requests that were answered with 5xx.")
-    requests_from: Optional[str] = _says("The logs, separated by commas.")
-    requests_unknown: Optional[str] = _says("Why the numbers of requests are not known.")
+    users_unknown: Optional[str] = _says("The reason why the number of affected users is not known.")
+    requests: Optional[int] = _says("Number of requests in the logs during the outage.")
+    requests_failed: Optional[int] = _says("Number of requests that were answered with 5xx.")
+    requests_from: Optional[str] = _says("The logs in which the requests were counted, separated by commas.")
+    requests_unknown: Optional[str] = _says("The reason why the numbers of requests are not known.")
     messages: Dict[str, Any] = _says(
         "users_unknown and requests_unknown as translatable messages, each with id and values."
     )
@@ -194,27 +198,29 @@ class Incident:
     service: Optional[str] = _says("The service on the host.")
     language: Optional[str] = _says("The language of the documents.")
     timezone: Optional[str] = _says("The time zone of the service.")
-    reason: Optional[str] = _says("Why the playbook was started, as given by the person or rule that started it.")
-    ticket: Optional[str] = _says("The ticket given at the start of the playbook.")
+    reason: Optional[str] = _says(
+        "The reason for starting the playbook, as specified by the person or rule that started it."
+    )
+    ticket: Optional[str] = _says("The ticket that was specified when the playbook started.")
     outcome: str = _says("The outcome.")
     source: str = _says("verdict if a run published its verdict, events if the outcome is derived from the events.")
     severity: Optional[str] = _says("degraded, warning, critical or emergency.")
     cause: Optional[str] = _says("The most likely cause.")
-    cause_summary: Optional[str] = _says("A sentence about that cause.")
+    cause_summary: Optional[str] = _says("A sentence that describes the cause.")
     rung: Optional[str] = _says("The rung that succeeded.")
     rungs_tried: List[Rung] = _says("The rungs that were tried, in chronological order.")
-    rungs_skipped: List[Skip] = _says("The rungs that could not have helped.")
+    rungs_skipped: List[Skip] = _says("The rungs that were skipped because they could not have helped.")
     rungs_not_reached: List[NotReached] = _says(
         "After a failed recovery that tried or skipped a rung: the rungs that the recovery did not reach."
     )
     remedies: List[Remedy] = _says("The remedies for the causes, before the ladder.")
-    times: Times = _says("The times of the incident.")
+    times: Times = _says("The times in the incident.")
     durations: Durations = _says("The durations of the incident.")
     impact: Impact = _says("The users and requests that were affected.")
     data_loss: str = _says("none, suspected, known or unknown.")
-    rows_before: Dict[str, float] = _says("Rows by table before the first change.")
+    rows_before: Dict[str, float] = _says("Number of rows in each table before the first change.")
     rows_from: str = _says("Source of rows_before: first_look (the first triage) or last_good (the last verified run).")
-    rows_after: Dict[str, float] = _says("Rows by table afterwards.")
+    rows_after: Dict[str, float] = _says("Number of rows in each table afterwards.")
     rows_seeded: Dict[str, float] = _says(
         "Current row counts of tables that were empty before the outage. After a database recovery: row counts of "
         "tables that were empty before the service started. The service may have filled these tables when it started."
@@ -226,8 +232,8 @@ class Incident:
     rows_stale: bool = _says("True if the service was started after rows_after was counted.")
     statements: Dict[str, Any] = _says("The statements of docs/statements.md, with their values and any reasons.")
     login: Optional[str] = _says("checked, failed, rate_limited, no_password or no_answer, or null if not verified.")
-    login_error: Optional[str] = _says("Why the login failed.")
-    backup_file: Optional[str] = _says("Backup of the database on the host.")
+    login_error: Optional[str] = _says("The reason why the login failed.")
+    backup_file: Optional[str] = _says("Path of the database backup on the host.")
     database_kept: Optional[str] = _says("The damaged database on the host.")
     modules_kept: Optional[str] = _says("The replaced node_modules on the host.")
     escalation: Dict[str, Any] = _says(
@@ -237,12 +243,12 @@ class Incident:
     )
     evidence: Optional[str] = _says("The evidence folder on the host.")
     database_copied: Optional[str] = _says(
-        "The folder on the host with the latest copy of the files of a database in doubt."
+        "The folder on the host that contains the latest copy of the files of a database in doubt."
     )
     database_copies: List[str] = _says(
-        "All folders on the host with copies of the files of a database in doubt, oldest copy first."
+        "All folders on the host that contain copies of the files of a database in doubt, oldest copy first."
     )
-    database_not_copied: Optional[str] = _says("Why there is no copy of the files of a database in doubt.")
+    database_not_copied: Optional[str] = _says("The reason why the files of a database in doubt were not copied.")
     record_in_memory: Optional[str] = _says(
         "The folder in the host's memory that contains the record. A reboot deletes this folder."
     )
@@ -253,14 +259,14 @@ class Incident:
     )
     held_by: Optional[str] = _says("The incident that still holds the service at the end of the run, if any.")
     findings: List[Dict[str, Any]] = _says("Causes, most likely first, with their evidence.")
-    resources: Dict[str, Any] = _says("Disk, memory and log at the first triage.")
+    resources: Dict[str, Any] = _says("The state of the disk, the memory and the log at the first triage.")
     changes: Dict[str, Any] = _says(
-        "What changed since the last healthy run (since), most likely cause first. See RETURN of triage_info."
+        "The changes since the last healthy run (since), most likely cause first. See RETURN of triage_info."
     )
     probe: Dict[str, Any] = _says("The first health probe that failed.")
     database: Dict[str, Any] = _says("The last check of the database.")
     runs: List[Run] = _says("The runs that worked on this incident.")
-    steps: List[Step] = _says("All steps, in order.")
+    steps: List[Step] = _says("All steps, in chronological order.")
 
     def rows_lost(self) -> Dict[str, Tuple[float, float]]:
         """Return table -> (before, after) for tables with fewer rows than before. A missing table counts as 0 rows."""

@@ -294,7 +294,8 @@ MEASUREMENTS = [
         "commands and wait times of chapters 2.1, 2.2 and 5.1 of the runbook. The rival *transcribed* is a playbook of "
         "chapters 1, 2 and 5.1, with one task per command. A run is confirmed when the health check and the login "
         "succeed. The stability check of one minute, which follows, is not measured. Only the first round has to "
-        "bundle the modules with their imports. If a controller checks the service regularly, the bundles already exist",
+        "bundle the modules with their imports. If a controller checks the service regularly, it already has these "
+        "bundles",
         prepare=local,
         ours=(OURS, crash()),
         rivals={LIMIT: limit, EMPTY: nothing, BY_HAND: scripted("by-hand"), TRANSCRIBED: transcribed},
