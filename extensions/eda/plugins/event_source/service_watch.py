@@ -16,20 +16,19 @@ DOCUMENTATION = r"""
 ---
 short_description: Watch the service and report each outage once
 description:
-  - Probes the service every few seconds and counts consecutive failures. Sends an event only if an action is needed,
-    not for every response.
+  - Probes the service every few seconds and counts consecutive failures. Sends an event only if an action is needed.
   - C(event.outage.act) is the action. V(triage) means that O(warning_after) consecutive probes failed. V(recover) means
     that O(critical_after) consecutive probes failed, or that a probe failed and the process is gone. V(restored) means
     that O(restored_after) consecutive probes were healthy after one of these events. During an outage, only
     V(recover) is repeated, and only if O(again_after) is set.
   - C(event.outage) also contains C(host), C(severity), C(consecutive_failures), C(process), C(summary) and
-    C(first_failure_at). C(event.meta.hosts) is the host, so that ansible-rulebook limits a playbook to this host.
+    C(first_failure_at). C(event.meta.hosts) is also the host, so that ansible-rulebook limits a playbook to this host.
 options:
   targets:
     description:
       - The services to watch. Each item is a dictionary with C(host), C(endpoints), and optionally C(process),
         C(state_dir), C(over), C(as_root) and C(alarm).
-      - C(host) is the name of the host in the inventory.
+      - C(host) is the host's name in the inventory.
       - C(endpoints) is a list of dictionaries with C(name), C(url), and optionally C(required), C(validate_certs) and
         C(ca_path), as for the C(health_probe) module.
       - C(process) describes the service's process, with C(manager), C(unit), C(app_dir), C(command), C(user),
@@ -37,8 +36,8 @@ options:
       - C(state_dir) is the state folder on the host. If C(state_dir) is set, only V(restored) events are sent during a
         maintenance window.
       - C(over) is the command prefix for running commands on the host, for example V([ssh, -o, BatchMode=yes, HOST]).
-        If C(over) is set, C(process.manager) must be V(systemd). If C(over) is not set, the watch checks the machine on
-        which it runs.
+        If C(over) is set, C(process.manager) must be V(systemd). If C(over) is not set, the watch checks its own
+        machine.
       - C(as_root) is the command prefix for the only command that needs root on the host, for example V([sudo, -n]).
         This command is C(cat -- STATE_DIR/maintenance.json).
       - C(alarm) is the socket of a run of C(outage_armed.yml) on this machine. If this run accepts the alarm, C(act) is
@@ -47,7 +46,7 @@ options:
     elements: dict
     required: true
   interval:
-    description: Time from the start of one check to the start of the next, in seconds.
+    description: Time from the start of a check to the start of the next check, in seconds.
     type: float
     default: 2
   timeout:
@@ -98,7 +97,7 @@ EXAMPLES = r"""
 
 # ansible-rulebook runs this file by its path, so Python does not find the package `ansible_collections`. In this
 # package, the path of this file is <namespace>/<name>/extensions/eda/plugins/event_source/<this file>. Do not resolve
-# symbolic links in the path, because a link may lead to a checkout.
+# symbolic links in the path, because the collection may be a link to a checkout outside of this package.
 sys.path.append(str(Path(__file__).absolute().parents[7]))
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._watch import service_watch
