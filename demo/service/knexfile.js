@@ -13,12 +13,12 @@ function section(filename) {
     useNullAsDefault: true,
     migrations: { directory: path.join(__dirname, 'backend', 'migrations') },
     pool: {
-      // One connection: SQLite allows only one writer, and the service must keep its database open while it runs.
+      // Only one connection, because SQLite allows only one writer. It stays open while the service runs.
       min: 1,
       max: 1,
       afterCreate(connection, done) {
         connection.pragma('journal_mode = WAL');
-        // When a request has been answered, its data is on disk, not only in the kernel's cache.
+        // When the service responds to a request, the data is already on disk, not only in the kernel's cache.
         connection.pragma('synchronous = FULL');
         connection.pragma('foreign_keys = ON');
         done(null, connection);
@@ -28,7 +28,7 @@ function section(filename) {
 }
 
 module.exports = {
-  // Without NODE_ENV, the knex command uses this section, whose database differs from the service's.
+  // If NODE_ENV is not set, the knex command uses this section. The service itself uses a different database.
   development: section('backend/itsm_dev.db'),
   production: section(process.env.DATABASE_PATH || 'backend/itsm_nexus.db'),
 };

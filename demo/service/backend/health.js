@@ -30,7 +30,7 @@ module.exports = function health(knex) {
 
   async function disk() {
     const { bavail, bfree, blocks } = await fs.statfs(databaseFolder);
-    // As in df: the blocks reserved for root count neither as used nor as free.
+    // As in the output of df, blocks that are reserved for root count neither as used nor as free.
     const free = bavail / (blocks - bfree + bavail);
     return { ok: free > MINIMUM_DISK_FREE, free: Number(free.toFixed(3)) };
   }

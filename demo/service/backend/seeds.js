@@ -12,7 +12,7 @@ const log = require('./log');
 const BCRYPT_ROUNDS = 10;
 
 async function users() {
-  // Without ADMIN_PASSWORD, the password is random and not shown. This is safer than a known default.
+  // If ADMIN_PASSWORD is not set, the password is random and not shown. This is safer than a known default password.
   const secrets = { admin: process.env.ADMIN_PASSWORD || crypto.randomBytes(24).toString('base64url') };
   const created_at = new Date().toISOString();
   const roles = { admin: 'admin', manager: 'manager', analyst: 'analyst', viewer: 'viewer' };
@@ -63,7 +63,7 @@ function userActivity() {
   return [{ user_id: 1, activity: 'account_created', created_at: new Date().toISOString() }];
 }
 
-// The tables, in the order that their foreign keys require.
+// The tables. Their foreign keys require that they are filled in this order.
 const SEEDS = {
   users,
   assets,
@@ -73,7 +73,7 @@ const SEEDS = {
   user_activity: userActivity,
 };
 
-/** Fills empty tables at each start. As in the real service, a new, empty database therefore looks healthy. */
+/** Fills empty tables at each start. Therefore, as in the real service, a new, empty database looks healthy. */
 async function seedEmptyTables(knex) {
   for (const [table, rows] of Object.entries(SEEDS)) {
     if (!(await knex(table).first())) {

@@ -103,7 +103,7 @@ async function main() {
   if (settings.faults === 'peer') {
     throw new Error('connect ECONNREFUSED 127.0.0.1:389: NEXUS_DEMO_FAULTS=peer');
   }
-  // Always use this section. Without NODE_ENV, the knex command uses a different section and database.
+  // Always use this section. If NODE_ENV is not set, the knex command uses a different section and database.
   const knex = createKnex(knexfile.production);
   const [, applied] = settings.migrate ? await knex.migrate.latest() : [0, []];
   log.info(`Database ${knex.client.config.connection.filename}: ${applied.length} migrations applied`);
@@ -111,7 +111,7 @@ async function main() {
   serve(createApp(knex));
 }
 
-// As in the real service, there is no handler for SIGTERM, so the WAL remains after every stop.
+// As in the real service, there is no handler for SIGTERM. Therefore, the WAL remains after every stop.
 main().catch((error) => {
   log.error(error.stack);
   process.exit(1);
