@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Logs and backups fill the disk: a restart cannot help until space is freed. The oldest files are deleted."""
+"""Logs and backups fill the disk: a restart does not help until the run has deleted the oldest files."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Another program uses the port: the run shows the process and its owner, and stops it only if the policy allows it."""
+"""A foreign process uses the port: the run reports it with its owner, and stops it only if the policy allows this."""
 
 from __future__ import annotations
 
