@@ -254,7 +254,7 @@ VARIABLES: Mapping[str, Variable] = {
     "outage_summary": Variable("The hosts by outcome.", None, SUMMARY, f"`{_DETECT}`, `{_RECOVER}`"),
     "outage_postmortem": Variable("The locations of the documents.", "host", DOCUMENTS, _OUTCOME_BY),
     "outage_detect": Variable(
-        "The result of the health check. A host on which the check failed is absent.",
+        "The result of the health check. A host is omitted if the check failed.",
         "host",
         {
             "severity": Key(TEXT, "`none`, `degraded`, `warning`, `critical`, `emergency` or `unreachable`."),
@@ -368,7 +368,8 @@ VARIABLES: Mapping[str, Variable] = {
             "dest": Key(TEXT, "The file, or null if there is no inventory file."),
             "written": Key(FLAG, "True if the file was written."),
             "differences": Key(
-                Returned("inventory_render", "list of objects"), "The variables that were missing or different."
+                Returned("inventory_render", "list of objects"),
+                "The variables that were missing or had a different value.",
             ),
             "questions": Key(Each(TEXT), "Questions that the inventory does not answer."),
         },
