@@ -259,8 +259,7 @@ def _profiles(told: dict[str, Any]) -> list[str]:
                 "",
                 f"## Time by step: {entry['what']}",
                 "",
-                "One run, from its start to the end of the step with the first healthy response: "
-                f"{_shares(entry['profile'])}.",
+                _shares(entry["profile"]),
                 "",
             ]
             short = [took for _at, took, _step in entry["profile"] if took < SHORT]
@@ -274,7 +273,7 @@ def _profiles(told: dict[str, Any]) -> list[str]:
 
 
 def _shares(profile: Sequence[tuple[float, float, str]]) -> str:
-    """Return a sentence about the time that a profiled run spent in Ansible itself and in the modules."""
+    """Return sentences about the time that a profiled run spent in Ansible itself and in the modules."""
     ours = {path.stem for path in (harness.ROOT / "plugins" / "modules").glob("*.py")}
     modules: dict[str, float] = {}
     for _at, took, step in profile:
@@ -284,6 +283,7 @@ def _shares(profile: Sequence[tuple[float, float, str]]) -> str:
     starts, total, worked = profile[0][1], sum(took for _at, took, _step in profile), sum(modules.values())
     each = ", ".join(f"`{name}` {took:.2f} s" for name, took in sorted(modules.items(), key=lambda one: -one[1]))
     return (
-        f"{total:.2f} s. Of this time, Ansible took {starts:.2f} s to start and {total - starts - worked:.2f} s "
-        f"between modules, and the modules took {worked:.2f} s ({each})"
+        f"One run took {total:.2f} s from its start to the end of the step with the first healthy response. Of this "
+        f"time, Ansible took {starts:.2f} s to start and {total - starts - worked:.2f} s between modules. The modules "
+        f"took {worked:.2f} s ({each})."
     )
