@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The OOM killer kills the service: a restart ends the outage. If the policy allows it, the run also limits the memory."""
+"""The OOM killer kills the service: a restart ends the outage. If the policy allows it, the run also limits memory."""
 
 from __future__ import annotations
 
