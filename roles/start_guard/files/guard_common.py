@@ -5,8 +5,8 @@
 """The state of a SQLite database's files, read without SQLite, and the connection to the keeper.
 
 The start guard and the restart recorder use this code. They run as the service's user, who owns the files, so they need
-no other rights. They must not have other rights either, because the environment file of the unit may belong to this
-user. systemd passes the file's variables to every process of the unit, and LD_PRELOAD in the file would run the user's
+no other permissions. They must not have other permissions either, because this user may own the environment file of the
+unit. systemd passes the file's variables to every process of the unit, and LD_PRELOAD in the file would run the user's
 code there.
 
 Standard library only, Python 3.8. Only modules that are fast to import are used.
@@ -46,7 +46,7 @@ _LARGEST_KNOWN = 1 << 18
 
 
 class Kind(namedtuple("Kind", "of_data released")):
-    """The consequences of a reason why the service must not start.
+    """The consequences of a doubt, which is a reason why the service must not start.
 
     of_data: True if rows could be lost, so a run must check the database before the service may start. released: True
     if a person can release the service despite this doubt.
@@ -78,7 +78,7 @@ KINDS: Dict[str, Kind] = {
 
 
 def kind_of(code: Optional[str]) -> Kind:
-    """Return what a code means. For an unknown code, assume that rows could be lost and that no release is allowed."""
+    """Return the consequences of a code. For an unknown code, rows could be lost and no release is allowed."""
     return KINDS.get(code or "", Kind(of_data=True, released=False))
 
 
@@ -150,7 +150,7 @@ def stamp(found: Optional[Mapping[str, Any]]) -> Optional[List[int]]:
 
 
 def is_same_stamp(one: Any, other: Any) -> bool:
-    """Return True if two stamps belong to the same file with the same content, or both are None.
+    """Return True if two stamps describe the same file with the same content, or if both are None.
 
     The device number may change at a reboot, so it is not compared.
     """
@@ -165,12 +165,12 @@ def since_boot() -> int:
 def examine(database: str, *, compare: bool = False, scan: bool = True) -> Dict[str, Any]:
     """Return the state of a database's files.
 
-    compare: also compare the WAL's pages with the database. scan: read the frames of the WAL, which takes a long time
-    if the WAL is large.
+    compare: True to also compare the WAL's pages with the database. scan: True to read the frames of the WAL, which
+    takes a long time if the WAL is large.
 
-    Keys: path (links resolved), database, wal, shm and journal (None, or facts about the file), header, frames (the
-    content of the WAL), index (the content of the -shm file), problem (code and text, or None), complete. Nothing is
-    changed, no lock is taken, and special files do not block the read.
+    Keys: path (with resolved links), database, wal, shm and journal (None, or facts about the file), header, frames
+    (the content of the WAL), index (the content of the -shm file), problem (code and text, or None), complete. Nothing
+    is changed, no lock is taken, and special files do not block the read.
     """
     path = os.path.realpath(database)
     state: Dict[str, Any] = {
@@ -304,7 +304,7 @@ class _Frames:
 
     committed: number of frames up to the last commit. pages: size of the database after that commit. last: the last
     committed frame of each page. first_changes, last_changes: the change counter in the first and in the last committed
-    frame with page 1. headers: the database headers in these frames. foreign: True if the frames do not belong to the
+    frame with page 1. headers: the database headers in these frames. foreign: True if the frames do not match the
     header. lost: True if the header is damaged and frames follow it. needed: True if a committed page differs from the
     database, None if unknown. complete: False if only a part was read.
     """
@@ -407,7 +407,7 @@ def _needed(
 ) -> Optional[bool]:
     """Return True if a committed page in the WAL differs from the database, or None if this is unknown.
 
-    index: the WAL index of the last process. It shows how many frames a checkpoint has copied. These frames are
+    index: the WAL index of the last process. It shows how many frames a checkpoint has copied. The copied frames are
     compared last.
     """
     if not frames.last:
@@ -466,7 +466,8 @@ def summary(state: Mapping[str, Any]) -> Dict[str, Any]:
 def lacking(state: Mapping[str, Any], *, since_ns: int) -> int:
     """Return how many committed frames are in the index of the last process but not in the WAL.
 
-    since_ns: start of the process, or 0 if unknown. If the index is older, that process did not use the index.
+    since_ns: start of the process, or 0 if unknown. If the index is older than the process, the process did not use the
+    index.
     """
     index, frames, shm = state["index"], state["frames"], state["shm"]
     if not index or not since_ns or shm["mtime_ns"] < since_ns or not index["commits"]:

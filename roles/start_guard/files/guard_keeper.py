@@ -6,15 +6,15 @@
 
 systemd starts this program for each connection to the keeper's socket, with the connection as standard input, in an
 environment that the service's user cannot change. Only this user and root can connect. The program opens no path in a
-folder of this user. It trusts nothing in a message: it keeps only known fields with a limited length, accepts one end
-(a report that the process has ended) for each invocation of the unit, records whether systemd confirmed the end, and
-limits the number of files. An end that systemd confirms replaces an unconfirmed end, because the user may have forged
-the unconfirmed one.
+folder of this user. The content of a message is not trusted. The program saves only known fields with a limited length,
+and limits the number of files. For each invocation of the unit, it accepts one exit report (a report that the process
+has ended), and records whether systemd confirmed the report. A confirmed report replaces an unconfirmed report, because
+the user may have forged the unconfirmed report.
 
 Files in STATE_DIR/ends/UNIT/: end-TIME-INVOCATION.json (how a process ended) and refused-TIME/ (the evidence for a
-refusal). STATE_DIR/refusal-UNIT.json: a refusal that is not in the record of an incident yet (see
-plugins/module_utils/_incident/start_guard.py). The service's user can read the file that is specified as `known` in the
-configuration. This file contains no secrets, only the size, the inode and the salts of the database's files, and the
+refusal). STATE_DIR/refusal-UNIT.json: a refusal that has not been added to the record of an incident yet (see
+plugins/module_utils/_incident/start_guard.py). The service's user can read the file that the configuration specifies as
+`known`. This file contains no secrets, only the size, the inode and the salts of the database's files, and the
 database's header.
 """
 
@@ -41,7 +41,7 @@ _PARTS = ("database", "wal", "shm")
 # Maximum number of process exits to keep of each kind: exits that systemd has confirmed, and unconfirmed exits.
 MOST_ENDS = 200
 _UNCONFIRMED = ".unconfirmed.json"
-# Maximum time in nanoseconds between sending and saving a report.
+# Maximum time between sending and saving a report, in nanoseconds.
 _LATEST = 60 * 10**9
 MOST_REFUSALS = 5
 # Minimum time in seconds before evidence is saved again for the same incident.
@@ -151,7 +151,7 @@ def _files(state: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _sent(message: Mapping[str, Any]) -> int:
-    """Return when the report was sent, in nanoseconds. An impossible time is replaced with the current time."""
+    """Return the time when the report was sent, in nanoseconds. If the time is impossible, return the current time."""
     ns, now = number(message.get("ns")) or 0, time.time_ns()
     return ns if now - _LATEST <= ns <= now else now
 
@@ -167,7 +167,7 @@ def _give_up(*_signal: Any) -> None:
 def _sent_since_boot(message: Mapping[str, Any]) -> int:
     """Return the time of the report, in nanoseconds since boot.
 
-    The host's clock is not used, because it may be set back.
+    The host's clock is not used, because the clock may be set back.
     """
     ns, now = number(message.get("since_boot")) or 0, common.since_boot()
     return ns if now - _LATEST <= ns <= now else now
@@ -232,7 +232,7 @@ class Keeper:
         return bool(self.properties) and (ended or not self._is_current(message))
 
     def _is_later(self, saved: Mapping[str, Any], since_boot: int) -> bool:
-        """Return True if the saved start or end was sent during this boot, and later than `since_boot`."""
+        """Return True if the saved start or exit was reported during this boot, and later than `since_boot`."""
         return saved.get("boot") == self.boot and since_boot < int(saved.get("since_boot") or 0) <= common.since_boot()
 
     def _start(self, message: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
@@ -251,7 +251,7 @@ class Keeper:
             "confirmed": current,
         }
         ended = self._end_of(message["invocation"])
-        if ended is not None:  # the process ended immediately, and its end was saved first
+        if ended is not None:  # the process ended immediately, and its exit report was saved first
             with contextlib.suppress(OSError, ValueError):
                 about = common.read_json(ended, limit=1 << 17)
                 if about.get("start") is None:
@@ -296,10 +296,10 @@ class Keeper:
             with contextlib.suppress(OSError):
                 os.unlink(saved)
         if self._is_current(message) and not confirmed:
-            return True  # the process may be running, so this end says nothing about the files
+            return True  # the process may still be running, so the files may change
         since_boot = _sent_since_boot(message)
         if self._is_later(self.known.get("end") or {}, since_boot):
-            return True  # a later end was saved first
+            return True  # a later report was saved first
         self.known["end"] = {
             "at": at,
             "ns": ns,
@@ -319,7 +319,7 @@ class Keeper:
         return True
 
     def _ending(self, message: Mapping[str, Any]) -> Dict[str, Any]:
-        """Return how the process ended. As long as systemd has its own values, they replace those in the message."""
+        """Return how the process ended. If systemd has its own values, they replace the values in the message."""
         told = {name: text(message.get(name), 40) for name in ("result", "code", "signal")}
         status = number(message.get("status"))
         if self._is_current(message) and self.properties.get("SubState") != "running":
@@ -397,7 +397,7 @@ class Keeper:
         return folder
 
     def _forget_release(self, state: Mapping[str, Any]) -> None:
-        """Forget the release if the service has changed the files that were released."""
+        """Delete the release if the service has changed the released files."""
         stamps = (self.known.get("released") or {}).get("stamps")
         known = stamps if isinstance(stamps, dict) else {}
         names = ("database", "wal")
@@ -405,7 +405,7 @@ class Keeper:
             self.known.pop("released", None)
 
     def _note_database(self, state: Mapping[str, Any]) -> None:
-        """Remember that the database exists. If it is missing at a later start, it may have been lost."""
+        """Record that the database exists. If the database is missing at a later start, it may have been lost."""
         stamp = _stamp(state, "database")
         if stamp and stamp[2]:
             self.known["database"] = {"at": common.now(), "size": stamp[2]}
@@ -415,7 +415,7 @@ class Keeper:
         _write(self.config.known, self.known, group=group_of(self.config.user))
 
     def _end_of(self, invocation: str) -> Optional[str]:
-        """Return the path of the saved end of an invocation, or None."""
+        """Return the path of the saved exit report of an invocation, or None."""
         names = (name for name in os.listdir(self.folder) if name.startswith("end-"))
         return next((os.path.join(self.folder, name) for name in names if f"-{invocation}." in name), None)
 
@@ -438,7 +438,7 @@ def return_start(unit: str, *, patience: float = 3.0) -> None:
     """Exclude the refused start from the start limit of the unit.
 
     Otherwise, systemd would refuse a later start even after the files have been repaired. The counter can only be reset
-    together with the unit's result, so wait until the unit is inactive. Before that, the result prevents a restart.
+    together with the unit's result, so wait until the unit is inactive. Until then, the result prevents a restart.
     """
     pause, give_up = 0.1, time.monotonic() + patience
     while time.monotonic() < give_up:
@@ -515,13 +515,13 @@ def main(arguments: List[str]) -> int:
         common.say(f"A report about {config.unit} was not saved, because it took too long")
         return 1
     if saved and message["kind"] == "refused":
-        os.close(0)  # close the connection before the wait in return_start
+        os.close(0)  # close the connection before return_start waits
         return_start(config.unit)
     return 0
 
 
 def _keep(config: common.Config) -> Tuple[Dict[str, Any], bool]:
-    """Receive a message, save it and answer. Return the message, and True unless it was ignored.
+    """Receive a message, save it and answer. Return the message, and True if the message was not ignored.
 
     Saving has its own deadline, so a slow sender does not reduce the time for saving. Raises Late, ValueError, OSError.
     """

@@ -157,7 +157,7 @@ def ending(environment: Mapping[str, str]) -> Dict[str, Any]:
 
 
 def start_of(started: Mapping[str, Any]) -> int:
-    """Return when this invocation was started, in nanoseconds since 1970, or 0 if unknown.
+    """Return the time when this invocation was started, in nanoseconds since 1970, or 0 if unknown.
 
     If the clock has been set back since then, the recorded time of the start may be in the future. In this case, the
     start is calculated from the time since boot, which does not depend on the clock.

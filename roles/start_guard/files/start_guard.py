@@ -4,10 +4,11 @@
 
 """Usage: run.py start_guard CONFIG [--show]. Decides whether a unit may start with its database.
 
-systemd runs this program before each start of the unit (ExecCondition=), as the service's user. It exits with REFUSED
-(77) if the state of the database is in doubt, and then the unit is not started. Any other exit code starts the unit. If
-this program fails before it finds a doubt, the unit is started. If it fails afterwards, the unit is not started. No
-file of the service is changed. With --show, the decision is printed as JSON and nothing is recorded.
+systemd runs this program before each start of the unit (ExecCondition=), as the service's user. If the state of the
+database is in doubt, this program exits with REFUSED (77), and the unit is not started. Any other exit code starts the
+unit. If this program fails before it finds a doubt, the unit is started. If this program fails after it has found a
+doubt, the unit is not started. No file of the service is changed. With --show, the decision is printed as JSON and
+nothing is recorded.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Doubt(namedtuple("Doubt", "code text")):
 
 
 def judge(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:
-    """Return why the unit must not start with these files, or None.
+    """Return the reason why the unit must not start with these files, or None.
 
     known: the last known state, see guard_keeper.py.
     """
@@ -69,7 +70,7 @@ def judge(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]
 
 
 def judge_files(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:
-    """Return why the unit must not start, or None. The content of the WAL is not considered."""
+    """Return the reason why the unit must not start, or None. The content of the WAL is not considered."""
     if state["problem"]:
         return Doubt(*state["problem"])
     # If the database ends within its header, the first page may be in the WAL.
@@ -107,7 +108,7 @@ def _lost_database(state: Mapping[str, Any], known: Mapping[str, Any]) -> Option
 
 
 def _away(path: str, fstab: str = "/etc/fstab") -> Optional[Doubt]:
-    """For a missing database, return a doubt if its file system is not mounted or its folder is missing.
+    """Return a doubt if a missing database's file system is not mounted, or if its folder is missing.
 
     In both cases, nothing is known about the rows of the database.
     """
@@ -201,7 +202,7 @@ def _lost_frames(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional
     ended, frames, path = known.get("end") or {}, state["frames"], state["path"]
     before = ended.get("frames") or {}
     if not _is_same(state, ended):
-        return None  # somebody has changed the database since then, so the earlier state does not apply
+        return None  # the database has been changed since then, so the earlier state does not apply
     at = f"when the service stopped at {ended.get('at')}"
     if ended.get("lacking"):
         return Doubt("wal_short", f"{path}-wal already lacked {ended['lacking']} frames of transactions {at}")
@@ -265,9 +266,9 @@ def _short(state: Mapping[str, Any]) -> Optional[Doubt]:
 
 
 def end_is_due(known: Mapping[str, Any]) -> bool:
-    """Return True if the keeper has not saved the end of the last process yet.
+    """Return True if the keeper has not saved the exit of the last process yet.
 
-    After a reboot, the end of the earlier process is not reported.
+    After a reboot, the exit of the earlier process is not reported.
     """
     start, end = known.get("start") or {}, known.get("end") or {}
     is_open = bool(start.get("invocation")) and start["invocation"] != end.get("invocation")
@@ -277,17 +278,17 @@ def end_is_due(known: Mapping[str, Any]) -> bool:
 def needs_the_end(state: Mapping[str, Any], doubt: Optional[Doubt]) -> bool:
     """Return True if the decision may depend on the state of the files when the last process ended.
 
-    If the decision used the end of an earlier process, a doubt may be wrong. If there is no doubt, a WAL with
-    transactions may still be missing.
+    If the decision is based on the exit of an earlier process, a doubt may be wrong. Even if there is no doubt, a WAL
+    with transactions may be missing.
     """
     committed = state["frames"] is not None and state["frames"].committed
     return doubt is not None or (state["database"] is not None and not committed)
 
 
 def await_end(config: common.Config, known: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the known state as soon as it contains the end of the last process, or after _PATIENCE seconds.
+    """Return the known state as soon as it contains the exit of the last process, or after _PATIENCE seconds.
 
-    systemd may start the next process before the keeper has saved the end of the last one.
+    systemd may start the next process before the keeper has saved the exit of the last process.
     """
     give_up = time.monotonic() + _PATIENCE
     while end_is_due(known) and time.monotonic() < give_up:
