@@ -78,7 +78,7 @@ KINDS: Dict[str, Kind] = {
 
 
 def kind_of(code: Optional[str]) -> Kind:
-    """Return the consequences of a code. For an unknown code, rows could be lost and no release is allowed."""
+    """Return the consequences of a code. For an unknown code, assume that rows may be lost, and allow no release."""
     return KINDS.get(code or "", Kind(of_data=True, released=False))
 
 
@@ -511,9 +511,10 @@ def say(text: str, *, priority: int = 4) -> None:
 def tell(
     config: Config, message: Mapping[str, Any], parts: Optional[Mapping[str, bytes]] = None, *, wait: float
 ) -> bool:
-    """Send a message to the keeper. Return True if it was sent and, with wait (seconds), also saved.
+    """Send a message to the keeper. Return True if the message was sent.
 
-    parts: contents of files, by name. They follow the message.
+    wait: maximum time in seconds to wait for the confirmation that the message was saved. If this time is not 0, return
+    True only if the message was saved. parts: contents of files, by name. They follow the message.
     """
     import _socket  # noqa: PLC0415 - only if it is needed
 

@@ -5,11 +5,11 @@
 """Usage: run.py guard_keeper CONFIG. Saves the reports of the start guard and the restart recorder. Runs as root.
 
 systemd starts this program for each connection to the keeper's socket, with the connection as standard input, in an
-environment that the service's user cannot change. Only this user and root can connect. The program opens no path in a
-folder of this user. The content of a message is not trusted. The program saves only known fields with a limited length,
-and limits the number of files. For each invocation of the unit, it accepts one exit report (a report that the process
-has ended), and records whether systemd confirmed the report. A confirmed report replaces an unconfirmed report, because
-the user may have forged the unconfirmed report.
+environment that the service's user cannot change. Only this user and root can connect. The program does not open any
+path in a folder that this user controls. The content of a message is not trusted. The program saves only known fields
+with a limited length, and limits the number of files. For each invocation of the unit, it accepts one exit report (a
+report that the process has ended), and records whether systemd confirmed the report. A confirmed report replaces an
+unconfirmed report, because the user may have forged the unconfirmed report.
 
 Files in STATE_DIR/ends/UNIT/: end-TIME-INVOCATION.json (how a process ended) and refused-TIME/ (the evidence for a
 refusal). STATE_DIR/refusal-UNIT.json: a refusal that has not been added to the record of an incident yet (see
