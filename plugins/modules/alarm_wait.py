@@ -30,13 +30,13 @@ attributes:
 options:
   path:
     description:
-      - The absolute path of the socket. The module creates the socket's folder if needed, and removes the socket at the
-        end.
+      - The absolute path of the socket. The module creates the socket's folder if needed, and removes the socket before
+        it returns.
       - The user who runs Ansible must own the folder, and no other user may write to it.
     type: path
     required: true
   timeout:
-    description: How long to wait, in seconds.
+    description: Maximum time to wait for the alarm, in seconds.
     type: float
     default: 900
 """
@@ -51,12 +51,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 alarmed:
-  description: True if an alarm arrived, false if none arrived within O(timeout).
+  description: True if an alarm arrived within O(timeout), otherwise false.
   returned: success
   type: bool
   sample: true
 waited:
-  description: How long the module waited, in seconds.
+  description: Time that the module waited, in seconds.
   returned: success
   type: float
   sample: 512.3

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: backup_fetch
-short_description: Copy a listed backup from the host to the controller
+short_description: Copy a verified backup from the host to the controller
 version_added: 0.2.0
 description:
-  - Copies a backup from the host to a file on the controller. Only a backup that
-    M(itsm_nexus.runbook.scheduled_backup) has listed can be copied. The backup is transferred in compressed parts, so
-    its size is not limited by the memory of the host or the controller.
-  - The file on the controller has mode 0600. The file gets its final name only if its SHA-256 matches that of the
-    verified backup.
-  - The module then records the copy in the list on the host, and removes surplus copies from the folder on the
-    controller.
+  - Copies a backup from the host to a file on the controller. Only backups that M(itsm_nexus.runbook.scheduled_backup)
+    has recorded in C(backups.json) can be copied. The backup is transferred in compressed parts, so its size is not
+    limited by the memory of the host or the controller.
+  - The file on the controller has mode 0600. The file is renamed to its final name only if its SHA-256 checksum matches
+    that of the verified backup.
+  - The module then records the copy in C(backups.json) on the host, and removes surplus copies from the controller.
 options:
   path:
     description: Path of the backup on the host. The backup must be listed in C(backups.json) in O(state_dir).
@@ -48,8 +47,8 @@ options:
     description: The user that the service runs as. See O(itsm_nexus.runbook.sqlite_backup#module:user).
     type: str
 notes:
-  - Set C(no_log) on the task, because the output of the module contains the rows of the database. Without C(no_log),
-    Ansible prints this output if it runs with C(-vvv).
+  - Set C(no_log) on the task, because the output of the module contains the rows of the database. Otherwise, Ansible
+    prints this output if it runs with C(-vvv).
 attributes:
   check_mode:
     support: full
@@ -81,7 +80,7 @@ dest:
   type: str
   sample: /srv/backups/itsm/host1/itsm.db.backup_20260302T010203Z
 sha256:
-  description: The SHA-256 of the file, which is the same as that of the verified backup on the host.
+  description: The SHA-256 checksum of the file. It matches the checksum of the verified backup on the host.
   returned: success
   type: str
   sample: 5b8991a5f9ee33367057d676263f0f53e52fa128f1c4c9f1b8d8d887045fde9b
@@ -115,9 +114,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 
 
 def main() -> None:
-    """Return one part of the backup's data, or record where the copy is.
+    """Return one part of the backup's data, or record the location of the copy.
 
-    The action plugin of the same name makes the copy.
+    The action plugin of the same name creates the copy.
     """
     module = AnsibleModule(
         argument_spec={

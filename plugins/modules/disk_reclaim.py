@@ -48,7 +48,7 @@ options:
         type: int
         default: 0
       inodes:
-        description: Required number of free inodes. Ignored on a file system without a fixed number of inodes.
+        description: Required number of free inodes. Ignored if the file system has no fixed number of inodes.
         type: int
         default: 0
   globs:
@@ -68,14 +68,14 @@ options:
         required: true
       keep:
         description:
-          - How many of the newest files to keep in each series. The module also keeps this number of the newest
-            complete copies of a database. It always keeps at least one copy.
+          - Number of files to keep in each series, newest first. If the glob matches copies of a database, the module
+            also keeps the same number of complete copies, newest first, but at least one.
         type: int
         default: 0
       as_user:
         description:
           - Whether to remove these files with the permissions of O(user) even if root owns their folder.
-          - Set this option if a part of the pattern comes from the environment of the service.
+          - Set this option if a part of the pattern is taken from the service's environment.
         type: bool
         default: false
   user:
@@ -153,8 +153,8 @@ enough:
   sample: true
 targets:
   description:
-    - The file systems. C(wanted) is the required free space, and C(wanted_inodes) is the required number of free
-      inodes. C(available_before) is the free space before the module ran. C(freed) is the freed space, and
+    - The state of each file system. C(wanted) is the required free space, and C(wanted_inodes) is the required number
+      of free inodes. C(available_before) is the free space before the module ran. C(freed) is the freed space, and
       C(inodes_freed) is the number of freed inodes. C(wanted), C(available_before) and C(freed) are in bytes. C(enough)
       is true if the file system has the required free space.
   returned: success

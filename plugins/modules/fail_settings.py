@@ -33,16 +33,17 @@ options:
     required: true
   messages:
     description:
-      - The same problems as messages, each with an ID in the catalogue of this collection (C(id)) and its values
-        (C(values)). The closing summary and the postmortem are then written in the reader's language.
-      - If the number of messages differs from the number of problems, the problems are quoted.
+      - The same problems as translatable messages. Each message contains its C(id) in the message catalogue, and the
+        C(values) to insert into the message. If this option is set, the closing summary and the postmortem show the
+        problems in the reader's language.
+      - If the number of messages differs from the number of problems, the texts in O(problems) are quoted in English.
     type: list
     elements: dict
     default: []
 """
 
 EXAMPLES = r"""
-- name: Refuse an invalid port
+- name: Reject an invalid port
   itsm_nexus.runbook.fail_settings:
     problems:
       - my_port is 'soon': must be a number from 1 to 65535
@@ -56,7 +57,7 @@ problems:
   type: list
   elements: str
 messages:
-  description: The same problems as messages (C(problems)).
+  description: C(problems) contains the same problems as translatable messages.
   returned: if O(messages) is not empty
   type: dict
 """

@@ -10,14 +10,14 @@ module: first_response
 short_description: Save the evidence of a crash, start the service if it is safe to do so, and find the cause
 version_added: 0.2.0
 description:
-  - Does the same as M(itsm_nexus.runbook.triage_info), in two steps. If the service's process is gone, the module first
-    collects facts that change when the service starts. It also collects facts that can rule out starting the service.
-    The module saves all these facts as evidence. If nothing rules out starting the service, the module starts the
-    service. The module then collects the other facts at low priority.
-  - The module does not start the service if anything is in doubt. Examples are an incomplete check of the database, a
-    hold on the service, and an incident with a recorded attempt. Another example is a finding that rules out starting
-    the service or requires a remedy first. The module also does not start the service if O(run) or O(incident) is
-    empty. In all these cases, the result is the same as that of M(itsm_nexus.runbook.triage_info).
+  - Performs the same triage as M(itsm_nexus.runbook.triage_info), but in two steps. If the service's process is gone,
+    the module first collects facts that change when the service starts. It also collects facts that can rule out
+    starting the service. The module saves all these facts as evidence. If nothing rules out starting the service, the
+    module starts the service. The module then collects the other facts at low priority.
+  - The module does not start the service if there is any doubt. Examples are an incomplete check of the database, a
+    hold on the service, and an earlier attempt that is recorded in the incident. Another example is a finding that
+    rules out starting the service or requires a remedy first. The module also does not start the service if O(run) or
+    O(incident) is empty. In all these cases, the result is the same as that of M(itsm_nexus.runbook.triage_info).
   - The module runs the same checks as M(itsm_nexus.runbook.triage_info), and starts the service in the same way as
     M(itsm_nexus.runbook.node_process). The module records in the incident that it started the service.
   - After starting the service, the module waits at most O(part_timeout) seconds for the first healthy response. Use
@@ -30,7 +30,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Nothing is started and nothing is saved.
+    details: The service is not started, and no evidence is saved.
   diff_mode:
     support: none
   idempotent:

@@ -14,10 +14,10 @@ description:
     verdict is clear. If the service is unhealthy, the module does not fail, but returns RV(healthy=false).
   - An endpoint is healthy if it returns status 200 and a JSON body whose C(status) is one of O(ok_statuses). A response
     with status 429 (rate limit) also counts as healthy, because it shows that the service works. Each request is
-    aborted after O(timeout), even if the server is still sending a few bytes at a time. Proxy settings in the
-    environment are ignored.
-  - The module can change the host, so its name does not end in C(_info). With O(open=true), the module opens the
-    incident and may take over a restart that systemd has scheduled.
+    aborted after O(timeout), even if the server keeps sending data slowly. Proxy settings in the environment are
+    ignored.
+  - The module can change the host, so its name does not end in C(_info). With O(open=true), the module opens an
+    incident, and may take over the unit if systemd has scheduled a restart.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.endpoints
@@ -31,7 +31,8 @@ options:
   mode:
     description:
       - V(watch) reports the service as healthy at the first healthy response. V(watch) reports the severity V(critical)
-        after O(critical_after) consecutive failures, and V(emergency) as soon as a probe fails and the process is gone.
+        after O(critical_after) consecutive failed probes, and V(emergency) as soon as a probe fails and the process is
+        gone.
       - Use V(await) after starting the service. V(await) probes until all endpoints are healthy, for at most
         O(deadline) seconds. V(await) stops early if no process is running and systemd will not start one. V(await) also
         stops early if the service exits again after systemd has restarted it.
@@ -52,12 +53,12 @@ options:
     type: float
     default: 1.0
   warning_after:
-    description: Number of consecutive failures after which the severity is V(warning).
+    description: Number of consecutive failed probes after which the severity is V(warning).
     type: int
     default: 3
   critical_after:
-    description: Number of consecutive failures after which the severity is V(critical). This number must not be less
-      than O(warning_after).
+    description: Number of consecutive failed probes after which the severity is V(critical). It must be at least
+      O(warning_after).
     type: int
     default: 5
   deadline:
@@ -77,8 +78,8 @@ options:
   remember:
     description:
       - If true, O(mode=watch) and O(mode=hold) save in O(state_dir) when the service was last healthy.
-        M(itsm_nexus.runbook.incident) uses this time as the last sign of health before an outage. If the time cannot be
-        saved, the module does not report an error.
+        M(itsm_nexus.runbook.incident) uses this time as the last time that the service was healthy before an outage. If
+        the time cannot be saved, the module does not report an error.
       - If the service is down and no incident is open, O(mode=watch) with O(open=false) saves the time of the first
         failed probe. If an incident is opened within an hour of the last failed probe, the saved time is used to
         determine the start of the outage. A healthy probe removes the saved time.
@@ -111,10 +112,10 @@ options:
         is set, the module validates these settings and probes the service in one round trip. If the service is down, an
         invalid value is listed in RV(preflight), but the module does not fail. If the service is healthy or its state
         is unknown, an invalid value makes the module fail. The module always fails if O(state_dir) or
-        O(service.manager) is invalid, or if O(service.command) is empty. The module also fails if the only problems
-        are disks that do not respond, because settings cannot be checked without these disks. Only endpoints with valid
-        settings are probed.
-      - While HTTPS is switched off by a drop-in from M(itsm_nexus.runbook.unit_dropin), only plain HTTP is probed.
+        O(service.manager) is invalid, or if O(service.command) is empty. The module also fails if the only problems are
+        disks that do not respond, because the settings for paths on these disks cannot be checked. Only endpoints with
+        valid settings are probed.
+      - If a drop-in from M(itsm_nexus.runbook.unit_dropin) has switched off HTTPS, only plain HTTP is probed.
     type: dict
     version_added: 0.2.0
     suboptions:
@@ -150,30 +151,30 @@ options:
             returns a status of 500 or higher, or does not respond. If the body is a JSON object with C(checks), the
             names of the failed checks are reported. If the status is between 300 and 499, such as 404, readiness counts
             as unchecked.
-          - If empty, no request is sent.
+          - If this path is empty, no request is sent.
         type: str
         default: ""
       slow_after:
         description: >-
           Report slow responses if three consecutive responses each take at least this number of seconds. If the usual
-          latency is known, each response must also take at least ten times as long as usual. With V(0), the latency is
+          latency is known, each response must also take at least ten times as long as usual. If V(0),   the latency is
           not checked.
         type: float
         default: 1.0
       lock_after:
         description: >-
           Report a process that continuously blocks all writes to the database for at least this many seconds. The
-          maximum is V(10). With V(0), locks are not checked.
+          maximum is V(10). If V(0),   locks are not checked.
         type: float
         default: 2.0
       check_budget:
-        description: Time limit in seconds for the database check (quick_check). The maximum is V(10). With V(0), the
+        description: Time limit in seconds for the database check (quick_check). The maximum is V(10). If V(0),   the
           content of the database is not checked.
         type: float
         default: 0.5
       open_files_percent:
         description: >-
-          Report a process that has reached this percentage of its limit for open files and connections. With V(0), open
+          Report a process that has reached this percentage of its limit for open files and connections. If V(0),   open
           files are not checked.
         type: float
         default: 90.0
@@ -186,35 +187,36 @@ options:
         description:
           - Report a file system if at least this percentage of its space or inodes is used, and the file system will be
             full within O(readiness.disk_hours) at the current rate.
-          - With V(0), this trend is not checked. A file system is always reported if at least V(99) % of its space or
+          - If V(0),   this trend is not checked. A file system is always reported if at least V(99) % of its space or
             inodes is used.
         type: float
         default: 95.0
       disk_hours:
-        description: Number of hours. See O(readiness.disk_percent).
+        description: Number of hours within which a file system must fill up to be reported. See
+          O(readiness.disk_percent).
         type: float
         default: 24.0
       wal_bytes:
         description: >-
-          Report a WAL that has at least this size in bytes and keeps growing. With V(0), the size is not checked.
+          Report a WAL that has at least this size in bytes and keeps growing. If V(0),   the size is not checked.
         type: int
         default: 67108864
       restarts:
         description: >-
-          Report the service if systemd restarted it at least this many times in the last hour. With V(0), restarts are
+          Report the service if systemd restarted it at least this many times in the last hour. If V(0),   restarts are
           not checked.
         type: int
         default: 3
       memory_pressure:
         description: >-
           Report memory pressure if all processes of the host or of the unit were waiting for memory at the same time,
-          for at least this percentage of the last minute. With V(0), memory pressure is not checked.
+          for at least this percentage of the last minute. If V(0),   memory pressure is not checked.
         type: float
         default: 20.0
   manifest:
     description:
       - If this option is set, O(mode=watch) and O(mode=hold) also save a manifest of a healthy service in O(state_dir).
-        This option has no effect without O(remember=true). The manifest describes what can change on the host, such as
+        This option has an effect only if O(remember=true). The manifest describes what can change on the host, such as
         the release, the lock file, the unit, the names of environment variables, the certificate, the packages and the
         schema of the database. During an outage, M(itsm_nexus.runbook.triage_info) compares the manifest with the host.
         See RV(itsm_nexus.runbook.triage_info#module:facts).
@@ -309,17 +311,17 @@ severity:
     - With O(mode=watch), V(unreachable) means that the connection to the host failed or the host did not answer
       within the task's C(timeout). In this case, the state of the service is unknown.
     - With O(mode=watch), V(warning) is also returned if the service answers again after at least O(warning_after)
-      consecutive failures. With O(open=true), V(emergency) is also returned if systemd recently restarted the service
-      and no run has found it healthy since then.
+      consecutive failed probes. With O(open=true), V(emergency) is also returned if systemd recently restarted the
+      service and no run has found it healthy since then.
   returned: success
   type: str
   sample: emergency
 readiness:
   description:
-    - Whether a service that answers is also ready. V(null) if O(readiness) is not set or the service does not answer.
+    - The readiness of a service that answers. V(null) if O(readiness) is not set or the service does not answer.
     - C(problems) lists the problems. C(cause) has the same values as in
       RV(itsm_nexus.runbook.triage_info#module:findings). C(source) is the place where the problem was found.
-    - C(unchecked) lists the checks that could not be run, each with the reason.
+    - C(unchecked) lists the checks that could not be performed, each with the reason.
     - C(reported) is the ID of the open incident in which a run has already reported all of these problems, or V(null).
     - C(seconds) is the duration of the checks.
   returned: success
@@ -336,12 +338,12 @@ readiness:
     reported: null
     seconds: 0.04
 consecutive_failures:
-  description: Number of consecutive failures, up to and including the last probe.
+  description: Number of consecutive failed probes at the end of the check.
   returned: success
   type: int
   sample: 1
 max_consecutive_failures:
-  description: Highest number of consecutive failures.
+  description: Highest number of consecutive failed probes during the check.
   returned: success
   type: int
   sample: 1
@@ -403,7 +405,7 @@ opened:
   type: dict
   sample: null
 signs:
-  description: The last healthy response and the first failed probe, in the format of
+  description: The times of the last healthy response and of the first failed probe, in the format of
     O(itsm_nexus.runbook.incident#module:signs).
   returned: success
   type: list
@@ -432,15 +434,15 @@ supervisor:
   sample: {"phase": "starting", "waited": 2.1, "restarted": true, "started_at": "2026-03-02T01:02:03.456Z"}
 takeover:
   description:
-    - How the module took over a unit that systemd was about to start. The keys are C(unit), C(at), C(sub_state) and
-      C(timer).
-    - V(null) if nothing was taken over.
+    - Details of the takeover, if the module took over a unit that systemd was about to start. The keys are C(unit),
+      C(at), C(sub_state) and C(timer).
+    - V(null) if there was no takeover.
   returned: success
   type: dict
   version_added: 0.2.0
 doubt:
-  description: With O(open=true), the reason why the service must not be started, for example a problem that a quick
-    check found in the database. V(null) if there is no such reason.
+  description: With O(open=true), the reason why the service must not be started, such as a problem that a quick check
+    found in the database. V(null) if there is no such reason.
   returned: success
   type: str
   version_added: 0.2.0
@@ -456,8 +458,8 @@ data_in_doubt:
   type: bool
   version_added: 0.2.0
 open_incident:
-  description: True if an incident was open in O(state_dir). If an incident was open and the service is healthy, the
-    outage ended without any action by this run.
+  description: True if an incident was open in O(state_dir). If the service is also healthy, the outage ended without
+    any action by this run.
   returned: success
   type: bool
   sample: false

@@ -13,9 +13,10 @@ description:
   - Runs one read-only query on the database, in a separate process with a time limit. The module also counts the
     requests that were logged in the journal and in log files during the outage. Rotated and compressed files (C(.gz))
     are included.
-  - A request that is logged in several places is counted once. Entries belong to the same request if they have the same
-    method, path and status, and nearly the same time.
-  - If a number is unknown, the module returns null and the reason. The module fails only if its parameters are invalid.
+  - A request that is logged in several places is counted once. Log entries are treated as the same request if they have
+    the same method, path and status, and nearly the same time.
+  - If a number cannot be determined, the module returns null for it, together with the reason. The module fails only if
+    its parameters are invalid.
 options:
   path:
     description: Absolute path of the database.
@@ -23,14 +24,13 @@ options:
     required: true
   query:
     description:
-      - One SQL statement that returns a number. The statement can refer to O(start), O(end) and O(login) as C(:start),
-        C(:end) and C(:login).
+      - A single SQL statement that returns a number. The statement can refer to O(start), O(end) and O(login) as
+        C(:start), C(:end) and C(:login).
       - If empty, the database is not queried.
     type: str
     default: ""
   login:
-    description: The account that is used to check whether people can log in. This account is not counted as an affected
-      user.
+    description: The account that the login check uses. It is not counted as an affected user.
     type: str
     default: ""
     version_added: 0.2.0
@@ -51,8 +51,8 @@ options:
     default: ""
   access_log_patterns:
     description:
-      - Path patterns for additional request logs, such as logs that get a new name every day. A pattern is
-        absolute or relative to O(app_dir).
+      - Path patterns for additional request logs, such as logs whose file name changes every day. A pattern is absolute
+        or relative to O(app_dir).
     type: list
     elements: str
     default: []
@@ -122,7 +122,7 @@ requests_failed:
 requests_from:
   description:
     - The logs that contain these requests, separated by commas. At most five logs are listed. If requests were found in
-      the journal, the list contains the command that shows the journal.
+      the journal, the list contains the C(journalctl) command that shows them.
   returned: always
   type: str
   sample: "journalctl -u itsm-system, /mnt/LinuxHDD/ITSM-System/backend/logs/app-2026-03-02.log"
