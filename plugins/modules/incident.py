@@ -7,26 +7,27 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: incident
-short_description: Keep the record of an incident on the affected host, and let only one run at a time work on that host
+short_description: Maintain the record of an incident on the affected host, and ensure that only one run at a time works
+  on that host
 version_added: 0.1.0
 description:
   - Records the start, the detection and the end of the outage, and all attempts and notifications. If an incident is
     still open, the next run continues this incident and does not change the recorded start of the outage.
-  - Uses a lease to reserve the host for the whole run. O(state=open) takes the lease, and O(state=closed) releases the
-    lease. A module that is called with O(run) keeps the lease while the module is running, and renews the lease at the
-    end. If the run is killed, the lease expires after O(lease) seconds. Until the lease ends, a second run is refused.
-    If O(wait) is set, the second run waits instead.
-  - An unreadable record is renamed. If the record cannot be written to its folder, for example because the disk is
-    full, the record is kept in memory. In both cases, the module shows a warning, and the run continues.
-  - Records the host's maintenance window. During a maintenance window, O(state=open) does not open an incident or
-    take a lease.
+  - Uses a lease to reserve the host for the whole run. O(state=open) acquires the lease, and O(state=closed) releases
+    it. A module that is called with O(run) keeps the lease while the module is running, and renews the lease at the
+    end. If the run is killed, the lease expires after O(lease) seconds. Until the lease ends, the module fails for a
+    second run. If O(wait) is set, the second run first waits for the lease.
+  - If a record is unreadable, the module renames it. If a record cannot be written to its folder, for example because
+    the disk is full, the module stores it in memory. In both cases, the module shows a warning, and the run continues.
+  - Records the host's maintenance window. During a maintenance window, O(state=open) neither opens an incident nor
+    acquires a lease.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
 attributes:
   check_mode:
     support: full
-    details: Nothing is written and no lease is taken.
+    details: The module writes nothing and does not acquire a lease.
   diff_mode:
     support: full
   idempotent:
@@ -40,24 +41,24 @@ seealso:
 options:
   state:
     description:
-      - V(open) takes the lease, and opens an incident or continues the open incident.
-      - V(attempt) records attempts, findings and notifications, and renews the lease. After an incident is closed, its
-        runs can record only O(notified).
+      - V(open) acquires the lease, and opens an incident or continues the open incident.
+      - V(attempt) records attempts, findings and notifications, and renews the lease. After an incident is closed, the
+        runs that worked on it can record only O(notified).
       - V(closed) records the outcome and releases the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt),
         O(outcome=login_failed) or O(outcome=degraded), the incident itself stays open, and the next run continues the
         incident.
       - Use V(closed) with an empty O(run) if a probe found the service healthy. The module then closes the open
         incident with RV(outcome=resolved_manually). If an earlier run or systemd started the service, RV(outcome) has
-        another value. See O(serving_since) and O(serving_restarts). If a run is working on the incident, or if the
-        service's data is in doubt, the incident stays open.
+        another value. See O(serving_since) and O(serving_restarts). However, the incident stays open if a run is
+        working on it, or if the service's data is in doubt.
       - Use V(resolved) before V(closed) if contacts must be notified of the end of the outage. The call creates a run,
-        takes the lease for this run, and returns RV(run). The incident stays open until the module is called with
-        V(closed) and this O(run). If the run is killed before the call with V(closed), the next run
-        notifies the contacts.
+        acquires the lease for this run, and returns RV(run). The incident stays open until the module is called with
+        V(closed) and this O(run). If the run is killed before the call with V(closed), the next run notifies the
+        contacts.
       - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. The call does not fail if
         another run has taken the lease. See RV(locked_by).
-      - V(maintenance_begun) sets the host's maintenance window, and V(maintenance_ended) removes it. A run that is
-        in progress is not affected.
+      - V(maintenance_begun) sets the host's maintenance window, and V(maintenance_ended) removes it. Neither affects a
+        run that is in progress.
     type: str
     choices: [open, attempt, closed, resolved, renewed, maintenance_begun, maintenance_ended]
     required: true
@@ -72,8 +73,8 @@ options:
     default: ""
   step:
     description:
-      - Current step of the run. If another run must wait or is refused, that run reports this step. Defaults to the
-        current rung of the run. If the run has not started a rung, the default is O(state).
+      - Current step of the run. If another run must wait for this run, or fails because of the lease, that run reports
+        this step. Defaults to the current rung of the run, or to O(state) if the run has not started a rung.
     type: str
     default: ""
   lease:
@@ -88,26 +89,27 @@ options:
     description:
       - With O(state=open), maximum time in seconds to wait for another run's lease to end.
       - If the module waited (RV(waited)), the other run may have ended the outage. Therefore, if no incident is open
-        after the wait, the module does not open an incident or take the lease. In this case, probe the service again,
-        and call the module again if the service is still down.
+        after the wait, the module neither opens an incident nor acquires the lease. In this case, probe the service
+        again, and call the module again if the service is still down.
       - To wait without opening an incident, use M(itsm_nexus.runbook.incident_info).
     type: float
     default: 0.0
   window:
-    description: RV(restarts_in_window) counts the starts within this number of seconds before the call.
+    description: Length of the period before the call for which RV(restarts_in_window) counts the starts of the service,
+      in seconds.
     type: float
     default: 3600.0
   restart_limit:
-    description: How many times runs may start the service within O(window). After this number of starts, RV(crash_loop)
-      reports that starting the service again would not help.
+    description: Maximum number of times that runs may start the service within O(window). When this number is reached,
+      RV(crash_loop) indicates that starting the service again would not help.
     type: int
     default: 3
     version_added: 0.2.0
   opened:
     description:
       - With O(state=open), the value of RV(itsm_nexus.runbook.health_probe#module:opened) from a probe that has already
-        opened the incident. In this case, the task does not connect to the host. The task returns this value as its
-        result, or fails if the value reports a failure. If this option is empty, the module runs on the host.
+        opened the incident. In this case, the task does not connect to the host, but returns this value as its result.
+        The task fails if the value reports a failure. If this option is empty, the module runs on the host.
     type: dict
     default: {}
     version_added: 0.2.0
@@ -123,7 +125,7 @@ options:
     version_added: 0.2.0
   maintenance_until:
     description:
-      - Time when the maintenance window ends, with a time zone, for example V(2026-03-02T04:00:00Z) or V(2026-03-02
+      - End of the maintenance window, with a time zone, for example V(2026-03-02T04:00:00Z) or V(2026-03-02
         13:00+09:00).
       - Required with O(state=maintenance_begun), which also accepts a duration from now, such as V(+2h) or V(+1d12h).
       - With O(state=open), the window applies to this call only. In this case, the value usually comes from a variable
@@ -184,11 +186,12 @@ options:
         required: true
       held:
         description:
-          - True if the attempt succeeded. Not set while the attempt is in progress, or if the connection to the host
-            was lost before the service was checked. If the connection was lost, O(attempts[].reason) is set.
+          - True if the attempt succeeded. This option is not set while the attempt is in progress, or if the connection
+            to the host was lost before the service was checked. In the second case, O(attempts[].reason) is set.
         type: bool
       halted:
-        description: True if the attempt was stopped before it changed anything, because a change would have done harm.
+        description: True if the attempt was stopped before it changed anything, because a change could have caused
+          damage.
         type: bool
         default: false
       fell:
@@ -233,7 +236,7 @@ options:
     description: Time when the service began to serve requests again.
     type: str
   mitigated_from:
-    description: The source of O(mitigated_at). Defaults to a health probe.
+    description: The source of O(mitigated_at). If this option is not set, a health probe is recorded as the source.
     type: str
     version_added: 0.2.0
   serving_since:
@@ -304,7 +307,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Open the incident or continue the open one
+- name: Open an incident or continue the open incident
   itsm_nexus.runbook.incident:
     state: open
     severity: critical
@@ -368,19 +371,20 @@ outage_started_at:
   type: str
 outage_started:
   description:
-    - The period in which the outage began, from C(earliest) to C(latest). C(earliest) is the time of the last sign of
-      health, and C(latest) is the time of the first sign of failure. C(earliest_source) is the source of C(earliest),
-      and C(source) is the source of C(latest).
+    - The period in which the outage began, from C(earliest) to C(latest). C(earliest) is the last time at which the
+      service was seen healthy, and C(latest) is the first time at which it was seen unhealthy. C(earliest_source) is
+      the source of C(earliest), and C(source) is the source of C(latest).
   returned: always
   type: dict
 outage_seconds:
-  description: Time from RV(outage_started_at) to RV(mitigated_at) in seconds, or V(null) until both are known.
+  description: Time from RV(outage_started_at) to RV(mitigated_at) in seconds, or V(null) if either of these times is
+    unknown.
   returned: always
   type: float
 lasted:
   description:
-    - Duration of the outage in seconds, up to RV(mitigated_at). If RV(mitigated_at) is unknown, this is the duration up
-      to the current time. Setting back the host's clock does not shorten the duration.
+    - Duration of the outage in seconds, up to RV(mitigated_at). If RV(mitigated_at) is unknown, the duration up to the
+      current time is returned. The duration does not become shorter if the host's clock is set back.
   returned: always
   type: float
   version_added: 0.2.0
@@ -393,7 +397,7 @@ detected_at:
   returned: always
   type: str
 detected_by:
-  description: The first recorded name of the program or person that detected the outage.
+  description: The program or person that was first recorded as having detected the outage.
   returned: always
   type: str
 answered_at:
@@ -441,13 +445,13 @@ outcome:
   type: str
 last_exit:
   description:
-    - How the service's process ended before the module took over the unit from systemd, or V(null) if there was no
-      takeover. The keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
+    - Details of how the service's process ended before the module took over the unit from systemd, or V(null) if there
+      was no takeover. The keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
   returned: always
   type: dict
   version_added: 0.2.0
 takeover:
-  description: How the module took over the unit from systemd, or V(null) if there was no takeover. The keys are
+  description: Details of the takeover of the unit from systemd, or V(null) if there was no takeover. The keys are
     C(unit), C(at), C(sub_state) and C(timer).
   returned: always
   type: dict
@@ -460,10 +464,10 @@ data:
       kinds of damage that a person has accepted. C(accepted_at) is the time of this decision, and C(accepted_reason) is
       the reason that the person gave. C(reasons) lists the reasons for the state, and C(checked_at) is the time of the
       last check.
-    - C(unseen) is true if a triage could not count the rows because the database was not found or was damaged.
-      C(loss) shows whether a database recovery lost rows (V(none), V(known) or V(unknown)). C(rows_lost) is the number
-      of lost rows in the tables that were counted. C(rows_first) contains the row counts before the first database
-      recovery. C(lost_again) is true if several recoveries may have lost rows. Keys that do not apply are omitted.
+    - C(unseen) is true if triage could not count the rows because the database was not found or was damaged. C(loss)
+      shows whether a database recovery lost rows (V(none), V(known) or V(unknown)). C(rows_lost) is the number of lost
+      rows in the tables that were counted. C(rows_first) contains the row counts before the first database recovery.
+      C(lost_again) is true if several recoveries may have lost rows. Keys that do not apply are omitted.
   returned: always
   type: dict
   version_added: 0.2.0
@@ -474,7 +478,7 @@ handed_back:
   type: bool
   version_added: 0.2.0
 signs:
-  description: All recorded signs, in the format of O(signs).
+  description: All recorded observations of when the outage began, in the format of O(signs).
   returned: always
   type: list
   elements: dict
@@ -501,22 +505,22 @@ restarts_in_window:
   returned: always
   type: int
 blind_restarts_left:
-  description: Number of starts still allowed within O(window), before O(restart_limit) is reached. V(0) if C(looping)
-    in RV(crash_loop) is true.
+  description: Number of times that runs may still start the service within O(window) before O(restart_limit) is
+    reached. V(0) if C(looping) in RV(crash_loop) is true.
   returned: always
   type: int
 crash_loop:
   description:
-    - C(looping) is true if C(restarts) has reached C(limit), or if C(fell) is true. Starting the service again would
-      then not help. C(restarts) is the number of starts within C(window) seconds. C(fell) is true if a run started the
-      service and the service then failed again during the stability check.
+    - C(looping) is true if C(restarts) has reached C(limit), or if C(fell) is true. In this case, starting the service
+      again would not help. C(restarts) is the number of starts within C(window) seconds. C(fell) is true if a run
+      started the service and the service then failed again during the stability check.
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
 waited:
   description:
-    - Time in seconds that the module waited for another run. If the module waited, earlier checks of the service may be
-      outdated.
+    - Time in seconds that the module waited for another run. If it waited, the results of earlier checks of the service
+      may be outdated.
   returned: always
   type: float
   version_added: 0.2.0
@@ -535,8 +539,8 @@ locked_by:
   returned: always
   type: dict
 taken_by:
-  description: The run that has taken the lease from this run, in the format of RV(locked_by). If this key is
-    returned, nothing was recorded.
+  description: The run that has taken over the lease from this run, in the format of RV(locked_by). If this value is
+    returned, the module has recorded nothing.
   returned: when this run has lost the lease
   type: dict
   version_added: 0.2.0

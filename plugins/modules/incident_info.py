@@ -22,18 +22,19 @@ extends_documentation_fragment:
 options:
   wait:
     description:
-      - Maximum time in seconds to wait for another run's lease to end. The module reads the record after the wait and
-        does not take the lease.
+      - Maximum time in seconds to wait for another run's lease to end. The module reads the record after the wait, and
+        does not acquire the lease.
       - If another run is still working on the host after this time, RV(locked_by) describes that run.
     type: float
     default: 0.0
   window:
-    description: RV(restarts_in_window) counts the starts within this number of seconds before the call.
+    description: Length of the period before the call for which RV(restarts_in_window) counts the starts of the service,
+      in seconds.
     type: float
     default: 3600.0
   restart_limit:
-    description: How many times runs may start the service within O(window). After this number of starts, RV(crash_loop)
-      reports that starting the service again would not help.
+    description: Maximum number of times that runs may start the service within O(window). When this number is reached,
+      RV(crash_loop) indicates that starting the service again would not help.
     type: int
     default: 3
 seealso:
@@ -76,19 +77,20 @@ outage_started_at:
   type: str
 outage_started:
   description:
-    - The period in which the outage began, from C(earliest) to C(latest). C(earliest) is the time of the last sign of
-      health, and C(latest) is the time of the first sign of failure. C(earliest_source) is the source of C(earliest),
-      and C(source) is the source of C(latest).
+    - The period in which the outage began, from C(earliest) to C(latest). C(earliest) is the last time at which the
+      service was seen healthy, and C(latest) is the first time at which it was seen unhealthy. C(earliest_source) is
+      the source of C(earliest), and C(source) is the source of C(latest).
   returned: always
   type: dict
 outage_seconds:
-  description: Time from RV(outage_started_at) to RV(mitigated_at) in seconds, or V(null) until both are known.
+  description: Time from RV(outage_started_at) to RV(mitigated_at) in seconds, or V(null) if either of these times is
+    unknown.
   returned: always
   type: float
 lasted:
   description:
-    - Duration of the outage in seconds, up to RV(mitigated_at). If RV(mitigated_at) is unknown, this is the duration up
-      to the current time. Setting back the host's clock does not shorten the duration.
+    - Duration of the outage in seconds, up to RV(mitigated_at). If RV(mitigated_at) is unknown, the duration up to the
+      current time is returned. The duration does not become shorter if the host's clock is set back.
   returned: always
   type: float
 severity:
@@ -100,7 +102,7 @@ detected_at:
   returned: always
   type: str
 detected_by:
-  description: The first recorded name of the program or person that detected the outage.
+  description: The program or person that was first recorded as having detected the outage.
   returned: always
   type: str
 answered_at:
@@ -144,13 +146,13 @@ outcome:
   type: str
 last_exit:
   description:
-    - How the service's process ended before a run took over the unit from systemd, or V(null) if there was no takeover.
-      The keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
+    - Details of how the service's process ended before a run took over the unit from systemd, or V(null) if there was
+      no takeover. The keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
   returned: always
   type: dict
 takeover:
-  description: How a run took over the unit from systemd, or V(null) if there was no takeover. The keys are C(unit),
-    C(at), C(sub_state) and C(timer).
+  description: Details of the takeover of the unit from systemd, or V(null) if there was no takeover. The keys are
+    C(unit), C(at), C(sub_state) and C(timer).
   returned: always
   type: dict
 data:
@@ -160,7 +162,7 @@ data:
   returned: always
   type: dict
 signs:
-  description: All recorded signs.
+  description: All recorded observations of when the outage began.
   returned: always
   type: list
   elements: dict
@@ -187,21 +189,21 @@ restarts_in_window:
   returned: always
   type: int
 blind_restarts_left:
-  description: Number of starts still allowed within O(window), before O(restart_limit) is reached. V(0) if C(looping)
-    in RV(crash_loop) is true.
+  description: Number of times that runs may still start the service within O(window) before O(restart_limit) is
+    reached. V(0) if C(looping) in RV(crash_loop) is true.
   returned: always
   type: int
 crash_loop:
   description:
-    - C(looping) is true if C(restarts) has reached C(limit), or if C(fell) is true. Starting the service again would
-      then not help. C(restarts) is the number of starts within C(window) seconds. C(fell) is true if a run started the
-      service and the service then failed again during the stability check.
+    - C(looping) is true if C(restarts) has reached C(limit), or if C(fell) is true. In this case, starting the service
+      again would not help. C(restarts) is the number of starts within C(window) seconds. C(fell) is true if a run
+      started the service and the service then failed again during the stability check.
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
 waited:
-  description: Time in seconds that the module waited for another run. If the module waited, earlier checks of the
-    service may be outdated.
+  description: Time in seconds that the module waited for another run. If it waited, the results of earlier checks of
+    the service may be outdated.
   returned: always
   type: float
 maintenance:

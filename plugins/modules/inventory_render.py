@@ -14,10 +14,10 @@ author:
 description:
   - Compares the result of M(itsm_nexus.runbook.service_discovery_info) with the host's variables in the inventory and
     with the roles' defaults. Writes a YAML file with the variables that are missing from the inventory or have a
-    different value there. A comment states the source of each value. If a value is unknown, a comment in the file asks
-    for the value.
+    different value in the inventory. For each value, a comment states its source. If a value is unknown, a comment asks
+    the reader to add it.
   - An existing file is changed only if O(update) is true. In this case, the module changes the variables whose values
-    differ from those on the host, and adds the missing variables. All other lines and comments stay as they are.
+    differ from those on the host, and adds the missing variables. All other lines and comments remain unchanged.
   - Runs on the controller.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -36,9 +36,9 @@ options:
   dest:
     description:
       - The file to write. The path is absolute or relative to the inventory's folder. The file's folder must exist.
-      - If empty, the file is C(host_vars/<host>.yml) next to the inventory. The folder C(host_vars) is created if it is
-        missing. If the folder C(host_vars/<host>) exists, the file is C(discovered.yml) in this folder. If there is no
-        inventory file, nothing is written.
+      - If empty, the file is C(host_vars/<host>.yml) next to the inventory. The folder C(host_vars) is created if it
+        does not exist. If the folder C(host_vars/<host>) exists, the file is C(discovered.yml) in this folder. If there
+        is no inventory file, nothing is written.
     type: str
     default: ""
   update:
@@ -79,8 +79,8 @@ text:
   type: str
 show_text:
   description: True if RV(text) must be shown on the screen, because no file can be read after the run. This is the case
-    without an inventory file, in an AWX job (AWX deletes the file when the job ends), and if check mode prevents the
-    module from writing a new file.
+    if there is no inventory file, or if check mode prevents the module from writing a new file. It is also the case in
+    an AWX job, because AWX deletes the file when the job ends.
   returned: success
   type: bool
   sample: false
@@ -103,16 +103,16 @@ differences:
       type: raw
       sample: 8081
     source:
-      description: Where the value was found on the host.
+      description: The place on the host where the value was found.
       type: str
       sample: PORT in /etc/itsm/itsm.env
 questions:
-  description: Questions that the inventory does not answer.
+  description: Questions about values that neither the host nor the inventory provides.
   returned: success
   type: list
   elements: str
 screen:
-  description: Lines for the screen.
+  description: The screen output, as a list of lines.
   returned: success
   type: list
   elements: str

@@ -14,8 +14,8 @@ description:
   - Runs only the application's own C(node_modules/.bin/knex), so that no other version of knex is downloaded.
   - The checks do not open the database for writing and do not change the files next to it. For the checks, the module
     copies knex's own tables into a temporary database, which knex then reads.
-  - Fails if the file O(db_path) is missing, empty or not a SQLite database. Without this check, knex would create the
-    file if it is missing, and would open an existing file regardless of its content.
+  - Fails if the file O(db_path) is missing, empty or not a SQLite database. Otherwise, knex would create a missing
+    file, and would open an existing file regardless of its content.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
@@ -66,7 +66,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 completed:
-  description: Names of the applied migrations, including those that this run applied.
+  description: Names of all applied migrations, including those that this call applied.
   returned: success
   type: list
   elements: str
@@ -79,7 +79,7 @@ pending:
   sample: []
 applied:
   description:
-    - Names of the migrations that this run applied. Empty in check mode.
+    - Names of the migrations that this call applied. Empty in check mode.
     - If a migration failed, the list contains the migrations that were applied before the failure.
   returned: always
   type: list
@@ -92,8 +92,8 @@ batch:
   sample: 3
 locked:
   description:
-    - True if knex's migration lock is taken. If the lock is taken and migrations are pending, O(state=latest) fails.
-    - In check mode with O(state=unlocked), the current state of the lock.
+    - True if knex's migration lock is held. If the lock is held and migrations are pending, O(state=latest) fails.
+    - In check mode with O(state=unlocked), this is the current state of the lock.
   returned: always
   type: bool
   sample: false

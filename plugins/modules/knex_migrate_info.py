@@ -10,12 +10,12 @@ module: knex_migrate_info
 short_description: List the completed and pending migrations of the service's database
 version_added: 0.2.0
 description:
-  - Lists the completed and pending migrations, and reports whether knex's migration lock is taken.
+  - Lists the completed and pending migrations, and reports whether knex's migration lock is held.
   - Runs only the application's own C(node_modules/.bin/knex), so that no other version of knex is downloaded.
   - Does not open the database for writing and does not change the files next to it. The module copies knex's own tables
     into a temporary database, which knex then reads.
-  - Fails if the file O(db_path) is missing, empty or not a SQLite database. Without this check, knex would create the
-    file if it is missing, and would open an existing file regardless of its content.
+  - Fails if the file O(db_path) is missing, empty or not a SQLite database. Otherwise, knex would create a missing
+    file, and would open an existing file regardless of its content.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
@@ -55,7 +55,7 @@ batch:
   type: int
   sample: 3
 locked:
-  description: True if knex's migration lock is taken.
+  description: True if knex's migration lock is held.
   returned: always
   type: bool
   sample: false

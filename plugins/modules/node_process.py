@@ -7,27 +7,27 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_process
-short_description: Start, stop or restart the service, under systemd or as a plain process
+short_description: Start, stop or restart the service, either with systemd or as a plain process
 version_added: 0.1.0
 description:
   - Starts, stops or restarts the service with systemd or as a plain process, and returns as soon as the unit or the
     process is running. Use M(itsm_nexus.runbook.health_probe) to check whether the service answers.
-  - Sends signals only to processes that verifiably belong to the service. A suspended process (C(SIGSTOP)) is resumed
-    so that it can exit.
-  - A process belongs to the service only if it runs the executable from O(service.command) and its working directory
-    is O(service.app_dir). The process must also meet at least one of the following three conditions. First,
+  - Sends signals only to processes that are verified to be part of the service. A suspended process (C(SIGSTOP)) is
+    resumed so that it can exit.
+  - A process is considered part of the service only if it runs the executable from O(service.command) and its working
+    directory is O(service.app_dir). The process must also meet at least one of the following three conditions. First,
     O(service.pid_file) contains the process ID and the start time of the process. Second, the process runs as
-    O(service.user) and has exactly the arguments of O(service.command). Third, the process listens on one of O(ports)
-    and has exactly these arguments.
-  - Processes of the service that were started manually, outside the unit, are also stopped. To start or
-    restart the unit, the module stops these processes first. To stop the unit, it stops these processes afterwards.
+    O(service.user) and has exactly the arguments from O(service.command). Third, the process listens on one of O(ports)
+    and has exactly the arguments from O(service.command).
+  - Processes of the service that were started manually, outside the unit, are also stopped. The module stops these
+    processes before it starts or restarts the unit, and after it stops the unit.
   - Other processes that listen on one of O(ports) are not stopped, but listed in RV(foreign). If RV(foreign) is not
     empty, the service is not started.
   - With O(run), the module records each start of the service in the incident. M(itsm_nexus.runbook.incident) counts
     these starts.
-  - With O(service.manager=process), the service becomes a daemon that appends its output to O(service.log_file). The
-    daemon's environment contains the default E(PATH), E(HOME) and E(LANG), and the variables from
-    O(service.environment_file).
+  - With O(service.manager=process), the module starts the service as a daemon that appends its output to
+    O(service.log_file). The daemon's environment contains the default E(PATH), E(HOME) and E(LANG), and the variables
+    from O(service.environment_file).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -49,7 +49,7 @@ options:
     required: true
     choices: [started, stopped, restarted]
   ports:
-    description: The TCP ports that the service listens on. V(0) means no port.
+    description: The TCP ports that the service listens on. V(0) is ignored.
     type: list
     elements: int
     default: []
@@ -75,8 +75,8 @@ options:
     default: []
     version_added: 0.2.0
   signs:
-    description: Signs that the service was healthy or had failed, in the format of
-      O(itsm_nexus.runbook.incident#module:signs). The module records these signs together with O(attempts).
+    description: Observations that the service was healthy or had failed, in the format of
+      O(itsm_nexus.runbook.incident#module:signs). The module records them together with O(attempts).
     type: list
     elements: dict
     default: []
@@ -114,7 +114,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 state:
-  description: State of the service when the module returns. In check mode, the state that would be reached.
+  description: State of the service when the module returns. In check mode, the state that the service would have.
   returned: success
   type: str
   sample: started
@@ -125,8 +125,8 @@ pids_before:
   elements: int
   sample: [812]
 pids_after:
-  description: Process IDs of the service when the module returns. In check mode, the list is empty if something would
-    be changed.
+  description: Process IDs of the service when the module returns. In check mode, the list is empty if the module would
+    change anything.
   returned: success
   type: list
   elements: int
@@ -134,7 +134,7 @@ pids_after:
 stopped:
   description:
     - The stopped processes. C(signal) is the last signal sent (V(TERM) or V(KILL)), or V(systemd) for the main process
-      of a unit. C(seconds) is the time until the process exited.
+      of a unit. C(seconds) is the time that the process took to exit.
   returned: success
   type: list
   elements: dict

@@ -24,7 +24,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Nothing is sent.
+    details: No message is sent.
   diff_mode:
     support: none
   idempotent:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: notify_http
-short_description: Send a notification by posting JSON
+short_description: Send a notification by posting JSON to a URL
 version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
@@ -17,13 +17,13 @@ description:
   - The module runs on the controller, in the process of ansible-playbook. The module ignores the connection, the
     interpreter and the privilege escalation that the inventory sets for the host.
   - If the message is not accepted, the module does not fail, but returns RV(ok=false). Set C(no_log=true) for the task,
-    because its arguments contain secrets. The result never contains a secret.
+    because the arguments of the task contain secrets. The result never contains a secret.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
   check_mode:
     support: full
-    details: Nothing is sent.
+    details: No message is sent.
   diff_mode:
     support: none
   idempotent:

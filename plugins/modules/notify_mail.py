@@ -18,13 +18,13 @@ description:
   - The module runs on the controller, in the process of ansible-playbook. The module ignores the connection, the
     interpreter and the privilege escalation that the inventory sets for the host.
   - If the message is not accepted, the module does not fail, but returns RV(ok=false). Set C(no_log=true) for the task,
-    because its arguments contain secrets. The result never contains a secret.
+    because the arguments of the task contain secrets. The result never contains a secret.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
   check_mode:
     support: full
-    details: Nothing is sent.
+    details: No message is sent.
   diff_mode:
     support: none
   idempotent:
@@ -71,11 +71,11 @@ options:
     type: str
     required: true
   message_id:
-    description: The ID of the message, which is the same for every attempt.
+    description: The ID of the message. All attempts send the same ID.
     type: str
     required: true
   thread:
-    description: ID that all emails about one incident share. Mail programs use this ID to group the emails.
+    description: ID that is the same in all emails about one incident. Mail programs use this ID to group the emails.
     type: str
     required: true
   ca_path:

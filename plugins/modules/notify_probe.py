@@ -14,7 +14,7 @@ author:
 description:
   - Checks all channels at the same time. For a mail channel, the module connects to the mail server and logs in. For a
     channel with a URL, the module connects to the server or to the proxy and verifies the certificate. For a command
-    channel, the module checks that the program exists.
+    channel, the module checks whether the program exists.
   - Runs on the controller. The module does not fail if a channel cannot be reached.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -40,7 +40,8 @@ options:
     type: int
     default: 25
   smtp_security:
-    description: How the connection to the mail server is protected.
+    description: How the connection to the mail server is encrypted. See
+      O(itsm_nexus.runbook.notify_mail#module:security).
     type: str
     choices: [none, starttls, tls]
     default: none
@@ -78,7 +79,7 @@ contacts:
   elements: str
   sample: [project_leader, dba, everyone]
 channels:
-  description: The channels of all contacts.
+  description: The results for the channels of all contacts.
   returned: success
   type: list
   elements: dict

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: npm_ci
-short_description: Install C(node_modules) from the lock file, and keep the old modules until the new modules load
+short_description: Install C(node_modules) from the lock file, and keep the old modules until the new modules can be
+  loaded
 version_added: 0.1.0
 description:
   - Checks whether the installed modules match the lock file and whether the native modules can be loaded. If either
     check fails, the modules are reinstalled.
   - C(npm ci) deletes C(node_modules) before it downloads packages. This module therefore runs C(npm ci) in a temporary
     folder below O(app_dir), loads the native modules from there, and then renames the new C(node_modules) tree into
-    place. If any of these steps fails, the old tree stays in place.
+    place. If one of these steps fails, the old tree remains in use.
   - The replaced tree is kept as C(node_modules.previous). Only the most recently replaced tree is kept.
-  - If a run was killed, the next run puts the old tree back if necessary, and removes temporary files.
+  - If a run was killed, the next run restores the old tree if necessary, and removes temporary files.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
@@ -49,13 +50,13 @@ options:
     choices: [auto, always]
     default: auto
   omit_dev:
-    description: Whether to omit development dependencies. Installed development dependencies do not cause a
-      reinstallation of the modules.
+    description: Whether to omit development dependencies. The modules are not reinstalled merely because development
+      dependencies are installed.
     type: bool
     default: true
   offline:
-    description: Whether to let npm use only its cache. By default, npm downloads packages from the registry if they are
-      not in its cache.
+    description: Whether npm uses only its cache. By default, npm downloads packages from the registry if they are not
+      in its cache.
     type: bool
     default: false
   cache:
@@ -65,8 +66,8 @@ options:
     type: path
   load_test:
     description:
-      - Packages that node must be able to load before and after the new tree is put in place. These packages must be in
-        the lock file.
+      - Packages that node must be able to load before and after the new tree replaces the old tree. These packages must
+        be in the lock file.
       - Defaults to C(better-sqlite3), C(sqlite3) and C(bcrypt), except those that are optional or not in the lock file.
     type: list
     elements: str
@@ -76,15 +77,15 @@ options:
     default: 600
   build_only:
     description:
-      - If true, the module does not put a new tree in place. It only builds the tree, if one is needed, and loads the
-        tree's native modules. The new tree is kept next to the current tree. The next call without this option puts the
-        new tree in place, unless C(package.json) or C(package-lock.json) has changed.
+      - If true, the module does not replace the current tree. If a new tree is needed, the module only builds this tree
+        and loads its native modules. The new tree is stored next to the current tree. The next call without this option
+        replaces the current tree with the new tree, unless C(package.json) or C(package-lock.json) has changed.
       - Use this option to keep the service running until the build has succeeded.
     type: bool
     default: false
     version_added: 0.2.0
   reserve:
-    description: Free space in bytes that the file system must have in addition to the size of the new tree.
+    description: Free space that the file system must have in addition to the size of the new tree, in bytes.
     type: int
     default: 0
     version_added: 0.2.0
@@ -99,8 +100,8 @@ options:
 notes:
   - The lock file may link to folders in the application (workspaces, C(file:) folders). C(npm ci) would change these
     folders in place. If the lock file contains such links, the modules are therefore checked but not installed.
-  - Scripts in the application's C(package.json) may read the application's other files. Therefore, the temporary folder
-    contains links to these files.
+  - Scripts in the application's C(package.json) may read other files of the application. Therefore, the temporary
+    folder contains links to these files.
 seealso:
   - module: itsm_nexus.runbook.knex_migrate
 """
@@ -127,8 +128,8 @@ needed:
   type: bool
   sample: true
 reasons:
-  description: The problems, one per item. If there are more than 20 problems, the last item contains the number of
-    further problems.
+  description: The problems, one per item. If there are more than 20 problems, the last item states how many more there
+    are.
   returned: success
   type: list
   elements: str
@@ -136,12 +137,12 @@ reasons:
     - "express: node_modules/express/package.json is missing or unreadable"
     - "better-sqlite3 does not load: Could not locate the bindings file."
 installed:
-  description: Number of packages in the new tree, or 0 if no new tree was put in place.
+  description: Number of packages in the new tree, or 0 if the tree was not replaced.
   returned: success
   type: int
   sample: 429
 swapped:
-  description: True if a new tree was put in place.
+  description: True if a new tree has replaced the old tree.
   returned: success
   type: bool
   sample: true
@@ -156,14 +157,14 @@ previous:
   type: str
   sample: /mnt/LinuxHDD/ITSM-System/node_modules.previous
 restored:
-  description: Repairs that were needed because an earlier run was killed. In check mode, the repairs that would be
-    made.
+  description: The repairs that the module made because an earlier run was killed. In check mode, the repairs that it
+    would make.
   returned: success
   type: list
   elements: str
   sample: ["move node_modules.previous back to node_modules"]
 leftovers:
-  description: Folders that earlier runs left behind and that could not be removed.
+  description: Folders from earlier runs that could not be removed.
   returned: success
   type: list
   elements: str

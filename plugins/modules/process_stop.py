@@ -72,7 +72,7 @@ options:
         description: If set, this item applies only to this port.
         type: int
   ports:
-    description: The TCP ports that the service listens on. V(0) means no port.
+    description: The TCP ports that the service listens on. V(0) is ignored.
     type: list
     elements: int
     default: []
@@ -110,8 +110,8 @@ RETURN = r"""
 stopped:
   description:
     - The stopped processes. In check mode, the processes that would be stopped. C(signal) is the last signal sent
-      (V(TERM) or V(KILL)), or V(null) in check mode. C(seconds) is the time until the process exited. C(command) is the
-      program and the script, without further arguments.
+      (V(TERM) or V(KILL)), or V(null) in check mode. C(seconds) is the time that the process took to exit. C(command)
+      is the program and the script, without further arguments.
   returned: success
   type: list
   elements: dict
