@@ -157,24 +157,24 @@ options:
       slow_after:
         description: >-
           Report slow responses if three consecutive responses each take at least this number of seconds. If the usual
-          latency is known, each response must also take at least ten times as long as usual. If V(0),   the latency is
+          latency is known, each response must also take at least ten times as long as usual. If V(0), the latency is
           not checked.
         type: float
         default: 1.0
       lock_after:
         description: >-
           Report a process that continuously blocks all writes to the database for at least this many seconds. The
-          maximum is V(10). If V(0),   locks are not checked.
+          maximum is V(10). If V(0), locks are not checked.
         type: float
         default: 2.0
       check_budget:
-        description: Time limit in seconds for the database check (quick_check). The maximum is V(10). If V(0),   the
+        description: Time limit in seconds for the database check (quick_check). The maximum is V(10). If V(0), the
           content of the database is not checked.
         type: float
         default: 0.5
       open_files_percent:
         description: >-
-          Report a process that has reached this percentage of its limit for open files and connections. If V(0),   open
+          Report a process that has reached this percentage of its limit for open files and connections. If V(0), open
           files are not checked.
         type: float
         default: 90.0
@@ -187,7 +187,7 @@ options:
         description:
           - Report a file system if at least this percentage of its space or inodes is used, and the file system will be
             full within O(readiness.disk_hours) at the current rate.
-          - If V(0),   this trend is not checked. A file system is always reported if at least V(99) % of its space or
+          - If V(0), this trend is not checked. A file system is always reported if at least V(99) % of its space or
             inodes is used.
         type: float
         default: 95.0
@@ -198,19 +198,19 @@ options:
         default: 24.0
       wal_bytes:
         description: >-
-          Report a WAL that has at least this size in bytes and keeps growing. If V(0),   the size is not checked.
+          Report a WAL that has at least this size in bytes and keeps growing. If V(0), the size is not checked.
         type: int
         default: 67108864
       restarts:
         description: >-
-          Report the service if systemd restarted it at least this many times in the last hour. If V(0),   restarts are
+          Report the service if systemd restarted it at least this many times in the last hour. If V(0), restarts are
           not checked.
         type: int
         default: 3
       memory_pressure:
         description: >-
           Report memory pressure if all processes of the host or of the unit were waiting for memory at the same time,
-          for at least this percentage of the last minute. If V(0),   memory pressure is not checked.
+          for at least this percentage of the last minute. If V(0), memory pressure is not checked.
         type: float
         default: 20.0
   manifest:

@@ -10,15 +10,15 @@ module: postmortem_archive
 short_description: Save copies of postmortems on the host, and remove old copies
 version_added: 0.2.0
 description:
-  - Writes documents to a folder, and removes old documents from this folder in the same call. Only the owner of the
-    folder can read it. Each document is written completely or not at all.
+  - Writes documents to a folder that only its owner can read, and removes old documents from this folder in the same
+    call. Each document is written either completely or not at all.
 options:
   dir:
-    description: The folder. If the folder does not exist, it is created.
+    description: The folder for the copies. If it does not exist, it is created.
     type: path
     required: true
   documents:
-    description: The documents.
+    description: The documents to write.
     type: list
     elements: dict
     default: []
@@ -28,7 +28,7 @@ options:
         type: str
         required: true
       content:
-        description: Content in base64.
+        description: Content of the document, encoded in Base64.
         type: str
         required: true
   state_dir:
@@ -42,7 +42,7 @@ options:
     type: str
     default: ""
   retention_days:
-    description: Number of days for which a document is kept after it was last written. If V(0), all documents are kept.
+    description: Number of days to keep a document after it was last written. If V(0), all documents are kept.
     type: float
     default: 365
 extends_documentation_fragment:
@@ -99,7 +99,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                # The content is not secret. no_log is set only to keep the content out of the system log.
+                # The content is not secret. no_log is set only so that the content is not written to the system log.
                 "options": {
                     "name": {"type": "str", "required": True},
                     "content": {"type": "str", "required": True, "no_log": True},

@@ -18,8 +18,8 @@ description:
   - Runs on the controller, in the process of ansible-playbook, and does not connect to the task's host. The token is
     never passed to another process and never written to a file or a result. Redirects are not followed, and
     certificates are always verified.
-  - If the postmortem cannot be published, the module shows a warning and returns RV(reason). A missing report must not
-    make a recovery fail. The module therefore fails only if the document cannot be read.
+  - If the postmortem cannot be published, the module shows a warning and returns RV(reason). The module fails only if
+    the document cannot be read, because a missing report must not make a recovery fail.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -55,7 +55,7 @@ options:
     elements: str
     default: []
   assignees:
-    description: GitHub login names of the users to assign to a new issue.
+    description: Login names of the GitHub users to assign to a new issue.
     type: list
     elements: str
     default: []
@@ -73,17 +73,17 @@ options:
     required: true
   full:
     description:
-      - Path or URL of the complete document. An issue can have at most 65,536 characters. If sections had to be
-        omitted, the issue refers to this path or URL. Defaults to O(document).
+      - Path or URL of the complete document. An issue can have at most 65,536 characters. If sections of the document
+        are omitted to meet this limit, the issue refers to this path or URL. Defaults to O(document).
     type: str
     default: ""
   since:
-    description: The search by time (see O(labels)) covers only issues that were updated at or after this time (UTC,
-      ISO 8601). The time must not be later than the start of the incident.
+    description: The start time for the search by time (see O(labels)), in UTC and ISO 8601. Only issues that were
+      updated at or after this time are searched. The time must not be later than the start of the incident.
     type: str
     required: true
   patience:
-    description: Maximum total time, in seconds, to wait between retries. A request is retried if the server returns 5xx
+    description: Maximum total waiting time between attempts, in seconds. A request is retried if the server returns 5xx
       or asks the client to retry later.
     type: float
     default: 60

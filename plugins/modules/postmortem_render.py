@@ -13,8 +13,8 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Reads the timelines that the P(itsm_nexus.runbook.postmortem#callback) callback wrote to a folder on the controller,
-    including those of killed runs. Writes Markdown, JSON and HTML documents for the incidents, and an index, to the
-    same folder.
+    including those of killed runs. For each incident, writes a Markdown, a JSON and an HTML document to the same
+    folder. Also writes an index of all incidents.
   - Runs on the controller and writes only to this folder.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -33,12 +33,12 @@ options:
   incident:
     description:
       - ID of the incident to document. Existing documents for the incident are overwritten.
-      - If empty, the module writes the documents for every incident that has a timeline in the folder but lacks at
-        least one document.
+      - If empty, the module writes the documents for every incident that has a timeline in the folder and for which at
+        least one document is missing.
     type: str
     default: ""
   host:
-    description: Only the documents for this host are written. If empty, the documents for all hosts are written.
+    description: The host to write documents for. If empty, documents are written for all hosts.
     type: str
     default: ""
     version_added: 0.2.0

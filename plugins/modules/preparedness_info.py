@@ -10,12 +10,12 @@ module: preparedness_info
 short_description: Collect facts that show whether this host is ready for a recovery
 version_added: 0.2.0
 description:
-  - Collects the facts for the readiness report, in one round trip. M(itsm_nexus.runbook.preparedness_report) evaluates
+  - Collects the facts for the readiness report in one round trip. M(itsm_nexus.runbook.preparedness_report) evaluates
     the facts.
-  - Changes nothing on the host. The service's Node.js modules are rebuilt in a folder below C(/var/tmp), and this
-    folder is removed afterwards. If this Ansible module runs as root, the rebuild has no network access and uses a
-    private mount namespace. In this namespace, everything except the folder is read-only.
-  - Files in folders that belong to the service's user are read with the permissions of that user.
+  - Does not change the host. The service's Node.js modules are rebuilt in a folder below C(/var/tmp), and this folder
+    is removed afterwards. If this Ansible module runs as root, the rebuild has no network access and uses a private
+    mount namespace. In this namespace, everything except the folder is read-only.
+  - Files in folders owned by the service's user are read with the permissions of that user.
   - If a fact cannot be collected in time, the module does not fail. RV(parts) contains the reason.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
@@ -34,16 +34,16 @@ options:
     elements: str
     default: []
   required_environment:
-    description: Names of the environment variables that the service needs.
+    description: Names of the environment variables that the service requires.
     type: list
     elements: str
     default: []
   tls_cert_path:
-    description: The certificate. If empty, the path is taken from the service's environment.
+    description: Path of the service's certificate. If empty, the path is taken from the service's environment.
     type: str
     default: ""
   tls_key_path:
-    description: The private key. If empty, the path is taken from the service's environment.
+    description: Path of the private key. If empty, the path is taken from the service's environment.
     type: str
     default: ""
   npm_cache:
@@ -64,7 +64,7 @@ options:
     default: 120
   timeout:
     description: Time limit for all other facts, in seconds. The module collects these facts in three groups, one after
-      the other. The limit applies to each group of facts separately.
+      the other. The limit applies to each group separately.
     type: float
     default: 20
 """
@@ -107,10 +107,10 @@ facts:
       description: The result of the last restore drill. If there is no result, the only key is C(missing).
       type: dict
     environment:
-      description: The names of the service's variables, without values.
+      description: The names of the service's environment variables, without their values.
       type: dict
     guard:
-      description: Which parts of the start guard and of the restart recorder are installed.
+      description: The parts of the start guard and of the restart recorder that are installed.
       type: dict
     incident:
       description: The hold that prevents the service from being started, and the ID of the open incident.
@@ -123,18 +123,19 @@ facts:
         or loaded, C(why) is the reason.
       type: dict
     privileges:
-      description: The account that ran this module, and whether it has sufficient permissions for a recovery.
+      description: The account that runs this module, and whether the account has the permissions that a recovery
+        requires.
       type: dict
     process:
-      description: The resources that the service's processes use.
+      description: The resource usage of the service's processes.
       type: dict
     room:
       description: The file systems that a recovery writes to, each with the available space and the required space.
       type: list
       elements: dict
     secrets:
-      description: The names of required variables that are missing or contain a weak secret. This fact also lists each
-        environment file or private key that every account can read. C(hard_links_protected) is false if the kernel
+      description: The names of required variables that are missing or contain a weak secret. Also lists each
+        environment file and private key that any account can read. C(hard_links_protected) is false if the kernel
         setting C(fs.protected_hardlinks) is 0, or V(null) if this setting is unknown.
       type: dict
     settings:
@@ -160,7 +161,7 @@ duration:
   sample: 14.2
 elapsed:
   description: Time in seconds from the start of the task to the result. The difference between this time and
-    RV(duration) is the time that was needed to connect and to start the module.
+    RV(duration) is the time needed to connect to the host and to start the module.
   returned: success
   type: float
   sample: 15.1

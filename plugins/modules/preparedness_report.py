@@ -12,10 +12,11 @@ version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Turns the results of M(itsm_nexus.runbook.preparedness_info) and M(itsm_nexus.runbook.notify_probe) into one
-    verdict per check, and one verdict per host. A check that could not be run is never reported as ready.
+  - Derives one verdict per check and one verdict per host from the results of M(itsm_nexus.runbook.preparedness_info)
+    and M(itsm_nexus.runbook.notify_probe). If a check could not be performed, its verdict is never that the host is
+    ready.
   - Writes one report about all hosts to the files C(readiness.html), C(readiness.md) and C(readiness.json) on the
-    controller, next to the postmortems. The files of the previous run are replaced.
+    controller, next to the postmortems. These files replace those of the previous run.
   - Runs on the controller.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -36,7 +37,8 @@ options:
     choices: [written, notified]
     default: written
   hosts:
-    description: All hosts that the report covers. A host that is missing from O(seen) is reported as unreachable.
+    description: The names of all hosts that the report covers. A host that is missing from O(seen) is reported as
+      unreachable.
     type: list
     elements: str
     required: true
@@ -89,7 +91,7 @@ options:
             type: bool
             default: false
           check_mode:
-            description: True if no login was tried because the run was in check mode.
+            description: True if no login was tried because of check mode.
             type: bool
             default: false
           result:
@@ -99,7 +101,7 @@ options:
         description: The reason why there is no result.
         type: str
       limits:
-        description: The limits that apply to the host. The limits may differ between hosts.
+        description: The limits that apply to this host. Each host can have different limits.
         type: dict
         suboptions:
           rpo_hours:
@@ -108,11 +110,11 @@ options:
             type: float
             default: 24
           drill_days:
-            description: If the last restore drill is older than this number of days, the verdict is a warning.
+            description: If the last restore drill is older than this number of days, the check results in a warning.
             type: float
             default: 35
           certificate_days:
-            description: If the certificate expires within this number of days, the verdict is a warning.
+            description: If the certificate expires within this number of days, the check results in a warning.
             type: float
             default: 7
           open_files_percent:
@@ -127,7 +129,7 @@ options:
     type: str
     default: ""
   dir:
-    description: Folder of the report. Defaults to the folder in the postmortem callback's configuration.
+    description: Folder for the report. Defaults to the folder in the postmortem callback's configuration.
     type: path
   language:
     description: Language of the report and the screen output. Defaults to the postmortem callback's language.
@@ -170,7 +172,7 @@ ready:
   returned: if O(state=written)
   type: bool
 hosts:
-  description: The verdict on each host, keyed by host name.
+  description: The verdict for each host, keyed by host name.
   returned: if O(state=written)
   type: dict
   contains:
@@ -178,7 +180,7 @@ hosts:
       description: True if the host is ready for a recovery.
       type: bool
     not_ready:
-      description: The checks that prevent the host from being ready.
+      description: The checks whose verdict is that the host is not ready.
       type: list
       elements: str
     notify:
@@ -186,7 +188,7 @@ hosts:
         sent within the last 23 hours and listed all checks in C(not_ready).
       type: bool
     notice:
-      description: The lines for the notification.
+      description: The text of the notification, as a list of lines.
       type: list
       elements: str
   sample:
@@ -216,7 +218,7 @@ at:
   returned: if O(state=written)
   type: str
 screen:
-  description: The screen output as lines, keyed by host name.
+  description: The screen output as a list of lines for each host, keyed by host name.
   returned: if O(state=notified)
   type: dict
 """

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: process_stop
-short_description: Stop processes that block the service, if they belong to the application or match the policy
+short_description: Stop processes that block the service, if they are part of the application or match the policy
 version_added: 0.2.0
 description:
   - Stops processes that listen on a port of the service or lock its database. Each process is identified by its process
     ID and start time. If the process ID has since been reused by another process, that process is not stopped.
-  - A process is stopped only if it verifiably belongs to this application, or if it matches an item of O(policy). A
-    process belongs to the application if M(itsm_nexus.runbook.node_process) recognizes it as part of the service. A
-    process also belongs to the application if it runs the executable from O(service.command), has O(service.app_dir) as
+  - A process is stopped only if it is verified to be part of this application, or if it matches a rule in O(policy). A
+    process is part of the application if M(itsm_nexus.runbook.node_process) recognizes it as part of the service. A
+    process is also part of the application if it runs the executable from O(service.command), has O(service.app_dir) as
     its working directory, and runs as O(service.user).
-  - If a process has released the port or the lock in the meantime, it is not stopped. Processes that systemd or the pid
-    file identifies as the running service are never stopped. The ancestors of the module's own process, such as the SSH
-    session of this run, are never stopped either.
+  - If a process has released the port or the lock in the meantime, it is not stopped. The module never stops processes
+    that systemd or the pid file identifies as the running service. It also never stops the ancestors of its own
+    process, such as the SSH session of this run.
   - The module sends C(SIGTERM) to a process, and then C(SIGCONT), so that a suspended process can also exit. If the
     process has not exited after O(timeout), the module sends C(SIGKILL).
 extends_documentation_fragment:
@@ -54,7 +54,7 @@ options:
     description: Absolute path of the database that the processes lock. If empty, the lock is not checked.
     type: path
   policy:
-    description: Processes that the module may stop even if they belong to other applications.
+    description: Rules for processes that the module may stop even if they are part of other applications.
     type: list
     elements: dict
     default: []
@@ -69,7 +69,7 @@ options:
         type: str
         required: true
       port:
-        description: If set, this item applies only to this port.
+        description: If set, this rule applies only to processes that listen on this port.
         type: int
   ports:
     description: The TCP ports that the service listens on. V(0) is ignored.

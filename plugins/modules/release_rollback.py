@@ -10,16 +10,15 @@ module: release_rollback
 short_description: Roll back to an earlier release of the application if that release can use the database
 version_added: 0.2.0
 description:
-  - Switches to the release before the current one. If O(release) is set, the module switches to that release, which can
-    also be a later one.
+  - Switches to the release before the current one, or to the release in O(release), which can also be a later one.
   - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders. The module replaces the link with
     a single rename operation. With O(strategy=git), O(app_dir) is a git repository. The module checks out the last tag
     before the current commit.
   - If the database has migrations that the target release does not contain, the module changes nothing and returns the
     reason in RV(refused). The module also refuses the rollback if the database or a file in O(protect) is part of a
-    release, or if a person has changed files in the repository.
-  - After a rollback, the module rolls back further only if O(release) is set to an older release.
-  - The rollback is recorded in O(state_dir).
+    release, or if files in the repository were changed manually.
+  - If the module has already rolled back, it rolls back further only if O(release) is set to an older release.
+  - The module records the rollback in O(state_dir).
   - Before the rollback, stop the service and back up the database. After the rollback, install the modules with
     M(itsm_nexus.runbook.npm_ci).
 extends_documentation_fragment:
@@ -55,7 +54,7 @@ options:
     type: path
     default: ""
   migrations_dir:
-    description: Migrations folder within a release.
+    description: Path of the migrations folder within a release.
     type: str
     default: backend/migrations
   db_path:
@@ -86,8 +85,8 @@ author:
 notes:
   - git runs without the repository's hooks. If accounts other than root can change O(app_dir) or a folder on its path,
     git runs as O(user). If O(user) is empty, git runs as the owner of the first folder that accounts other than root
-    can change. If only root can change these folders, git runs as root. In this case, the module fails if another
-    account can change a file in O(app_dir).
+    can change. If only root can change these folders, git runs as root. In this case, the module fails if an account
+    other than root can change a file in O(app_dir).
 seealso:
   - module: itsm_nexus.runbook.npm_ci
   - module: itsm_nexus.runbook.sqlite_backup
@@ -110,7 +109,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 from:
-  description: The release that was active before the module ran, as the name of its folder, branch, tag or commit. Null
+  description: The release that was active before the module ran, identified by its folder, branch, tag or commit. Null
     if the release is unknown.
   returned: success
   type: str

@@ -11,17 +11,18 @@ short_description: Restore the newest backup to a scratch folder, start the serv
   and RTO
 version_added: 0.2.0
 description:
-  - Searches for backups in the same way as M(itsm_nexus.runbook.sqlite_restore), and chooses the newest backup that is
-    sound and belongs to this service. Newer backups that cannot be restored are listed in RV(problems).
+  - Searches for backups in the same way as M(itsm_nexus.runbook.sqlite_restore), and chooses the newest intact backup
+    of this service. Newer backups that cannot be restored are listed in RV(problems).
   - Restores the backup to a scratch folder, and starts the command from O(unit) with the unit's user, working directory
-    and environment. Only the environment variable named in O(variable) differs, so that the service uses the restored
-    database.
-  - The service runs in a transient systemd unit with a private network, in which all ports are free. The file system
-    is read-only, except for the restored database. In place of each folder in O(writable), the service sees an empty
-    temporary folder. The live database is hidden, and the service cannot reach other processes. If systemd cannot
-    isolate the service, nothing is started.
-  - In this network, the module sends the health request and, if O(login) is set, the login request. Then the module
-    stops the service, checks the restored database, compares its rows, and removes everything that the drill created.
+    and environment. Only the environment variable that O(variable) specifies has a different value, so that the service
+    uses the restored database.
+  - The service runs in a transient systemd unit with a private network, in which all ports are free. The file system is
+    read-only, except for the restored database. Each folder in O(writable) is replaced with an empty temporary folder.
+    The live database is hidden, and the service cannot reach other processes. If systemd cannot isolate the service,
+    the service is not started.
+  - In this private network, the module sends the health request and, if O(login) is set, the login request. Then the
+    module stops the service, checks the restored database, compares its rows, and removes everything that the drill
+    created.
   - Writes the result to C(restore_drill.json) in O(state_dir). If the drill fails, the module does not fail, but
     returns RV(ok=false).
 options:
@@ -52,15 +53,15 @@ options:
     default: DATABASE_PATH
   configured_path:
     description:
-      - Path of the database in the inventory, as an absolute path. Set this option if O(path) comes from the service's
-        environment. Defaults to O(path).
+      - Absolute path of the database, as configured in the inventory. Set this option if O(path) is taken from the
+        service's environment. Defaults to O(path).
       - The service can read the restored backup. Therefore, a backup that O(user) cannot read now is used only under
         the same conditions as in M(itsm_nexus.runbook.sqlite_restore). A Litestream replica is used if
         O(configured_path) is the path of its database, or if O(user) can read this database or owns its folder.
     type: str
     default: ""
   backup:
-    description: The backup to restore. If empty, the newest backup that can be restored is used.
+    description: Path of the backup to restore. If empty, the newest backup that can be restored is used.
     type: str
     default: ""
   litestream_config:
@@ -74,8 +75,8 @@ options:
   endpoints:
     description: The endpoints of the service. All required endpoints must be healthy.
   login:
-    description: The login that the module tries in the drill's network. The login must succeed. If this option is
-      not set, no login is tried.
+    description: A login that the module tries in the drill's network. The drill fails if the login fails. If this
+      option is not set, no login is tried.
   writable:
     description: Absolute paths of other folders to which the service writes, such as its log folder. During the drill,
       each of these folders is replaced by an empty temporary folder of at most 64 MiB.
@@ -84,8 +85,8 @@ options:
     default: []
   scratch_dir:
     description:
-      - Folder in which the module creates the scratch folder. Make sure that only root can change this folder, and that
-        O(user) can enter it.
+      - Folder in which the module creates the scratch folder. Only root may have permission to change this folder, and
+        O(user) must be able to access it.
       - Defaults to the parent of O(state_dir).
     type: path
   memory:
@@ -104,11 +105,11 @@ options:
 notes:
   - The command in C(ExecStart) is split at spaces. C(ExecStartPre) is not run.
   - A service that reads the path of its database only from a file cannot be tested. In this case, the drill fails, and
-    the message contains the value of O(variable). The service still cannot open the live database.
+    the message contains the value of O(variable). Even in this case, the service cannot open the live database.
 attributes:
   check_mode:
     support: full
-    details: In check mode, the backup is chosen, but not restored, and no result is written.
+    details: In check mode, the module chooses the backup, but does not restore it and does not write a result.
   diff_mode:
     support: none
   idempotent:
@@ -141,8 +142,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ok:
-  description: True if the service was healthy with the restored backup, no rows were lost, and the running service did
-    not change. In check mode, true if a backup can be restored.
+  description: True if the service was healthy with the restored backup, no rows were lost, and the running service was
+    not affected. In check mode, true if a backup can be restored.
   returned: success
   type: bool
   sample: true
@@ -185,7 +186,7 @@ rows_after:
   type: dict
   sample: {users: 12, incidents: 340}
 login:
-  description: True if the login succeeded, null if it was not tried.
+  description: True if the login succeeded, or null if no login was tried.
   returned: success
   type: bool
   sample: true
@@ -195,7 +196,7 @@ live_unchanged:
   type: bool
   sample: true
 problems:
-  description: Why the drill failed, and which newer backups cannot be restored.
+  description: The reasons why the drill failed, and the newer backups that cannot be restored.
   returned: success
   type: list
   elements: str

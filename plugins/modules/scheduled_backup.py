@@ -7,23 +7,23 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: scheduled_backup
-short_description: Make a verified backup of the running service's database, and remove surplus backups
+short_description: Create a verified backup of the running service's database, and remove surplus backups
 version_added: 0.2.0
 description:
-  - Makes a backup with M(itsm_nexus.runbook.sqlite_backup). The service keeps running, and its writes are not blocked.
-    The backup is opened again, checked and compared with the database.
-  - Lists the backup in C(backups.json) in O(state_dir).
-  - Removes surplus backups after the new backup has been verified. A backup is removed only if it is listed and its
-    name has the form C(itsm.db.backup_20260302T010203Z). The newest verified backup and the newest backup without
-    missing rows are always kept.
+  - Creates a backup with M(itsm_nexus.runbook.sqlite_backup). The service keeps running, and its writes are not
+    blocked. The module reopens the backup, checks it and compares it with the database.
+  - Records the backup in C(backups.json) in O(state_dir).
+  - Removes surplus backups after the new backup has been verified. A backup is removed only if it is recorded in this
+    file and its name has the form C(itsm.db.backup_20260302T010203Z). The newest verified backup and the newest backup
+    without missing rows are always kept.
   - The new backup is compared with the newest verified backup that has no missing rows. Data loss is suspected if a
     table no longer exists, or if more than half of all rows are missing. In this case, RV(problems) lists the tables,
     the new backup is kept, and no backups are removed. Therefore, if the service has lost its database and filled a new
     one with demo data, the good backups are kept. A missing table is not a problem if a migration was applied after the
     earlier backup.
   - If O(command) is set, the module then runs this command, which copies the backup to another host.
-  - The module fails if no verified backup was made. In this case, no backups are removed. If a backup was made but not
-    copied, the module succeeds and reports the reason in RV(problems).
+  - The module fails if it cannot create a verified backup. In this case, no backups are removed. If the backup was
+    created but not copied, the module succeeds and reports the reason in RV(problems).
 options:
   path:
     description: Absolute path of the database file.
@@ -42,11 +42,12 @@ options:
     type: int
     default: 14
   keep_days:
-    description: Remove backups that are older than this number of days. If V(0), the age does not matter.
+    description: Remove backups that are older than this number of days. If V(0), no backups are removed because of
+      their age.
     type: float
     default: 0
   accept_fewer_rows:
-    description: Whether a person has confirmed that the missing rows were deleted on purpose.
+    description: Whether a person has confirmed that the missing rows were deleted intentionally.
     type: bool
     default: false
   command:
@@ -54,7 +55,7 @@ options:
       - A command that copies the backup to another host, as a list. The first item is the absolute path of a program.
         The command is run without a shell.
       - The command reads the backup from standard input. The items can contain the placeholders V({path}), V({name}),
-        V({sha256}), V({bytes}) and V({at}). Any other name in braces is an error.
+        V({sha256}), V({bytes}) and V({at}). Any other placeholder is an error.
     type: list
     elements: str
     default: []
@@ -77,7 +78,7 @@ options:
 notes:
   - The database must not be open during a recovery. Therefore, the module fails if another run is working on the host.
   - In WAL mode, the service can write during a backup. Until the copy is complete, the WAL cannot be emptied, so it may
-    grow. A database with a rollback journal cannot be written to while it is being copied.
+    grow. If the database uses a rollback journal, the service cannot write to it while it is being copied.
 attributes:
   check_mode:
     support: full
@@ -85,7 +86,7 @@ attributes:
     support: full
   idempotent:
     support: none
-    details: Every call makes another backup.
+    details: Every call creates another backup.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -131,7 +132,7 @@ backup:
       type: dict
       sample: {users: 12, incidents: 340}
     verified:
-      description: True if the backup was reopened, checked and compared with the database.
+      description: True if the module has reopened the backup, checked it and compared it with the database.
       type: bool
       sample: true
     off_host:
@@ -139,18 +140,18 @@ backup:
       type: str
       sample: null
     sha256:
-      description: SHA-256 of the backup.
+      description: SHA-256 checksum of the backup.
       type: str
       sample: 5b8991a5f9ee33367057d676263f0f53e52fa128f1c4c9f1b8d8d887045fde9b
     fewer:
-      description: Tables that have fewer rows than before, each with the earlier and the current number of rows. The
-        dictionary is empty if no data loss is suspected.
+      description: Tables that have fewer rows than in the earlier backup, each with the earlier and the current number
+        of rows. The dictionary is empty if no data loss is suspected.
       type: dict
       sample: {}
     user:
       description: The value of O(user) if this user could read the database, otherwise empty. If the service's user
         cannot read a backup now, a recovery restores this backup only if the same user could read the database when the
-        backup was made.
+        backup was created.
       type: str
       sample: itsm
 removed:
@@ -160,7 +161,7 @@ removed:
   elements: str
   sample: []
 room_needed:
-  description: Free space that the backup needs, in bytes.
+  description: Free space that the backup requires, in bytes.
   returned: success
   type: int
   sample: 9437184

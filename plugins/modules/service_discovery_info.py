@@ -12,15 +12,15 @@ version_added: 0.2.0
 description:
   - Reads the unit, its environment, the running process, its listening sockets and open files, and the application's
     folder, in one round trip. Proposes values for the variables of the P(itsm_nexus.runbook.nexus#role) role, each with
-    its source. If no fact proves a value, the module returns a question.
-  - A path that the service's user could have chosen is proposed only if it is below the application's folder, or if
-    this user has all permissions that a recovery needs for this path. Otherwise, the module returns a question with the
-    path and the reason.
+    its source. If no fact confirms a value, the module returns a question.
+  - If the service's user could have chosen a path, the module proposes this path only under one of two conditions.
+    Either the path is below the application's folder, or this user has all permissions that a recovery requires for the
+    path. Otherwise, the module returns a question with the path and the reason.
   - The module also works while the service is down. The values then come from the unit, the environment and files.
-  - Never returns the values of environment variables, except C(NODE_ENV), C(ENABLE_HTTPS), and the ports and paths that
-    the inventory needs. The module does not run the application's code, such as the knexfile.
-  - If the service is running, the module sends at most two health requests to each of its ports. The module sends at
-    most four more requests to one of these ports.
+  - Never returns the values of environment variables, except for C(NODE_ENV), C(ENABLE_HTTPS), and the ports and paths
+    that the inventory requires. The module does not run the application's code, such as the knexfile.
+  - If the service is running, the module sends at most two health requests to each of its ports, and at most four
+    additional requests to one of these ports.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
@@ -41,7 +41,7 @@ options:
     type: str
     default: ""
   environment_file:
-    description: The environment file that is set in the inventory. If the host has no such file, and no fact proves
+    description: The environment file that is set in the inventory. If the host has no such file, and no fact confirms
       that the service uses another file, the module returns a question.
     type: str
     default: ""

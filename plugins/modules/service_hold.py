@@ -10,9 +10,10 @@ module: service_hold
 short_description: Hold a service so that it is not started by accident, or release the hold
 version_added: 0.2.0
 description:
-  - Under systemd, a hold is a drop-in for the unit. While the hold exists, systemd refuses C(systemctl start),
-    automatic restarts and starts at boot. C(systemctl status) shows the incident's ID. The hold survives a reboot.
-  - If the service is a plain process, only this collection respects the hold. The module then shows a warning.
+  - If systemd manages the service, a hold is a drop-in for the unit. While the hold exists, systemd refuses C(systemctl
+    start), automatic restarts and starts at boot. C(systemctl status) shows the incident's ID. The hold survives a
+    reboot.
+  - If the service is a plain process, only this collection respects the hold, and the module shows a warning.
   - O(state=held) records in the open incident that the data is in doubt. The incident can be closed only after
     O(state=released) with O(statement=sound) or O(statement=accepted).
   - If the start guard (P(itsm_nexus.runbook.start_guard#role) role) is installed, O(state=released) makes the guard
@@ -43,19 +44,19 @@ options:
     type: str
     required: true
   reason:
-    description: Reason why the service is held or released. The reason is recorded. C(systemctl cat) shows the reason
-      for a hold.
+    description: Reason why the service is held or released. The module records this reason. If the service is held,
+      C(systemctl cat) shows it.
     type: str
     required: true
   cause:
-    description: With O(state=held), the cause in one word.
+    description: With O(state=held), the cause of the hold in one word.
     type: str
     default: db_corrupt
   statement:
     description:
       - With O(state=released), the reason why the data is no longer in doubt.
-      - V(sound) means that a check found no damage in the database. V(accepted) means that a person accepts the state
-        of the database.
+      - V(sound) means that a check has found no damage in the database. V(accepted) means that a person accepts the
+        current state of the database.
     type: str
     choices: [sound, accepted]
     default: sound

@@ -11,10 +11,10 @@ short_description: Check whether the service's settings in the inventory are val
 version_added: 0.1.0
 description:
   - Checks the variables of the P(itsm_nexus.runbook.nexus#role) role against the host, in one round trip, before a
-    playbook changes anything. Each option has the name of its variable without the prefix C(nexus_). The suboptions of
-    O(service) are named in the same way.
-  - The module does not fail if a value is invalid, but returns the problem in RV(problems). Options therefore accept
-    values of any type.
+    playbook changes anything. Each option is named like the variable that it checks, without the prefix C(nexus_). The
+    same applies to the suboptions of O(service).
+  - If a value is invalid, the module does not fail, but returns the problem in RV(problems). The options therefore
+    accept values of any type.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
@@ -49,7 +49,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ok:
-  description: True if there is no problem.
+  description: True if no value is invalid.
   returned: success
   type: bool
   sample: false
@@ -70,8 +70,8 @@ problems:
           values: {variable: nexus_app_dir, value: "'ITSM-System'", why: {id: reason.setting.absolute, values: {}}}
 mismatches:
   description:
-    - Settings whose value in the inventory differs from the value that the service uses (C(found)). For example, the
-      environment variable that O(db_path_variable) specifies may contain a different database path.
+    - Settings whose value in the inventory differs from the value that the service uses (C(found)). An example is a
+      database path that differs from the path in the environment variable O(db_path_variable).
   returned: success
   type: list
   elements: dict

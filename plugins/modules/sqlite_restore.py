@@ -61,8 +61,8 @@ options:
     required: true
   configured_path:
     description:
-      - Path of the database in the inventory, as an absolute path. Set this option if O(path) comes from the service's
-        environment. Defaults to O(path).
+      - Absolute path of the database, as configured in the inventory. Set this option if O(path) is taken from the
+        service's environment. Defaults to O(path).
       - After a restore, the service's user can read the backup. Therefore, a backup that this user cannot read now is
         used only if the list of backups in O(state_dir) contains it, if it matches O(backup_patterns), or if it has one
         of the usual names. The usual names count only if O(path) and O(configured_path) have the same file name.
