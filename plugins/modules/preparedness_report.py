@@ -13,8 +13,7 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Derives one verdict per check and one verdict per host from the results of M(itsm_nexus.runbook.preparedness_info)
-    and M(itsm_nexus.runbook.notify_probe). If a check could not be performed, its verdict is never that the host is
-    ready.
+    and M(itsm_nexus.runbook.notify_probe). A check that could not be performed is never reported as ready.
   - Writes one report about all hosts to the files C(readiness.html), C(readiness.md) and C(readiness.json) on the
     controller, next to the postmortems. These files replace those of the previous run.
   - Runs on the controller.

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_backup
-short_description: Make a verified backup of a SQLite database and its WAL, while the database is in use or after a
+short_description: Create a verified backup of a SQLite database and its WAL, while the database is in use or after a
   crash
 version_added: 0.1.0
 description:
   - Copies the database with SQLite's backup API, as one snapshot that includes the content of the WAL. The module then
-    syncs the copy to disk, opens it again, and checks it (C(integrity_check)). After that, the module compares the row
-    counts with those of the snapshot, and renames the copy to its final name. An existing file is never replaced.
+    syncs the copy to disk, reopens it, and checks it (C(integrity_check)). After that, the module compares the row
+    counts with those of the snapshot, and renames the copy to its final name. The module never replaces an existing
+    file.
   - The module does not change the database itself. The module reads the database in a process that has no write access
     to the database, and leaves no files next to the database.
   - With O(evidence=true), the database, its WAL, its WAL index and its journal are copied byte for byte, regardless of
-    their state. If a process has one of these files open, the module fails, because the copies would be inconsistent.
+    their state. The module fails if a process has one of these files open, because the copies would be inconsistent.
   - With O(evidence=false), the module fails if the database is damaged or cannot be opened, or if its WAL has lost
-    frames. In this case, no files are left at the destination.
+    frames. In this case, no files remain at the destination.
 options:
   path:
     description: Absolute path of the database file.
@@ -37,9 +38,9 @@ options:
     type: path
   prefix:
     description:
-      - With O(dest_dir), the first part of the file name. The current time follows this part, for example
+      - With O(dest_dir), the first part of the file name. The module appends the current time, for example
         C(itsm.db.backup_20260302T010203Z).
-      - Defaults to the database's own name followed by V(.backup_), or by V(.evidence_) with O(evidence=true).
+      - Defaults to the name of the database followed by V(.backup_), or by V(.evidence_) if O(evidence=true).
     type: str
   evidence:
     description: Whether to copy the files byte for byte into a new folder.
@@ -55,8 +56,8 @@ options:
     version_added: 0.2.0
   keep:
     description:
-      - With O(dest_dir), the number of backups with this O(prefix) to keep, including the new one. If V(0), all backups
-        are kept.
+      - With O(dest_dir), the number of backups to keep that begin with O(prefix), including the new one. If V(0), all
+        backups are kept.
       - Old backups are removed only after the new one has been verified.
     type: int
     default: 0
@@ -76,9 +77,9 @@ options:
     type: float
     default: 600.0
 notes:
-  - The module is not idempotent. Every call makes another backup.
-  - The backup has mode 0600 and belongs to O(user). If only root can change the destination folder, a backup belongs to
-    the owner of the database, and evidence belongs to root.
+  - The module is not idempotent. Every call creates another backup.
+  - The backup has mode 0600 and is owned by O(user). However, if only root can change the destination folder, a backup
+    is owned by the owner of the database, and evidence is owned by root.
 attributes:
   check_mode:
     support: full
@@ -86,7 +87,7 @@ attributes:
     support: full
   idempotent:
     support: none
-    details: Every call makes another copy.
+    details: Every call creates another copy.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -106,7 +107,7 @@ EXAMPLES = r"""
     keep: 7
   register: backup
 
-- name: Save the files of a damaged database unchanged
+- name: Save unchanged copies of a damaged database's files
   itsm_nexus.runbook.sqlite_backup:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     dest_dir: /var/lib/itsm-runbook/evidence
@@ -120,12 +121,12 @@ no_room:
   type: bool
   sample: false
 backup_file:
-  description: Path of the backup. In check mode, the path that would be used now. Null with O(evidence=true).
+  description: Path of the backup. In check mode, the path that would be used now. Null if O(evidence=true).
   returned: success
   type: str
   sample: /var/lib/itsm-runbook/backups/itsm.db.backup_20260302T010203Z
 sha256:
-  description: SHA-256 of the backup, computed during its verification.
+  description: SHA-256 checksum of the backup, computed during verification.
   returned: success
   type: str
   sample: 5b8991a5f9ee33367057d676263f0f53e52fa128f1c4c9f1b8d8d887045fde9b
@@ -136,8 +137,8 @@ size:
   sample: 1048576
 room_needed:
   description:
-    - Free space that the copy needs, in bytes. If less space is available, the module fails. This value is also
-      returned with O(room_only=true) and in check mode.
+    - Free space that the copy requires, in bytes. The module fails if less space is available. It also returns this
+      value if O(room_only=true) and in check mode.
   returned: success
   type: int
   sample: 9437184
@@ -152,7 +153,7 @@ row_counts:
   type: dict
   sample: {users: 12, incidents: 340}
 evidence_dir:
-  description: The folder with the copied files. Null with O(evidence=false).
+  description: The folder with the copied files. Null if O(evidence=false).
   returned: success
   type: str
   sample: /var/lib/itsm-runbook/evidence/itsm.db.evidence_20260302T010203Z
@@ -176,7 +177,7 @@ files:
       type: int
       sample: 3184792
     sha256:
-      description: SHA-256 of the copied bytes.
+      description: SHA-256 checksum of the copied bytes.
       type: str
       sample: 22e8fab747417d385c3213ee381d1764d1d45ec127327001b0d11a068cfbeaa0
 removed:

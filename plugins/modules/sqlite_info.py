@@ -7,21 +7,22 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_info
-short_description: Check whether a SQLite database is sound and complete, without changing it
+short_description: Check whether a SQLite database is intact and complete, without changing it
 version_added: 0.1.0
 description:
   - Reads the database and its companion files first as plain bytes, then with SQLite in a read-only process. The module
     does not create files in the database's folder, does not open the database or its companion files for writing, and
-    does not keep a lock after the check.
+    does not hold a lock after the check.
   - A file that is missing, empty or not a database is never opened with SQLite. If SQLite opened an empty file that has
-    a WAL, it would delete the WAL.
-  - After a crash, the module reads the database together with its WAL. If the database is in use, the module reads it
-    like any other SQLite reader.
-  - Problems are returned in RV(problems) and do not make the module fail. If any problem is an error, RV(healthy) is
-    false.
+    a WAL, SQLite would delete the WAL.
+  - After a crash, the module reads the database together with its WAL. If the database is in use, the module reads the
+    database in the same way as any other SQLite reader.
+  - Problems are returned in RV(problems) and do not make the module fail. RV(healthy) is false if at least one problem
+    is an error.
 options:
   path:
-    description: Absolute path of the database file. A symbolic link is followed, as in SQLite.
+    description: Absolute path of the database file. If the path is a symbolic link, the module follows it, as SQLite
+      does.
     type: path
     required: true
   checks:
@@ -29,17 +30,17 @@ options:
       - The SQLite checks to run.
       - V(quick) checks the structure of every page. V(integrity) also checks the content of indexes and UNIQUE
         constraints, and takes about eight times as long as V(quick). V(foreign_keys) searches for rows whose parent row
-        is missing. Rows without a parent row indicate an error in the application, not damage to the file. Therefore,
-        they are reported only as a warning.
-      - If the time is too short for V(integrity), RV(checks) contains the result of V(quick), even if only V(integrity)
-        is requested.
+        is missing. Such rows indicate an error in the application, not damage to the file. Therefore, they are reported
+        only as a warning.
+      - If V(integrity) does not finish in time, RV(checks) contains the result of V(quick), even if only V(integrity)
+        was requested.
     type: list
     elements: str
     choices: [quick, integrity, foreign_keys]
     default: [quick]
   row_counts:
-    description: If V(true), the rows in all tables are counted. If V(false), no rows are counted. If this is a list of
-      table names, the rows in these tables are counted.
+    description: The tables whose rows to count. V(true) selects all tables, and V(false) selects none. A list of table
+      names selects these tables.
     type: raw
     default: true
   baseline:
@@ -49,8 +50,8 @@ options:
     type: dict
   seeded:
     description:
-      - Whether to report tables that have rows now but are empty or missing in O(baseline). Many services fill empty
-        tables when they start. To find the rows that the service added when it started, use this option with the row
+      - Whether to report tables that contain rows now but are empty or missing in O(baseline). Many services insert
+        rows into empty tables when they start. To find the rows that the service inserted, set O(baseline) to the row
         counts from before the start.
     type: bool
     default: false
@@ -68,8 +69,8 @@ options:
     type: str
     version_added: 0.2.0
   time_budget:
-    description: Combined time limit, in seconds, for all checks. If no time is left for a check, the check is skipped,
-      and RV(checks) marks it as skipped.
+    description: Combined time limit, in seconds, for all checks. If no time remains for a check, the check is skipped,
+      and RV(checks) reports it as skipped.
     type: float
     default: 30.0
   busy_timeout:
@@ -78,8 +79,8 @@ options:
     default: 5.0
   remember:
     description:
-      - Whether to save the row counts of a sound database in O(state_dir) as the last good row counts for this host. A
-        later triage compares the database with these row counts.
+      - Whether to save the row counts in O(state_dir) as the last good row counts for this host, if the database is
+        intact. A later triage compares the database with these row counts.
     type: bool
     default: false
     version_added: 0.2.0
@@ -118,14 +119,14 @@ healthy:
   sample: true
 conclusive:
   description:
-    - True if the verdict is complete. A verdict is complete if the module found an error, or if it read the whole WAL
-      and completed the requested page checks and row counts. If the verdict is not complete, RV(healthy) covers only
-      the part that was checked.
+    - True if the verdict is complete. This is the case if the module found an error. It is also the case if the module
+      read the whole WAL and completed the requested page checks and row counts. If the verdict is not complete,
+      RV(healthy) covers only the parts that were checked.
   returned: success
   type: bool
   sample: true
 problems:
-  description: The problems. Problems with the files are listed first.
+  description: The problems that were found. Problems with the files are listed first.
   returned: always
   type: list
   elements: dict
@@ -192,7 +193,7 @@ database:
       type: int
       sample: 998
     mode:
-      description: Permissions, octal.
+      description: Permissions in octal notation.
       type: str
       sample: "0640"
     page_size:
@@ -210,8 +211,8 @@ database:
     first_migration_at:
       description:
         - Time when knex applied the first migration, or V(null) if this time is unknown.
-        - This time is the same in every copy of the database. If the service creates a new database, the new database
-          has a later time.
+        - This time is the same in every copy of the database. If the service creates a new database, this time is
+          later.
       returned: always
       type: str
       version_added: 0.2.0
@@ -265,7 +266,7 @@ files:
       type: str
       sample: itsm
     mode:
-      description: Permissions, octal.
+      description: Permissions in octal notation.
       type: str
       sample: "0640"
     modified_at:
@@ -273,7 +274,7 @@ files:
       type: str
       sample: "2026-03-02T01:02:03.456Z"
 wal:
-  description: Properties of the write-ahead log, read from its bytes.
+  description: Properties of the write-ahead log (WAL), read directly from the file.
   returned: always
   type: dict
   contains:
@@ -303,8 +304,8 @@ wal:
       type: int
       sample: 773
     frames_lost:
-      description: Number of frames that SQLite silently ignores because of a damaged frame. This number includes the
-        damaged frame.
+      description: Number of frames that SQLite silently ignores because of a damaged frame, including the damaged frame
+        itself.
       type: int
       sample: 0
     frames_backfilled:
@@ -332,7 +333,7 @@ wal:
       type: int
       sample: 0
     complete:
-      description: True if the WAL was read to its end within O(time_budget).
+      description: True if the whole WAL was read within O(time_budget).
       type: bool
       sample: true
 holders:
@@ -361,7 +362,7 @@ holders:
       elements: str
       sample: [database, shm, wal]
 holders_complete:
-  description: True if all processes could be checked. Only root can check all processes.
+  description: True if all processes could be checked. Only root has permission to check all processes.
   returned: always
   type: bool
   sample: true
@@ -372,7 +373,7 @@ row_counts:
   sample: {users: 12, incidents: 340}
 seeded:
   description:
-    - The tables that have rows now but are empty or missing in O(baseline). The tables of knex are omitted. Always
+    - The tables that contain rows now but are empty or missing in O(baseline). The tables of knex are omitted. Always
       empty unless O(seeded=true).
   returned: always
   type: list

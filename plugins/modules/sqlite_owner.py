@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_owner
-short_description: Restore the owner of a SQLite database that root now owns
+short_description: Restore the owner of a SQLite database that is now owned by root
 version_added: 0.2.0
 description:
   - Changes the owner of a database, its C(-wal) file and its C(-shm) file from root to O(user), and their group to the
     primary group of O(user). Nothing else is changed.
-  - Each of these files must be a regular file with the header of a SQLite file and only one hard link. Symbolic links
-    are not allowed. The file's owner must have read and write permission, and O(user) must be able to read the file.
-    Otherwise, the module fails without changing anything.
-  - Root or O(user) must own these files. O(user) must own the folder and everything else in the folder. If a file or
-    the folder has another owner, the module also fails.
+  - Each of these files must be a regular file with a SQLite header and only one hard link. Symbolic links are not
+    allowed. The file's owner must have read and write permission, and O(user) must be able to read the file. Otherwise,
+    the module fails without changing anything.
+  - These files must be owned by root or O(user). The folder and everything else in it must be owned by O(user).
+    Otherwise, the module also fails.
 options:
   path:
     description: Absolute path of the database file.

@@ -7,28 +7,29 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_restore
-short_description: Report the rows that each recovery method would lose, and replace a damaged database with a sound one
+short_description: Report the rows that each recovery method would lose, and replace a damaged database with an intact
+  one
 version_added: 0.1.0
 description:
-  - Checks the following four methods, in this order. V(checkpoint) lets SQLite write the WAL of a sound database into
-    the database. V(salvage) creates a new database from all readable rows of the damaged database. V(salvage) uses
-    C(.recover) of the sqlite3 shell. If the shell is missing or restores no rows, V(salvage) uses a dump that skips the
-    damaged parts. V(backup) uses the sound backup that would lose the fewest rows. If this applies to several backups,
-    it uses the newest of them. V(empty) creates a database without tables, and the migrations then create the tables.
-    V(empty) requires O(confirm_empty=true).
-  - O(method=auto) uses the first applicable method. However, if the backup has more rows than can be salvaged,
+  - Checks the following four methods, in this order. V(checkpoint) makes SQLite write the WAL of an intact database
+    into the database. V(salvage) creates a new database from all readable rows of the damaged database. V(salvage) uses
+    the C(.recover) command of the sqlite3 shell. If the shell is missing or restores no rows, V(salvage) uses a dump
+    that skips the damaged parts. V(backup) uses the intact backup that would lose the fewest rows. If several backups
+    would lose the same number of rows, it uses the newest of them. V(empty) creates a database without tables, and the
+    migrations then create the tables. V(empty) requires O(confirm_empty=true).
+  - O(method=auto) uses the first applicable method. However, if the backup contains more rows than can be salvaged,
     O(method=auto) uses V(backup) instead of V(salvage).
-  - With O(state=planned) and in check mode, nothing is changed. The module salvages rows into a temporary folder to
-    count the lost rows instead of estimating them.
+  - With O(state=planned) and in check mode, nothing is changed. To count the lost rows instead of estimating them, the
+    module salvages the rows into a temporary folder.
   - Fails if a process has the database open. Before changing anything, the module copies the files of the database to
     O(evidence_dir). Later, the module moves the original files to a folder next to the new database.
   - The module completes the new database, checks it (C(integrity_check)), counts its rows and syncs it to disk. The
-    module then renames it into place. The new database gets the owner and the mode of the old database. The new
-    database is never in the same folder as the old WAL. If the module is killed, O(path) may be the old database, the
-    new database, or a link into a folder that does not exist. While O(path) is this link, no process can open or create
-    a database there. The next run continues from this state.
+    module then replaces the old database by renaming the new one. The new database gets the owner and the mode of the
+    old database. The new database is never in the same folder as the old WAL. If the module is killed, O(path) may be
+    the old database, the new database, or a link into a folder that does not exist. While O(path) is this link, no
+    process can open or create a database there. The next run continues the recovery from this state.
   - After V(salvage), V(backup) or V(empty), the module saves the time of the replacement on the host.
-    M(itsm_nexus.runbook.triage_info) uses this time to recognize errors in the log that are about the replaced file.
+    M(itsm_nexus.runbook.triage_info) uses this time to recognize log errors that refer to the replaced file.
 options:
   path:
     description: Absolute path of the database file.
@@ -42,8 +43,8 @@ options:
     choices: [planned, recovered]
     default: planned
   method:
-    description: The method to apply. If V(salvage), V(backup) or V(empty) is given, the module applies this method even
-      if the database is sound.
+    description: The method to apply. If this option is V(salvage), V(backup) or V(empty), the module applies the method
+      even if the database is intact.
     type: str
     choices: [auto, checkpoint, salvage, backup, empty]
     default: auto
@@ -65,13 +66,13 @@ options:
         service's environment. Defaults to O(path).
       - After a restore, the service's user can read the backup. Therefore, a backup that this user cannot read now is
         used only if the list of backups in O(state_dir) contains it, if it matches O(backup_patterns), or if it has one
-        of the usual names. The usual names count only if O(path) and O(configured_path) have the same file name.
-        RV(plan[].backups) lists the refused backups.
+        of the default names for backups. The default names are accepted only if O(path) and O(configured_path) have the
+        same file name. RV(plan[].backups) lists the refused backups.
     type: str
     default: ""
     version_added: 0.2.0
   expected:
-    description: Known row counts from before the damage, by table.
+    description: Row counts from before the damage, by table.
     type: dict
     default: {}
   last_good:
@@ -86,7 +87,7 @@ options:
     version_added: 0.2.0
   replaced:
     description:
-      - Whether the database is a new one that replaced an earlier database and does not contain the earlier rows. See
+      - Whether the database is a new database that replaced an earlier one and does not contain the earlier rows. See
         RV(itsm_nexus.runbook.triage_info#module:database_replaced).
       - If true, O(method=auto) uses neither V(checkpoint) nor V(salvage).
     type: bool
@@ -94,13 +95,13 @@ options:
     version_added: 0.2.0
   owner:
     description:
-      - The user that the service runs as. If the old database file is missing, this user owns the new one. If users
-        other than root can change a folder, the module accesses files in that folder with the permissions of the
+      - The user that the service runs as. If the old database file is missing, the new file is owned by this user. If
+        users other than root can change a folder, the module accesses files in that folder with the permissions of the
         service's user, not as root.
       - Defaults to the owner of that folder.
     type: str
   shell:
-    description: The sqlite3 shell, as an absolute path or as a name that is looked up in the usual folders.
+    description: The sqlite3 shell, as an absolute path or as a name that is looked up in the standard folders.
     type: str
     default: sqlite3
   time_budget:
@@ -122,7 +123,7 @@ attributes:
     support: full
   idempotent:
     support: partial
-    details: With O(method=auto) or O(method=checkpoint), a sound database without a WAL is not changed.
+    details: If O(method=auto) or O(method=checkpoint), an intact database without a WAL is not changed.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.backups
@@ -163,12 +164,12 @@ reason:
   type: str
   sample: "328 rows in 2 tables, read with the sqlite3 shell's .recover"
 needed:
-  description: True if a change is needed. False if the database is sound and has no WAL.
+  description: True if a change is needed. False if the database is intact and has no WAL.
   returned: success
   type: bool
   sample: true
 healthy_before:
-  description: True if the database was sound before the module changed it.
+  description: True if the database was intact before the module changed it.
   returned: success
   type: bool
   sample: false
@@ -182,7 +183,7 @@ problems:
       message: "The quick check of /srv/itsm.db found problems: Tree 5 page 9: btreeInitPage() returns error code 11"
       level: error
 plan:
-  description: The methods that were checked.
+  description: The results for each method that was checked.
   returned: success
   type: list
   elements: dict
@@ -208,7 +209,7 @@ plan:
       type: dict
       sample: {incidents: 9}
     statement:
-      description: The lost rows, as text.
+      description: A description of the lost rows.
       type: str
       sample: "9 rows: incidents 9 of 340; changes to rows since 2026-03-02T01:02:03.000Z"
     messages:
@@ -232,8 +233,8 @@ plan:
         - For V(backup), the backups that were examined, newest first. The module stops at the first backup whose row
           counts show no data loss. The keys of each backup are C(path), C(at) (the time of the backup), C(usable),
           C(rows), C(lost), C(reason) and C(messages). C(rows) and C(lost) have the format of RV(plan[].rows) and
-          RV(plan[].lost). C(reason) states why the backup cannot be used, or that its schema is older. C(messages)
-          contains C(reason) as a translatable message.
+          RV(plan[].lost). C(reason) is the reason why the backup cannot be used, or states that its schema is older.
+          C(messages) contains C(reason) as a translatable message.
       type: list
       elements: dict
       sample: []
@@ -263,7 +264,7 @@ rows_uncounted:
   elements: str
   sample: []
 rows_after:
-  description: Number of rows in each table of the new database, counted after the database was put in place. With
+  description: Number of rows in each table of the new database, counted after the old database was replaced. With
     O(state=planned) or in check mode, this is the expected number.
   returned: success
   type: dict
@@ -282,7 +283,7 @@ data_loss:
   type: str
   sample: known
 statement:
-  description: The lost rows, as text.
+  description: A description of the lost rows.
   returned: success
   type: str
   sample: "12 rows: incidents 12 of 340"
@@ -303,12 +304,12 @@ evidence:
   elements: dict
   sample: []
 kept:
-  description: The folder, next to the new database, to which the damaged files were moved.
+  description: The folder to which the damaged files were moved. It is next to the new database.
   returned: success
   type: str
   sample: /srv/itsm.db.damaged_20260302T010203Z
 orphans_file:
-  description: Database with the rows that cannot be assigned to a table.
+  description: Path of the database that contains the rows that cannot be assigned to a table.
   returned: success
   type: str
   sample: null
@@ -320,7 +321,7 @@ problems_after:
   sample: []
 put_back:
   description: >-
-    True if an earlier run was killed after it had moved the original files, and this run put these files back.
+    True if an earlier run was killed after it had moved the original files, and this run moved these files back.
   returned: success
   type: bool
   sample: false
@@ -368,9 +369,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 
 
 def _is_new_and_sound(result: Mapping[str, Any]) -> bool:
-    """Return True if a new file was put in place, and the check of this file found no problem.
+    """Return True if a new file has replaced the database, and the check of the new file found no problem.
 
-    A checkpoint does not replace the file. Errors that were logged earlier can therefore be about the current file.
+    A checkpoint does not replace the file. Errors that were logged earlier can therefore refer to the current file.
     """
     # After the method `empty`, the new database has no tables yet. The migrations create them later.
     expected = ("no_tables",) if result["method"] == "empty" else ()

@@ -10,9 +10,9 @@ module: sqlite_wal
 short_description: Checkpoint the WAL of a SQLite database without losing data
 version_added: 0.1.0
 description:
-  - Lets SQLite checkpoint the database (C(TRUNCATE)) while no other process has it open, and compares the row counts
-    before and after the checkpoint. The module itself never removes the WAL or its index. SQLite removes these files
-    after all pages have been written to the database and synced to disk.
+  - Runs a C(TRUNCATE) checkpoint on the database while no other process has it open, and compares the row counts before
+    and after the checkpoint. The module itself never removes the WAL or the WAL index. SQLite removes these files after
+    all pages have been written to the database and synced to disk.
   - Fails without changing anything if the database is missing, empty or damaged, or if frames of the WAL cannot be
     read. The module also fails if a process has the database open, and the message identifies this process.
   - If the module is killed, the WAL is kept, and the next run completes the checkpoint.
@@ -22,7 +22,7 @@ options:
     type: path
     required: true
   state:
-    description: The only state is V(checkpointed), in which the database contains all pages and there is no WAL.
+    description: The only value is V(checkpointed). In this state, the database contains all pages, and there is no WAL.
     type: str
     choices: [checkpointed]
     default: checkpointed
@@ -38,8 +38,8 @@ options:
     type: float
     default: 5.0
   time_budget:
-    description: Time limit for each check, in seconds. The checkpoint must also end within this time, counted from the
-      start of the module.
+    description: Time limit for each check, in seconds. The checkpoint must also finish within this time, measured from
+      the start of the module.
     type: float
     default: 120.0
 attributes:
@@ -76,7 +76,8 @@ no_room:
   sample: false
 checkpointed:
   description:
-    - True if the database now contains all pages and the WAL is empty. In check mode, false if a checkpoint is needed.
+    - True if the database now contains all pages and the WAL is empty. In check mode, false if a checkpoint would be
+      run.
   returned: success
   type: bool
   sample: true

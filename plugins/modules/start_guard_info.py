@@ -10,8 +10,8 @@ module: start_guard_info
 short_description: Show a service's start guard, the starts that it refused, and how the service's processes ended
 version_added: 0.2.0
 description:
-  - Returns whether the start guard and the restart recorder are installed, and whether the guard would allow the
-    service to start now. Also returns the starts that the guard refused, and how the service's processes ended.
+  - Reports whether the start guard and the restart recorder are installed, and whether the guard would allow the
+    service to start now. Also lists the starts that the guard refused, and how the service's processes ended.
   - To install or remove the start guard and the restart recorder, use the P(itsm_nexus.runbook.start_guard#role) role.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
@@ -21,7 +21,7 @@ extends_documentation_fragment:
   - itsm_nexus.runbook.lease
 options:
   manager:
-    description: Whether the service is started by systemd or as a plain process. A plain process has no start guard.
+    description: Whether systemd manages the service or it runs as a plain process. A plain process has no start guard.
     type: str
     choices: [systemd, process]
     default: systemd
@@ -30,7 +30,7 @@ options:
     type: str
     required: true
   window:
-    description: Length of the period that RV(ends) covers, in seconds. The period ends now.
+    description: Length of the period that RV(ends) covers, in seconds. The period ends at the current time.
     type: float
     default: 86400.0
 seealso:
@@ -51,9 +51,9 @@ installed:
   returned: success
   type: bool
 allowed:
-  description: True if the guard would allow the service to start now, and false if not. V(null) if the
-    result is unknown, or if systemd does not call the guard. While the service is running, its files keep changing, so
-    this value is of little use.
+  description: True if the guard would allow the service to start now, and false if not. V(null) if the result is
+    unknown, or if systemd does not call the guard. This value is of little use while the service is running, because
+    the service's files keep changing.
   returned: success
   type: bool
 reason:

@@ -12,10 +12,10 @@ version_added: 0.2.0
 description:
   - Checks whether the certificate is valid now, whether the private key matches the certificate, and whether the
     service's user may read both files.
-  - If a check fails, the module sets the owner, group and mode of the private key to the given values. If a check still
-    fails, the module runs O(command), sets the owner, group and mode again, and repeats the checks. If no check fails,
-    the module changes nothing.
-  - If a check still fails at the end, the module does not fail, but returns RV(valid=false) and RV(problems).
+  - If a check fails, the module first sets the owner, group and mode of the private key to the required values. If a
+    check still fails, the module runs O(command), sets the owner, group and mode again, and repeats the checks. If no
+    check fails, the module changes nothing.
+  - If a check still fails after these steps, the module does not fail, but returns RV(valid=false) and RV(problems).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -88,7 +88,7 @@ valid:
   type: bool
   sample: true
 problems:
-  description: The remaining problems, one sentence per problem.
+  description: The problems that still exist, one sentence per problem.
   returned: success
   type: list
   elements: str
@@ -126,7 +126,7 @@ command_rc:
   type: int
   sample: 0
 output:
-  description: The end of the command's output, without secrets.
+  description: The last part of the command's output, without secrets.
   returned: success
   type: str
   sample: "Congratulations, all renewals succeeded"

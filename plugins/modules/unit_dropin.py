@@ -11,9 +11,9 @@ short_description: Set a memory limit, a heap size or environment variables for 
 version_added: 0.2.0
 description:
   - Writes a drop-in for a systemd unit, reloads systemd, and checks that the settings apply to the unit. If another
-    drop-in or the unit's command overrides a setting, the module fails. The error message contains this setting.
+    drop-in or the unit's command overrides a setting, the module fails. The error message identifies this setting.
   - The service is not restarted. The settings take effect at the next start of the service.
-  - With O(until), a timer removes the drop-in at the given time. If the service is running at that time, the timer
+  - If O(until) is set, a timer removes the drop-in at this time. If the service is running at that time, the timer
     restarts the service. The previous settings then apply again. The timer survives a reboot.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -31,7 +31,7 @@ options:
     type: str
     required: true
   name:
-    description: Purpose of the drop-in in one word. The word becomes part of the file name.
+    description: The purpose of the drop-in, in one word. This word becomes part of the file name.
     type: str
     required: true
   state:
@@ -84,8 +84,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The drop-in file. If the drop-in sets variables, also the file with these variables. If O(until) is set,
-    also the unit files of the timer. Empty if the drop-in is absent.
+  description: The files that belong to the drop-in. These are the drop-in itself, the file with the environment
+    variables (if any), and the unit files of the timer (if O(until) is set). Empty if the drop-in is absent.
   returned: success
   type: list
   elements: str
