@@ -37,8 +37,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         numbers.require_finite(options, fail=_fail)
         if options["timeout"] <= 0:
             raise AnsibleActionFail(f"timeout is {options['timeout']:g}: must be more than 0 seconds")
-        # Ansible runs each task in its own process. If the run is killed, the process of the current task keeps running
-        # under another parent process.
+        # Ansible runs each task in its own process. If the run is killed, this process keeps running, but its parent
+        # process changes.
         run = os.getppid()
         began = time.monotonic()
         try:

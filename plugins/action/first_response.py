@@ -12,8 +12,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import 
 class ActionModule(on_host.OnHost):
     """Runs the module of the same name. The task succeeds even if the module returns no result.
 
-    The first response only saves time, and no run depends on it. If there is no result, the run continues with triage.
-    Triage checks on the host whether the service was started.
+    The first response only saves time, so a run can continue without its result. In this case, the run continues with
+    triage, which checks on the host whether the service was started.
     """
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:

@@ -14,8 +14,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 class ActionModule(on_host.OnHost):
     """Runs the module of the same name. In mode "watch", an unreachable host is a result, not a failure.
 
-    In mode "await", a failed login also causes a warning. Otherwise, the run would report it only after a longer check,
-    such as the stability check.
+    In mode "await", a failed login also causes a warning. Otherwise, the run would report the failed login only
+    after a longer check, such as the stability check.
     """
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:

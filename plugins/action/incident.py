@@ -23,8 +23,8 @@ class ActionModule(on_host.OnHost):
     At the end of a run, the timelines of the incident's earlier runs are copied from the host to the controller.
 
     If the task is delegated to the controller, the module always runs as the account that runs Ansible, with Ansible's
-    own Python. Otherwise, connection and become settings given with -e would override the task's settings and also
-    apply to the controller, and no incident could be opened for an unreachable host.
+    own Python. Otherwise, connection and become settings that are set with -e would override the task's settings and
+    also apply to the controller. No incident could then be opened for an unreachable host.
     """
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
@@ -35,7 +35,7 @@ class ActionModule(on_host.OnHost):
                 self._connection = connection_loader.get("local", self._play_context, None)
                 task_vars = _with_own_python(task_vars or {})
             return self._with_timelines(tmp, task_vars or {})
-        # Other code recognizes a module result by its key `invocation`.
+        # Other code uses the key `invocation` to recognize the result of a module.
         return {**opened, "invocation": {}}
 
     def _with_timelines(self, tmp: Any, task_vars: Dict[str, Any]) -> Dict[str, Any]:

@@ -117,7 +117,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return result
 
     def _known(self, host_vars: Mapping[str, Any]) -> Dict[str, Any]:
-        """Return the variables of the host in the inventory. A variable whose template fails is left out."""
+        """Return the host's variables from the inventory. If a variable's template fails, the variable is omitted."""
         known: Dict[str, Any] = {}
         available = {**variables.defaults(), **host_vars}
         before, self._templar.available_variables = self._templar.available_variables, available
@@ -135,7 +135,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
 
 def _untagged(value: Any) -> Any:
-    """Convert data to plain types. ansible-core marks values with their origin, and PyYAML cannot write such values."""
+    """Convert data to plain types. ansible-core tags values with their origin, and PyYAML cannot write tags."""
     return json.loads(json.dumps(value, default=str))
 
 
@@ -171,14 +171,14 @@ def _read(path: str) -> Optional[str]:
 def _hidden(before: str, *, path: str, unsure: Mapping[str, Any]) -> List[str]:
     """Return the variables that are set both in the file and on the command line.
 
-    The command line hides the values that the inventory sets for these variables.
+    For these variables, the command line hides the values from the inventory.
     """
     names = [] if before.startswith(_VAULT) else host_file.names(before, path=path)
     return [name for name in names if name in unsure]
 
 
 def _diff(file: _File, compared: comparison.Comparison) -> Dict[str, str]:
-    """Return the changed variables as a diff. Other lines of the file may contain secrets and are left out."""
+    """Return the changed variables as a diff. Other lines of the file may contain secrets and are omitted."""
     before = [host_file.line(each.name, each.known) for each in compared.of(comparison.OTHER)]
     after = [host_file.line(each.name, each.value) for each in compared.differences]
     header = str(file.path)

@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
 class ActionModule(notification_action.Telling):
     """Runs a command on the controller. See the module of the same name for documentation."""
 
-    # transports.command kills a command that exceeds its time limit. These additional seconds leave time for that.
+    # Additional seconds, so that transports.command can first kill a command that exceeds its time limit.
     _grace = 5.0
     options: ClassVar[Mapping[str, Any]] = {
         "argv": {"type": "list", "elements": "str", "required": True},

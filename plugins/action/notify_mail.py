@@ -29,7 +29,7 @@ class ActionModule(notification_action.Telling):
     }
 
     def sender(self, options: Mapping[str, Any]) -> Callable[[], None]:
-        """Return a function that sends the email once. The message ID stays the same, so duplicates are recognized."""
+        """Return a function that sends the email once. All calls send the same message ID."""
         server = transports.Server(
             **{name: options[name] for name in ("host", "port", "security", "username", "password")}
         )

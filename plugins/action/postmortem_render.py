@@ -43,14 +43,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if options["incident"] and not options["host"] and not rendered:
             raise AnsibleActionFail(f"No timeline in {path} contains the incident {options['incident']!r}")
         result.update(dir=path, changed=any(each["changed"] for each in rendered), documents=rendered)
-        # Ansible adds the diff to the output and to the result of a job, even if nobody requested a diff.
+        # Ansible adds a returned diff to the output and to the result of a job, even if no diff was requested.
         return {**result, "diff": diff} if self._task.diff else result
 
 
 def _words(told: incident_model.Incident, options: Mapping[str, str]) -> catalogue.Words:
     """Return the message catalogue for the language.
 
-    The language comes from the task, the incident or the configuration, in this order of priority.
+    The language is taken from the task, the incident or the configuration, in this order of priority.
     """
     language = options["language"] or told.language or postmortem_options.get("language")
     return catalogue.of(language, options["timezone"] or told.timezone or postmortem_options.get("timezone"))

@@ -72,7 +72,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return result
 
     def _written(self, words: catalogue.Words, hosts: List[document.Host], *, folder: str, at: str) -> Dict[str, Any]:
-        """Write the documents. If writing fails, the check still succeeds, because the verdict is valid."""
+        """Write the documents. If writing fails, the check still succeeds, because the verdict remains valid."""
         paths = {kind: os.path.join(folder, f"{_NAME}.{kind}") for kind in _WRITERS}
         outcome: Dict[str, Any] = {"changed": not self._task.check_mode, "at": at, "documents": {}, "error": ""}
         if self._task.check_mode:
@@ -133,7 +133,7 @@ def _hosts(options: Mapping[str, Any], *, now: float) -> List[document.Host]:
 def _planned(
     words: catalogue.Words, host: document.Host, known: Mapping[str, Mapping[str, Any]], *, now: float
 ) -> Dict[str, Any]:
-    """Return the verdict on a host, and the lines of a notification."""
+    """Return the verdict for a host, and the lines of the notification."""
     lines = [each for each in document.lines(words, host) if each.blocks]
     return {
         "ready": host.ready,

@@ -7,25 +7,25 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: module_prefetch
 type: aggregate
-short_description: Packs modules before they are needed
+short_description: Prepares modules before they are needed
 version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Shortens a recovery by a few seconds and does not change its result. If the callback fails, the run continues
-    without it.
-  - Ansible packs a module and all its imports into one file before it sends the module to the host. While one module is
-    running, the callback packs the modules that usually run next. Requires ansible-core 2.19 or later.
-  - Keeps packed modules in C(~/.cache/itsm-nexus-runbook/modules) for the next run. Requires ansible-core 2.19 or
+  - Shortens a recovery by a few seconds and does not change the result. If the callback fails, the run continues
+    without the callback.
+  - Ansible bundles a module and all its imports into one file before it sends the module to the host. While one module
+    is running, the callback bundles the modules that usually run next. Requires ansible-core 2.19 or later.
+  - Saves the bundled modules in C(~/.cache/itsm-nexus-runbook/modules) for the next run. Requires ansible-core 2.19 or
     later.
   - Loads filters, a play's variable files and other shared components once per run instead of once per task.
   - List this callback after P(itsm_nexus.runbook.postmortem#callback), so that the closing summary is shown before the
-    packed modules are saved.
+    bundled modules are saved.
 requirements:
   - enabled in the configuration (C(callbacks_enabled))
 options:
   enabled:
-    description: Whether to pack modules before they are needed.
+    description: Whether to prepare modules before they are needed.
     type: bool
     default: true
     env:
@@ -42,8 +42,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 try:
     from ansible.plugins.callback import CallbackBase
-# Catch the error, because it would end the run. If a callback class has another base class, Ansible only shows a
-# warning.
+# An uncaught error would end the run. If the callback class has another base class, Ansible only shows a warning.
 except ImportError:
     CallbackBase = object
 
@@ -57,7 +56,7 @@ def _guarded(method: _Method) -> _Method:
     def guarded(self: CallbackModule, *args: Any) -> None:
         try:
             method(self, *args)
-        # Catch every error, because a fault in this callback must not end the recovery.
+        # Catch every error, because an error in this callback must not end the recovery.
         except Exception as error:
             self.disabled = True
             self._display.v(f"Modules are no longer packed in advance, so this run takes longer: {error!r}")
@@ -66,7 +65,7 @@ def _guarded(method: _Method) -> _Method:
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
-    """Passes a run's events to the packer."""
+    """Passes the events of a run to the packer."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"

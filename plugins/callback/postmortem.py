@@ -12,13 +12,13 @@ version_added: 0.1.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Records what a run does on each host with an incident, including the events before M(itsm_nexus.runbook.incident)
-    opens the incident. Each line of C(<dir>/<run>.jsonl) is a JSON object. The file can be read at any time, even after
-    ansible-playbook was killed.
+  - Records the events of a run on each host that has an incident, including the events before
+    M(itsm_nexus.runbook.incident) opens the incident. Each line of C(<dir>/<run>.jsonl) is a JSON object. The file is
+    readable at any time, even after ansible-playbook has been killed.
   - At the end of the run, the postmortem of each host is written to C(<dir>/<incident>.md), C(.json) and C(.html). A
-    summary is also shown on screen. C(<dir>/index.html) lists all postmortems. A postmortem covers all runs on the same
+    summary is also shown on screen. C(<dir>/index.html) lists all postmortems. Each postmortem covers all runs on one
     incident.
-  - While a task is running, a line about this task is written to standard error every O(progress) seconds.
+  - While a task is running, a progress line is written to standard error every O(progress) seconds.
   - No files are written in check mode, or if the run does not open an incident.
   - The timeline contains only allowlisted keys from the results of this collection's own modules. For tasks with
     C(no_log), the timeline contains only the status, the time and the task's name as written in the playbook. Arguments
@@ -99,14 +99,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 try:
     from ansible.plugins.callback import CallbackBase
-# Catch the error, because it would end the run. If a callback class has another base class, Ansible only shows a
-# warning.
+# An uncaught error would end the run. If the callback class has another base class, Ansible only shows a warning.
 except ImportError:
     CallbackBase = object
 
 _Method = TypeVar("_Method", bound=Callable[..., None])
 
-# Events of started and successful tasks are collected for at most this many seconds, and then written together.
+# Events of started and successful tasks are collected for up to this number of seconds, and then written together.
 _TOGETHER = 0.2
 
 # Actions that wait for a person's input. A progress line would interfere with the prompt.
@@ -128,11 +127,11 @@ def _guarded(method: _Method) -> _Method:
 
     @functools.wraps(method)
     def guarded(self: CallbackModule, *args: Any, **kwargs: Any) -> None:
-        # Another thread reports retries.
+        # Retries are reported by another thread.
         with self.lock:
             try:
                 method(self, *args, **kwargs)
-            # Catch every error, because a fault in this callback must not end the recovery.
+            # Catch every error, because an error in this callback must not end the recovery.
             except Exception as error:
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 # Show the error's text only if the error is an OSError. The text of other errors may quote a result.
@@ -158,8 +157,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._recorder: Optional[recorder.Recorder] = None
         self._tasks: Dict[Tuple[str, int], task_result.Task] = {}
         self._wording = wording.Wording(language="en", timezone="UTC")
-        # Maps the name of each task to the task's module. A progress line in Japanese shows the module's label instead
-        # of the task's name.
+        # Maps the name of each task to its module. A progress line in Japanese shows the label of the module
+        # instead of the name of the task.
         self._actions: Dict[str, str] = {}
         self._watch = task_progress.Watch(self._say_progress, before=self._catch_up)
         self._burst = event_batch.Burst(self._catch_up, seconds=_TOGETHER)
@@ -274,7 +273,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def _known(self, task: Any) -> task_result.Task:
         """Return the task data that is the same on every host.
 
-        If a role is used twice, its tasks are kept separate.
+        If a role is used twice, the tasks of each use are stored separately.
         """
         key = (str(task._uuid), id(task._parent))
         known = self._tasks.get(key)

@@ -16,12 +16,12 @@ requirements:
   - Python 3.8 or later on the machine where the module runs
 attributes:
   check_mode:
-    description: In check mode, the module changes nothing on the host and reports what it would do.
+    description: In check mode, the module reports what it would do, but changes nothing on the host.
   diff_mode:
-    description: In diff mode, the module returns its changes as C(diff). If check mode is also enabled, C(diff)
-      contains the changes that would be made.
+    description: In diff mode, the module returns its changes as C(diff). In check mode, C(diff) contains the changes
+      that the module would make.
   idempotent:
-    description: A second run with the same parameters reports C(changed=false).
+    description: If the task is run again with the same parameters, it reports C(changed=false).
   platform:
     description: The operating systems of the managed hosts.
     support: full
@@ -35,14 +35,14 @@ requirements:
   - Python 3.8 or later on the machine where the module runs
 attributes:
   check_mode:
-    description: In check mode, the module changes nothing on the host and reports what it would do.
+    description: In check mode, the module reports what it would do, but changes nothing on the host.
     support: full
   diff_mode:
-    description: In diff mode, the module returns its changes as C(diff). If check mode is also enabled, C(diff)
-      contains the changes that would be made.
+    description: In diff mode, the module returns its changes as C(diff). In check mode, C(diff) contains the changes
+      that the module would make.
     support: N/A
     details: This module changes nothing.
   idempotent:
-    description: A second run with the same parameters reports C(changed=false).
+    description: If the task is run again with the same parameters, it reports C(changed=false).
     support: full
 """

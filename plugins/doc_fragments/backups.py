@@ -15,18 +15,18 @@ options:
   backup_dirs:
     description:
       - Folders in which to search for backups, in addition to the database's folder.
-      - The module also examines the verified backups that M(itsm_nexus.runbook.scheduled_backup) has listed in
+      - The module also examines the verified backups that M(itsm_nexus.runbook.scheduled_backup) has recorded in
         O(state_dir), regardless of their folder.
-      - The module compares the time of the first migration in a backup with that in the last sound database. If the
-        times differ, the backup belongs to another database and is not used.
+      - The module compares the time of the first migration in a backup with that in the last database that was found
+        intact. If the times differ, the backup is from another database and is not used.
     type: list
     elements: path
     default: []
   backup_patterns:
     description:
       - Patterns for the file names of backups. A backup may have its own WAL.
-      - If empty, the usual names are used. For a database C(itsm.db), these are V(itsm.db.backup_*) and
-        V(itsm.db.bak*), and in O(backup_dirs) also V(itsm.db), V(itsm_*.db) and V(itsm-*.db).
+      - If empty, the module uses default patterns. For a database C(itsm.db), these are V(itsm.db.backup_*) and
+        V(itsm.db.bak*). In O(backup_dirs), they also include V(itsm.db), V(itsm_*.db) and V(itsm-*.db).
     type: list
     elements: str
     default: []

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Documentation of the options `endpoints`, `ok_statuses` and `login`, for the modules that query the service."""
+"""Documentation of the endpoint and login options, shared by the modules that send requests to the service."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ options:
     required: true
     suboptions:
       name:
-        description: A short name, which is used in messages and results.
+        description: A short name that identifies the endpoint in messages and results.
         type: str
         required: true
       url:

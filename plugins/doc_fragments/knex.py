@@ -28,13 +28,13 @@ options:
       - Defaults to the owner of O(app_dir) if the module runs as root, otherwise to the account that runs the module.
     type: str
   node_env:
-    description: Section of the knexfile. If empty, the module uses C(NODE_ENV) from O(environment_file). If that
+    description: Section of the knexfile to use. If empty, the module uses C(NODE_ENV) from O(environment_file). If that
       variable is not set either, the module uses V(production).
     type: str
   environment_file:
     description:
       - File on the host with C(KEY=VALUE) lines, in the format of systemd's C(EnvironmentFile=).
-      - knex receives these variables in its environment. The module removes their values from the output of knex.
+      - The module passes these variables to knex, and removes their values from the output of knex.
     type: path
   timeout:
     description: Time limit for each run of knex, in seconds.

@@ -30,8 +30,8 @@ options:
   call:
     description:
       - The name of this call. The action plugin sets this option, so do not set it in a task.
-      - If the connection is lost, the controller repeats the call with the same name. The repeated call waits for the
-        first call to end and returns the result of the first call. No action is repeated.
+      - If the connection is lost, the controller repeats the call with the same name. The repeated call waits until the
+        first call ends, and then returns the result of the first call. No action is repeated.
     type: str
     default: ""
     version_added: 0.2.0

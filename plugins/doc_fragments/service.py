@@ -32,7 +32,7 @@ options:
       command:
         description:
           - The command that starts the service, one item per argument. A program without C(/) is looked up in the
-            E(PATH) from O(service.environment_file). If this file sets no E(PATH), the default E(PATH) is used.
+            E(PATH) from O(service.environment_file). If this file does not set E(PATH), the default E(PATH) is used.
         type: list
         elements: str
         required: true

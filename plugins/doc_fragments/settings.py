@@ -42,7 +42,7 @@ options:
       environment_file:
         description: File with C(KEY=VALUE) lines, or V("") if there is none. The file must be readable. With
           O(service.manager=process), neither the group nor others may have permission to read or write it. The values
-          never leave the host.
+          are never transferred from the host.
         type: str
         default: ""
       log_file:
@@ -60,8 +60,9 @@ options:
     required: true
   db_path_variable:
     description:
-      - Environment variable of the service that contains the path of its database, or V("") if there is none. The path
-        in this variable takes precedence over O(db_path). The variable's name must consist of letters, digits and C(_).
+      - Environment variable of the service that contains the path of its database, or V("") if there is no such
+        variable. The path in this variable takes precedence over O(db_path). The variable's name must consist of
+        letters, digits and C(_).
     type: str
     default: DATABASE_PATH
     version_added: 0.2.0

@@ -14,10 +14,10 @@ class ModuleDocFragment:
 options:
   db_path:
     description:
-      - Path of the database. A relative path is relative to O(service.app_dir). The same applies to O(tls_cert_path)
-        and O(tls_key_path).
+      - Path of the database, absolute or relative to O(service.app_dir). The same applies to O(tls_cert_path) and
+        O(tls_key_path).
       - If the running process has a different database open, or the variable O(db_path_variable) contains a different
-        path, the module checks that other database and reports the difference as a finding.
+        path, the module checks that database and reports the difference as a finding.
     type: str
     default: backend/itsm.db
   db_path_variable:
@@ -61,8 +61,8 @@ options:
     version_added: 0.2.0
   log_patterns:
     description:
-      - Path patterns for additional log files, for example logs that get a new name every day. A pattern is absolute or
-        relative to O(service.app_dir). The newest files are read in addition to O(service.log_file).
+      - Path patterns for additional log files, for example logs whose file name changes every day. A pattern is
+        absolute or relative to O(service.app_dir). The newest files are read in addition to O(service.log_file).
       - Rotated and compressed (C(.gz)) versions of these logs and of O(service.log_file) are read if they were changed
         within O(window).
     type: list
@@ -86,19 +86,19 @@ options:
     type: str
     default: ""
   evidence_limit:
-    description: Maximum size of the evidence for each incident, in bytes. The limit applies to all triage runs of the
-      incident together.
+    description: Maximum size of the evidence for each incident, in bytes. The limit applies to the total size of the
+      evidence from all triage runs for the incident.
     type: int
     default: 20971520
   evidence_keep:
     description:
-      - Number of incidents whose evidence is kept, starting with the newest. V(0) means no limit.
+      - Number of incidents whose evidence is kept, starting with the newest. If V(0), there is no limit.
       - The evidence of O(incident) and of the open incident is never removed. Files that the module did not create are
         also kept.
     type: int
     default: 50
   evidence_keep_days:
-    description: Number of days for which evidence is kept. V(0) means no limit.
+    description: Number of days for which evidence is kept. If V(0), there is no limit.
     type: float
     default: 365.0
   deadline:
@@ -111,19 +111,20 @@ options:
     default: 5.0
   database_timeout:
     description:
-      - Time limit in seconds for a second check of the database. The second check runs if the first check does not
+      - Time limit for a second check of the database, in seconds. The second check runs if the first check does not
         finish within O(deadline).
       - If the second check does not finish in time either, the finding is V(db_unchecked), and the service is not
         started. If the disk of the database does not respond, the second check does not run.
       - The log can contain errors about a damaged database even if the first check found no damage. If all of these
-        errors were logged before the current database file was put in place, a second check also runs, with
+        errors were logged before the current database file was created by a recovery, a second check also runs, with
         C(integrity_check). If this check does not finish in time, the finding is V(db_corrupt), and the service is not
         started.
     type: float
     default: 300.0
   window:
-    description: Length of the triage window, in seconds. If the unit has stopped or failed, the window ends at that
-      time. Otherwise, it ends now. Log lines from before the window are not read.
+    description: Length of the triage window, in seconds. If the unit has stopped or failed, the window ends at the time
+      of this event. Otherwise, it ends at the current time. The module does not read log lines that are older than the
+      window.
     type: int
     default: 600
   log_lines:
@@ -140,21 +141,21 @@ options:
     description:
       - Invalid variables, as listed in RV(itsm_nexus.runbook.service_preflight_info#module:problems). The module
         reports these variables in the V(config_mismatch) finding. The C(useless_rungs) in this finding are the rungs
-        that need these variables.
+        that require these variables.
     type: list
     elements: dict
     default: []
     version_added: 0.2.0
   changes:
     description: If true, the module compares the host with the manifest that M(itsm_nexus.runbook.health_probe) saved
-      when the service was last healthy. Without a manifest, nothing is compared.
+      when the service was last healthy. If there is no manifest, nothing is compared.
     type: bool
     default: true
     version_added: 0.2.0
   readiness:
     description:
       - The problems that M(itsm_nexus.runbook.health_probe) found in a service that answers. The format is the same as
-        that of C(problems) in RV(itsm_nexus.runbook.health_probe#module:readiness). If the triage does not find the
+        that of C(problems) in RV(itsm_nexus.runbook.health_probe#module:readiness). If the module does not find the
         cause of a problem, it reports the problem itself as a finding.
     type: list
     elements: dict

@@ -213,7 +213,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     numbers.require_finite(module.params, fail=module.fail_json)
-    # A repeated call does the work again, because saving the first call's result in a file would change the host.
+    # A repeated call collects the facts again. Otherwise, the module would have to save the first result on the host.
     repeated_call.once(module.params, check_mode=True, fail=module.fail_json)
     values = {name: value for name, value in module.params.items() if name != "run"}
     for name in ("rebuild_timeout", "database_timeout", "timeout"):

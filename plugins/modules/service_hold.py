@@ -35,7 +35,7 @@ options:
     choices: [held, released]
     required: true
   manager:
-    description: Whether systemd manages the service or it runs as a plain process.
+    description: Whether the service is managed by systemd or runs as a plain process.
     type: str
     choices: [systemd, process]
     default: systemd

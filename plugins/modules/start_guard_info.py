@@ -21,7 +21,8 @@ extends_documentation_fragment:
   - itsm_nexus.runbook.lease
 options:
   manager:
-    description: Whether systemd manages the service or it runs as a plain process. A plain process has no start guard.
+    description: Whether the service is managed by systemd or runs as a plain process. A plain process has no start
+      guard.
     type: str
     choices: [systemd, process]
     default: systemd

@@ -10,14 +10,14 @@ module: triage_info
 short_description: Find out why the service is down, and save the evidence
 version_added: 0.1.0
 description:
-  - Collects the facts that a person would check during an outage. The facts describe the process, the unit, the ports
+  - Collects the facts that a person would check during an outage. These facts describe the process, the unit, the ports
     and their responses, the disk, the memory, the kernel's messages about low memory, the log file, the journal, the
-    certificate, the database, core dumps, Node, and the names of the environment variables. These parts are collected
-    in parallel, and each part has its own time limit. RV(parts) shows which parts could not be collected.
+    certificate, the database, core dumps, Node, and the names of the environment variables. The module collects these
+    parts in parallel, each with its own time limit. RV(parts) shows which parts could not be collected.
   - Returns the causes of the outage in RV(findings), most likely first. On a healthy host, RV(findings) is empty.
-  - With O(incident), the module saves the facts as the evidence bundle for this incident, in a folder that only its
-    owner can read. If O(run) is also set, the module can hold the service or release a hold. See RV(hold).
-  - Passwords, tokens, keys and the values of the service's secret variables are removed from all data that the module
+  - If O(incident) is set, the module saves the facts as the evidence bundle for this incident, in a folder that only
+    its owner can read. If O(run) is also set, the module can hold the service or release a hold. See RV(hold).
+  - The module removes passwords, tokens, keys and the values of the service's secret variables from all data that it
     returns or saves.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
@@ -33,9 +33,9 @@ author:
 options:
   resume:
     description: Whether the result of an earlier call by the same run may have been lost. If this option is true and
-      the earlier call started the service, the module returns the facts and the findings that were saved before the
-      service was started. However, if nothing was saved, if the process is gone again, or if the data is now in
-      doubt, the module returns the current facts and findings.
+      the earlier call started the service, the module returns the facts and findings that were saved before the service
+      was started. The module returns the current facts and findings if nothing was saved, if the process is gone again,
+      or if the data is now in doubt.
     type: bool
     default: false
     version_added: 0.2.0
@@ -76,8 +76,8 @@ findings:
         V(slow) or V(not_ready).
       type: str
     confidence:
-      description: Number from 0 to 1. If the value is at least 0.5, the cause is likely. If the value is lower than
-        0.5, the cause is only a hint.
+      description: Number from 0 to 1. A cause with a value of at least 0.5 is likely. A cause with a lower value is
+        only a hint.
       type: float
     summary:
       description: The cause in one sentence.
@@ -101,7 +101,7 @@ findings:
       type: dict
       version_added: 0.2.0
     blocks_start:
-      description: True if starting the service now would do harm.
+      description: True if starting the service now could cause damage.
       type: bool
     rungs_help:
       description: True if at least one rung of the ladder can fix the cause.
@@ -112,7 +112,7 @@ findings:
       elements: str
     details:
       description:
-        - Input for the remedy, by cause. For causes that are not listed here, C(details) is empty.
+        - Data that the remedy requires, by cause. For causes that are not listed here, C(details) is empty.
         - >-
           V(disk_full): C(mounts), each with C(mount), C(path), C(what) (V(bytes), V(inodes)), C(wanted) (the number of
           bytes or inodes to free), C(available), C(size), C(inodes_available) and C(inodes).
@@ -128,7 +128,7 @@ findings:
         - >-
           V(oom_kill), V(heap_oom): C(measured) (C(total), C(available), C(swap_free), C(memory_max), C(peak), C(heap)
           in bytes, C(max_old_space_size) in MiB) and C(proposal) (C(memory_max) in bytes, C(max_old_space_size) in
-          MiB). A value is V(null) if it is unknown or if none is proposed.
+          MiB). A value is V(null) if it is unknown or not proposed.
         - >-
           V(modules_broken): C(packages) (the names of the broken packages, if they are known) and C(reason)
           (V(missing), V(unloadable), V(invalid), V(not loaded), V(repaired)).
@@ -156,7 +156,7 @@ findings:
       description: The other cause that led to this cause, or V(null) if there is none.
       type: str
     past:
-      description: True if the cause no longer exists. Causes that no longer exist are listed after all current causes.
+      description: True if the cause no longer exists. Such causes are listed after all current causes.
       type: bool
       version_added: 0.2.0
   sample:
@@ -216,9 +216,9 @@ facts:
       type: dict
     ports:
       description: >-
-        The listening sockets on the configured ports, and the listening sockets of the service. The keys of each socket
-        are C(port), C(address) and C(owners). The keys of each owner are C(pid), C(start_ticks), C(command), C(exe),
-        C(user) and C(ours).
+        The sockets that listen on the configured ports, and all listening sockets of the service. The keys of each
+        socket are C(port), C(address) and C(owners). The keys of each owner are C(pid), C(start_ticks), C(command),
+        C(exe), C(user) and C(ours).
       type: list
       elements: dict
     answer:
@@ -226,13 +226,13 @@ facts:
         The responses on C(https) and C(http), each with C(port), C(listening), C(answered), C(status), C(error),
         C(seconds), and the served C(certificate). The keys of the served certificate are the same as in the
         C(certificate) fact, from C(subject) to C(fingerprint). If nothing listens on the HTTPS port, C(tls_elsewhere)
-        lists the other ports on which the service speaks TLS.
+        lists the other ports on which the service uses TLS.
       type: dict
     health:
       description: >-
         The responses to the health requests for O(health_path), one for each port. The requests are the same as in
         M(itsm_nexus.runbook.health_probe). The keys of each response include C(name) (V(https), V(http)), C(url),
-        C(ok), C(status) and C(error). C(messages) contains C(error) in translatable form, with its message C(id).
+        C(ok), C(status) and C(error). C(messages) contains C(error) as a translatable message.
       type: list
       elements: dict
     disk:
@@ -258,14 +258,14 @@ facts:
         C(paths) lists the log files. C(path), C(size) and C(written_at) describe the newest one. The other keys are
         C(lines) (only the last O(log_lines) lines), C(exceptions), C(signatures) by name (each with C(count), C(text),
         and the times C(at) and C(last_at) of the first and the last line) and C(last_success_at). C(none_after) is the
-        latest time of the signature's lines. It is V(null) if the time of one of these lines is not certain, for
-        example because a line does not begin with a timestamp with a time zone. C(exceptions) and C(signatures) may
-        also come from earlier lines. The keys of each exception include C(message), C(stack), C(fatal), C(last),
-        C(place) (C(file), C(line)), and C(times) (the number of occurrences in the log). C(at) is the time of the
-        exception's log line. If this line has no time, C(at) is the time of an earlier line or of the last write to the
-        log. C(logged_by) is the latest time at which the exception could have been logged. C(compiling) is true if Node
-        was parsing a file. C(changed_at) is the time when the exception's file was last changed. C(parses) is true if
-        Node can parse that file now.
+        time of the latest line with the signature. It is V(null) if the time of one of these lines is uncertain, for
+        example because the line does not begin with a timestamp that includes a time zone. C(exceptions) and
+        C(signatures) may also contain results from earlier lines. The keys of each exception include C(message),
+        C(stack), C(fatal), C(last), C(place) (C(file), C(line)), and C(times) (the number of occurrences in the log).
+        C(at) is the time of the exception's log line. If this line has no timestamp, C(at) is the time of an earlier
+        line or of the last write to the log. C(logged_by) is the latest time at which the exception could have been
+        logged. C(compiling) is true if Node was parsing a file when the exception occurred. C(changed_at) is the time
+        when the exception's file was last changed. C(parses) is true if Node can parse that file now.
       type: dict
     journal:
       description: >-
@@ -284,27 +284,27 @@ facts:
       type: dict
     database:
       description: >-
-        The result of M(itsm_nexus.runbook.sqlite_info) for the database in use, plus C(path), C(source)
-        (where the module found this path, for example C(open in the running process)) and C(configured) (the path in
-        O(db_path)). Each item of C(holders) contains C(pid), C(start_ticks), C(role), C(command), C(exe), C(user),
-        C(age) (in seconds), C(ours) and C(files). If the process does not belong to the service, the item also contains
-        C(blocks_for). This is the number of seconds for which the process blocked all writes during the check, or
-        V(null) if the process released its lock. C(recovered_at) is a time, or empty. Errors that were logged before
-        this time are not about the current database file, because M(itsm_nexus.runbook.sqlite_restore) put this file
-        in place later. C(recovered_at) is empty if the file was not put in place by this module, or if this is no
-        longer certain, for example after a reboot.
+        The result of M(itsm_nexus.runbook.sqlite_info) for the database in use, plus C(path), C(source) (where the
+        module found this path, for example C(open in the running process)) and C(configured) (the path in O(db_path)).
+        Each item of C(holders) contains C(pid), C(start_ticks), C(role), C(command), C(exe), C(user), C(age) (in
+        seconds), C(ours) and C(files). If the process is not part of the service, the item also contains C(blocks_for).
+        This is the number of seconds for which the process blocked all writes during the check, or V(null) if the
+        process released its lock. C(recovered_at) is a time, or empty. Errors that were logged before this time do not
+        refer to the current database file, because M(itsm_nexus.runbook.sqlite_restore) created this file later.
+        C(recovered_at) is empty if another program created the file, or if this is no longer certain, for example after
+        a reboot.
       type: dict
     migrations:
       description: >-
         The keys are C(completed) and C(pending) (migrations), C(batch), C(lock_held), C(lock_stale), C(migrators)
-        (C(pid), C(start_ticks), C(command), C(user)) and C(error). C(lock_stale) is true if the lock is taken, but no
+        (C(pid), C(start_ticks), C(command), C(user)) and C(error). C(lock_stale) is true if the lock is held, but no
         running process can be applying migrations.
       type: dict
     dependencies:
       description: >-
-        C(missing), C(invalid) and C(unloadable) list names of packages. The version or the content of an invalid
-        package differs from the lock file. Node cannot load an unloadable package. The other keys are C(ok), and
-        C(reasons) as text. If the files did not contain enough information, the module ran C(npm ls), and C(npm_ls)
+        C(missing), C(invalid) and C(unloadable) list names of packages. A package is invalid if its version or content
+        differs from the lock file. A package is unloadable if Node cannot load it. The other keys are C(ok) and
+        C(reasons) (as text). If the files did not contain enough information, the module ran C(npm ls), and C(npm_ls)
         contains C(ok), C(problems) and C(error).
       type: dict
     node:
@@ -335,12 +335,12 @@ facts:
         owns. C(read_only) is true if the file system is read-only.
       type: dict
     settings:
-      description: The variables in O(settings), each with C(variable), C(value), C(message) and C(messages).
+      description: The invalid variables from O(settings), each with C(variable), C(value), C(message) and C(messages).
       type: list
       elements: dict
     readiness:
-      description: The problems in O(readiness), each with C(cause), C(summary), C(source), and C(messages) (C(summary)
-        as a translatable message, with C(id) and C(values)).
+      description: The problems from O(readiness), each with C(cause), C(summary), C(source), and C(messages)
+        (C(summary) as a translatable message, with C(id) and C(values)).
       type: list
       elements: dict
     paths:
@@ -352,9 +352,9 @@ facts:
     hold:
       description: >-
         C(held) is the current hold with C(incident), C(cause), C(reason) and C(at). C(kept_by) is the reason why the
-        hold cannot be released. C(messages) contains this reason as a translatable message. C(may_be_another) is true
-        if the database was not found at first, and the module cannot confirm that the current database is the earlier
-        one. The other keys are C(rows_missing), C(rows_collapsed), C(replaced) (see RV(database_replaced)) and
+        module cannot release the hold. C(messages) contains this reason as a translatable message. C(may_be_another) is
+        true if the database was not found at first, and the module cannot confirm that the current database is the
+        earlier one. The other keys are C(rows_missing), C(rows_collapsed), C(replaced) (see RV(database_replaced)) and
         C(created_at).
       type: dict
     changes:
@@ -365,10 +365,10 @@ facts:
         (such as V(lock_file), V(unit), V(environment)), C(name), and C(inside) (the file or folder that contains
         C(name)). C(what) is V(changed), V(added), V(removed), or V(access) (the owner or the permissions changed).
         C(before) and C(after) are empty if they are unknown or may be secret. C(at) is the time of the change, or
-        V(null) if only C(earliest) and C(latest) are known. C(seconds_before) is the number of seconds from the change
-        to the failure. C(cause) is the finding that the change is related to. C(relation) is V(named) (the finding
-        mentions the change), V(explains) (such a change can lead to this finding), V(possible), V(unlikely), V(after)
-        (made after the failure), or V(ours) (made by this collection).
+        V(null) if only the period from C(earliest) to C(latest) is known. C(seconds_before) is the number of seconds
+        from the change to the failure. C(cause) is the cause in the finding to which the change is related. C(relation)
+        is V(named) (the finding mentions the change), V(explains) (such a change can lead to this finding),
+        V(possible), V(unlikely), V(after) (made after the failure), or V(ours) (made by this collection).
       type: dict
     cores:
       description: Core dumps within O(window), each with C(path), C(size), C(at), C(pid), C(signal), C(exe) and
@@ -396,7 +396,7 @@ bundle:
   type: str
   sample: /var/lib/itsm-runbook/evidence/INC-20260302T010203Z-1f3a
 warnings:
-  description: The reason why the evidence could not be saved in its usual folder, and the folder to which it was saved
+  description: The reason why the evidence could not be saved in the usual folder, and the folder in which it was saved
     instead.
   returned: when there are warnings
   type: list
@@ -407,7 +407,7 @@ parts:
   type: dict
   sample: {unit: 0.02, log: 0.01, "disk:log": timed out}
 signs:
-  description: Times when the service was still healthy (V(good)) or had already failed (V(bad)).
+  description: Times at which the service was still healthy (V(good)) or had already failed (V(bad)).
   returned: always
   type: list
   elements: dict
@@ -424,7 +424,7 @@ data_loss_suspected:
   returned: always
   type: bool
 rows_before:
-  description: The last good row counts by table. Empty if none are known.
+  description: The last good row counts, by table. Empty if no good row counts are known.
   returned: always
   type: dict
   version_added: 0.2.0
@@ -466,13 +466,13 @@ only_copy:
 hold:
   description:
     - The current hold, as returned by M(itsm_nexus.runbook.service_hold), or V(null) if there is none.
-    - With O(run) and O(incident), the module sets a hold if a finding means that the service must not be started. The
-      module releases the hold if a check shows that the database is sound and that no rows are missing.
+    - If O(run) and O(incident) are set, the module sets a hold if a finding means that the service must not be started.
+      The module releases the hold if a check shows that the database is intact and no rows are missing.
   returned: always
   type: dict
   version_added: 0.2.0
 released:
-  description: True if this triage released a hold. Always false without O(run) and O(incident).
+  description: True if this call released a hold. Always false if O(run) or O(incident) is empty.
   returned: always
   type: bool
   version_added: 0.2.0
@@ -483,14 +483,14 @@ data:
   version_added: 0.2.0
 data_evidence:
   description:
-    - The copy of the database files. The module makes this copy if the database is in doubt. C(path) is the folder that
-      contains the copy. If no copy was made, C(not_copied) is the reason.
-    - V(null) if triage found no problem with the database.
+    - The copy of the database files, which the module creates if the database is in doubt. C(path) is the folder that
+      contains the copy. If no copy was created, C(not_copied) is the reason.
+    - V(null) if the module found no problem with the database.
   returned: always
   type: dict
   version_added: 0.2.0
 started_by_run:
-  description: If the current attempt of O(run) has started the service, the time at which this attempt began.
+  description: The time at which the current attempt of O(run) began, if this attempt has started the service.
     Otherwise, V(null). The time is read from the incident's record. If this value is not V(null), RV(findings) and
     RV(facts) were collected before the service was started.
   returned: always

@@ -84,8 +84,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The files that belong to the drop-in. These are the drop-in itself, the file with the environment
-    variables (if any), and the unit files of the timer (if O(until) is set). Empty if the drop-in is absent.
+  description: The files of the drop-in. These are the drop-in itself, the file with the environment variables (if any),
+    and the unit files of the timer (if O(until) is set). Empty if the drop-in is absent.
   returned: success
   type: list
   elements: str
