@@ -20,10 +20,10 @@ def _body(message: Dict[str, Any], shape: str) -> Dict[str, Any]:
 
 
 def _readable(value: Any) -> Any:
-    """Return a copy of plain data, with UNREADABLE in place of each value that cannot be evaluated.
+    """Return the data as plain types. Each value that cannot be evaluated is replaced with UNREADABLE.
 
     ansible-core 2.19 and later evaluate each part of a variable only when that part is read. If the evaluation fails,
-    Ansible shows the error together with source lines, which may contain secrets.
+    Ansible shows the error and the source lines, which may contain secrets.
     """
     if isinstance(value, Undefined):
         return late_import.module("_notify.contacts").UNREADABLE
@@ -59,7 +59,7 @@ def _texts(facts: Mapping[str, Any], language: str, timezone: str = "UTC") -> Di
 
 
 class FilterModule:
-    """Filters for the rules, contacts and messages of the escalation role. The YAML files document the filters."""
+    """Filters for the rules, contacts and messages of the escalation role. The YAML files document them."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by name."""

@@ -25,8 +25,8 @@ def _each(items: Sequence[Any], identity: str, name: str = "", **values: Any) ->
     """Return a message for each item in items.
 
     If name is set, each item is the value for this name. If name is empty, each item is a dictionary of values. An item
-    can have the key "messages", which maps names of values to messages. Each of these messages replaces the value with
-    the same name.
+    can contain the key "messages", a dictionary of messages by name. Each of these messages replaces the value with the
+    same name.
     """
     wanted = catalogue.places(identity)
     found = []
@@ -43,7 +43,7 @@ def _text(told: Any, language: str = "en", text: str = "") -> str:
 
 
 class FilterModule:
-    """Filters that make messages (an id and values) and return their text. The YAML files document the filters."""
+    """Filters that create messages (an ID and values) and return their text. The YAML files document the filters."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by name."""

@@ -27,8 +27,8 @@ def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
 def whole(hosts: Any) -> Any:
     """Return the hosts of a play unchanged. Raise AnsibleFilterError if command-line options exclude tasks of the play.
 
-    Use this filter in the "hosts" keyword, because Ansible always evaluates this keyword. A check in a task could be
-    skipped with --tags or --skip-tags.
+    Use this filter in the "hosts" keyword, because Ansible always evaluates this keyword. If a task made this check,
+    --tags or --skip-tags could skip the task.
     """
     reason = recovery_settings.partial(context.CLIARGS)
     if reason:
@@ -40,8 +40,8 @@ def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
     """Return the hosts of a play unchanged.
 
     Raise AnsibleFilterError if wanted is true and --limit is not the name of one of these hosts. For example, if
-    --limit were the name of a group, the play would run on every host in the group. If there is only one host, --limit
-    can be omitted.
+    --limit were the name of a group, the play would run on every host in the group. If the play selects
+    only one host, --limit can be omitted.
     """
     members = lookup_loader.get("ansible.builtin.inventory_hostnames").run([hosts], variables={"groups": groups})
     limit = context.CLIARGS.get("subset")
