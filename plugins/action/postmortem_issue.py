@@ -15,8 +15,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import fact_injection, notification_action
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import github_issue, transports
 
-# Maximum number of seconds by which a host's clock may be fast. If the clock is faster, the search does not find the
-# incident's issue.
+# Maximum number of seconds by which a host's clock may be ahead. If the clock is further ahead, the search does not
+# find the incident's issue.
 _CLOCK_SKEW = 86400.0
 
 

@@ -42,7 +42,7 @@ options:
       environment_file:
         description: File with C(KEY=VALUE) lines, or V("") if there is none. The file must be readable. With
           O(service.manager=process), neither the group nor others may have permission to read or write it. The values
-          are never transferred from the host.
+          never leave the host.
         type: str
         default: ""
       log_file:

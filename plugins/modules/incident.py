@@ -14,9 +14,9 @@ description:
   - Records the start, the detection and the end of the outage, and all attempts and notifications. If an incident is
     still open, the next run continues this incident and does not change the recorded start of the outage.
   - Uses a lease to reserve the host for the whole run. O(state=open) acquires the lease, and O(state=closed) releases
-    it. A module that is called with O(run) keeps the lease while the module is running, and renews the lease at the
-    end. If the run is killed, the lease expires after O(lease) seconds. Until the lease ends, the module fails for a
-    second run. If O(wait) is set, the second run first waits for the lease.
+    it. A module that is called with O(run) keeps the lease while the module is running, and then renews the lease. If
+    the run is killed, the lease expires after O(lease) seconds. Until the lease ends, a call by another run fails. If
+    O(wait) is set, this call first waits for the lease to end.
   - If a record is unreadable, the module renames it. If a record cannot be written to its folder, for example because
     the disk is full, the module stores it in memory. In both cases, the module shows a warning, and the run continues.
   - Records the host's maintenance window. During a maintenance window, O(state=open) neither opens an incident nor
@@ -95,8 +95,8 @@ options:
     type: float
     default: 0.0
   window:
-    description: Length of the period before the call for which RV(restarts_in_window) counts the starts of the service,
-      in seconds.
+    description: Length of the period before the call, in seconds. RV(restarts_in_window) counts the starts of the
+      service within this period.
     type: float
     default: 3600.0
   restart_limit:

@@ -28,8 +28,8 @@ options:
     type: float
     default: 0.0
   window:
-    description: Length of the period before the call for which RV(restarts_in_window) counts the starts of the service,
-      in seconds.
+    description: Length of the period before the call, in seconds. RV(restarts_in_window) counts the starts of the
+      service within this period.
     type: float
     default: 3600.0
   restart_limit:
