@@ -16,7 +16,7 @@ description:
     M(itsm_nexus.runbook.incident) opens the incident. Each line of C(<dir>/<run>.jsonl) is a JSON object. The file is
     readable at any time, even after ansible-playbook has been killed.
   - At the end of the run, the postmortem of each host is written to C(<dir>/<incident>.md), C(.json) and C(.html). A
-    summary is also shown on screen. C(<dir>/index.html) lists all postmortems. Each postmortem covers all runs on one
+    summary is also shown on screen. C(<dir>/index.html) lists all postmortems. Each postmortem covers all runs for one
     incident.
   - While a task is running, a progress line is written to standard error every O(progress) seconds.
   - No files are written in check mode, or if the run does not open an incident.

@@ -37,7 +37,8 @@ options:
     version_added: 0.2.0
   timeline:
     description:
-      - New lines of the run's timeline, compressed. The action plugin sets this option, so do not set it in a task.
+      - New lines of the run's timeline, in compressed form. The action plugin sets this option, so do not set it in a
+        task.
       - The module appends the lines to a file in C(timelines) in O(state_dir). If the controller loses its own copy, a
         later run writes the postmortem from this file.
     type: str

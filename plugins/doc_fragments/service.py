@@ -14,8 +14,8 @@ class ModuleDocFragment:
 options:
   service:
     description:
-      - The service's process. The P(itsm_nexus.runbook.nexus#role) role builds this dictionary from its own variables
-        and provides it as C(nexus_service).
+      - Properties of the service's process. The P(itsm_nexus.runbook.nexus#role) role builds this dictionary from its
+        own variables and provides it as C(nexus_service).
       - Each module ignores the suboptions that it does not need.
     type: dict
     required: true

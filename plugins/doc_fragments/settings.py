@@ -13,7 +13,8 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   service:
-    description: The service's process, as in M(itsm_nexus.runbook.node_process), but with values of any type.
+    description: Properties of the service's process, as in M(itsm_nexus.runbook.node_process). However, the values can
+      have any type.
     type: dict
     required: true
     version_added: 0.2.0

@@ -38,7 +38,7 @@ options:
         stops early if the service exits again after systemd has restarted it.
       - V(hold) probes O(count) times. V(hold) reports the service as unhealthy as soon as a probe fails or the process
         IDs change.
-      - With O(run), V(await) records the time of the first healthy response in the incident. V(hold) removes the
+      - If O(run) is set, V(await) records the time of the first healthy response in the incident. V(hold) removes the
         recorded time if the stability check fails. The end of the outage is therefore recorded even if the run is
         killed between V(await) and V(hold).
     type: str

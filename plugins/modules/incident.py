@@ -250,14 +250,13 @@ options:
     version_added: 0.2.0
   serving_restarts:
     description:
-      - With O(serving_since), the number of times that systemd has automatically restarted the unit since the unit's
-        last manual start (C(NRestarts)). If the number is greater than 0, systemd ended the outage
-        (RV(outcome=recovered_by_systemd)).
+      - If O(serving_since) is set, the number of automatic restarts by systemd since the unit's last manual start
+        (C(NRestarts)). If the number is greater than 0, systemd ended the outage (RV(outcome=recovered_by_systemd)).
     type: int
     version_added: 0.2.0
   said_at:
     description:
-      - With O(serving_since), the time of the log line in which the process reports that it serves requests. If no
+      - If O(serving_since) is set, the time of the log line in which the process reports that it serves requests. If no
         probe received the first healthy response, this time is used as the end of the outage.
     type: str
     version_added: 0.2.0
@@ -484,14 +483,14 @@ signs:
   elements: dict
 attempts:
   description:
-    - All attempts by all runs on this incident, in the format of O(attempts). Each attempt also contains C(run),
-      C(started) and C(result). C(started) is true if the service was started during the attempt. C(result) is
-      V(under way), V(succeeded), V(failed), V(halted) or V(unknown).
+    - All attempts by all runs for this incident, in the format of O(attempts). Each attempt also contains C(run),
+      C(started) and C(result). C(started) is true if the service was started during the attempt. C(result) is V(under
+      way), V(succeeded), V(failed), V(halted) or V(unknown).
   returned: always
   type: list
   elements: dict
 starts:
-  description: The times at which runs on this incident started the service, each with C(at) and C(run).
+  description: The times at which runs for this incident started the service, each with C(at) and C(run).
   returned: always
   type: list
   elements: dict
@@ -501,12 +500,12 @@ notified:
   type: list
   elements: dict
 restarts_in_window:
-  description: Number of times that runs started the service within O(window), including runs on earlier incidents.
+  description: Number of times that runs started the service within O(window), including runs for earlier incidents.
   returned: always
   type: int
 blind_restarts_left:
-  description: Number of times that runs may still start the service within O(window) before O(restart_limit) is
-    reached. V(0) if C(looping) in RV(crash_loop) is true.
+  description: Number of starts that are still allowed within O(window) before O(restart_limit) is reached. V(0) if
+    C(looping) in RV(crash_loop) is true.
   returned: always
   type: int
 crash_loop:

@@ -141,7 +141,7 @@ cause_summary:
   elements: dict
   version_added: 0.2.0
 outcome:
-  description: The outcome of the last run on the incident, or V(null) if no run has recorded an outcome.
+  description: The outcome of the last run for the incident, or V(null) if no run has recorded an outcome.
   returned: always
   type: str
 last_exit:
@@ -168,14 +168,14 @@ signs:
   elements: dict
 attempts:
   description:
-    - All attempts by all runs on this incident, in the format of O(itsm_nexus.runbook.incident#module:attempts). Each
+    - All attempts by all runs for this incident, in the format of O(itsm_nexus.runbook.incident#module:attempts). Each
       attempt also contains C(run), C(started) and C(result). C(started) is true if the service was started during the
       attempt. C(result) is V(under way), V(succeeded), V(failed), V(halted) or V(unknown).
   returned: always
   type: list
   elements: dict
 starts:
-  description: The times at which runs on this incident started the service, each with C(at) and C(run).
+  description: The times at which runs for this incident started the service, each with C(at) and C(run).
   returned: always
   type: list
   elements: dict
@@ -185,12 +185,12 @@ notified:
   type: list
   elements: dict
 restarts_in_window:
-  description: Number of times that runs started the service within O(window), including runs on earlier incidents.
+  description: Number of times that runs started the service within O(window), including runs for earlier incidents.
   returned: always
   type: int
 blind_restarts_left:
-  description: Number of times that runs may still start the service within O(window) before O(restart_limit) is
-    reached. V(0) if C(looping) in RV(crash_loop) is true.
+  description: Number of starts that are still allowed within O(window) before O(restart_limit) is reached. V(0) if
+    C(looping) in RV(crash_loop) is true.
   returned: always
   type: int
 crash_loop:

@@ -23,8 +23,8 @@ description:
     processes before it starts or restarts the unit, and after it stops the unit.
   - Other processes that listen on one of O(ports) are not stopped, but listed in RV(foreign). If RV(foreign) is not
     empty, the service is not started.
-  - With O(run), the module records each start of the service in the incident. M(itsm_nexus.runbook.incident) counts
-    these starts.
+  - If O(run) is set, the module records each start of the service in the incident. M(itsm_nexus.runbook.incident)
+    counts these starts.
   - With O(service.manager=process), the module starts the service as a daemon that appends its output to
     O(service.log_file). The daemon's environment contains the default E(PATH), E(HOME) and E(LANG), and the variables
     from O(service.environment_file).

@@ -37,8 +37,8 @@ options:
     default: /var/lib/itsm-runbook
   timeline:
     description:
-      - The last lines of the run's timeline, compressed. The action plugin sets this option, so do not set it in a
-        task. See O(itsm_nexus.runbook.incident#module:timeline).
+      - The last lines of the run's timeline, in compressed form. The action plugin sets this option, so do not set it
+        in a task. See O(itsm_nexus.runbook.incident#module:timeline).
     type: str
     default: ""
   retention_days:

@@ -88,7 +88,7 @@ documents:
       description: The host on which the incident occurred.
       type: str
     outcome:
-      description: The outcome, or V(unfinished) if the last run on the incident was killed.
+      description: The outcome, or V(unfinished) if the last run for the incident was killed.
       type: str
     markdown:
       description: Path of the Markdown document.

@@ -142,7 +142,8 @@ facts:
       description: The result of M(itsm_nexus.runbook.service_preflight_info).
       type: dict
     unit:
-      description: The unit, as in RV(itsm_nexus.runbook.triage_info#module:facts), plus C(at_boot) and C(needs_reload).
+      description: The properties of the unit, as in RV(itsm_nexus.runbook.triage_info#module:facts), plus C(at_boot)
+        and C(needs_reload).
       type: dict
     versions:
       description: The versions of Python and Node.js.

@@ -38,7 +38,7 @@ options:
       - The user that the service runs as. See O(itsm_nexus.runbook.sqlite_backup#module:user).
     type: str
   keep:
-    description: Maximum number of backups to keep, including the new one. The value must be from 2 to 500.
+    description: Maximum number of backups to keep, including the new one. The value must be between 2 and 500.
     type: int
     default: 14
   keep_days:

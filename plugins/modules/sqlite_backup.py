@@ -33,13 +33,13 @@ options:
     type: path
   dest_dir:
     description:
-      - Absolute path of the folder in which the backup is created. With O(evidence=true), the evidence folder is
-        created in O(dest_dir). If O(dest_dir) does not exist, it is created (mode 0700).
+      - Absolute path of the folder in which the backup is created. If O(evidence=true), the evidence folder is created
+        in O(dest_dir). If O(dest_dir) does not exist, it is created (mode 0700).
     type: path
   prefix:
     description:
-      - With O(dest_dir), the first part of the file name. The module appends the current time, for example
-        C(itsm.db.backup_20260302T010203Z).
+      - The first part of the backup's file name, if O(dest_dir) is set. The module appends the current time, for
+        example C(itsm.db.backup_20260302T010203Z).
       - Defaults to the name of the database followed by V(.backup_), or by V(.evidence_) if O(evidence=true).
     type: str
   evidence:
@@ -56,8 +56,8 @@ options:
     version_added: 0.2.0
   keep:
     description:
-      - With O(dest_dir), the number of backups to keep that begin with O(prefix), including the new one. If V(0), all
-        backups are kept.
+      - If O(dest_dir) is set, the module keeps this number of backups whose names begin with O(prefix), including the
+        new one. If V(0), all backups are kept.
       - Old backups are removed only after the new one has been verified.
     type: int
     default: 0

@@ -371,8 +371,8 @@ facts:
         V(possible), V(unlikely), V(after) (made after the failure), or V(ours) (made by this collection).
       type: dict
     cores:
-      description: Core dumps within O(window), each with C(path), C(size), C(at), C(pid), C(signal), C(exe) and
-        C(source).
+      description: Core dumps that were written within O(window), each with C(path), C(size), C(at), C(pid), C(signal),
+        C(exe) and C(source).
       type: list
       elements: dict
     service:
