@@ -41,7 +41,7 @@ attributes:
     description: In diff mode, the module returns its changes as C(diff). In check mode, C(diff) contains the changes
       that the module would make.
     support: N/A
-    details: This module changes nothing.
+    details: The module makes no changes.
   idempotent:
     description: If the task is run again with the same parameters, it reports C(changed=false).
     support: full

@@ -23,8 +23,8 @@ options:
         type: str
         required: true
       url:
-        description: The URL. It must begin with V(http://) or V(https://) and must not contain a user name or a
-          password.
+        description: The URL to probe. It must begin with V(http://) or V(https://) and must not contain a user name or
+          a password.
         type: str
         required: true
       required:

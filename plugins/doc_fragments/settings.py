@@ -52,7 +52,7 @@ options:
         type: str
         required: true
       pid_file:
-        description: The pid file. With O(service.manager=process), the path must be absolute.
+        description: Path of the pid file. With O(service.manager=process), the path must be absolute.
         type: str
         default: ""
   db_path:

@@ -24,7 +24,7 @@ attributes:
     support: full
   diff_mode:
     support: N/A
-    details: This module changes nothing.
+    details: The module makes no changes.
   idempotent:
     support: full
 options:

@@ -75,7 +75,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 dest:
-  description: The file on the controller.
+  description: Path of the file on the controller.
   returned: success
   type: str
   sample: /srv/backups/itsm/host1/itsm.db.backup_20260302T010203Z

@@ -141,7 +141,8 @@ options:
         ready. See RV(readiness). With O(mode=watch), a service that is not ready has the severity V(degraded).
       - The preflight determines the path of the database. Therefore, the database is checked only if O(preflight) is
         set.
-      - Trends require earlier measurements. O(mode=watch) saves these measurements in O(state_dir) if O(remember=true).
+      - To detect trends, the module compares the current values with earlier measurements. O(mode=watch) saves these
+        measurements in O(state_dir) if O(remember=true).
     type: dict
     version_added: 0.2.0
     suboptions:
@@ -289,7 +290,7 @@ healthy:
   type: bool
   sample: false
 summary:
-  description: The problems on one line, or V(answers) if there are none.
+  description: The problems as one line of text, or V(answers) if there are no problems.
   returned: success
   type: str
   sample: "https: connection refused (nothing listens there); the process is gone"
@@ -349,9 +350,9 @@ max_consecutive_failures:
   sample: 1
 process:
   description:
-    - The service's process. C(state) is V(running) or V(gone). If the process cannot be checked, for example because
-      the module's user is not allowed to see it, C(state) is V(unknown). C(restarts) is the number of automatic
-      restarts that systemd has counted, or V(null) if systemd does not manage the service.
+    - The state of the service's process. C(state) is V(running) or V(gone). If the process cannot be checked, for
+      example because the module's user is not allowed to see it, C(state) is V(unknown). C(restarts) is the number of
+      automatic restarts that systemd has counted, or V(null) if systemd does not manage the service.
   returned: success
   type: dict
   sample: {"state": "running", "pids": [812], "started_at": "2026-03-02T01:02:03.450Z", "restarts": 0}

@@ -214,8 +214,8 @@ options:
         type: str
         default: ""
       messages:
-        description: The reason as translatable messages. Each message contains its C(id) in the message catalogue, and
-          the C(values) to insert into the message.
+        description: The reason why the attempt failed, as translatable messages. Each message contains its C(id) in the
+          message catalogue, and the C(values) to insert into the message.
         type: dict
         default: {}
         version_added: 0.2.0
@@ -388,11 +388,11 @@ lasted:
   type: float
   version_added: 0.2.0
 severity:
-  description: The last recorded severity.
+  description: The severity that was recorded last.
   returned: always
   type: str
 detected_at:
-  description: The first recorded detection time.
+  description: The detection time that was recorded first.
   returned: always
   type: str
 detected_by:

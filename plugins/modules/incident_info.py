@@ -94,11 +94,11 @@ lasted:
   returned: always
   type: float
 severity:
-  description: The last recorded severity.
+  description: The severity that was recorded last.
   returned: always
   type: str
 detected_at:
-  description: The first recorded detection time.
+  description: The detection time that was recorded first.
   returned: always
   type: str
 detected_by:

@@ -99,7 +99,7 @@ differences:
       type: raw
       sample: 8080
     host:
-      description: The value on the host.
+      description: The value that was found on the host.
       type: raw
       sample: 8081
     source:

@@ -32,13 +32,13 @@ attributes:
 options:
   url:
     description:
-      - The URL to post to. The URL must begin with C(https://). C(http://) is allowed only if the host name in the URL
-        is V(localhost), V(127.0.0.1) or V(::1).
+      - The URL to which the document is posted. The URL must begin with C(https://). C(http://) is allowed only if the
+        host name in the URL is V(localhost), V(127.0.0.1) or V(::1).
       - A webhook URL is a secret. The module shows only the host name of the URL.
     type: str
     required: true
   body:
-    description: The document to post.
+    description: The JSON document to post.
     type: dict
     required: true
   secret:

@@ -32,7 +32,7 @@ attributes:
     details: Every call sends the notification again.
 options:
   host:
-    description: The mail server.
+    description: Host name or IP address of the mail server.
     type: str
     default: localhost
   port:

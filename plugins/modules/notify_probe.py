@@ -23,7 +23,7 @@ attributes:
     support: full
   diff_mode:
     support: N/A
-    details: This module changes nothing.
+    details: The module makes no changes.
   idempotent:
     support: full
 options:
@@ -32,7 +32,7 @@ options:
     type: dict
     required: true
   smtp_host:
-    description: The mail server.
+    description: Host name or IP address of the mail server.
     type: str
     default: localhost
   smtp_port:

@@ -82,7 +82,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 facts:
-  description: The facts, each under its own key. If a fact could not be collected, its key is missing.
+  description: The collected facts, by name. If a fact could not be collected, its key is missing.
   returned: success
   type: dict
   contains:
@@ -130,7 +130,7 @@ facts:
       description: The resource usage of the service's processes.
       type: dict
     room:
-      description: The file systems that a recovery writes to, each with the available space and the required space.
+      description: The file systems to which a recovery writes, each with the available and the required space.
       type: list
       elements: dict
     secrets:

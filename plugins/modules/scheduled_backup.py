@@ -111,7 +111,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 backup:
-  description: The new backup. Null in check mode.
+  description: Properties of the new backup. Null in check mode.
   returned: success
   type: dict
   contains:

@@ -103,7 +103,7 @@ RETURN = r"""
 hold:
   description:
     - The current hold, or V(null) if there is none. The keys are C(incident), C(cause), C(reason), C(unit), C(at), and
-      C(enforced) (true if systemd itself refuses to start the service).
+      C(enforced) (true if systemd refuses to start the service).
   returned: success
   type: dict
   sample: {"incident": "INC-20260302T010203Z-1f3a", "cause": "db_corrupt", "unit": "itsm-system", "enforced": true}

@@ -153,7 +153,7 @@ row_counts:
   type: dict
   sample: {users: 12, incidents: 340}
 evidence_dir:
-  description: The folder with the copied files. Null if O(evidence=false).
+  description: The folder that contains the copied files. Null if O(evidence=false).
   returned: success
   type: str
   sample: /var/lib/itsm-runbook/evidence/itsm.db.evidence_20260302T010203Z

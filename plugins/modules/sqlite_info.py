@@ -165,7 +165,7 @@ database:
   type: dict
   contains:
     path:
-      description: The path as given.
+      description: The path in O(path).
       type: str
       sample: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     real_path:
@@ -400,12 +400,12 @@ checks:
   type: dict
   sample: {quick: ok, row_counts: ok, integrity: "skipped: time budget"}
 data_loss_suspected:
-  description: True if there are signs of lost rows.
+  description: True if any observation indicates that rows were lost.
   returned: always
   type: bool
   sample: false
 data_loss_reasons:
-  description: The signs of lost rows.
+  description: The observations that indicate lost rows.
   returned: always
   type: list
   elements: str

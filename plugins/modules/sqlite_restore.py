@@ -174,7 +174,7 @@ healthy_before:
   type: bool
   sample: false
 problems:
-  description: The problems with the database. See M(itsm_nexus.runbook.sqlite_info).
+  description: The problems with the database, in the format of RV(itsm_nexus.runbook.sqlite_info#module:problems).
   returned: success
   type: list
   elements: dict
@@ -189,7 +189,7 @@ plan:
   elements: dict
   contains:
     method:
-      description: The method.
+      description: The name of the method.
       type: str
       sample: backup
     possible:
@@ -293,7 +293,7 @@ source:
   type: str
   sample: null
 evidence_dir:
-  description: The folder with copies of the damaged files.
+  description: The folder that contains copies of the damaged files.
   returned: success
   type: str
   sample: /var/lib/itsm-runbook/evidence/manual/itsm.db.evidence_20260302T010203Z

@@ -27,7 +27,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: The bundle is not written. RV(bundle) is the path to which the bundle would be written.
+    details: The module does not write the bundle. RV(bundle) is the path to which it would write the bundle.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
@@ -76,7 +76,7 @@ findings:
         V(slow) or V(not_ready).
       type: str
     confidence:
-      description: Number from 0 to 1. A cause with a value of at least 0.5 is likely. A cause with a lower value is
+      description: A number from 0 to 1. A cause with a value of at least 0.5 is likely. A cause with a lower value is
         only a hint.
       type: float
     summary:
@@ -89,7 +89,7 @@ findings:
       type: list
       elements: dict
     remedy:
-      description: The action to take now.
+      description: The recommended action.
       type: str
     prevention:
       description: The action that prevents the cause from recurring.
@@ -191,7 +191,7 @@ blocks_start:
   type: bool
 facts:
   description:
-    - All collected facts, by part. A part that could not be collected contains only C(error).
+    - All collected facts, grouped by part. If a part could not be collected, it contains only C(error).
     - An unknown value is V(null), not V(false).
   returned: always
   type: dict
@@ -276,9 +276,9 @@ facts:
       type: dict
     certificate:
       description:
-        - The certificate file. The keys are C(path), C(source) (where the module found the path), C(exists),
-          C(readable_by_service), C(error), C(subject), C(issuer), C(names), C(not_before), C(not_after), C(expired),
-          C(not_yet_valid), C(fingerprint) (SHA-256) and C(key).
+        - Properties of the certificate file. The keys are C(path), C(source) (where the module found the path),
+          C(exists), C(readable_by_service), C(error), C(subject), C(issuer), C(names), C(not_before), C(not_after),
+          C(expired), C(not_yet_valid), C(fingerprint) (SHA-256) and C(key).
         - C(key) describes the private key. Its keys are C(path), C(source), C(exists), C(readable) (by the service's
           user), C(matches) (true if the private key matches the certificate) and C(error).
       type: dict
@@ -391,7 +391,7 @@ facts:
         booted, or when the container was started if the host is a container).
       type: dict
 bundle:
-  description: The folder with the evidence, or V(null) if O(incident) is empty.
+  description: The folder that contains the evidence, or V(null) if O(incident) is empty.
   returned: always
   type: str
   sample: /var/lib/itsm-runbook/evidence/INC-20260302T010203Z-1f3a
@@ -420,7 +420,7 @@ row_counts:
   returned: always
   type: dict
 data_loss_suspected:
-  description: True if there are signs of lost rows in the database.
+  description: True if any observation indicates that rows of the database were lost.
   returned: always
   type: bool
 rows_before:
