@@ -78,9 +78,9 @@ text:
   returned: success
   type: str
 show_text:
-  description: True if RV(text) must be shown on the screen, because no file can be read after the run. This is the case
-    if there is no inventory file, or if check mode prevents the module from writing a new file. It is also the case in
-    an AWX job, because AWX deletes the file when the job ends.
+  description: True if RV(text) must be shown on the screen, because no file can be read after the run. No file can be
+    read if there is no inventory file, or if check mode prevents the module from writing a new file. RV(text) must also
+    be shown in an AWX job, because AWX deletes the file when the job ends.
   returned: success
   type: bool
   sample: false

@@ -179,7 +179,7 @@ hosts:
       description: True if the host is ready for a recovery.
       type: bool
     not_ready:
-      description: The checks whose verdict is that the host is not ready.
+      description: The checks that prevent the host from being ready.
       type: list
       elements: str
     notify:

@@ -42,8 +42,8 @@ options:
     type: int
     default: 14
   keep_days:
-    description: Remove backups that are older than this number of days. If V(0), no backups are removed because of
-      their age.
+    description: Remove backups that are older than this number of days. If V(0), backups are kept regardless of their
+      age.
     type: float
     default: 0
   accept_fewer_rows:

@@ -119,8 +119,8 @@ healthy:
   sample: true
 conclusive:
   description:
-    - True if the verdict is complete. This is the case if the module found an error. It is also the case if the module
-      read the whole WAL and completed the requested page checks and row counts. If the verdict is not complete,
+    - True if the verdict is complete. The verdict is complete if the module found an error. It is also complete if the
+      module read the whole WAL and finished the requested page checks and row counts. If the verdict is not complete,
       RV(healthy) covers only the parts that were checked.
   returned: success
   type: bool
@@ -165,7 +165,7 @@ database:
   type: dict
   contains:
     path:
-      description: The path in O(path).
+      description: The value of O(path).
       type: str
       sample: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     real_path:

@@ -15,8 +15,8 @@ description:
     into the database. V(salvage) creates a new database from all readable rows of the damaged database. V(salvage) uses
     the C(.recover) command of the sqlite3 shell. If the shell is missing or restores no rows, V(salvage) uses a dump
     that skips the damaged parts. V(backup) uses the intact backup that would lose the fewest rows. If several backups
-    would lose the same number of rows, it uses the newest of them. V(empty) creates a database without tables, and the
-    migrations then create the tables. V(empty) requires O(confirm_empty=true).
+    would lose the same number of rows, V(backup) uses the newest of them. V(empty) creates a database without tables,
+    and the migrations then create the tables. V(empty) requires O(confirm_empty=true).
   - O(method=auto) uses the first applicable method. However, if the backup contains more rows than can be salvaged,
     O(method=auto) uses V(backup) instead of V(salvage).
   - With O(state=planned) and in check mode, nothing is changed. To count the lost rows instead of estimating them, the
