@@ -232,7 +232,7 @@ facts:
       description: >-
         The responses to the health requests for O(health_path), one for each port. The requests are the same as in
         M(itsm_nexus.runbook.health_probe). The keys of each response include C(name) (V(https), V(http)), C(url),
-        C(ok), C(status) and C(error). C(messages) contains C(error) as a translatable message.
+        C(ok), C(status) and C(error). C(messages) contains C(error) as a translatable message with its C(id).
       type: list
       elements: dict
     disk:
