@@ -133,7 +133,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
-_EMPTY_REASON = "reason is empty: it must say why the service is held or released"
+_EMPTY_REASON = "reason is empty: it must state why the service is held or released"
 
 
 def _set(module: AnsibleModule, service: dict) -> None:
