@@ -59,7 +59,7 @@ def _guarded(method: _Method) -> _Method:
         # Catch every error, because an error in this callback must not end the recovery.
         except Exception as error:
             self.disabled = True
-            self._display.v(f"Modules are no longer packed in advance, so this run takes longer: {error!r}")
+            self._display.v(f"Modules are no longer prepared in advance, so this run takes longer: {error!r}")
 
     return guarded  # type: ignore[return-value]
 

@@ -59,7 +59,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
             "outage_recover_strategy": "fre",
         },
         {
-            "outage_recover_rungs": "names 'database_recovery'",
+            "outage_recover_rungs": "contains 'database_recovery'",
             "outage_recover_highest_rung": "is 'restrat'",
             "outage_recover_hihgest_rung": "is not a setting. Use outage_recover_highest_rung instead",
             "outage_recover_act_on": "is 'crtical'",

@@ -325,8 +325,8 @@ def test_the_user_of_the_service_cannot_add_files_of_another_account(hostile: De
     for variable, path in named.items():
         assert variable == "nexus_log_patterns" or variable not in values
         assert f"QUESTION: Does this service use {path}? The path is not set" in text
-    assert "user nobody may not change it or its folder" in text
-    assert "user nobody may not read all files in it" in text
+    assert "user nobody is not allowed to change it or its folder" in text
+    assert "user nobody is not allowed to read all of them" in text
     # The folder with a special name is not shown.
     assert "glob" not in text
     assert "QUESTION: Which value is correct? The value is not shown" in text

@@ -260,7 +260,7 @@ def test_invalid_settings_are_refused_at_the_start(desk: Desk) -> None:
     assert run.rc != 0
     for problem in (
         "escalation_contacts.everyone.channels[0].shape is 'discord': must be one of mattermost, slack, teams",
-        "escalation_contacts lacks 'dba', which these rules name in 'to': data_in_doubt, ",
+        "escalation_contacts lacks 'dba', which these rules list in 'to': data_in_doubt, ",
         "escalation_language is 'fr': must be one of en, ja",
     ):
         assert problem in run.screen

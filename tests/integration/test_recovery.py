@@ -567,7 +567,7 @@ def test_a_clean_start_during_a_backup_starts_the_service_in_its_previous_state(
     (document,) = run.documents(".json")
     (tried,) = json.loads(document.read_text(encoding="utf-8"))["rungs_tried"]
     assert (tried["rung"], tried["held"]) == ("clean_start_recovery", False)
-    assert "stop this program first" in tried["reason"]
+    assert "stop these processes first" in tried["reason"]
 
 
 def test_a_dry_run_on_a_damaged_copy_uses_the_copy_and_says_so(service: Service) -> None:

@@ -303,7 +303,7 @@ def test_a_failing_release_is_replaced_by_the_previous_one(released: Service) ->
     _run, result = remedy(released, "crash_loop", **fell)
     assert "Roll back manually, or set nexus_release_strategy" in result["refused"][0]["reason"]
     _run, result = remedy(released, "crash_loop", nexus_release_strategy="git", falls=1, exception="")
-    assert result["refused"][0]["reason"] == "failures so far: 1; the policy allows a rollback after 3 or more"
+    assert result["refused"][0]["reason"] == "failures so far: 1; the policy allows a rollback after 3 or more failures"
     _run, told = remedy(released, "crash_loop", "--check", nexus_release_strategy="git", **fell)
     assert only(told)["failed"] is False
     assert "broken release" in (released.app / "backend" / "server.js").read_text(encoding="utf-8")

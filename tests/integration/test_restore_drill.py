@@ -462,7 +462,7 @@ def test_a_login_is_checked(host: Host) -> None:
     [
         ("crash", "reason.drill.ended", "Error: cannot start"),
         ("sick", "reason.drill.not_healthy", "answered 503 instead of 200"),
-        ("lose", "reason.drill.rows_lost", "incidents had 40 rows and has 5"),
+        ("lose", "reason.drill.rows_lost", "incidents had 40 rows and now has 5"),
     ],
 )
 def test_a_service_that_cannot_use_the_backup(host: Host, mode: str, problem: str, told: str) -> None:

@@ -170,7 +170,7 @@ def test_the_first_folder_of_another_account_decides(base: Path) -> None:
 @pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
 def test_a_folder_that_several_accounts_may_write_to_needs_a_user_name(base: Path, mode: int) -> None:
     shared = made(base / "shared", mode=mode)
-    with pytest.raises(PermissionError, match="name the service's user"):
+    with pytest.raises(PermissionError, match="specify the service's user"):
         safe_open.rights_on(str(shared / "file"))
     named = (NOBODY.pw_uid, NOBODY.pw_gid)
     assert safe_open.rights_on(str(shared / "file"), user=named) == named

@@ -50,7 +50,7 @@ def test_each_value_has_its_source(drill: Drill) -> None:
         "# Source: open in the running process\nnexus_db_path: backend/itsm_nexus.db",
         f"#   nexus_stop_timeout: 30  (TimeoutStopSec of the unit {DEPLOYED.unit})",
         "Restart=always, RestartSec=10s",
-        "nginx may be in front of the service: line 3 of /etc/nginx/conf.d/itsm.conf contains port 6443",
+        "nginx may be a proxy in front of the service: line 3 of /etc/nginx/conf.d/itsm.conf contains port 6443",
         f"#   nexus_tls_key_path is not set, because each run reads this path from the service's environment. "
         f"The path is now {APP_DIR}/backend/ssl/server.key",
         "#   Backups are in backend/backups/daily, backend/backups/monthly, backend/backups/weekly",

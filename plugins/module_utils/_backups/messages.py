@@ -36,7 +36,7 @@ ENGLISH: Dict[str, str] = {
         "backup: {tables}. No old backup was removed. If the rows were deleted on purpose, run the backup once with "
         "backup_accept_fewer_rows=true"
     ),
-    "reason.backup.table": "{table} had {rows:row|rows} and has {now}",
+    "reason.backup.table": "{table} had {rows:row|rows} and now has {now}",
     "reason.backup.command_user": (
         "The backup was not copied to another host: there is no user {user} on this host. Set command_user "
         "(backup_off_host_user) to an existing user"

@@ -149,7 +149,7 @@ def read_plain(path: str, *, limit: int) -> bytes:
     finally:
         os.close(descriptor)
     if len(data) > limit:
-        raise ValueError(f"it holds more than {limit} bytes")
+        raise ValueError(f"it contains more than {limit} bytes")
     return data
 
 

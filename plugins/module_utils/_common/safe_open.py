@@ -348,7 +348,7 @@ def rights_on(path: str, *, user: Rights = None) -> Rights:
         except _AnybodyError as error:
             if user is None:
                 raise PermissionError(
-                    errno.EPERM, "several accounts could replace it; name the service's user", path
+                    errno.EPERM, "several accounts could replace it; specify the service's user", path
                 ) from error
             return user
     return owner and (user or owner)

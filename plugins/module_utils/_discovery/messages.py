@@ -29,10 +29,10 @@ ENGLISH: Dict[str, str] = {
         "It is unclear which of several processes is the service. They run in {folders}. Set nexus_app_dir "
         "to one of these folders"
     ),
-    "reason.discovery.may_not.change": "user {user} may not change it or its folder, but a recovery does",
-    "reason.discovery.may_not.own": "user {user} may not read it or does not own it, and a recovery may change its owner and mode",
-    "reason.discovery.may_not.read": "user {user} may not read it, but a recovery does",
-    "reason.discovery.may_not.read_all": "user {user} may not read all files in it, but a recovery does",
+    "reason.discovery.may_not.change": "a recovery would change it, although user {user} is not allowed to change it or its folder",
+    "reason.discovery.may_not.own": "a recovery may change its owner and mode, although user {user} is not allowed to read it or does not own it",
+    "reason.discovery.may_not.read": "a recovery would read it, although user {user} is not allowed to read it",
+    "reason.discovery.may_not.read_all": "a recovery would read all files in it, although user {user} is not allowed to read all of them",
     "reason.discovery.may_not.unknown": "it is unknown what user {user} may do with it",
     # Places where a value was found.
     "discovery.source.no_ready": "the service has no readiness endpoint",
@@ -87,21 +87,21 @@ ENGLISH: Dict[str, str] = {
         "Is a restart planned? {name} in {path} differs from the value in the running process. The value in the "
         "running process is used"
     ),
-    "discovery.question.command": "Which command starts the service? Neither a unit nor a process shows it",
+    "discovery.question.command": "Which command starts the service? No unit and no process shows the command",
     "discovery.question.confined": "Are the discovered paths valid on the host? The unit has its own root folder or a dynamic user",
     "discovery.question.database": (
         "Which file is the database? No process has the file open, and no setting contains its path. SQLite "
         "databases in the application's folder: {paths}"
     ),
-    "discovery.question.disk_silent": "The disk with {path} did not answer. Run the discovery again when the disk answers",
+    "discovery.question.disk_silent": "The disk that contains {path} did not respond. Run the discovery again when the disk responds",
     "discovery.question.down": (
         "The service is not running. The values come from the unit, the environment and files. Run the discovery "
         "again when the service is running"
     ),
     "discovery.question.file_unread": "Which variables does {path} set? {why}",
-    "discovery.question.health": "What is the path of the health endpoint? None of the usual paths returns JSON that contains status",
+    "discovery.question.health": "What is the path of the health endpoint? None of the usual paths returns JSON with a status field",
     "discovery.question.hidden": "Does the connection use privilege escalation (become)? This account cannot inspect the open files of the service",
-    "discovery.question.https_unknown": "Is HTTPS on? The environment sets an HTTPS port, but does not contain ENABLE_HTTPS",
+    "discovery.question.https_unknown": "Is HTTPS enabled? The environment sets an HTTPS port, but does not contain ENABLE_HTTPS",
     "discovery.question.launcher": (
         "Can the unit start node directly? The unit starts {program}, which starts node. Therefore, signals may not "
         "reach the service, and systemd may not see the exit code of the service"
@@ -171,7 +171,7 @@ ENGLISH: Dict[str, str] = {
     "discovery.information.node_env": "NODE_ENV is {value} ({source})",
     "discovery.information.package": "package.json: {name} {version}",
     "discovery.information.proxy": (
-        "{program} may be in front of the service: line {line} of {path} contains port {port}. Its log also contains the "
+        "{program} may be a proxy in front of the service: line {line} of {path} contains port {port}. Its log also contains the "
         "requests that never reached the service. To count these requests too, set postmortem_access_log to the path of "
         "this log on this host"
     ),

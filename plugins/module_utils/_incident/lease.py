@@ -103,7 +103,7 @@ def _decode(data: bytes) -> Dict[str, Any]:
         if isinstance(lease.get(name), bool) or not isinstance(lease.get(name), (int, float)):
             raise ValueError(f"it has no {name}")
     if not isinstance(lease.get("released"), bool):
-        raise ValueError("it does not say whether it was released")
+        raise ValueError("it does not show whether it was released")
     return lease
 
 

@@ -55,7 +55,7 @@ def unpack(text: str) -> bytes:
     except (binascii.Error, ValueError, zlib.error) as error:
         raise TimelineError(f"it cannot be read: {error}") from None
     if len(data) > LARGEST or not unpacker.eof:
-        raise TimelineError(f"it is incomplete, or holds more than {LARGEST} bytes")
+        raise TimelineError(f"it is incomplete, or contains more than {LARGEST} bytes")
     return data
 
 

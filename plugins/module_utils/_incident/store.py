@@ -213,7 +213,7 @@ class Store:
                 aside = f"{path}.damaged-{timestamps.compact(self.clock.wall())}-{secrets.token_hex(2)}"
                 with contextlib.suppress(OSError):
                     os.replace(path, aside)
-                    kept = f"; it is kept as {aside}"
+                    kept = f"; it was saved as {aside}"
             what = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else f"is damaged ({error})"
             self.warnings.append(f"The record {path} {what}{kept}")
             return None
@@ -229,7 +229,7 @@ class Store:
                 if folder == self.spare:
                     raise
                 self.warnings.append(
-                    f"The incident's record cannot be kept in {self.home} ({error.strerror}). For now, it is "
+                    f"The incident's record cannot be saved in {self.home} ({error.strerror}). For now, it is "
                     f"in {self.spare} and will be lost at the next reboot"
                 )
             else:

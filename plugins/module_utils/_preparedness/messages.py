@@ -25,5 +25,5 @@ ENGLISH: Dict[str, str] = {
     "ready.part.settings": "the settings of the service are invalid",
     "ready.part.process": "the service is not managed by systemd",
     "ready.part.failed": "{why}",
-    "ready.part.switched_off": "it is switched off",
+    "ready.part.switched_off": "this check is disabled",
 }

@@ -49,7 +49,7 @@ ENGLISH: Dict[str, str] = {
     "reason.process.unit_not_restarted": "Cannot restart unit {unit}: {why} ({state}); see journalctl -u {unit}",
     "reason.process.unit_ended": "Unit {unit} did not stay up: {why} ({state}); see journalctl -u {unit}",
     "reason.process.start_skipped": (
-        "The start guard did not let unit {unit} start: {why}. The data is in doubt. Run database_recover.yml, or "
+        "The start guard did not allow unit {unit} to start: {why}. The data is in doubt. Run database_recover.yml, or "
         "outage_release.yml with a reason"
     ),
     "reason.process.condition": "Unit {unit} was not started, because a condition (ExecCondition=) is not met; see journalctl -u {unit}",
@@ -116,8 +116,8 @@ ENGLISH: Dict[str, str] = {
     "reason.stop.not_named": "it does not belong to this application, and no policy lists it",
     # The releases.
     "reason.release.no_folder": "app_dir: {path} is not a folder on this host",
-    "reason.release.schema_newer": "the schema is newer than {release}, which does not have {names}",
-    "reason.release.schema_newer_more": "the schema is newer than {release}, which does not have {names} and {number} more",
+    "reason.release.schema_newer": "the database schema is newer than release {release} (migrations not in this release: {names})",
+    "reason.release.schema_newer_more": "the database schema is newer than release {release} (migrations not in this release: {names} and {number} more)",
     "reason.release.gone_back": "the release was already rolled back, from {old} to {new} at {at}; to roll back further, specify the release",
     "reason.release.git_as_root": (
         "app_dir: git would run as root in {folder}, but other accounts can change {path}. Switch the release "
@@ -138,7 +138,7 @@ ENGLISH: Dict[str, str] = {
     "reason.release.none_named": "there is no release {release} in {folder}",
     "reason.release.none_before": "there is no release before {release} in {folder}",
     "reason.release.migrations_unread": "migrations_dir: cannot list it in release {release}: {why}",
-    "reason.release.belongs_to_it": "{path} belongs only to release {release}; keep it outside the release folders",
+    "reason.release.belongs_to_it": "{path} is only in release {release}; move it out of the release folders",
     # The certificate.
     "reason.certificate.unread": "the certificate {path} cannot be read: {why}",
     "reason.certificate.unusable": "the certificate {path} cannot be used: {why}",

@@ -109,7 +109,7 @@ def ask_node(
     last = lines[-1]
     if "name" in last:
         failures[last["name"]] = (
-            "node hangs while loading it" if done.timed_out else f"node ended while loading it (code {done.rc})"
+            "node hangs while loading it" if done.timed_out else f"node exited while loading it (code {done.rc})"
         )
     return NodeReport(platform=lines[0]["platform"], arch=lines[0]["arch"], abi=str(lines[0]["abi"]), failures=failures)
 

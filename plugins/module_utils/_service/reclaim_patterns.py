@@ -96,12 +96,12 @@ def why_not_pattern(pattern: str) -> str:
     plain = list(itertools.takewhile(lambda part: not _WILD.search(part), parts[:-1]))
     deepest = len(plain) == len(parts) - 1 and parts[-1] != _DEEP
     if not plain:
-        return "must name a folder below the root"
+        return "must specify a folder below the root"
     if plain[0] in _SYSTEM and (plain[:2] != ["usr", "local"] or len(plain) < 3):
-        return f"must not name system files, and all files below /{plain[0]} are system files"
+        return f"must not match system files, and all files below /{plain[0]} are system files"
     if not deepest and (len(plain) < 2 or plain in _SHARED):
         shown = "/".join(plain)
-        return f"must name one folder in /{shown}, for example /{shown}/name/{'/'.join(parts[len(plain) :])}"
+        return f"must specify one folder in /{shown}, for example /{shown}/name/{'/'.join(parts[len(plain) :])}"
     return ""
 
 
@@ -195,7 +195,7 @@ class Walk:
             with contextlib.suppress(OSError):
                 if stat.S_ISREG(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
                     return None  # the pattern requires a folder of this name, so the file does not match
-            linked = "it is reached by a symbolic link; name its real path"
+            linked = "it is reached through a symbolic link; specify its real path"
             is_link = _is_link(name, descriptor)
             self._skip(f"{path}/{name}", linked if is_link else f"cannot be entered: {error.strerror}")
             return None

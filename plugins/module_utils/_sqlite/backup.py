@@ -220,7 +220,7 @@ def _names(
     if keep < 0:
         raise SqliteError(f"keep must be 0 (keep all) or more, not {keep}")
     if dest is not None and (evidence or keep or prefix is not None):
-        raise SqliteError("dest names one backup file: 'evidence', 'keep' and 'prefix' require dest_dir")
+        raise SqliteError("dest is the path of one backup file: 'evidence', 'keep' and 'prefix' require dest_dir")
     if evidence and keep:
         raise SqliteError("'keep' applies only to backups: evidence is never removed")
     given = dest if dest is not None else dest_dir

@@ -194,7 +194,7 @@ ENGLISH: Dict[str, str] = {
         "a dump that skips the damaged parts restores {rows:row|rows} in {tables:table|tables}. All rows would be lost, so "
         "database_recovery_confirm_empty must be set"
     ),
-    "reason.restore.backup_holds_more": "salvage restores {saved:row|rows}, but the backup has {kept}",
+    "reason.restore.backup_holds_more": "salvage restores {saved:row|rows}, but the backup contains {kept}",
     "reason.restore.no_time": "no time was left to check more backups",
     "reason.restore.no_backup_in": "no backup was found in {places:;}",
     "reason.restore.backup_unusable": "{path} cannot be used ({why})",

@@ -271,7 +271,7 @@ class _Bundle(NamedTuple):
                 _prune(place, spared=[*self.spared, self.incident], keep=self.keep)
         room = _room(place)
         if room < wanted:
-            return {"reason": f"{place} has {room} bytes free, {wanted} are needed", "room": room}
+            return {"reason": f"{place} has {room} bytes free, but {wanted} bytes are needed", "room": room}
         top = os.path.join(place, self.incident)
         folder = _next_folder(top)
         if self.dry_run:
@@ -376,7 +376,7 @@ def _save_in_first(places: Sequence[str], bundle: _Bundle, *, limit: int, timeou
     place, room = max(rooms.items(), key=lambda item: item[1], default=("", 0))
     part = room - _SPARE
     if part >= _LEAST:
-        bundle.reasons.append("no folder has space for all of it: only a part is saved")
+        bundle.reasons.append("no folder has enough space for all of the evidence: only a part of it is saved")
         found = bundle.attempt(place, limit=part, wanted=room, timeout=timeout)
         if "path" in found:
             return Saved(path=found["path"], warnings=_warnings(found["path"], bundle.reasons))
@@ -385,4 +385,4 @@ def _save_in_first(places: Sequence[str], bundle: _Bundle, *, limit: int, timeou
 
 
 def _warnings(path: str, reasons: Sequence[str]) -> List[str]:
-    return [f"The evidence is in {path}: {'; '.join(reasons)}"] if reasons else []
+    return [f"The evidence was saved in {path}: {'; '.join(reasons)}"] if reasons else []

@@ -49,7 +49,7 @@ ENGLISH: Dict[str, str] = {
     # Database.
     "finding.db_corrupt.unsound": "The database {path} is not sound: {reasons}",
     "finding.db_corrupt.another": "The database {path} was not found at first. The file that is there now may be a different database",
-    "finding.db_corrupt.replaced": "The database {path} was created at {at}, so it does not have the earlier rows",
+    "finding.db_corrupt.replaced": "The database {path} was created at {at}, so it does not contain the earlier rows",
     "finding.db_corrupt.fewer": "The database {path} has far fewer rows than at the last good count: {tables}",
     "finding.db_corrupt.rows": "Rows of the database {path} may be lost",
     "finding.db_corrupt.reported": "The log contains errors about a damaged database, although no damage was found in {path}",
@@ -79,11 +79,11 @@ ENGLISH: Dict[str, str] = {
     "finding.db_locked.now": "The database is locked",
     "finding.db_locked.past": "The service reported that its database was locked; no other process holds the lock now",
     "remedy.db_locked.end": (
-        "Wait until process {pid} ends, or end it on the host as root: kill {pid}. To let the next run end it, set "
+        "Wait until process {pid} ends, or end it on the host as root: kill {pid}. To allow the next run to end it, set "
         "remediation_stop_policy, for example to {policy}"
     ),
     "remedy.db_locked.end_restart": (
-        "Wait until process {pid} ends, or end it on the host as root: kill {pid}. To let the next run end it, set "
+        "Wait until process {pid} ends, or end it on the host as root: kill {pid}. To allow the next run to end it, set "
         "remediation_stop_policy, for example to {policy}. Then restart the service"
     ),
     "remedy.db_locked.by_service": (
@@ -93,7 +93,7 @@ ENGLISH: Dict[str, str] = {
     "remedy.db_locked.wait": "Wait until that process ends, or stop it",
     "remedy.db_locked.wait_restart": "Wait until that process ends, or stop it. Then restart the service",
     "remedy.db_locked.restart_older": "Restart the service. The restart first ends the service's older process, which holds the lock",
-    "prevention.db_locked": "Let backups and reports read a copy of the database, and set a busy timeout in the service",
+    "prevention.db_locked": "Run backups and reports on a copy of the database, and set a busy timeout in the service",
     "finding.migration_pending.running": "A migration is running: {processes}",
     "finding.migration_pending.code_older": "The database has migrations that the code does not have: the code is older than its database",
     "finding.migration_pending.locked": "A migration was interrupted, and its lock is still set",
@@ -120,7 +120,7 @@ ENGLISH: Dict[str, str] = {
         "connections write and checkpoint at the same time"
     ),
     "remedy.wal_reset_bug": "Find out whether another process, such as a backup, had the database open before it was damaged",
-    "prevention.wal_reset_bug": "Update the SQLite library of the service to 3.51.3 or later, and let no other process write to the database",
+    "prevention.wal_reset_bug": "Update the SQLite library of the service to 3.51.3 or later, and make sure that no other process writes to the database",
     # Ports and certificates.
     "finding.port_conflict.other": "Port {port} is taken by process {pid} of user {user} ({program}), which is not the service",
     "finding.port_conflict.hidden": "Port {port} is taken by another process, which this user cannot see",
@@ -135,9 +135,9 @@ ENGLISH: Dict[str, str] = {
     "prevention.port_conflict.other": "Reserve the port for the service, and move the other program to its own port",
     "prevention.port_conflict.older": "Start the service only through its unit, never manually",
     "finding.tls_expired.expired": "The TLS certificate expired on {at}",
-    "finding.tls_expired.expired_newer": "The TLS certificate expired on {at}; the service has not loaded the newer one",
+    "finding.tls_expired.expired_newer": "The TLS certificate expired on {at}; the service has not loaded the newer certificate",
     "finding.tls_expired.early": "The TLS certificate is not valid before {at}",
-    "finding.tls_expired.early_newer": "The TLS certificate is not valid before {at}; the service has not loaded the newer one",
+    "finding.tls_expired.early_newer": "The TLS certificate is not valid before {at}; the service has not loaded the newer certificate",
     "finding.tls_expired.does_not": "The service does not offer HTTPS: {reason}",
     "finding.tls_expired.would_not": "The service would not offer HTTPS after a start: {reason}",
     "reason.tls.missing": "the certificate does not exist ({path})",
@@ -210,10 +210,10 @@ ENGLISH: Dict[str, str] = {
         "Restore {path} from a backup or from configuration management, and make it readable by root only (0600). "
         "Then start the service"
     ),
-    "prevention.environment_missing": "Back up the environment file, and let only one tool manage it",
+    "prevention.environment_missing": "Back up the environment file, and manage it with only one tool",
     "finding.unit_masked": "The unit {unit} is masked: systemd refuses to start it",
     "remedy.unit_masked": "Find out who masked the unit and why. If the reason no longer applies, run systemctl unmask {unit} and start the unit",
-    "prevention.unit_masked": "Use a maintenance window instead of masking the unit, because a maintenance window has an end",
+    "prevention.unit_masked": "Use a maintenance window instead of masking the unit, because a maintenance window ends automatically",
     "finding.unit_invalid": "systemd cannot load the unit {unit} ({state})",
     "remedy.unit_invalid": "Run systemd-analyze verify on the unit, correct the unit, then run systemctl daemon-reload",
     "prevention.unit_invalid": "Check each unit with systemd-analyze verify before it is deployed",
@@ -248,7 +248,7 @@ ENGLISH: Dict[str, str] = {
     "prevention.clock_jump": "Synchronize the clock continuously, for example with chrony",
     "remedy.login_refused": "Check that people can log in, and that nexus_login_username and nexus_login_password are correct",
     "prevention.login_refused": "Whenever you change the password of the account, change it in the inventory too",
-    "remedy.slow": "Find out why the responses are slow: the load, the disk, the database or another process on the host",
+    "remedy.slow": "Find out whether the load, the disk, the database or another process on the host slows down the responses",
     "prevention.slow": "Set an alert for the response time of the service",
     "remedy.not_ready": "Read the response of the readiness endpoint, and fix the problem that it reports",
     "prevention.not_ready": "Monitor the readiness endpoint as well as the health endpoint",
@@ -261,7 +261,7 @@ ENGLISH: Dict[str, str] = {
     "finding.hung.stopped": "Process {pid} is suspended (SIGSTOP)",
     "finding.hung.silent": "The process is running but does not answer",
     "prevention.hung.stopped": "Find out who sent SIGSTOP",
-    "prevention.hung.silent": "Find out why the process hung: a loop in the code, a lock, a disk, or another service",
+    "prevention.hung.silent": "Find out why the process hung. Possible causes are a loop in the code, a lock, a disk, or another service",
     "finding.crash_loop.now": "The service keeps crashing ({times} times)",
     "finding.crash_loop.given_up": "The service keeps crashing ({times} times), and systemd has given up starting it",
     "finding.crash_loop.now_own": "The service keeps crashing ({times} times, {own} of them after a start by this playbook)",
@@ -281,9 +281,9 @@ ENGLISH: Dict[str, str] = {
     "prevention.killed.timeout": "Find out why the service did not answer systemd in time",
     "prevention.killed.sender": "Find out who or what sent the signal",
     "prevention.killed.unit_records": "Find out who or what sent the signal. If the service ran as a unit, systemd would record the signal",
-    "prevention.killed.unit": "Start the service through a unit: systemd then records how it ends",
-    "prevention.killed.recorded_start": "Start the service through a unit or the node_process module, so that its end is recorded",
-    "finding.stopped.late": "The service was asked to stop (by a person or a program), did not end in time and was killed",
+    "prevention.killed.unit": "Start the service through a unit: systemd then records how it exits",
+    "prevention.killed.recorded_start": "Start the service through a unit or the node_process module, so that its exit is recorded",
+    "finding.stopped.late": "The service was asked to stop (by a person or a program), did not exit in time and was killed",
     "finding.stopped.normally": "The service was stopped on request (by a person or a program)",
     "finding.stopped.never": "The service has not been started since the host booted, or was stopped long ago",
     "finding.stopped.unseen": "The service exited normally; the journal does not show whether a person stopped it",
@@ -298,7 +298,7 @@ ENGLISH: Dict[str, str] = {
         "nothing is recovered"
     ),
     "prevention.stopped.enable": "Enable the unit, so that it starts with the host",
-    "prevention.stopped.restart": "Let systemd restart the service whenever it ends (Restart=always)",
+    "prevention.stopped.restart": "Configure systemd to restart the service whenever it exits (Restart=always)",
     "finding.start_held": "The service is held by incident {incident}: {reason}",
     "reason.hold.no_counts": "there are no known good row counts to compare with",
     "reason.hold.unchecked": "the database could not be checked",
@@ -308,7 +308,7 @@ ENGLISH: Dict[str, str] = {
     "remedy.start_held": "Run database_recover.yml, or release the hold by running outage_release.yml with a reason",
     "prevention.start_held": "Keep verified backups, so that a database in doubt can be replaced quickly",
     "finding.unknown.exit_code": "The service exited with code {code}; the cause was not found",
-    "finding.unknown.gone": "The service has no process; the cause was not found",
+    "finding.unknown.gone": "No process of the service is running; the cause was not found",
     "finding.unknown.silent": "The service does not serve {ports}; the cause was not found",
     "finding.unknown.every_port": "The service answers on none of its ports; the cause was not found",
     "remedy.unknown": "Read the evidence. If the evidence shows no risk, restart the service",
@@ -338,18 +338,18 @@ ENGLISH: Dict[str, str] = {
     "evidence.source.host": "host",
     "evidence.source.recorder": "restart recorder",
     "evidence.process_state": "state {state}, waits in {waits_in}",
-    "evidence.no_response": "listened on, no response: {why}",
-    "evidence.closed_without_response": "listened on, no response: closed without a response",
+    "evidence.no_response": "a process listens on the port, but does not respond: {why}",
+    "evidence.closed_without_response": "a process listens on the port, but closed the connection without a response",
     "evidence.pressure": "all processes waited for {resource} {percent} % of the time",
-    "evidence.open_files": "{number} of {most} are open",
+    "evidence.open_files": "{number} files and connections are open (limit: {most})",
     "evidence.pid_file_stale": "the file exists, the process does not, and the log ends without an error",
-    "evidence.written_until": "written to until {at}",
+    "evidence.written_until": "last written to at {at}",
     "evidence.host_stayed_up": (
         "running since {booted}, so neither the host nor its container restarted after the service last wrote to its log "
         "({written})"
     ),
     "evidence.no_out_of_memory": "shows no process that was killed because memory was low",
-    "evidence.absent": "is not there",
+    "evidence.absent": "does not exist",
     "evidence.no_reason_recorded": "no reason is recorded",
     "evidence.rows": "rows: {text}",
     "evidence.first_migration": "the first migration was applied at {at}",

@@ -133,7 +133,7 @@ SENTENCES: Dict[str, str] = {
     "rows.after_stale": "{after}, counted before the last start",
     "rows.none_fewer": "{before} in {tables} before, {after}; no table has fewer rows",
     "rows.counts": "{before} in {tables} before, {after}",
-    "rows.replaced": "{before} in {tables} before. The new database does not contain these rows; it contains {after} of its own",
+    "rows.replaced": "{before} in {tables} before. The new database contains none of these rows, but it contains {after} created later",
     "rows.partly": "not all tables could be counted; {before} in {tables} before, {after}",
     "rows.fewer": "{before} in {tables} before, {after}; FEWER ROWS IN {fewer}",
     "rows.added_since": "{told}. Rows added since the database was recovered: {added}",

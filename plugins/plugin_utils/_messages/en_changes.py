@@ -36,7 +36,7 @@ SENTENCES: Dict[str, str] = {
     "change_what.removed": "removed",
     "change_what.access": "owner or permissions changed",
     "change_relation.named": "mentioned in the finding: {cause}",
-    "change_relation.explains": "can be the reason for: {cause}",
+    "change_relation.explains": "may have caused: {cause}",
     "change_relation.possible": "possible",
     "change_relation.unlikely": "unlikely",
     "change_relation.after": "after the failure, so not its cause",

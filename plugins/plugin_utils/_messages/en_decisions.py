@@ -20,7 +20,7 @@ SENTENCES: Dict[str, str] = {
         "Before this run, recovery runs started the service {times} times in the last {minutes} minutes (all incidents "
         "together), so a restart alone is not tried again"
     ),
-    "reason.only_notifies": "this run only notifies, because outage_recover_act_on is empty",
+    "reason.only_notifies": "this run only sends notifications, because outage_recover_act_on is empty",
     "reason.not_acted_on": "{severity} is not in outage_recover_act_on ({act_on}): nothing was tried",
     "reason.degraded": "The service answers, so it is not restarted",
     "reason.fewer_rows": "there are fewer rows than before: {tables}",
@@ -74,7 +74,7 @@ SENTENCES: Dict[str, str] = {
         "the service may recover without another run"
     ),
     "next_step.systemd.handed_back": (
-        "This run had cancelled a restart of {unit} by systemd. At its end, the run lets systemd start the unit again"
+        "This run cancelled a restart of {unit} by systemd. When the run ends, it allows systemd to start the unit again"
     ),
     "next_step.start_manually": (
         "Recovery runs have started the service too often, so a restart alone is not tried again for up to an hour. If the "

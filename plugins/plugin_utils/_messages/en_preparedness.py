@@ -205,7 +205,7 @@ SENTENCES: Dict[str, str] = {
     "ready.secrets.exposed": "every account can read these files: {files}",
     "ready.secrets.exposed.do": "Set the mode of each file to 0600, or to 0640 if the file belongs to the service's group",
     "ready.secrets.file": "{path} (mode {mode})",
-    "ready.secrets.weak": "the values of these variables are short or look like placeholders: {names}",
+    "ready.secrets.weak": "the values of these variables are too short or look like placeholders: {names}",
     "ready.secrets.weak.do": "Replace each value with a random value, for example from: openssl rand -base64 32",
     "ready.secrets.hard_links": "every account can create hard links to the files of other accounts (fs.protected_hardlinks is 0)",
     "ready.secrets.hard_links.do": "Set fs.protected_hardlinks = 1 in a file in /etc/sysctl.d, and run: sysctl --system",

@@ -29,13 +29,13 @@ SENTENCES: Dict[str, str] = {
     "reason.remedy.migration_none": "no migrations are pending, and the lock is free",
     "reason.remedy.modules_sound": "the dependencies match the lock file and can be loaded",
     "reason.remedy.release_unknown": "nexus_release_strategy is none, so the playbook cannot roll back. Roll back manually, or set nexus_release_strategy",
-    "reason.remedy.release_falls": "failures so far: {falls}; the policy allows a rollback after {after} or more",
+    "reason.remedy.release_falls": "failures so far: {falls}; the policy allows a rollback after {after} or more failures",
     "reason.remedy.release_same": "release {release} is already in use",
     "reason.remedy.process_hidden": "this user is not allowed to see the process",
     "reason.remedy.process_unlocked": "no process locks the database any more",
     "reason.remedy.process_off_port": "no process listens on the port any more",
     "reason.remedy.tls_key_not_named": (
-        "the inventory does not contain the path of the private key of {path}. Set nexus_tls_key_path, because the "
+        "the inventory does not contain the path of the private key for {path}. Set nexus_tls_key_path, because the "
         "permissions of a key are changed only if the inventory contains its path"
     ),
     "reason.remedy.tls_no_way": (

@@ -35,9 +35,9 @@ SENTENCES: Dict[str, str] = {
     "method.possible": "{method}: {why}. Kept: {kept}. Lost: {lost}",
     "choice.more_rows": "it keeps more rows than salvage",
     "method.rule": (
-        "the rule that chose backup counts only rows: {kept}, and {saved} with salvage. It does not consider "
-        "that backup also loses all changes since the backup was made, in all tables. Compare what both "
-        "methods lose"
+        "backup was chosen only because it keeps more rows: {kept}, compared with {saved} for salvage. This choice "
+        "does not consider that backup also loses all changes made since the backup, in all tables. Compare what both "
+        "methods would lose"
     ),
     "choice.first": "the first possible method",
     "choice.asked_for": "as requested",

@@ -203,7 +203,7 @@ SENTENCES: Dict[str, str] = {
     "ready.secrets.exposed": "すべてのアカウントが読み取れるファイルがある：{files}",
     "ready.secrets.exposed.do": "各ファイルのモードを 0600 にする（サービスのグループを使う場合は 0640）",
     "ready.secrets.file": "{path}（モード {mode}）",
-    "ready.secrets.weak": "値が短いか、仮の値と思われる変数がある：{names}",
+    "ready.secrets.weak": "値が短すぎるか、仮の値と思われる変数がある：{names}",
     "ready.secrets.weak.do": "各値を無作為な値に置き換える（例：openssl rand -base64 32）",
     "ready.secrets.hard_links": "すべてのアカウントが他のアカウントのファイルへのハードリンクを作成できる（fs.protected_hardlinks が 0）",
     "ready.secrets.hard_links.do": "/etc/sysctl.d のファイルに fs.protected_hardlinks = 1 を設定し、sysctl --system を実行する",

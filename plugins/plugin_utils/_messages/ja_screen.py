@@ -34,7 +34,7 @@ SENTENCES: Dict[str, str] = {
     "method.more": "{told}。現在のデータベースより行数が多いテーブル：{tables}",
     "method.possible": "{method}：{why}。残るデータ：{kept}。失われるデータ：{lost}",
     "choice.more_rows": "残る行数が salvage より多い",
-    "method.rule": "backup を選択する規則は行数だけを比べる（backup は{kept}、salvage は{saved}行）。backup では、作成後の変更がすべてのテーブルで失われるが、この規則はそれを考慮しない。両方の「失われるデータ」を比べること",
+    "method.rule": "backup を選択した理由は、残る行数が多いことだけである（backup は{kept}、salvage は{saved}行）。backup では、作成後の変更がすべてのテーブルで失われるが、この選択はそれを考慮していない。両方の「失われるデータ」を比べること",
     "choice.first": "実施できる最初の方法",
     "choice.asked_for": "指定された方法",
     "method.unconfirmed": "{method}（確認が必要）：{why}",

@@ -161,7 +161,7 @@ def _why_not_secret(secret: Any) -> str:
         length = len(transports.signing_key(secret))
     except ValueError as error:
         return f"is invalid: {error}"
-    return "" if length >= _SHORTEST_SECRET else f"has {length} bytes, but at least {_SHORTEST_SECRET} are needed"
+    return "" if length >= _SHORTEST_SECRET else f"has {length} bytes, but at least {_SHORTEST_SECRET} are required"
 
 
 def _why_not_key(key: Any) -> str:
@@ -211,8 +211,8 @@ def _missing_contacts(rules: Sequence[Any], contacts: Mapping[str, Any]) -> List
             if key not in contacts:
                 needed.setdefault(repr(key), []).append(str(rule.get("name", f"escalation_rules[{number}]")))
     return [
-        f"escalation_contacts lacks {key}, which these rules name in 'to': {', '.join(dict.fromkeys(names))}. "
-        f"Add the contact, or name only existing contacts ({', '.join(map(str, contacts))})"
+        f"escalation_contacts lacks {key}, which these rules list in 'to': {', '.join(dict.fromkeys(names))}. "
+        f"Add the contact, or list only existing contacts ({', '.join(map(str, contacts))})"
         for key, names in needed.items()
     ]
 

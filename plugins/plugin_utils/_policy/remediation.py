@@ -62,14 +62,14 @@ def _rows(name: str, value: Any, *, needs: Sequence[str], may: str, flag: str = 
     """Yield a sentence for each invalid row of a list."""
     for row in value:
         if not isinstance(row, Mapping) or not all(isinstance(row.get(key), str) and row[key] for key in needs):
-            yield f"{name} has the row {row!r}: each row must be a dictionary with {' and '.join(needs)}"
+            yield f"{name} contains the row {row!r}: each row must be a dictionary with {' and '.join(needs)}"
         elif set(row) - {*needs, may, flag}:
             names = [each for each in (*needs, may, flag) if each]
-            yield f"{name} has the row {dict(row)!r}: it may contain only {', '.join(names)}"
+            yield f"{name} contains the row {dict(row)!r}: it may contain only {', '.join(names)}"
         elif may in row and not re.fullmatch(r"\d+", str(row[may])):
-            yield f"{name} has the row {dict(row)!r}: {may} must be a whole number, 0 or more"
+            yield f"{name} contains the row {dict(row)!r}: {may} must be a whole number, 0 or more"
         elif not isinstance(row.get(flag, False), bool):
-            yield f"{name} has the row {dict(row)!r}: {flag} must be true or false"
+            yield f"{name} contains the row {dict(row)!r}: {flag} must be true or false"
 
 
 def _globs(value: Sequence[Any]) -> Iterator[str]:
@@ -79,7 +79,7 @@ def _globs(value: Sequence[Any]) -> Iterator[str]:
     for row in [] if bad else value:
         reason = reclaim_patterns.why_not_pattern(row["glob"])
         if reason:
-            yield f"{name} has the glob {row['glob']!r}: {reason}"
+            yield f"{name} contains the glob {row['glob']!r}: {reason}"
 
 
 def _stop_policy(value: Sequence[Any]) -> Iterator[str]:
@@ -90,7 +90,7 @@ def _stop_policy(value: Sequence[Any]) -> Iterator[str]:
         try:
             re.compile(row["command"])
         except re.error as error:
-            yield f"{name} has the command {row['command']!r}: must be a regular expression, but {error}"
+            yield f"{name} contains the command {row['command']!r}: must be a regular expression, but {error}"
 
 
 def disk_globs(
@@ -139,7 +139,7 @@ def problems(settings: Mapping[str, Any], *, causes: Sequence[str], now: datetim
     if settings["remediation_tls_disable_https_until"]:
         found += _until(settings["remediation_tls_disable_https_until"], now=now)
     found += [
-        f"remediation_allowed names {cause!r}: must be one of {', '.join(causes)}"
+        f"remediation_allowed contains {cause!r}: must be one of {', '.join(causes)}"
         for cause in settings["remediation_allowed"]
         if cause not in causes
     ]

@@ -83,7 +83,7 @@ def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
         try:
             SETTINGS[name].read(value)
         except _Refused as refused:
-            verb = "is" if refused.value == value else "names"
+            verb = "is" if refused.value == value else "contains"
             found.append(f"{PREFIX}{name} {verb} {_shown(refused.value)}: must be {SETTINGS[name].allowed}")
     return found
 

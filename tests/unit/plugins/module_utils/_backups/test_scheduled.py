@@ -194,7 +194,7 @@ def test_a_database_that_lost_its_rows_does_not_replace_the_good_backups(host: H
     for _number in range(3):
         result = host.make()
         assert result["removed"] == []
-        assert "incidents had 200 rows and has 3" in result["problems"][0]
+        assert "incidents had 200 rows and now has 3" in result["problems"][0]
         assert result["messages"]["problems"][0]["id"] == "reason.backup.fewer"
     assert all(os.path.exists(path) for path in good)
     # A person confirms the loss. Now the limit on the number of backups applies again.

@@ -220,7 +220,7 @@ def test_a_disk_that_does_not_answer_is_a_question(dead_mount, monkeypatch):
         questions = [each["question"] for each in found.get(timeout=30)["questions"]]
     finally:
         child.kill()
-    assert any(f"The disk with {dead_mount} did not answer" in each for each in questions), questions
+    assert any(f"The disk that contains {dead_mount} did not respond" in each for each in questions), questions
     assert sum("no response in time" in each for each in questions) == 1
 
 

@@ -738,7 +738,7 @@ def test_a_state_folder_that_is_a_link(call, tmp_path):
 def test_a_state_folder_that_is_a_dangling_link(call, time, tmp_path):
     (tmp_path / "state").symlink_to("nowhere")
     opened = call("open")
-    assert "cannot be kept in" in opened["warnings"][0]
+    assert "cannot be saved in" in opened["warnings"][0]
     time.advance(61)
     assert call("open")["id"] == opened["id"]
 
@@ -746,7 +746,7 @@ def test_a_state_folder_that_is_a_dangling_link(call, time, tmp_path):
 def test_a_state_folder_that_even_root_cannot_write_to(tmp_path):
     places = {"state_dir": "/proc/self/state", "memory": str(tmp_path / "memory")}
     opened = incident_record.call(**places, state="open")
-    assert "cannot be kept in /proc/self/state" in opened["warnings"][0]
+    assert "cannot be saved in /proc/self/state" in opened["warnings"][0]
     closed = incident_record.call(**places, state="closed", run=opened["run"], update=Update(outcome="not_recovered"))
     assert closed["id"] == opened["id"]
     assert incident_record.call(**places, state="open")["id"] == opened["id"]

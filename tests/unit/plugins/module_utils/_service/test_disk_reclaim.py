@@ -315,7 +315,7 @@ def test_links_are_not_followed(logs, tmp_path):
     assert precious.stat().st_size == MIB
     assert reasons(result) == {
         "link.log": "it is a symbolic link",
-        "folder": "it is reached by a symbolic link; name its real path",
+        "folder": "it is reached through a symbolic link; specify its real path",
     }
 
 
@@ -324,7 +324,7 @@ def test_a_linked_parent_folder_is_reported(logs, tmp_path):
     (tmp_path / "linked").symlink_to(logs)
     result = reclaim(logs, tmp_path / "linked" / "app.log")
     assert result["removed"] == []
-    assert reasons(result) == {"linked": "it is reached by a symbolic link; name its real path"}
+    assert reasons(result) == {"linked": "it is reached through a symbolic link; specify its real path"}
 
 
 def test_a_folder_replaced_with_a_link_after_the_check_is_not_entered(logs, tmp_path, monkeypatch):
@@ -483,18 +483,18 @@ def test_common_patterns_are_not_rejected_as_too_wide(pattern):
         ("/var/log/../../etc/*", 0, "without . and .."),
         ("/./[a-z]*/*", 0, "without . and .."),
         ("/var/log/", 0, "not ending with /"),
-        ("/*", 0, "must name a folder below the root"),
-        ("/**/*.log", 0, "must name a folder below the root"),
-        ("/*/*", 0, "must name a folder below the root"),
-        ("/[a-z]*/*", 0, "must name a folder below the root"),
-        ("//[!x]*/log/*", 0, "must name a folder below the root"),
-        ("/*/log/app.log", 0, "must name a folder below the root"),
-        ("/etc/passwd", 0, "must not name system files, and all files below /etc are system files"),
+        ("/*", 0, "must specify a folder below the root"),
+        ("/**/*.log", 0, "must specify a folder below the root"),
+        ("/*/*", 0, "must specify a folder below the root"),
+        ("/[a-z]*/*", 0, "must specify a folder below the root"),
+        ("//[!x]*/log/*", 0, "must specify a folder below the root"),
+        ("/*/log/app.log", 0, "must specify a folder below the root"),
+        ("/etc/passwd", 0, "must not match system files, and all files below /etc are system files"),
         ("/etc/cron.d/*", 0, "must not name system files"),
         ("/usr/lib/**", 0, "must not name system files"),
         ("/usr/local/*", 0, "must not name system files"),
         ("/usr/local/**/*.log", 0, "must not name system files"),
-        ("/home/**", 0, "must name one folder in /home, for example /home/name/**"),
+        ("/home/**", 0, "must specify one folder in /home, for example /home/name/**"),
         ("/var/**/*.log", 0, "for example /var/name/**/*.log"),
         ("/var/?og/*", 0, "for example /var/name/?og/*"),
         ("/var/lib/*/*", 0, "for example /var/lib/name/*/*"),

@@ -298,7 +298,7 @@ def nested_package_missing(site: Site) -> None:
         ),
         (
             lambda site: (site.app / "node_modules/better-sqlite3/deadly").touch(),
-            ["better-sqlite3 does not load: node ended while loading it (code -9)"],
+            ["better-sqlite3 does not load: node exited while loading it (code -9)"],
         ),
         # The package is reported only as missing, and not also as a package that fails to load.
         (

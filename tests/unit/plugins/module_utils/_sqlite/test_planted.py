@@ -328,7 +328,7 @@ def test_if_several_accounts_could_have_made_the_link_the_user_must_be_named(app
     with pytest.raises(sqlite_files.SqliteError, match="link's owner"):
         sqlite_check.check(path=str(shared / "ours.db"), user="nobody")
     for name in ("theirs.db", "ours.db"):
-        with pytest.raises(sqlite_files.SqliteError, match="name the service's user"):
+        with pytest.raises(sqlite_files.SqliteError, match="specify the service's user"):
             sqlite_check.check(path=str(shared / name))
 
 

@@ -522,7 +522,7 @@ def test_backup_with_more_rows_is_preferred_to_salvage(path: str) -> None:
     plan = restore(path, act=False)
     assert way(plan, "salvage")["possible"]
     assert plan["method"] == "backup"
-    assert "salvage restores 2 rows, but the backup has 1002" in plan["reason"]
+    assert "salvage restores 2 rows, but the backup contains 1002" in plan["reason"]
     assert restore(path, method="salvage")["rows_after"]["users"] == 2
 
 

@@ -619,7 +619,7 @@ CASES = [
     (
         "tls_expired",
         [{"answer": {"https": {"certificate": {**EXPIRED, "not_after": "2026-03-01"}}}}],
-        "expired on 2026-03-01; the service has not loaded the newer one",
+        "expired on 2026-03-01; the service has not loaded the newer certificate",
     ),
     (
         "tls_expired",

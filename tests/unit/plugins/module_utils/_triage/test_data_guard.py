@@ -123,7 +123,7 @@ def test_a_new_database_blocks_the_start_although_no_table_has_fewer_rows() -> N
     result = judged(NEW)
     (finding,) = result["findings"]
     assert finding["summary"] == (
-        f"The database the database was created at {NEW}, so it does not have the earlier rows."
+        f"The database the database was created at {NEW}, so it does not contain the earlier rows."
     )
     assert causes(result) == ["db_corrupt"]
     assert (result["data_loss_suspected"], result["database_replaced"], result["rows_missing"]) == (True, True, {})

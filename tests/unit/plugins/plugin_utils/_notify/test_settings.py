@@ -101,7 +101,7 @@ ALLOWED_TYPES = ", ".join(sorted(TYPES))
         ),
         (
             {"type": "http", "url": URL, "secret": "verysecretkey"},
-            f"{WHERE}.secret has 13 bytes, but at least 24 are needed",
+            f"{WHERE}.secret has 13 bytes, but at least 24 are required",
         ),
         (
             {"type": "http", "url": URL, "secret": "whsec_verysecretkey!"},
@@ -174,7 +174,7 @@ ROW = {"name": "down", "when": True, "to": ["leader"], "reason": "x"}
         ([{**ROW, "to": "leader"}], "escalation_rules[0].to is a string: must be a list of contacts"),
         (
             [{**ROW, "to": ["boss"]}],
-            "escalation_contacts lacks 'boss', which these rules name in 'to': down. Add the contact, or name only "
+            "escalation_contacts lacks 'boss', which these rules list in 'to': down. Add the contact, or name only "
             "existing contacts (leader, dba, team, spare)",
         ),
         ([{**ROW, "level": "resolved"}], "escalation_rules[0] has the level 'resolved', which rules must not use"),
@@ -188,8 +188,8 @@ def test_an_invalid_rule_is_named(rows, problem):
 def test_a_missing_contact_is_reported_once_with_all_rules_that_need_it():
     rows = [{**ROW, "name": "worse", "to": ["boss", "leader"]}, {**ROW, "to": ["boss", "night"]}]
     boss, night = problems(rows=rows)
-    assert boss.startswith("escalation_contacts lacks 'boss', which these rules name in 'to': worse, down. ")
-    assert night.startswith("escalation_contacts lacks 'night', which these rules name in 'to': down. ")
+    assert boss.startswith("escalation_contacts lacks 'boss', which these rules list in 'to': worse, down. ")
+    assert night.startswith("escalation_contacts lacks 'night', which these rules list in 'to': down. ")
 
 
 @pytest.mark.parametrize(

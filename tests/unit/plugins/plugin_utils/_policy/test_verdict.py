@@ -666,7 +666,7 @@ ERRORS = [
     (
         "a run that only notifies",
         {"act_on": []},
-        "this run only notifies, because outage_recover_act_on is empty.",
+        "this run only sends notifications, because outage_recover_act_on is empty.",
     ),
     (
         "why no rung was taken, without what another finding explains",

@@ -57,7 +57,7 @@ def test_the_changes_are_in_a_table_in_their_order():
         "| UTC | Time to the failure | Changed | Change | Relation |\n"
         "| --- | --- | --- | --- | --- |\n"
         "| 2026-03-02T00:57:00.000Z | 3 min before the failure | package-lock.json (lock file) | changed "
-        "| can be the reason for: modules_broken |\n"
+        "| may have caused: modules_broken |\n"
         "| unknown | since the last healthy run | MemoryMax in /etc/u.service (unit) | changed: 1G → 64M | possible |"
     )
 

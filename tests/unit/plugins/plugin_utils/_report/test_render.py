@@ -1970,7 +1970,7 @@ def test_an_incident_that_is_open_has_not_ended_yet(outcome, mitigated, closed):
     [
         ("degraded", 'Source of the time "Degraded since": a health probe.'),
         ("resolved_manually", 'Source of the time "Degraded since": a health probe.'),
-        ("not_recovered", "Source of the start time of the outage: a health probe."),
+        ("not_recovered", "Source of the outage's start time: a health probe."),
     ],
 )
 def test_the_source_of_the_start_names_no_outage_if_the_service_answered(outcome, words):
@@ -1985,7 +1985,7 @@ def at(month):
 
 REASON = {"id": "reason.restore.nothing_there", "values": {}}
 MORE_ROWS = message("reason.restore.backup_holds_more", saved=5, kept=11).to_dict()
-RULE = "the rule that chose backup counts only rows: 11 rows, and 5 with salvage"
+RULE = "backup was chosen only because it keeps more rows: 11 rows, compared with 5 for salvage"
 PLAN = {
     "method": "backup",
     "messages": {"reason": [MORE_ROWS]},
@@ -2074,7 +2074,7 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
         "checkpoint (not possible): damaged",
         "salvage: there is neither a database nor a WAL to salvage. Kept: 5 rows. Lost: 7 rows",
         f"backup (CHOSEN, it keeps more rows than salvage): the latest. Kept: 11 rows. Lost: 1 row {RULE}",
-        "Compare what both methods lose other backup: ",
+        "Compare what both methods would lose other backup: ",
         "other backup: /b/it's_2.db, 2026-02-01 01:00:00 UTC. Kept: 2 rows. Lost: 10 rows, and all changes since then",
         "backup file /b/itsm_3.db, 2026-01-01 01:00:00 UTC: not usable: pages are damaged",
         "empty (not possible): all rows would be lost",
@@ -2597,7 +2597,7 @@ def test_different_clocks_are_reported(host, apart, sentence):
     told = timeline_incidents.model("INC-1", "node1", [[{"v": 1, "at": at(0), "run": "r", "kind": "run_start"}, event]])
     assert told.times.clocks_apart == apart
     assert [each for each in prose_times.sources(EN, told) if "clock" in each] == (
-        [f"{sentence}; this timeline contains times from both."] if sentence else []
+        [f"{sentence}; this timeline contains times from both clocks."] if sentence else []
     )
     assert (sentence or "1. When") in markdown_report.markdown(EN, told)
 

@@ -566,7 +566,7 @@ def test_the_rows_of_a_new_database_are_not_compared():
     assert said["rows_replaced"] is True
     incident = told(BEFORE, BEFORE, "suspected", rows_replaced=True)
     assert prose_data.rows(EN, incident) == (
-        "12 in 2 tables before. The new database does not contain these rows; it contains 12 rows of its own"
+        "12 in 2 tables before. The new database contains none of these rows, but it contains 12 rows created later"
     )
     # In this case, the recovery restored the earlier database.
     recovery = {"rows_before": BEFORE, "rows_after": BEFORE, "replaced": True, "data_loss": "none"}
