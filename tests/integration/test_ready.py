@@ -291,7 +291,7 @@ PLANTED: list[tuple[Callable[[Prepared], None], str, str]] = [
     (empty_cache, "modules", "cannot be rebuilt offline"),
     (lock_file_differs, "modules", "cannot be rebuilt offline"),
     (package_is_not_in_the_cache, "modules", "cannot be rebuilt offline"),
-    (small_disk, "room", "MiB left"),
+    (small_disk, "room", "MiB of free space"),
     (damaged_database, "database", "not sound"),
     (no_backup, "backup", "no backup"),
     (old_backup, "backup", "4 days old"),

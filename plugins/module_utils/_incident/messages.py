@@ -45,11 +45,11 @@ ENGLISH: Dict[str, str] = {
     "reason.lease.working": "process {pid} of that run is running",
     "reason.lease.idle": "that run has no running process now",
     # Messages about the module calls of a run.
-    "reason.call.no_name": "option 'call' is {name}: only the action plugin may set it; remove it",
+    "reason.call.no_name": "option 'call' is {name}: only the action plugin may set this option; remove it",
     "reason.call.busy": "An earlier task of this run is still running on this host after {seconds} s: end its process, then run the playbook again",
     # Messages about the incident's record.
     "reason.record.not_kept": "Cannot save the incident record in {folder} or in {spare}: {why}",
-    "reason.record.no_run": "option 'run' is empty: state {state} requires the run that state=open returned",
+    "reason.record.no_run": "option 'run' is empty: state {state} requires the run ID that state=open returned",
     "reason.record.none_open": "Cannot record {state} for run {run} in {folder}: no incident is open. Use state=open first",
     "reason.record.of_others": (
         "Cannot record {state} for run {run} in {folder}: this run has not opened or continued incident {incident}. "

@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 ENGLISH: Dict[str, str] = {
     **triage_messages.ENGLISH,
     "reason.response.running": "a process of the service is running",
-    "reason.response.incident": "the incident is not new, or its data is in doubt",
+    "reason.response.incident": "the incident is not new, or the data is in doubt",
     "reason.response.held": "the service is held",
     "reason.response.unit": "the unit is {state}",
     "reason.response.not_collected": "the part {part} of the triage could not be collected",

@@ -66,8 +66,8 @@ ENGLISH: Dict[str, str] = {
     "reason.process.no_log_folder": "log_file: the folder {folder} of {path} does not exist",
     "reason.process.log_refused": "log_file: cannot append to {path}: {why}",
     "reason.process.log_replaceable": (
-        "log_file: {path} belongs to {owner}, and {user} may not write to it, but {user} or another account could have"
-        " put it there. Change its owner to {user}, or set log_file to a log in a folder that only root can change"
+        "log_file: {path} is owned by {owner}, and {user} may not write to it. {user} or another account could have"
+        " placed it there. Change its owner to {user}, or set log_file to a log in a folder that only root can change"
     ),
     "reason.process.log_not_plain": "log_file: {path} must be a regular file without other hard links",
     "reason.process.foreign": "Cannot start the service, because other processes use its ports: {processes}. This module does not stop other processes",
@@ -108,7 +108,7 @@ ENGLISH: Dict[str, str] = {
     "reason.stop.no_pattern": "policy: command {command} is not a regular expression: {why}",
     "reason.stop.timeout": "timeout is {seconds}: must be more than 0 seconds",
     "reason.stop.other_process": "another process has this pid now",
-    "reason.stop.of_system": "it is part of the system or of this connection",
+    "reason.stop.of_system": "it is a system process, or part of this connection",
     "reason.stop.the_service": "it is the service itself, which is restarted instead",
     "reason.stop.port_free": "it no longer listens on port {port}",
     "reason.stop.database_free": "it no longer locks the database",
@@ -190,7 +190,7 @@ ENGLISH: Dict[str, str] = {
     "reason.setting.journal_alone": "there is no such file; the output of the unit is probably only in the journal",
     "reason.setting.environment_file": "must be a readable file of KEY=VALUE lines: {why}",
     "reason.setting.environment_open": "must not be accessible to group or others, because it contains secrets; its mode is {mode}",
-    "reason.setting.export": 'lines that begin with "export" set nothing: the file is read as a systemd environment file, not by a shell',
+    "reason.setting.export": 'lines that begin with "export" have no effect, because the file is read as a systemd environment file, not by a shell',
     "reason.setting.other_files": "the unit reads other environment files",
     "reason.setting.no_node_env": "NODE_ENV is not set for the service, so knex uses development",
     "reason.setting.command": "must be a list of the program and its arguments, such as [node, backend/server.js]",

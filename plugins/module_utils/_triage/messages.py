@@ -42,7 +42,7 @@ ENGLISH: Dict[str, str] = {
     "finding.oom_kill.host": "The service was killed because memory ran out",
     "remedy.oom_kill": "Restart the service. If it is killed again, set the proposed limits or give the host more memory",
     "prevention.oom_kill": "Limit the service's memory (MemoryMax=, --max-old-space-size) to less than the host has, and look for a memory leak",
-    "finding.heap_oom.now": "Node reached its own heap limit and aborted",
+    "finding.heap_oom.now": "Node reached its heap limit and aborted",
     "finding.heap_oom.refuted": "The log reports that Node reached its heap limit, but the service exited for another reason",
     "remedy.heap_oom": "Restart the service. If the load explains the memory use, set the proposed heap size",
     "prevention.heap_oom": "Look for a memory leak. Raise --max-old-space-size only if the load explains the memory use",

@@ -364,7 +364,7 @@ SENTENCES: Dict[str, str] = {
     "action.rotation.fine": "no full file system was found",
     "action.resources": "Consider more memory or disk",
     "action.resources.short": "{what} ran out ({causes})",
-    "action.resources.scarce": "{what} did not run out, but little was left",
+    "action.resources.scarce": "{what} did not run out, but was nearly exhausted",
     "action.resources.unknown": "triage recorded no findings, and the memory or disk usage is unknown",
     "action.resources.fine": "memory and disk were sufficient",
     "action.login": "Find out why the login check failed",

@@ -157,14 +157,14 @@ SENTENCES: Dict[str, str] = {
         "The service has no systemd unit, so nothing prevents a manual start: until the recovery has ended, make "
         "sure that nobody starts the service manually or with a script"
     ),
-    "next_step.reach.other": "Connect to the host another way, for example through its console, then run the playbook again",
+    "next_step.reach.other": "Connect to the host in another way, for example through its console, then run the playbook again",
     "next_step.reach.refused": (
         "The host refuses connections to this port. Check, for example through the host's console, that sshd is "
         "running, that it listens on ansible_port, and that no firewall rejects the connection. Then run the "
         "playbook again"
     ),
     "next_step.reach.known_hosts": (
-        "known_hosts has no key for this host, or a different key. Verify the host key, add it to known_hosts, then "
+        "known_hosts contains no key for this host, or a different key. Verify the host key, add it to known_hosts, then "
         "run the playbook again"
     ),
     "next_step.reach.become": (

@@ -33,7 +33,7 @@ _OF_THE_PLAY = ("hosts",)
 # With one of these options, ansible-playbook runs no tasks.
 _ONLY_SHOW = ("syntax", "listhosts", "listtasks", "listtags")
 _REFUSED_PART = (
-    "{option} '{value}' would leave out tasks of the playbook, which is not safe: nothing was done. Run the whole "
+    "{option} '{value}' would skip tasks of the playbook, which is not safe: nothing was done. Run the whole "
     "playbook without {option}; use outage_recover_rungs to choose the steps of recovery, or --check to change nothing."
 )
 _REFUSED_LIMIT = (

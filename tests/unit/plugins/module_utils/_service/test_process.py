@@ -400,7 +400,7 @@ def test_a_log_that_the_user_renamed_is_not_appended_to(theirs, owner, mode, acc
         os.close(process_start._open_log(theirs.log_file, account=account))
         return
     with pytest.raises(
-        NodeProcessError, match=rf"^log_file: .*/server.log belongs to {owner}, and nobody may not write"
+        NodeProcessError, match=rf"^log_file: .*/server.log is owned by {owner}, and nobody may not write"
     ):
         process_start._open_log(theirs.log_file, account=account)
     os.chown(theirs.app_dir, 0, 0)

@@ -258,7 +258,7 @@ def test_our_ancestors_and_the_init_process_are_not_stopped(service):
     for pid in (os.getpid(), os.getppid(), 1):
         process = procfs.read_process(pid)
         result = stop(service, Wanted(pid=pid, start_ticks=process.start_ticks), policies=policy, check_mode=True)
-        assert why(result) == "it is part of the system or of this connection"
+        assert why(result) == "it is a system process, or part of this connection"
 
 
 # Locks

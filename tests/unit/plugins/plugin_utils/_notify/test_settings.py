@@ -69,7 +69,7 @@ ALLOWED_TYPES = ", ".join(sorted(TYPES))
             {"type": "slack"},
             f"{WHERE}.type is 'slack': must be one of {ALLOWED_TYPES}. For slack, use type: webhook and shape: slack",
         ),
-        ({"type": "webhook", "shape": "slack"}, f"{WHERE}.url is missing: a channel of type webhook needs it"),
+        ({"type": "webhook", "shape": "slack"}, f"{WHERE}.url is missing: a channel of type webhook requires this key"),
         (
             {"type": "webhook", "shape": "discord", "url": URL},
             f"{WHERE}.shape is 'discord': must be one of mattermost, slack, teams",
@@ -79,7 +79,7 @@ ALLOWED_TYPES = ", ".join(sorted(TYPES))
             f"{WHERE}.url is not https:// (http:// is only allowed for this machine)",
         ),
         ({"type": "webhook", "shape": "slack", "url": 7}, f"{WHERE}.url is not a URL with a host"),
-        ({"type": "pagerduty"}, f"{WHERE}.routing_key is missing: a channel of type pagerduty needs it"),
+        ({"type": "pagerduty"}, f"{WHERE}.routing_key is missing: a channel of type pagerduty requires this key"),
         (
             {"type": "pagerduty", "routing_key": notification_contacts.UNREADABLE},
             f"{WHERE}.routing_key cannot be evaluated; check if it uses an undefined variable",

@@ -116,7 +116,7 @@ def test_no_statement_is_made_about_an_unreachable_host() -> None:
         None,
     )
     assert (made["outage_seconds"], made["error"]) == (7.0, "Connection timed out")
-    assert made["next_step"].startswith("Connect to the host another way")
+    assert made["next_step"].startswith("Connect to the host in another way")
 
 
 def test_a_closed_incident_makes_no_statement_about_the_data() -> None:

@@ -380,7 +380,7 @@ NEXT = [
         "Fix the cause: see the evidence",
     ),
     ("no cause and no rung", {}, "Fix the cause: see the evidence"),
-    ("the way to the host", {"lost": "Host key verification failed."}, "known_hosts has no key for this host"),
+    ("the way to the host", {"lost": "Host key verification failed."}, "known_hosts contains no key for this host"),
 ]
 
 

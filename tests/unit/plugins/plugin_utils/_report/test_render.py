@@ -705,7 +705,7 @@ def test_an_existing_state_is_explained():
 def test_a_name_is_never_capitalized():
     assert JA.sentence("systemd のユニットがない") == "systemd のユニットがない。"
     assert JA.lines("ansible で実行する：\nx")[0] == "ansible で実行する："
-    assert EN.sentence("known_hosts has no key") == "known_hosts has no key."
+    assert EN.sentence("known_hosts contains no key") == "known_hosts contains no key."
     assert EN.sentence("systemd refuses the start") == "systemd refuses the start."
     assert EN.sentence("the service answers") == "The service answers."
 
