@@ -156,7 +156,7 @@ def set_hold(
     if where.manager == "systemd":
         _cancel(where, run=run)
     else:
-        limits.append("Only this collection honours the hold: the service is a plain process that anybody can start")
+        limits.append("Only this collection respects the hold: the service is a plain process that anybody can start")
     return limits
 
 
@@ -184,7 +184,7 @@ def _write_dropin(where: Place, *, incident: str, reason: str, limits: List[str]
             continue
         _reload(where, run=run)
         if folder == where.runtime_folder:
-            limits.append(f"The hold ends with the next reboot: {problems[0]}")
+            limits.append(f"The hold will be lost at the next reboot: {problems[0]}")
         return
     raise HoldError(message("reason.holding.not_held", unit=where.unit, why=problems))
 

@@ -176,7 +176,7 @@ class Seat:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, RecursionError) as error:
-            self.warnings.append(f"The lease {path} cannot be read ({error}); it counts as ended")
+            self.warnings.append(f"The lease {path} cannot be read ({error}); it is considered expired")
             return None
 
     def worker(self) -> Optional[int]:

@@ -222,7 +222,7 @@ def release(unit: str, *, accepted: Sequence[str] = (), run: commands.Runner = c
     try:
         stamps = _stamps(answer.get("state"))
     except ValueError:
-        return f"The start guard of {unit} gave an invalid response. {_refused_next(unit)}"
+        return f"The start guard of {unit} returned an invalid response. {_refused_next(unit)}"
     released = {
         "at": timestamps.now(),
         "accepted": sorted(accepted),

@@ -100,7 +100,7 @@ def _lines(unit: str, result: Mapping[str, Any], there: Parts, *, systemd: bool)
         for each in result["refusals"]
     ]
     ends = (result["ends"] or {}).get("ends") or []
-    lines.append(f"Recorded ends: {len(ends)}, restarts by systemd: {(result['ends'] or {}).get('restarts', 0)}")
+    lines.append(f"Recorded exits: {len(ends)}, restarts by systemd: {(result['ends'] or {}).get('restarts', 0)}")
     return [*lines, *(f"  {each['at']} {each['how']}{_by(each['stopped_by'])}" for each in ends[-_SHOWN:])]
 
 

@@ -91,7 +91,7 @@ def _guard(*, unit: str, state_dir: str, database_path: str, user: str) -> takeo
         database_path = ""  # no account that can read the database is known, so do not check the database
     place = unit_hold.place(manager="systemd", unit=unit, state_dir=state_dir)
     incident = str((incident_store.current(state_dir) or {}).get("id") or "")
-    reason = "The run has died, and the database is damaged, missing or unreadable"
+    reason = "The run was killed, and the database is damaged, missing or unreadable"
     path, text = unit_hold.dropin(place, incident=incident, reason=reason)
     return takeover.Guard(database_path=database_path, rights=rights, dropin=path, text=text)
 
@@ -190,7 +190,7 @@ def arm(
         guard = _guard(unit=unit, state_dir=state_dir, database_path=database_path, user=user)
         timer = takeover.arm(unit, seat=host_lease.Seat(state_dir=state_dir), run=command, guard=guard)
     except takeover.TakeoverError as error:
-        return f"If this run dies, {unit} is not started: {error}"
+        return f"If this run is killed, {unit} is not started: {error}"
     taken = {"unit": unit, "at": timestamps.now(), "sub_state": "stopped by the run", "timer": timer}
     known = (incident_store.current(state_dir) or {}).get("takeover")
     return None if known else incident_notes.note(state_dir=state_dir, run=run, takeover=taken)

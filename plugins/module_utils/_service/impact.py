@@ -114,7 +114,7 @@ def _users(
     if end.get("timeout") or str(end.get("error", "")).startswith("interrupt"):
         return None, message("reason.impact.query_late")
     # An error may quote the query, and a query may contain secrets.
-    why = redact.Redactor().text(str(end.get("error") or end.get("signal") or "the reading process ended"))
+    why = redact.Redactor().text(str(end.get("error") or end.get("signal") or "the process that reads the data exited"))
     return None, message("reason.impact.query_failed", why=why[:200])
 
 

@@ -41,7 +41,7 @@ _NOBODY = 65534
 # more, because it may have to salvage large rows.
 _MEMORY, _MEMORY_TO_WRITE = 256 << 20, 1 << 30
 _MOST_SAID = 16 << 20  # maximum size of one child's messages, in bytes
-_OUT_OF_MEMORY = "out of memory: the read needs more than is allowed"
+_OUT_OF_MEMORY = "out of memory: the read needs more memory than is allowed"
 _GRACE = 2.0  # for this many seconds after the deadline, a child can still report that it was interrupted
 
 
@@ -128,13 +128,13 @@ class _Child:
         if not messages or messages[-1]["event"] != "end":
             end: Message = {"event": "end"}
             if self.said_too_much:
-                end["error"] = f"the reading process sent more than {_MOST_SAID} bytes"
+                end["error"] = f"the process that reads the database sent more than {_MOST_SAID} bytes"
             elif self.timeout or (os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGXCPU):
                 end["timeout"] = True
             elif os.WIFSIGNALED(self.status):
                 end["signal"] = signal.Signals(os.WTERMSIG(self.status)).name
             else:
-                end["error"] = "the reading process ended without a message"
+                end["error"] = "the process that reads the database exited without a message"
             messages.append(end)
         if messages[-1].get("error") == MemoryError.__name__:
             messages[-1]["error"] = _OUT_OF_MEMORY

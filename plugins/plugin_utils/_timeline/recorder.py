@@ -142,7 +142,7 @@ class TimelineFile:
         while len(data) < self._size:
             part = os.pread(self._descriptor, self._size - len(data), len(data))
             if not part:
-                raise OSError(f"{self.path} has only {len(data)} of the {self._size} bytes that were written to it")
+                raise OSError(f"{self.path} has only {len(data)} of the {self._size} bytes that were written")
             data += part
         return data
 

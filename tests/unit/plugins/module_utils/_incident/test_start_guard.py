@@ -236,7 +236,7 @@ def test_an_invalid_answer_of_the_guard_releases_nothing(installed, answer):
     def run(argv, **_options):
         return commands.Completed(argv=argv, rc=0, stdout=json.dumps(answer), stderr="", duration=0.0)
 
-    assert "gave an invalid response" in start_guard.release("itsm", run=run)
+    assert "returned an invalid response" in start_guard.release("itsm", run=run)
     assert not (installed.parent / "known.json").exists()
 
 

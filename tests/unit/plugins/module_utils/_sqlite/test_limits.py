@@ -173,7 +173,7 @@ def test_a_child_with_too_much_output_is_killed() -> None:
             emit({"event": "word", "text": "x" * MEBIBYTE})
 
     messages = child_process.in_child(work, deadline=time.monotonic() + 60)
-    assert messages[-1]["error"] == "the reading process sent more than 16777216 bytes"
+    assert messages[-1]["error"] == "the process that reads the database sent more than 16777216 bytes"
     assert sum(len(json.dumps(message)) for message in messages) < 17 * MEBIBYTE
 
 
