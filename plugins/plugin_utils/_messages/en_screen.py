@@ -72,7 +72,10 @@ SENTENCES: Dict[str, str] = {
     "screen.fix_first": "First fix the other problem below, because it can prevent the recovery. Then:",
     "screen.hold_removed": "hold removed: the database was checked, and it is sound",
     "screen.would_hold": "the service would be held, so that neither this collection nor systemd starts it",
-    "screen.would_hold_running": "the service would be held: it would not be stopped, but if it exits, neither this collection nor systemd would start it again",
+    "screen.would_hold_running": (
+        "the service would be held: it would not be stopped, but if it exits, neither this collection nor systemd would "
+        "start it again"
+    ),
     "screen.changes_unknown": "unknown, because the connection to the host was lost during a rung",
     "screen.nothing_changed": "nothing was changed",
     "screen.no_change_recorded": "no change is recorded",
