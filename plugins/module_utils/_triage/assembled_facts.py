@@ -17,11 +17,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.collected import Pass
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Service
 
-# A takeover stops the unit and records a time. The stop and the recorded time are at most this many seconds apart.
+# A takeover stops the unit and records the time. Maximum number of seconds between the stop and the recorded time.
 _OWN_STOP = 1.0
 
-# After a run has recorded a start, systemd logs this start within this many seconds. The limit includes the time for
-# stopping the service first.
+# Maximum number of seconds between a run's record of a start and systemd's log line about this start. During this time,
+# the service may first have to stop.
 _OWN_START = 150.0
 
 
@@ -40,7 +40,7 @@ def of_pass(
 
     own_parts: the names of the parts that return no facts about the outage. database: the path of the database with its
     source. places: maps each purpose to its checked folder. record: the record of the open incident. window: in
-    seconds. until: the end of the window, or None for now.
+    seconds. until: the end of the log window, or None for the current time.
     """
     facts = copy.deepcopy(done.facts)
     for name in own_parts:
@@ -106,7 +106,7 @@ def window_start(facts: Mapping[str, Any], *, window: float) -> float:
 
 
 def _as_before_the_takeover(facts: Dict[str, Any], record: Mapping[str, Any]) -> None:
-    """Restore the facts about the unit from before this incident's takeover, and omit the stop by the takeover.
+    """Restore the unit's state from before this incident's takeover, and omit the stop that the takeover caused.
 
     When a unit is stopped, systemd resets the unit's result, exit and restart counter. In the journal, a stop by the
     takeover looks like a stop by a person.

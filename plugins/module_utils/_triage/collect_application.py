@@ -59,7 +59,7 @@ _LASTS, _LOOKS = 0.5, 5
 
 def database(question: Question, *, checks: Sequence[str] = ("quick",)) -> Dict[str, Any]:
     """Check the database that the service uses, and count its rows. By default, only the quick check runs."""
-    # If the check times out, its whole result is lost. Therefore, the check gets only 90 % of the time that is left.
+    # If the check times out, its whole result is lost. Therefore, the check may use only 90 % of the remaining time.
     budget = question.left * 0.9
     owner = None
     with contextlib.suppress(KeyError):
@@ -166,7 +166,7 @@ def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
 
 
 def migrations(question: Question) -> Dict[str, Any]:
-    """Return the completed migrations, the possible migrators, and whether the migration lock is set or stale.
+    """Return the completed migrations, the processes that may apply migrations, and the state of the migration lock.
 
     The facts also contain the objects of the schema, which collect_changes compares.
     """

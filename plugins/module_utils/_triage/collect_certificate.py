@@ -93,12 +93,12 @@ def _act_as(user: str) -> bool:
     except commands.CommandError:
         return False
     if become is not None:
-        become()  # the change is permanent, but this child process collects only this part
+        become()  # the process cannot switch back, but it collects only this part
     return True
 
 
 def _exists(path: str) -> bool:
-    """Return whether a file exists. A file that this process cannot reach counts as existing."""
+    """Return True if a file exists or if this process cannot reach it."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -26,11 +26,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, found, program
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import says
 
-# The list of packages may take at most this share of the time left.
+# Listing the packages may take at most this share of the remaining time.
 _PACKAGES = 0.5
 # Maximum number of changes that are added to the evidence of a finding.
 _EVIDENCE = 2
-# Number of lines to search, at the end of each log, for the names of changed items.
+# Number of lines at the end of each log that are searched for the names of changed items.
 _LINES = 40
 
 

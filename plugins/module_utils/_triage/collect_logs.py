@@ -32,7 +32,7 @@ _LOG_BYTES = 512 * 1024
 _MOST_LOGS = 4
 # Maximum number of rotated files.
 _MOST_ROTATED = 2
-# Part of the time limit for decompressing rotated files.
+# Share of the time limit that may be spent on decompressing rotated files.
 _UNPACKING = 0.5
 _JOURNAL_LINES = 2000
 # Maximum lengths of a journal line before and after redaction. Longer lines are truncated. A line can be 48 KiB long.
@@ -55,7 +55,7 @@ class _Entry(NamedTuple):
 
 
 def _parses(question: Question, path: str) -> Optional[bool]:
-    """Return whether Node can parse a file now, or None if this is unknown. Node runs as the service's user."""
+    """Return True if Node can parse a file now, or None if unknown. Node runs as the service's user."""
     node = program(question)
     if not node or not path.endswith(_CHECKED):
         return None

@@ -61,7 +61,7 @@ def _rights_of(account: Optional[pwd.struct_passwd]) -> safe_open.Rights:
 
 
 def _may(path: str, mode: int, *, account: Optional[pwd.struct_passwd]) -> Optional[bool]:
-    """Return whether the service's user has access to a path, or None if unknown.
+    """Return True if the service's user has access to a path, False if not, or None if unknown.
 
     Access control lists are considered.
     """
@@ -90,7 +90,7 @@ def _program_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Option
 
 
 def _format_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optional[Message]:
-    """Return why the kernel cannot run a file in this format.
+    """Return the reason why the kernel cannot run a file in this format.
 
     The result is None if the kernel can run the file, or if this is unknown.
     """
@@ -284,7 +284,7 @@ def _entry(path: str, *, account: pwd.struct_passwd, folder: bool) -> Optional[D
 
 
 def _others(folder: str, *, family: List[str], uid: int) -> List[str]:
-    """Return the paths that the service's user does not own: the folder itself, and entries in it. Omit `family`."""
+    """Return the folder and the entries in it that the service's user does not own. Omit `family`."""
     try:
         others = [folder] if os.stat(folder).st_uid != uid else []
         with os.scandir(folder) as entries:

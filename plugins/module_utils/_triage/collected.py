@@ -22,8 +22,8 @@ class Pass:
         self.reports: Dict[str, Any] = {}
         self.evidence: List[Dict[str, Any]] = []
         self.secrets: Set[str] = set()
-        # The files that a part has already redacted, by their positions in `evidence`: the secrets that were known to
-        # the part, and the redacted text.
+        # Files that a part has already redacted. Maps a file's position in `evidence` to the secrets that the part
+        # knew, and to the redacted text.
         self._clean: Dict[int, Tuple[FrozenSet[str], str]] = {}
 
     def take(self, answers: Mapping[str, parallel.Answer]) -> None:

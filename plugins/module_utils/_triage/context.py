@@ -105,7 +105,7 @@ class Question(NamedTuple):
 
     @property
     def left(self) -> float:
-        """The time left for this part of the triage, in seconds."""
+        """The remaining time for this part of the triage, in seconds."""
         now = time.monotonic()
         begun = now if self.asked_at is None else self.asked_at
         return max(0.05, min(self.budget - (now - begun), self.until - now))
@@ -135,7 +135,7 @@ class Question(NamedTuple):
 
 
 # Maximum number of secrets and of names of variables that triage uses. The service's user can define any number of
-# them. The redactor searches each string for each secret, so more of them would exceed the deadline.
+# them. The redactor searches each string for each secret, so it would exceed the deadline if there were more secrets.
 MOST_SECRETS, MOST_NAMES = 200, 500
 
 
@@ -171,30 +171,30 @@ def read_theirs(path: str) -> str:
 
 
 def rights_of(service: Service) -> safe_open.Rights:
-    """Return the account with which a path is examined that this user has chosen, for example in a variable or a log.
+    """Return the account that must examine a path that the service's user has chosen, such as a path in a log.
 
-    With root's rights, the result would show this user whether a file exists in a folder that only root can enter.
+    If root examined the path, the result would show this user which files exist in folders that only root can enter.
     """
     return safe_open.account_rights(service.user)
 
 
 def rights_on(service: Service, path: str) -> safe_open.Rights:
-    """Return the account with which a path of the inventory or of the unit is examined.
+    """Return the account that must examine a path from the inventory or from the unit.
 
-    This is the service's user if another account than root could replace a part of the path. Raises OSError.
+    If an account other than root could replace a part of the path, this is the service's user. Raises OSError.
     """
     rights = rights_of(service)
     return None if rights is None else safe_open.rights_on(path, user=rights)
 
 
 def real_path(service: Service, path: str) -> str:
-    """Return a path that the service's user has chosen, without the links that this user can follow."""
+    """In a path that the service's user has chosen, resolve the links that this user can follow. Return the path."""
     with safe_open.acting(rights_of(service)):
         return os.path.realpath(path)
 
 
 def real_of_config(service: Service, path: str) -> str:
-    """Return a path of the inventory without its links. The service's user may not be able to follow root's links."""
+    """Resolve the links in a path from the inventory. The service's user may not be able to follow root's links."""
     with contextlib.suppress(OSError):
         path = safe_open.follow_ours(path)
     return real_path(service, path)

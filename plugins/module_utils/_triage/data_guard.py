@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hold the service if its data is in doubt after a triage, and release it if the data is sound.
+"""Hold the service if its data is in doubt after a triage, and release it if the database is sound.
 
 In each function, the `params` argument contains the parameters of the triage_info module.
 """
@@ -72,8 +72,8 @@ def _last_good(state_dir: str, path: str) -> last_good.Counted:
     return last_good.last_good_rows(state_dir, path=path)
 
 
-# The service's user could change the database again and again, and every triage would copy it. After these copies, a
-# copy is made only if a tenth of the file system stays free.
+# The service's user could change the database again and again, and every triage would copy it. If this many copies
+# exist, another copy is made only if a tenth of the file system stays free.
 _FREE_COPIES = 2
 _LEFT_FREE = 0.1
 
@@ -156,7 +156,10 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
 
 
 def _why_sound(result: Mapping[str, Any], known: Mapping[str, Any], *, created_at: str) -> str:
-    """Return why the data in a completely checked database is sound, or an empty string if the data is in doubt."""
+    """After a full check of the database, return the reason why its data can be trusted.
+
+    Return an empty string if the data is in doubt.
+    """
     record = known["record"] or {}
     if result["rows_missing"] or result["database_replaced"] is None:
         return ""
@@ -172,7 +175,7 @@ def _why_sound(result: Mapping[str, Any], known: Mapping[str, Any], *, created_a
 
 
 def _settle(params: Params, result: Dict[str, Any], *, reason: str, created_at: str, warn: Warn) -> None:
-    """Release the hold, and record that the data is sound."""
+    """Release the hold, and record the state of the data as sound."""
     where = {**_place(params), "run": params["run"], "rows": result["row_counts"], "created_at": created_at}
     try:
         one_starter.settle_doubt(**where, state=incident_store.SOUND, reason=reason, warn=warn)

@@ -240,7 +240,7 @@ def _remove(top: str) -> None:
 class _Bundle(NamedTuple):
     """The content of a bundle, and the settings for writing it.
 
-    spared: incidents whose evidence is not pruned, or None to prune nothing. reasons: why the folders tried so far
+    spared: incidents whose evidence is not pruned, or None to prune nothing. reasons: the reasons why earlier folders
     could not be used.
     """
 

@@ -66,7 +66,7 @@ def _described(end: End) -> Message:
 
 
 def counted(ends: Mapping[str, Any]) -> Message:
-    """Return the number of restarts by systemd, for example "restarts by systemd in 3600 s: 3, SIGSEGV: 2"."""
+    """Return the restarts by systemd as text, for example "restarts by systemd in 3600 s: 3, SIGSEGV: 2"."""
     after = [f"{how}: {number}" for how, number in sorted(ends["after"].items(), key=lambda item: -item[1])]
     values = {"seconds": f"{ends['window']:.0f}", "number": ends["restarts"]}
     if not after:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""In one pass, collect all facts that a person would check during an outage. The time and the size are limited.
+"""In one pass, collect all facts that a person would check during an outage, within limits for time and size.
 
 triage_pass runs the parts in child processes. This process itself does not access the service's paths, because such an
 access could hang. The causes package interprets the facts.
@@ -129,7 +129,7 @@ def _accepted(finding: Finding, facts: Mapping[str, Any], acceptance: incident_s
     """Return the finding. If a person has accepted the reported damage, the finding no longer blocks the start.
 
     Accepted damage is still reported, with the reason why it was accepted. Damage with another code occurred after
-    the acceptance. Such damage still blocks the start, and the summary says that the damage was not accepted.
+    the acceptance. Such damage still blocks the start, and the summary states that the damage was not accepted.
     """
     # If the health probe reported the damage, the probe's summary already states whether the damage was accepted.
     said = finding.summary.id in (_ACCEPTED, _NOT_ACCEPTED)

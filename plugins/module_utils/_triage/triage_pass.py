@@ -330,7 +330,7 @@ class Triage:
 
     @property
     def answered_at(self) -> Optional[str]:
-        """When the service first became healthy after a first response started it, or None if unknown."""
+        """Time when the service first became healthy after a first response started it, or None if unknown."""
         at: Optional[str] = self.done.of(FIRST_ANSWER).get("at")
         return at
 

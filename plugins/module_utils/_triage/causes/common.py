@@ -21,7 +21,7 @@ DEGRADES = ("not_ready", "slow", "login_refused")
 
 FALLS = ("unhandled_exception", "crash_loop", "stopped", "killed", "wal_pending")
 
-# Causes that a mismatch explains, by the affected part of the service. See mismatches.py.
+# Causes that a configuration mismatch explains, grouped by the affected part of the service. See mismatches.py.
 OF_MISFITS: Dict[str, Tuple[str, ...]] = {
     mismatches.START: FALLS,
     mismatches.MODULES: ("modules_broken",),
@@ -52,7 +52,7 @@ def process_details(process: Mapping[str, Any], **more: Any) -> Dict[str, Any]:
 
 
 def end_of_lock(holder: Mapping[str, Any], *, restart: bool) -> Message:
-    """Return the remedy for another process's lock: how to end the process, and the stop policy for the next run.
+    """Return the remedy for a lock of another process: a command that ends it, and the stop policy for the next run.
 
     holder: pid, command and user. restart: whether the service must be restarted afterwards.
     """

@@ -105,7 +105,7 @@ def unit_invalid(facts: Facts) -> Optional[Finding]:
 
 
 def _settings(facts: Facts, *names: str) -> List[Dict[str, str]]:
-    """Return evidence: the problems that the preflight found with these variables."""
+    """Return evidence of the problems that the preflight found with these variables."""
     return [says(item["variable"], of(item, "message")) for item in facts.settings if item["variable"] in names]
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes in the database: damage, locks, the owner, migrations and the WAL."""
+"""Causes that concern the database: damage, locks, ownership, migrations and the WAL."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def db_corrupt(facts: Facts) -> Optional[Finding]:
 
 
 def _reported(facts: Facts, *, recovered_at: str) -> List[Dict[str, str]]:
-    """Return the evidence from log lines about damage. recovered_at: earlier lines describe another file."""
+    """Return the evidence from log lines about damage. recovered_at: earlier lines are about another file."""
     database = facts.database
     # If the database is sound now, log lines that are older than the running process describe an earlier state of the
     # file.
@@ -86,7 +86,7 @@ def _reported(facts: Facts, *, recovered_at: str) -> List[Dict[str, str]]:
 
 
 def _of_recovery(facts: Facts, words: Sequence[Any]) -> List[Dict[str, str]]:
-    """If the log contains errors, return when the current file was put in place, so that a person can compare times."""
+    """If the log contains errors, return the installation time of the current file, so that a person can compare."""
     at = facts.database.recovered_at
     return [says(facts.database.path, message("evidence.recovered_file", at=at))] if words and at else []
 

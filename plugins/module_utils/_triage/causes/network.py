@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 # A process that is younger than this many seconds may still be starting.
 _START_SECONDS = 20.0
 
-# Faults of the certificate or its private key for which there is a message.
+# Problems with the certificate or its private key for which a message exists.
 _TLS_FAULTS = ("missing", "unreadable", "key_missing", "key_unreadable", "key_mismatch")
 _OUTDATED = ("expired", "not_yet_valid", "served_expired")
 
@@ -119,7 +119,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     if serving and read_again:
         useless = ABOVE_THE_FIRST  # a restart is enough, so higher rungs are useless
     elif serving or (fault and words and facts.process.gone):
-        # A restart would interrupt HTTP, which is still served, and would not bring HTTPS back.
+        # A restart would interrupt HTTP, which still works, and would not restore HTTPS.
         useless = RUNGS
     return Finding(
         confidence=confidence,
@@ -147,7 +147,7 @@ def _outdated_summary(outdated: Sequence[Validity], *, reason: str) -> Message:
 
 
 def _tls_reason(facts: Facts, *, fault: str, well: bool) -> Message:
-    """Return why HTTPS is not offered. well: whether the certificate and its private key were checked and are valid."""
+    """Return the reason why HTTPS is not offered. well: True if the certificate and its key are known to be valid."""
     file, key = facts.certificate, Key.of(facts.certificate.key)
     if fault not in _TLS_FAULTS:
         return message("reason.tls.not_loaded" if well else "reason.tls.unusable")
@@ -156,7 +156,7 @@ def _tls_reason(facts: Facts, *, fault: str, well: bool) -> Message:
 
 
 def _tls_evidence(facts: Facts, *, fault: str, fallen_back: bool) -> List[Dict[str, str]]:
-    """Return the evidence about the certificate and its private key. fallen_back: whether only HTTP is served."""
+    """Return the evidence about the certificate and its private key. fallen_back: True if only HTTP is offered."""
     file, key = facts.certificate, Key.of(facts.certificate.key)
     evidence = [
         says(

@@ -44,7 +44,7 @@ class Database(Part):
     def settles_doubt(self) -> bool:
         """True if this full check shows that the database is sound, damaged or missing.
 
-        A check that was prevented, for example by a lock, shows none of these.
+        If a lock or another problem prevented the check, the result is False.
         """
         return self.checked_in_full or bool(self.damages) or self.away is not None
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts about the service's ports: who listens on them, and whether they answer."""
+"""Facts about the service's ports: the processes that listen on them, and their responses."""
 
 from __future__ import annotations
 

@@ -65,8 +65,8 @@ class Process(NamedTuple):
         started = [item["at"] for item in journal.starts]
         found, before = [], ""
         for item in journal.exits:
-            # A stop request does not explain an exit after the next start. The exit that the request caused may have
-            # left no log line.
+            # A stop request does not explain an exit after the next start. The exit that the request caused may not
+            # have been logged.
             before = max([before, *(at for at in started if at <= item["at"])])
             if not any(before < at <= item["at"] for at in asked):
                 found.append(item)
