@@ -9,7 +9,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Optional
 
-# Action codes (https://www.sqlite.org/c3ref/c_alter_table.html). Python 3.8 does not have names for all these codes.
+# Action codes (https://www.sqlite.org/c3ref/c_alter_table.html). Python 3.8 does not define constants for all these
+# codes.
 _MAKES = (1, 2, 3, 4, 5, 6, 7, 8, 29)  # indexes, tables, triggers, views, virtual tables
 _REMOVES = (10, 11, 12, 13, 14, 15, 16, 17, 30)
 _PRAGMA, _ATTACH, _DETACH, _ALTER, _REINDEX, _ANALYZE, _FUNCTION = 19, 24, 25, 26, 27, 28, 31

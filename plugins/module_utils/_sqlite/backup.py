@@ -37,9 +37,9 @@ _MARGIN = 8 << 20  # number of bytes to leave free on the destination
 
 
 class _Order(NamedTuple):
-    """A copy to make.
+    """A request to create a copy.
 
-    target: the path of the copy. exact: whether the copy must have exactly this path. In this case, the backup fails if
+    target: the path of the copy. exact: True if the copy must have exactly this path. In this case, the backup fails if
     the path already exists. deadline: a time in time.monotonic seconds. leave: see backup.
     """
 
@@ -76,8 +76,8 @@ def backup(
     """Copy a database and return the result of the sqlite_backup module.
 
     dest: the complete path of the copy. If dest is None, the copy is written to dest_dir, and its name consists of the
-    prefix and the current time. room_only: whether to check only the free space. user: the user that reads and writes
-    the files if accounts other than root can change the folders. See file_survey.look. leave: the share of the
+    prefix and the current time. room_only: True to check only the free space. user: the user that reads and writes the
+    files if accounts other than root can change the folders. See file_survey.look. leave: the share of the
     destination's file system that must stay free, from 0 to 1.
 
     Raises SqliteError if no good copy could be made. An incomplete or unsound copy is never given its final name.

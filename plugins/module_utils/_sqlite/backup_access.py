@@ -72,7 +72,7 @@ class Access(NamedTuple):
 
 
 def access(reader: Reader, *, rights: safe_open.Rights, patterns: Sequence[str]) -> Access:
-    """Return which backups may be restored. rights: the rights on the database, see files.rights_on.
+    """Determine which backups may be restored. rights: the account that accesses the database, see files.rights_on.
 
     patterns: patterns of file names that come from the inventory.
     """

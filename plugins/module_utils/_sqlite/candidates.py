@@ -108,12 +108,12 @@ def examine(candidate: Candidate, known: Known, *, user: Optional[str], time_bud
 
 
 def why_foreign(known: Known, found: Known) -> Optional[Message]:
-    """Return why a sound database is not a backup of the service's database, or None if it may be such a backup.
+    """Return the reason why a sound database is not a backup of the service's database, or None if it may be one.
 
     The first migration has the same time in all copies of a database. Another database of the same service, such as the
     one on a test host, has the same tables, but a different time. If the time of the service's database is unknown, the
-    tables are compared. A backup that was made before a migration may lack some of the tables. Tables such as `users`
-    exist in the databases of other services too, so one common table is not enough.
+    tables are compared. A backup from before a migration may lack some of the tables. Tables such as `users` exist in
+    the databases of other services too, so one common table is not enough.
     """
     if known.created_at and found.created_at:
         if known.created_at == found.created_at:
@@ -184,7 +184,7 @@ def find(
 def access_to(
     place: str, reader: backup_access.Reader, *, patterns: Sequence[str], rights: safe_open.Rights
 ) -> backup_access.Access:
-    """Return which backups of the database at `place` may be restored. See find() for the parameters.
+    """Determine which backups of the database at `place` may be restored. See find() for the parameters.
 
     The usual names are derived from the path of the database. Therefore, they are used only if the inventory contains
     this path.

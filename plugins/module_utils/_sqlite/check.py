@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check whether the database is sound and complete, and which processes have it open, without changing anything."""
+"""Check whether the database is sound and complete, and find the processes that have it open. Change nothing."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def give_up_writing(rights: safe_open.Rights = None) -> None:
     with contextlib.suppress(OSError, AttributeError):  # some C libraries lack these calls
         library = ctypes.CDLL(None)
         header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-        data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable, for capabilities 0-31 and then 32-63
+        data = (ctypes.c_uint32 * 6)()  # each set (effective, permitted, inheritable): bits 0-31, then 32-63
         if library.capget(header, data) != 0:
             return
         library.setfsuid(_NOBODY)
@@ -146,15 +146,14 @@ def in_child(
 ) -> List[Message]:
     """Run `work` in a child process and return the emitted messages. The last message has the event "end".
 
-    deadline: a time in time.monotonic seconds. read_only: whether the child is denied write access to all files.
-    rights: the user (uid, gid) to which the child switches permanently, or None. Raises SqliteError if no child can be
-    started.
+    deadline: a time in time.monotonic seconds. read_only: True to deny the child write access to all files. rights: the
+    user (uid, gid) to which the child switches permanently, or None. Raises SqliteError if no child can be started.
 
     After a failure, the last message also has one of these keys:
 
     - error: the text of the exception that stopped the work
     - signal: the name of the signal that killed the child
-    - timeout: whether the child was killed shortly after the deadline
+    - timeout: True if the child was killed shortly after the deadline
     """
     return in_children([work], deadline=deadline, read_only=read_only, rights=rights)[0]
 

@@ -87,7 +87,7 @@ def _copy_each(found: Look, made: str, *, deadline: float) -> List[Dict[str, Any
             os.fchmod(writer.fileno(), 0o600)
             for chunk in sqlite_files.chunks_of(facts, deadline=deadline):
                 digest.update(chunk)
-                if chunk.count(0) == len(chunk):  # as in the original, a hole needs no space
+                if chunk.count(0) == len(chunk):  # keep holes, so that the copy needs no more space than the original
                     writer.seek(len(chunk), os.SEEK_CUR)
                 else:
                     writer.write(chunk)

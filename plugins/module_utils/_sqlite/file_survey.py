@@ -165,7 +165,7 @@ def _reported(found: Look) -> Iterator[None]:
 def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> None:
     """Read the WAL of a checked database and add it to `found`. Raises FileNotFoundError if SQLite removed the WAL.
 
-    live: whether a process has the database open and may write to the WAL during the read. The index of a live database
+    live: True if a process has the database open and may write to the WAL during the read. The index of a live database
     shows how many frames are valid, and whether the WAL was restarted during the read.
     """
     side = found.files.get("wal")
@@ -238,7 +238,7 @@ def _head(facts: FileFacts, length: int) -> bytes:
 
 
 def why_foreign(found: Look) -> Optional[Message]:
-    """Return why the WAL cannot belong to the database, or None if there is no such reason.
+    """Return the reason why the WAL cannot belong to the database, or None if it may belong to the database.
 
     SQLite would accept a WAL from before a restore, or a WAL that was copied next to the wrong database. The checksums
     of such a WAL are valid.

@@ -91,9 +91,9 @@ def is_guard_target(path: str) -> bool:
 
 
 class Problem(NamedTuple):
-    """A problem. An "error" makes the database unhealthy. A "warning" is only reported.
+    """A problem with a database. An "error" makes the database unhealthy. A "warning" is only reported.
 
-    loss: whether the problem suggests data loss.
+    loss: True if the problem suggests data loss.
     """
 
     code: str
@@ -259,8 +259,8 @@ def _open_regular(path: str) -> int:
 def open_found(facts: FileFacts, *, handed: bool = False) -> int:
     """Open a checked file for reading. Raises OSError, for example if the file was replaced. See open_named.
 
-    handed: whether the service's user gets the content. Then this user must be able to read the file. Otherwise, the
-    file may be a root-owned database that the user has moved there.
+    handed: True if the service's user receives the content. In this case, this user must be able to read the file.
+    Otherwise, the file may be a root-owned database that the user has moved there.
     """
     descriptor = open_regular(facts.path, rights=facts.rights) if handed else open_named(facts)
     status = os.fstat(descriptor)
@@ -293,7 +293,7 @@ def open_named(facts: FileFacts) -> int:
 
 
 def chunks_of(facts: FileFacts, *, deadline: Optional[float] = None, handed: bool = False) -> Iterator[bytes]:
-    """Yield the content of a checked file. Bytes that were appended after the check are left out. See open_found.
+    """Yield the content of a checked file. Bytes that were appended after the check are omitted. See open_found.
 
     Raises OSError, or SqliteError at the deadline (time.monotonic seconds).
     """

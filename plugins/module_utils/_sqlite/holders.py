@@ -54,7 +54,7 @@ class Holder:
 
 
 class Holders(NamedTuple):
-    """The holders found. complete: whether all processes could be inspected."""
+    """The holders found. complete: True if all processes could be inspected."""
 
     found: Sequence[Holder]
     complete: bool
@@ -90,8 +90,8 @@ def survey(
 def find_holders(found: sqlite_files.Look, *, proc_root: str = "/proc") -> Holders:
     """Return the processes that have any of a database's files open, except this process.
 
-    Raises SqliteError if the search is stopped at its limits. A process that was not searched may have the database
-    open, so the result must never be that no process has it open.
+    Raises SqliteError if the search is stopped at its limits, because a process that was not searched may have the
+    database open.
     """
     try:
         with safe_open.acting(None):  # only root can inspect the processes of other users

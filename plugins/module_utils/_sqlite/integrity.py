@@ -45,7 +45,7 @@ SKIPPED = "skipped: time budget"
 class Examination:
     """The results from the child process that reads the database.
 
-    steady: whether the files stayed the same during the read. seeded: for each table, the number of rows that were
+    steady: True if the files did not change during the read. seeded: for each table, the number of rows that were
     seeded, and the statement that removes them. first_migration: the time of the first migration, in seconds since the
     epoch.
     """

@@ -38,13 +38,13 @@ def writer_of(found: sqlite_files.Look) -> Tuple[int, int]:
 def private_copy(found: sqlite_files.Look, *, deadline: float) -> Iterator[str]:
     """Copy the database with its journal and WAL into a private folder, and yield the path of the copy.
 
-    The folder belongs to found.rights, the user that reads the database. If found.rights is None, the folder belongs to
+    The folder is owned by found.rights, the user that reads the database. If found.rights is None, it is owned by
     writer_of(found). Raises OutOfTime, and SqliteError, for example if this user cannot read a file.
     """
     rights = found.rights or writer_of(found)
     with safe_open.acting(None):
         folder = tempfile.mkdtemp(prefix="itsm-nexus-", dir=_room_for_copies(rights))
-    given: safe_open.Rights = None  # the account that owns the folder, as soon as root has given it away
+    given: safe_open.Rights = None  # the account that owns the folder after root has changed its owner
     try:
         try:
             with safe_open.acting(None):

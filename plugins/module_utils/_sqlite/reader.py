@@ -68,7 +68,7 @@ def choose_way(found: sqlite_files.Look, holders: sqlite_holders.Holders) -> str
 
 
 def _all_readable(found: sqlite_files.Look) -> bool:
-    """Return True if the user that reads the database can read all database files, even those of root."""
+    """Return True if the user that reads the database can read all its files, including those that root owns."""
     if found.rights is None:
         return True
     with safe_open.acting(found.rights):
@@ -166,9 +166,9 @@ def way_in(
 def connect(path: str, *, way: str, busy_timeout: float, check_cells: bool = True) -> sqlite3.Connection:
     """Open a database for reading in the given way. Raises sqlite3.Error.
 
-    check_cells: whether SQLite verifies the cells of a page at each access. check_cells is False only for an integrity
-    check. An integrity check always verifies the cells of every page before it reads rows. If SQLite also verified them
-    at each access, an integrity check would take twice as long.
+    check_cells: True if SQLite verifies the cells of a page at each access. It is False only for an integrity check. An
+    integrity check always verifies the cells of every page before it reads rows. If SQLite also verified them at each
+    access, an integrity check would take twice as long.
     """
     query = {
         "alone": "mode=ro&immutable=1",

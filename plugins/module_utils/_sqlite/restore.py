@@ -5,7 +5,7 @@
 """Replace a damaged database with a sound one, by the method that loses the fewest rows.
 
 The rows that will be lost are counted before any change. A new file then replaces the old file in the following steps.
-Each step is flushed to disk before the next step begins:
+The result of each step is flushed to disk before the next step begins:
 
 1. The old files are copied as evidence. The new file is created and checked in a work folder next to the database.
 2. The database is given a second name in the work folder.

@@ -58,9 +58,9 @@ def _survey(
 ) -> Tuple[Look, sqlite_holders.Holders, Optional[Message]]:
     """Check the files, and retry for up to _PATIENCE seconds until the WAL is read completely.
 
-    Returns the files, the holders, and why the WAL was not read completely, or None. The whole WAL is needed, because a
-    salvage would lose the rows in the unread part without counting them. If any process has the database open,
-    even only to copy it, the WAL is read as a live WAL. Such a read fails if the database is damaged.
+    Returns the files, the holders, and the reason why the WAL was not read completely (or None). The whole WAL is
+    needed, because a salvage would lose the rows in the unread part without counting them. If any process has the
+    database open, even only to copy it, the WAL is read as a live WAL. Such a read fails if the database is damaged.
     """
     give_up = min(deadline, time.monotonic() + _PATIENCE)
     while True:
@@ -171,7 +171,7 @@ def _count(case: restore_ways.Case, scratch: str) -> None:
 
 
 def _reading_of(case: restore_ways.Case, scratch: str) -> str:
-    """Return which part of the WAL to use (see salvage_image.make_image).
+    """Return the part of the WAL to use (see salvage_image.make_image).
 
     The WAL of another database is ignored, because its frames would overwrite pages.
     """

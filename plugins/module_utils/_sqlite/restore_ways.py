@@ -49,7 +49,7 @@ class Way:
 
     @property
     def reason(self) -> str:
-        """Why the method can or cannot be applied."""
+        """The reason why the method can or cannot be applied."""
         return joined(self.reasons)
 
     @property
@@ -74,7 +74,7 @@ class Case:
 
     path: str
     found: Look
-    # Why the WAL could not be read completely, or None if it was read completely.
+    # The reason why the WAL could not be read completely, or None if it was read completely.
     unread: Optional[Message]
     holders: sqlite_holders.Holders
     check: Dict[str, Any]
@@ -129,7 +129,7 @@ def ways(
 ) -> List[Way]:
     """Examine the given methods in order until a method can be chosen. If `every` is True, examine all of them.
 
-    backups: the result of candidates.find(). no_backup: why no backup was found (see candidates.not_found()).
+    backups: the result of candidates.find(). no_backup: the result of candidates.not_found().
     """
     ways: List[Way] = []
     enough = False
@@ -245,8 +245,8 @@ class _Backup(NamedTuple):
 class _Backups:
     """The backups that were examined, newest first.
 
-    sound: the sound backups. refused: why the other backups cannot be used. told: each examined backup in the format
-    of the module's result.
+    sound: the sound backups. refused: the reasons why the other backups cannot be used. told: each examined backup in
+    the format of the module's result.
     """
 
     sound: List[_Backup] = dataclasses.field(default_factory=list)
@@ -280,7 +280,7 @@ def _by_backup(
     no_backup: Message,
     time_budget: float,
 ) -> Way:
-    """Find the sound backup whose restore would lose the fewest rows. Among equal backups, the newest one is chosen."""
+    """Find the sound backup that loses the fewest rows. If several lose equally few, choose the newest one."""
     way = Way("backup")
     examined = _examined(case, backups[0], time_budget=time_budget)
     sound, refused, way.backups = examined.sound, [*examined.refused, *backups[1]], examined.told
@@ -306,7 +306,7 @@ def _by_backup(
 
 
 def _examined(case: Case, backups: Sequence[candidates.Candidate], *, time_budget: float) -> _Backups:
-    """Examine the backups, newest first. Stop after the first backup whose restore would lose no rows."""
+    """Examine the backups, newest first. Stop at the first backup that loses no rows."""
     done = _Backups()
     known = candidates.Known(_tables_of(case), case.created_at)
     for number, each in enumerate(backups[: candidates.MOST], 1):
@@ -335,7 +335,7 @@ def _tables_of(case: Case) -> Set[str]:
 
 
 def _loss(case: Case, backup: _Backup, sound: Sequence[_Backup]) -> int:
-    """Return how many rows the restore of a backup would lose.
+    """Return the number of rows that would be lost by restoring a backup.
 
     If the rows of a table in the damaged database are unknown, compare with the other backups. In this comparison,
     missing rows count as lost only if they are more than half of the table, because users delete rows.
@@ -366,7 +366,7 @@ def lost(before: Mapping[str, int], after: Mapping[str, int]) -> Dict[str, int]:
 
 
 def fewer(case: Case, way: Way) -> Dict[str, int]:
-    """Return, for each table, how many rows are missing compared to the last good count.
+    """Return the number of missing rows in each table, compared to the last good count.
 
     A table is omitted if the method itself loses rows from the table, or if the rows of the table could not be counted.
     The missing rows of the other tables were deleted or lost earlier.
@@ -382,7 +382,7 @@ def joined(told: Sequence[Message]) -> str:
 
 
 def _kept_of(case: Case, way: Way, table: str) -> Message:
-    """Return how many rows of an uncounted table a method keeps, with the last good row count if there is one."""
+    """Return the number of rows that a method keeps in an uncounted table, and the last good row count if known."""
     kept = way.rows.get(table, 0)
     if table in case.rows:
         return message("reason.loss.table_counted", table=table, rows=kept, before=case.rows[table])
@@ -390,7 +390,7 @@ def _kept_of(case: Case, way: Way, table: str) -> Message:
 
 
 def _lost_of(case: Case, table: str, rows: int) -> Message:
-    """Return how many rows of a table a method loses.
+    """Return the number of rows that a method loses from a table.
 
     For an uncounted table, case.rows contains the last good count.
     """

@@ -22,7 +22,7 @@ _HARMFUL = ("empty_beside_wal", "not_a_database", "corrupt", "wal_damaged", "wal
 
 
 def doubt(path: str, *, accepted: Container[str] = ()) -> Optional[str]:
-    """Check a database in about a millisecond. Return why the service must not start with this database, or None.
+    """Check a database in about a millisecond. Return the reason why the service must not start with it, or None.
 
     When SQLite opens a missing or empty database, SQLite deletes the WAL next to the database. accepted: the codes of
     the problems that a person has accepted.
@@ -57,7 +57,7 @@ def _beginning(path: str) -> bytes:
 
 
 def quick_doubt(path: str, *, user: str = "", pids: Sequence[int] = (), accepted: Container[str] = ()) -> Optional[str]:
-    """Check the database for at most _QUICK seconds. Return why the service must not start with this database, or None.
+    """Check the database for at most _QUICK seconds. Return the reason why the service must not start, or None.
 
     user: the user that reads the database. See file_survey.look. pids: the processes of the service. If one of these
     processes opens the database before the check ends, it is too late to prevent the start. In this case, the result is

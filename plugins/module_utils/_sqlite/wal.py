@@ -34,12 +34,11 @@ class Wal(NamedTuple):
 
     frames_valid: number of frames at the beginning that SQLite accepts, because their salts and checksums are correct.
     frames_committed: number of these frames up to the last commit. SQLite would recover these frames.
-    torn: whether an unfinished write follows the valid frames (the writer was killed, or the power failed).
-    torn_commit: whether the last frame of that write is marked as a commit.
-    damaged: whether finished transactions follow the valid frames. SQLite silently ignores their frames.
-    frames_lost: number of frames that SQLite ignores.
-    foreign: whether the frames do not belong to the header.
-    complete: whether the read ended before the deadline.
+    torn: True if an unfinished write follows the valid frames (the writer was killed, or the power failed).
+    torn_commit: True if the last frame of that write is marked as a commit. damaged: True if finished transactions
+    follow the valid frames. SQLite silently ignores their frames. frames_lost: number of frames that SQLite ignores.
+    foreign: True if the frames and the header are from different WALs. complete: True if the read ended before the
+    deadline.
     """
 
     exists: bool = False
