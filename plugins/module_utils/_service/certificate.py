@@ -106,7 +106,7 @@ def _unread(pair: Pair, path: str, error: OSError) -> Message:
 
 
 def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> Optional[Message]:
-    """Return why the certificate and the key do not match, or None if they do."""
+    """Return the reason why the certificate and the key do not match, or None if they match."""
     why = key_pair.why_unlike(certificate, key)
     if why == key_pair.MISMATCH:
         return message("reason.certificate.key_mismatch", file=pair.key, path=pair.certificate)

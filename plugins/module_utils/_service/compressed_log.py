@@ -4,9 +4,9 @@
 
 """Decompress a log that the service's user may have written, within limits for bytes, memory and time.
 
-Python's gzip module does not return control if a file contains data but no text: millions of empty members, zeros
-between members, or a file name without an end. Such a file may be sparse, so it costs its author nothing. This code
-therefore decompresses small pieces, and checks the limits before each piece.
+Some files make Python's gzip module run for a long time without returning any text: for example, a file with millions
+of empty members, many zeros between members, or an endless file name. Such a file can be sparse, so it needs almost no
+disk space. This code therefore decompresses small pieces, and checks the limits before each piece.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import time
 import zlib
 from typing import IO, Iterator
 
-# Number of bytes to read at once. Each end of a member copies the rest of a piece, so a large piece would be slow.
+# Number of bytes to read at once. At the end of each member, the rest of the piece is copied, so large pieces would be
+# slow.
 _PIECE = 1 << 14
 # Maximum number of bytes to return at once.
 _CHUNK = 1 << 18

@@ -141,9 +141,9 @@ def ensure(
     NodeProcessError.
 
     on_start: called after all preparations, right before the service is started. The start may still fail. on_stop: if
-    state is stopped, called before the service is stopped. refused: why the service must not be started, or None.
-    since: the start time (in seconds since boot) of an earlier attempt at this call that was killed, or None. If the
-    earlier attempt restarted the service, this call does not restart it again.
+    state is stopped, called before the service is stopped. refused: the reason why the service must not be started, or
+    None. since: the start time (in seconds since boot) of an earlier attempt at this call that was killed, or None. If
+    the earlier attempt restarted the service, this call does not restart it again.
     """
     begun = time.monotonic()
     before = service_process.look(service, run=run, proc_root=proc_root)
@@ -201,7 +201,7 @@ def _prepare_start(service: Service, look: Look) -> Optional[Launch]:
 
 
 def _change(before: Look, after: Look, *, state: str, would: bool) -> Dict[str, Any]:
-    """Return the states before and after the call as result values. would: whether check mode prevented a change."""
+    """Return the states before and after the call as result values. would: True if check mode prevented a change."""
     final = "stopped" if state == "stopped" else "started"
     return {
         "state": final,

@@ -46,9 +46,9 @@ Warn = Callable[[str], Any]
 # result and the health. The function returns the `readiness` result of health_probe, or None if this check is not
 # requested.
 Ready = Callable[[Values, Optional[Dict[str, Any]], Mapping[str, Any]], Optional[Dict[str, Any]]]
-# A function that collects data about the host. The data is used for a comparison during the next outage. The function
-# takes the parameters, the preflight result, the health, and a function to call during the collection. The result is
-# another function, which saves the data. The caller saves the data only if the service is healthy.
+# A function that collects data about the host. During the next outage, the host is compared with this data. The
+# function takes the parameters, the preflight result, the health, and a function to call during the collection. The
+# result is another function, which saves the data. The caller saves the data only if the service is healthy.
 See = Callable[[Values, Optional[Dict[str, Any]], Mapping[str, Any], Callable[[], None]], Callable[[], None]]
 
 # The service answers, but it is not ready, for example because its database is damaged.
@@ -146,7 +146,7 @@ def database_path_of(checked: Optional[Dict[str, Any]]) -> str:
 
 
 def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> service_health.Doubt:
-    """Return a function for the health check. That function returns why the service must not start, or None."""
+    """Return a function for the health check. It returns the reason why the service must not start, or None."""
     path, user = database_path_of(checked), values["service"]["user"]
     unit = values["service"]["unit"] if values["service"].get("manager") == "systemd" else ""
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Make room on a full file system: remove files that match patterns, oldest first, until enough space is free.
+"""Free space on a full file system: remove files that match patterns, oldest first, until enough space is free.
 
 The service's user may own folders on the path of a pattern, and could replace one of them with a link. Therefore, each
 folder on a path is opened relative to the descriptor of its parent, without following links. A file is removed only if
@@ -57,7 +57,7 @@ class _Room:
         """Return True if enough space is free, as calculated from the removed files or as reported by the file system.
 
         Either condition is enough. Some file systems report freed space only later, and other programs may write at the
-        same time. measured: whether to consider the free space that the file system currently reports.
+        same time. measured: True to consider the free space that the file system currently reports.
         """
         counted = (self.available_before + self.bytes_freed, self.before.f_favail + self.inodes_freed)
         now = counted
@@ -176,9 +176,9 @@ def _head(candidate: Candidate, folder: int, *, size: int = len(sqlite_files.MAG
 
 
 def _why_database(candidate: Candidate, folder: int, *, unseen: bool) -> Optional[str]:
-    """Return why a file may belong to a database that is in use, or None if it certainly does not.
+    """Return the reason why a file may be part of a database that is in use, or None if it certainly is not.
 
-    unseen: whether a process that cannot be inspected may have the file open.
+    unseen: True if a process that cannot be inspected may have the file open.
     """
     name = candidate.name
     if name.endswith(_SIDE_FILES):
@@ -341,7 +341,7 @@ def reclaim(
     check_mode: bool = False,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Make room on the targets' file systems, and return the result of the disk_reclaim module.
+    """Free space on the targets' file systems, and return the result of the disk_reclaim module.
 
     protect: paths of databases or folders. The -wal, -shm and -journal files of a database are protected too. state_dir
     is always protected. user: the service's user, or empty if it is unknown. See reclaim_patterns.Walk. Raises

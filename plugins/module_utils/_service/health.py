@@ -44,9 +44,9 @@ _SETTLE = 25.0
 _YOUNG = 20.0
 _YOUNG_INTERVAL = 0.2
 
-# A function that returns why the service must not be started with its database, or None if it may be started. The
-# function's arguments: whether there is time for a detailed check, and the process IDs of the service if it has been
-# started.
+# A function that returns the reason why the service must not be started with its database, or None if it may be
+# started. The function's arguments: whether there is time for a detailed check, and the process IDs of the service if
+# it has been started.
 Doubt = Callable[[bool, Sequence[int]], Optional[str]]
 
 

@@ -201,7 +201,7 @@ def _judge_body(answer: bytes, ok_statuses: Sequence[str]) -> Optional[Message]:
 
 
 def _judge(request: _Request, ok_statuses: Sequence[str]) -> Optional[Message]:
-    """Return the problem with a response, or None if the response is good."""
+    """Return the problem with a response, or None if there is no problem."""
     if request.error is not None or request.status == _TOO_MANY_REQUESTS:
         return request.error
     if request.status != http.client.OK:

@@ -47,7 +47,7 @@ def measure(
     user: str = "",
     busy_timeout: float = 1.0,
 ) -> Dict[str, Any]:
-    """Return how many users and requests an outage affected between two times, or why a number is unknown.
+    """Return the numbers of affected users and requests between two times, or the reason why a number is unknown.
 
     path: the path of the database, or "". query: one statement that returns the number of users; in this statement,
     :start and :end are the two times, and :login is the account that the login check uses. An empty query is skipped.

@@ -172,8 +172,8 @@ def tail(
 def split(text: str) -> List[str]:
     """Return the lines of a log.
 
-    Only a line feed ends a line. str.splitlines() also splits at other characters, such as U+2028. A user could put
-    such a character into a user name, so that the rest of the name looks like a separate line.
+    Only a line feed ends a line. str.splitlines() also splits at other characters, such as U+2028. A user could insert
+    such a character into a user name to make the rest of the name look like a separate line.
     """
     lines = text.split("\n")
     return [line[:-1] if line.endswith("\r") else line for line in (lines if lines[-1] else lines[:-1])]

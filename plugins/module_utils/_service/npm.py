@@ -59,7 +59,7 @@ def npm_ci(
 ) -> Dict[str, Any]:
     """Make node_modules match the lock file, and return the result of the npm_ci module.
 
-    build_only: whether to leave the new tree in its build folder until the next call puts the tree in place. reserve:
+    build_only: True to leave the new tree in its build folder until the next call puts the tree in place. reserve:
     number of bytes that must stay free on the file system. Raises NpmError. After an error, the old tree is still in
     place.
     """

@@ -31,8 +31,8 @@ def npm_message(stderr: str, *, redactor: redact.Redactor) -> str:
     lines = [line.strip() for line in stderr.splitlines()]
     said = [re.sub(r"^npm (?:error|ERR!)\s*", "", line) for line in lines if re.match(r"npm (?:error|ERR!)", line)]
     said = [line for line in (said or lines) if line and "complete log of this run" not in line]
-    # Long output comes from a compiler: the first lines show the failed step, and lines with "error" contain the
-    # reason.
+    # Long output is usually printed by a compiler: the first lines show the failed step, and lines with "error" contain
+    # the reason.
     chosen = said[:4] + [line for line in said[4:] if re.search(r"(?i)\berror\b|ERR!.*stack", line)][:3]
     message = redactor.text("; ".join(chosen) or "it printed nothing")
     return message if len(message) <= _MOST_ERROR_TEXT else message[:_MOST_ERROR_TEXT] + "..."
@@ -114,7 +114,7 @@ def _lay_out(application: Application) -> str:
 def _fill(application: Application, build: str, *, above: Optional[str]) -> None:
     """Copy package.json and the lock file into a build folder. Link to the other files, because scripts may read them.
 
-    above: the path of the application's folder as seen from the build folder, or None to make no links.
+    above: the path of the application's folder, relative to the build folder, or None to create no links.
     """
     with npm_lock.explained("prepare", path=build), run_as.acting_as(application.account):
         for name, data in application.sources.items():

@@ -23,7 +23,7 @@ _NO_NAME = re.compile(r"/(?:dev|proc)/|/memfd:|.*/#\d+\Z")
 
 
 def search() -> procfs.Search:
-    """Return the search for the open files of a service's processes. Use one search for all these processes."""
+    """Return an object that searches the open files of processes. Use one object for all processes of a service."""
     return procfs.Search(seconds=_MOST_SECONDS)
 
 

@@ -5,7 +5,7 @@
 """Check the service's settings in the inventory against this host, before anything is changed.
 
 An invalid setting is a problem. A mismatch is a setting whose value differs between the inventory and the service, for
-example another database. The run then uses the service's value and reports the mismatch.
+example the path of the database. The run then uses the service's value and reports the mismatch.
 """
 
 from __future__ import annotations

@@ -113,10 +113,10 @@ class Findings:
 
     @property
     def rights(self) -> safe_open.Rights:
-        """The account with which paths are examined that the service's user can choose or replace."""
+        """The account that must examine paths that the service's user can choose or replace."""
         try:
             return safe_open.account_rights(self.config.user)
-        except ValueError:  # a name with a null byte
+        except ValueError:  # the name contains a null byte
             return None
 
     def mode_of(self, path: str) -> int:
@@ -124,10 +124,10 @@ class Findings:
         return path_status.mode_of(path, user=self.rights)
 
     def as_user(self, question: Callable[[], Any]) -> Any:
-        """Return the result of a question about paths that the service's user chose, or None if it takes too long.
+        """Return the result of a check of paths that the service's user chose, or None if the check takes too long.
 
-        The question is answered with this user's rights in a process with a time limit, because this user can mount a
-        file system that never responds. Do not call this function while a thread is running.
+        The check runs with this user's rights in a process with a time limit, because this user can mount a file system
+        that never responds. Do not call this function while a thread is running.
         """
 
         def ask() -> Any:

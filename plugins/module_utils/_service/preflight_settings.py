@@ -155,7 +155,7 @@ def check_environment_file(look: Findings) -> None:
 
 
 class Programs(NamedTuple):
-    """The path of the service's program and of node. None: not found."""
+    """The paths of the service's program and of node. None means that the program was not found."""
 
     service: Optional[str] = None
     node: Optional[str] = None

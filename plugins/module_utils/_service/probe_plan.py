@@ -73,7 +73,7 @@ def login_of(given: Optional[Mapping[str, Any]]) -> Optional[Login]:
 class Plan:
     """Limits for a health check. Times are in seconds. interval: time between the starts of two probes.
 
-    sole_starter: whether only the caller is allowed to start the service. In this case, the check does not wait for
+    sole_starter: True if only the caller is allowed to start the service. In this case, the check does not wait for
     systemd to restart the service.
     """
 

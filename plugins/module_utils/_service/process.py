@@ -40,7 +40,7 @@ class NodeProcessError(ServiceError):
 def arguments(*, starts: bool = False) -> Dict[str, Any]:
     """Return the argument specification of the "service" documentation fragment.
 
-    starts: whether the files needed to start the service are required.
+    starts: True if the files needed to start the service are required.
     """
     needed = [("manager", "systemd", ["unit"])]
     if starts:

@@ -131,7 +131,7 @@ class _Judge:
         )
 
     def why_not(self, process: procfs.Process, wanted: Wanted) -> Optional[Message]:
-        """Return why this process must not be stopped, or None if it may be stopped."""
+        """Return the reason why this process must not be stopped, or None if it may be stopped."""
         port = wanted.port
         checks: Sequence[Tuple[Callable[[], bool], Message]] = (
             (lambda: process.start_ticks != wanted.start_ticks, message("reason.stop.other_process")),

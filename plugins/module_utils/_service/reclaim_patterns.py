@@ -194,7 +194,7 @@ class Walk:
         except OSError as error:
             with contextlib.suppress(OSError):
                 if stat.S_ISREG(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
-                    return None  # the pattern requires a folder of this name, so the file does not match
+                    return None  # the pattern requires a folder with this name, so the file does not match
             linked = "it is reached through a symbolic link; specify its real path"
             is_link = _is_link(name, descriptor)
             self._skip(f"{path}/{name}", linked if is_link else f"cannot be entered: {error.strerror}")

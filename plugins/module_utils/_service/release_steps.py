@@ -44,7 +44,7 @@ class Releases(NamedTuple):
 class Step(NamedTuple):
     """A step from one release (source) to another (target). With git, the commits identify the two releases exactly.
 
-    again: whether this step finishes an earlier step that was killed midway.
+    again: True if this step finishes an earlier step that was killed midway.
     """
 
     source: str
