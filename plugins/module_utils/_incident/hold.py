@@ -5,8 +5,8 @@
 """Prevent a service from starting if the start could do harm, for example because the database may be damaged.
 
 Under systemd, a hold is a drop-in that adds two conditions to the unit. Both conditions are necessary (tested with
-systemd 257). An automatic restart ignores AssertPathExists=. With ExecCondition= alone, systemctl start exits with 0
-although the start is skipped. The drop-in name and the unit description contain the incident ID, so systemctl status
+systemd 257). An automatic restart ignores AssertPathExists=. If only ExecCondition= is set, systemctl start exits with
+0 although it skips the start. The drop-in name and the unit description contain the incident ID, so systemctl status
 shows this ID. This collection reads the same information from a file in the state folder. For a plain process, this
 file is the only hold.
 """
@@ -190,7 +190,7 @@ def _write_dropin(where: Place, *, incident: str, reason: str, limits: List[str]
 
 
 def _systemctl(*words: str, run: commands.Runner) -> Optional[Message]:
-    """Run systemctl. Return why the command failed, or None if it succeeded."""
+    """Run systemctl. Return the reason why the command failed, or None if it succeeded."""
     try:
         done = run(["systemctl", "--no-ask-password", *words], timeout=_TIMEOUT)
     except commands.CommandError as error:

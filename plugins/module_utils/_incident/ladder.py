@@ -16,8 +16,8 @@ from typing import NamedTuple, Tuple
 class Rung(NamedTuple):
     """A rung, and what it does in addition to starting the service.
 
-    repairs_modules: builds npm modules that are missing or broken. renews_modules: also rebuilds modules that look
-    sound. migrates: applies pending migrations.
+    repairs_modules: builds npm modules that are missing or broken. renews_modules: also rebuilds modules that seem
+    intact. migrates: applies pending migrations.
     """
 
     name: str
@@ -39,7 +39,7 @@ FIRST_RESPONSE = LADDER[0].name
 # If the first rung fails to fix such a cause, the higher rungs cannot help.
 ABOVE_THE_FIRST: Tuple[str, ...] = RUNGS[1:]
 # The first group contains the rungs that only start the service. The second group contains the rungs that do not repair
-# npm modules. A rung with another action belongs only to the second group.
+# npm modules. A rung with another action is only in the second group.
 ONLY_START: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not any(rung[1:]))
 NO_REPAIR: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.repairs_modules)
 KEEP_MODULES: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.renews_modules)

@@ -43,7 +43,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 # After its last module call, a run keeps the lease for this many seconds.
 SECONDS = 60.0
-# A lease ends after at most this many seconds, even if its file contains a later end.
+# A lease ends after at most this many seconds, even if its file contains a later expiry time.
 LONGEST = 3600.0
 
 # Options from the "lease" documentation fragment.
@@ -149,7 +149,7 @@ class Seat:
     def locked(self) -> Iterator[None]:
         """Run the block while holding the lease's lock.
 
-        Raises OSError, or LeaseError if the lock is not free in time.
+        Raises OSError, or LeaseError if the lock cannot be acquired in time.
         """
         path = self._path("lock")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -238,7 +238,7 @@ class Seat:
     def _write(self, lease: Dict[str, Any]) -> None:
         prefix = ".lease.json."
         for name in os.listdir(self.folder):
-            if name.startswith(prefix):  # left behind by an interrupted write
+            if name.startswith(prefix):  # an interrupted write left this file behind
                 os.unlink(self._path(name))
         atomic_files.write_atomically(self._path("lease.json"), json.dumps(lease, sort_keys=True).encode() + b"\n")
 

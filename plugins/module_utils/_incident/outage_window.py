@@ -100,8 +100,8 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
 def _only_degraded(record: Mapping[str, Any]) -> bool:
     """Return True if no run found the service down. A run may have stopped the degraded service to repair it.
 
-    The severity alone is not enough, because it is the severity that the last run found. If the first severity is
-    unknown, a run that started the service may have found it down.
+    The severity alone is not enough, because the record contains only the severity that the last run found. If the
+    first severity is unknown, a run that started the service may have found it down.
     """
     if record["severity"] != incident_store.DEGRADED or record.get("down_at"):
         return False
@@ -244,7 +244,7 @@ def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) 
 
 
 def _was_there(serving_since: str, failed: str) -> bool:
-    """Return True if the process was running at the failure and should have been ready by then."""
+    """Return True if the process was running at the time of the failure and should have been ready by then."""
     return timestamps.epoch(failed) - timestamps.epoch(serving_since) > _STARTING
 
 

@@ -348,7 +348,7 @@ def _compared(done: _Outcome, *, check_mode: bool) -> Dict[str, Any]:
     """Return the result of a call, with the changes to the record as a diff."""
     result, before, after = done
     if check_mode and not before:
-        result["id"] = result["run"] = None  # the new incident and the new run have no id yet
+        result["id"] = result["run"] = None  # the new incident and the new run do not have IDs yet
     result["changed"] = before != after
     result["diff"] = {"before": incident_store.encode(before).decode(), "after": incident_store.encode(after).decode()}
     return result

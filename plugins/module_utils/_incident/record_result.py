@@ -40,7 +40,7 @@ def _lasted(record: Mapping[str, Any], *, start: str, clock: host_lease.Clock) -
 def _crash_loop(records: Sequence[Mapping[str, Any]], *, now: float, window: float, limit: int) -> Dict[str, Any]:
     """Return data about recent service starts.
 
-    looping: whether there were too many starts in the window, or a failure during a stability check.
+    looping: True if there were too many starts in the window, or a failure during a stability check.
 
     If the clock was set back, a recorded time may be in the future. Such a time is used only if it is at most `window`
     seconds in the future. Otherwise, a time from a wrong clock could affect the result for years.

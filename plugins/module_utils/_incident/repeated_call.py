@@ -109,7 +109,7 @@ def once(
         sys.stdout.write(answer)
         sys.stdout.flush()
         sys.exit(1 if json.loads(answer).get("failed") else 0)
-    # If a connection with a terminal is lost, this process gets SIGHUP. The work must continue.
+    # If a connection with a terminal is lost, this process receives SIGHUP. The work must continue.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, lambda number, frame: None)
     sys.stdout = cast(TextIO, _Kept(sys.stdout, descriptor))
@@ -140,7 +140,7 @@ def _acts(params: Mapping[str, Any]) -> bool:
 
 
 def _locked(path: str, *, clock: Callable[[], float]) -> int:
-    """Open and lock the file that belongs to a call. Wait while another process holds the lock.
+    """Open and lock the file of a call. Wait while another process holds the lock.
 
     Raises OSError and _CallError.
     """

@@ -43,12 +43,12 @@ class TimelineError(Exception):
 
 
 def pack(name: str, lines: bytes) -> str:
-    """Return lines of a timeline as one string."""
+    """Return lines of a timeline as one compressed string."""
     return f"{name}:{base64.b64encode(zlib.compress(lines)).decode('ascii')}"
 
 
 def unpack(text: str) -> bytes:
-    """Return the lines in the second part of a packed string. Raises TimelineError."""
+    """Return the lines in the second part of a compressed string. Raises TimelineError."""
     try:
         unpacker = zlib.decompressobj()
         data = unpacker.decompress(base64.b64decode(text, validate=True), LARGEST + 1)
@@ -60,7 +60,7 @@ def unpack(text: str) -> bytes:
 
 
 def append(state_dir: str, packed: str, *, spare: str = "", open_incident: Callable[[], str] = str) -> None:
-    """Append packed lines to their timeline. Raises OSError and TimelineError.
+    """Append compressed lines to their timeline. Raises OSError and TimelineError.
 
     spare: an in-memory folder to use if the state folder is not writable, or empty. open_incident: returns the ID of
     the open incident, or an empty string. The timelines of this incident are kept.
@@ -114,7 +114,7 @@ def _names(data: bytes, incident: str) -> bool:
 
 
 def of_incident(state_dir: str, *, incident: str, known: Sequence[str], spare: str = "") -> List[Dict[str, str]]:
-    """Return the timelines (name and packed lines) that mention an incident, except the timelines in `known`.
+    """Return the timelines (name and compressed lines) that mention an incident, except the timelines in `known`.
 
     The first run on an incident detects the outage, so its timeline comes first. The newest timelines follow. spare:
     see append.

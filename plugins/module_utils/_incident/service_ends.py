@@ -36,8 +36,8 @@ class End(NamedTuple):
     """How one process exited.
 
     at: the time (UTC). After a power failure, this time is unknown, so `at` is the time of the next start. status: the
-    exit code, or None. signal: for example SIGSEGV, or None. confirmed: whether systemd confirmed the invocation.
-    began_at: when this process was started, or None. automatic: whether this start was an automatic restart by systemd.
+    exit code, or None. signal: for example SIGSEGV, or None. confirmed: True if systemd confirmed the invocation.
+    began_at: when this process was started, or None. automatic: True if this start was an automatic restart by systemd.
     stopped_by: uid, login_uid, pid and command of the systemctl process that requested the stop, or None. lines: the
     last lines of the log. memory, open_files, wal: see the recorder.
     """
@@ -112,7 +112,7 @@ def of_service(service: Mapping[str, Any], *, state_dir: str, window: float = WI
 def public(found: Optional[Mapping[str, Any]], *, commands: bool = False) -> Optional[Dict[str, Any]]:
     """Return the process exits without their log lines.
 
-    commands: whether to keep the command that stopped the service. The caller must redact this command.
+    commands: True to keep the command that stopped the service. The caller must redact this command.
     """
     if found is None:
         return None

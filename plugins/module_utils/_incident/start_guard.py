@@ -54,7 +54,7 @@ _NAME = lazy(r"[A-Za-z0-9_.-]+\Z")
 class Refusal(NamedTuple):
     """A start that the guard refused, or would refuse now.
 
-    code: the code of the problem. of_data: whether rows could be lost. path: the keeper's file, or empty. times: number
+    code: the code of the problem. of_data: True if rows could be lost. path: the keeper's file, or empty. times: number
     of refusals since first_at.
     """
 

@@ -20,8 +20,8 @@ _LARGEST = 1 << 20  # maximum size of a drop-in in bytes
 class Parts(NamedTuple):
     """The parts of a unit's start guard. dropin: the path of its drop-in.
 
-    installed: whether the unit has the drop-in or the configuration. The programs do not count, because they may belong
-    to another unit. guard: whether all parts of the start guard are installed. recorder: whether all parts of the
+    installed: True if the unit has the drop-in or the configuration. The programs do not count, because they may belong
+    to another unit. guard: True if all parts of the start guard are installed. recorder: True if all parts of the
     restart recorder are installed.
     """
 
@@ -32,7 +32,7 @@ class Parts(NamedTuple):
 
 
 def parts(unit: str) -> Parts:
-    """Return which parts of a unit's start guard are installed."""
+    """Determine which parts of a unit's start guard are installed."""
     service = f"{start_guard.service_name(unit)}.service"
     dropin = f"{unit_hold.FOLDER}/{service}.d/{start_guard.DROPIN}"
     try:

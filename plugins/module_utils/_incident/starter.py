@@ -23,7 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
-# Maximum age in seconds of a process that may be killed. At this age, a process has hardly done any work. The limit is
+# Maximum age in seconds of a process that may be killed. Such a young process has hardly done any work. The limit is
 # above the 21.5 seconds that a health check can take. The health check waits while the process is younger than 20
 # seconds, then checks the database for up to 1.5 seconds.
 _YOUNG = 25.0
@@ -169,7 +169,7 @@ def follow(
 
 
 def refusal(*, manager: str, unit: str, state_dir: str) -> Optional[Message]:
-    """Return why the service must not be started, or None if it may be started."""
+    """Return the reason why the service must not be started, or None if it may be started."""
     found = held(manager=manager, unit=unit, state_dir=state_dir)
     return unit_hold.refusal(found) if found is not None else None
 
@@ -216,7 +216,7 @@ def put_in_doubt(
 ) -> None:
     """Record in the open incident that the service's data is in doubt. Earlier good row counts remain in the record.
 
-    created_at: when the database with the good row counts was created. See last_good.Counted. damaged: whether damage
+    created_at: when the database with the good row counts was created. See last_good.Counted. damaged: True if damage
     to the database was found. If a damaged database is later found to be sound, somebody has replaced it.
     """
     known = (incident_store.current(state_dir) or {}).get("data") or {}
@@ -238,7 +238,7 @@ def put_in_doubt(
 def _kept(data: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the fields of `data` that stay in the record until the incident ends.
 
-    unseen: whether a triage could not count the rows (the database was not found, or was damaged). loss: the data loss
+    unseen: True if a triage could not count the rows (the database was not found, or was damaged). loss: the data loss
     in a database recovery. For the other fields, see note_loss.
     """
     return {name: data[name] for name in ("unseen", *_OF_LOSS) if data.get(name)}
@@ -265,7 +265,7 @@ def note_loss(
     before, after: the row counts before and after the recovery, as far as they are known. The number of lost rows is
     calculated over the whole incident: the rows before its first recovery (rows_first) minus the rows now. A later
     recovery may restore lost rows, or repeat a killed recovery. Therefore, the whole incident is considered.
-    lost_again: whether an earlier recovery may also have lost rows. After an earlier loss, the number is a minimum,
+    lost_again: True if an earlier recovery may also have lost rows. After an earlier loss, the number is a minimum,
     because the service may have written rows between the recoveries.
 
     Returns a function that removes this loss from the record again. Call this function if the recovery changed nothing.
@@ -317,11 +317,11 @@ def settle_doubt(
     created_at: str = "",
     look: Optional[Mapping[str, Any]] = None,
 ) -> bool:
-    """Release the hold and record why the data is no longer in doubt. Return True if the service was held.
+    """Release the hold and record the reason why the doubt is settled. Return True if the service was held.
 
-    state: either SOUND (after a check) or ACCEPTED (if a person accepts the damage). reason: why the data is sound, or
-    the reason that the person gave. look: the result of sqlite_info. ACCEPTED covers only the damage and the row counts
-    in this result. Raises HoldError.
+    state: either SOUND (after a check) or ACCEPTED (if a person accepts the damage). reason: the reason why the data
+    can be trusted, or the reason that the person gave. look: the result of sqlite_info. ACCEPTED covers only the damage
+    and the row counts in this result. Raises HoldError.
     """
     was_held = unit_hold.release(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
     if manager == "systemd":

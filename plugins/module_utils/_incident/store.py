@@ -317,7 +317,7 @@ class Store:
         return record
 
     def is_over(self, incident: str) -> bool:
-        """Return True if there is a closed record with this incident ID. An open record with it is a leftover copy."""
+        """Return True if there is a closed record with this incident ID. An open record is then a leftover copy."""
         return any(os.path.exists(os.path.join(home, _HISTORY, f"{incident}.json")) for home in (self.home, self.spare))
 
     def tidy(self) -> None:
@@ -363,8 +363,8 @@ def unsettled(record: Optional[Mapping[str, Any]]) -> bool:
 class Acceptance(NamedTuple):
     """A person's decision to accept the damage to the database and release the service.
 
-    at: the time (UTC). reason: the reason that the person gave. codes: the codes of the accepted problems. valid:
-    whether no other damage was found later.
+    at: the time (UTC). reason: the reason that the person gave. codes: the codes of the accepted problems. valid: True
+    if no other damage was found later.
     """
 
     at: str

@@ -321,7 +321,7 @@ def take(
     """Take the unit over: arm the timer first, then cancel systemd's pending action. Raises TakeoverError.
 
     properties: the unit's properties. Read the properties before the takeover, because stopping the unit resets the
-    result, the exit and the restart counter. kill: whether to kill the unit's processes immediately with SIGKILL.
+    result, the exit and the restart counter. kill: True to kill the unit's processes immediately with SIGKILL.
     """
     timer = arm(unit, seat=seat, run=run, guard=guard)
     killed_at = timestamps.now() if kill else None
