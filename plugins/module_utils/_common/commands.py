@@ -66,7 +66,7 @@ def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Ca
 
     If no user is given, the child process runs with the current effective IDs of this process.
 
-    new_privileges: whether programs started by the child may gain privileges from a setuid bit or file capabilities.
+    new_privileges: True if programs started by the child may gain privileges from a setuid bit or file capabilities.
 
     Raises CommandError if the user does not exist, or if this process is not allowed to switch to that user.
     """
@@ -114,7 +114,7 @@ class _Streams:
     """The pipes of a child process. They are read until they are closed or until the deadline.
 
     The child processes of a program can leave the program's process group and keep the output open forever. The output
-    can also be larger than the memory. In both cases, the caller must still get a result in time.
+    can also be larger than the available memory. In both cases, the caller must still receive a result in time.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], stdin: Optional[bytes]) -> None:

@@ -6,7 +6,8 @@
 
 The service's user can read some results of this collection. If this user chooses a path, or creates a link on a path,
 root must not report whether a file exists there, or who owns it. A path that this user has chosen is examined within
-safe_open.acting. The functions below are for all other paths. On those paths, this user can only have created links.
+safe_open.acting. The functions below are for all other paths. This user cannot have chosen those paths, but may have
+created links on them.
 """
 
 from __future__ import annotations

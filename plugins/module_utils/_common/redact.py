@@ -4,7 +4,7 @@
 
 """Remove secrets from text and data before they leave the host.
 
-Three filters:
+There are three filters:
 
 - redact_known removes known values (the secrets in the service's own environment), in every common encoding.
 - redact_values removes every value that follows the name of a secret. redact_carried removes the part of such a value

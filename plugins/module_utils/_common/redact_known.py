@@ -230,7 +230,7 @@ def _places(text: str, values: Iterable[str]) -> Iterator[Tuple[int, int]]:
 
 
 class Known:
-    """Known secret values, which are masked in all output."""
+    """Known secret values. Every occurrence of these values is masked."""
 
     def __init__(self, values: Iterable[str]) -> None:
         """Store the values. Values with fewer than SHORTEST characters are ignored."""

@@ -100,7 +100,7 @@ _NEXT_NAME = (
     r"""[;&][\w.-]{1,40}=|[ \t][\w.-]{1,40}=(?=[^\s=])|\\{0,8}["'][ ]?,[ ]?\\{0,8}["']|["'][ ]{1,4}[\w.-]{1,40}=|"""
     r"""[ ]-[ ](?:SQLITE_|E[A-Z]{3,})|</"""
 )
-# A program's message about the value, after NAME=value: "was rejected", "is invalid".
+# The end of a message about a value, such as "was rejected" in "NAME=value was rejected".
 _SAID_OF_IT = (
     r"[ ](?:(?:was|were|is|has been|not)[ ]){0,3}"
     r"(?:refused|rejected|failed|denied|expired|accepted|invalid|wrong|found)\b"

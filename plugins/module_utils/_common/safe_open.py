@@ -449,5 +449,5 @@ def become(uid: int, gid: int, *, new_privileges: bool = False) -> None:
     os.setresuid(uid, uid, uid)
     if new_privileges:
         return
-    with contextlib.suppress(OSError, AttributeError):  # some C libraries have no prctl
+    with contextlib.suppress(OSError, AttributeError):  # some C libraries do not provide prctl
         ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

@@ -137,7 +137,7 @@ def _read_environment(path: str) -> Dict[str, Any]:
 
 
 def _is_of_root(path: str) -> bool:
-    """Return True if only root can replace or change a file. False if this process does not run as root."""
+    """Return True if only root can replace or change a file. Return False if this process does not run as root."""
     if os.getuid() != 0:
         return False
     with contextlib.suppress(OSError):  # several accounts could replace the file

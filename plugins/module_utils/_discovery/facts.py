@@ -29,8 +29,8 @@ class Facts(NamedTuple):
 
     The fields are empty or None if unknown, for example while the service is down.
 
-    hidden: whether this account cannot inspect the process. argv: the command, from the unit or the process. program:
-    the file that runs, with links resolved. launcher: whether the unit starts another program, which then starts node.
+    hidden: True if this account cannot inspect the process. argv: the command, from the unit or the process. program:
+    the file that runs, with links resolved. launcher: True if the unit starts another program, which then starts node.
     outputs: the files behind descriptors 1 and 2 of the process. environment_files: the environment files that the unit
     lists. own_files: the files with settings in the application's folder, with paths relative to this folder. If there
     is no unit, the inventory's environment file comes first, with its absolute path. unread: (file, reason). disk: the

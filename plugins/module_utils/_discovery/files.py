@@ -63,7 +63,7 @@ class Place(NamedTuple):
 def _entries(folder: str, place: Place, *, theirs: bool = False) -> List[Tuple[str, os.stat_result]]:
     """Return the name and status of each regular file in a folder, or nothing if the folder cannot be read.
 
-    theirs: whether the service's user chose the folder. Such a folder is read with this user's rights.
+    theirs: True if the service's user chose the folder. Such a folder is read with this user's rights.
     """
     found = []
     with contextlib.suppress(OSError):
@@ -214,7 +214,7 @@ def survey(
 
     paths: files whose existence is checked, relative to the application's folder. unit: the name of the unit, or empty.
     log_folders, backup_folders: folders from the service's environment. examined: further paths that may be proposed.
-    The result `access` contains what the service's user may do with each path that may be proposed.
+    The result `access` lists the permissions of the service's user on each path that may be proposed.
     """
     missing = []
     with safe_open.acting(place.rights):
@@ -239,7 +239,7 @@ def survey(
 
 
 def _access(place: Place, found: Mapping[str, Any], examined: Sequence[str]) -> Dict[str, List[str]]:
-    """Return what the service's user may do with each path. See checks.access."""
+    """Return the permissions of the service's user on each path. See checks.access."""
     folders = [each["folder"] for each in found["backups"]]
     named = [found["knexfile"].get("path") or "", *found["databases"], *(each["folder"] for each in found["logs"])]
     known = checks.access(

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service's ports, the ports that speak HTTPS, the path of the health request, and the proxies."""
+"""The service's ports, the ports that use HTTPS, the path of the health request, and the proxies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LARGEST = 1 << 20
 class Port(NamedTuple):
     """A listening port of the service. scheme: https, http, or an empty string if neither answered.
 
-    local: whether the port can be reached on localhost. status, word: the response to the health request (HTTP status,
+    local: True if the port can be reached on localhost. status, word: the response to the health request (HTTP status,
     and `status` in its JSON body).
     """
 

@@ -25,14 +25,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery impo
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._discovery.facts import Facts, Proposal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import run_as
 
-# What the service's user must be allowed to do with a path. Each value is the last part of a message ID.
-# Read a file, for example a certificate.
+# Permissions that the service's user may need on a path. Each value is the last part of a message ID. READ is the
+# permission to read a file, for example a certificate.
 READ = "read"
-# Read a private key and own it. A recovery may change the owner and the mode of the key.
+# OWN: read a private key and own it. A recovery may change the owner and the mode of the key.
 OWN = "own"
-# Change a file, and create and remove files in its folder. For a folder: create and remove files in it.
+# CHANGE: change a file, and create and remove files in its folder. For a folder: create and remove files in it.
 CHANGE = "change"
-# List a folder and read all files in it.
+# READ_ALL: list a folder and read all files in it.
 READ_ALL = "read_all"
 
 _ROOT = "root"
@@ -41,7 +41,7 @@ _WILD = re.compile(r"[*?\[\]]")
 
 
 def access(paths: Sequence[str], *, user: str, rights: safe_open.Rights) -> Dict[str, List[str]]:
-    """Return what the service's user may do with each path: a list of READ, OWN and CHANGE.
+    """Return the permissions of the service's user on each path: a list of READ, OWN and CHANGE.
 
     rights: the rights of the service's user, or None for the rights of this process. If this process cannot act as the
     service's user, the permissions are unknown, and the result is empty.

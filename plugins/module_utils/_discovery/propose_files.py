@@ -99,7 +99,7 @@ def certificate(facts: Facts, found: Proposal) -> None:
         "nexus_tls_cert_path": (facts.environment.first(environment_names.names_certificate), paths.READ),
         "nexus_tls_key_path": (facts.environment.first(environment_names.names_key), paths.OWN),
     }
-    # The files that each run reads. Paths can be relative to the application's folder.
+    # Every run reads the settings in these files. Relative paths are relative to the application's folder.
     chosen = str(found.value("nexus_environment_file") or "")
     read = [*facts.environment_files, *environment_names.OWN_FILES, chosen, facts.relative(chosen)]
     for variable, (setting, need) in named.items():

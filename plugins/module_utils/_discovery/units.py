@@ -73,7 +73,7 @@ def _short(name: str) -> str:
 
 
 def _units(names: Sequence[str], *, run: commands.Runner) -> List[Unit]:
-    """Of the units with these names, return the loaded units. Raises HostError."""
+    """Return those units that have one of these names and are loaded. Raises HostError."""
     found: Dict[str, Unit] = {}
     for properties in systemd.units_properties(names, _PROPERTIES, run=run):
         unit = Unit(_short(properties.get("Id", "")), properties)
@@ -135,7 +135,7 @@ def find(unit: str, *, app_dir: str, run: commands.Runner, proc_root: str) -> Fo
             # The unit in the inventory may no longer be in use.
             others = sorted(each.name for each in candidates if each.active and each.name != named[0].name)
             return Found(named[0], None, others, "")
-    except procfs.HostError:  # this host has no systemd
+    except procfs.HostError:  # this host does not run systemd
         candidates = []
     missing = _short(unit)
     if candidates:

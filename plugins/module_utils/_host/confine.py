@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Let this process write to one folder only, and cut it off from the network and from all other processes.
+"""Allow this process to write to one folder only, and isolate it from the network and all other processes.
 
 For child processes only. The kernel enforces these limits for this process and for every program that it starts. In a
 private mount namespace, all other file systems are read-only. In a private network namespace, the only interface is a

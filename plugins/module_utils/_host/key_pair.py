@@ -59,7 +59,7 @@ def _load(certificate: bytes, key: bytes) -> str:
 
 
 def why_unlike(certificate: bytes, key: bytes, *, timeout: Optional[float] = None) -> str:
-    """Return why a certificate and a private key (PEM) cannot be used together, or an empty string if they match.
+    """Return the reason why a certificate and a private key (PEM) do not match, or an empty string if they match.
 
     If the key is for another certificate, the result is MISMATCH. If the key is encrypted, the result is PASSPHRASE. In
     all other cases, the result is the reason that OpenSSL gives. OpenSSL runs in a separate process, for at most

@@ -152,12 +152,12 @@ class Search:
     def descriptors(self, pid: int) -> Iterator[str]:
         """Yield the path of each descriptor of a process, in the order of their numbers.
 
-        The time that the caller needs for each path counts too. Raises UnfinishedError at the limits, PermissionError
-        if this user has no access, and OSError if the process has exited.
+        The time that the caller spends on each path also counts towards the time limit. Raises UnfinishedError at the
+        limits, PermissionError if this user has no access, and OSError if the process has exited.
         """
         folder = f"{self._root}/{pid}/fd"
         self._check(folder)
-        # A list of all names would need memory for a million names.
+        # A list of all names could contain a million names and use too much memory.
         with os.scandir(folder) as entries:
             for entry in entries:
                 self._left -= 1
@@ -337,13 +337,13 @@ def holds(pids_of_service: Iterable[int], path: str) -> bool:
 def holder_of_deleted(pids_of_service: Iterable[int], path: str) -> Optional[int]:
     """Return the pid of a process that still has the deleted file at `path` open, or None.
 
-    The file's space is freed when the process exits. A process that cannot be inspected completely counts as well.
+    The file's space is freed when the process exits. A process that cannot be inspected completely is also returned.
     """
     return _holder_of(f"{os.path.realpath(path)}{_DELETED}", pids_of_service)
 
 
 def _holder_of(target: str, pids_of_service: Iterable[int]) -> Optional[int]:
-    """Return the first process with a descriptor that links to target, or that cannot be inspected, or None."""
+    """Return the first process that has a descriptor for `target` or cannot be inspected, or None."""
     search = Search()
     for pid in pids_of_service:
         try:

@@ -51,7 +51,7 @@ class _Program(ctypes.Structure):
 
 
 def program(machine: Optional[str] = None) -> Optional[bytes]:
-    """Return the filter for a machine (default: this machine), or None for an unknown one. See struct sock_filter."""
+    """Return the filter for a machine type (default: this machine's), or None if unknown. See struct sock_filter."""
     calls = _MACHINES.get(machine or os.uname().machine)
     if calls is None:
         return None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Listening TCP sockets on this host, from the kernel. The format is described in proc_net(5)."""
+"""Listening TCP sockets on this host, as listed by the kernel. The format is described in proc_net(5)."""
 
 from __future__ import annotations
 
@@ -98,7 +98,8 @@ def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:
                         if inode is not None and inode not in seen:
                             seen.add(inode)
                             held[inode].append(pid)
-                            # Other processes may share the sockets, so only the search in this process ends.
+                            # All sockets were found in this process. Continue with the other processes, which may share
+                            # them.
                             if len(seen) == len(inodes):
                                 break
     return held

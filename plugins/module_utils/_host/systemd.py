@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts about units, from systemd."""
+"""Query systemd for facts about units."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def timespan(text: str) -> Optional[float]:
 
 
 def why_failed(done: commands.Completed) -> Message:
-    """Return why a systemd command failed: the time limit, its first error line, or its exit code."""
+    """Return the reason why a systemd command failed: the time limit, its first error line, or its exit code."""
     if done.timed_out:
         return message("reason.host.late")
     said = done.stderr.strip().splitlines()
