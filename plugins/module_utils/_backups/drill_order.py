@@ -16,16 +16,16 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 
 
 class Order(NamedTuple):
-    """A drill to run.
+    """The parameters of a restore drill.
 
     unit: the service's unit. user: the service's user. app_dir: the application's folder. database: the live database.
     variable: the environment variable with the path of the database. configured: the path of the database in the
     inventory, or "" if it is `database`. backup: the backup to restore, or "" for the
-    newest one that can be restored. dirs, patterns: where to look for backups. writable: folders to which the service
-    writes in addition to its database. folder: the parent of the scratch folder. memory: memory limit, in bytes.
-    timeout: time limit for the start, in seconds. time_budget: time limit for one check of a database, in seconds.
-    litestream_config: Litestream's configuration file, or "" to ignore replicas. run: the ID of the run to which the
-    drill belongs.
+    newest one that can be restored. dirs, patterns: the folders and file names of backups. writable: folders to which
+    the service writes in addition to its database. folder: the parent of the scratch folder. memory: memory limit, in
+    bytes. timeout: time limit for the start, in seconds. time_budget: time limit for one check of a database, in
+    seconds. litestream_config: Litestream's configuration file, or "" to ignore replicas. run: the ID of the run to
+    which the drill belongs.
     """
 
     unit: str

@@ -108,7 +108,7 @@ def newest_change(replica: Replica, *, run: commands.Runner) -> Optional[float]:
 
 
 def restore(replica: Replica, target: str, *, timeout: float, run: commands.Runner) -> None:
-    """Restore the replica to a new file in a folder that belongs to root. Raises BackupError."""
+    """Restore the replica to a new file in a root-owned folder. Raises BackupError."""
     began = time.monotonic()
     try:
         done = _call(replica, ["restore"], ["-o", target], timeout=timeout, run=run)

@@ -32,7 +32,7 @@ _QUOTED = 200  # maximum length of an error text from the command
 
 
 class Command(NamedTuple):
-    """A command that copies a backup. argv: may contain {path}, {name}, {sha256}, {bytes} and {at}.
+    """A command that copies a backup. argv: can contain {path}, {name}, {sha256}, {bytes} and {at}, which are replaced.
 
     user: the account that runs it. The command reads the backup from standard input, so this account does not need
     permission to read the file.

@@ -46,7 +46,7 @@ def surplus(entries: Sequence[Entry], limits: Limits, *, now: float) -> List[Ent
     """Return the entries to remove. entries: newest first. now: seconds since the epoch.
 
     The clock may have been set back. Therefore, only the order of the list shows which backup is newer. The first entry
-    may belong to a backup that is being made. All later entries that were not verified are surplus.
+    may be that of a backup that is currently being created. All later entries that were not verified are surplus.
     """
     newest_verified = next((entry.path for entry in entries if entry.verified), "")
     newest_sound = next((entry.path for entry in entries if entry.sound), "")

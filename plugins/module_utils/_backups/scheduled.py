@@ -30,11 +30,11 @@ _HARMLESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 class Order(NamedTuple):
-    """A backup to make. path: the database. folder: the backup folder. user: the service's user, or None.
+    """A requested backup. path: the database. folder: the backup folder. user: the service's user, or None.
 
-    timeout: time limit for the copy and its verification, in seconds. accept_fewer: whether a person knows why rows are
-    missing. command: the command that sends the backup to another host, or None. run: the ID of the run that makes the
-    backup.
+    timeout: time limit for the copy and its verification, in seconds. accept_fewer: True if a person has confirmed that
+    the missing rows are expected. command: the command that sends the backup to another host, or None. run: the ID of
+    the run that makes the backup.
     """
 
     path: str

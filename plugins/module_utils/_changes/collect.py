@@ -86,8 +86,8 @@ class Place(NamedTuple):
 def collect(place: Place, known: Optional[entries.Manifest], *, schema: bool = True) -> Entries:
     """Return all entries. known: the manifest. A file that is unchanged since the manifest is not read again.
 
-    schema: whether to read the tables and the migrations of the database if its files have changed. After the call,
-    this process permanently runs as the service's user.
+    schema: True to read the tables and the migrations of the database if its files have changed. After the call, this
+    process permanently runs as the service's user.
     """
     before = dict(known.entries) if known is not None else {}
     found: Entries = {}

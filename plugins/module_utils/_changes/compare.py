@@ -31,7 +31,7 @@ class Change(NamedTuple):
     kind: see kinds.py. name: what changed, such as a path, a variable or a table. what: changed, added, removed, or
     access (owner or permissions). before, after: values, empty if they are unknown or if they may be secret. at: when
     it changed, in seconds since the epoch, or None. earliest, latest: the times between which it changed. inside: the
-    file or folder that contains what changed, or an empty string. ours: whether this collection changed it.
+    file or folder that contains what changed, or an empty string. ours: True if this collection changed it.
     """
 
     kind: str

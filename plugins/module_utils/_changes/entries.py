@@ -48,7 +48,7 @@ class Stamp(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """Something that can change. See KINDS in kinds.py for the kinds.
+    """An object on the host that can change. KINDS in kinds.py lists the kinds of objects.
 
     name: the path, or the name that a person uses. value: a version, a commit or a digest, for comparison; empty if
     only the stamp is known. stamp: the status of the file, or None. parts: named parts, such as the variables of an

@@ -22,13 +22,13 @@ class Kind(NamedTuple):
     """A kind of change.
 
     typical: the causes of an outage that such a change usually triggers. explains: other causes that it may trigger.
-    near: if False, such a change rarely affects the service. at_start: whether a running service notices the change
-    only at its next start. additive: whether a new object of this kind rarely affects the service (nothing uses the
-    object yet). always_there: whether the described object always exists. If its entry is missing, the object was not
-    read. It was neither added nor removed. digest: whether the value of an entry is a digest, which is not shown.
-    files: whether an entry describes the files of a folder. named: whether a change to a part is shown with the name of
-    the entry. of_host: whether a finding mentions a change only if it contains the complete name. A part of the name,
-    such as a version, may appear in any text.
+    near: if False, such a change rarely affects the service. at_start: True if a running service notices the change
+    only at its next start. additive: True if a new object of this kind rarely affects the service, because nothing uses
+    the object yet. always_there: True if the described object always exists. In this case, a missing entry means that
+    the object was not read, not that it was added or removed. digest: True if the value of an entry is a digest, which
+    is not shown. files: True if an entry describes the files of a folder. named: True if a change to a part is shown
+    with the name of the entry. of_host: True if a finding mentions a change only if the finding contains the complete
+    name. A part of the name, such as a version, may appear in any text.
     """
 
     typical: Tuple[str, ...] = ()

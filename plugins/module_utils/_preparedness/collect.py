@@ -251,7 +251,7 @@ def _clock() -> Dict[str, Any]:
 def _json(path: str) -> Dict[str, Any]:
     """Return the content of a JSON file in the state folder. For a missing file, the result is {"missing": True}.
 
-    Raises OSError, or ValueError if the file contains no object.
+    Raises OSError, or ValueError if the content is not a JSON object.
     """
     try:
         content = json.loads(atomic_files.read_plain(path, limit=_LARGEST).decode("utf-8"))
@@ -289,7 +289,7 @@ def _unit(question: Question) -> Dict[str, Any]:
 
 
 def _guard(config: Config) -> Dict[str, Any]:
-    """Return which parts of the start guard and the restart recorder are installed."""
+    """Return the installed parts of the start guard and the restart recorder."""
     return start_guard_report.parts(config.unit)._asdict()
 
 

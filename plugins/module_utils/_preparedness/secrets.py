@@ -40,7 +40,7 @@ def examine(question: Question) -> Dict[str, Any]:
 
 
 def _hard_links_protected() -> Optional[bool]:
-    """Return whether an account can create hard links only to files that it can read and change. See proc_sys_fs(5)."""
+    """Return True if accounts can create hard links only to files that they can read and change. See proc_sys_fs(5)."""
     with contextlib.suppress(OSError):
         return procfs.read_text(_HARD_LINKS).strip() != "0"
     return None

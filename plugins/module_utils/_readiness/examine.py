@@ -62,7 +62,7 @@ class Question(NamedTuple):
 
 
 class _Check:
-    """The checks of one call: the problems that they found, and the checks that could not be done."""
+    """The checks of one call: the problems that they found, and the checks that could not be run."""
 
     def __init__(self, question: Question, limits: Limits) -> None:
         self.question = question
@@ -75,7 +75,7 @@ class _Check:
         self.open_files: Optional[int] = None
 
     def answers(self) -> None:
-        """Do the checks that do not require the service's files: responses, certificates, process and host."""
+        """Run the checks that do not require the service's files: responses, certificates, process and host."""
         question = self.question
         self.found += problems.of_certificates(question.endpoints, self.limits, self.clock["now"])
         self._check_latency()

@@ -97,7 +97,7 @@ def grows(samples: Sequence[Sample], *, wal_bytes: int, now: float) -> bool:
 
 
 def restarts_since(samples: Sequence[Sample], *, restarts: int, boot: str, seconds: float, now: float) -> int:
-    """Return how often systemd has restarted the service within the last `seconds`, according to the measurements."""
+    """Return the number of restarts by systemd within the last `seconds`, according to the measurements."""
     known = [
         int(each["restarts"])
         for each in samples
@@ -112,7 +112,7 @@ def restarts_since(samples: Sequence[Sample], *, restarts: int, boot: str, secon
 
 
 def clock_jump(samples: Sequence[Sample], *, boot: str, offset: float) -> float:
-    """Return how far the clock was set forward or back (in seconds) since the last measurement.
+    """Return the number of seconds by which the clock was set forward or back since the last measurement.
 
     offset: the clock time minus the uptime of the host, in seconds.
     """

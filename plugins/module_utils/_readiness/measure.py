@@ -38,7 +38,7 @@ class Files(NamedTuple):
 
 
 def open_files(pid: int, *, search: Optional[procfs.Search] = None, proc_root: str = "/proc") -> Files:
-    """Return how many files a process has open, and how many it may open.
+    """Return the number of files that a process has open, and its limit.
 
     search: one search for several processes, so that they share its limits.
     """
@@ -115,10 +115,10 @@ def _room(room: os.statvfs_result) -> Optional[Dict[str, Any]]:
 
 
 def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[str, Any]:
-    """Check the database while the service uses it. Return what the check found.
+    """Check the database while the service uses it. Return the results.
 
-    - damage: the code and the message of the first problem, or None. checked: whether the check finished in `budget`
-      seconds.
+    - damage: the code and the message of the first problem, or None. checked: True if the check finished within
+      `budget` seconds.
     - lock: the process that blocked all writes for at least lock_after seconds, or None. Its keys are pid, parents,
       command, user, age (in seconds) and seconds (how long the lock was observed).
     - wal: the size of the used part of the WAL, in bytes.

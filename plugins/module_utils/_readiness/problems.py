@@ -43,7 +43,7 @@ class Problem(NamedTuple):
 
 
 class Unchecked(NamedTuple):
-    """A check that could not be done, and the reason. causes: the problems that this check could have found."""
+    """A check that could not be run, and the reason. causes: the problems that this check could have found."""
 
     check: str
     told: Message

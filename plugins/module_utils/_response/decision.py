@@ -26,7 +26,7 @@ _DOWN = ("inactive", "failed")
 
 
 def obstacle(result: Mapping[str, Any], *, record: Optional[Mapping[str, Any]]) -> Optional[Message]:
-    """Return why the service must not be started now, or None if it may be started.
+    """Return the reason why the service must not be started now, or None if it may be started.
 
     result: the triage result from before the start, including modules_complete. record: the record of the open
     incident.
