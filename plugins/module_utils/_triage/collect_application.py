@@ -53,7 +53,7 @@ _MOST_ENTRIES = 500
 # The output format of `node --version`. Any other output is ignored, because the program may not be Node.
 _VERSION = re.compile(r"v\d[\w.+-]{0,38}\n?\Z")
 _MOST_REASONS = 20
-# A lock of another process counts as lasting only if all _LOOKS checks within _LASTS seconds find it.
+# Another process's lock is treated as permanent only if each of _LOOKS checks within _LASTS seconds finds the lock.
 _LASTS, _LOOKS = 0.5, 5
 
 

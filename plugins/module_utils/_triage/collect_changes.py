@@ -37,7 +37,8 @@ _LINES = 40
 def changes(question: Question) -> Dict[str, Any]:
     """Compare the host with the manifest of the last healthy run.
 
-    The result contains the changes and, for with_schema(), the known schema. Without a manifest, nothing is compared.
+    The result contains the changes and, for with_schema(), the known schema. If there is no manifest, nothing is
+    compared.
     """
     known = store.read(question.service.state_dir)
     if known is None:

@@ -32,7 +32,7 @@ def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
     In order of priority, this is the database that the service has open, the database in its environment variables, or
     the configured database. Links that the service's user created stay in the path, so that later steps can check these
     links. This user could specify another account's database to make this collection operate on it. Therefore, a
-    database's path is ignored if the user cannot change the database. links: whether links may be followed. If the disk
+    database's path is ignored if the user cannot change the database. links: True if links may be followed. If the disk
     does not respond, links must not be followed.
     """
     service, environment = question.service, question.known.environment

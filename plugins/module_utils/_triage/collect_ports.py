@@ -46,7 +46,7 @@ def ports(question: Question) -> Dict[str, Any]:
 
 
 def _ask_port(address: str, port: int, *, tls: bool, timeout: float) -> Dict[str, Any]:
-    """Send one request. Return whether there was a response (with any status) and, with TLS, the certificate."""
+    """Send one request. Return True if there was a response, and the certificate if TLS is used."""
     started = time.monotonic()
     result: Dict[str, Any] = {"answered": False, "status": None, "error": None, "certificate": None}
     target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104

@@ -124,8 +124,8 @@ def unit(question: Question) -> Dict[str, Any]:
             "user": raw.get("User") or None,
             "group": raw.get("Group") or None,
             "more_groups": bool(raw.get("SupplementaryGroups")),
-            # True if the unit has its own root folder or a dynamic user. If so, the host's paths and users do not
-            # apply.
+            # True if the unit has its own root folder or a dynamic user. In this case, the host's paths and users do
+            # not apply to the unit.
             "confined": bool(raw.get("RootDirectory") or raw.get("RootImage")) or raw.get("DynamicUser") == "yes",
             # Only a value that begins with a slash is a required folder. Any other value is an optional folder, or
             # means a home folder.

@@ -131,7 +131,7 @@ def start(question: Question) -> Dict[str, Any]:
     used = [*needed, unit.get("file"), unit.get("program"), *(unit.get("drop_ins") or ())]
     # The folders of the drop-ins are included, because removing a drop-in changes the modification time of its folder.
     facts["changed_at"] = _changed_at([*used, *map(os.path.dirname, unit.get("drop_ins") or ())], service=service)
-    # If the unit has its own root folder or a dynamic user, the host's paths and accounts do not apply.
+    # If the unit has its own root folder or a dynamic user, the host's paths and accounts do not apply to the unit.
     if service.manager != "systemd" or unit.get("load_state") != "loaded" or unit.get("confined"):
         return found(facts)
     user, group = str(unit.get("user") or "root"), str(unit.get("group") or "")

@@ -125,12 +125,12 @@ class Question(NamedTuple):
         return self._replace(budget=budget, asked_at=time.monotonic())
 
     def command(self, argv: Sequence[str], **_ignored: Any) -> commands.Completed:
-        """Run a command within the time left for this part."""
+        """Run a command within the remaining time for this part."""
         environment = {"PATH": procfs.STANDARD_PATH, "LC_ALL": "C", "TZ": "UTC"}
         return self.run(list(argv), timeout=self.left, env=environment)
 
     def run_as(self, argv: Sequence[str], *, timeout: float, **options: Any) -> commands.Completed:
-        """Run a command with the caller's options, but within the time left for this part."""
+        """Run a command with the caller's options, but within the remaining time for this part."""
         return self.run(argv, timeout=min(timeout, self.left), **options)
 
 
@@ -269,7 +269,7 @@ def _in_unreachable_folder(service: Service) -> List[procfs.Process]:
 def program(question: Question) -> Optional[str]:
     """Return the path of the program that runs the service, or None if no program is found.
 
-    The path comes from the process, the unit or the command.
+    The path is read from the process, the unit or the command.
     """
     service = question.service
     running = [item.get("exe") for item in question.known.processes]

@@ -72,8 +72,8 @@ def _last_good(state_dir: str, path: str) -> last_good.Counted:
     return last_good.last_good_rows(state_dir, path=path)
 
 
-# The service's user could change the database again and again, and every triage would copy it. If this many copies
-# exist, another copy is made only if a tenth of the file system stays free.
+# The service's user could change the database repeatedly, and every triage would copy it. If this many copies exist,
+# another copy is made only if a tenth of the file system stays free.
 _FREE_COPIES = 2
 _LEFT_FREE = 0.1
 

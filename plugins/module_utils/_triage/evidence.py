@@ -39,7 +39,7 @@ _SPARE = 4 * 1024 * 1024
 # Minimum size of a bundle in bytes. If no folder has space for the whole bundle, at least this many bytes of it are
 # saved.
 _LEAST = 256 * 1024
-# Estimated size in bytes of a manifest without entries, and of one entry.
+# Estimated sizes in bytes: a manifest without entries, and one entry.
 _MANIFEST, _ENTRY = 1024, 512
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
@@ -209,7 +209,7 @@ def _open_incidents(state_dir: str) -> Optional[List[str]]:
 
 
 def _prune(place: str, *, spared: Sequence[str], keep: Keep) -> None:
-    """Remove old bundles until the limits in `keep` are met. Keep the bundles for the incidents in `spared`."""
+    """Remove old bundles until the limits in `keep` are met. Do not remove the bundles of the incidents in `spared`."""
     if not os.path.isdir(place):
         return
     now = time.time()

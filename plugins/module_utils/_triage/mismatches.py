@@ -49,7 +49,7 @@ class Mismatch(NamedTuple):
 
 
 def mismatches_of(facts: Facts) -> List[Mismatch]:
-    """Return all differences, most certain first."""
+    """Return all differences, beginning with the most certain one."""
     found = [*_of_host(facts), *_of_question(facts), *_of_paths(facts), *_of_environment(facts), *_of_settings(facts)]
     return sorted(found, key=lambda item: -item.confidence)
 
@@ -118,8 +118,8 @@ def _of_question(facts: Facts) -> List[Mismatch]:
     - Everything that the service needs (database, schema, dependencies, free space) was checked and is available.
 
     If one of these conditions is false or unknown, the ladder is tried as for any unhealthy service. If all conditions
-    are true, the service is not restarted, and contacts are notified immediately. In a real outage, this costs time,
-    but stopping a working service would be worse.
+    are true, the service is not restarted, and contacts are notified immediately. If the outage is real, this costs
+    time, but stopping a working service would be worse.
     """
     path, health = facts.service.health_path, facts.ports.health
     status = health.status
@@ -225,7 +225,7 @@ def _is_named(variable: str, text: str) -> bool:
 # Maps a setting to load states of the unit. If the unit has one of these states, another finding already reports the
 # problem with the setting.
 _REPORTED = {"nexus_unit": ("masked", "bad-setting", "error", "not-found")}
-# Under systemd, a restart does not need these variables, because the unit has its own settings.
+# If systemd manages the service, a restart does not need these variables, because the unit has its own settings.
 _OF_UNIT = ("nexus_command", "nexus_environment_file", "nexus_user")
 _UNUSED = ("nexus_log_file", "nexus_pid_file", "nexus_db_path_variable")
 _PORTS = ("nexus_https_port", "nexus_http_port")
@@ -272,7 +272,7 @@ def _rungs_that_need(facts: Facts, name: str) -> Sequence[str]:
     """Return the rungs that need the setting."""
     service, systemd = facts.service, facts.service.manager == "systemd"
     if name in _PORTS:
-        # A single port is enough to check whether the service answers.
+        # One port is sufficient to check whether the service answers.
         return () if service.https_port or service.http_port else RUNGS
     if name == "nexus_db_path_variable" or (systemd and name in _UNUSED):
         return ()

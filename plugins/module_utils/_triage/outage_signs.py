@@ -37,7 +37,7 @@ def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
     if unit.active_state not in (None, "active", "reloading"):
         sign(unit.exited_at or unit.active_exit_at, "bad", f"unit {unit.name}: main process ended")
     ends = _ends(facts)
-    # Report the first exit. If the unit was started after this exit, also report the last exit. The service may have
+    # Return the first exit. If the unit was started after this exit, also return the last exit. The service may have
     # served requests between the two exits.
     started = [item["at"] for item in facts.journal.starts]
     again = ends[-1:] if any(ends[0]["at"] <= at <= ends[-1]["at"] for at in started if ends) else []
@@ -56,11 +56,11 @@ def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
 
 
 def _ends(facts: Facts) -> List[Mapping[str, Any]]:
-    """Return the unit's exits and stops that belong to this outage, oldest first.
+    """Return the unit's exits and stops that are part of this outage, oldest first.
 
     The counter NRestarts may include restarts from weeks ago, and stopping the unit resets it to 0. Therefore, this
-    counter is not used. Two exits belong together if the service ran only for seconds between them. If the unit has
-    been active for minutes, the outage did not begin with an exit.
+    counter is not used. Two exits are part of one outage if the service ran only for seconds between them. If the unit
+    has been active for minutes, the outage did not begin with an exit.
     """
     unit, journal, until = facts.unit, facts.journal, facts.window.until
     if unit.active_state is None:

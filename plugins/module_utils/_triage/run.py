@@ -38,8 +38,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 DATA_CAUSES = ("db_corrupt", "db_unchecked")
 # After a person has released the service, the message that describes the damage has one of these IDs.
 _ACCEPTED, _NOT_ACCEPTED = "finding.accepted", "finding.not_accepted"
-# Minimum time limit in seconds for writing the bundle to a folder. Each file in the bundle is flushed to disk
-# separately.
+# Minimum time limit in seconds for writing the bundle to a folder. Writing takes time, because each file in the bundle
+# is flushed to disk separately.
 _LEAST_FOR_BUNDLE = 2.0
 
 
@@ -87,7 +87,8 @@ def _hold_facts(
     created_at = last_good.Counted.of(database).created_at
     replaced = counted.is_replaced_by(created_at)
     counts = database.get("row_counts") or {}
-    # A conclusive check is not enough. If the database is locked, a check can find damage without counting the rows.
+    # A conclusive check is not sufficient. If the database is locked, a check can find damage without counting the
+    # rows.
     counted_now = bool(counts) or (database.get("checks") or {}).get("row_counts") == "ok"
     comparable = bool(database.get("conclusive")) and counted_now
     missing = row_counts.missing(rows, counts) if comparable else {}
@@ -151,7 +152,8 @@ def _is_covered(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[s
     """
     damages = Database.of(facts.get("database")).damages
     # If damage was accepted, the last good row counts may be older than this damage. If a person accepted only the
-    # state of the rows, the counts are from the time of that decision, so rows that are missing now were lost later.
+    # state of the rows, the counts are from the time of that decision, so rows that are missing now were lost after the
+    # decision.
     lost_later = facts["hold"]["rows_collapsed"] and not accepted
     covered = {
         # If the service created a new database later, the acceptance does not apply to the new database.
@@ -364,8 +366,8 @@ def _judge(
 def _result_file(result: Mapping[str, Any], redactor: redact.Redactor) -> Dict[str, Any]:
     """Return the evidence file with the result of this triage."""
     summary = {name: result[name] for name in ("findings", "facts", "parts", "signs")}
-    # Redact the result as data, not as text. In text, a number after a name like "token" would be masked, and the JSON
-    # would become invalid.
+    # Redact the result as data, not as text. If it were redacted as text, a number after a name like "token" would be
+    # masked, and the JSON would become invalid.
     text = json.dumps(redactor.value(summary), indent=1, sort_keys=True)
     return {**file(triage_evidence.RESULT, "this pass", text), "redacted": True}
 

@@ -112,7 +112,7 @@ def _with_redacted(result: Dict[str, Any], question: Question) -> Dict[str, Any]
     known = sorted({*question.known.secrets, *result["secrets"]})
     redactor = redact.Redactor(known)
     clean = [
-        # If little time is left, the file is redacted later. Otherwise, the whole result of the part could be lost.
+        # If little time remains, the file is redacted later. Otherwise, the whole result of the part could be lost.
         sanitize.text(redactor.text(item["text"]))
         if len(item["text"]) >= _LONG and question.left >= question.budget * _SHARE_FOR_REDACTION
         else None
@@ -220,8 +220,8 @@ class Triage:
         until = time.monotonic() + timeout
         question = self._base._replace(
             since=assembled_facts.window_start(self.done.facts, window=self._window),
-            # The commands in a part of the triage must end before the part itself times out. Otherwise, a process could
-            # be left behind.
+            # The commands in a part of the triage must end before the part itself times out. Otherwise, the processes
+            # of a command could keep running.
             budget=timeout * 0.9,
             until=until - timeout * 0.1,
             known=self._known._replace(secrets=self.done.secrets),
@@ -247,7 +247,7 @@ class Triage:
             self._until, begun = timestamps.now(), time.monotonic()
             more = respond()
             self._started += time.monotonic() - begun
-            # A service that is starting needs the processor more than these parts do.
+            # While the service is starting, it needs processor time more urgently than these parts do.
             self._niceness = _NICENESS
             parts = {**more, **{name: part for name, part in parts.items() if name in _AFTER_A_START}}
         self._late(parts)
@@ -310,7 +310,7 @@ class Triage:
     def check_database_in_full(self, timeout: float) -> bool:
         """Check the whole database, including its indexes, at most once in a pass. Return False if it was tried before.
 
-        If the check does not end, or is prevented, keep the earlier result.
+        If the check does not end in time or is prevented, keep the earlier result.
         """
         if self._tried_in_full:
             return False

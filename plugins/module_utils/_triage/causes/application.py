@@ -80,7 +80,7 @@ def unhandled_exception(facts: Facts) -> Optional[Finding]:
     """Report an unhandled exception that terminated the process, or an error that was logged before its exit."""
     if not facts.troubled:
         return None
-    # If something else terminated the process, an exception that was only logged is not the cause.
+    # If the process terminated for another reason, an exception that was only logged is not the cause.
     errors = [item for _source, item in syntax_errors(facts)]
     by_others = facts.process.ended_by_others
     found = [
@@ -136,7 +136,7 @@ def _useless_against(facts: Facts, item: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _useless_in_a_loop(facts: Facts) -> Sequence[str]:
-    """In a crash loop, return the rungs that only start the service. Otherwise, return an empty tuple."""
+    """If the service keeps crashing, return the rungs that only start the service. Otherwise, return an empty tuple."""
     return only_start(facts) if facts.process.falls >= LOOP_FALLS else ()
 
 

@@ -54,7 +54,7 @@ def process_details(process: Mapping[str, Any], **more: Any) -> Dict[str, Any]:
 def end_of_lock(holder: Mapping[str, Any], *, restart: bool) -> Message:
     """Return the remedy for a lock of another process: a command that ends it, and the stop policy for the next run.
 
-    holder: pid, command and user. restart: whether the service must be restarted afterwards.
+    holder: pid, command and user. restart: True if the service must be restarted afterwards.
     """
     pid, command, user = holder.get("pid"), holder.get("command"), holder.get("user")
     # A process in another PID namespace has the pid 0, and `kill 0` would end the shell itself. The user is None if

@@ -94,8 +94,8 @@ def _of_recovery(facts: Facts, words: Sequence[Any]) -> List[Dict[str, str]]:
 def needs_full_check(facts: Facts) -> bool:
     """Return True if only a check of the whole database can show whether the service may be started.
 
-    This is the case if only the log reports damage, and all these errors are older than the current file, which a
-    database recovery put in place. triage runs only a quick check, which does not check the indexes.
+    This is the case if only the log reports damage, and all these errors are older than the current file. A database
+    recovery has installed this file. triage runs only a quick check, which does not check the indexes.
     """
     database = facts.database
     if not database.recovered_at or not database.conclusive or database.checked_in_full:
@@ -181,7 +181,7 @@ def db_locked(facts: Facts) -> Optional[Finding]:
     main = facts.unit.main_pid
     blocking = [item for item in database.holders if item.get("role") in sqlite_holders.BLOCKING]
     strangers = [item for item in blocking if not item.get("ours")]
-    # Under systemd, a service process that is not the unit's main process is left over from an earlier start.
+    # If systemd manages the service, a process that is not the unit's main process remains from an earlier start.
     stale = [item for item in blocking if item not in strangers and main is not None and item["pid"] != main]
     # These processes block all writes, even if the service seems healthy.
     lasting = [item for item in strangers if item.get("blocks_for")]

@@ -48,7 +48,7 @@ def disk_full(facts: Facts) -> Optional[Finding]:
     mounts = sorted(room["mount"] for room in full)
     lacks = {room["what"] for room in full}
     what = "inodes" if lacks == {"inodes"} else "both" if "inodes" in lacks else "now"
-    # Without free inodes, no file can be created, but the service can start if its files exist.
+    # If no inodes are free, no file can be created, but the service can start if its files exist.
     hinders = bool(words) or any(
         room["what"] == "bytes" and set(room["uses"]).intersection(_WRITTEN_TO) for room in full
     )

@@ -74,8 +74,8 @@ def heap_oom(facts: Facts) -> Optional[Finding]:
     if not words or not facts.troubled:
         return None
     aborted = facts.unit.exit_status in _ABORTED
-    # Log lines may contain text from a request. If something else is known to have terminated the process, these lines
-    # prove nothing.
+    # Log lines may contain text from a request. If the process is known to have terminated for another reason, these
+    # lines prove nothing.
     refuted = facts.process.ended_by_others and not any("status=6/ABRT" in item["text"] for item in facts.process.exits)
     lines = [*facts.log.lines, *facts.journal.lines]
     heaps = [int(size) << 20 for line in lines for size in _HEAP.findall(line)]

@@ -117,7 +117,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
         confidence = 0.45
     useless: Sequence[str] = ()
     if serving and read_again:
-        useless = ABOVE_THE_FIRST  # a restart is enough, so higher rungs are useless
+        useless = ABOVE_THE_FIRST  # a restart fixes this cause, so higher rungs are useless
     elif serving or (fault and words and facts.process.gone):
         # A restart would interrupt HTTP, which still works, and would not restore HTTPS.
         useless = RUNGS

@@ -99,7 +99,7 @@ def too_many_files(facts: Facts) -> Optional[Finding]:
 def crash_loop(facts: Facts) -> Optional[Finding]:
     """Report a service that fails repeatedly."""
     unit, journal = facts.unit, facts.journal
-    # Outages from which the service has recovered do not count. systemd resets its counter at each manual start.
+    # Outages from which the service has recovered are ignored. systemd resets its counter at each manual start.
     limit = unit.result == "start-limit-hit" or any(
         item["at"] > facts.process.served_at for item in journal.start_limit
     )
@@ -177,7 +177,7 @@ def _gone_without_a_word(facts: Facts) -> Optional[Finding]:
         return Finding(
             confidence=0.85 if sure else 0.7,
             summary=message("finding.killed.silent" if sure else "finding.killed.silent_or_host"),
-            # Other causes would have left an error at the end of the log.
+            # Other causes would have logged an error at the end of the log.
             only_by=("oom_kill", "disk_full", "disk_read_only", "config_mismatch"),
             evidence=[
                 says(message("evidence.source.pid_file"), message("evidence.pid_file_stale")),
@@ -220,7 +220,7 @@ def _lived(facts: Facts) -> bool:
 
 
 def stopped(facts: Facts) -> Optional[Finding]:
-    """Report that a person or a program stopped the service normally."""
+    """Report that a person or a program stopped the service in the normal way."""
     unit, service = facts.unit, facts.service
     if not facts.process.gone:
         return None

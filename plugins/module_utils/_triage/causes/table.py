@@ -9,7 +9,7 @@ and returns a Finding or None. To add a cause, write its rule, add a row to the 
 
 A rule reports only facts that are true now or were true within the window. On a healthy host, every rule returns None.
 A rule marks a rung of the ladder as useless only if facts, not just log lines, show that the cause still exists.
-Otherwise, evidence of a fault that has already been fixed would delay the recovery.
+Otherwise, evidence of a fault that is already fixed would delay the recovery.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _LIKELY = 0.5
 class Cause(NamedTuple):
     """A row in the table: the rule, and the other causes that this cause can lead to.
 
-    symptom: whether this cause can be the symptom of another cause. If it is a symptom and another cause explains its
+    symptom: True if this cause can be the symptom of another cause. If it is a symptom and another cause explains its
     finding, the useless_rungs of the finding are ignored. errors: the patterns in log_patterns.SIGNATURES that identify
     the cause. A past cause explains an exception only if one of these patterns matches the exception.
     """

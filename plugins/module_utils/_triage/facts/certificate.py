@@ -29,7 +29,7 @@ class Validity(Part):
 class Key(Part):
     """The private key.
 
-    readable: whether the service's user can read the key. matches: whether the key matches the certificate.
+    readable: True if the service's user can read the key. matches: True if the key matches the certificate.
     """
 
     path: Optional[str] = None

@@ -76,7 +76,7 @@ class Errors(NamedTuple):
         return None
 
     def text(self) -> str:
-        """Return all text about why the service exited, so that a rule can search it for a word."""
+        """Return all text about the reason why the service exited, so that a rule can search the text for a word."""
         word = self.last_word()
         return "\n".join([*(item["message"] for _source, item in self.exceptions()), *(word[1:] if word else ())])
 
@@ -92,7 +92,7 @@ class Errors(NamedTuple):
             if not hit:
                 continue
             lines = list(source.lines)
-            # Lines above the first match may belong to an earlier start.
+            # Lines above the first match may be from an earlier start.
             first = next((number for number, line in enumerate(lines) if hit["text"] in line), len(lines))
             text = "\n".join([*lines[first:], hit["text"]])
             native = native or bool(_NATIVE.search(text))

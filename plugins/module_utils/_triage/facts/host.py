@@ -59,7 +59,7 @@ class Memory(Part):
         of V8's heap in bytes when it was full, or None. bounded: True if the unit's limit was reached rather than the
         host's.
         """
-        # Memory that the other processes leave free, so the service can use it.
+        # Memory that the other processes do not use, so the service can use it.
         room = min(self.total * _SERVICE_SHARE, ((self.available or 0) + used) * 0.9)
         memory_max: Optional[int] = None
         if bounded and unit_max:

@@ -17,7 +17,7 @@ class Log(Part):
     """The log file. signatures: the known error patterns found in it, by name, or None if it was not read."""
 
     path: str = "log"
-    # All files that were read. A log line may come from any of these files.
+    # All files that were read. A log line may be from any of these files.
     paths: Sequence[str] = ()
     lines: Sequence[str] = ()
     exceptions: Sequence[Mapping[str, Any]] = ()

@@ -153,8 +153,8 @@ class Process(NamedTuple):
         """Number of failures since the service last served requests."""
         since = [item for item in self.exits if item["at"] > self.served_at]
         counted = self.unit.restarts
-        # The journal is more accurate. systemd's counter covers the time since a person last started the unit, which
-        # may be weeks.
+        # The journal is more accurate. systemd's counter covers the time since the last manual start of the unit, which
+        # may be weeks ago.
         return max(len(since), counted) if self.blind or len(since) >= _MOST_EXITS else len(since)
 
     @property
