@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Make a verified backup of a live or crashed database, or copy its files byte for byte as evidence.
+"""Create a verified backup of a live or crashed database, or copy its files byte for byte as evidence.
 
 A backup is flushed to disk, then reopened and checked. The backup gets its final name only if it is sound and its row
 counts match those of the source. A killed run leaves its files in a separate folder. The next run removes that folder.
@@ -80,7 +80,7 @@ def backup(
     files if accounts other than root can change the folders. See file_survey.look. leave: the share of the
     destination's file system that must stay free, from 0 to 1.
 
-    Raises SqliteError if no good copy could be made. An incomplete or unsound copy is never given its final name.
+    Raises SqliteError if no valid copy could be created. An incomplete or unsound copy never gets its final name.
     """
     started = time.monotonic()
     folder, prefix, name = _names(path=path, dest=dest, dest_dir=dest_dir, prefix=prefix, evidence=evidence, keep=keep)
@@ -302,7 +302,7 @@ def _clear(folder: str) -> None:
 def _publish(made: str, target: str, *, exact: bool) -> str:
     """Give the finished file or folder an unused name, and return that name. Raises OSError, SqliteError.
 
-    exact: whether the name must be exactly `target`. Otherwise, a number may be appended to `target`.
+    exact: True if the name must be exactly `target`. Otherwise, a number may be appended to `target`.
     """
     names = [target] if exact else [target, *(f"{target}-{number}" for number in range(2, 100))]
     for name in names:
@@ -323,7 +323,7 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
 
 
 def _surplus(folder: str, prefix: str, *, keep: int, new: str = "") -> List[str]:
-    """Return the paths of the surplus backups with this prefix, oldest first, without the new backup.
+    """Return the paths of the surplus backups with this prefix (oldest first), except the new backup.
 
     keep: number of backups to keep, including the new backup. The new backup is always kept, because it has just been
     verified. If the clock was set back, the name of the new backup may contain an earlier time than the names of the

@@ -58,9 +58,9 @@ class Access(NamedTuple):
         """Return the reason why a backup must not be restored, or None.
 
         made_for: the user that could read the database from which the backup was made, or "" if this is unknown.
-        replica: whether the path is that of the replicated database, which may no longer exist. In this case, it is
-        enough that the user owns the folder. For a backup, this is not enough, because the user could have moved a
-        root-owned database there.
+        replica: True if the path is that of the replicated database, which may no longer exist. In this case, the user
+        must only own the folder. A backup must meet stricter conditions, because the user could have moved a root-owned
+        database to its folder.
         """
         if self.account is None or (made_for and made_for == self.user):
             return None

@@ -57,7 +57,7 @@ class Recorded(NamedTuple):
 class Candidate(NamedTuple):
     """A file that may be a backup. at: the time of its last write, in seconds since the epoch.
 
-    A backup contains the state of the database at the time when the copy began. For a recorded backup, this time is
+    A backup contains the state of the database at the time when the copy began. If the backup is recorded, this time is
     known, so `at` is this time. why: the reason why the file cannot be used, or None. kind: the result of examine() if
     there is such a reason.
     """
@@ -112,8 +112,8 @@ def why_foreign(known: Known, found: Known) -> Optional[Message]:
 
     The first migration has the same time in all copies of a database. Another database of the same service, such as the
     one on a test host, has the same tables, but a different time. If the time of the service's database is unknown, the
-    tables are compared. A backup from before a migration may lack some of the tables. Tables such as `users` exist in
-    the databases of other services too, so one common table is not enough.
+    tables are compared. A backup from before a migration may lack some of the tables. Tables such as `users` also exist
+    in the databases of other services, so one common table is not sufficient.
     """
     if known.created_at and found.created_at:
         if known.created_at == found.created_at:
@@ -145,7 +145,7 @@ def find(
 ) -> Tuple[List[Candidate], List[Message]]:
     """Return the backups in the database's folder, in `dirs` and in `recorded`, newest first.
 
-    Also return the reasons why folders could not be read. In folders, backups are recognized by their names. patterns:
+    Also return the reasons why folders could not be read. Backups in folders are recognized by their names. patterns:
     file name patterns, or empty for the usual names. recorded: a list of the backups that this collection made in any
     folder, newest first, and the reasons why the list could not be read. Each folder is read as the account that
     safe_open.rights_on returns for it. reader: the account that can read a restored backup. A backup that this account
@@ -171,8 +171,7 @@ def find(
     # The list begins with the newest entry. If two entries have the same path, the newer entry is valid.
     known = {each.path: each for each in reversed(recorded[0]) if each.path != place}
     made = [_as_recorded(each, rights=rights) for each in known.values()]
-    # A folder that is not mounted may have contained many backups. To report such a folder, one of its backups is
-    # enough.
+    # A folder that is not mounted may have contained many backups. Report only one backup from such a folder.
     gone = sorted(each for each, exists in made if not exists)[-1:]
     named = [Candidate(at, path) for path, at in found.items() if path not in known]
     present = [*named, *(each for each, exists in made if exists)]
@@ -235,7 +234,7 @@ def not_found(place: str, *, dirs: Sequence[str], patterns: Sequence[str]) -> Me
 def usual_names(place: str, *, beside: bool) -> List[str]:
     """Return the file name patterns of backups: the database's name, with a suffix or with a date before the extension.
 
-    beside: whether the patterns are for the database's own folder. In this folder, another program may use a database
+    beside: True if the patterns are for the database's own folder. In this folder, another program may use a database
     with a similar name.
     """
     name = glob.escape(os.path.basename(place))

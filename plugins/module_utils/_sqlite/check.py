@@ -50,9 +50,8 @@ def check(
 ) -> Dict[str, Any]:
     """Check a database within time_budget seconds and return the result of the sqlite_info module.
 
-    seeded: whether to report tables that have rows now but are empty or missing in `baseline`.
-    owner: the user that must be able to write to the database. user: the user that reads the database, by default
-    `owner`. See file_survey.look.
+    seeded: True to report tables that have rows now but are empty or missing in `baseline`. owner: the user that must
+    be able to write to the database. user: the user that reads the database, by default `owner`. See file_survey.look.
     Problems with the database are listed in the result. Raises SqliteError for invalid parameters.
     """
     for name in checks:
@@ -219,7 +218,7 @@ def _file(name: str, facts: sqlite_files.FileFacts) -> Dict[str, Any]:
 def _losses(counts: Mapping[str, int], baseline: Mapping[str, int], *, counted: bool) -> List[Problem]:
     if not counted:
         return []
-    # The baseline comes from an earlier result of this module, so sanitize.text may have changed its table names.
+    # The baseline is from an earlier result of this module, so sanitize.text may have changed its table names.
     plain: Dict[str, int] = {}
     for name, rows in counts.items():
         plain[sanitize.text(name)] = plain.get(sanitize.text(name), 0) + rows

@@ -57,15 +57,15 @@ def bounded(*, deadline: float, read_only: bool) -> None:
     # child before this limit is reached.
     seconds = 2 * int(max(deadline - time.monotonic(), 0) + _GRACE) + 1
     wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: seconds}
-    # Without /proc, no memory limit is set.
+    # If /proc is not available, no memory limit is set.
     with contextlib.suppress(OSError, ValueError), open("/proc/self/status", "rb") as stream:
         for line in stream:
             if line.startswith(b"VmData:"):
                 held = int(line.split()[1]) << 10
                 wanted[resource.RLIMIT_DATA] = held + (_MEMORY if read_only else _MEMORY_TO_WRITE)
     if read_only:
-        # A process that runs as the database's user could write files next to the database. With this limit, such a
-        # write fails with an error but does not kill the process, because Python ignores SIGXFSZ.
+        # A process that runs as the database's user could write files next to the database. Because of this limit, such
+        # a write fails with an error. It does not kill the process, because Python ignores SIGXFSZ.
         wanted[resource.RLIMIT_FSIZE] = 0
     for kind, most in wanted.items():
         hard = resource.getrlimit(kind)[1]
@@ -77,8 +77,9 @@ def give_up_writing(rights: safe_open.Rights = None) -> None:
     """Permanently switch to a user. If `rights` is None, drop root's write access instead.
 
     `rights` is None if only root can change the folder. In this case, a process that runs as root accesses files as the
-    user nobody, and keeps only the capability to read every file. With root's full privileges, SQLite would open the
-    WAL for writing and change its owner to the database's owner. A process that does not run as root keeps its account.
+    user nobody, and keeps only the capability to read every file. If the process kept root's full privileges, SQLite
+    would open the WAL for writing and change its owner to the database's owner. A process that does not run as root
+    keeps its account.
     """
     if rights:
         safe_open.become(*rights)

@@ -63,8 +63,8 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
 def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
     """Raise SqliteError if an account with write access to the path redirected the path to another account's file.
 
-    Without this check, an account could obtain copies of another account's file, or make this code replace the file.
-    facts: an earlier result of lstat for the file at path, or None. Raises FileNotFoundError if path now leads to
+    If this were not checked, an account could obtain copies of another account's file, or make this code replace the
+    file. facts: an earlier result of lstat for the file at path, or None. Raises FileNotFoundError if path now leads to
     another file.
     """
     try:
@@ -80,7 +80,7 @@ def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
 
 
 def away(path: str, *, rights: safe_open.Rights) -> Optional[Problem]:
-    """For a missing database, return a problem if its file system is not mounted or its folder is missing, else None.
+    """If the file system of a missing database is not mounted, or its folder is missing, return a problem, else None.
 
     The rows of such a database are unknown.
     """
@@ -249,8 +249,8 @@ def why_foreign(found: Look) -> Optional[Message]:
     if wal.page_size != header.page_size:
         return message("reason.sqlite.other_page_size", found=wal.page_size, expected=header.page_size)
     first, last = sqlite_files.parse_header(wal.first_page_one), sqlite_files.parse_header(wal.page_one)
-    # Page 1 contains a change counter. If the WAL belongs to the database, the WAL's first counter is at most one
-    # higher than the database's counter, and the WAL's last counter is not lower than the database's counter.
+    # Page 1 contains a change counter. If the WAL belongs to the database, its first counter is at most one higher than
+    # the database's counter, and its last counter is not lower.
     if first is None or last is None or first.change_counter - 1 <= header.change_counter <= last.change_counter:
         return None
     counted = {"first": first.change_counter, "last": last.change_counter, "present": header.change_counter}

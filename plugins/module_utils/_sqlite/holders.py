@@ -38,7 +38,7 @@ HIDDEN = "hidden: a process in another PID namespace"
 
 
 class Holder:
-    """A process that has one of the database's files open. For a process in another PID namespace, pid is 0."""
+    """A process that has one of the database's files open. If the process is in another PID namespace, pid is 0."""
 
     __slots__ = ("command", "files", "pid", "role")
 
@@ -136,7 +136,7 @@ def _find_holders(found: sqlite_files.Look, *, proc_root: str) -> Holders:
 
 
 def _known(holders: Dict[int, Holder], pid: int, proc_root: str) -> Holder:
-    """Return the holder with this pid. Add it if it is not known yet."""
+    """Return the holder with this pid. Add the holder if it is not known yet."""
     if pid not in holders:
         holders[pid] = Holder(pid=pid, command=command_of(pid, proc_root))
     return holders[pid]
@@ -189,8 +189,8 @@ def _add_roles(
             name, device = by_inode.get(int(inode), ("", 0))
             pid = int(words[4])
             same_device = os.makedev(int(major, 16), int(minor, 16)) == device
-            # On some file systems, stat returns a device number that differs from the one in /proc/locks. On these
-            # file systems, the lock counts only if the process also has the file open.
+            # On some file systems, stat returns a device number that differs from the one in /proc/locks. On these file
+            # systems, the lock is considered only if the process also has the file open.
             if not name or pid == os.getpid() or not (same_device or pid in holders) or pid <= 0:
                 continue
             end = 1 << 62 if words[7] == "EOF" else int(words[7])

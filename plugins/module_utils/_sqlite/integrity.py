@@ -27,9 +27,9 @@ _SHOWN = 10  # maximum number of lines that a message quotes from a check's outp
 _PROCESSES = 4  # maximum number of processes per check
 LARGE = 32 << 20  # from this size in bytes, several processes check a database faster than one process
 _MAP = 1 << 40  # SQLite reduces this value to its compile-time maximum
-# An error message that contains one of these texts does not indicate damage. Such an error has one of these causes:
-# SQLite lacks a module, function or collation that the application uses, this code forbids a function, or a value needs
-# too much memory.
+# An error message that contains one of these texts does not indicate damage. Such an error has another cause. For
+# example, SQLite lacks a module, function or collation of the application, this code forbids a function, or a value
+# needs too much memory.
 _NO_SIGN_OF_DAMAGE = (
     "no such ",
     "unknown function",

@@ -60,7 +60,7 @@ def private_copy(found: sqlite_files.Look, *, deadline: float) -> Iterator[str]:
 
 
 def _room_for_copies(rights: Tuple[int, int]) -> str:
-    """Return a folder for the temporary files of a user. Often, only root can access root's TMPDIR."""
+    """Return a folder for the temporary files of a user. Root's TMPDIR is often accessible only to root."""
     usual = tempfile.gettempdir()
     with safe_open.acting(rights):
         return usual if os.access(usual, os.X_OK, effective_ids=True) else "/var/tmp"  # noqa: S108 - by mkdtemp

@@ -16,7 +16,7 @@ The result of each step is flushed to disk before the next step begins:
 5. The new file is renamed over the guard. The old files are kept in a separate folder next to the new database.
 
 Therefore, SQLite always finds one of these: the old database with its WAL, no database, or the new database without a
-WAL. If a run finds the guard of a killed run, it puts the old files back (the database last) and starts again.
+WAL. If a run finds the guard of a killed run, it restores the old files (the database last) and starts again.
 
 If accounts other than root can change the folder, all steps run as the database's user (see files.rights_on).
 Otherwise, an account that can rename the work folder could redirect root's new files to any path.
@@ -57,7 +57,7 @@ class _Workspace(NamedTuple):
 
     place: the path of the database, with links resolved. work: the work folder next to the database, or "" if nothing
     may be changed there. scratch: a folder for temporary files. subject: the path of the database to examine, which is
-    place or a copy. put_back: True if this call put back the files that a killed run had moved away.
+    place or a copy. put_back: True if this call moved back the files that a killed run had moved away.
     """
 
     place: str
@@ -98,7 +98,7 @@ def restore(
     last sound database, or "" if it is unknown. on_replace: a function that is called right before the database is
     changed. The function's arguments are the data loss ("none", "known" or "unknown") and the known row counts before
     and after the change. The function returns a second function. The second function is called if the change failed and
-    the old database was put back.
+    the old database was restored.
 
     If `act` is False, or in check mode, no file next to the database is changed, and every method is examined. Raises
     SqliteError if the chosen method cannot be applied.
@@ -166,7 +166,7 @@ def _workspace(
 ) -> _Workspace:
     """Find the database and create the temporary folders. These folders are removed when `stack` closes.
 
-    Raises SqliteError. If `working` is True, first put back the files that a killed run moved away.
+    Raises SqliteError. If `working` is True, first move back the files that a killed run moved away.
     """
     place = restore_swap.locate(path)
     restore_swap.require_a_way(path, place, rights=rights)

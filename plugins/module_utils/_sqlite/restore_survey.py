@@ -180,7 +180,7 @@ def _reading_of(case: restore_ways.Case, scratch: str) -> str:
     if file_survey.why_foreign(case.found):
         return salvage_image.ALONE
     # Together with this WAL, the database has failed the check. A sound database remains sound with its own WAL.
-    # Therefore, if the database is sound without this WAL, the WAL belongs to another database.
+    # Therefore, if the database is sound without this WAL, the WAL is from another database.
     with _image(case, scratch, reading=salvage_image.ALONE) as image:
         sound = not restore_ways.checked(image, user=case.user, time_budget=case.deadline - time.monotonic())
     return salvage_image.ALONE if sound and not case.found.wal.damaged else salvage_image.COMMITTED
@@ -235,7 +235,7 @@ def refuse_holders(place: str, *, user: Optional[str], proc_root: str) -> None:
     give_up = time.monotonic() + _PATIENCE
     while True:
         found, holders = sqlite_holders.survey(place, user=user, deadline=time.monotonic(), proc_root=proc_root)
-        # Retry while the files are open: a virus scanner or a copy program may have opened them only briefly.
+        # Retry while the files are open, because a virus scanner or a copy program may have opened them only briefly.
         if not holders.found or time.monotonic() >= give_up:
             break
         time.sleep(_PAUSE)

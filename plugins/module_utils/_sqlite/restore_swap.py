@@ -86,7 +86,7 @@ def work_folder(place: str) -> Iterator[str]:
 
 
 def settle(place: str, work: str, *, owner: Owner) -> bool:
-    """Undo or finish the swap of a killed run. Return True if the old database was put back."""
+    """Undo or finish the swap of a killed run. Return True if the old database was moved back."""
     put_back = False
     with sqlite_files.clear_errors("clear_up", path=printable(place)):
         if guarded(place):
@@ -228,7 +228,7 @@ def swap(case: restore_ways.Case, new: str, work: str, *, proc_root: str) -> Opt
 
 
 def _guard(case: restore_ways.Case, work: str) -> None:
-    """Give the database a second name in the work folder, then put the guard at `place`. Raises OSError."""
+    """Give the database a second name in the work folder, then create the guard at `place`. Raises OSError."""
     place, old = case.path, f"{work}/old"
     folder, name = os.path.split(place)
     os.mkdir(old, 0o700)

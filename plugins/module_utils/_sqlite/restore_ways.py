@@ -280,7 +280,7 @@ def _by_backup(
     no_backup: Message,
     time_budget: float,
 ) -> Way:
-    """Find the sound backup that loses the fewest rows. If several lose equally few, choose the newest one."""
+    """Find the sound backup that loses the fewest rows. If several lose the same number, choose the newest."""
     way = Way("backup")
     examined = _examined(case, backups[0], time_budget=time_budget)
     sound, refused, way.backups = examined.sound, [*examined.refused, *backups[1]], examined.told
@@ -347,7 +347,7 @@ def _loss(case: Case, backup: _Backup, sound: Sequence[_Backup]) -> int:
         for table, rows in each.rows.items():
             most[table] = max(rows, most.get(table, 0))
     # Ignore a table that only backups contain, unless the tables of the damaged database are unknown. A migration may
-    # have dropped the table, or the backup may belong to another database.
+    # have dropped the table, or the backup may be from another database.
     uncounted = [table for table in most if not counted or case.schema_unreadable or table in case.uncounted]
     unknown = [(most[table], backup.rows.get(table, 0)) for table in uncounted if table not in counted]
     return known + sum(rows - kept for rows, kept in unknown if kept * 2 < rows)
@@ -392,7 +392,7 @@ def _kept_of(case: Case, way: Way, table: str) -> Message:
 def _lost_of(case: Case, table: str, rows: int) -> Message:
     """Return the number of rows that a method loses from a table.
 
-    For an uncounted table, case.rows contains the last good count.
+    If the table was not counted, case.rows contains the last good count.
     """
     last_good = case.schema_unreadable or table in case.uncounted
     return message(

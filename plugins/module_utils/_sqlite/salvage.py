@@ -4,9 +4,10 @@
 
 """Copy the rows of a damaged database into a new file. The damaged files are only read.
 
-First, an image is made: the bytes of the database, overwritten with the frames of its WAL. The writer of the database
-controls the schema in the image. Both a salvage and the sqlite3 shell run statements from that schema. The shell does
-so even when it only reads. Therefore, every read of an image runs in a child process as the database's owner.
+First, an image is created: the bytes of the database, overwritten with the frames of its WAL. The writer of the
+database controls the schema in the image. Both a salvage and the sqlite3 shell run statements from that schema. The
+shell does so even when it only reads. Therefore, every read of an image runs in a child process as the database's
+owner.
 """
 
 from __future__ import annotations

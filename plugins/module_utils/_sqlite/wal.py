@@ -317,7 +317,8 @@ class _Scan:
             self.torn = True
             self.torn_commit = commits > 0
         elif self.valid == 0 and salt1 != (self.salts[0] - 1) & _MASK:
-            # When SQLite restarts a WAL, it increases the salt by one. Old frames with the previous salt are normal.
+            # When SQLite restarts a WAL, it increases the salt by one. Old frames with the previous salt do not
+            # indicate damage.
             self.foreign = True
             self.lost = self.total
         return True
