@@ -22,7 +22,7 @@ from typing import IO, Iterator
 _PIECE = 1 << 14
 # Maximum number of bytes to return at once.
 _CHUNK = 1 << 18
-# A gzip header and trailer, with the largest window.
+# The `wbits` value for zlib: a gzip header and trailer, and the largest window.
 _GZIP = 16 + zlib.MAX_WBITS
 _END_MISSING = "Compressed file ended before the end-of-stream marker was reached"
 

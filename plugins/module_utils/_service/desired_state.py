@@ -65,7 +65,7 @@ def _refuse_lost_database(service: Service) -> None:
 
 
 def _refuse_only_copy(service: Service, look: Look) -> None:
-    """Raise NodeProcessError if the database file was deleted and exists only as long as the service has it open."""
+    """Raise NodeProcessError if the database file was deleted and remains only while the service has it open."""
     if not service.database_path:
         return
     path = os.path.realpath(service.database_path)

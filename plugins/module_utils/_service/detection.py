@@ -339,7 +339,7 @@ class Detection:
         owner = opened or ({"run": values["run"], "id": (before or {}).get("id")} if values["mode"] == "await" else {})
         result["takeover"] = None if self._check_mode else take_over(values, result, owner, warn=self._warn)
         if opened and result["supervisor"]["restarted"] and not self._check_mode:
-            # This run reports the outage, so the next run must not report it again.
+            # This run reports the outage, so the next run must not report the same outage again.
             last_good.note_healthy(values["state_dir"], at=result["last_success_at"])
         if values["open"] and not self._check_mode:
             leftovers.remove()

@@ -56,8 +56,8 @@ class _Room:
     def enough(self, *, measured: bool) -> bool:
         """Return True if enough space is free, as calculated from the removed files or as reported by the file system.
 
-        Either condition is enough. Some file systems report freed space only later, and other programs may write at the
-        same time. measured: True to consider the free space that the file system currently reports.
+        Only one of these conditions must be met. Some file systems report freed space only later, and other programs
+        may write at the same time. measured: True to consider the free space that the file system currently reports.
         """
         counted = (self.available_before + self.bytes_freed, self.before.f_favail + self.inodes_freed)
         now = counted
@@ -263,8 +263,8 @@ class _Reclaim:
         for rule in rules:
             files = sorted(walk.find(rule), key=lambda item: (-item.status.st_mtime, item.path))
             kept |= self._newest(files, keep=rule.keep)
-            # With keep_databases, all copies of a database are kept. Without keep_databases, at least the newest
-            # complete copy is kept.
+            # If keep_databases is set, all copies of a database are kept. Otherwise, at least the newest complete copy
+            # is kept.
             copies = (item for item in files if (_is_database if keep_databases else _is_whole)(item))
             kept |= {item.identity for item in itertools.islice(copies, None if keep_databases else rule.keep or 1)}
             self._found.update({item.identity: item for item in files if item.status.st_dev in self.rooms})

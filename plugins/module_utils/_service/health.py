@@ -31,8 +31,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_
     Target,
 )
 
-# While a unit waits for its automatic restart, it has no process. The wait lasts RestartSec. This number of additional
-# seconds is allowed.
+# While a unit waits for its automatic restart, it has no process. The wait lasts RestartSec. This check allows for this
+# number of additional seconds.
 _RESTART_GRACE = 3.0
 # Number of times the service may exit after it has been started. If the first start fails, systemd may restart the
 # service successfully.
@@ -45,8 +45,8 @@ _YOUNG = 20.0
 _YOUNG_INTERVAL = 0.2
 
 # A function that returns the reason why the service must not be started with its database, or None if it may be
-# started. The function's arguments: whether there is time for a detailed check, and the process IDs of the service if
-# it has been started.
+# started. The function's arguments are a boolean (True if there is time for a detailed check), and the process IDs of
+# the service if it has been started.
 Doubt = Callable[[bool, Sequence[int]], Optional[str]]
 
 
@@ -75,7 +75,7 @@ def look_at_process(
             service_process.require_loaded(service, properties)
             main = procfs.read_process(service_process.main_pid(properties), proc_root=proc_root)
             found = [main] if main is not None and main.alive else []
-        # If the unit has no process, a manually started process may still be serving.
+        # If the unit has no process, a manually started process may still serve requests.
         found = found or service_process.find(service, proc_root=proc_root)
         hidden = not found and service_process.is_hidden(service)
     except procfs.HostError:
@@ -205,13 +205,13 @@ class _Watch:
     def is_in_doubt(self, *, starting: bool) -> bool:
         """Return True if the service must not be started with its database. Set `doubted` to the reason.
 
-        starting: whether a start is in progress or imminent. In this case, there is time for a detailed check of the
+        starting: True if a start is in progress or imminent. In this case, there is time for a detailed check of the
         database. A young process may not have opened the database yet. Therefore, the database is also checked in
         detail for a young process, but only once.
         """
         closely = starting or (self.is_young() and not self.checked_closely)
         self.checked_closely = self.checked_closely or closely
-        # If the service is about to be started, the current processes do not matter.
+        # If the service is about to be started, the current processes are ignored.
         self.doubted = self.doubt(closely, [] if starting else self.process["pids"])
         return bool(self.doubted)
 

@@ -49,8 +49,8 @@ def measure(
 ) -> Dict[str, Any]:
     """Return the numbers of affected users and requests between two times, or the reason why a number is unknown.
 
-    path: the path of the database, or "". query: one statement that returns the number of users; in this statement,
-    :start and :end are the two times, and :login is the account that the login check uses. An empty query is skipped.
+    path: the path of the database, or "". query: one statement that returns the number of users. Its parameters are
+    :start and :end (the two times), and :login (the account that the login check uses). An empty query is skipped.
     places: where requests are logged. user: the user that reads the database. See file_survey.look. Raises ImpactError.
     """
     begun, over = _instant("start", start), _instant("end", end)

@@ -252,7 +252,7 @@ def running_migrations(migrator: Migrator) -> List[procfs.Process]:
         scripts = [word for word in process.argv[:4] if os.path.basename(word) in _KNEX_NAMES]
         if not scripts or not process.alive:
             return False
-        # If this user cannot see the process's folder, assume that the process belongs to this application.
+        # If this user cannot see the process's folder, assume that the process is part of this application.
         if process.cwd is None:
             return True
         places = [process.cwd, *(os.path.realpath(os.path.join(process.cwd, word)) for word in scripts)]

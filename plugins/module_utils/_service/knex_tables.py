@@ -42,7 +42,7 @@ _LOCK_COLUMNS = {"index", "is_locked"}
 class KnexError(ServiceError):
     """The migrations could not be read or applied.
 
-    locked: whether the migration lock caused the error. applied: the migrations that were applied before the error.
+    locked: True if the migration lock caused the error. applied: the migrations that were applied before the error.
     """
 
     def __init__(self, told: Union[str, Message], *, locked: bool = False, applied: Sequence[str] = ()) -> None:
@@ -56,7 +56,7 @@ class Tables(NamedTuple):
     """The content of knex's own tables.
 
     tables: name, CREATE statement and rows of each table. batch: the number of the last batch, or None. names: the
-    applied migrations. several: whether more than one table has the columns of knex's migrations table. In this case,
+    applied migrations. several: True if more than one table has the columns of knex's migrations table. In this case,
     only knex's configuration shows which table is in use. schema: for each object in the schema, such as a table or an
     index, its type, its name and the digest of its statement.
     """

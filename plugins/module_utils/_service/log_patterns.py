@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_files
 
 _LONGEST_LINE = 2000
-# Quote this many characters before and after a known error. This is enough for paths and package names.
+# Quote this many characters before and after a known error. This length is sufficient for paths and package names.
 _CONTEXT = 250
 _LONGEST_STACK = 12
 _MOST_EXCEPTIONS = 5

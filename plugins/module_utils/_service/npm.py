@@ -4,9 +4,9 @@
 
 """Make the service's node_modules match the lock file.
 
-npm ci deletes node_modules before it downloads packages. If the registry does not answer, the service is left without
-modules. Therefore, npm works in a temporary folder inside the application's folder. The old tree is replaced only after
-node has loaded packages from the new tree. See npm_lock (compare), npm_build (build) and npm_swap (swap).
+npm ci deletes node_modules before it downloads packages. If the registry does not answer, the service has no modules.
+Therefore, npm works in a temporary folder inside the application's folder. The old tree is replaced only after node has
+loaded packages from the new tree. See npm_lock (compare), npm_build (build) and npm_swap (swap).
 """
 
 from __future__ import annotations
@@ -59,9 +59,8 @@ def npm_ci(
 ) -> Dict[str, Any]:
     """Make node_modules match the lock file, and return the result of the npm_ci module.
 
-    build_only: True to leave the new tree in its build folder until the next call puts the tree in place. reserve:
-    number of bytes that must stay free on the file system. Raises NpmError. After an error, the old tree is still in
-    place.
+    build_only: True to leave the new tree in its build folder until the next call installs the tree. reserve: number of
+    bytes that must stay free on the file system. Raises NpmError. After an error, the old tree is still in place.
     """
     if cache and not os.path.isabs(cache):
         raise NpmError(f"cache is {cache!r}: must be an absolute path")

@@ -51,7 +51,7 @@ def remove(path: str) -> bool:
 def _remove_modules_of_root(path: str) -> None:
     """Remove a tree in the user's folder if root installed it. Raises OSError.
 
-    Any other tree is kept, because the user may have moved another root-owned folder to this path.
+    Any other tree is not removed, because the user may have moved another root-owned folder to this path.
     """
     parent, name = os.path.split(path)
     folder = safe_open.open_any(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, lend=False)
@@ -90,7 +90,7 @@ class Application:
                 raise OSError(0, "another folder has taken its place")
         with npm_lock.explained("act_as", user=repr(user), folder=app_dir):
             # Act as root only if no other account could replace the folder. Never act as a third account that owns the
-            # folder: packages in it may belong to the service's user, and would run as that account.
+            # folder: packages in it may be owned by the service's user, and would run as that account.
             self.rights = safe_open.rights_on(app_dir, user=safe_open.account_rights(user))
             name = user or (run_as.name_of(self.rights[0]) if self.rights else None)
             self.account = run_as.resolve(name, folder=self.app_dir)

@@ -59,7 +59,7 @@ def _measure(tree: str) -> Tuple[int, int]:
 
 
 def finished(application: Application, *, fingerprint: str) -> Optional[str]:
-    """Return the folder of a tree that a killed run built completely but did not put in place, or None."""
+    """Return the folder of a tree that a killed run built completely but did not install, or None."""
     for folder in application.litter():
         with run_as.acting_as(application.account), contextlib.suppress(OSError):
             complete = npm_lock.read(os.path.join(folder, _COMPLETE)).decode("ascii", "replace")
@@ -262,8 +262,9 @@ def _require_tree(application: Application, build: str) -> None:
 def try_build(application: Application, folder: str, *, cache: Optional[str], timeout: float, confined: bool) -> None:
     """Build a tree offline in an empty folder of the user, and load it. Nothing outside the folder is changed.
 
-    confined: whether this process and its children can write only to the folder (see _host/confine.py). Otherwise, the
-    package scripts get no links to the application's files, and npm gets an empty home folder. Raises NpmError.
+    confined: True if this process and its children can write only to the folder (see _host/confine.py). Otherwise, no
+    links to the application's files are created for the package scripts, and npm uses an empty home folder. Raises
+    NpmError.
     """
     _refuse_links(application)
     _check_room(application, folder=folder)

@@ -29,7 +29,7 @@ _LARGEST_MANIFEST = 1 << 20
 
 
 class NpmError(ServiceError):
-    """The modules could not be checked, or a new tree could not be built or put in place. The old tree is kept."""
+    """The modules could not be checked, or a new tree could not be built or installed. The old tree is kept."""
 
 
 class Difference(NamedTuple):

@@ -50,7 +50,7 @@ def told(source: str, target: str) -> Message:
 
 
 def swap(application: Application, build: str) -> None:
-    """Put the new tree in place and keep the old tree. If this fails or the new tree does not load, undo the swap."""
+    """Install the new tree and keep the old tree. If this fails or the new tree does not load, undo the swap."""
     tree, previous, older = (
         application.path(name) for name in (npm_lock.TREE, npm_application.PREVIOUS, npm_application.OLDER)
     )

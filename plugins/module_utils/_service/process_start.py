@@ -107,12 +107,12 @@ def prepare(service: Service) -> Launch:
 
 
 def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
-    """Open the log for appending. A new log belongs to the service's user.
+    """Open the log for appending. A new log is owned by the service's user.
 
     A link, a FIFO or a file with a second hard link is refused. In a folder that the service's user owns, a file that
     another account owns is refused if the service's user may not write to it. A root-owned file is refused only if this
-    user may not read it, because programs that run as root, such as systemd, often create the log. Otherwise, the
-    service's user could make root write to a file that this user cannot access.
+    user may not read it, because systemd often creates the log as root. Otherwise, the service's user could make root
+    write to a file that this user cannot access.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
     try:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Stop processes that block the service, but only if they belong to this application or match the policy.
+"""Stop processes that block the service, but only if they are part of this application or match the policy.
 
 Before a process is stopped, the triage findings are checked again. The process must still have the same pid and start
 time, and must still use the port or the database.
@@ -114,7 +114,7 @@ class _Judge:
         return recorded == (process.pid, process.start_ticks)
 
     def _of_this_app(self, process: procfs.Process) -> bool:
-        """Return True if a process belongs to this application.
+        """Return True if a process is part of this application.
 
         This is the service itself, or the same program in the same folder, run by the same user.
         """

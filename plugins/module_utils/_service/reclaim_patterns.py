@@ -29,9 +29,9 @@ _BLOCK = 512  # st_blocks counts units of this many bytes on every file system
 FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
-# The operating system needs the files below these folders. /usr/local belongs to the host's administrator.
+# The operating system needs the files below these folders. /usr/local is managed by the host's administrator.
 _SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
-# The subfolders of these folders belong to different users or programs.
+# The subfolders of these folders are used by different users or programs.
 _SHARED = (["usr", "local"], ["var", "lib"], ["var", "spool"])
 
 Identity = Tuple[int, int]
@@ -80,7 +80,7 @@ class Candidate(NamedTuple):
 
     @property
     def series(self) -> str:
-        """Return the series of logs or copies that the file belongs to. See log_files.series."""
+        """Return the series of logs or copies that includes the file. See log_files.series."""
         return log_files.series(self.name)
 
     @property
@@ -233,7 +233,7 @@ class Walk:
                 os.close(inner)
 
     def _listed(self, descriptor: int) -> List[str]:
-        """Return the names in a folder, within the limits of the search. Raises OSError."""
+        """Return the names in a folder. Stop at the limits of the search. Raises OSError."""
         most = self._left if time.monotonic() <= self._until else 0
         opened = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
         try:

@@ -37,9 +37,9 @@ def ensure(
 ) -> Dict[str, Any]:
     """Start, stop or restart the service if needed, and return the result of the node_process module.
 
-    lease: run and state_dir. Without a run, or in check mode, nothing is recorded. attempts, signs, cause: recorded
-    before anything is changed. since: see desired_state.ensure. If the start guard refuses the start, the service is
-    held. Raises NodeProcessError.
+    lease: run and state_dir. If there is no run, or in check mode, nothing is recorded. attempts, signs, cause:
+    recorded before anything is changed. since: see desired_state.ensure. If the start guard refuses the start, the
+    service is held. Raises NodeProcessError.
     """
     unit = service.unit if service.manager == "systemd" else ""
 

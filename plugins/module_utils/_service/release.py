@@ -4,10 +4,10 @@
 
 """Roll back the application to an earlier release that supports the current schema, and roll it forward again.
 
-If releases are folders, the application's folder is a link to one of them, and a single rename replaces the link. With
-git, another commit is checked out. If the checkout is killed midway, the next run finishes the checkout. release.json
-in the state folder records the last step. After one rollback, no run automatically rolls back any further. Otherwise,
-each new outage would cause a rollback to the next older release.
+If releases are folders, the application's folder is a link to one of them, and a single rename replaces the link. If
+the application is a git repository, another commit is checked out. If the checkout is killed midway, the next run
+finishes the checkout. release.json in the state folder records the last step. After one rollback, no run automatically
+rolls back any further. Otherwise, each new outage would cause a rollback to the next older release.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ class Releases(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A step from one release (source) to another (target). With git, the commits identify the two releases exactly.
+    """A step from one release (source) to another (target). If git is used, the commits identify the two releases
+    exactly.
 
     again: True if this step finishes an earlier step that was killed midway.
     """

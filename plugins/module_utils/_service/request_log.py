@@ -4,10 +4,10 @@
 
 """Count the requests in a period, based on the service's journal and log files.
 
-A service may log a request in several places, for example in the journal and in a file. Such a request is counted once:
-lines in different logs belong to the same request if they have the same method, path and status, and nearly the same
-time. Files are read newest first, including rotated and compressed files. Only the part of a file that belongs to the
-period is read, within limits for time and memory.
+A service may log a request in several places, for example in the journal and in a file. Such a request is counted once.
+Lines in different logs describe the same request if they have the same method, path and status, and nearly the same
+time. Files are read newest first, including rotated and compressed files. Only the part of a file from the period is
+read, within limits for time and memory.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ _MOST_UNDATED = 100
 # access logs have no fractions of a second.
 _TOLERANCE = 150
 
-# The lookahead prevents the pattern from splitting the path in other ways (backtracking). Without the lookahead, the
-# service's user could write lines that take seconds to match.
+# The lookahead prevents the pattern from splitting the path in other ways (backtracking). If the pattern had no
+# lookahead, the service's user could write lines that take seconds to match.
 _REQUEST = re.compile(
     r"""\b(GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS)\b[\s"']+(?=([^\s"']\S*))\2(?:\s+HTTP/[\d.]+)?["']?"""
     r"""\s+(?:-\s+)?([1-5]\d\d)\b|"""
@@ -222,7 +222,7 @@ def _start(stream: IO[bytes], *, at: float) -> int:
 
 
 def _chunks(stream: IO[bytes], count: _Count, *, compressed: bool) -> Iterator[bytes]:
-    """Yield the data of a file that may belong to the period. Raises TimeoutError at the deadline, or OSError."""
+    """Yield the data of a file that may be from the period. Raises TimeoutError at the deadline, or OSError."""
     if compressed:
         yield from compressed_log.unpacked(stream, most_packed=_MOST_BYTES, deadline=count.deadline)
         return
@@ -236,7 +236,7 @@ def _chunks(stream: IO[bytes], count: _Count, *, compressed: bool) -> Iterator[b
 
 
 def _in_file(log: log_files.LogFile, count: _Count) -> Iterator[_Line]:
-    """Yield the lines of a log file that may belong to the period. Raises RequestLogError."""
+    """Yield the lines of a log file that may be from the period. Raises RequestLogError."""
     with contextlib.ExitStack() as stack:
         try:
             with safe_open.acting(log.rights):

@@ -4,9 +4,9 @@
 
 """If no run observed the end of the outage, determine from the journal and the log when a process began to serve.
 
-The journal and the log are read only if the service is healthy and one of these is true: an incident is still open, or
-systemd restarted the service before the first probe. Log lines without an ISO 8601 timestamp at the beginning are
-ignored.
+The journal and the log are read only if the service is healthy. In addition, either an incident must still be open, or
+systemd must have restarted the service before the first probe. Log lines without an ISO 8601 timestamp at the beginning
+are ignored.
 """
 
 from __future__ import annotations

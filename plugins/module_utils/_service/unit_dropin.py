@@ -236,8 +236,8 @@ def _write(before: Mapping[str, str], after: Mapping[str, str]) -> None:
         for path, text in after.items():
             if before.get(path) != text:
                 os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-                # The variables may come from a file that only the service and root can read. systemd runs as root, so
-                # it can read this file.
+                # The variables may be from a file that only the service and root can read. systemd runs as root, so it
+                # can read this file.
                 mode = 0o600 if path.endswith(".env") else 0o644
                 atomic_files.write_atomically(path, text.encode("utf-8"), mode=mode)
         for path in before:
@@ -249,7 +249,7 @@ def _write(before: Mapping[str, str], after: Mapping[str, str]) -> None:
 
 
 def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *, manager: _Systemd) -> None:
-    """Put the files in place and make systemd load them.
+    """Write the files and make systemd load them.
 
     The timer is started first, so that every active setting expires even if this process is killed.
     """
