@@ -4,11 +4,11 @@
 
 """Prevent a service from starting if the start could do harm, for example because the database may be damaged.
 
-Under systemd, a hold is a drop-in that adds two conditions to the unit. Both conditions are necessary (tested with
-systemd 257). An automatic restart ignores AssertPathExists=. If only ExecCondition= is set, systemctl start exits with
-0 although it skips the start. The drop-in name and the unit description contain the incident ID, so systemctl status
-shows this ID. This collection reads the same information from a file in the state folder. For a plain process, this
-file is the only hold.
+If systemd manages the service, a hold is a drop-in that adds two conditions to the unit. Both conditions are necessary
+(tested with systemd 257). An automatic restart ignores AssertPathExists=. If only ExecCondition= is set, systemctl
+start exits with 0 although it skips the start. The drop-in name and the unit description contain the incident ID, so
+systemctl status shows this ID. This collection reads the same information from a file in the state folder. If the
+service is a plain process, this file is the only hold.
 """
 
 from __future__ import annotations
@@ -98,10 +98,10 @@ def place(*, manager: str, unit: str, state_dir: str) -> Place:
 def read(where: Place) -> Optional[Dict[str, Any]]:
     """Return the current hold, or None if there is none.
 
-    Keys: incident, reason, cause, unit, at (UTC), enforced (True if systemd itself refuses the start). Under systemd,
-    only the drop-in decides whether the service is held. A drop-in without a record is still a hold, because the record
-    may have been lost. If there is a record but no drop-in, somebody has removed the drop-in. In this case, the service
-    is not held.
+    Keys: incident, reason, cause, unit, at (UTC), enforced (True if systemd itself refuses the start). If systemd
+    manages the service, it is held only if the drop-in exists. A drop-in without a record is still a hold, because the
+    record may have been lost. If there is a record but no drop-in, somebody has removed the drop-in. In this case, the
+    service is not held.
     """
     dropins = where.dropins()
     for path in where.records():
@@ -139,7 +139,7 @@ def set_hold(
     reason: str,
     run: commands.Runner = commands.run,
 ) -> List[str]:
-    """Put the service on hold. Return one sentence for each limitation of the hold. Raises HoldError.
+    """Put the service on hold. Return a sentence for each limitation of the hold. Raises HoldError.
 
     An existing hold stays unchanged. If systemd has scheduled or begun a start, this start is cancelled. A service that
     is already running is not stopped.

@@ -35,7 +35,7 @@ RUNGS: Tuple[str, ...] = tuple(rung.name for rung in LADDER)
 # The rung that the first response performs. This rung only starts the service.
 FIRST_RESPONSE = LADDER[0].name
 
-# Groups of rungs. All rungs start the service in the same way. For some causes, the only fix is to start the service.
+# Groups of rungs. All rungs start the service in the same way. Some causes can be fixed only by starting the service.
 # If the first rung fails to fix such a cause, the higher rungs cannot help.
 ABOVE_THE_FIRST: Tuple[str, ...] = RUNGS[1:]
 # The first group contains the rungs that only start the service. The second group contains the rungs that do not repair

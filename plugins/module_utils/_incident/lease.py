@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The host lease allows only one run at a time. Each task is a separate process, so a lock alone would not be enough.
+"""The host lease allows only one run at a time. Each task is a separate process, so a lock alone is not sufficient.
 
 Each state folder has its own lease, which is stored in an in-memory folder (below /run for root). The lease therefore
 works even if the state folder is full or missing. A reboot releases the lease. Files:
@@ -230,7 +230,7 @@ class Seat:
         )
 
     def release(self, *, run: str) -> None:
-        """Release a run's lease. In the lease file, this run stays the last holder. Raises OSError."""
+        """Release a run's lease. The lease file still lists this run as the last holder. Raises OSError."""
         last = self.last()
         if last is not None and last["run"] == run:
             self._write({**last, "released": True})
@@ -339,7 +339,8 @@ def held(
     memory: Optional[str] = None,
     clock: Optional[Clock] = None,
 ) -> Iterator[None]:
-    """Run the block under a run's lease, and renew the lease afterwards. Meanwhile, no other run can take the lease.
+    """Run the block under a run's lease, and renew the lease afterwards. While the block runs, no other run can take
+    the lease.
 
     If run is empty, the block runs without a lease. If another run has taken the lease, `fail` is called with msg and
     messages before anything changes. `fail` must not return. If `fail` is None, LeaseError is raised. Other problems

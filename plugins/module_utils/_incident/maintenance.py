@@ -110,7 +110,7 @@ def current(
     reason: str = "",
     read: Callable[[str], bytes] = _contents,
 ) -> Tuple[Optional[Dict[str, str]], List[str]]:
-    """Return the current maintenance window and warnings. If there are two windows, the one that ends later applies.
+    """Return the current maintenance window and warnings. If there are two windows, the window that ends later applies.
 
     read: a function that returns the content of a file or raises OSError. The file may be on another host. Raises
     MaintenanceError if the variables are invalid.

@@ -104,7 +104,7 @@ def note(
 ) -> Optional[str]:
     """Set last_exit, takeover, kills or data in the record of the run's open incident.
 
-    On failure, return the error message.
+    If this fails, return the error message.
     """
     store, seat = incident_store.pair(state_dir, clock=clock or host_lease.Clock(), memory=memory, writing=True)
     try:

@@ -21,7 +21,7 @@ RECOVERED, BY_SYSTEMD, BY_HAND = "recovered", "recovered_by_systemd", "resolved_
 PROBE = "health probe"
 # The source name for the first failed probe of a run that did not open an incident. The service may have recovered
 # after this probe. Therefore, a later sign of health counts even if its source is a log. However, after a sign of
-# failure with the source PROBE, a sign of health from a log does not count.
+# failure with the source PROBE, a sign of health from a log is ignored.
 EARLIER_PROBE = "earlier health probe"
 # Source names for the end of an outage that no probe observed.
 PROCESS_LOG = "the log of the process that serves"
@@ -34,8 +34,8 @@ _OWN = (PROBE, "connection")
 # can begin earlier, because the kernel counts in ticks. A process can begin later, because systemd first stops the old
 # process and runs ExecStartPre=.
 _EARLIER, _LATER = 1.0, 150.0
-# Time in seconds from taking over a unit to the first check by the dead-man timer: the length of a lease (60 s), minus
-# 2 s for differences between clocks.
+# Time in seconds between the takeover of a unit and the first check by the dead-man timer. This is the length of a
+# lease (60 s), minus 2 s for differences between clocks.
 _TIMER = 58.0
 # If a process does not answer, it is considered to be starting for at most this many seconds.
 _STARTING = 30.0
@@ -107,7 +107,7 @@ def _only_degraded(record: Mapping[str, Any]) -> bool:
         return False
     first = record.get("first_severity")
     started = record["starts"] or record["attempts"] or record.get("takeover")
-    # A probe that fails later, for example after a rung, does not show that the incident began with an outage.
+    # If a probe fails later, for example after a rung, this does not show that the incident began with an outage.
     until = opened(record)
     probed = any(
         item["kind"] == "bad" and item["source"] in (*_OWN, EARLIER_PROBE) and item["at"] <= until

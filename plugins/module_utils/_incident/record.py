@@ -239,8 +239,8 @@ def _absent(
 def _end_by_hand(call: Call, *, store: incident_store.Store, seat: host_lease.Seat) -> _Outcome:
     """If no run is working on the open incident of a healthy service, record how this incident ended.
 
-    With the state "closed", the incident is closed. With the state "resolved", the incident stays open under the lease
-    of a new run. That run closes the incident later.
+    If the state is "closed", the incident is closed. If the state is "resolved", the incident stays open under the
+    lease of a new run. That run closes the incident later.
     """
     if store.writing:
         store.tidy()

@@ -26,8 +26,8 @@ def _between(earlier: str, later: str) -> float:
 def _lasted(record: Mapping[str, Any], *, start: str, clock: host_lease.Clock) -> float:
     """Return how long the outage has lasted so far, in seconds.
 
-    The wall clock may have been set back. Therefore, the result is never shorter than the duration that the host's boot
-    clock has measured.
+    The wall clock may have been set back. Therefore, the result is at least the duration that the host's boot clock has
+    measured.
     """
     opened = outage_window.opened(record)
     by_wall = _between(start, timestamps.iso(clock.wall()))

@@ -82,7 +82,7 @@ def _add_attempts(record: Dict[str, Any], attempts: Sequence[Mapping[str, Any]],
 
 
 def with_its_end(record: Mapping[str, Any], update: Update, *, seen_at: str) -> Update:
-    """Return the update for a healthy service, with the end of the outage added. Known values are kept."""
+    """Return the update for a healthy service, with the end of the outage added. Existing values are not replaced."""
     ended = outage_window.ending(
         record,
         seen_at=update.mitigated_at or seen_at,

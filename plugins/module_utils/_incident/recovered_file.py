@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The time at which a database recovery put a new database file in place. This time is saved on the host.
+"""The time at which a database recovery installed a new database file. This time is saved on the host.
 
 An error that was logged before this time cannot be about the new file. However, the saved time does not show that the
 new file is sound: only a check of the file shows this.
@@ -20,9 +20,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.lease
 
 _FILE = "recovered_file.json"
 _SMALL = 1 << 16
-# If the wall clock and the clock since boot differ by more than this many seconds, somebody has set the wall clock.
-# Smaller changes cannot be detected. Therefore, an error counts as older than the file only if it was logged more than
-# this many seconds before the file was put in place.
+# If the wall clock and the clock since boot differ by more than this many seconds, the wall clock has been set. Smaller
+# changes cannot be detected. Therefore, an error counts as older than the file only if it was logged more than this
+# many seconds before the file was installed.
 _SAME_CLOCK = 2.0
 
 
@@ -36,7 +36,7 @@ def note(state_dir: str, *, path: str, since: Mapping[str, Any]) -> None:
     """Save the time at which the file at `path` was installed. since: the result of instant(), called right before this
     change.
 
-    Call this function only after the new file was put in place and checked. A write error is ignored: without the saved
+    Call this function only after the new file was installed and checked. A write error is ignored: without the saved
     time, old errors in the log still prevent a start.
     """
     with contextlib.suppress(OSError):
@@ -51,8 +51,9 @@ def note(state_dir: str, *, path: str, since: Mapping[str, Any]) -> None:
 def older_before(state_dir: str, database: Mapping[str, Any], *, clock: Optional[Clock] = None) -> str:
     """Return the time before which no logged error is about the current database file, or "" if it is unknown.
 
-    database: the field `database` of a sqlite_info result. The time is unknown if the current file is not the file that
-    the last recovery put in place, or if the wall clock may have been set or the host was rebooted since then.
+    database: the field `database` of a sqlite_info result. The time is unknown if the current file is not the one that
+    the last recovery installed. It is also unknown if the wall clock may have been set, or the host was rebooted, since
+    then.
     """
     clock = clock or Clock()
     try:

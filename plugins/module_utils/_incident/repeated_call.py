@@ -215,8 +215,8 @@ class _Kept:
         with contextlib.suppress(OSError):
             if len(data) <= _LARGEST:
                 os.pwrite(self._descriptor, data, os.fstat(self._descriptor).st_size)
-        # If the connection is lost, nobody reads this stream. Do not raise an error, because Ansible would print the
-        # error as a second result. A repeated call could then read neither result.
+        # If the connection is lost, no process reads this stream. Do not raise an error, because Ansible would print
+        # the error as a second result. A repeated call could then read neither result.
         with contextlib.suppress(OSError):
             return self._stream.write(text)
         return len(text)

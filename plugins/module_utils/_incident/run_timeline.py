@@ -30,8 +30,8 @@ SUFFIX = ".jsonl"
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 # Maximum size of a timeline in bytes. Later lines are dropped.
 LARGEST = 1 << 20
-# Maximum number of timelines on the host. If there are more, the oldest timelines are removed. However, if older
-# timelines belong to the open incident, at most this many of them are kept.
+# Maximum number of timelines on the host. If there are more, the oldest timelines are removed. However, older timelines
+# of the open incident are kept, up to this number.
 _MOST = 50
 # Maximum number of timelines that are returned for one incident, and their maximum total size in bytes.
 MOST_OF_INCIDENT = 20
@@ -101,7 +101,7 @@ def _prune(folder: str, *, open_incident: Callable[[], str]) -> None:
     old = _newest_first(folder)[_MOST - 1 :]
     incident = open_incident() if old else ""
     of_open = [name for name in old if incident and _names(_read(os.path.join(folder, name)), incident)]
-    # Always keep the oldest of these timelines, because it belongs to the incident's first run.
+    # Always keep the oldest of these timelines, because it is the timeline of the incident's first run.
     kept = {*of_open[-1:], *of_open[: _MOST - 1]}
     for name in old:
         if name not in kept:

@@ -5,7 +5,7 @@
 """Use a unit's start guard in a run: read its configuration, decision and refusals, and release it.
 
 The start_guard role installs the guard. The role's files describe how the guard decides, and which files its keeper
-(guard_keeper.py) writes. Without the guard, every function returns immediately.
+(guard_keeper.py) writes. If the guard is not installed, every function returns immediately.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def _locked(folder: str) -> Iterator[None]:
 
 
 def release(unit: str, *, accepted: Sequence[str] = (), run: commands.Runner = commands.run) -> Optional[str]:
-    """Make the guard accept the current files of the database. On failure, return the error message.
+    """Make the guard accept the current files of the database. If this fails, return the error message.
 
     Call this function after a check has found the database sound, or after a person has released the database.
     accepted: the codes of the damage that the person has accepted. If the files change later, the guard checks them

@@ -20,9 +20,9 @@ _LARGEST = 1 << 20  # maximum size of a drop-in in bytes
 class Parts(NamedTuple):
     """The parts of a unit's start guard. dropin: the path of its drop-in.
 
-    installed: True if the unit has the drop-in or the configuration. The programs do not count, because they may belong
-    to another unit. guard: True if all parts of the start guard are installed. recorder: True if all parts of the
-    restart recorder are installed.
+    installed: True if the unit has the drop-in or the configuration. The programs are ignored, because another unit may
+    use them. guard: True if all parts of the start guard are installed. recorder: True if all parts of the restart
+    recorder are installed.
     """
 
     dropin: str

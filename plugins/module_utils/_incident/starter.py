@@ -77,7 +77,7 @@ def take_over(
 
 
 def _may_be_ended(properties: Mapping[str, str], *, database_path: str) -> bool:
-    """Return True if the main process may be killed: it has just started and has no deleted database open."""
+    """Return True if the main process has just started and has no deleted database open, so it may be killed."""
     pid = properties.get("ExecMainPID", "")
     young = takeover.started_within(properties, seconds=_YOUNG)
     return young and not (pid.isdecimal() and procfs.holder_of_deleted([int(pid)], database_path))
@@ -217,7 +217,7 @@ def put_in_doubt(
     """Record in the open incident that the service's data is in doubt. Earlier good row counts remain in the record.
 
     created_at: when the database with the good row counts was created. See last_good.Counted. damaged: True if damage
-    to the database was found. If a damaged database is later found to be sound, somebody has replaced it.
+    to the database was found. If a damaged database is later found to be sound, it has been replaced.
     """
     known = (incident_store.current(state_dir) or {}).get("data") or {}
     noted = {
@@ -268,7 +268,8 @@ def note_loss(
     lost_again: True if an earlier recovery may also have lost rows. After an earlier loss, the number is a minimum,
     because the service may have written rows between the recoveries.
 
-    Returns a function that removes this loss from the record again. Call this function if the recovery changed nothing.
+    Returns a function that removes this loss from the record again. Call that function if the recovery did not change
+    the database.
     """
     record = incident_store.current(state_dir)
     if record is None:

@@ -20,8 +20,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages, start_guard
 
-# Outcomes that leave the incident open: the service does not answer, its data is in doubt, or nobody can log in. The
-# next run continues the incident.
+# Outcomes after which the incident stays open: the service does not answer, its data is in doubt, or nobody can log in.
+# The next run continues the incident.
 DEGRADED = "degraded"
 UNFINISHED = (DEGRADED, "not_recovered", "data_in_doubt", "login_failed")
 # States of the service's data in an incident. An incident cannot be closed while its data is in doubt.
@@ -69,7 +69,7 @@ EMPTY: Dict[str, Any] = {
     # when the incident was opened, or if the service was never down.
     "down_at": None,
     "boot_id": None,
-    # Number of times the record has been written. Of two copies, the one with the higher number is newer.
+    # Number of times the record has been written. If there are two copies, the one with the higher number is newer.
     "revision": 0,
 }
 _INSTANTS = ("detected_at", "down_at", "answered_at", "mitigated_at", "closed_at")
@@ -425,7 +425,7 @@ def current(state_dir: str, *, memory: Optional[str] = None) -> Optional[Dict[st
 
 
 def bring_home(state_dir: str, *, clock: Optional[host_lease.Clock] = None, memory: Optional[str] = None) -> None:
-    """Move a record that was kept in memory to the state folder, if that folder is writable again.
+    """Move a record that was stored in memory to the state folder, if that folder is writable again.
 
     Does nothing while a run is working on the host, because that run moves the record itself.
     """

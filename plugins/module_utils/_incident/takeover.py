@@ -47,8 +47,8 @@ PROPERTIES = (
 # Values that systemd uses for ExecMainCode. They are the si_code values from waitid(2): CLD_EXITED, CLD_KILLED,
 # CLD_DUMPED.
 EXIT_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
-# Interval in seconds between two checks by the dead-man timer. The first check is made when the lease is expected to
-# expire.
+# Interval in seconds between two checks by the dead-man timer. The timer makes its first check when the lease is
+# expected to expire.
 POLL = 5
 # If an automatic restart is at most this many seconds old, a run reports it even if the service is healthy.
 RECENT = 60.0
@@ -379,7 +379,7 @@ def settle(
     give_up, soon = time.monotonic() + limit, True
     while True:
         properties = systemd.unit_properties(unit, PROPERTIES, run=run)
-        # Wait for only one imminent restart. In a crash loop, systemd restarts the service again and again.
+        # Wait for only one imminent restart. If the service keeps crashing, systemd restarts it repeatedly.
         soon = soon and is_imminent(properties)
         busy = soon or phase(properties) in (STARTING, STOPPING)
         if not busy or time.monotonic() >= give_up or (doubt is not None and doubt()):
