@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Make verified backups on a schedule, and practise a restore.
+"""Create verified backups on a schedule, and practise a restore.
 
-Put code here if it makes, keeps, copies or tests backups of a healthy service.
-This package imports from _service, _incident, _sqlite, _host and _common.
+Put code here if it creates, lists, copies, tests or removes backups of a healthy service. This package imports from
+_service, _incident, _sqlite, _host and _common.
 """

@@ -118,7 +118,7 @@ def drill(order: Order, *, check_mode: bool = False, run: commands.Runner = comm
             except (MessageError, OSError) as error:
                 done.problems.append(error.told if isinstance(error, MessageError) else quoted(error))
                 # If a replica cannot be restored, use the newest backup. If the drill fails after a backup has been
-                # restored, this failure is the drill's result. No other backup is tried.
+                # restored, report this failure, and do not try another backup.
                 if done.restored or number + 1 == len(chosen):
                     break
             else:

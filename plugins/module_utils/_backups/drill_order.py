@@ -24,8 +24,8 @@ class Order(NamedTuple):
     newest one that can be restored. dirs, patterns: the folders and file names of backups. writable: folders to which
     the service writes in addition to its database. folder: the parent of the scratch folder. memory: memory limit, in
     bytes. timeout: time limit for the start, in seconds. time_budget: time limit for one check of a database, in
-    seconds. litestream_config: Litestream's configuration file, or "" to ignore replicas. run: the ID of the run to
-    which the drill belongs.
+    seconds. litestream_config: Litestream's configuration file, or "" to ignore replicas. run: the ID of the run that
+    includes the drill.
     """
 
     unit: str

@@ -120,7 +120,7 @@ def plan(
         **env_file.unit_environment(properties),
         order.variable: restored,
     }
-    # If the path is a link, SQLite puts the WAL next to the link's target.
+    # If the path is a link, SQLite creates the WAL next to the link's target.
     with safe_open.acting((account.pw_uid, account.pw_gid)):
         live = list(dict.fromkeys((order.database, os.path.realpath(order.database))))
     return sandbox.Plan(
@@ -146,7 +146,7 @@ def plan(
 def scratch_folder(order: Order, account: pwd.struct_passwd, *, problems: List[Message]) -> Iterator[Scratch]:
     """Make a drill's folders, and remove them afterwards. Raises BackupError, OSError.
 
-    Only the folder `data` belongs to the service's user. No links are followed when this folder is removed.
+    Only the folder `data` is owned by the service's user. No links are followed when this folder is removed.
 
     problems: if the folders cannot be removed, a message is added to this list.
     """

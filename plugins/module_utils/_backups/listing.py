@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""List of the backups that this collection has made on a host. The file is backups.json in the state folder.
+"""List of the backups that this collection has created on a host. The file is backups.json in the state folder.
 
-Before a backup is made, it is listed as not verified. Therefore, a killed run leaves an entry. A file without an entry
-was not made by this collection.
+Before a backup is created, it is listed as not verified. Therefore, a killed run leaves an entry. A file without an
+entry was not created by this collection.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
     """One backup.
 
     at: the time at which the backup was started (see timestamps.iso). bytes: the size of the backup. rows: the number
-    of rows in each table. verified: whether the backup was reopened, checked and compared with the database. off_host:
+    of rows in each table. verified: True if the backup was reopened, checked and compared with the database. off_host:
     the location of the copy on another host, or None. fewer: the tables with missing rows, as {table: [rows before,
     rows now]}. Missing rows are listed only if there are so many that a person must check the loss. user: the service's
     user if this user could read the database, otherwise "".

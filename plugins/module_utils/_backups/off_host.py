@@ -131,7 +131,7 @@ def answer(
 def part(entry: Entry, *, offset: int, rights: safe_open.Rights, length: int = PART) -> Dict[str, Any]:
     """Return a part of a listed backup as {"data": ...}, compressed with zlib and encoded as base64.
 
-    Raises BackupError if the file cannot be read or its size has changed since the backup was made.
+    Raises BackupError if the file cannot be read or its size has changed since the backup was created.
     """
     try:
         opened = sqlite_files.open_regular(entry.path, rights=rights)

@@ -66,7 +66,7 @@ def surplus(entries: Sequence[Entry], limits: Limits, *, now: float) -> List[Ent
 
 
 def _seconds(at: str) -> float:
-    """Return a time in seconds since the epoch. An entry without a valid time counts as new, so it is kept."""
+    """Return a time in seconds since the epoch. If an entry has no valid time, treat it as new, so that it is kept."""
     with contextlib.suppress(ValueError):
         return timestamps.epoch(at)
     return float("inf")

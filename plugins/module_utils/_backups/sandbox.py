@@ -8,12 +8,12 @@ systemd provides the private network, the read-only file system and the limits. 
 settings, for example in a container, it ignores them. Therefore, a small program in this unit first checks that the
 network is private and the file system is read-only. Then the program hides the live database with a mount. It also
 mounts empty temporary file systems over the folders to which the service writes. The mount points are in folders that
-belong to the service's user. For each mount, the program opens the path as the service's user, and uses the descriptor
-as the mount point. Therefore, the user cannot redirect a mount to another place by replacing the path in the meantime.
+the service's user owns. For each mount, the program opens the path as the service's user, and uses the descriptor as
+the mount point. Therefore, the user cannot redirect a mount to another place by replacing the path in the meantime.
 Then the program starts the command as the user in private PID and IPC namespaces with their own /proc file system.
-Through the host's /proc, the command could change the running service's files, because the read-only file system does
-not protect files that are opened through /proc. A read-only file system does not prevent a program from connecting to a
-UNIX socket either. Therefore, a filter for system calls refuses these sockets.
+If the command could access the host's /proc, it could change the running service's files. The read-only file system
+does not protect files that are opened through /proc. A read-only file system does not prevent a program from connecting
+to a UNIX socket either. Therefore, a filter for system calls refuses these sockets.
 
 The unit's first process keeps running, and stops the unit if the service writes too much to the disk.
 """

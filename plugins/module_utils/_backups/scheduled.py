@@ -164,7 +164,7 @@ def _unused_path(order: Order, listed: Sequence[Entry], *, at: float) -> str:
 def _prune(order: Order, *, rights: safe_open.Rights) -> Any:
     """Remove surplus backups and their entries. Return the removed backups, and those that could not be removed."""
     listed = listing.read(order.state_dir)
-    # Backups in another folder were made with an earlier setting. These backups are listed, but not removed by this
+    # Backups in another folder were created with an earlier setting. These backups are listed, but not removed by this
     # call.
     ours = [each for each in listed if retention.has_our_name(each.path, folder=order.folder, prefix=order.prefix)]
     wanted = retention.surplus(ours, order.limits, now=time.time())

@@ -4,8 +4,8 @@
 
 """Find out which backups could be restored, and when the newest rows in each of them were written.
 
-A backup can be restored if it is sound, belongs to the service's database, and can be read as the service's user. If a
-backup lacks rows that were written before the copy began, its -wal file was not copied.
+A backup can be restored if it is sound, belongs to the service's database, and can be read as the service's user. If
+rows that were written before the copy began are missing from a backup, its -wal file was not copied.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def live(
     if not now.rows:
         return Live(path, known)
     migrations: Sequence[str] = ()
-    # Without the migrations, a backup with an older schema is reported as sound.
+    # If the migrations are unknown, a backup with an older schema is reported as sound.
     with contextlib.suppress(knex_tables.KnexError):
         migrations = knex_tables.read_tables(path, user=user, timeout=timeout).names
     return Live(path, known, True, migrations)

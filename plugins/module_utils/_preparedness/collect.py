@@ -5,8 +5,8 @@
 """Collect the facts for the readiness report in one pass. Nothing on the host is changed.
 
 Each part is a function that returns plain data. The parts run in separate processes (see parallel). If a part hangs or
-crashes, only its own fact is missing, and the reason is reported. If a part reads files that belong to the service's
-user, it acts as this user.
+crashes, only its own fact is missing, and the reason is reported. If a part reads files that the service's user owns,
+it acts as this user.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ Part = Callable[[], Any]
 # Folder for the trial build. Unlike /tmp, this folder is never in memory.
 _SCRATCH = "/var/tmp"  # noqa: S108 - used with mkdtemp
 _PREFIX = "itsm-nexus-ready-"
-_OLD = 86400.0  # after this many seconds, the folder of a killed check is removed
+_OLD = 86400.0  # a killed check's folder is removed after this many seconds
 # Time limit in seconds for loading the packages in a trial build, in addition to the time limit of npm.
 _LOADING = 90.0
 # The check of the service's own database may take this fraction of the time limit for all databases.
@@ -130,7 +130,7 @@ class _Collection:
 
 
 def collect(settings: Settings, *, run: commands.Runner = commands.run) -> Dict[str, Any]:
-    """Return the fact and the duration in seconds of each part. For a missing fact, return the reason instead."""
+    """Return the fact and the duration in seconds of each part. If a fact is missing, return the reason instead."""
     config, done = settings.config, _Collection()
     early: Dict[str, Part] = {
         "settings": functools.partial(_settings, config, run=run),
@@ -249,7 +249,7 @@ def _clock() -> Dict[str, Any]:
 
 
 def _json(path: str) -> Dict[str, Any]:
-    """Return the content of a JSON file in the state folder. For a missing file, the result is {"missing": True}.
+    """Return the content of a JSON file in the state folder. If the file is missing, the result is {"missing": True}.
 
     Raises OSError, or ValueError if the content is not a JSON object.
     """
@@ -387,7 +387,7 @@ def _databases(settings: Settings, question: Question) -> Dict[str, Any]:
 
 @contextlib.contextmanager
 def _scratch() -> Iterator[str]:
-    """Make an empty folder that every account can enter. The folder is removed at the end. Raises OSError."""
+    """Make an empty folder that every account can enter. The folder is removed after use. Raises OSError."""
     place = _SCRATCH if os.access(_SCRATCH, os.W_OK) else tempfile.gettempdir()
     _remove_leftovers(place)
     folder = tempfile.mkdtemp(prefix=_PREFIX, dir=place)

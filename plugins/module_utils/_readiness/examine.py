@@ -130,7 +130,7 @@ class _Check:
         elif answer.status == http.client.SERVICE_UNAVAILABLE or (answer.status or 0) >= 500:
             self.found.append(Problem("not_ready", _not_ready(path, answer.status, answer.body), target.url))
         else:
-            # The service has no such endpoint (404), or limits the number of requests (429).
+            # The service does not provide this endpoint (404), or limits the number of requests (429).
             told = message("reason.unready.status", path=path, status=str(answer.status))
             exists = answer.status != http.client.NOT_FOUND
             self.unchecked.append(Unchecked("ready", told, ("not_ready",) if exists else ()))

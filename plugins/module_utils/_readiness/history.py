@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Earlier measurements of a host. They show trends: a disk that fills up, a WAL that grows, restarts, slow responses.
+"""Earlier measurements of a host. They show trends, such as a disk that fills up, a growing WAL, frequent restarts and
+slow responses.
 
-The measurements are kept in a file in the state folder. Without this file, no trend is reported.
+The measurements are kept in a file in the state folder. If this file is missing, no trend is reported.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def restarts_since(samples: Sequence[Sample], *, restarts: int, boot: str, secon
     ]
     count, before = 0, known[0] if known else restarts
     for each in [*known, restarts]:
-        # The counter starts again at 0 when a person starts the unit.
+        # The counter restarts at 0 when the unit is started manually.
         count += each - before if each >= before else each
         before = each
     return count

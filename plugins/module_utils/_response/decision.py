@@ -4,7 +4,7 @@
 
 """Decide whether a first response may start the service.
 
-These functions only decide: they check nothing and change nothing.
+These functions only decide. They collect no facts and change nothing on the host.
 """
 
 from __future__ import annotations
