@@ -18,7 +18,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 # Number of characters in a digest. The digest detects changes; it does not protect against forgery.
 DIGEST = 32
-# The part that contains the path of a file. Only entries whose path comes from a setting have this part.
+# The part that contains the path of a file. Only entries whose path is read from a setting have this part.
 PATH = "path"
 # If an entry would have too many parts, it has only this part.
 MANY = "too many to list"
@@ -90,8 +90,8 @@ class Manifest(NamedTuple):
     """The entries from the last check that found the service healthy.
 
     at: the time of that check, in seconds since the epoch. waiting: the changed entries that the service has not loaded
-    yet. Each changed entry has two times, in seconds: the time of the last check before the change, and the time of the
-    first check after it.
+    yet. Each changed entry has two times in seconds: that of the last check before the change, and that of the first
+    check after it.
     """
 
     at: float

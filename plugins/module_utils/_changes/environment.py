@@ -54,7 +54,7 @@ def named(parts: Mapping[str, str]) -> Dict[str, str]:
     """Return the paths of the certificate and of the key, if the parts of an entry contain these paths."""
     found: Dict[str, str] = {}
     for part, value in parts.items():
-        # In the entry for a unit, the part for a variable is named "Environment NAME".
+        # If the entry is for a unit, the part for a variable is named "Environment NAME".
         name = part.rpartition(" ")[2]
         if value and environment_names.names_certificate(name):
             found.setdefault("certificate", value)

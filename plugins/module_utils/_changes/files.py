@@ -4,9 +4,9 @@
 
 """Describe files and folders as entries. If the stamp of a file has not changed, the file is not read again.
 
-Call these functions with the rights of the account that controls the folder. Without these rights, use these functions
-only for files that no account except root can replace. Links are followed only with these rights, so they lead only to
-files that this account itself can read.
+Call these functions with the rights of the account that controls the folder. If the process does not have these rights,
+use these functions only for files that no account except root can replace. Links are followed only with these rights,
+so they lead only to files that this account itself can read.
 """
 
 from __future__ import annotations

@@ -4,17 +4,17 @@
 
 """Rank the changes made before an outage by how likely they are to have caused it.
 
-The order follows a few rules, so that a person can understand it:
+The order follows a few rules, so that readers can understand it:
 
 1. A change that a finding mentions, such as a variable in an exception's message.
 2. A change of a kind that can explain the cause in a finding.
 3. Any other change that affects the service.
 4. A change that rarely affects the service, such as a package.
 
-Within a rule, the kinds of changes that usually lead to the cause in the finding come first. New things that nothing
-uses yet, such as a new variable, come last. Among the remaining changes, the change closest in time to the failure
-comes first. Changes after the failure and changes by this collection are listed last, because they did not cause the
-outage.
+If one rule applies to several changes, the kinds of changes that usually lead to the cause in the finding come first.
+New objects that nothing uses yet, such as a new variable, come last. Among the remaining changes, the change closest in
+time to the failure comes first. Changes after the failure and changes by this collection are listed last, because they
+did not cause the outage.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def findings(found: Sequence[Mapping[str, Any]], *, log: str = "") -> List[Findi
     """Return the triage findings that the ranking uses, most likely first.
 
     Past causes and low-confidence findings are used only if there are no other findings. log: the last lines of the
-    log. If the application exited with an error, these lines belong to the finding.
+    log. If the application exited with an error, these lines are searched together with the finding.
     """
     likely = [each for each in found if each["confidence"] >= _LIKELY and not each["past"]]
     wanted = likely or found

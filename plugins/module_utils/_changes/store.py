@@ -70,9 +70,9 @@ def merged(known: Optional[Manifest], seen: Entries, *, started_at: float, now: 
     known: the manifest before this check. seen: the entries that exist now. started_at: when the service's process was
     started, in seconds since the epoch.
 
-    A running service has not loaded changes that were made after its start. Even if the service is healthy, such a
-    change may be harmful. Therefore, the previous entry stays in the manifest until the service is healthy after its
-    next start.
+    A running service has not loaded changes that were made after its start. Such a change may be harmful even if the
+    service is currently healthy. Therefore, the previous entry stays in the manifest until the service is healthy after
+    its next start.
     """
     at = time.time() if now is None else now
     if known is None:

@@ -75,8 +75,8 @@ def _drop_in_folders(names: Sequence[str]) -> List[str]:
 def read(data: bytes) -> Tuple[str, Mapping[str, str]]:
     """Return the settings of a unit's file as parts. This is a Reader (see files.py).
 
-    The value of a setting that may contain a secret is empty. For a command, only the path of the program is kept. The
-    name of each environment variable is a separate part.
+    The value of a setting that may contain a secret is empty. If a setting is a command, only the path of its program
+    is stored. The name of each environment variable is a separate part.
     """
     parts: Dict[str, str] = {}
     for key, value in _settings(data.decode("utf-8", "replace")):

@@ -14,8 +14,8 @@ import atexit
 import gc
 import sys
 
-# When Python exits, it searches all objects for garbage. In a module, this takes 10 to 20 ms of CPU time, and the
-# memory is freed anyway when the process exits. Frozen objects are not searched. On the controller, this package is
+# When Python exits, it searches all objects for garbage. This search takes a module 10 to 20 ms of CPU time, although
+# the memory is freed anyway when the process exits. Frozen objects are not searched. On the controller, this package is
 # loaded next to other plugins, which may need the search to close their files.
 if "ansible.module_utils.basic" in sys.modules and "ansible.constants" not in sys.modules:
     atexit.register(gc.freeze)

@@ -33,10 +33,11 @@ def remove_tree(path: str, *, parent: Optional[int] = None) -> None:
 
     parent: descriptor of the folder to which a relative path refers.
 
-    The folder's owner may replace entries at any time, so links are not followed and FIFOs are not opened. In another
-    account's folder, root acts with the rights of that account. Otherwise, the account could move a folder with files
-    of a third account into its own folder, and root would remove these files. For the same reason, root refuses to
-    remove entries from a root-owned folder that other accounts can write to: these accounts can also move this folder.
+    The folder's owner may replace entries at any time, so links are not followed and FIFOs are not opened. If another
+    account owns the folder, root acts with the rights of that account. Otherwise, the account could move a folder with
+    files of a third account into its own folder, and root would remove these files. For the same reason, root does not
+    remove entries from a root-owned folder that other accounts can write to. These accounts could also move such a
+    folder.
     """
     device = os.stat(path, dir_fd=parent, follow_symlinks=False).st_dev
     _remove_tree(path, parent, depth=0, device=device)

@@ -49,7 +49,7 @@ class Completed(NamedTuple):
         return self.rc is None
 
 
-# Output of up to this many bytes is kept in full. If the output is much longer, its middle is omitted.
+# Output of up to this many bytes is stored completely. If the output is much longer, its middle is omitted.
 LONGEST_OUTPUT = 16 << 20
 _LEFT_OUT = b"\n[the middle is left out]\n"
 # After the program has exited or has been killed, wait at most this many seconds for the end of its output.
@@ -87,7 +87,7 @@ def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Ca
 
 
 class _Output:
-    """The data read from one pipe. Only a limited amount of data is kept in memory."""
+    """The data read from one pipe. Only a limited amount of data is held in memory."""
 
     def __init__(self) -> None:
         self._head = bytearray()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Remove files that killed modules left on the host."""
+"""Remove files of killed modules from the host."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def remove(folder: Optional[str] = None) -> None:
     """Remove the unpacked code of modules that were killed more than an hour ago (about 0.9 MB per module).
 
     folder: the folder for temporary files, by default the one that Python uses. Errors are ignored, because the files
-    do no harm.
+    are harmless.
     """
     with contextlib.suppress(OSError), os.scandir(folder or tempfile.gettempdir()) as entries:
         for entry in entries:

@@ -32,7 +32,7 @@ class Message:
     __slots__ = ("id", "values")
 
     def __init__(self, id: str, values: Optional[Mapping[str, Value]] = None) -> None:
-        """Store the ID and the values, if there are any."""
+        """Store the ID and the values (if any)."""
         self.id = id
         self.values: Mapping[str, Value] = {} if values is None else values
 
@@ -144,7 +144,7 @@ def with_stop(text: str) -> str:
 
 
 class MessageError(Exception):
-    """An error whose text comes from a message. Each subclass uses the templates of its package."""
+    """An error whose text is generated from a message. Each subclass uses the templates of its package."""
 
     templates: ClassVar[Mapping[str, str]] = ENGLISH
 
@@ -167,8 +167,8 @@ def plain(**told: Any) -> Dict[str, Any]:
     """Return messages as plain data for the key "messages" of a module's result.
 
     The name of an argument is a key of the result, for example msg. The value is the message for the text under this
-    key: a message, a list of messages, or None (omitted). The values are sanitized, because they may come from the
-    host.
+    key: a message, a list of messages, or None (omitted). The values are sanitized, because the host may have provided
+    them.
     """
     return {
         name: sanitize.data([one.to_dict() for one in each] if isinstance(each, (list, tuple)) else each.to_dict())

@@ -4,7 +4,7 @@
 
 """Reject infinite numbers and NaN, because ansible-core accepts the YAML values .inf, .nan and 1e999 as floats.
 
-An infinite time limit would never expire. Every comparison with NaN is false, so range checks do not detect it.
+An infinite time limit would never expire. Every comparison with NaN is false, so range checks do not detect NaN.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def mode_of(path: str, *, user: safe_open.Rights = None) -> int:
     """Return the mode of a file of any kind (see open_path), or 0 if it does not exist or cannot be reached."""
     try:
         return status(path, user=user).st_mode
-    except (OSError, ValueError):  # a path with a null byte
+    except (OSError, ValueError):  # the path contains a null byte
         return 0
 
 

@@ -88,7 +88,7 @@ class _Rule(NamedTuple):
 _NAME_WORDS = (
     *("passwd", "password", "passphrase", "secret", "token", "credential", "apikey", "api_key", "authorization"),
     *("cookie", "sessionid", "session_id", "signature", "key", "pwd", "pass", "_auth", "-auth", "bearer"),
-    # "sid" and "pw" occur in many other words, so they count only if one of these characters follows them.
+    # "sid" and "pw" occur in many other words, so they are matched only if one of these characters follows them.
     *(
         "creds",
         "sessid",
@@ -123,7 +123,7 @@ _RULES: Tuple[_Rule, ...] = (
         r"(?i)(cookies" + values.QUOTE + r"\s{0,4}[:=]\s{0,4}(?!\[redacted\])[{\[])[^}\]\n]+",
         r"\1" + MASK,
     ),
-    # In a URL with credentials, the password is masked. If there is no password, everything before @ is masked. A
+    # If a URL contains credentials, the password is masked. If there is no password, everything before @ is masked. A
     # password may contain unescaped @ and /. Digits between the colon and a slash are a port, not a password.
     _Rule(
         ("://",),
@@ -310,7 +310,7 @@ _LONGEST_LINE = 64 * 1024
 def _without_values(lines: Sequence[str], words: Iterable[str]) -> Iterator[str]:
     """Yield the lines. Secrets that match a rule, and values that follow the name of a secret, are masked.
 
-    words: the rule words that occur in the text.
+    words: the words of the rules that occur in the text.
     """
     carry: Optional[values.Carry] = None
     for number, whole in enumerate(lines):

@@ -59,7 +59,7 @@ def column(line: str) -> int:
 
 
 def continues(line: str, indent: int, start: int) -> bool:
-    """Return True if a line belongs to a value that an earlier line with this indentation began.
+    """Return True if a line continues a value that began on an earlier line with this indentation.
 
     start: the position of the text in the line.
     """

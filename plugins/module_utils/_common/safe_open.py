@@ -4,11 +4,11 @@
 
 """Open files in folders that another account can write to, without letting that account misuse root's privileges.
 
-The service's user owns the application's folder and its logs. This user can replace any of these files with a link to a
-file that only root can read, with a pipe that never ends, or with a device. Therefore, root follows a path step by step
-and checks each link. A link that only root could have created is followed as root. A link in another account's folder
-is followed as that account, so it leads only to files that the account itself can open. If this process does not run as
-root, it has no additional privileges that could be exploited with such a link.
+The service's user owns the application's folder and its logs. This user can replace any of these files with a link, an
+endless pipe, or a device. A link may lead to a file that only root can read. Therefore, root follows a path step by
+step and checks each link. A link that only root could have created is followed as root. A link in another account's
+folder is followed as that account, so it leads only to files that the account itself can open. If this process does not
+run as root, it has no additional privileges that could be exploited with such a link.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def _only_ours(folder: os.stat_result, entry: os.stat_result) -> bool:
 def _may_be_of_another(folder: os.stat_result, opened: os.stat_result) -> bool:
     """Return True if another account may have created the open file as a hard link to a file that is not its own.
 
-    If other accounts can write to a root-owned folder, any of them may have created the link. In another account's
-    folder, that account may have created it.
+    If other accounts can write to a root-owned folder, any of them may have created the link. If another account owns
+    the folder, that account may have created it.
     """
     if not stat.S_ISREG(opened.st_mode) or opened.st_nlink < 2:
         return False
@@ -330,8 +330,8 @@ def account_rights(user: Optional[str]) -> Rights:
 def rights_on(path: str, *, user: Rights = None) -> Rights:
     """Return the account (uid, gid) whose rights are used for a file and its folder.
 
-    The path is followed folder by folder, up to the first entry that another account could replace. Deeper entries are
-    not evaluated, because they may change at any time. The result is:
+    The path is followed folder by folder, up to the first entry that another account could replace. Entries below that
+    entry are not examined, because they may change at any time. The result is:
 
     - None, if no other account could replace an entry, or if this process does not run as root.
     - `user` (uid, gid), if another account could replace an entry and a user is given.

@@ -80,7 +80,8 @@ def _running(found: units.Found, *, proc_root: str) -> _Running:
 def _app_dir(found: units.Found, running: _Running) -> str:
     """Return the working directory of the service.
 
-    The path from the unit is preferred, because it may be a link. For a process, only the link's target is known.
+    The path from the unit is preferred, because it may be a link. If there is only a process, only the link's target is
+    known.
     """
     if found.unit is not None and found.unit.folder.startswith("/"):
         return os.path.normpath(found.unit.folder)

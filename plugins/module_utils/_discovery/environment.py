@@ -121,7 +121,7 @@ class Environment:
     def _told(self, name: str, value: str) -> Message:
         """Return the source of a value.
 
-        If a file contains the value, the source is this file, even if the process has the same value.
+        If a file contains the value, this file is the source, even if the process has the same value.
         """
         having = [source for source in self._sources if source.values.get(name) == value]
         kind, path = having[0].kind, next((source.path for source in having if source.path), "")

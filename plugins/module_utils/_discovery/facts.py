@@ -67,12 +67,12 @@ class Facts(NamedTuple):
     certain_folder: bool = False
 
     def of_unit(self, name: str) -> Message:
-        """Return the source of a value that comes from a property of the unit."""
+        """Return the source of a value that was read from a property of the unit."""
         return message("discovery.source.unit", name=name, unit=self.unit.name if self.unit else "")
 
     @property
     def section(self) -> str:
-        """The name of the knexfile section that the service uses. Without NODE_ENV, knex uses `development`."""
+        """The name of the knexfile section that the service uses. If NODE_ENV is not set, knex uses `development`."""
         variable = self.environment.get("NODE_ENV")
         return variable.value if variable else "development"
 
@@ -87,7 +87,7 @@ class Facts(NamedTuple):
 
 
 class Proposal:
-    """Variables with their sources, questions for a person, and information."""
+    """Variables with their sources, questions to the administrator, and information."""
 
     def __init__(self) -> None:
         self._values: Dict[str, Dict[str, Any]] = {}
@@ -117,7 +117,7 @@ class Proposal:
         return self._values.get(variable, {}).get("value")
 
     def ask(self, variable: str, question: Message) -> None:
-        """Ask a person about a variable. If `variable` is empty, the question is about the whole inventory."""
+        """Ask the administrator about a variable. If `variable` is empty, the question is about the whole inventory."""
         self._questions.append(
             {
                 "variable": variable,

@@ -34,7 +34,7 @@ _PLAIN = re.compile(rf"{_TEXT}\Z")
 class Database(NamedTuple):
     """The database in a section of a knexfile. path: None if unknown without running the file.
 
-    variable: the environment variable from which the path comes, or an empty string.
+    variable: the environment variable that contains the path, or an empty string.
     """
 
     path: Optional[str]

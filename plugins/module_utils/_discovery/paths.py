@@ -5,10 +5,10 @@
 """Decide whether a path may be proposed for the inventory.
 
 Root trusts the paths in the inventory, because the administrator chose them. The service's user chooses the
-environment, the open files and the working directory of its process. Without the checks here, this user could choose a
-path to a file that the user has no access to, and root would use this file. A path that only root could have chosen
+environment, the open files and the working directory of its process. If the paths were not checked here, this user
+could choose the path of an inaccessible file, and root would use this file. A path that only root could have chosen
 needs no check. Any other path is proposed only if it is below the application's folder, or if the service's user has
-all permissions that a recovery needs for it. Otherwise, a person is asked.
+all permissions that a recovery needs. Otherwise, the path becomes a question to the administrator.
 """
 
 from __future__ import annotations

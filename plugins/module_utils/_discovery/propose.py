@@ -4,7 +4,7 @@
 
 """Propose the variables of the inventory from the facts.
 
-Nothing is guessed. If no fact proves a value, a person is asked for the value.
+Nothing is guessed. If no fact proves a value, the administrator is asked for the value.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _environment(facts: Facts, found: Proposal) -> None:
     elif facts.unit is not None and not facts.unread:
         found.set("nexus_environment_file", "", message("discovery.source.no_file"))
     elif facts.unit is None and not facts.unread:
-        # Without a unit, a person started the service. Only this person knows which environment file was used.
+        # If there is no unit, a person started the service. Only this person knows which environment file was used.
         found.ask("nexus_environment_file", message("discovery.question.no_environment_file"))
     for path, why in facts.unread:
         found.ask("nexus_environment_file", message("discovery.question.file_unread", path=path, why=why))

@@ -130,7 +130,7 @@ def logs(facts: Facts, found: Proposal) -> None:
     if outputs and not _is_dated(outputs[0]):
         _set_log(facts, found, outputs[0], message("discovery.source.output"))
     elif outputs and facts.unit is None:
-        # Without a unit, the recovery itself starts the service, and needs a file for the service's output.
+        # If there is no unit, the recovery itself starts the service, and needs a file for the service's output.
         folder, name = os.path.split(outputs[0])
         path = os.path.join(folder, re.sub(rf"[-_.]?{_DATE}", "", name).lstrip(".") or "server.log")
         told = message("discovery.source.beside_output", path=facts.relative(outputs[0]))

@@ -121,7 +121,7 @@ def find(unit: str, *, app_dir: str, run: commands.Runner, proc_root: str) -> Fo
     """Find the service. unit, app_dir: the values in the inventory, or empty strings. Raises DiscoveryError.
 
     If the host has the unit from the inventory, this unit is used. Otherwise, all units are searched. If several units
-    may be the service, the choice depends on app_dir and on the units' states. Without a unit, the processes are
+    may be the service, the choice depends on app_dir and on the units' states. If there is no unit, the processes are
     searched. If app_dir exists, only processes in this folder are considered.
     """
     app_dir = os.path.normpath(app_dir) if app_dir else ""

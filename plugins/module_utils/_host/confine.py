@@ -26,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import so
 _CLONE_NEWNS, _CLONE_NEWIPC, _CLONE_NEWPID, _CLONE_NEWNET = 0x00020000, 0x08000000, 0x20000000, 0x40000000
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
-# A remount must repeat the options of the mount. See mount(2) and proc_pid_mountinfo(5).
+# When a mount is remounted, its options must be repeated. See mount(2) and proc_pid_mountinfo(5).
 _OPTIONS = {"nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "nodiratime": 2048, "relatime": 1 << 21}
 _OF_PROC = ("nosuid", "nodev", "noexec")
 _LARGEST = 4 << 20
@@ -48,7 +48,8 @@ def confine(folder: str) -> bool:
     process exits.
 
     Return False if this process does not run as root, or if a container, the kernel or this machine's architecture does
-    not allow these limits. Some of the limits may then already be in effect. folder: an absolute path without links.
+    not allow these limits. In this case, some of the limits may already be in effect. folder: an absolute path without
+    links.
     """
     if os.geteuid() != 0:
         return False

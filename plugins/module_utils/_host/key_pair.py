@@ -61,9 +61,9 @@ def _load(certificate: bytes, key: bytes) -> str:
 def why_unlike(certificate: bytes, key: bytes, *, timeout: Optional[float] = None) -> str:
     """Return the reason why a certificate and a private key (PEM) do not match, or an empty string if they match.
 
-    If the key is for another certificate, the result is MISMATCH. If the key is encrypted, the result is PASSPHRASE. In
-    all other cases, the result is the reason that OpenSSL gives. OpenSSL runs in a separate process, for at most
-    timeout seconds (10 if timeout is None).
+    If the key does not match the certificate, the result is MISMATCH. If the key is encrypted, the result is
+    PASSPHRASE. In all other cases, the result is the reason that OpenSSL gives. OpenSSL runs in a separate process, for
+    at most timeout seconds (10 if timeout is None).
     """
     limit = _TIMEOUT if timeout is None else timeout
     answer = parallel.ask({"pair": lambda: _load(certificate, key)}, timeout=limit)["pair"]

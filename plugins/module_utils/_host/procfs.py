@@ -26,7 +26,7 @@ STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _DELETED = " (deleted)"
 # Maximum number of bytes that are read from a file below /proc. A process can make its own cmdline and environ as large
-# as it wants (PR_SET_MM), without using memory itself. The rest of a longer file is ignored.
+# as it wants (PR_SET_MM) without allocating memory for them. The rest of a longer file is ignored.
 _LARGEST_CMDLINE, _LARGEST = 1 << 17, 1 << 20
 _PART = 1 << 16
 # Programs whose first argument is the path of a script, unless it is an option.
@@ -76,7 +76,7 @@ class Process(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """True if the process is still running. A zombie does not count: it is only waiting to be reaped."""
+        """True if the process is still running. False for a zombie, which is only waiting to be reaped."""
         return self.state not in ("Z", "X", "x")
 
     @property
@@ -152,8 +152,8 @@ class Search:
     def descriptors(self, pid: int) -> Iterator[str]:
         """Yield the path of each descriptor of a process, in the order of their numbers.
 
-        The time that the caller spends on each path also counts towards the time limit. Raises UnfinishedError at the
-        limits, PermissionError if this user has no access, and OSError if the process has exited.
+        The time that the caller spends on each path also counts towards the time limit. Raises UnfinishedError if a
+        limit is reached, PermissionError if this user has no access, and OSError if the process has exited.
         """
         folder = f"{self._root}/{pid}/fd"
         self._check(folder)
@@ -165,7 +165,7 @@ class Search:
                 yield entry.path
 
     def locks(self) -> Iterator[List[str]]:
-        """Yield the words of each line in /proc/locks. Raises UnfinishedError at the limits, and OSError."""
+        """Yield the words of each line in /proc/locks. Raises OSError, and UnfinishedError if a limit is reached."""
         path = f"{self._root}/locks"
         # For each read, the kernel counts the lines again from the start. Therefore, read in large parts.
         with open(path, encoding="utf-8", errors="replace", buffering=_PART) as stream:
@@ -182,8 +182,8 @@ class Search:
 def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[str]]]:
     """Yield (pid, path) for each descriptor of every other process.
 
-    If this user has no access to the descriptors of a process, yield (pid, None). Raises UnfinishedError at the limits
-    of the search, and HostError.
+    If this user has no access to the descriptors of a process, yield (pid, None). Raises HostError, and UnfinishedError
+    if a limit of the search is reached.
     """
     search = Search(proc_root=proc_root)
     for pid in pids(proc_root=proc_root):

@@ -58,7 +58,7 @@ def _rows(path: str) -> Iterator[List[str]]:
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 fields = line.decode("ascii", "replace").split()
-                if len(fields) < 10 or fields[0] == "sl":  # the heading
+                if len(fields) < 10 or fields[0] == "sl":  # skip the heading
                     continue
                 if fields[3] != _LISTEN:
                     return
