@@ -4,8 +4,9 @@
 
 """Create a verified backup of a live or crashed database, or copy its files byte for byte as evidence.
 
-A backup is flushed to disk, then reopened and checked. The backup gets its final name only if it is sound and its row
-counts match those of the source. A killed run leaves its files in a separate folder. The next run removes that folder.
+A backup is flushed to disk, then reopened and checked. The backup is renamed to its final name only if it is sound and
+its row counts match those of the source. A killed run leaves its files in a separate folder. The next run removes that
+folder.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def backup(
     files if accounts other than root can change the folders. See file_survey.look. leave: the share of the
     destination's file system that must stay free, from 0 to 1.
 
-    Raises SqliteError if no valid copy could be created. An incomplete or unsound copy never gets its final name.
+    Raises SqliteError if no valid copy could be created. An incomplete or unsound copy is never renamed to its final
+    name.
     """
     started = time.monotonic()
     folder, prefix, name = _names(path=path, dest=dest, dest_dir=dest_dir, prefix=prefix, evidence=evidence, keep=keep)
@@ -109,7 +111,7 @@ def backup(
 
 
 def _backup(order: _Order, *, room_only: bool, check_mode: bool, started: float) -> Dict[str, Any]:
-    """Make the copy. The caller has already switched to the account that writes to the folder. Raises SqliteError."""
+    """Create the copy. The caller has already switched to the account that writes to the folder. Raises SqliteError."""
     folder, target = os.path.dirname(order.target), order.target
     if order.exact and os.path.lexists(target):
         raise SqliteError(message("reason.sqlite.dest_there", path=printable(target)))
@@ -147,7 +149,7 @@ def _survey(order: _Order) -> Tuple[Look, sqlite_holders.Holders]:
 
 
 def _copy(order: _Order, found: Look, holders: sqlite_holders.Holders) -> Tuple[str, Dict[str, Any]]:
-    """Make the copy, then remove old backups. Return the path of the copy and the fields of the module's result.
+    """Create the copy, then remove old backups. Return the path of the copy and the fields of the module's result.
 
     Raises SqliteError.
     """
@@ -190,7 +192,7 @@ def _make_evidence(order: _Order, found: Look, partial: str) -> Tuple[str, Dict[
 def _make_backup(
     order: _Order, found: Look, holders: sqlite_holders.Holders, partial: str
 ) -> Tuple[str, Dict[str, Any]]:
-    """Make a verified backup. Return its path and the fields of the module's result. Raises OSError, SqliteError."""
+    """Create a verified backup. Return its path and the fields of the module's result. Raises OSError, SqliteError."""
     made = backup_copy.copy(
         found,
         holders,

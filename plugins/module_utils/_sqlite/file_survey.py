@@ -40,7 +40,7 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
     rights = sqlite_files.rights_on(path, user)
     try:
         with safe_open.acting(rights):
-            # Like this code, SQLite follows links, and keeps the WAL next to the link's target.
+            # Like this code, SQLite follows links, and stores the WAL next to the link's target.
             real = "/" + os.path.realpath(path).lstrip("/")
         found = Look(given=path, path=real, rights=rights)
         for name, suffix in sqlite_files.SUFFIXES.items():

@@ -336,7 +336,7 @@ def _expect(new: str, way: restore_ways.Way, *, user: Optional[str], time_budget
 
 
 def _make_new(case: restore_ways.Case, way: restore_ways.Way, work: str, *, proc_root: str) -> str:
-    """Make the new database in the work folder, flush it to disk, and return its path. Raises SqliteError.
+    """Create the new database in the work folder, flush it to disk, and return its path. Raises SqliteError.
 
     The new database has the owner and the mode of the old one.
     """

@@ -188,7 +188,7 @@ def _reading_of(case: restore_ways.Case, scratch: str) -> str:
 
 @contextlib.contextmanager
 def _image(case: restore_ways.Case, scratch: str, *, reading: str) -> Iterator[str]:
-    """Make an image of the damaged database, and yield its path. The image is removed when the block ends."""
+    """Create an image of the damaged database, and yield its path. The image is removed when the block ends."""
     folder = f"{scratch}/image"
     restore_ways.own_folder(folder, case.owner)
     try:
@@ -221,7 +221,7 @@ def refuse_files_of_root(place: str, *, rights: safe_open.Rights) -> None:
 
 
 def refuse_hidden_holders(place: str, *, user: Optional[str], proc_root: str) -> None:
-    """Raise SqliteError if this user cannot see all processes. In this case, a recovery would fail too."""
+    """Raise SqliteError if this user cannot see all processes. In this case, a recovery would also fail."""
     if not restore_swap.guarded(place):
         found, holders = sqlite_holders.survey(place, user=user, deadline=time.monotonic(), proc_root=proc_root)
         if not holders.complete:

@@ -29,7 +29,7 @@ _MOST_COMPARED = 5  # maximum number of sound backups to compare (checking a lar
 
 @dataclasses.dataclass
 class Way:
-    """A method, whether it is applicable, and its result.
+    """A recovery method: its applicability and its result.
 
     source, source_at: the path and modification time of the backup. age: the number of seconds by which
     the backup is older than the newest file of the damaged database. backups: the examined backups (see _Backups.told).
@@ -54,7 +54,7 @@ class Way:
 
     @property
     def statement(self) -> str:
-        """The method's data loss, as text."""
+        """The data loss of the method, as text."""
         return joined(self.losses)
 
     def as_dict(self) -> Dict[str, Any]:
@@ -338,7 +338,7 @@ def _loss(case: Case, backup: _Backup, sound: Sequence[_Backup]) -> int:
     """Return the number of rows that would be lost by restoring a backup.
 
     If the rows of a table in the damaged database are unknown, compare with the other backups. In this comparison,
-    missing rows count as lost only if they are more than half of the table, because users delete rows.
+    missing rows are counted as lost only if they are more than half of the table, because users delete rows.
     """
     counted = case.rows if case.comparable else {}
     known = sum(lost(counted, backup.rows).values())

@@ -101,7 +101,7 @@ def _most_rows(connection: sqlite3.Connection, table: str) -> Optional[int]:
 def salvage(
     image: str, folder: str, *, owner: salvage_image.Owner, shell: Optional[str], wal_mode: bool, deadline: float
 ) -> Salvaged:
-    """Make a new database from the readable content of an image. The database's owner must own `folder`.
+    """Create a new database from the readable content of an image. The database's owner must own `folder`.
 
     If shell is given, the .recover command of this sqlite3 shell is tried first. If the shell restores no rows, this
     function copies the rows table by table, without the damaged parts. Raises SqliteError if no table could be saved.
