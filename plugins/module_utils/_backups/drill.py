@@ -4,7 +4,7 @@
 
 """Restore the newest backup to a scratch folder, start the service with it, and measure how long this takes.
 
-The drill does not change the running service or its database (see sandbox.py). The result is kept in
+The drill does not change the running service or its database (see sandbox.py). The result is stored in
 restore_drill.json in the state folder.
 """
 
@@ -60,7 +60,7 @@ class _Live(NamedTuple):
 
 
 class _Done:
-    """A drill's result so far."""
+    """The intermediate result of a drill."""
 
     def __init__(self) -> None:
         self.problems: List[Message] = []
@@ -142,7 +142,7 @@ def _known(order: Order) -> candidates.Known:
     """
     counted = last_good.last_good_rows(order.state_dir, path=order.database)
     if not counted.created_at:
-        # A drill does not need the live database.
+        # the drill can run without the live database
         with contextlib.suppress(SqliteError):
             look = sqlite_check.check(path=order.database, checks=[], user=order.user, time_budget=order.time_budget)
             now = last_good.Counted.of(look)

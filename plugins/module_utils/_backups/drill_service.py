@@ -144,7 +144,7 @@ def plan(
 
 @contextlib.contextmanager
 def scratch_folder(order: Order, account: pwd.struct_passwd, *, problems: List[Message]) -> Iterator[Scratch]:
-    """Make a drill's folders, and remove them afterwards. Raises BackupError, OSError.
+    """Create a drill's folders, and remove them afterwards. Raises BackupError, OSError.
 
     Only the folder `data` is owned by the service's user. No links are followed when this folder is removed.
 

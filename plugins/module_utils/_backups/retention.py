@@ -75,7 +75,8 @@ def _seconds(at: str) -> float:
 def remove(
     entries: Sequence[Entry], *, folder: str, prefix: str, rights: safe_open.Rights
 ) -> Tuple[List[Entry], List[Tuple[Entry, str]]]:
-    """Remove backups. Return the entries whose files are gone, and (entry, reason) for each file that was not removed.
+    """Remove backups. Return the entries whose files no longer exist, and (entry, reason) for each file that was not
+    removed.
 
     rights: the account whose rights are used in the folder. A file that has another name or is not a regular file is
     not removed.

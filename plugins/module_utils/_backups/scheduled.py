@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Make a verified backup, list it, remove surplus backups, and send the new one to another host.
+"""Create a verified backup, list it, remove surplus backups, and send the new backup to another host.
 
 The order of the steps prevents data loss: an old backup is removed only after the new one has been verified.
 """
@@ -57,7 +57,7 @@ class Order(NamedTuple):
 def make(
     order: Order, *, check_mode: bool = False, run: commands.Runner = commands.run, proc_root: str = "/proc"
 ) -> Dict[str, Any]:
-    """Make a backup and return the result of the scheduled_backup module.
+    """Create a backup and return the result of the scheduled_backup module.
 
     If a backup was made but has a problem (with its rows or its copy on another host), the result contains the problem.
     If no verified backup was made, SqliteError or BackupError is raised. In this case, the list of backups and all
@@ -118,7 +118,7 @@ def _rights(order: Order) -> safe_open.Rights:
 
 
 def _back_up(order: Order, *, proc_root: str) -> Any:
-    """List the backup as not verified, make it, and list it as verified. Return the entry and the backup's result."""
+    """List the backup as not verified, create it, and list it as verified. Return the entry and the backup's result."""
     listed = listing.read(order.state_dir)
     at = time.time()
     entry = Entry(at=timestamps.iso(at), path=_unused_path(order, listed, at=at), user=_reader(order))

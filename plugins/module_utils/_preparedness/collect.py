@@ -387,7 +387,7 @@ def _databases(settings: Settings, question: Question) -> Dict[str, Any]:
 
 @contextlib.contextmanager
 def _scratch() -> Iterator[str]:
-    """Make an empty folder that every account can enter. The folder is removed after use. Raises OSError."""
+    """Create an empty folder that every account can enter. The folder is removed after use. Raises OSError."""
     place = _SCRATCH if os.access(_SCRATCH, os.W_OK) else tempfile.gettempdir()
     _remove_leftovers(place)
     folder = tempfile.mkdtemp(prefix=_PREFIX, dir=place)
