@@ -31,8 +31,9 @@ _LARGEST_CMDLINE, _LARGEST = 1 << 17, 1 << 20
 _PART = 1 << 16
 # Programs whose first argument is the path of a script, unless it is an option.
 _INTERPRETER = lazy(r"node(?:js)?|bun|python[\d.]*|ruby[\d.]*|perl[\d.]*|php[\d.]*|(?:ba|da|k|z)?sh")
-# Limits of a search through open files. Processes can share one table of descriptors, so a user can make a search
-# thousands of times as long as the table. A host with 2,000 processes and 100,000 descriptors takes about a second.
+# Limits of a search through open files. Processes can share one table of descriptors, so a user can make a search take
+# thousands of times as long as a search of the table. A host with 2,000 processes and 100,000 descriptors takes about a
+# second.
 _MOST_SECONDS = 10.0
 _MOST_DESCRIPTORS = 1_000_000
 

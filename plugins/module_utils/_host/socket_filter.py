@@ -56,7 +56,7 @@ def program(machine: Optional[str] = None) -> Optional[bytes]:
     if calls is None:
         return None
     refused, no_family = _ERROR | errno.EPERM, _ERROR | errno.EAFNOSUPPORT
-    # Each row: operation, value, and how many rows to skip if the comparison is true and if it is false.
+    # Each row: operation, value, number of rows to skip if the comparison is true, and if it is false.
     rows = (
         (_LOAD, _ARCHITECTURE, 0, 0),
         (_EQUAL, calls.architecture, 0, 3),

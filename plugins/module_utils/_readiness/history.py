@@ -5,7 +5,7 @@
 """Earlier measurements of a host. They show trends, such as a disk that fills up, a growing WAL, frequent restarts and
 slow responses.
 
-The measurements are kept in a file in the state folder. If this file is missing, no trend is reported.
+The measurements are stored in a file in the state folder. If this file is missing, no trend is reported.
 """
 
 from __future__ import annotations

@@ -284,8 +284,8 @@ def ensure(
         else:
             done = _renew(command, timeout=timeout, run=run)
             last, after = after, look(pair)
-            # Compare the problems too. If only the key is new, the other facts stay the same, but the key may now match
-            # the certificate.
+            # Also compare the problems. If only the key is new, the other facts stay the same, but the key may now
+            # match the certificate.
             renewed = last != after
             # Set the permissions again, because a command that runs as root may have created files that are owned by
             # root.

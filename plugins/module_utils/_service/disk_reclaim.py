@@ -35,7 +35,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import printable
 
 _SIDE_FILES = ("-wal", "-shm", "-journal")
-# Maximum number of kept files to list.
+# Maximum number of retained files that the result lists.
 _MOST_KEPT = 5
 
 
@@ -343,9 +343,9 @@ def reclaim(
 ) -> Dict[str, Any]:
     """Free space on the targets' file systems, and return the result of the disk_reclaim module.
 
-    protect: paths of databases or folders. The -wal, -shm and -journal files of a database are protected too. state_dir
-    is always protected. user: the service's user, or empty if it is unknown. See reclaim_patterns.Walk. Raises
-    DiskReclaimError.
+    protect: paths of databases or folders. The -wal, -shm and -journal files of a database are also protected.
+    state_dir is always protected. user: the service's user, or empty if it is unknown. See reclaim_patterns.Walk.
+    Raises DiskReclaimError.
     """
     started = time.monotonic()
     reclaim_patterns.checked(rules, targets, [*protect, state_dir])

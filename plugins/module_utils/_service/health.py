@@ -112,7 +112,8 @@ class _Watch:
         # check does not wait for the start.
         self.busy = busy
         self.doubted: Optional[str] = None
-        # The unit's phase at the first probe, and how many seconds the check has waited for the service to start.
+        # The unit's phase at the first probe, and the number of seconds for which the check has waited for the service
+        # to start.
         self.first_phase: Optional[str] = None
         self.waited = 0.0
         # True if the check waited because an automatic restart was imminent.
@@ -278,7 +279,7 @@ def _watch_until_verdict(watch: _Watch) -> bool:
 
 
 def _wait_until_good(watch: _Watch) -> bool:
-    """Probe until the service is healthy, the deadline passes, or the process is gone and will not come back."""
+    """Probe until the service is healthy, the deadline passes, or the process is gone and will not be restarted."""
     gone_since: Optional[float] = None
     restarts_at_first: Optional[int] = None
     while not watch.probe():
@@ -301,7 +302,7 @@ def _wait_until_good(watch: _Watch) -> bool:
 
 
 def _grace(watch: _Watch) -> float:
-    """Return how many seconds the service may be without a process, or 0 if systemd is not about to restart it."""
+    """Return the time in seconds without a process that is allowed, or 0 if systemd is not about to restart it."""
     if not service_process.waits_for_restart(watch.properties):
         return 0.0
     return (systemd.timespan(watch.properties.get("RestartUSec", "")) or 0.0) + _RESTART_GRACE

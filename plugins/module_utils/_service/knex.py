@@ -162,7 +162,7 @@ class Migrator:
 
     @contextlib.contextmanager
     def _stand_in(self, tables: Tables) -> Iterator[str]:
-        """Make a temporary database that is owned by the user and contains only knex's own tables. Yield its path."""
+        """Create a temporary database that is owned by the user and contains only knex's own tables. Yield its path."""
         with _explained("make_temporary"), run_as.acting_as(self.account):
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
         try:

@@ -60,7 +60,7 @@ def npm_ci(
     """Make node_modules match the lock file, and return the result of the npm_ci module.
 
     build_only: True to leave the new tree in its build folder until the next call installs the tree. reserve: number of
-    bytes that must stay free on the file system. Raises NpmError. After an error, the old tree is still in place.
+    bytes that must stay free on the file system. Raises NpmError. If an error occurs, the old tree remains in place.
     """
     if cache and not os.path.isabs(cache):
         raise NpmError(f"cache is {cache!r}: must be an absolute path")

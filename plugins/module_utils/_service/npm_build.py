@@ -287,7 +287,7 @@ def try_build(application: Application, folder: str, *, cache: Optional[str], ti
 
 
 def _show_cache(source: str, target: str) -> None:
-    """Make a folder that npm can use as its cache, with links to the content of the cache `source`. Raises OSError.
+    """Create a folder that npm can use as its cache, with links to the content of the cache `source`. Raises OSError.
 
     npm creates folders in its cache even if npm only reads from the cache.
     """
