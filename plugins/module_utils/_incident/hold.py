@@ -100,7 +100,7 @@ def read(where: Place) -> Optional[Dict[str, Any]]:
 
     Keys: incident, reason, cause, unit, at (UTC), enforced (True if systemd itself refuses the start). If systemd
     manages the service, it is held only if the drop-in exists. A drop-in without a record is still a hold, because the
-    record may have been lost. If there is a record but no drop-in, somebody has removed the drop-in. In this case, the
+    record may have been lost. If there is a record but no drop-in, the drop-in has been removed. In this case, the
     service is not held.
     """
     dropins = where.dropins()

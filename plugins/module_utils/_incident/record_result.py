@@ -42,7 +42,7 @@ def _crash_loop(records: Sequence[Mapping[str, Any]], *, now: float, window: flo
 
     looping: True if there were too many starts in the window, or a failure during a stability check.
 
-    If the clock was set back, a recorded time may be in the future. Such a time is used only if it is at most `window`
+    A recorded time may be in the future if the clock was set back. Such a time is used only if it is at most `window`
     seconds in the future. Otherwise, a time from a wrong clock could affect the result for years.
     """
 

@@ -48,7 +48,7 @@ def apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
         if value:
             record[name] = value
     if update.cause:
-        # The summary of an earlier cause does not describe this cause.
+        # The recorded summary describes an earlier cause, so it must not be kept for this cause.
         record["cause_summary"] = [dict(each) for each in update.cause_summary]
     if update.problems:
         record["problems"] = sorted(set(update.problems))

@@ -23,12 +23,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
-# Maximum age in seconds of a process that may be killed. Such a young process has hardly done any work. The limit is
+# Maximum age in seconds of a process that may be killed. A process of this age has hardly done any work. The limit is
 # above the 21.5 seconds that a health check can take. The health check waits while the process is younger than 20
 # seconds, then checks the database for up to 1.5 seconds.
 _YOUNG = 25.0
-# Possible data losses in a database recovery, the most severe last. After several recoveries, the most severe loss
-# counts.
+# Possible data losses in a database recovery, the most severe last. If there were several recoveries, the most severe
+# loss is recorded.
 _LOSSES = ("", "none", "unknown", "known")
 # Fields in a record's `data` that describe the data loss. See note_loss.
 _OF_LOSS = ("loss", "rows_lost", "rows_first", "lost_again")
@@ -47,9 +47,10 @@ def take_over(
 ) -> Optional[Dict[str, Any]]:
     """Take a unit over from systemd if systemd is about to start it. Return the recorded takeover, or None.
 
-    reason: why the service must not start, or empty. If a reason is given, a start that is already in progress is
-    stopped too. database_path: the database that the dead-man timer checks before it starts the unit. user: the account
-    that reads the database. If the takeover fails, systemd keeps control of the unit, and warn is called.
+    reason: the reason why the service must not start, or an empty string. If a reason is given, a start that is already
+    in progress is stopped too. database_path: the database that the dead-man timer checks before it starts the unit.
+    user: the account that reads the database. If the takeover fails, systemd keeps control of the unit, and warn is
+    called.
     """
     seat = host_lease.Seat(state_dir=state_dir)
     try:
@@ -223,7 +224,7 @@ def put_in_doubt(
     noted = {
         **_kept(known),
         # Nobody has accepted this damage. However, if a person has accepted earlier damage, keep the time and the
-        # reason. People must know about this decision.
+        # reason. The people on call must know about this decision.
         **{name: known[name] for name in ("accepted_at", "accepted_reason") if known.get(name)},
         **({"unseen": True} if damaged else {}),
         "state": incident_store.IN_DOUBT,
