@@ -29,10 +29,10 @@ class Change(NamedTuple):
     """A change since the service was last healthy.
 
     kind: see kinds.py. name: the name of the changed object, such as a path, a variable or a table. what: changed,
-    added, removed, or access (owner or permissions). before, after: values, empty if they are unknown or if they may be
-    secret. at: when it changed, in seconds since the epoch, or None. earliest, latest: the times between which it
-    changed. inside: the file or folder that contains the changed object, or an empty string. ours: True if this
-    collection changed it.
+    added, removed, or access (owner or permissions). before, after: the values, or empty strings if the values are
+    unknown or may be secret. at: when it changed, in seconds since the epoch, or None. earliest, latest: the times
+    between which it changed. inside: the file or folder that contains the changed object, or an empty string. ours:
+    True if this collection changed it.
     """
 
     kind: str

@@ -23,7 +23,7 @@ _BASE64 = lazy(r"[A-Za-z0-9]{20,}|(?=\w*[a-z])(?=\w*[A-Z])(?=\w*[0-9])\w{20,}")
 # Matches the short last line of a PEM key. This line is base64 only if its length, with the padding, is a multiple of
 # four.
 _SHORT_BASE64 = lazy(r"(?=\w*[a-z])(?=\w*[A-Z])(?=\w*[0-9])[A-Za-z0-9]{2,}={0,2}")
-# A value with other characters may be an address with a password.
+# A value with other characters may be a URL with a password.
 _PLAIN = lazy(r"[\w./:-]{0,200}")
 
 

@@ -166,7 +166,7 @@ def failure(error: Exception) -> Dict[str, Any]:
 def plain(**told: Any) -> Dict[str, Any]:
     """Return messages as plain data for the key "messages" of a module's result.
 
-    The name of an argument is a key of the result, for example msg. The value is the message for the text under this
+    Each argument is named after a key of the result, for example msg. The value is the message for the text under this
     key: a message, a list of messages, or None (omitted). The values are sanitized, because the host may have provided
     them.
     """

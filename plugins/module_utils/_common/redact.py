@@ -73,7 +73,7 @@ def _token(match: Match[str]) -> str:
 
 
 class _Rule(NamedTuple):
-    """A pattern, its replacement, and words in lower case. Text that contains none of these words cannot match.
+    """A pattern, its replacement, and lower-case words. Text that contains none of these words cannot match.
 
     The pattern is compiled only when one of its words is first found, because most runs find none of them.
     """

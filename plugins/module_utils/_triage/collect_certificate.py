@@ -72,8 +72,8 @@ def _matches(
 ) -> Tuple[Optional[bool], Optional[str]]:
     """Return (matches, reason).
 
-    matches: True if the private key matches, False if not, or None if unknown. reason: why it does not match or why
-    this is unknown, or None if it matches.
+    matches: True if the private key matches, False if not, or None if unknown. reason: the reason why it does not match
+    or why this is unknown, or None if it matches.
     """
     if b"ENCRYPTED" in key_pem:
         return None, f"{key} needs a passphrase"

@@ -114,8 +114,8 @@ def log_files(service: Service, *, since: float) -> Dict[str, safe_open.Rights]:
 
     The result maps each path to the account that must open the file, see log_files.LogFile.
 
-    Rotated and compressed files follow if they were changed at or after `since`. The log may have been rotated right
-    after the error.
+    Rotated and compressed files follow in the list if they were changed at or after `since`. The log may have been
+    rotated right after the error.
     """
     patterns = service_logs.absolute(service.log_patterns, folder=service.app_dir)
     found = service_logs.find(service.log_file, patterns, user=service.user)

@@ -147,7 +147,7 @@ def _written(folder: str) -> List[str]:
 
 
 def _size(top: str) -> int:
-    """Return how many bytes all triages of an incident have written."""
+    """Return the total number of bytes that the triages of an incident have written."""
     total = 0
     for path in (path for folder in _folders(top) for path in _written(folder)):
         with contextlib.suppress(OSError):

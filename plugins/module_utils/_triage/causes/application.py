@@ -204,7 +204,7 @@ def in_dependency(item: Mapping[str, Any]) -> bool:
 
 
 def repeated(facts: Facts, item: Mapping[str, Any]) -> bool:
-    """Return True if several consecutive starts failed with this error and the next start will certainly fail too."""
+    """Return True if several consecutive starts failed with this error and the next start will certainly also fail."""
     text = "\n".join([str(item["message"]), *item["stack"]])
     return (
         facts.process.gone

@@ -41,7 +41,7 @@ class Key(Part):
 def _unusable(file: Union[Certificate, Key]) -> bool:
     """Return True if no account can use the file.
 
-    If only a permission or the passphrase is missing, the result is False.
+    The result is False if the file can be used with another permission or with a passphrase.
     """
     error = file.error or "" if file.exists else ""
     return bool(error) and not any(words in error for words in ("Permission denied", "passphrase"))

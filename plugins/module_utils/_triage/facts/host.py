@@ -89,7 +89,7 @@ class Disks(NamedTuple):
         return [item for item in self.mounts if item.get("read_only") and item.get("use") in ("database", "log")]
 
     def short_of_room(self) -> List[Dict[str, Any]]:
-        """Return the file systems that are full, and how much space to free on each.
+        """Return the file systems that are full, and the space to free on each.
 
         what: bytes or inodes. wanted: the number of bytes or inodes to free. uses: purposes of the file system. held:
         size in bytes of deleted files that the service has open on the file system.
@@ -116,7 +116,7 @@ class Disks(NamedTuple):
         return list(short.values())
 
     def _held(self, point: str) -> int:
-        """Return how many bytes of the file system are used by deleted files that the service still has open."""
+        """Return the number of bytes that are used by deleted files that the service still has open."""
         points = {str(mount["mount"]) for mount in self.mounts if mount.get("mount")}
         return sum(
             item["size"] or 0

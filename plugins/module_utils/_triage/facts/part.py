@@ -19,7 +19,8 @@ class Part(types.SimpleNamespace):
     """The facts from one part of the triage. The field names are documented in RETURN of the triage_info module.
 
     A field is an annotated class attribute whose value is the default. The parts are ordinary classes, because each
-    dataclass would add a millisecond to the import time. error: why the part could not be collected, or None.
+    dataclass would add a millisecond to the import time. error: the reason why the part could not be collected, or
+    None.
     """
 
     error: Optional[str] = None
