@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The facts of a triage, assembled from the results of its parts and from the record of the incident."""
+"""Assemble the facts of a triage from the results of its parts and from the incident's record."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 _PACKAGES = 0.5
 # Maximum number of changes that are added to the evidence of a finding.
 _EVIDENCE = 2
-# Number of lines at the end of each log that are searched for the names of changed items.
+# Number of lines to search at the end of each log. The lines are searched for the names of changed objects.
 _LINES = 40
 
 

@@ -134,8 +134,9 @@ class Question(NamedTuple):
         return self.run(argv, timeout=min(timeout, self.left), **options)
 
 
-# Maximum number of secrets and of names of variables that triage uses. The service's user can define any number of
-# them. The redactor searches each string for each secret, so it would exceed the deadline if there were more secrets.
+# Maximum numbers of secrets, and of variable names, that triage uses. The service's user can define any number of
+# variables. The redactor searches each string for each secret, so it would exceed the deadline if there were more
+# secrets.
 MOST_SECRETS, MOST_NAMES = 200, 500
 
 
@@ -171,7 +172,7 @@ def read_theirs(path: str) -> str:
 
 
 def rights_of(service: Service) -> safe_open.Rights:
-    """Return the account that must examine a path that the service's user has chosen, such as a path in a log.
+    """Return the account that must examine a path chosen by the service's user, for example a path in a log.
 
     If root examined the path, the result would show this user which files exist in folders that only root can enter.
     """

@@ -79,7 +79,7 @@ _LEFT_FREE = 0.1
 
 
 def _copies(state_dir: str) -> int:
-    """Return the number of copies of databases in the evidence of all incidents."""
+    """Return the number of database copies in the evidence of all incidents."""
     with contextlib.suppress(OSError), os.scandir(f"{state_dir}/evidence") as incidents:
         return sum(".evidence_" in name for each in incidents if each.is_dir() for name in os.listdir(each.path))
     return 0

@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
-# Problem codes that may mean only that the database is at another path or does not exist yet.
+# Problem codes that are also reported if the database is at another path or does not exist yet.
 _ABSENT = ("missing", "empty", "no_tables")
 
 # HTTP statuses for temporary conditions: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).

@@ -274,8 +274,8 @@ class Triage:
         for entry in self.done.facts["paths"]:
             if entry.get("what") == "database" and "effective" in entry:
                 return {"path": entry["effective"], "source": entry["source"], "configured": entry["configured"]}
-        # The part that follows links did not respond, perhaps because the disk does not respond. Therefore, do not
-        # follow links here.
+        # The part that follows links has timed out, perhaps because the disk does not respond. Therefore, do not follow
+        # links here.
         path, source = collect_paths.used_database(self._question, links=False)
         configured = os.path.normpath(self._service.path(self._service.db_path))
         return {"path": path, "source": source, "configured": configured}

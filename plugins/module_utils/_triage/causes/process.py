@@ -169,8 +169,8 @@ def _gone_without_a_word(facts: Facts) -> Optional[Finding]:
     if service.manager != "process" or not facts.process.gone or facts.errors.exceptions() or facts.errors.last_word():
         return None
     if service.pid_file_exists:
-        # The evidence can rule out that the host went down or that the kernel killed the process. The process may also
-        # have exited without a message. The evidence cannot rule out such an exit, because only the parent process
+        # The evidence can exclude two causes: the host went down, or the kernel killed the process. The process may
+        # also have exited without a message. The evidence cannot exclude such an exit, because only the parent process
         # receives the exit code.
         ruled_out = _host_stayed_up(facts) + _no_out_of_memory(facts)
         sure = len(ruled_out) == 2

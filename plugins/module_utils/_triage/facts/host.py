@@ -20,8 +20,8 @@ _ROOM_SHARE = 0.1
 _ROOM_BYTES = 1024**3
 _ROOM_INODES = 10000
 
-# Fraction of the host's memory that the service may use, and fraction of the service's memory that V8's old space may
-# use. The rest of the service's memory is for data outside the heap.
+# Two fractions: the share of the host's memory for the service, and the share of the service's memory for V8's old
+# space. The rest of the service's memory is for data outside the heap.
 _SERVICE_SHARE = 0.75
 _HEAP_SHARE = 0.75
 _MORE = 1.5

@@ -110,9 +110,9 @@ class Ports(NamedTuple):
         """The ports that the service uses instead of the main port.
 
         If the service listens on neither configured port, the list contains all its ports. If the service listens on
-        the other configured port, the list contains only the ports with TLS that are not configured. Such a port shows
-        that the certificate can be used and that HTTPS is on the wrong port. A port without TLS proves nothing, because
-        it could serve any purpose.
+        the other configured port, the list contains only the ports with TLS that are not configured. If there is such a
+        port, the certificate is usable, and HTTPS is on the wrong port. A port without TLS proves nothing, because it
+        could serve any purpose.
         """
         ours, configured = self.own_ports, {self.service.https_port, self.service.http_port}
         if self.main_port in ours:
