@@ -287,8 +287,7 @@ def ensure(
             # Also compare the problems. If only the key is new, the other facts stay the same, but the key may now
             # match the certificate.
             renewed = last != after
-            # Set the permissions again, because a command that runs as root may have created files that are owned by
-            # root.
+            # Set the permissions again, because a command that runs as root may have created root-owned files.
             if after["problems"] and wanted is not None:
                 with contextlib.suppress(CertificateError):  # a problem with the key is already in `problems`
                     repaired = _repair(pair, wanted, check_mode=False) or repaired

@@ -78,7 +78,7 @@ def check_settings(values: Values, *, warn: Warn) -> Optional[Dict[str, Any]]:
     for warning in service_preflight.warnings(checked, state_dir=values["state_dir"]):
         warn(sanitize.text(warning))
     wrong = _wrong_settings(checked)
-    # If the only problems are disks that do not respond, stop here: nothing can be checked without these disks.
+    # If disks do not respond and there is no other problem, stop here, because all other checks need these disks.
     silent = bool(wrong) and wrong <= set(checked["silent"])
     if silent or wrong & {"nexus_state_dir", "nexus_manager"} or not values["service"]["command"]:
         raise SettingsError(checked)

@@ -167,7 +167,7 @@ class Migrator:
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
         try:
             path = os.path.join(folder, "migrations.db")
-            # The statements come from a database that the service's user controls, so they run as that user.
+            # The statements were read from a database that the service's user controls, so they run as that user.
             with _explained("make", path=path):
                 answers = child_process.in_child(
                     lambda _emit: _fill_stand_in(path, tables),

@@ -30,8 +30,8 @@ _BUSY_SECONDS = 5.0
 _READ_ATTEMPTS = 5
 # Limits per knex table: rows, bytes in a value, characters in the CREATE statement. Real tables are smaller.
 _MOST_ROWS, _LONGEST_VALUE, _LONGEST_STATEMENT = 20000, 4096, 65536
-# Limits for the schema: the number of objects, and for each object, the number of bytes of its statement that are
-# included in the digest. The third value is the length of a digest in characters.
+# Limits for the schema. The first value is the number of objects. The second value is the number of bytes of an
+# object's statement that the digest includes. The third value is the length of a digest in characters.
 _MOST_OBJECTS, _LONGEST_COUNTED, _DIGEST = 5000, 65536, 16
 _SHOWN = 80  # maximum number of characters of a table's name in a message
 

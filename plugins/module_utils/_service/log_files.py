@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.lazy_pa
 
 # The suffix of compressed files that log readers can read.
 COMPRESSED = ".gz"
-# Maximum number of bytes to decompress, and of compressed bytes to read, to get the end of a file.
+# To read the end of a file: the maximum number of bytes to decompress, and of compressed bytes to read.
 _MOST_BYTES = 32 << 20
 _ANY_COMPRESSED = lazy(r"(?:\.(?:gz|xz|bz2|zst|Z))+$")
 _TIME = lazy(r"\d[\dTZ:_.-]*")

@@ -89,8 +89,8 @@ class Application:
             if judged is None or not os.path.samestat(judged, there):
                 raise OSError(0, "another folder has taken its place")
         with npm_lock.explained("act_as", user=repr(user), folder=app_dir):
-            # Act as root only if no other account could replace the folder. Never act as a third account that owns the
-            # folder: packages in it may be owned by the service's user, and would run as that account.
+            # Act as root only if no other account could replace the folder. If a third account owns the folder, never
+            # act as that account. Packages of the service's user in the folder would run as that account.
             self.rights = safe_open.rights_on(app_dir, user=safe_open.account_rights(user))
             name = user or (run_as.name_of(self.rights[0]) if self.rights else None)
             self.account = run_as.resolve(name, folder=self.app_dir)

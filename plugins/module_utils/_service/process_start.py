@@ -109,10 +109,10 @@ def prepare(service: Service) -> Launch:
 def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
     """Open the log for appending. A new log is owned by the service's user.
 
-    A link, a FIFO or a file with a second hard link is refused. In a folder that the service's user owns, a file that
-    another account owns is refused if the service's user may not write to it. A root-owned file is refused only if this
-    user may not read it, because systemd often creates the log as root. Otherwise, the service's user could make root
-    write to a file that this user cannot access.
+    A link, a FIFO or a file with a second hard link is refused. If the service's user owns the folder, a file of
+    another account is refused if the service's user may not write to it. A root-owned file is refused only if this user
+    may not read it, because systemd often creates the log as root. Otherwise, the service's user could make root write
+    to a file that this user cannot access.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
     try:

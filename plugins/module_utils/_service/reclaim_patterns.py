@@ -42,7 +42,7 @@ class DiskReclaimError(Exception):
 
 
 class Rule(NamedTuple):
-    """Files that may be removed: all files that match an absolute pattern, except the newest ones.
+    """A rule for files that may be removed: all files that match an absolute pattern, except the newest files.
 
     keep: the number of the newest files to keep in each series. See Candidate.series. as_user: always act with the
     rights of the service's user, even in a root-owned folder. This is for patterns that contain a path from the

@@ -296,8 +296,8 @@ def count(
     """Count the requests that were logged between two times (seconds since the epoch).
 
     A log or journal that cannot be opened is ignored if another one contains requests. deadline: the time at which
-    reading stops, in time.monotonic seconds. Raises RequestLogError if no log or journal contains requests, or if a log
-    or journal could not be read completely.
+    reading stops, in time.monotonic seconds. Raises RequestLogError if a log or journal could not be read completely,
+    or if none contains requests.
     """
     found = _Count(begun=begun, over=over, deadline=deadline)
     unread: List[Message] = []

@@ -313,7 +313,7 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
         except FileExistsError:
             continue
         except OSError as error:
-            # Hard links to folders are not possible, and some file systems do not support hard links.
+            # Folders cannot have hard links, and some file systems do not support hard links at all.
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
                 raise
             if os.path.lexists(name):

@@ -45,9 +45,8 @@ SKIPPED = "skipped: time budget"
 class Examination:
     """The results from the child process that reads the database.
 
-    steady: True if the files did not change during the read. seeded: for each table, the number of rows that were
-    seeded, and the statement that removes them. first_migration: the time of the first migration, in seconds since the
-    epoch.
+    steady: True if the files did not change during the read. seeded: for each table, the number of seeded rows, and the
+    statement that removes these rows. first_migration: the time of the first migration, in seconds since the epoch.
     """
 
     __slots__ = ("basics", "checks", "first_migration", "problems", "row_counts", "seeded", "steady")

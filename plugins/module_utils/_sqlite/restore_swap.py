@@ -138,7 +138,7 @@ def _put_back(place: str, work: str) -> None:
 
 
 def _finish(place: str, work: str, *, owner: Owner) -> str:
-    """Move the old files into a separate folder next to the new database; return its path. Raises OSError."""
+    """Move the old files into a separate folder next to the new database. Return its path. Raises OSError."""
     target = f"{place}.damaged_{timestamps.compact(time.time())}"
     number = 1
     while os.path.lexists(target):

@@ -60,9 +60,9 @@ def columns_of(connection: sqlite3.Connection, table: str) -> Set[str]:
 def seeded_rows(connection: sqlite3.Connection, *, tables: Mapping[str, int]) -> Dict[str, Dict[str, Any]]:
     """Return the rows of tables that were empty before the service started, and the statement that removes these rows.
 
-    tables: the current row counts. knex's own tables are omitted. The statement selects the rows by the row IDs that
-    exist now, so that it does not remove rows that are added later. The statement is None for a table without row IDs.
-    Raises sqlite3.Error.
+    tables: the current row counts. knex's own tables are omitted. The statement selects the rows by their current row
+    IDs, so that it does not remove rows that are added later. The statement is None for a table without row IDs. Raises
+    sqlite3.Error.
     """
     found: Dict[str, Dict[str, Any]] = {}
     for table, rows in tables.items():

@@ -154,7 +154,7 @@ def parse_index(data: bytes) -> Optional[WalIndex]:
     version, _unused, commits, initialised, _endian, page, max_frame = struct.unpack_from("=IIIBBHI", data, 0)
     if version != _VERSION:
         return None
-    salts = struct.unpack_from(">II", data, 32)  # the salts are big-endian, as in the WAL; other fields are native
+    salts = struct.unpack_from(">II", data, 32)  # the salts are big-endian, as in the WAL, and other fields are native
     (backfilled,) = struct.unpack_from("=I", data, 96)
     return WalIndex(
         initialised=bool(initialised),
