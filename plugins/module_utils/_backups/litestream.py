@@ -51,7 +51,7 @@ class Replica(NamedTuple):
 
 
 def find(database: str, *, config: str = CONFIG, program: str = "litestream") -> Optional[Replica]:
-    """Return the replica of a database, or None if the configuration file does not exist or does not list the database.
+    """Return the replica of a database, or None if the configuration file is missing or does not list the database.
 
     Raises BackupError if the replica cannot be used, for example because the program is missing.
     """

@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 
 # Size in bytes of one part of a backup. Each part of a backup is read as a whole, compressed, and sent as base64 text.
 PART = 8 << 20
-# Defaults of the backup_fetch module: number of copies on the controller, and maximum size of a copy in bytes.
+# Defaults of the backup_fetch module: the number of copies on the controller, and their maximum size in bytes.
 KEEP, LIMIT = 14, 10 << 30
 PLACEHOLDERS = ("path", "name", "sha256", "bytes", "at")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")

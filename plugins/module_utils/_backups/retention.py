@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups.listin
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open, timestamps
 
 _DAY = 86400.0
-# The name of a backup consists of the database's name, BEFORE_TIME, and the time of the backup.
+# A backup's name consists of the database's name, BEFORE_TIME, and the backup's time.
 BEFORE_TIME = ".backup_"
 _TIME = r"\d{8}T\d{6}Z(?:-\d+)?\Z"
 NAME = re.compile(rf"(?P<prefix>[^/]+{re.escape(BEFORE_TIME)}){_TIME}")
@@ -78,8 +78,7 @@ def remove(
     """Remove backups. Return the entries whose files no longer exist, and (entry, reason) for each file that was not
     removed.
 
-    rights: the account whose rights are used in the folder. A file that has another name or is not a regular file is
-    not removed.
+    rights: the account whose rights are used in the folder. Only regular files with such a name are removed.
     """
     gone: List[Entry] = []
     left: List[Tuple[Entry, str]] = []

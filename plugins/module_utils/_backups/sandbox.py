@@ -314,9 +314,9 @@ def in_network_of(pid: int, question: Callable[[], Any], *, timeout: float, proc
 
     Return the function's result (JSON data).
 
-    If the process is not, or not yet, in a private network, the function is not called, and the result is None. In the
-    host's network, the running service would answer instead of the drill's instance. Raises BackupError if the network
-    cannot be entered.
+    If the process has not entered a private network, the function is not called, and the result is None. In the host's
+    network, the running service would answer instead of the drill's instance. Raises BackupError if the network cannot
+    be entered.
     """
 
     def enter() -> Any:

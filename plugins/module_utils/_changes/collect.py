@@ -155,7 +155,7 @@ def _environment_files(place: Place, known: Entries, found: Entries) -> None:
 def _application(place: Place, known: Entries, found: Entries) -> None:
     """Add the entries for the application's folder.
 
-    The path of the folder may contain links that root owns and that lead to the current release.
+    The path of the folder may contain root-owned links to the current release.
     """
     files.add(found, _release_link(place), _commit(place))
     names = [("package_json", "package.json"), *(("lock_file", name) for name in _LOCK_FILES)]

@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 
-# Number of characters in a digest. The digest detects changes; it does not protect against forgery.
+# Number of characters in a digest. The digest detects changes, but does not protect against forgery.
 DIGEST = 32
 # The part that contains the path of a file. Only entries whose path is read from a setting have this part.
 PATH = "path"
@@ -50,12 +50,13 @@ class Stamp(NamedTuple):
 class Entry(NamedTuple):
     """An object on the host that can change. KINDS in kinds.py lists the kinds of objects.
 
-    name: the path, or the name that a person uses. value: a version, a commit or a digest, for comparison; empty if
-    only the stamp is known. stamp: the status of the file, or None. parts: named parts, such as the variables of an
-    environment file. A part's text is empty if the text is unknown or may be a secret. since: when the file's folder
-    was last changed (for a schema: when it was read), in seconds since the epoch. latest: the most recently changed
-    files of a folder, with the times of their changes. gate: the status of the database files when the schema was read.
-    If these files have changed since the schema was read, the gate is empty, because the schema may have changed too.
+    name: the path, or the name that a person uses. value: a version, a commit or a digest, for comparison. The value is
+    empty if only the stamp is known. stamp: the status of the file, or None. parts: named parts, such as the variables
+    of an environment file. A part's text is empty if the text is unknown or may be a secret. since: when the file's
+    folder was last changed (for a schema: when it was read), in seconds since the epoch. latest: the most recently
+    changed files of a folder, with the times of their changes. gate: the status of the database files when the schema
+    was read. If these files have changed since the schema was read, the gate is empty, because the schema may have
+    changed too.
     """
 
     kind: str
@@ -90,8 +91,8 @@ class Manifest(NamedTuple):
     """The entries from the last check that found the service healthy.
 
     at: the time of that check, in seconds since the epoch. waiting: the changed entries that the service has not loaded
-    yet. Each changed entry has two times in seconds: that of the last check before the change, and that of the first
-    check after it.
+    yet. Each changed entry has two times in seconds: the last check before the change, and the first check after the
+    change.
     """
 
     at: float

@@ -24,11 +24,11 @@ class Kind(NamedTuple):
     typical: the causes of an outage that such a change usually triggers. explains: other causes that it may trigger.
     near: if False, such a change rarely affects the service. at_start: True if a running service notices the change
     only at its next start. additive: True if a new object of this kind rarely affects the service, because nothing uses
-    the object yet. always_there: True if the described object always exists. In this case, a missing entry means that
-    the object was not read, not that it was added or removed. digest: True if the value of an entry is a digest, which
-    is not shown. files: True if an entry describes the files of a folder. named: True if a change to a part is shown
-    with the name of the entry. of_host: True if a finding mentions a change only if the finding contains the complete
-    name. A part of the name, such as a version, may appear in any text.
+    the object yet. always_there: True if the described object always exists. In this case, a missing entry means only
+    that the object was not read. digest: True if the value of an entry is a digest, which is not shown. files: True if
+    an entry describes the files of a folder. named: True if a change to a part is shown with the name of the entry.
+    of_host: True if a finding mentions a change only if the finding contains the complete name. A part of the name,
+    such as a version, may appear in any text.
     """
 
     typical: Tuple[str, ...] = ()

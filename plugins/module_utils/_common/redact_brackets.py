@@ -49,7 +49,7 @@ def end(line: str, start: int, depth: int = 0) -> Tuple[int, int]:
 
 
 def column(line: str) -> int:
-    """Return the number of blanks before the text of a line, without the prefix of a logger."""
+    """Return the number of blanks before a line's text, without a logger's prefix."""
     indent = len(line) - len(line.lstrip(" \t"))
     body = BODY.match(line)
     at = indent or (body.end() if body else 0)

@@ -122,7 +122,7 @@ _ONLY_CLOSING = lazy(r"[ \t\r\"'`}\]),>;]*\Z")
 _BLANK = lazy(r"\s*\Z")
 # A string that continues on the next line, as Node prints it: 'a' +
 _JOINED = lazy(r"[ ]?\+[ \t\r]{0,20}\Z")
-# The name of a secret at the end of a line, in a list of names and values: rawHeaders, arguments, entries of a Map.
+# A secret's name at the end of a line, in a list of names and values such as rawHeaders, arguments or Map entries.
 _MEMBER = rf"(?:\A|[\[(,][ \t]{{0,8}})([\"'`])(-{{0,2}})[\w.-]{{0,60}}?{TELLING}\1,[ \t\r]{{0,20}}\Z"
 # knex prints the values of a statement after its text.
 _BINDINGS = r"""(?i:\b(?:bindings|parameters)["'`]?[ ]{0,2}[:=][ ]{0,2}(?=\[)|\bbindings["'`]?:[ \t\r]{0,20}\Z)"""

@@ -241,7 +241,7 @@ def _paths(known: settings.Environment) -> Tuple[List[str], List[str], List[str]
 
 
 def _examined(running: _Running, environment: _Environment, app_dir: str) -> List[str]:
-    """Return the paths that the service's user could have chosen, other than those that the survey finds itself."""
+    """Return the paths that the service's user could have chosen, except those that the survey finds itself."""
     written = [*running.outputs, *running.logs]
     database = environment.known.get("DATABASE_PATH")
     named = [*environment.own, *([database.value] if database else [])]

@@ -32,8 +32,7 @@ _PART = 1 << 16
 # Programs whose first argument is the path of a script, unless it is an option.
 _INTERPRETER = lazy(r"node(?:js)?|bun|python[\d.]*|ruby[\d.]*|perl[\d.]*|php[\d.]*|(?:ba|da|k|z)?sh")
 # Limits of a search through open files. Processes can share one table of descriptors, so a user can make a search take
-# thousands of times as long as a search of the table. A host with 2,000 processes and 100,000 descriptors takes about a
-# second.
+# thousands of times as long as necessary. A host with 2,000 processes and 100,000 descriptors takes about a second.
 _MOST_SECONDS = 10.0
 _MOST_DESCRIPTORS = 1_000_000
 
@@ -151,7 +150,7 @@ class Search:
         self._root = proc_root
 
     def descriptors(self, pid: int) -> Iterator[str]:
-        """Yield the path of each descriptor of a process, in the order of their numbers.
+        """Yield the paths of a process's descriptors, in the order of their numbers.
 
         The time that the caller spends on each path also counts towards the time limit. Raises UnfinishedError if a
         limit is reached, PermissionError if this user has no access, and OSError if the process has exited.

@@ -64,7 +64,7 @@ def _elements(data: bytes) -> Iterator[Tuple[int, bytes]]:
 
 def _time(tag: int, content: bytes) -> float:
     text = content.decode("ascii")
-    if tag == _UTC_TIME:  # the year has two digits; 50 to 99 mean 1950 to 1999 (RFC 5280)
+    if tag == _UTC_TIME:  # the year has two digits, and 50 to 99 mean 1950 to 1999 (RFC 5280)
         text = ("19" if int(text[:2]) >= 50 else "20") + text
     if len(text) != len("20260302010203Z") or not text[:-1].isdigit() or text[-1] != "Z":
         raise ValueError(f"not a time in UTC: {text!r}")

@@ -73,7 +73,7 @@ _ROWS = "last_good_rows.json"
 
 
 class Counted(NamedTuple):
-    """The last row counts of the tables of a sound database, and the creation time of this database.
+    """The last row counts of a sound database, by table, and the creation time of this database.
 
     A value is empty if it is unknown.
 

@@ -129,7 +129,7 @@ def _encode(maintenance: Optional[Dict[str, Any]]) -> str:
 def keep(
     *, state_dir: str, now: float, begin: bool, until: str = "", reason: str = "", check_mode: bool = False
 ) -> Dict[str, Any]:
-    """Begin, change or end the maintenance window in the state folder; return changed, diff and maintenance.
+    """Begin, change or end the maintenance window in the state folder. Return changed, diff and maintenance.
 
     Raises MaintenanceError.
     """

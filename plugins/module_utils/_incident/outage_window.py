@@ -76,8 +76,8 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
     before the incident was opened. Signs that appeared after the incident was opened are ignored. If only one time is
     needed, use the latest, because the service had certainly failed by then.
 
-    If the runs found the service degraded, but never down, the end of an earlier process is not the beginning of the
-    incident. In this case, signs of failure in the logs are ignored.
+    If the runs found the service only degraded, the exit of an earlier process is not the beginning of the incident. In
+    this case, signs of failure in the logs are ignored.
     """
     until = opened(record)
     signs = [item for item in [*record["signs"], *_exit_sign(record)] if item["at"] <= until]

@@ -32,8 +32,8 @@ class Update(NamedTuple):
     mitigated_from: Optional[str] = None
     outcome: Optional[str] = None
     notified: Sequence[Mapping[str, Any]] = ()
-    # Describes the process that is serving now: when it started, how often systemd restarted it, and when it logged
-    # that it was serving. These values are used to find the end of the outage and are not recorded.
+    # Data about the process that is serving now: its start time, the number of restarts by systemd, and the time at
+    # which it logged that it was serving. These values are used to find the end of the outage and are not recorded.
     serving_since: Optional[str] = None
     serving_restarts: Optional[int] = None
     said_at: Optional[str] = None

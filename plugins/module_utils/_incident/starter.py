@@ -89,7 +89,7 @@ def _guard(*, unit: str, state_dir: str, database_path: str, user: str) -> takeo
     try:
         rights = safe_open.rights_on(database_path, user=safe_open.account_rights(user)) if database_path else None
     except OSError:
-        database_path = ""  # no account that can read the database is known, so do not check the database
+        database_path = ""  # do not check the database, because no account that can read it is known
     place = unit_hold.place(manager="systemd", unit=unit, state_dir=state_dir)
     incident = str((incident_store.current(state_dir) or {}).get("id") or "")
     reason = "The run was killed, and the database is damaged, missing or unreadable"
@@ -144,7 +144,7 @@ def refused_by_guard(*, manager: str, unit: str, state_dir: str) -> Optional[Dic
 
 
 def hand_back(*, unit: str, state_dir: str, command: commands.Runner = commands.run) -> bool:
-    """Start a unit that was taken over but not started, unless the unit is on hold.
+    """Start a unit that was taken over but has not been started. Do nothing if the unit is on hold.
 
     Return True if the unit was started.
     """
@@ -355,7 +355,7 @@ def settle_doubt(
 def damage(look: Mapping[str, Any]) -> List[str]:
     """Return the codes of the damage that sqlite_info reports, plus UNCHECKED if the check was incomplete.
 
-    If the database was not found, the list is empty, because there is no damage that a person could accept.
+    If the database was not found, the list is empty, because a person cannot accept a missing database.
     """
     found = {str(each["code"]) for each in look.get("problems") or () if each.get("level", "error") == "error"}
     if found & set(mounts.AWAY):

@@ -123,7 +123,7 @@ class IncidentError(MessageError):
     taken_by: Optional[Dict[str, Any]] = None
 
     def held(self) -> Dict[str, Any]:
-        """Return the run that holds the lease and the run that took it, in the incident module's format."""
+        """Return the holder of the lease and the run that took the lease over, in the incident module's format."""
         return {"locked_by": self.locked_by, **({"taken_by": self.taken_by} if self.taken_by else {})}
 
 

@@ -165,7 +165,7 @@ if not (at_work() or held()):
 
 
 class TakeoverError(MessageError):
-    """The unit could not be taken over; systemd still controls it."""
+    """The unit could not be taken over, so systemd still controls it."""
 
     templates = messages.ENGLISH
 

@@ -64,7 +64,7 @@ def of_database(
     pids: Sequence[int] = (),
     acceptance: Optional[incident_store.Acceptance] = None,
 ) -> Iterator[Problem]:
-    """Yield the problems with the database: damage, a lock that blocks all writes, and a WAL that grows.
+    """Yield the problems with the database: damage, a lock that blocks all writes, and a growing WAL.
 
     pids: the processes of the service. acceptance: a person's decision to accept the damage to the database, or None.
     """
