@@ -20,8 +20,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 # A takeover stops the unit and records the time. Maximum number of seconds between the stop and the recorded time.
 _OWN_STOP = 1.0
 
-# Maximum number of seconds between a run's record of a start and systemd's log line about this start. During this time,
-# the service may first have to stop.
+# Maximum number of seconds between a run's record of a start and systemd's log line about this start. The limit allows
+# for the time that the service needs to stop first.
 _OWN_START = 150.0
 
 
@@ -39,8 +39,8 @@ def of_pass(
     """Return the facts from all parts so far, and the facts that this process determines itself.
 
     own_parts: the names of the parts that return no facts about the outage. database: the path of the database with its
-    source. places: maps each purpose to its checked folder. record: the record of the open incident. window: in
-    seconds. until: the end of the log window, or None for the current time.
+    source. places: maps each purpose to its checked folder. record: the record of the open incident. window: the length
+    of the log window in seconds. until: the end of the log window, or None for the current time.
     """
     facts = copy.deepcopy(done.facts)
     for name in own_parts:

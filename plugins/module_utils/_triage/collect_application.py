@@ -147,7 +147,7 @@ def migrations_shipped(question: Question) -> Dict[str, Any]:
 
 
 def migrations_listed(question: Question) -> Dict[str, Any]:
-    """Ask knex which migrations the application has. The service's database is not used."""
+    """Ask knex for the application's migrations. The service's database is not used."""
     try:
         return found({"names": _migrator(question).shipped(), "by": "knex", "error": None})
     except knex_tables.KnexError as error:

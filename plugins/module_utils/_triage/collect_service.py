@@ -165,7 +165,7 @@ def _process_environments(question: Question) -> List[Tuple[str, Mapping[str, st
 def _read_files(
     paths: Sequence[str], *, optional: Sequence[str], user: safe_open.Rights, timeout: float
 ) -> Tuple[List[Tuple[str, Mapping[str, str]]], List[str]]:
-    """Return the variables in environment files, and the problems. A file on a dead mount does not block the others.
+    """Return the variables in environment files, and the problems. An inaccessible file does not block the others.
 
     An optional file that does not exist is not a problem.
     """
@@ -217,7 +217,8 @@ def environment(question: Question) -> Dict[str, Any]:
 
     database = path_of(lambda name: name == service.db_path_variable)
     names = {name for _source, values in sources for name, value in values.items() if value}
-    # Report missing variables only if all variables are known: the process is running, or every file was read.
+    # Report missing variables only if all variables are known. This is the case if the process is running, or if every
+    # file was read.
     told = bool(running) or (bool(sources) and not problems)
     heap = _HEAP.search(first(lambda name: name == "NODE_OPTIONS")[0] or "")
     return found(

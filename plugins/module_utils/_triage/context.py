@@ -48,7 +48,8 @@ class Service(NamedTuple):
     http_port: int
     required_environment: Sequence[str]
     state_dir: str
-    # Path of the health request, or empty for no request, and the values of the response's `status` that mean healthy.
+    # Path of the health request (empty if no request is sent), and the values of `status` in the response that mean
+    # healthy.
     health_path: str = ""
     health_ok_statuses: Sequence[str] = ("ok",)
     # Path patterns of additional log files, for logs that get a new name every day.

@@ -38,11 +38,11 @@ class Finding(NamedTuple):
     """A cause, with its confidence (0 to 1), a summary, evidence, and actions.
 
     confidence: if it is at least 0.5, the cause is likely. Otherwise, the cause is only a note. summary, remedy (the
-    action to take now) and prevention (how to prevent the cause in future) are messages. See messages.py. blocks_start:
-    True if starting the service would do harm. useless_rungs: the rungs of the ladder that cannot help. details: data
-    that the remedies need. explains: the consequences (from the table of causes) that apply here, or None if all apply.
-    only_by: the only causes that can explain this finding, or None for all causes. past: True if the cause no longer
-    exists. Past causes rank below current causes.
+    action to take now) and prevention (how to prevent the cause in the future) are messages. See messages.py.
+    blocks_start: True if starting the service would do harm. useless_rungs: the rungs of the ladder that cannot help.
+    details: data that the remedies need. explains: the consequences (from the table of causes) that apply here, or None
+    if all apply. only_by: the only causes that can explain this finding, or None for all causes. past: True if the
+    cause no longer exists. Past causes rank below current causes.
     """
 
     confidence: float

@@ -287,7 +287,7 @@ class _Case(NamedTuple):
 
 
 def _judged(case: _Case, asking: triage_pass.Triage, database_timeout: float) -> Dict[str, Any]:
-    """Return the result. If it depends on a full check of the database, first run this check."""
+    """Return the result. If the result depends on a full check of the database, first run this check."""
     result = case.judge(asking)
     if not database_causes.needs_full_check(Facts.of(result["facts"])):
         return result

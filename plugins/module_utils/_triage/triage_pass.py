@@ -157,7 +157,7 @@ def _late_parts(question: Question) -> Dict[str, Part]:
 
 
 def _places(question: Question) -> Dict[str, str]:
-    """Return the folders whose disks are examined, keyed by their use."""
+    """Return the folders whose disks are examined, keyed by their purpose."""
     service = question.service
     places = {
         "application": service.app_dir,

@@ -37,7 +37,7 @@ PROOF = 2
 
 
 def only_start(facts: Facts) -> Tuple[str, ...]:
-    """If the service keeps crashing, return the rungs that do nothing but start the service.
+    """If the service keeps crashing, return the rungs that only start the service.
 
     Return an empty tuple if the process is running. Also return an empty tuple if the unit or its settings were changed
     after the last exit. In this case, the next start may succeed.
@@ -61,8 +61,8 @@ def end_of_lock(holder: Mapping[str, Any], *, restart: bool) -> Message:
     # unknown.
     if not pid or not command or not isinstance(user, str):
         return message("remedy.db_locked.wait_restart" if restart else "remedy.db_locked.wait")
-    # The policy must match the whole command line. Only the beginning of the command line is known here, without
-    # secrets.
+    # The policy must match the whole command line. Here, only its beginning is known, from which the secrets have been
+    # removed.
     shown = [re.sub(r"([.^$*+?{}\[\]\\|()])", r"\\\1", part) for part in str(command).split(redact.MASK)]
     pattern = ".*".join([*shown, ""])
     policy = json.dumps([{"user": user, "command": pattern}], separators=(",", ":"))

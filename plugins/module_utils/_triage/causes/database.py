@@ -86,7 +86,10 @@ def _reported(facts: Facts, *, recovered_at: str) -> List[Dict[str, str]]:
 
 
 def _of_recovery(facts: Facts, words: Sequence[Any]) -> List[Dict[str, str]]:
-    """If the log contains errors, return the installation time of the current file, so that a person can compare."""
+    """If the log contains errors, return the installation time of the current file as evidence.
+
+    A person can compare this time with the times of the errors.
+    """
     at = facts.database.recovered_at
     return [says(facts.database.path, message("evidence.recovered_file", at=at))] if words and at else []
 

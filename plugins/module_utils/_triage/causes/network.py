@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes in the connection between the service and its users: a port that is in use, or the certificate."""
+"""Causes that concern the connection between the service and its users: a port that is in use, or the certificate."""
 
 from __future__ import annotations
 

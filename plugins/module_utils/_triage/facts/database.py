@@ -31,7 +31,7 @@ class Database(Part):
     wal: Mapping[str, Any] = NOTHING
     data_loss_suspected: bool = False
     data_loss_reasons: Sequence[str] = ()
-    # No error that was logged before this time is about the current file. See recovered_file.older_before.
+    # Errors that were logged before this time are not about the current file. See recovered_file.older_before.
     recovered_at: str = ""
 
     @property

@@ -46,7 +46,7 @@ class Health(Part):
 
 
 class Ports(NamedTuple):
-    """The configured ports and their listeners. tls_elsewhere: other ports on which the service speaks TLS."""
+    """The configured ports and their listeners. tls_elsewhere: other ports on which the service uses TLS."""
 
     https: Answer
     http: Answer
