@@ -46,8 +46,8 @@ class Reader(NamedTuple):
 class Access(NamedTuple):
     """The service's user, and the backups that the inventory assigns to the database.
 
-    account: the user's account (uid, gid), or None if all backups may be restored for this user. patterns: patterns of
-    file names that come from the inventory.
+    account: the user's account (uid, gid), or None if all backups may be restored for this user. patterns: the patterns
+    of file names from the inventory.
     """
 
     user: Optional[str]
@@ -74,7 +74,7 @@ class Access(NamedTuple):
 def access(reader: Reader, *, rights: safe_open.Rights, patterns: Sequence[str]) -> Access:
     """Determine which backups may be restored. rights: the account that accesses the database, see files.rights_on.
 
-    patterns: patterns of file names that come from the inventory.
+    patterns: the patterns of file names from the inventory.
     """
     account = safe_open.account_rights(reader.user) or rights
     return Access(reader.user, account if os.getuid() == 0 else None, patterns)

@@ -4,8 +4,8 @@
 
 """Find the backups of a database, and check whether one of them can be restored.
 
-The recovery, the restore drill and the readiness report use these functions, so that all of them judge each backup in
-the same way.
+The recovery, the restore drill and the readiness report use these functions, so that all of them evaluate each backup
+in the same way.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _OF_EVERY_SERVICE = ("knex_migrations", "sqlite_")
 
 
 class Recorded(NamedTuple):
-    """A backup that this collection made and verified. at: when the backup began, in seconds since the epoch.
+    """A backup that this collection created and verified. at: when the backup began, in seconds since the epoch.
 
     size: the file size, in bytes. user: the user that could read the database at that time, or "" if unknown.
     """
@@ -146,8 +146,8 @@ def find(
     """Return the backups in the database's folder, in `dirs` and in `recorded`, newest first.
 
     Also return the reasons why folders could not be read. Backups in folders are recognized by their names. patterns:
-    file name patterns, or empty for the usual names. recorded: a list of the backups that this collection made in any
-    folder, newest first, and the reasons why the list could not be read. Each folder is read as the account that
+    file name patterns, or empty for the usual names. recorded: a list of the backups that this collection created in
+    any folder, newest first, and the reasons why the list could not be read. Each folder is read as the account that
     safe_open.rights_on returns for it. reader: the account that can read a restored backup. A backup that this account
     must not receive is returned with a reason. Raises SqliteError if dirs contains a relative path.
     """
@@ -265,7 +265,7 @@ def _backups_in(folder: str, *, place: str, patterns: Sequence[str]) -> Iterator
 
 
 def _written_at(path: str) -> float:
-    """Return when a nonempty regular file last changed, in seconds since the epoch, or 0 if there is no such file."""
+    """Return the time (in seconds since the epoch) when a nonempty regular file last changed, or 0 if there is none."""
     with contextlib.suppress(OSError):
         status = os.lstat(path)
         return status.st_mtime if stat.S_ISREG(status.st_mode) and status.st_size else 0.0

@@ -17,8 +17,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 
-# Some processes open the files only briefly, for example a virus scanner or a copy program. The first number is the
-# maximum time to wait for such processes, and the second number is the time between two attempts, both in seconds.
+# Some processes open the files only briefly, for example a virus scanner or a copy program. These are the maximum time
+# to wait for such processes, and the time between two attempts, in seconds.
 _PATIENCE, _PAUSE = 3.0, 0.1
 
 

@@ -295,7 +295,7 @@ def open_named(facts: FileFacts) -> int:
 def chunks_of(facts: FileFacts, *, deadline: Optional[float] = None, handed: bool = False) -> Iterator[bytes]:
     """Yield the content of a checked file. Bytes that were appended after the check are omitted. See open_found.
 
-    Raises OSError, or SqliteError at the deadline (time.monotonic seconds).
+    Raises OSError, or SqliteError if the deadline (time.monotonic seconds) has passed.
     """
     left = facts.size
     with open(open_found(facts, handed=handed), "rb") as stream:

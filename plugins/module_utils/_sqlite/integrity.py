@@ -222,7 +222,7 @@ def seeded_tables(counts: Mapping[str, Optional[int]], *, since: Mapping[str, in
     """Return the row counts of tables that have rows now and were empty or missing before.
 
     since: the earlier row counts. If `since` is empty, the rows were not counted earlier, so no tables are returned.
-    The earlier counts come from a result in which sanitize.text may have changed the names of tables.
+    The earlier counts are from a result in which sanitize.text may have changed the names of tables.
     """
     return {
         name: rows

@@ -67,7 +67,7 @@ def _emit(connection: sqlite3.Connection, emit: child_process.Emit, *, until: fl
             for column in sorted(filter(_WRITTEN.match, sqlite_schema.columns_of(connection, table)))[:left]:
                 left -= 1
                 seconds = _SECONDS_OF.format(column=sqlite_schema.quoted(column))
-                # The names come from the schema and are quoted as identifiers.
+                # The names were read from the schema and are quoted as identifiers.
                 newest = connection.execute(
                     f"SELECT max(at) FROM (SELECT {seconds} AS at FROM {sqlite_schema.quoted(table)}) "  # noqa: S608
                     "WHERE at <= ?",

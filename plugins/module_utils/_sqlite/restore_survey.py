@@ -28,7 +28,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.row_counts import collapsed
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
-# How long to retry while another process has the database open, and the delay between two attempts, in seconds.
+# Time limit for retries while another process has the database open, and time between two attempts, in seconds.
 _PATIENCE, _PAUSE = 3.0, 0.1
 
 

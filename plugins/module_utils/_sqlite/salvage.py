@@ -37,8 +37,8 @@ _ORPHANS = "itsm_nexus_lost_and_found"
 class Salvaged:
     """The result of a salvage.
 
-    path: the new database. orphans: the number of rows that belong to no known table. orphans_path: the database with
-    these rows, or None. refused: the first statements that failed.
+    path: the new database. orphans: the number of rows whose table is unknown. orphans_path: the database with these
+    rows, or None. refused: the first statements that failed.
     """
 
     path: str
@@ -186,7 +186,7 @@ def _statements(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _finish(made: str, *, wal_mode: bool) -> Dict[str, Any]:
-    """Move rows that belong to no known table into a separate file, and set the journal mode.
+    """Move rows whose table is unknown into a separate file, and set the journal mode.
 
     Returns the row counts of the tables (rows) and the number of moved rows (orphans).
     """

@@ -45,7 +45,7 @@ def count_rows(
     counts: Dict[str, Optional[int]] = {}
     for table in wanted:
         if table in present:
-            # The name comes from the schema and is quoted as an identifier.
+            # The name was read from the schema and is quoted as an identifier.
             counts[table] = int(connection.execute(f"SELECT count(*) FROM {quoted(table)}").fetchone()[0])  # noqa: S608
         else:
             counts[table] = None
@@ -71,7 +71,7 @@ def seeded_rows(connection: sqlite3.Connection, *, tables: Mapping[str, int]) ->
         statement = None
         name = quoted(table)
         with contextlib.suppress(sqlite3.OperationalError):
-            # The name comes from the schema and is quoted as an identifier.
+            # The name was read from the schema and is quoted as an identifier.
             first, last = connection.execute(f"SELECT min(rowid), max(rowid) FROM {name}").fetchone()  # noqa: S608
             if isinstance(first, int) and isinstance(last, int):
                 statement = f"DELETE FROM {name} WHERE rowid BETWEEN {first} AND {last};"  # noqa: S608
@@ -89,7 +89,7 @@ def first_migration(connection: sqlite3.Connection) -> Optional[float]:
     tables = [name for name in tables_of(connection) if columns_of(connection, name) == MIGRATIONS_COLUMNS]
     if len(tables) != 1:
         return None
-    # The name comes from the schema and is quoted as an identifier.
+    # The name was read from the schema and is quoted as an identifier.
     first, strange = connection.execute(
         "SELECT min(migration_time), sum(typeof(migration_time) NOT IN ('integer', 'real') "  # noqa: S608
         f"OR migration_time NOT BETWEEN ? AND ?) FROM {quoted(tables[0])}",
