@@ -78,7 +78,7 @@ def confine(folder: str) -> bool:
 def _continue_alone(library: ctypes.CDLL, proc: List[str]) -> bool:
     """Continue in a new process in the private PID namespace. Return True, or False if /proc cannot be replaced.
 
-    proc: where the file system proc is mounted. The first process of the namespace only reaps processes that have
+    proc: the mount point of the file system proc. The first process of the namespace only reaps processes that have
     exited. It keeps its user, because the kernel clears PR_SET_PDEATHSIG when a process changes its user.
     """
     reading, writing = os.pipe()

@@ -4,8 +4,8 @@
 
 """Read an environment file whose variables are passed to a program that runs as the service's user.
 
-In a folder that this user owns, the user can rename any file, even a root-owned file that the user cannot read. Root
-must not pass the content of such a file to the user's program.
+If this user owns the folder, the user can rename any file in it, even an unreadable root-owned file. Root must not pass
+the content of such a file to the user's program.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import en
 def read_text(path: str, *, account: pwd.struct_passwd, run: commands.Runner = commands.run) -> str:
     """Return the content of an environment file as text. See env_file.read_text.
 
-    If an account other than root could replace the file, the file is read with the rights of `account`. Exception: a
-    unit that runs as `account` lists the file. Root wrote the unit, and systemd reads the file as root at each start.
+    If an account other than root could replace the file, the file is read with the rights of `account`. This does not
+    apply if a unit that runs as `account` lists the file, because root wrote the unit, and systemd reads the file as
+    root at each start.
 
     Raises EnvironmentFileError.
     """

@@ -25,9 +25,8 @@ class IdentityError(MessageError):
 def resolve(user: Optional[str], *, folder: str) -> pwd.struct_passwd:
     """Return the account to act as (`user`, or a default account if `user` is not given).
 
-    For a process that runs as root, the default account is the owner of `folder`. For any other process, the default is
-    the process's own account. Raises IdentityError if there is no such account, or if this process is not allowed to
-    switch to it.
+    If this process runs as root, the default account is the owner of `folder`. Otherwise, the default is the account of
+    this process. Raises IdentityError if there is no such account, or if this process is not allowed to switch to it.
     """
     ours = os.geteuid()
     try:

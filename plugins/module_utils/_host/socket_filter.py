@@ -28,7 +28,8 @@ from typing import NamedTuple, Optional
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _MODE_FILTER = 22, 38, 2
 _LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
 _ALLOW, _ERROR = 0x7FFF0000, 0x00050000
-# Offsets in struct seccomp_data. Only the lower half of an argument counts, because the kernel ignores the upper half.
+# Offsets in struct seccomp_data. Only the lower half of an argument is compared, because the kernel ignores the upper
+# half.
 _NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24
 _X32 = 0x40000000
 _TYPE_MASK = 0xF

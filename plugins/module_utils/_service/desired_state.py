@@ -190,7 +190,7 @@ def _refuse_loss(service: Service, look: Look, *, state: str, refused: Optional[
 
 
 def _prepare_start(service: Service, look: Look) -> Optional[Launch]:
-    """Return the launch parameters of a plain process, or None under systemd.
+    """Return the launch parameters of a plain process, or None if systemd manages the service.
 
     Raises NodeProcessError if the service must not be started.
     """

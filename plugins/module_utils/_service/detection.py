@@ -186,7 +186,7 @@ def find_maintenance(values: Values, *, warn: Warn) -> Optional[Dict[str, str]]:
 
 
 def mark_restart(values: Values, result: Dict[str, Any]) -> None:
-    """Report an emergency if systemd recently restarted the service and no run has found it healthy since."""
+    """Report an emergency if systemd recently restarted the service and no run has found it healthy since then."""
     restarted, last = result["supervisor"]["restarted"], last_good.last_healthy(values["state_dir"])
     started = result["supervisor"]["started_at"] or ""
     if restarted and values["open"] and result["severity"] != "warning" and not (last and last >= started):
@@ -311,7 +311,7 @@ class Detection:
         self._result["readiness"] = self._ready(self._values, self._checked, self._result)
 
     def _note_answer(self) -> None:
-        """Immediately record either the first response after a start, or that the service has failed again.
+        """Immediately record the first response after a start, or the renewed failure of the service.
 
         The run may be killed before it calls report(), so do not wait for that call.
         """

@@ -73,7 +73,7 @@ class _Room:
 
 
 class _Protected(NamedTuple):
-    """Files that are never touched, identified by name, by inode, or by a parent folder."""
+    """Files that are never removed, identified by name, by inode, or by a parent folder."""
 
     paths: Set[str]
     identities: Set[Identity]
@@ -302,7 +302,7 @@ class _Reclaim:
         return [item for item in told if item["path"] not in removed][:_MOST_KEPT]
 
     def take(self, candidate: Candidate) -> None:
-        """Remove one file, or record why it was skipped."""
+        """Remove one file, or record the reason why it was skipped."""
         if self._protected.holds(candidate.path, candidate.identity):
             self.skip(candidate.path, "it is protected")
             return

@@ -190,7 +190,7 @@ class _Watch:
 
     @property
     def phase(self) -> Optional[str]:
-        """The unit's phase under systemd, or None if there is no unit or systemd did not answer."""
+        """The phase of the systemd unit, or None if there is no unit or systemd did not answer."""
         return takeover.phase(self.properties) if self.properties else None
 
     def is_young(self) -> bool:
@@ -302,7 +302,7 @@ def _wait_until_good(watch: _Watch) -> bool:
 
 
 def _grace(watch: _Watch) -> float:
-    """Return the time in seconds without a process that is allowed, or 0 if systemd is not about to restart it."""
+    """Return the allowed time without a process in seconds, or 0 if systemd is not about to restart the service."""
     if not service_process.waits_for_restart(watch.properties):
         return 0.0
     return (systemd.timespan(watch.properties.get("RestartUSec", "")) or 0.0) + _RESTART_GRACE

@@ -4,7 +4,7 @@
 
 """Send requests to the service's endpoints over HTTP and HTTPS, and log in.
 
-Proxy settings in the environment are ignored, because only the service's own response counts.
+Proxy settings in the environment are ignored, because only the service's own response is relevant.
 """
 
 from __future__ import annotations

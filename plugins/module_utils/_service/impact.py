@@ -51,7 +51,8 @@ def measure(
 
     path: the path of the database, or "". query: one statement that returns the number of users. Its parameters are
     :start and :end (the two times), and :login (the account that the login check uses). An empty query is skipped.
-    places: where requests are logged. user: the user that reads the database. See file_survey.look. Raises ImpactError.
+    places: the places where the service logs requests. user: the user that reads the database. See file_survey.look.
+    Raises ImpactError.
     """
     begun, over = _instant("start", start), _instant("end", end)
     deadline = time.monotonic() + time_budget

@@ -71,7 +71,7 @@ _JSON_FILE = lazy(r"SyntaxError: (/[^\n:]+\.json): ")
 # Stack frames that Node prints if it cannot compile a file. The code in that file had not run yet.
 _COMPILING = lazy(r"^at .*\(?node:(?:internal/(?:modules|vm)|vm)\b")
 _LONGEST_HEADER = 8
-# When an exception ends Node (17 and later), the last line that Node prints is its version.
+# When an exception terminates Node (17 and later), the last line that Node prints is its version.
 _NODE_ENDED = lazy(r"^Node\.js v\d+\.")
 
 _LAST_INSTANT = 7258118400.0  # the year 2200
@@ -217,8 +217,8 @@ def merged(logs: Sequence[Tuple[float, Sequence[Line]]]) -> List[Line]:
 
     logs: for each log, the time of its last write in seconds since the epoch, and its lines. A line without a timestamp
     stays after the line before it. The lines at the end of a log may have no timestamp, for example after Node crashed.
-    These lines get the time of the log's last write. Applications often write an error to two logs, so an entry that is
-    also in an earlier log is omitted.
+    These lines are given the time of the log's last write. Applications often write an error to two logs, so an entry
+    that is also in an earlier log is omitted.
     """
     if len(logs) == 1:
         return list(logs[0][1])

@@ -60,7 +60,7 @@ def in_folder(app_dir: str) -> Optional[List[str]]:
 def pending(applied: Sequence[str], shipped: Sequence[str]) -> List[str]:
     """Return the application's migrations that have not been applied yet.
 
-    Raises KnexError if the application lacks an applied migration, because knex fails in this case, too.
+    Raises KnexError if an applied migration is missing from the application, because knex would also fail.
     """
     unknown = [name for name in applied if name not in set(shipped)]
     if unknown:

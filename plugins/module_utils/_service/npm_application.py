@@ -32,7 +32,7 @@ BUILD_PREFIX = ".npm_ci-"
 
 
 def remove(path: str) -> bool:
-    """Remove a tree or a link. Return True if the path no longer exists. The target of a link is never touched.
+    """Remove a tree or a link. Return True if the path no longer exists. The target of a link is never changed.
 
     Only root can remove a tree that root installed in the user's folder. When root removes such a tree, no links are
     followed.

@@ -151,7 +151,7 @@ def architecture() -> str:
 
 
 def differences(app_dir: str, *, wanted: Mapping[str, Dict[str, Any]], platform: str, arch: str) -> List[Difference]:
-    """Return how node_modules differs from the wanted packages (see installable), without running npm.
+    """Return the differences between node_modules and the wanted packages (see installable), without running npm.
 
     An optional package that npm did not install is not a difference. An extraneous package is a difference only if it
     is nested in another package. Node would load the nested package instead of the right one. The content of

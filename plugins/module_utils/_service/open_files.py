@@ -57,7 +57,7 @@ def _written(pid: int, descriptor: str) -> bool:
 def kinds(pid: int, files: Sequence[Tuple[str, str]]) -> Dict[str, Any]:
     """Group the open files of a process: databases, logs, and deleted files that still occupy space.
 
-    Only /proc is read, because accessing a file itself could hang on a dead disk.
+    Only /proc is read, because accessing a file itself could hang if its disk does not respond.
     """
     databases, logs, deleted = set(), set(), []
     for descriptor, target in files:

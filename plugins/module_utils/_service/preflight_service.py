@@ -158,7 +158,7 @@ def _may_be_theirs(look: Findings, path: str) -> bool:
 def _running_environment(look: Findings) -> Mapping[str, str]:
     """Return the running service's environment.
 
-    If it cannot be read, return the environment that the service would get if it were started now.
+    If it cannot be read, return the environment that the service would have if it were started now.
     """
     for pid in _running(look):
         environment = procfs.environment(pid, proc_root=look.proc_root)

@@ -90,7 +90,7 @@ def prepare(service: Service) -> Launch:
     environment = {"PATH": procfs.STANDARD_PATH, "HOME": account.pw_dir, "LANG": "C.UTF-8"}
     if service.environment_file:
         environment.update(read_environment(service.environment_file, account=account))
-    # The service's user may be able to choose PATH, and starts the program.
+    # The program runs as the service's user, who may be able to choose PATH.
     with safe_open.acting(user):
         program = procfs.find_program(service.command[0], app_dir=service.app_dir, path=environment["PATH"])
     if program is None:

@@ -90,7 +90,7 @@ def _checked(releases: Releases) -> None:
 
 
 def _refuse_lost_migrations(releases: Releases, step: Step, there: Set[str]) -> None:
-    """Raise Refused if the database has a migration that the target release lacks. there: the target's migrations."""
+    """Raise Refused if the target release lacks a migration of the database. there: the target's migrations."""
     try:
         timeout = min(releases.timeout, knex_tables.READ_SECONDS)
         applied = knex_tables.read_tables(releases.db_path, user=releases.user, timeout=timeout).names
