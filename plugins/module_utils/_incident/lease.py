@@ -316,8 +316,9 @@ def _end(seat: Seat, *, run: str) -> None:
 def _outliving_the_connection() -> Iterator[None]:
     """Let the block finish its work even if the connection is lost and the terminal sends SIGHUP.
 
-    Otherwise, the signal would end the module in the middle of its changes, but its child processes would continue.
-    SIGHUP is handled rather than ignored, because a service that the module starts would inherit an ignored signal.
+    Otherwise, the signal would terminate the module in the middle of its changes, but its child processes would
+    continue. SIGHUP is handled rather than ignored, because a service that the module starts would inherit an ignored
+    signal.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -100,7 +100,7 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
 def _only_degraded(record: Mapping[str, Any]) -> bool:
     """Return True if no run found the service down. A run may have stopped the degraded service to repair it.
 
-    The severity alone is not enough, because the record contains only the severity that the last run found. If the
+    The severity alone is not sufficient, because the record contains only the severity that the last run found. If the
     first severity is unknown, a run that started the service may have found it down.
     """
     if record["severity"] != incident_store.DEGRADED or record.get("down_at"):
@@ -200,8 +200,8 @@ def _last_failure(record: Mapping[str, Any]) -> str:
     signs = record["signs"]
     known: List[str] = [item["at"] for item in signs if item["kind"] == "bad"]
     good = [item["at"] for item in signs if item["kind"] == "good" and item["source"] in _OWN]
-    # The time when the incident was opened counts as a failure, unless a probe got a healthy response after the last
-    # sign of failure.
+    # The time when the incident was opened counts as a failure, unless a probe received a healthy response after the
+    # last sign of failure.
     if not (known and good and max(good) > max(known)):
         known.append(opened(record))
     for item in record["attempts"]:

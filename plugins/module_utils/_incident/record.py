@@ -405,7 +405,7 @@ def _try_once(
 
 
 def _wait_for_others(seat: host_lease.Seat, *, run: str, seconds: float) -> float:
-    """Wait until no other run holds the lease, or until the time limit. Return the number of seconds waited."""
+    """Wait until no other run holds the lease, or the time is up. Return the number of seconds waited."""
     begun = now = seat.clock.boot()
     while now < begun + seconds and (seat.holder() or {"run": run})["run"] != run:
         seat.clock.sleep(_POLL)

@@ -24,7 +24,7 @@ def _between(earlier: str, later: str) -> float:
 
 
 def _lasted(record: Mapping[str, Any], *, start: str, clock: host_lease.Clock) -> float:
-    """Return how long the outage has lasted so far, in seconds.
+    """Return the duration of the outage so far, in seconds.
 
     The wall clock may have been set back. Therefore, the result is at least the duration that the host's boot clock has
     measured.

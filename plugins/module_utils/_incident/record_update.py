@@ -26,7 +26,7 @@ class Update(NamedTuple):
     problems: Sequence[str] = ()
     attempts: Sequence[Mapping[str, Any]] = ()
     cause: Optional[str] = None
-    # The summary of that cause, as translatable messages.
+    # The summary of `cause`, as translatable messages.
     cause_summary: Sequence[Mapping[str, Any]] = ()
     mitigated_at: Optional[str] = None
     mitigated_from: Optional[str] = None
@@ -54,7 +54,7 @@ def apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
         record["problems"] = sorted(set(update.problems))
     if update.mitigated_at:
         record["mitigated_from"] = update.mitigated_from or outage_window.PROBE
-    # Only the first detection counts.
+    # Only the first detection is recorded.
     for name in ("detected_at", "detected_by"):
         record[name] = record[name] or getattr(update, name) or None
     for name in ("signs", "notified"):

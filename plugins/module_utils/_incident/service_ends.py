@@ -92,7 +92,7 @@ def read(state_dir: str, unit: str, *, since: float, boot: str = "") -> List[End
 
 
 def _newest(names: Sequence[str]) -> List[str]:
-    """Return the newest confirmed and the newest unconfirmed files. names: newest first. The order is kept."""
+    """Return the newest confirmed and the newest unconfirmed files. names: newest first. The order does not change."""
     confirmed = [name for name in names if not name.endswith(_UNCONFIRMED)][:MOST]
     others = [name for name in names if name.endswith(_UNCONFIRMED)][:MOST_UNCONFIRMED]
     return sorted((*confirmed, *others), reverse=True)

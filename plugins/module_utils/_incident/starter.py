@@ -48,7 +48,7 @@ def take_over(
     """Take a unit over from systemd if systemd is about to start it. Return the recorded takeover, or None.
 
     reason: the reason why the service must not start, or an empty string. If a reason is given, a start that is already
-    in progress is stopped too. database_path: the database that the dead-man timer checks before it starts the unit.
+    in progress is also stopped. database_path: the database that the dead-man timer checks before it starts the unit.
     user: the account that reads the database. If the takeover fails, systemd keeps control of the unit, and warn is
     called.
     """

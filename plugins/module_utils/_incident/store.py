@@ -62,7 +62,7 @@ EMPTY: Dict[str, Any] = {
     # The causes that the last run found while the service answered but was degraded.
     "problems": [],
     "runs": [],
-    # When the incident was opened, in seconds since boot, and the ID of that boot. Nobody can set the boot clock.
+    # When the incident was opened, in seconds since boot, and the ID of that boot. The boot clock cannot be set.
     "opened_boot": None,
     # If earlier runs had found the service only degraded, this is the time at which a run found the service down. The
     # outage began at about this time, and opened_boot is also from that run. The value is None if the service was down
@@ -351,7 +351,7 @@ def is_kept(store: Store) -> bool:
 
 
 def in_doubt(record: Optional[Mapping[str, Any]]) -> bool:
-    """Return True if an incident's data is in doubt. Only a database check or a person can remove this doubt."""
+    """Return True if an incident's data is in doubt. Only a database check or a person can settle this doubt."""
     return ((record or {}).get("data") or {}).get("state") == IN_DOUBT
 
 
