@@ -78,7 +78,8 @@ def remove(
     """Remove backups. Return the entries whose files no longer exist, and (entry, reason) for each file that was not
     removed.
 
-    rights: the account whose rights are used in the folder. Only regular files with such a name are removed.
+    rights: the account whose rights are used in the folder. Only regular files with the name of a scheduled backup are
+    removed.
     """
     gone: List[Entry] = []
     left: List[Tuple[Entry, str]] = []

@@ -34,7 +34,7 @@ class Order(NamedTuple):
 
     timeout: time limit for the copy and its verification, in seconds. accept_fewer: True if a person has confirmed that
     the missing rows are expected. command: the command that sends the backup to another host, or None. run: the ID of
-    the run that makes the backup.
+    the run that creates the backup.
     """
 
     path: str
@@ -59,9 +59,9 @@ def make(
 ) -> Dict[str, Any]:
     """Create a backup and return the result of the scheduled_backup module.
 
-    If a backup was made but has a problem (with its rows or its copy on another host), the result contains the problem.
-    If no verified backup was made, SqliteError or BackupError is raised. In this case, the list of backups and all
-    older backups are unchanged.
+    If a backup was created but has a problem (with its rows or its copy on another host), the result contains the
+    problem. If no verified backup was created, SqliteError or BackupError is raised. In this case, the list of backups
+    and all older backups are unchanged.
     """
     _check(order)
     began = time.monotonic()
@@ -101,7 +101,7 @@ def _check(order: Order) -> None:
             raise BackupError(f"{name} must be an absolute path without . and .., not {printable(value)!r}")
     if order.command is not None:
         off_host.check(order.command)
-        # A command may pass the name to a shell on another host. The name may come from the service's environment.
+        # A command may pass the name to a shell on another host. The name may be from the service's environment.
         if not _HARMLESS.fullmatch(os.path.basename(order.path)):
             raise BackupError(
                 f"path is {printable(order.path)!r}: to copy backups with command, the name of the database may "

@@ -33,7 +33,7 @@ _COPYING = 600.0
 
 
 class Live(NamedTuple):
-    """The service's database. known: the data that identifies it. readable: whether it can be read now.
+    """The service's database. known: the data that identifies it. readable: True if it can be read now.
 
     migrations: the names of the applied migrations, or empty if they cannot be read.
     """
@@ -103,7 +103,7 @@ def survey(
     recorded: Tuple[Sequence[Recorded], Sequence[Message]] = ((), ()),
     configured: str = "",
 ) -> Dict[str, Any]:
-    """Examine the backups, newest first, until a backup contains all rows that existed when this backup was made.
+    """Examine the backups, newest first, until a backup contains all rows that existed when it was created.
 
     Nothing is changed. budget: time limit in seconds for each backup. deadline: a time in time.monotonic seconds.
     recorded: see candidates.find. configured: the path of the database in the inventory, or "" if it is live.path.
@@ -146,7 +146,7 @@ def examine(each: Candidate, live: Live, *, user: Optional[str], budget: float) 
 
 
 def _schema(live: Live, migrations: Sequence[str]) -> Optional[Message]:
-    """Return the migrations that a backup lacks, or None."""
+    """Return the migrations that are missing from a backup, or None."""
     lacking = [name for name in live.migrations if name not in set(migrations)]
     return message("ready.backup.older_schema", number=len(lacking), first=lacking[0]) if lacking else None
 

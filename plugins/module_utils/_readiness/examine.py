@@ -29,7 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._readiness.prob
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import detection, http_probe, probe_plan
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Login, Target
 
-# A slow response counts only if this many further responses are also slow.
+# A slow response is reported only if this many further responses are also slow.
 _AGAIN = 2
 # File checks may take this many seconds longer than their time limits.
 _MORE = 1.0

@@ -120,7 +120,7 @@ def database(path: str, *, user: str, budget: float, lock_after: float) -> Dict[
     - damage: the code and the message of the first problem, or None. checked: True if the check finished within
       `budget` seconds.
     - lock: the process that blocked all writes for at least lock_after seconds, or None. Its keys are pid, parents,
-      command, user, age (in seconds) and seconds (how long the lock was observed).
+      command, user, age (in seconds) and seconds (the time for which the lock was observed).
     - wal: the size of the used part of the WAL, in bytes.
     """
     found: Dict[str, Any] = {"damage": None, "checked": False, "lock": None, "wal": None}
