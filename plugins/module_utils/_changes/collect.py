@@ -44,7 +44,7 @@ _SMALL = 1 << 16
 _LARGEST_REFS = 1 << 22
 # Time limit in seconds for reading the schema.
 _DATABASE = 2.0
-# If a database changes all the time, its schema is read again after this number of seconds.
+# If a database changes continuously, its schema is read again after this number of seconds.
 _SCHEMA_EVERY = 300.0
 _MOST_TABLES = 5000
 
@@ -261,7 +261,7 @@ def _node(place: Place, known: Entries, found: Entries) -> None:
 def _database_file(place: Place) -> Optional[Entry]:
     """Return the entry for the database file.
 
-    The content of the database changes all the time. Therefore, the entry shows only whether the file is missing, is
+    The content of the database changes continuously. Therefore, the entry shows only whether the file is missing, is
     empty or contains data.
     """
     entry = files.file("database", place.database, known={}, name="database")

@@ -144,7 +144,7 @@ def _is_same_content(before: Entry, after: Entry) -> bool:
         return True
     if after.kind == "modules" and entries.MANY not in after.parts:
         # No stored value differs. Programs create files such as caches in this folder, so a new time or size alone does
-        # not count as a change. Only a new inode counts, because it means that the folder was replaced.
+        # not count as a change. Only a new inode is considered, because it means that the folder was replaced.
         return after.stamp.inode == before.stamp.inode
     # A value that is not stored may have changed, so compare the stamps.
     return after.stamp.is_same_content(before.stamp)

@@ -55,8 +55,8 @@ class Entry(NamedTuple):
     of an environment file. A part's text is empty if the text is unknown or may be a secret. since: when the file's
     folder was last changed (for a schema: when it was read), in seconds since the epoch. latest: the most recently
     changed files of a folder, with the times of their changes. gate: the status of the database files when the schema
-    was read. If these files have changed since the schema was read, the gate is empty, because the schema may have
-    changed too.
+    was read. If these files have changed since the schema was read, the gate is empty, because the schema may also have
+    changed.
     """
 
     kind: str

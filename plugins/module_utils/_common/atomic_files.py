@@ -118,8 +118,8 @@ def discard_tree(path: str, *, rights: safe_open.Rights = None) -> None:
 def private_folder(path: str) -> None:
     """Create a folder with mode 0700, and its missing parents. Raises OSError.
 
-    New parent folders get at most mode 0755. Therefore, other users cannot write to these folders, even if an init
-    script sets umask 0.
+    New parent folders are created with at most mode 0755. Therefore, other users cannot write to these folders, even if
+    an init script sets umask 0.
     """
     _folder(os.path.abspath(path), 0o700)
 

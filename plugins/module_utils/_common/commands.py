@@ -29,7 +29,8 @@ class CommandError(MessageError):
 class Completed(NamedTuple):
     """The result of a command.
 
-    rc: the exit code, or None if the command was killed at its deadline. duration: how long it ran, in seconds.
+    rc: the exit code, or None if the command was killed at its deadline. duration: the time for which the command ran,
+    in seconds.
     """
 
     argv: Sequence[str]
@@ -129,7 +130,7 @@ class _Streams:
             self._selector.register(process.stdin.fileno(), selectors.EVENT_WRITE)
 
     def follow(self, *, until: float) -> Optional[int]:
-        """Wait until the program and its output end. Return the exit code, or None at the deadline."""
+        """Wait until the program and its output end. Return the exit code, or None if the deadline has passed."""
         ended: Optional[float] = None
         while self._selector.get_map() or self._process.poll() is None:
             now = time.monotonic()

@@ -19,7 +19,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 QUOTED = "quoted"
 # The ID for a name followed by a message, such as "https: no response within 5 s".
 LABEL = "label"
-# The ID for a missing value. With this ID, a message can be shown even if a value, such as the reason, is missing.
+# The ID for a missing value. Because of this ID, a message can be shown even if a value, such as the reason, is
+# missing.
 UNKNOWN = "unknown"
 ENGLISH: Mapping[str, str] = {QUOTED: "{text}", LABEL: "{name}: {text}", UNKNOWN: "unknown"}
 

@@ -108,7 +108,7 @@ class _Copy:
         while at >= 0:
             following = at + 1
             end = folded[at - 1 : at]
-            # A brace at the end of a line is dropped only if the quote before it is dropped too.
+            # A brace at the end of a line is dropped only if the quote before it is also dropped.
             if end in signs or (end in _LEFT_OUT and (end != "}" or folded[at - 2 : at - 1] == '"')):
                 before = _BEFORE_BREAK.search(text[max(last, at - 8) : at])
                 begin = at - len(before.group()) if before else at
@@ -278,7 +278,7 @@ class Known:
 
 
 def _covered(text: str, spans: List[Tuple[int, int]]) -> str:
-    """Return the text with the given parts masked. Adjacent parts get a single mask."""
+    """Return the text with the given parts masked. Adjacent parts are replaced with a single mask."""
     pieces: List[str] = []
     last = 0
     spans.sort()

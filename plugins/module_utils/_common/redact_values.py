@@ -6,7 +6,7 @@
 
 A value in quotes ends at its closing quote. A value in a URL or on a command line ends at the end of the word. Every
 other value ends at the end of the line or before the next name. If a value continues on the next line, the rest of the
-value is masked too.
+value is also masked.
 """
 
 from __future__ import annotations

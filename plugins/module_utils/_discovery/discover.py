@@ -106,7 +106,7 @@ def _owner(folder: str) -> int:
     """Return the uid of a folder's owner. Raises OSError.
 
     If an account replaced the folder or one of its parents with a link, return this account. The owner of the link's
-    target must not count, because the recovery would then run the account's programs as that owner.
+    target must not be returned, because the recovery would then run the account's programs as that owner.
     """
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

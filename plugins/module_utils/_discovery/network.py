@@ -128,7 +128,7 @@ def _files(folder: str) -> List[str]:
 def proxies(wanted: Sequence[int], *, root: str = "") -> List[Proxy]:
     """Search the configuration files of known proxies for these ports.
 
-    Return one line per file: the first line that contains one of these ports. root: for tests.
+    Return one line per file: the first line that contains one of these ports. root: set only in tests.
     """
     if not wanted:
         return []

@@ -103,7 +103,7 @@ def question(
     """Return the question to ask instead of proposing a path, or None if the path may be proposed.
 
     need: READ, OWN, CHANGE or READ_ALL. ours: True if only root could have chosen the path. examined: the path whose
-    permissions count, for example the folder of a file that does not exist yet.
+    permissions are checked, for example the folder of a file that does not exist yet.
     """
     if ours or facts.user == _ROOT:
         return None

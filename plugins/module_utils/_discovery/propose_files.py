@@ -160,7 +160,7 @@ def _set_log(facts: Facts, found: Proposal, path: str, source: Message, *, exami
 
 def _log_patterns(facts: Facts, found: Proposal, opened: Sequence[str]) -> None:
     """Propose patterns for the folders of logs. opened: logs that the process writes to."""
-    # Maps a folder to the source, and to True if the folder is named after the unit, so that only root chose it.
+    # Maps a folder to the source, and to True if the folder is named after the unit. In this case, only root chose it.
     folders: Dict[str, Tuple[Message, bool]] = {}
     for each in (facts.disk or {}).get("logs") or ():
         told = message("discovery.source.log_folder", number=each["files"])
