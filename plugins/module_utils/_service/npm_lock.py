@@ -154,7 +154,7 @@ def differences(app_dir: str, *, wanted: Mapping[str, Dict[str, Any]], platform:
     """Return the differences between node_modules and the wanted packages (see installable), without running npm.
 
     An optional package that npm did not install is not a difference. An extraneous package is a difference only if it
-    is nested in another package. Node would load the nested package instead of the right one. The content of
+    is nested in another package. Node would load the nested package instead of the correct package. The content of
     node_modules/.package-lock.json is compared first, then each package's own package.json.
     """
     if not wanted:

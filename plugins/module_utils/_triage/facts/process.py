@@ -96,7 +96,7 @@ class Process(NamedTuple):
 
     @property
     def ended_by_others(self) -> bool:
-        """True if the process was stopped or killed from outside. False if it exited because of its own error."""
+        """True if the process was stopped or killed from outside. False if an internal error terminated it."""
         return (self.gone and bool(self.asked)) or (self.signal in SENT and not self.given_up)
 
     def ended_at(self, at: Optional[str]) -> bool:
