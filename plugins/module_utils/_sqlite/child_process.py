@@ -91,7 +91,7 @@ def give_up_writing(rights: safe_open.Rights = None) -> None:
     with contextlib.suppress(OSError, AttributeError):  # some C libraries lack these calls
         library = ctypes.CDLL(None)
         header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-        data = (ctypes.c_uint32 * 6)()  # each set (effective, permitted, inheritable): bits 0-31, then 32-63
+        data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: for capabilities 0-31, then for 32-63
         if library.capget(header, data) != 0:
             return
         library.setfsuid(_NOBODY)
