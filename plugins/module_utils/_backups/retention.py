@@ -75,8 +75,7 @@ def _seconds(at: str) -> float:
 def remove(
     entries: Sequence[Entry], *, folder: str, prefix: str, rights: safe_open.Rights
 ) -> Tuple[List[Entry], List[Tuple[Entry, str]]]:
-    """Remove backups. Return the entries whose files no longer exist, and (entry, reason) for each file that was not
-    removed.
+    """Remove backups. Return the entries whose files no longer exist, and (entry, reason) for each remaining file.
 
     rights: the account whose rights are used in the folder. Only regular files with the name of a scheduled backup are
     removed.

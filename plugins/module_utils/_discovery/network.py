@@ -90,8 +90,7 @@ def ports(numbers: Dict[int, bool], *, tls_first: Set[int]) -> List[Port]:
 
 
 def health_path(port: Port) -> Optional[Tuple[str, Optional[str]]]:
-    """Return the path of the health request, and `status` in its response, or None if no usual path gives a health
-    response.
+    """Return the path of the health request and `status` in its response, or None if no usual path works.
 
     If the response is 429 (too many requests) or 503 (unhealthy), the path exists, but `status` is unknown (None).
     """

@@ -340,8 +340,7 @@ def held(
     memory: Optional[str] = None,
     clock: Optional[Clock] = None,
 ) -> Iterator[None]:
-    """Run the block under a run's lease, and renew the lease afterwards. While the block runs, no other run can take
-    the lease.
+    """Run the block under a run's lease, and renew the lease afterwards. Until then, no other run can take the lease.
 
     If run is empty, the block runs without a lease. If another run has taken the lease, `fail` is called with msg and
     messages before anything changes. `fail` must not return. If `fail` is None, LeaseError is raised. Other problems

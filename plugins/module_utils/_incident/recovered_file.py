@@ -33,8 +33,9 @@ def instant(clock: Optional[Clock] = None) -> Dict[str, Any]:
 
 
 def note(state_dir: str, *, path: str, since: Mapping[str, Any]) -> None:
-    """Save the time at which the file at `path` was installed. since: the result of instant(), called right before this
-    change.
+    """Save the time at which the file at `path` was installed.
+
+    since: the result of instant(), called right before the file was installed.
 
     Call this function only after the new file was installed and checked. A write error is ignored: without the saved
     time, old errors in the log still prevent a start.

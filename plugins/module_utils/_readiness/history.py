@@ -2,8 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Earlier measurements of a host. They show trends, such as a disk that fills up, a growing WAL, frequent restarts and
-slow responses.
+"""Earlier measurements of a host. They show trends.
+
+Examples of trends are a disk that fills up, a growing WAL, frequent restarts and slow responses.
 
 The measurements are stored in a file in the state folder. If this file is missing, no trend is reported.
 """

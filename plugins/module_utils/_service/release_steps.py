@@ -42,8 +42,7 @@ class Releases(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A step from one release (source) to another (target). If git is used, the commits identify the two releases
-    exactly.
+    """A step from one release (source) to another (target). If git is used, the releases are identified by commits.
 
     again: True if this step finishes an earlier step that was killed midway.
     """
