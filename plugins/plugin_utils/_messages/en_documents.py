@@ -41,8 +41,8 @@ SENTENCES: Dict[str, str] = {
     "doc.cut_short_at": "Run {run} ended early; its last event was at {at}, in {task}.",
     "doc.stopped_by": "The recovery was stopped by an error: {error}",
     "doc.end_estimated": "Source of the estimated end of the outage: {source}.",
-    "doc.clock_ahead": "The host's clock is {apart} ahead of the controller's; this timeline contains times from both clocks.",
-    "doc.clock_behind": "The host's clock is {apart} behind the controller's; this timeline contains times from both clocks.",
+    "doc.clock_ahead": "The host's clock is {apart} ahead of the controller's; this timeline uses both clocks.",
+    "doc.clock_behind": "The host's clock is {apart} behind the controller's; this timeline uses both clocks.",
     "doc.begin_read_from": "Source of the outage's start time: {source}.",
     "doc.begin_read_from.degraded": 'Source of the time "Degraded since": {source}.',
     "doc.begin_earlier": (

@@ -113,7 +113,9 @@ def _channel(where: str, channel: Any, *, types: Sequence[str]) -> List[str]:
     if kind not in CHANNEL_KEYS:
         return [f"{where}.{key} {UNREADABLE_REASON}" for key, value in channel.items() if is_unreadable(value)]
     needs, may = CHANNEL_KEYS[kind], OPTIONAL_KEYS.get(kind, [])
-    found = [f"{where}.{key} is missing: a channel of type {kind} requires this key" for key in needs if not channel.get(key)]
+    found = [
+        f"{where}.{key} is missing: a channel of type {kind} requires this key" for key in needs if not channel.get(key)
+    ]
     found += [
         f"{where} has the unknown key {key!r}: a channel of type {kind} has {', '.join(['type', 'name', *needs, *may])}"
         for key in channel

@@ -2597,7 +2597,7 @@ def test_different_clocks_are_reported(host, apart, sentence):
     told = timeline_incidents.model("INC-1", "node1", [[{"v": 1, "at": at(0), "run": "r", "kind": "run_start"}, event]])
     assert told.times.clocks_apart == apart
     assert [each for each in prose_times.sources(EN, told) if "clock" in each] == (
-        [f"{sentence}; this timeline contains times from both clocks."] if sentence else []
+        [f"{sentence}; this timeline uses both clocks."] if sentence else []
     )
     assert (sentence or "1. When") in markdown_report.markdown(EN, told)
 
