@@ -22,7 +22,6 @@ EXCEPTIONS = {
     "module_utils/_incident/record.py call": "the parameters of the module, and the order of its steps",
     "module_utils/_incident/store.py": "every access to the files of the incidents is in this file",
     "module_utils/_preparedness/collect.py": "one short function for each fact",
-    "module_utils/_service/certificate.py ensure": "one line more: the parameters of the module",
     "module_utils/_service/log_patterns.py analyse": "one pass over the lines, with the state of this pass",
     "module_utils/_sqlite/restore.py restore": "half of it is parameters, a docstring and arguments that are passed on",
     "module_utils/_sqlite/restore_survey.py examine": "one third of it is parameters and a docstring",

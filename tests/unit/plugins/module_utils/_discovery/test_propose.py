@@ -366,7 +366,7 @@ def test_information():
         each["text"]
         for each in proposal(missing_unit="x", proxies=[Proxy("nginx", "/etc/nginx/a", 3, 6443)])["information"]
     ]
-    assert "The inventory names the unit x, which does not exist on this host" in told
+    assert "The unit x in the inventory does not exist on this host" in told
     proxy = next(text for text in told if text.startswith("nginx may be a proxy in front of the service"))
     assert "line 3 of /etc/nginx/a contains port 6443" in proxy and proxy.endswith(
         "set postmortem_access_log to the path of this log on this host"

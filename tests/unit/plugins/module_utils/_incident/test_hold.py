@@ -113,7 +113,7 @@ def test_a_hold_of_the_dead_man_timer_gets_a_record(place):
 def test_with_a_read_only_folder_the_hold_ends_at_reboot(place, tmp_path):
     (tmp_path / "etc").write_text("not a folder")
     (limit,) = hold(place)
-    assert "ends with the next reboot" in limit
+    assert "will be lost at the next reboot" in limit
     assert unit_hold.read(place)["enforced"] is True
 
 

@@ -604,7 +604,7 @@ def test_a_truncated_record_is_set_aside_and_not_fatal(call, time, tmp_path, no_
             assert second["id"] == first["id"]
             continue
         assert second["id"] != first["id"]
-        assert "damaged" in looked["warnings"][0] and "is kept as" in second["warnings"][0]
+        assert "damaged" in looked["warnings"][0] and "was saved as" in second["warnings"][0]
         (aside,) = tmp_path.glob("state/incident.json.damaged-*")
         assert aside.read_bytes() == whole[:length]
         aside.unlink()
@@ -640,14 +640,14 @@ def test_a_damaged_record_in_the_history_is_set_aside(call, tmp_path):
     closed = call("closed", run=call("open")["run"], update={"outcome": "recovered"})
     path = tmp_path / "state" / "incidents" / f"{closed['id']}.json"
     path.write_bytes(path.read_bytes()[:50])
-    assert "is kept as" in call("open")["warnings"][0]
+    assert "was saved as" in call("open")["warnings"][0]
     assert not path.exists()
 
 
 def test_a_folder_in_place_of_the_record_is_set_aside(call, tmp_path):
     (tmp_path / "state" / "incident.json" / "sub").mkdir(parents=True)
     opened = call("open")
-    assert "is kept as" in opened["warnings"][0] and opened["id"]
+    assert "was saved as" in opened["warnings"][0] and opened["id"]
     assert (tmp_path / "state" / "incident.json").is_file()
 
 
@@ -723,7 +723,7 @@ def test_an_impossible_record_is_set_aside_immediately(call, tmp_path, kind):
     else:
         path.write_text("[" * 1_000_000)
     opened = call("open")
-    assert opened["id"] and "is kept as" in opened["warnings"][0]
+    assert opened["id"] and "was saved as" in opened["warnings"][0]
     assert json.loads(path.read_text())["id"] == opened["id"]
 
 
@@ -896,7 +896,7 @@ def test_a_leftover_copy_does_not_hide_the_open_incident(call, time, tmp_path, d
 def test_if_no_folder_can_be_used_the_error_is_one_line(tmp_path):
     (tmp_path / "state").write_text("a file")
     kept = incident_record.call(state_dir=str(tmp_path / "state"), memory=str(tmp_path / "memory"), state="open")
-    assert "cannot be kept" in kept["warnings"][0]
+    assert "cannot be saved" in kept["warnings"][0]
     with pytest.raises(IncidentError, match=r"Cannot save the incident record in .* or in .*: ") as failed:
         incident_record.call(state_dir=str(tmp_path / "state"), memory=str(tmp_path / "state"), state="open")
     assert "\n" not in str(failed.value)

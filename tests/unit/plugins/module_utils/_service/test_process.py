@@ -822,7 +822,7 @@ def test_unit_that_does_not_stay_up_is_an_error(managed, after):
 def test_a_start_that_the_guard_refuses_is_an_error_with_its_reason(managed, monkeypatch):
     refusal = start_guard.Refusal("wal_missing", "itsm.db-wal is missing", of_data=True)
     monkeypatch.setattr(process_unit.start_guard, "verdict", lambda unit, run: refusal)
-    with pytest.raises(process_unit.StartSkippedError, match=r"itsm-system start: itsm.db-wal is missing") as failure:
+    with pytest.raises(process_unit.StartSkippedError, match=r"to start: itsm.db-wal is missing") as failure:
         ensure(managed, "restarted", run=Systemd(unit(), DEAD))
     assert failure.value.refusal == "itsm.db-wal is missing"
 

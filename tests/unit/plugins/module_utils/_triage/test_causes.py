@@ -664,7 +664,7 @@ CASES = [
             {"unit": {"result": "core-dump", "exit_code": "dumped", "exit_status": 6}},
             signature("heap_oom", "FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory"),
         ],
-        "its own heap limit",
+        "its heap limit",
     ),
     ("modules_broken", [GONE, UNASKED, signature("module_missing", "Error: Cannot find module 'express'")], "express"),
     ("modules_broken", [GONE, {"node": {"modules_exist": False}}, EXIT_1], "node_modules does not exist"),
@@ -809,7 +809,7 @@ CASES = [
     (
         "unhandled_exception",
         [GONE, EXIT_1, exception(place={"file": "/srv/itsm/a.js", "line": 3})],
-        "ended the service at /srv/itsm/a.js:3: Error: boom",
+        "crashed with an unhandled exception at /srv/itsm/a.js:3: Error: boom",
     ),
     *(
         (
@@ -857,14 +857,18 @@ CASES = [
         "has no unit",
     ),
     ("disk_read_only", [GONE, {"disk": [{**ROOM, "use": "database", "read_only": True}]}], "/srv is read-only"),
-    ("unknown", [GONE], "has no process"),
-    ("unknown", [GONE, EXIT_1], "exit code 1"),
+    ("unknown", [GONE], "No process of the service is running"),
+    ("unknown", [GONE, EXIT_1], "exited with code 1"),
     # Under systemd, the service has no PID file, so a leftover PID file does not point to a cause.
-    ("unknown", [GONE, {"service": {"pid_file_exists": True}}], "has no process"),
+    ("unknown", [GONE, {"service": {"pid_file_exists": True}}], "No process of the service is running"),
     # These facts are recorded but are not the cause.
-    ("unknown", [GONE, {"certificate": {"key": {"readable": False}}}], "has no process"),
-    ("unknown", [GONE, OTHER_DATABASE, MISSING_SECRET, {"unit": {"exit_code": "killed"}}, FULL_TMP], "has no process"),
-    ("unknown", [GONE, {"kernel": {"out_of_memory": [OTHER_OOM]}}], "has no process"),
+    ("unknown", [GONE, {"certificate": {"key": {"readable": False}}}], "No process of the service is running"),
+    (
+        "unknown",
+        [GONE, OTHER_DATABASE, MISSING_SECRET, {"unit": {"exit_code": "killed"}}, FULL_TMP],
+        "No process of the service",
+    ),
+    ("unknown", [GONE, {"kernel": {"out_of_memory": [OTHER_OOM]}}], "No process of the service is running"),
 ]
 
 

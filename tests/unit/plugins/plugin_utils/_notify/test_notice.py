@@ -132,7 +132,7 @@ def test_each_remedy_is_a_line() -> None:
         "このアプリケーションのプロセス、または方針で許可されたプロセスであれば停止する：pid 7 tar（失敗）",
         "OOMKill（メモリ不足）",
     ]
-    assert texts("en", remedies=tried)["done"][0].endswith("policy names them: pid 7 tar (failed)")
+    assert texts("en", remedies=tried)["done"][0].endswith("policy lists them: pid 7 tar (failed)")
 
 
 def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:

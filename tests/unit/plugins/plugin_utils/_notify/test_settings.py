@@ -174,7 +174,7 @@ ROW = {"name": "down", "when": True, "to": ["leader"], "reason": "x"}
         ([{**ROW, "to": "leader"}], "escalation_rules[0].to is a string: must be a list of contacts"),
         (
             [{**ROW, "to": ["boss"]}],
-            "escalation_contacts lacks 'boss', which these rules list in 'to': down. Add the contact, or name only "
+            "escalation_contacts lacks 'boss', which these rules list in 'to': down. Add the contact, or list only "
             "existing contacts (leader, dba, team, spare)",
         ),
         ([{**ROW, "level": "resolved"}], "escalation_rules[0] has the level 'resolved', which rules must not use"),

@@ -225,7 +225,7 @@ def test_other_names_are_ignored() -> None:
         ({"tags": ("x", "y")}, "--tags 'x,y' would skip tasks"),
         ({"tags": ("always",)}, "--tags 'always' would skip tasks"),
         ({"tags": ("all",), "skip_tags": ("x",)}, "--skip-tags 'x' would skip tasks"),
-        ({"tags": ("all",), "start_at_task": "Close the incident"}, "--start-at-task 'Close the incident' would leave"),
+        ({"tags": ("all",), "start_at_task": "Close the incident"}, "--start-at-task 'Close the incident' would skip"),
         ({"tags": ("x",), "listtasks": True}, ""),
         ({"skip_tags": ("x",), "syntax": True}, ""),
     ],

@@ -192,7 +192,7 @@ LACKS: list[tuple[Any, str, str, str]] = [
     ({"incident.open": "INC-2"}, "incident", WARNING, "INC-2"),
     ({"modules.ok": False, "modules.why": message("ready.unknown_fact").to_dict()}, "modules", NOT_READY, "offline"),
     ({"room.0.available": 100 * MIB}, "room", NOT_READY, "100 MiB of free space, but a recovery needs 700 MiB"),
-    ({"room.0.inodes_available": 5}, "room", NOT_READY, "5 inodes"),
+    ({"room.0.inodes_available": 5}, "room", NOT_READY, "5 free inodes"),
     ({"room.0.read_only": True}, "room", NOT_READY, "read-only"),
     ({"room": []}, "room", NOT_CHECKED, "unknown"),
     (
