@@ -111,7 +111,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "hold": {"incident": TEXT, "cause": TEXT},
         "ends": {"window": NUMBER, "restarts": NUMBER, "after": Named(NUMBER)},
     },
-    # Recorded as the results of triage_info and node_process, see task_result.py.
+    # These results are recorded as the results of triage_info and node_process, see task_result.py.
     "first_response": {},
     "triage_info": {
         "findings": Each(
@@ -340,7 +340,7 @@ def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
 def _login_asked(result: Mapping[str, Any]) -> Dict[str, bool]:
     """Return login_asked: True if the health probe had to log in. Return {} if the parameters are not in the result.
 
-    A healthy result does not say whether the login was one of the readiness checks.
+    A healthy result does not show whether the login was one of the readiness checks.
     """
     invocation = result.get("invocation")
     asked = invocation.get("module_args") if isinstance(invocation, Mapping) else None

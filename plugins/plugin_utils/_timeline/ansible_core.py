@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Names from ansible-core that the callbacks need only for details.
+"""Names in ansible-core that the callbacks use only for optional information.
 
 A later version of ansible-core may remove one of these names. If a callback imported the name directly, each run of
-Ansible would fail, even a run of an unrelated playbook. With this file, only the detail is missing.
+Ansible would fail, even a run of an unrelated playbook. Because the callbacks use this file, only the information is
+missing.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 
 Ansible forks a worker for every task on every host. After each fork, the first write to a memory page copies that page.
 In Python, even reading an object changes its reference count. As a result, handling twenty events one by one, with a
-fork after each, takes several times as long as handling them together.
+fork after each event, takes several times as long as handling all twenty together.
 """
 
 from __future__ import annotations

@@ -4,12 +4,12 @@
 
 """The events of a run: their format in the timeline, and the incident and the module of each event.
 
-A timeline is a file of JSON objects, one per line, in the order of the events. Every event has the keys v (version of
-this format), at (UTC time), run and kind. Kinds and their other keys:
+A timeline is a file of JSON objects, one per line, in the order of the events. Every event has these keys: v (version
+of this format), at (UTC time), run and kind. Kinds and their other keys:
 
 - run_start: playbook, check (check mode), core (version of ansible-core), job (URL of the AWX job, if there is one)
 - play_start: name
-- started: host, task, role, action; a task with one of our modules begins
+- started: host, task, role, action; a task that runs one of our modules begins
 - task: host, task (its name in the playbook, with unrendered templates), role, action, status (ok, changed, failed,
   ignored), start, duration (seconds), data (allowlisted keys of the result), msg (why the task failed), hidden (if the
   task has no_log), timeline_saved (the number of lines that the host has, see handover.py). If data or msg must not be

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hand over a run's growing timeline to the host, and get the timelines of earlier runs from the host.
+"""Send the growing timeline of a run to the host, and get the timelines of earlier runs from the host.
 
-An action plugin hands over the lines that are new since its last call. The plugin runs in a separate process, so it
-reads these lines from the run's timeline file. The timeline also shows how many lines the host already has: the entry
-for each task that saved lines contains this number.
+An action plugin sends the lines that were added since its last call. The plugin runs in a separate process, so it
+reads these lines from the run's timeline file. The timeline also shows how many lines the host already has: if a task
+saved lines, its entry contains this number.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 SAVED = task_result.SAVED
 # Maximum size of the lines in one call, in bytes.
 _LARGEST = run_timeline.LARGEST // 4
-# Kinds of events that describe a run and do not belong to a host.
+# Kinds of events that describe the run as a whole, not a single host.
 _OF_RUN = (b'"kind":"run_start"', b'"kind":"play_start"')
 _TIMES = ("at", "start")
 _TEXTS = ("task", "role", "action", "status", "msg", "name", "playbook", "core", "job")
@@ -39,7 +39,7 @@ _KINDS = ("run_start", "play_start", "started", "task", "retry", "unreachable", 
 
 
 class Part(NamedTuple):
-    """New lines in a timeline: the packed lines, and the number of lines that the host has after receiving them."""
+    """New lines in a timeline: the compressed lines, and the number of lines on the host after it receives them."""
 
     packed: str
     lines: int
@@ -58,7 +58,7 @@ def part(host: str) -> Optional[Part]:
     lines = _of_host(data, host)
     begin = _saved(lines)
     size, end = 0, begin
-    # Leave out a line that is too long. Otherwise, the host would never receive the lines after this line.
+    # Omit a line that is too long. Otherwise, the host would never receive the lines after this line.
     while end < len(lines) and size + _size(lines[end]) <= _LARGEST:
         size += _size(lines[end])
         end += 1
@@ -70,7 +70,7 @@ def part(host: str) -> Optional[Part]:
 
 
 def _size(line: bytes) -> int:
-    """Return the size of a line in the packed text, or 0 if the line is too long."""
+    """Return the size of a line in the text before compression, or 0 if the line is too long."""
     return len(line) + 1 if len(line) < _LARGEST else 0
 
 
@@ -107,7 +107,7 @@ def known(folder: str, host: str) -> List[str]:
 def keep(folder: str, host: str, timelines: Any) -> None:
     """Save the timelines from a host in a folder. Raises OSError.
 
-    Timelines that are invalid or exceed the limits are left out. The limits are the same as on the host.
+    Timelines that are invalid or exceed the limits are skipped. The limits are the same as on the host.
     """
     left = run_timeline.LARGEST_OF_INCIDENT
     for each in timelines[: run_timeline.MOST_OF_INCIDENT] if isinstance(timelines, list) else []:

@@ -48,7 +48,7 @@ def data_loss_before(
     process: Mapping[str, Any],
     data: Optional[Mapping[str, Any]],
 ) -> Dict[str, str]:
-    """Return the data_loss statement (value, why) that the documents contain if the last run does not compare the rows.
+    """Return the data_loss statement (value, why) for the documents if the last run does not compare the rows.
 
     The result is empty if the events contain no earlier statement about the data. process: the current process of the
     service, as returned by health_probe. The probe that found it may not be in the events yet. data: the `data` field
@@ -56,7 +56,7 @@ def data_loss_before(
     """
     runs = _by_incident(events).get((incident, host)) or []
     outcomes = [event["data"] for run in runs for event in run if event["kind"] == "outcome"]
-    # A verdict without row counts keeps the earlier statement.
+    # If a verdict contains no row counts, the earlier statement remains valid.
     without_rows = {"outcome": "recovered", "data_settled": statements.settled(data)}
     if not row_counts.data_verdict(without_rows, outcomes):
         return {}
@@ -127,7 +127,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
 
 
 def _kept_step(of_data: Mapping[str, Any], rows: Mapping[str, Any]) -> Any:
-    """Return the next step of the verdict about the data while a data loss is suspected, or None.
+    """While data loss is suspected, return the next step from the verdict about the data, otherwise None.
 
     If a person has accepted the damage since, this step no longer applies.
     """
@@ -216,7 +216,9 @@ def _causes(
 def _gone_since(
     findings: List[Dict[str, Any]], agreeing: Sequence[Sequence[Mapping[str, Any]]], verdict: Mapping[str, Any]
 ) -> List[Dict[str, Any]]:
-    """Return the findings. If the cause of the verdict no longer existed, the first finding states this.
+    """Return the findings.
+
+    If the cause in the verdict no longer existed at the last triage, the first finding states this.
 
     For example, a person may have corrected a file after the first triage. The first triage still has the best
     evidence.

@@ -20,12 +20,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.event
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model import Durations, Times
 
-# The order of events is clear if the clocks differ by at most this many seconds.
+# If the clocks differ by at most this number of seconds, the order of the events is clear.
 _CLOCKS_AGREE = 2.0
 
 
 def times(verdict: Mapping[str, Any], events: Sequence[Event]) -> Times:
-    """Return the times in an incident. verdict: the verdict on its last run, or empty. events: all its events."""
+    """Return the times in an incident.
+
+    verdict: the verdict on the last run, or empty. events: all events of the incident.
+    """
     records = list(results(events, *allowlist.OF_INCIDENT))
     probes = list(results(events, "health_probe"))
     failing = [probe for probe in probes if not probe.get("healthy")]

@@ -4,8 +4,8 @@
 
 """The URL of this run's AWX job.
 
-A job knows its number, but gets AWX's address only from the AWX setting "Base URL of the service". The default of this
-setting is not a real address. Therefore, the job template may set another address.
+A job knows its number, but it receives the address of AWX only from the AWX setting "Base URL of the service". The
+default of this setting is not a real address. Therefore, the job template may set another address.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Mapping
 
 # The variable of the job template, and the environment variable that AWX sets in every job.
 VARIABLE, ENVIRONMENT = "outage_recover_awx_url", "AWX_HOST"
-# The defaults of AWX's setting.
+# The default values of this AWX setting.
 _DEFAULTS = ("https://towerhost", "https://platformhost")
 # The address must not contain a user name, a password, a query or a fragment.
 _ADDRESS = r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*"

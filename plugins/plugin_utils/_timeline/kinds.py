@@ -33,12 +33,12 @@ _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 _REDACTOR = redact.Redactor()
 
 _DROPPED = object()
-_LARGEST = 1 << 63  # largest absolute value of a number
+_LARGEST = 1 << 63  # Largest absolute value of a number.
 
 
 @dataclasses.dataclass(frozen=True)
 class Each:
-    """A list in which every item is of the kind `of`."""
+    """A list in which each item has the kind `of`."""
 
     of: Any
     limit: int = LIST_LIMIT
@@ -46,7 +46,7 @@ class Each:
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """A mapping in which every value is of the kind `of`. The keys are any names, such as those of tables or checks."""
+    """A mapping in which each value has the kind `of`. The keys can be any names, such as names of tables or checks."""
 
     of: Any
     limit: int = COUNT_LIMIT
@@ -57,13 +57,13 @@ Kind = Union[str, Each, Named, Mapping[str, Any], Tuple[Any, ...]]
 
 def text(value: str, *, limit: int = TEXT_LIMIT) -> str:
     """Return `value` without control characters and credentials, shortened to at most `limit` characters."""
-    # Short strings are cached, because the same task, table and part names occur for every host.
+    # Short strings are cached, because the same names of tasks, tables and parts occur for every host.
     return _clean(value, limit) if len(value) <= _OFTEN else _cleaned(value, limit)
 
 
 def _cleaned(value: str, limit: int) -> str:
-    # Truncate the text first, because matching the patterns takes longer for long strings. The remaining part of a
-    # truncated secret is still masked.
+    # Truncate the text first, because matching the patterns takes longer for long strings. If a secret is truncated,
+    # its remaining part is still masked.
     cleaned = _REDACTOR.text(sanitize.ACTIVE.sub(" ", sanitize.without_sequences(str(value[:limit]))))
     return cleaned[:limit] if len(value) <= limit else cleaned[: limit - 1] + "…"
 
@@ -118,7 +118,7 @@ def _scalar(kind: str, value: object) -> Any:
     if kind == NUMBER:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return _DROPPED
-        # A larger integer is neither a count nor a time, and cannot be converted to a float.
+        # A larger integer is neither a count nor a time, and may be too large for a float.
         return value if -_LARGEST <= value <= _LARGEST else _DROPPED
     if not isinstance(value, str):
         return _DROPPED

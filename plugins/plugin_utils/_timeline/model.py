@@ -30,7 +30,7 @@ CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"
 # Outcomes after which the service is healthy again: a run recovered it, systemd or our timer on the host restarted it,
 # or a person repaired it.
 BACK = ("recovered", "recovered_by_systemd", "resolved_manually")
-# The outcome after which the service answers, but its database is not known to be sound.
+# The outcome if the service answers, but its database is not known to be intact.
 IN_DOUBT = "data_in_doubt"
 OUTCOMES = (
     *BACK,
@@ -47,7 +47,7 @@ OUTCOMES = (
 
 
 def _says(doc: str) -> Any:
-    # This function is called only in the bodies of data classes, so the warning does not apply.
+    # This function is called only in the bodies of data classes, so the linter's warning does not apply.
     return dataclasses.field(metadata={"doc": doc})  # pylint: disable=invalid-field-call
 
 
@@ -107,7 +107,7 @@ class NotReached:
 
 @dataclasses.dataclass
 class Remedy:
-    """Before the ladder: the remedy that was applied to a cause, or the reason why no remedy was applied."""
+    """The remedy that was applied to a cause before the ladder, or the reason why no remedy was applied."""
 
     cause: str = _says("The finding's cause.")
     action: Optional[str] = _says("The action, or null if no action was allowed.")
@@ -269,7 +269,10 @@ class Incident:
     steps: List[Step] = _says("All steps, in chronological order.")
 
     def rows_lost(self) -> Dict[str, Tuple[float, float]]:
-        """Return table -> (before, after) for tables with fewer rows than before. A missing table counts as 0 rows."""
+        """Map each table that has fewer rows than before to its counts (before, after).
+
+        A missing table counts as 0 rows.
+        """
         return statements.rows_fewer(self.rows_before, self.rows_after)
 
     @property
@@ -288,7 +291,7 @@ def to_json(incident: Incident) -> str:
     encode = json.JSONEncoder(default=vars, ensure_ascii=False).encode
 
     def told(value: Any) -> str:
-        # The json module's encoder is slow if it indents its output.
+        # The encoder of the json module is slow if indentation is enabled.
         members = ",\n".join(f"    {encode(member)}" for member in value) if isinstance(value, list) else ""
         return f"[\n{members}\n  ]" if members else encode(value)
 

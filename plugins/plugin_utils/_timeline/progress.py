@@ -40,7 +40,7 @@ class Clock(NamedTuple):
 
 class _Running(NamedTuple):
     host: str
-    # None if the task is not reported.
+    # The value is None if the task is not reported.
     task: Optional[str]
     since: Moment
 
@@ -97,7 +97,7 @@ class Watch:
     def _tell(self, done: threading.Event) -> None:
         last = time.monotonic()
         # The thread wakes up more often than it reports, because a task can begin between two reports. If a report is
-        # due before the next wake-up, it is made now, so that no report is late.
+        # due before the next wake-up, it is shown now, so that no report is late.
         while not done.wait(self._interval * _NAP):
             now = time.monotonic()
             if now - last < self._interval * (1 - _NAP):
@@ -110,7 +110,7 @@ class Watch:
                     self._say(task, hosts, now - began)
 
     def _long(self, now: float) -> Dict[str, Tuple[List[str], float]]:
-        """Return task -> (hosts, begin) for tasks that have been running for at least one interval."""
+        """Map each task that has been running for at least one interval to (hosts, begin)."""
         told: Dict[str, Tuple[List[str], float]] = {}
         with self._lock:
             running = list(self._running.values())

@@ -64,7 +64,7 @@ class Variable(NamedTuple):
     """A published variable.
 
     by: the key of its entries: "host", "incident", or None if the variable has only one value. keys: the keys of each
-    value, or the kind of the value. playbooks: who publishes the variable.
+    value, or the kind of the value. playbooks: the playbooks that publish the variable.
     """
 
     doc: str
@@ -76,7 +76,7 @@ class Variable(NamedTuple):
 def _key(kind: Any, doc: str, *only: str, recorded: bool = True) -> Any:
     """Return the field for a key. A key that is published only in some cases is absent by default."""
     metadata = {"key": Key(kind, doc, only, recorded)}
-    # This function is called only in the body of a data class, so the warnings do not apply.
+    # This function is called only in the body of a data class, so the linter's warnings do not apply.
     if only:
         return dataclasses.field(default=ABSENT, metadata=metadata)  # pylint: disable=invalid-field-call
     return dataclasses.field(metadata=metadata)  # pylint: disable=invalid-field-call
@@ -201,7 +201,7 @@ class Outcome:
 
     def plain(self) -> Dict[str, Any]:
         """Return the outcome as plain data, without the keys that are absent."""
-        # Do not use asdict. It would try to copy Ansible objects, which cannot be copied.
+        # Do not use asdict, because it would try to copy Ansible objects, which cannot be copied.
         return {name: value for name, value in vars(self).items() if value is not ABSENT}
 
 

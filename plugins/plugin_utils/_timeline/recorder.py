@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 # Interval between two syncs to disk, in seconds.
 _SYNC = 1.0
 
-# Maximum number of writes to keep in memory until the run opens an incident.
+# Maximum number of writes that are kept in memory until the run opens an incident.
 _BACKLOG = 2000
 
 # Kinds of events that are also synced to disk.
@@ -88,7 +88,7 @@ class Recorder:
         try:
             file.append(data, durable=durable)
         except OSError:
-            # From now on, the timeline is kept in memory, so the error is reported only once.
+            # From now on, the timeline is kept in memory. Therefore, the error is reported only once.
             self._lines = [self._content(), data]
             with contextlib.suppress(OSError):
                 self.close()

@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.events import Event, first_value, results
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.service_state import last_look
 
-# The start time of a process is calculated from the host's clock, so it differs a little in each probe.
+# The start time of a process is calculated from the host's clock, so it differs slightly between probes.
 _SAME_START = 2.0
 
 
@@ -119,8 +119,8 @@ def _is_another_process(runs: Sequence[Sequence[Event]]) -> bool:
     before, now = (_process(run) for run in (judging[-1] if judging else (), runs[-1]))
     if before.get("pids") is None or not now.get("pids"):
         return False
-    # A new process may have the same ID, for example after a restart of the host or of a container. On ansible-core
-    # 2.16, an ID may be text.
+    # A new process may have the same process ID, for example after a restart of the host or of a container. On
+    # ansible-core 2.16, an ID may be text.
     if not {str(pid) for pid in before["pids"]} & {str(pid) for pid in now["pids"]}:
         return True
     begun = [str(process.get("started_at") or "") for process in (before, now)]

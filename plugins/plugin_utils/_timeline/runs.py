@@ -150,7 +150,7 @@ def remedies(run: Sequence[Event]) -> List[Remedy]:
 
 
 def is_release(events: Sequence[Event]) -> bool:
-    """Return True if the run only released a hold or, in check mode, would only have released one.
+    """Return True if the run only released a hold or, in check mode, would only have released a hold.
 
     A run that recovers the service may also change a hold, but it probes the service first.
     """
@@ -169,7 +169,7 @@ def summary(events: Sequence[Event]) -> Run:
         run=str(first["run"]),
         playbook=first.get("playbook"),
         core=first.get("core"),
-        # A timeline from a host can contain any text.
+        # A timeline that a host provides can contain any text.
         job=first.get("job") if job.valid(first.get("job")) else None,
         started_at=str(first["at"]),
         # Events after the verdict only publish the verdict.

@@ -28,11 +28,12 @@ VALUES: Mapping[str, Tuple[str, ...]] = {
     "nothing_started": (YES, NO, UNKNOWN),
     "nothing_changed": (YES, NO, UNKNOWN),
 }
-# Reason for SUSPECTED: a database recovery has already lost rows, and a further loss is suspected.
+# Reason for SUSPECTED: rows were already lost in a database recovery, and a further loss is suspected.
 ALREADY_LOST = "already_lost"
 # Reason for SUSPECTED: a person has accepted the damage that suggests a loss.
 ACCEPTED = "accepted"
-# A later check found the database sound, and no row was missing. Also a state of an incident's record, like ACCEPTED.
+# A later check found the database intact and no row missing. SOUND and ACCEPTED are also states in an incident's
+# record.
 SOUND = "sound"
 # Reasons for UNKNOWN in the data_loss statement.
 (
@@ -68,7 +69,7 @@ Rows = Mapping[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """The results of checks. If a check was not run, its value is None or an empty mapping."""
+    """The results of checks. If a check did not run, its value is None or an empty mapping."""
 
     outcome: str = ""
     rows_before: Rows = dataclasses.field(default_factory=dict)
@@ -158,7 +159,7 @@ def data_loss(facts: Facts) -> Statement:
     """Return the verdict on the data.
 
     Rows may be deleted in normal operation. Therefore, a count below the last good count is not enough to suspect a
-    data loss. If a database recovery lost rows, these rows remain part of the verdict for the rest of the incident.
+    data loss. If rows were lost in a database recovery, the verdict includes these rows for the rest of the incident.
     """
     if facts.lost:
         in_doubt = facts.suspected and not facts.accepted and not facts.settled
@@ -175,7 +176,7 @@ def data_loss(facts: Facts) -> Statement:
 
 
 def _why_unknown(facts: Facts, *, fewer: bool) -> str:
-    """Return why it is unknown whether rows were lost, or an empty string.
+    """Return the reason why it is unknown whether rows were lost, or an empty string.
 
     The first rule that applies determines the reason.
     """
@@ -185,8 +186,8 @@ def _why_unknown(facts: Facts, *, fewer: bool) -> str:
         (NOT_COUNTED, not before and not after),
         (NOT_BEFORE, not before),
         (NOT_AFTER, not after),
-        # The service may have written rows after the last good count. If only rows from that time are lost, no count
-        # shows the loss.
+        # The service may have written rows after the last good count. If only these rows are lost, no count shows the
+        # loss.
         (FEWER_SINCE, last_good and fewer),
         (WRITTEN_SINCE, last_good),
         (STARTED_SINCE, facts.started_since),
@@ -234,7 +235,7 @@ def why_of_data_loss(said: Optional[Mapping[str, Any]]) -> str:
 
 
 def rows_fewer(before: Rows, after: Rows) -> Dict[str, Tuple[float, float]]:
-    """Return table -> (before, after) for tables with fewer rows. A missing table counts as 0 rows."""
+    """Map each table that has fewer rows to its counts (before, after). A missing table counts as 0 rows."""
     if not after:
         return {}
     return {table: (count, after.get(table, 0)) for table, count in before.items() if after.get(table, 0) < count}
@@ -243,7 +244,7 @@ def rows_fewer(before: Rows, after: Rows) -> Dict[str, Tuple[float, float]]:
 def rows_seeded(before: Rows, after: Rows) -> Dict[str, float]:
     """Return the row counts of tables that had no rows before.
 
-    The service may have seeded these rows when it started.
+    The service may have created these rows when it started.
     """
     return {table: count for table, count in after.items() if before and count > 0 and not before.get(table)}
 
@@ -283,8 +284,8 @@ def _removal(verified: Mapping[str, Any]) -> List[str]:
 
     If the path of the database is unknown, return only the SQL statements.
 
-    The command runs as the service's user, so that the files keep their owner. The service has the database open, so
-    the command waits for the service's writes and does not run a checkpoint.
+    The command runs as the service's user, so that the files keep their owner. The service has the database open.
+    Therefore, the command waits until the service has finished writing, and does not run a checkpoint.
     """
     sql = [str(each["statement"]) for each in verified.get("seeded") or [] if each.get("statement")]
     database = verified.get("database") or {}
@@ -308,7 +309,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     first = seen.get("first") or {}
     counted = first if recovery is None else triaged
     # If an earlier run could not count the rows, someone may have replaced the database before this run counted them.
-    # Therefore, only the last good count is certain to be from the earlier database.
+    # Therefore, only the last good count certainly describes the earlier database.
     missed = bool(on_record.get("unseen")) and (_found_sound(counted) or not counted.get("row_counts"))
     if recovery is not None:
         rows_before, since_start = recovery.get("rows_before"), recovery.get("rows_after")
@@ -327,8 +328,8 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
         rows_before, rows_after = triaged.get("rows_before"), triaged.get("row_counts")
     # Later runs see only the remaining rows, so a loss in an earlier run is read from the incident's record.
     losses = [(recovery or {}).get("data_loss"), on_record.get("loss")]
-    # The first response looks for processes before it starts the service. If the result of the first response was lost,
-    # the service may have been started.
+    # The first response checks for processes before it starts the service. If the result of the first response was
+    # lost, the service may have been started.
     begun, lost = bool(triaged.get("started_by_run")), bool(seen.get("responded")) and "findings" not in triaged
     processes = None if begun or lost else ((triaged.get("facts") or {}).get("process") or {}).get("processes")
     return Facts(
@@ -361,7 +362,7 @@ def _found_sound(triage: Mapping[str, Any]) -> bool:
 
 
 def _answers(seen: Mapping[str, Any], *, by_itself: bool, processes: Optional[Sequence[Any]]) -> Optional[bool]:
-    """Return whether the service answered after its last start in the run. If this was not checked, return None."""
+    """Return True if the service answered after its last start in the run, or None if this was not checked."""
     if by_itself:
         return None if seen.get("stopped") else True
     if seen.get("outcome") == "unreachable":

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The steps of a run that the documents show, and why each of them is shown."""
+"""The steps of a run that the documents show, each with the reason why it is shown."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def step(event: Event) -> Optional[Step]:
 
 
 def of_run(run: Sequence[Event]) -> Iterator[Step]:
-    """Yield the steps of one run. Later steps that only publish or repeat the run's verdict are left out."""
+    """Yield the steps of one run. Later steps that only publish or repeat the run's verdict are omitted."""
     decided = False
     for event in run:
         told = step(event)

@@ -56,8 +56,8 @@ class Task:
     action: str
     module: Optional[str]
     identity: Mapping[str, Optional[str]]
-    # The parent's address identifies the task and must not be reused. This reference therefore keeps the parent in
-    # memory.
+    # The parent's memory address identifies the task and must not be reused. Therefore, this reference keeps the parent
+    # in memory.
     parent: Any
 
     @classmethod
@@ -116,8 +116,8 @@ def succeeded(result: Any, known: Task, clock: Optional[progress.Clock]) -> Iter
     """Yield the entries for a successful result: the entry for the task, or the outcome that the task publishes."""
     host, task = host_and_task(result)
     if not known.module and known.action not in _PUBLISHING:
-        # The keys of this result are not recorded. Do not read the keys, because reading them would take longer than
-        # everything else here.
+        # The keys of this result are not recorded. Do not read them, because reading takes longer than all other work
+        # in this function.
         status = "changed" if result.is_changed() else "ok"
         hidden = {"hidden": True} if task.no_log else {}
         yield {"kind": "task", "host": host, **known.identity, "status": status, **_times(clock), **hidden}
@@ -265,13 +265,16 @@ def _reason(task: Any, known: Task, fields: Dict[str, Any]) -> Optional[str]:
 
 
 def _undefined(fields: Dict[str, Any]) -> Optional[str]:
-    """Return a reason with only the name of the variable that ansible-core reports as undefined, or None."""
+    """Return a reason that contains only the name of the variable that ansible-core reports as undefined, or None."""
     name = re.search(r"'([A-Za-z_][A-Za-z0-9_]{0,99})' is undefined", str(fields.get("msg")))
     return f"the variable {name[1]} is not defined" if name else None
 
 
 def _mismatches(task: Any, known: Task, fields: Dict[str, Any]) -> Dict[str, Any]:
-    """Return a problem, without values, for each variable of our roles that does not match the specification."""
+    """Return one problem for each variable of our roles that does not match its specification.
+
+    The problems contain no values.
+    """
     role = getattr(task, "_role", None)
     if known.action not in _VALIDATING or role is None or not allowlist.own_module(str(role.get_name())):
         return {}

@@ -2,7 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The alarm for an armed controller: a run that has already started waits for the alarm and then recovers the service.
+"""The alarm for an armed controller.
+
+On an armed controller, a run that has already started waits for the alarm and then recovers the service.
 
 The alarm is an HTTP request to a Unix socket, so curl can send it: curl --unix-socket PATH --request POST
 http://alarm/. The waiting run accepts the alarm only if it is going to recover the service. If no run accepts the
@@ -23,8 +25,8 @@ import struct
 import time
 from typing import Any, Callable, Iterator, Optional
 
-# The interval at which the waiting run checks whether it is still needed, and the time limits for a request, all in
-# seconds.
+# All in seconds: the interval at which the waiting run checks whether it is still needed, and the time limits for a
+# request.
 _CHECK = 0.2
 _REQUEST = 2.0
 _ANSWER = 2.0
@@ -59,7 +61,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(202, "the recovery starts\n")
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Print nothing."""
+        """Do not log requests."""
 
 
 class _Server(socketserver.UnixStreamServer):
@@ -74,7 +76,7 @@ class _Server(socketserver.UnixStreamServer):
 
 @contextlib.contextmanager
 def _reserved(path: str) -> Iterator[None]:
-    """Make sure that only this process uses the path, and that no file exists there. Raises AlarmError."""
+    """Make sure that only this process uses the path and that no file with this path exists. Raises AlarmError."""
     folder = os.path.dirname(path)
     if not os.path.isabs(path):
         raise AlarmError(f"alarm: {path!r} must be an absolute path")
@@ -91,7 +93,7 @@ def _reserved(path: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AlarmError(f"alarm: another run is waiting at {path}") from None
-        # A run that was killed leaves its socket behind.
+        # The socket of a killed run still exists.
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(os.lstat(path).st_mode):
                 raise AlarmError(f"alarm: {path} exists, but is not a socket")
@@ -125,7 +127,7 @@ def wait(path: str, *, timeout: float, needed: Callable[[], bool]) -> Optional[b
                     server.timeout = min(_CHECK, left)
                     server.handle_request()
             finally:
-                # From now on, a sender does not find a socket, and starts a recovery itself.
+                # From now on, a sender finds no socket and starts a recovery itself.
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
     return True

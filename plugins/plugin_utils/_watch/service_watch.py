@@ -26,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._watch import alarm
 
 TRIAGE, RECOVER, RESTORED = "triage", "recover", "restored"
-# An armed controller has accepted the alarm, so nothing else has to start a recovery.
+# An armed controller has accepted the alarm, so no other recovery has to be started.
 ALARMED = "alarmed"
 _SEVERITIES = {TRIAGE: "warning", RECOVER: "critical", RESTORED: "none"}
 # How long the maintenance state is valid after it was read, and the time limit for reading a file, both in seconds.
@@ -34,7 +34,7 @@ _MAINTENANCE_AGE = 15.0
 _READ_TIMEOUT = 10.0
 # Matches a word that contains no characters that a shell interprets.
 _PLAIN = re.compile(r"[\w@%+=:,./-]+\Z", re.ASCII)
-# A group name or a pattern would start a recovery on more than one host. The alert rulebooks have the same rule.
+# A group name or a pattern would start a recovery on more than one host. The alert rulebooks apply the same rule.
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}\Z")
 _GROUPS = ("all", "ungrouped")
 _LOGGER = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class WatchError(Exception):
 
 
 class Thresholds(NamedTuple):
-    """Consecutive probes for each event, and the seconds until a recovery is requested again (0: never)."""
+    """The consecutive probes for each event, and the time in seconds until a repeated recovery request (0: never)."""
 
     warning_after: int = 3
     critical_after: int = 5
@@ -56,8 +56,8 @@ class Thresholds(NamedTuple):
 class Target(NamedTuple):
     """One service to watch. host: the name of its host in the inventory.
 
-    - over: the command prefix for running a command on the host, or empty for this machine.
-    - as_root: the additional prefix for the command that reads files in the state folder.
+    - over: the prefix for commands that run on the host, or empty for this machine.
+    - as_root: an additional prefix for commands that read files in the state folder.
     - process: if None, the process is not checked.
     - state_dir: if empty, the maintenance window is not read.
     - alarm: the socket of an armed controller, which recovers the service. If alarm is empty, or if no run is waiting,
@@ -145,7 +145,7 @@ class Outage:
     """The state of one service: the probe results and the requested actions. Times are always passed as arguments."""
 
     def __init__(self, thresholds: Thresholds) -> None:
-        """Begin without knowing the state of the service."""
+        """Create the object with an unknown state of the service."""
         self._thresholds = thresholds
         self.failures = 0
         self._good = 0
