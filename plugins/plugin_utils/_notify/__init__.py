@@ -4,6 +4,6 @@
 
 """Notifications: the contacts, the messages, and the transports that send them.
 
-Put a new transport here.
+Add new transports to this package.
 This package imports only from _timeline and _messages.
 """

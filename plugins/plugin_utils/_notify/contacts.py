@@ -21,8 +21,8 @@ UNREADABLE_REASON = "cannot be evaluated; check if it uses an undefined variable
 class Channel(NamedTuple):
     """A contact's channel.
 
-    number: the index in the contact's list of channels. label: the display name. error: why the channel cannot be used,
-    or empty.
+    number: the index in the contact's list of channels. label: the display name. error: the reason why the channel
+    cannot be used, or empty.
     """
 
     contact: str
@@ -82,7 +82,7 @@ def listed(value: Any) -> List[Any]:
 
 
 def why_not_type(kind: Any, types: Sequence[str]) -> str:
-    """Return why `kind` is not a valid channel type, or an empty string if it is valid."""
+    """Return the reason why `kind` is not a valid channel type, or an empty string if it is valid."""
     if kind in types:
         return ""
     hint = f". For {kind}, use type: webhook and shape: {kind}" if kind in SHAPES and "webhook" in types else ""

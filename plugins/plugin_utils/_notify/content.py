@@ -18,8 +18,8 @@ SHAPES = ("mattermost", "slack", "teams")
 _TEAMS_TEXT, _MATTERMOST_TEXT = 6000, 16000
 
 
-# The only fact that has several lines, and its maximum length in characters. Each command is on its own line, and an
-# incomplete command would be useless.
+# The only fact that may have several lines, and its maximum length in characters. Each command is on its own line, and
+# a truncated command would be useless.
 _LINES, _MOST_TEXT = "next_step", 4000
 
 
@@ -49,8 +49,8 @@ def _fit(value: Any) -> Any:
 def body(message: Mapping[str, Any], shape: str) -> Dict[str, Any]:
     """Return the JSON body of a message: the subject, with the text below it.
 
-    shape: the chat service, a key of _BODIES. The text contains output from hosts, so no part of it is allowed to act
-    as a mention, a link or a heading.
+    shape: the chat service, a key of _BODIES. The text contains output from hosts. Therefore, the chat service must not
+    interpret any part of it as a mention, a link or a heading.
     """
     return _BODIES[shape](str(message["subject"]), str(message["text"]))
 

@@ -5,8 +5,9 @@
 """Publish a postmortem as an issue on GitHub or GitHub Enterprise Server, and its later versions as comments.
 
 GitHub does not support idempotency keys, so the body contains two hidden markers. The incident marker identifies the
-issue of an incident. The document marker shows that this version has already been posted. The code lists issues instead
-of searching for them, because GitHub updates its search index with a delay. See https://docs.github.com/en/rest/issues.
+issue of an incident. The document marker shows that this version of the document has already been posted. The code
+lists the issues and does not use GitHub's search, because GitHub updates its search index with a delay. See
+https://docs.github.com/en/rest/issues.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _PAGES = 10
 _PER_PAGE = 100
 _RETRIES = 4
 
-# A function that sends a request (method, URL, headers and body). It returns the status, the headers (names in lower
-# case) and the body of the response.
+# A function that sends a request (method, URL, headers and body). The function returns the status, the headers (names
+# in lower case) and the body of the response.
 Transport = Callable[[str, str, Mapping[str, str], Optional[bytes]], Tuple[int, Mapping[str, str], bytes]]
 
 
@@ -42,7 +43,10 @@ class IssueError(Exception):
 
 
 class _PassingError(Exception):
-    """A temporary error, after which a retry may succeed. after: seconds to wait, or None if this is unknown."""
+    """A temporary error, after which a retry may succeed.
+
+    after: the seconds to wait, or None if the time is unknown.
+    """
 
     def __init__(self, text: str, *, after: Optional[float] = None) -> None:
         super().__init__(text)
@@ -50,7 +54,7 @@ class _PassingError(Exception):
 
 
 class UnreachedError(Exception):
-    """A request got no response. passing: True if a retry may help."""
+    """A request received no response. passing: True if a retry may succeed."""
 
     def __init__(self, text: str, *, passing: bool) -> None:
         """Set the error message."""
@@ -71,7 +75,7 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """The result (created, commented or unchanged), the issue, and warnings about parts that failed."""
+    """The result (created, commented or unchanged), the issue, and warnings about parts of the request that failed."""
 
     state: str
     url: str
@@ -86,7 +90,7 @@ def body(document: str, *, incident: str, where: str) -> str:
     sections have priority.
     """
     marks = f"{marker(incident)}\n{_digest_mark(document)}\n"
-    # The markers identify an issue. Markers in the document are made invalid, because a host could include such a
+    # The markers identify an issue. Other markers in the document are made invalid, because a host could include a
     # marker in its output.
     document = document.replace("<!--", "<!- -")
     room = LONGEST - len(marks)
@@ -121,7 +125,7 @@ def _digest_mark(document: str) -> str:
 
 
 def why_not(target: Target) -> str:
-    """Return why a target is invalid, or an empty string if it is valid."""
+    """Return the reason why a target is invalid, or an empty string if it is valid."""
     if not re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+", target.repository):
         return f"repository is {target.repository!r}: must have the form owner/name"
     wrong = transports.why_not_url(target.api)
@@ -191,8 +195,8 @@ class _Client:
             queries.insert(0, {"labels": self.target.labels[0]})
         for query in queries:
             for each in self.pages("/issues", {**query, "state": "all", "sort": "created", "direction": "desc"}):
-                # The body of the incident's issue begins with the marker. Other issues may quote the marker further
-                # down.
+                # The body of the incident's issue begins with the marker. Other issues may quote the marker later in
+                # the text.
                 if "pull_request" not in each and str(each.get("body") or "").startswith(mark):
                     return each
         return None
@@ -232,7 +236,10 @@ class _Client:
                 return
 
     def call(self, method: str, path: str, sent: Optional[Mapping[str, Any]] = None) -> Any:
-        """Send a request to the API, and return the JSON response. Raises IssueError, _PassingError, _RefusedError."""
+        """Send a request to the API, and return the JSON response.
+
+        Raises IssueError, _PassingError or _RefusedError.
+        """
         headers = {
             "Accept": "application/vnd.github+json",
             "Authorization": f"Bearer {self.target.token}",
@@ -303,7 +310,7 @@ def _message(content: bytes) -> str:
 
 
 def _after(answered: Mapping[str, str]) -> Optional[float]:
-    """Return the number of seconds that the server asks the client to wait, or None."""
+    """Return the number of seconds that the client must wait according to the server, or None."""
     # Retry-After may also be a date, but GitHub sends seconds.
     with contextlib.suppress(ValueError):
         if "retry-after" in answered:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The statements of a notification, with the same wording as in the documents and on the screen.
+"""The statements in a notification. The documents and the screen use the same wording.
 
 The templates of the escalation role only arrange these statements. For the `facts` parameter, see content.facts.
 """
@@ -29,29 +29,29 @@ _Facts = Mapping[str, Any]
 # Files that podman and Docker create in a container, and environment variables of an AWX job and of a Kubernetes pod.
 _IN_CONTAINER = ("/run/.containerenv", "/.dockerenv")
 _OF_CONTAINER = (job.ENVIRONMENT, "KUBERNETES_SERVICE_HOST")
-# The rule for a service that is healthy again, but was started too often. Its next step comes first.
+# The rule for a service that is healthy again but was started too often. The next step from this rule is shown first.
 _TOO_OFTEN = "repeated_restarts"
 # Next steps for a held service.
 _HELD = ("next_step.held", "next_step.held_running", "next_step.held_without_unit")
 # Causes that mean that a person or a program stopped the service on purpose.
 _STOPPED = ("finding.stopped.normally", "finding.stopped.late")
-# Next steps that remain when the service is healthy again. Lost rows must be reported. If a person has accepted damage
-# to the database, the database must be repaired.
+# Next steps that are still required when the service is healthy again. Lost rows must be reported. If a person has
+# accepted damage to the database, the database must be repaired.
 _REMAINING = ("next_step.database.loss", "next_step.database.loss_in_evidence", "next_step.accepted.planned")
 # The end of the sentence about contacts that only get a message about an event.
 _EVENTS = {rules.RESOLVED: "that the outage is over", rules.ACKNOWLEDGED: "that somebody is working on it"}
-# Next steps about the checklist in the postmortem. The notification must say where this checklist is.
+# Next steps about the checklist in the postmortem. The notification must specify the location of this checklist.
 _PREVENTION = ("next_step.recovered", "next_step.recovered_by_systemd")
 
 
 def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str = "") -> Dict[str, Any]:
-    """Return the statements of a notification. Times are in UTC and in the given time zone.
+    """Return the statements for a notification. Times are in UTC and in the given time zone.
 
     The keys are severity, lasted, began, ended, cause, stopped, change, reason, done (a list), data_loss, lost, seeded,
     asked, run_in, documents and restarts. If there is no statement for a key, the value of the key is an empty string.
-    Four keys are not statements: over is True if the message is about the end of the incident, starts is the number of
-    starts if the rule for too many starts applies, and report is the path of the readiness report. For copied_later,
-    see data_verdict.copied_later.
+    Four keys are not statements. over: True if the message is about the end of the incident. starts: the number of
+    starts if the rule for too many starts applies. report: the path of the readiness report. copied_later: see
+    data_verdict.copied_later.
 
     documents: the folder on the controller for the postmortem of this run, or an empty string.
     """
@@ -84,19 +84,19 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str
 def _folder(words: Words) -> str:
     """Return the controller and the folder in which this run was started. Commands contain paths relative to it.
 
-    Return an empty string if nobody can run a command there later: in a container, and in a temporary folder, such as
-    the folder of an event rule.
+    If nobody can run a command there later, return an empty string. This is the case in a container and in a temporary
+    folder, such as the folder of an event rule.
     """
     try:
         folder = os.getcwd()
-    except OSError:  # the folder was removed
+    except OSError:  # The folder was removed.
         return ""
     temporary = os.path.commonpath([folder, tempfile.gettempdir()]) == tempfile.gettempdir()
     return "" if temporary else _on_controller(words, folder)
 
 
 def _on_controller(words: Words, path: str) -> str:
-    """Return a path with the name of the controller, or an empty string if the controller is a container."""
+    """Return a path preceded by the name of the controller, or an empty string if the controller is a container."""
     contained = any(map(os.path.exists, _IN_CONTAINER)) or any(map(os.environ.get, _OF_CONTAINER))
     return "" if contained else words.say("notice.place", path=path, host=socket.gethostname())
 
@@ -104,7 +104,7 @@ def _on_controller(words: Words, path: str) -> str:
 def no_channel(plan: Mapping[str, Any], language: str) -> List[str]:
     """Return a sentence for each contact without a channel.
 
-    The sentence states which setting adds a channel. plan: see rules.plan().
+    The sentence specifies the setting that adds a channel. plan: see rules.plan().
     """
     words = catalogue.of(language)
     return [
@@ -114,7 +114,9 @@ def no_channel(plan: Mapping[str, Any], language: str) -> List[str]:
 
 
 def announcement(plan: Mapping[str, Any], *, deferred: bool, dry: bool) -> str:
-    """Return who is notified, and why, for the screen. The text is English, like the names of tasks.
+    """Return the names of the notified contacts and the reason for the notification, for the screen.
+
+    The text is in English, like the task names.
 
     plan: see rules.plan(). deferred: see rules.deferred(). dry: True if this run sends nothing.
     """
@@ -130,7 +132,7 @@ def announcement(plan: Mapping[str, Any], *, deferred: bool, dry: bool) -> str:
 
 
 def results(plan: Mapping[str, Any], notified: Sequence[Mapping[str, Any]]) -> List[str]:
-    """Return the result for each channel, then the contacts without a channel, each with the contact's name.
+    """Return the result for each channel, with the name of the contact. The contacts without a channel are last.
 
     plan: see rules.plan(). notified: the entries (contact, channel, ok, error) that this run has added to the record.
     """
@@ -158,20 +160,24 @@ def _stopped(words: Words, facts: _Facts) -> str:
 
 
 def _reason(words: Words, facts: _Facts) -> str:
-    """Return the reason for the notification. If the inventory defines the rule, the rule's text is not translated."""
+    """Return the reason for the notification.
+
+    If the inventory defines the rule, the text of the rule is not translated.
+    """
     rule = str(facts["rule"] or "")
     return words.name("escalation", rule) if words.knows("escalation", rule) else str(facts["reason"])
 
 
 def _done(words: Words, facts: _Facts) -> List[str]:
-    """Return a line about each remedy and each rung."""
+    """Return one line for each remedy and each rung."""
     lines = []
     for each in facts["remedies"]:
         told = words.message((each.get("messages") or {}).get("action"), each.get("action"))
         told = told or words.name("cause", each.get("cause"))
         lines.append(words.say("notice.failed", action=told) if each.get("failed") else told)
     for each in facts["rungs_tried"]:
-        # If only the login failed in an earlier run, a successful login completes the verification of the rung.
+        # If only the login failed in an earlier run, a successful login in this run completes the verification of the
+        # rung.
         verified = each is facts["rungs_tried"][-1] and _login_again(facts)
         name, came = words.part(str(each.get("rung"))), words.say(f"held.{'held' if verified else _held(each)}")
         told = words.say("ladder.rung", rung=name, came=came)
@@ -221,7 +227,8 @@ def _data_loss(words: Words, facts: _Facts) -> str:
         return words.say("notice.not_confirmed", verdict=told)
     if verdict != statements.SUSPECTED:
         return told
-    # The DBA may receive this message. Therefore, unlike the screen, the message does not ask to call the DBA.
+    # The DBA may receive this message. Therefore, the message, unlike the screen, does not contain the instruction to
+    # call the DBA.
     if why != statements.ACCEPTED:
         told = words.say("notice.suspected_again" if why == statements.ALREADY_LOST else "notice.suspected")
     known = words.message((facts.get("messages") or {}).get("data_loss"))
@@ -232,7 +239,7 @@ def _data_loss(words: Words, facts: _Facts) -> str:
 
 
 def _lost(words: Words, facts: _Facts) -> str:
-    """Return the part of the subject about rows that were lost in this incident's database recoveries, or ""."""
+    """Return the part of the subject that reports the rows lost in this incident's database recoveries, or ""."""
     counted = facts["data_loss"] == statements.KNOWN or facts["data_loss_why"] == statements.ALREADY_LOST
     if facts["event"] == "acknowledged" or not (counted or facts["data_loss_why"] == statements.UNCOUNTED):
         return ""
@@ -255,7 +262,7 @@ def _number(value: Any) -> int:
 
 
 def _seeded(words: Words, facts: _Facts) -> str:
-    """Return the rows that the service created in empty tables, and what to do before lost rows are imported."""
+    """Return the rows that the service created in empty tables, and the step before lost rows can be imported."""
     counted = {table: _number(rows) for table, rows in (facts.get("rows_seeded") or {}).items()}
     rows = [f"{table} {words.number(number)}" for table, number in counted.items() if number]
     return words.say("notice.seeded", rows=words.listed(rows)) if rows else ""
@@ -294,7 +301,7 @@ def _asked(words: Words, facts: _Facts) -> str:
         return words.sentence(words.say("asked.reachable_again"))
     if facts["event"] == "resolved" and not first:
         due = suspected and by_rule in words.sentences
-        # All contacts get the same next step, whether this is their first message or not.
+        # All contacts receive the same next step, even if they have received an earlier message.
         known = (*_REMAINING, *_PREVENTION)
         remaining = any(isinstance(each, Mapping) and each.get("id") in known for each in told)
         if due or not (remaining and all(steps)):

@@ -31,9 +31,9 @@ _MOST = 8
 
 
 class Reached(NamedTuple):
-    """A channel of a contact. error: why it cannot be reached, or empty.
+    """A channel of a contact.
 
-    checked: False if the channel's type is custom.
+    error: the reason why the channel cannot be reached, or empty. checked: False if the channel's type is custom.
     """
 
     contact: str
@@ -126,7 +126,7 @@ def _web_server(url: str, *, timeout: float, ca_path: Optional[str]) -> None:
     proxy = urllib.request.getproxies().get(parts.scheme)
     try:
         if proxy and not urllib.request.proxy_bypass(host):
-            # The proxy makes the connection to the server, so only the proxy can be checked.
+            # The proxy connects to the server, so only the connection to the proxy can be checked.
             by = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
             with socket.create_connection((str(by.hostname), by.port or _PORTS["http"]), timeout=timeout):
                 return

@@ -4,7 +4,7 @@
 
 """Decide which contacts receive which message through which channel, based on the rules and earlier notifications.
 
-All functions are pure, use plain data, and return no channel secrets.
+All functions are pure and use plain data. They do not return secrets of channels.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ ACKNOWLEDGED = "acknowledged"
 # The name of the rule for a test message.
 TEST = "test"
 
-# Channel types that receive a message when someone is working on the outage. In other channels, this message would not
-# help anyone.
+# Channel types that receive a message when someone is working on the outage. Receivers of the other channel types do
+# not need this message.
 _ACKNOWLEDGING = ("pagerduty",)
 
 # Error for a channel that accepted an earlier message but no longer exists.
 _GONE = "it is no longer set in escalation_contacts"
 
-# Level, contact and channel of each accepted message.
+# The level, contact and channel of each accepted message.
 _Taken = Set[Tuple[str, str, str]]
-# Level and channel of each message to send.
+# The level and channel of each message that must be sent.
 _Due = List[Tuple[str, Channel]]
 
 
@@ -42,7 +42,7 @@ _DATA_LOSS = ("data_loss", "data_loss_everyone")
 
 
 def applies(value: Any) -> bool:
-    """Return True if a rule applies. value: the rule's `when`, a boolean or a string."""
+    """Return True if a rule applies. value: the value of the rule's `when`, a boolean or a string."""
     return value.strip().lower() in ("true", "yes", "on", "1") if isinstance(value, str) else bool(value)
 
 
@@ -63,16 +63,16 @@ def plan(
 
     The contacts in a level's rule are notified once, through each channel that has not accepted a notification of this
     level yet. If a notification of a higher level was accepted before, the contacts in this rule are not notified. The
-    most severe rule is first, so the first rule of a level defines the rank of the level. When the service has
-    recovered, each channel that accepted a message is notified once. A channel that now receives the notification for a
-    level is left out. If several contacts share a destination (a room, an address), only the first of their deliveries
-    is sent, and its `recipients` contains the names of all these contacts. In the other deliveries, `same_as` contains
-    the contact and the channel of the first delivery. If a notification for a level is sent to the destination, no
-    message about the end of the outage is sent to it in this run.
+    most severe rule is first, so the position of the first rule of a level defines the rank of the level. When the
+    service has recovered, each channel that accepted a message is notified once. Channels that now receive the
+    notification for a level are omitted. If several contacts share a destination (a room, an address), only the first
+    of their deliveries is sent, and its `recipients` contains the names of all these contacts. In the other deliveries,
+    `same_as` contains the contact and the channel of the first delivery. If this run sends a notification for a level
+    to a destination, it does not send a message about the end of the outage there.
 
-    types: the supported channel types, or empty. If types is not empty, an error is returned for a channel of any other
-    type. gone: the error for a channel that accepted a message but has since been removed. A removed channel cannot
-    report that the outage has ended.
+    types: the supported channel types, or empty. If `types` is not empty, an error is returned for each channel of
+    another type. gone: the error for a channel that accepted a message but has since been removed. The message that the
+    outage has ended cannot be sent through a removed channel.
     """
     rule = next(each for each in rules if applies(each["when"]))
     level = level_of(rule)
@@ -108,7 +108,10 @@ def plan(
 
 
 def _delivery(channel: Channel, other: Optional[Channel], *, types: Sequence[str]) -> Dict[str, Any]:
-    """Return the channel of a delivery. other: the first delivery to the same destination, or None."""
+    """Return the channel of a delivery.
+
+    other: the first delivery to the same destination, if there is one, otherwise None.
+    """
     return {
         "contact": channel.contact,
         "channel": channel.label,
@@ -142,8 +145,8 @@ def _due_by_rule(
 def _due_by_event(event: str, rising: _Due, *, contacts: Mapping[str, Any], taken: _Taken, gone: str) -> _Due:
     """Return a message about the event for each channel that accepted an earlier message.
 
-    A channel is omitted if another message to the channel is due. If a channel has been removed, its message about the
-    end of the outage is returned with an error.
+    A channel is omitted if another message to the channel is due. If a channel has been removed, the message about the
+    end of the outage is returned for this channel with an error.
     """
     now = {(each.contact, each.label) for _name, each in rising}
     informed = {(contact, label) for name, contact, label in taken if name not in (RESOLVED, ACKNOWLEDGED)}
@@ -178,7 +181,7 @@ def _each_once(
         now = [(name, other) for name, other, served_by in kept if other in same and served_by is None]
         if now:
             # Use the level of the message that is sent. If this message is not about the event, the message about the
-            # event stays due.
+            # event is sent later.
             kept.append((now[0][0], each, now[0][1]))
         elif not any((level, other.contact, other.label) in taken for other in same):
             kept.append((level, each, None))
@@ -211,8 +214,8 @@ def _why_it_is_not_there(kind: str, types: Sequence[str]) -> str:
 def deferred(seen: Mapping[str, Any]) -> bool:
     """Return True if a later run sends the notification, because it continues the recovery.
 
-    A message is not left to a later run if the service has recovered, if the data may be damaged, or if the outage is
-    long, because somebody needs the message now.
+    The message is sent now, not by a later run, if the service has recovered, if the data may be damaged, or if the
+    outage is long.
 
     seen: wanted (the value of escalation_deferred), recovered, data_loss (True if data loss is suspected), outcome,
     outage_seconds, and everyone_after (an outage of at least this number of seconds is long).
@@ -229,7 +232,7 @@ def deferred(seen: Mapping[str, Any]) -> bool:
 def is_test(seen: Mapping[str, Any]) -> bool:
     """Return True if the message is a test.
 
-    A message about an outage must never say that there is no outage, even if escalation_test is still set in the
+    A message about an outage must never state that there is no outage, even if escalation_test is still set in the
     inventory.
 
     seen: asked (the value of escalation_test), severity and notified (of the incident, empty for a test), and rule (the
@@ -254,10 +257,10 @@ def by_rule(plan: Mapping[str, Any]) -> List[str]:
 
 
 def by_event(plan: Mapping[str, Any]) -> Tuple[str, List[str]]:
-    """Return the event (RESOLVED or ACKNOWLEDGED), and the names of the contacts that only get a message about it.
+    """Return the event (RESOLVED or ACKNOWLEDGED), and the names of the contacts that are notified only of this event.
 
-    If there are no such contacts, both are empty. plan: see plan(). A delivery with an error is not sent, for example
-    because its channel was removed.
+    If there are no such contacts, both values are empty. plan: see plan(). A delivery with an error is not sent, for
+    example because its channel was removed.
     """
     of_rule = by_rule(plan)
     sent = [each for each in plan["deliveries"] if each["level"] in (RESOLVED, ACKNOWLEDGED) and not each["error"]]

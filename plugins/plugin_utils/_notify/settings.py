@@ -52,7 +52,9 @@ def problems(
     languages: Iterable[str],
     settings: Mapping[str, Any],
 ) -> List[str]:
-    """Return a sentence for each invalid setting, with its name, its value (unless it is secret) and the valid values.
+    """Return a sentence for each invalid setting.
+
+    The sentence contains the name, the valid values and, unless it is secret, the current value.
 
     types: the supported channel types. settings: the other variables, by name.
     """

@@ -6,8 +6,8 @@
 
 This code does not depend on Ansible.
 
-The address of a channel (a webhook's URL, a key, a password) is a secret. Therefore, an error message never quotes a
-library's error, and contains at most the host part of a URL.
+The address of a channel (a webhook's URL, a key, a password) is a secret. Therefore, an error message never quotes the
+error of a library. It contains no part of a URL except the host.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
 
 
 class DeliveryError(Exception):
-    """A channel did not accept the message. passing: True if a retry may help."""
+    """A channel did not accept the message. passing: True if a retry may succeed."""
 
     def __init__(self, text: str, *, passing: bool) -> None:
         """Set the error message. text: the message, which must not contain a secret."""
@@ -57,7 +57,7 @@ class DeliveryError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Delivered:
-    """The time of the last attempt, whether the message was accepted, the number of attempts, and the error."""
+    """The time of the last attempt, True if the message was accepted, the number of attempts, and the error."""
 
     ok: bool
     at: str
@@ -75,8 +75,8 @@ def deliver(
 ) -> Delivered:
     """Call send() until it succeeds, with a limited number of retries and a delay between the attempts.
 
-    An attempt that takes longer than `timeout` seconds counts as failed. The error is returned, not raised. Otherwise,
-    an undeliverable message would prevent later messages from being sent.
+    An attempt that takes longer than `timeout` seconds counts as failed. The error is returned, not raised, because an
+    undeliverable message must not prevent later messages from being sent.
     """
     attempts = 0
     while True:
@@ -100,7 +100,8 @@ def _attempt(send: Callable[[], None], *, timeout: float) -> Optional[DeliveryEr
         except DeliveryError as error:
             outcome.append(error)
         except Exception as error:
-            # Report only the type of a library's exception, because its text may quote a secret.
+            # Report only the type of an exception that a library raises, because the text of the exception may quote a
+            # secret.
             outcome.append(DeliveryError(f"it failed ({type(error).__name__})", passing=False))
 
     # A socket timeout limits each step of an attempt, but not the name lookup. thread.join limits the whole attempt.
@@ -146,7 +147,7 @@ def host(url: str) -> str:
 
 
 def why_not_url(url: object) -> str:
-    """Return why posting to a URL is not allowed, or an empty string if it is allowed.
+    """Return the reason why posting to a URL is not allowed, or an empty string if it is allowed.
 
     The reason does not contain the URL.
     """
@@ -203,7 +204,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _why_not_headers(headers: Mapping[str, object]) -> str:
-    """Return why the headers are invalid, without quoting a value, or an empty string if they are valid."""
+    """Return the reason why the headers are invalid, without quoting a value, or "" if they are valid."""
     for name, value in headers.items():
         if not _HEADER_NAME.match(str(name)):
             return "one of its headers has an invalid name"
@@ -224,7 +225,9 @@ def post(
     headers: Optional[Mapping[str, str]] = None,
     clock: Callable[[], float] = time.time,
 ) -> None:
-    """Post the body as JSON, signed if secret is set. A 2xx response means success. Raises DeliveryError.
+    """Post the body as JSON.
+
+    If `secret` is set, the request is signed. A 2xx response means success. Raises DeliveryError.
 
     headers: additional headers, which may contain secrets. These headers cannot replace the signature headers.
     """
@@ -276,7 +279,7 @@ class Server:
 
 
 def why_not_address(address: object) -> str:
-    """Return why an address is not a valid mail address, or an empty string if it is valid."""
+    """Return the reason why an address is not a valid mail address, or an empty string if it is valid."""
     if not isinstance(address, str) or any(ord(character) < 0x20 or ord(character) == 0x7F for character in address):
         return "is not text on one line"
     if len(email.utils.getaddresses([address])) != 1:
@@ -290,11 +293,11 @@ def compose(
 ) -> email.message.EmailMessage:
     """Return the email. thread: the incident ID, which mail programs use to group emails."""
     domain = email.utils.parseaddr(sender)[1].rpartition("@")[2]
-    # Use 7bit, because every server accepts this encoding.
+    # Use the 7bit encoding, because every mail server accepts it.
     message = email.message.EmailMessage(policy=email.policy.SMTP.clone(cte_type="7bit"))
     message["From"] = sender
     message["To"] = ", ".join(to)
-    # Remove line breaks from headers, because the text may come from a host.
+    # Remove line breaks from headers, because a host may have provided the text.
     message["Subject"] = " ".join("".join(c if c.isprintable() else " " for c in subject).split())
     message["Date"] = email.utils.formatdate(localtime=True)
     message["Message-ID"] = f"<{_atom(message_id)}@{domain}>"
