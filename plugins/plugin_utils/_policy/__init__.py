@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The decisions in a recovery: the settings, the remedy policy, and the verdict.
+"""The decisions in a recovery about the settings, the remedy policy and the verdict.
 
-Put code here if it decides what a playbook may do. This code does not use ansible-core.
+Add code to this package if it decides what a playbook may do. This code does not use ansible-core.
 This package imports only from _timeline and _messages.
 """

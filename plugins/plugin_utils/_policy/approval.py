@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Decide whether a person may be asked to approve a rung. Nobody is asked to approve a rung that would not be tried."""
+"""Decide whether a person may be asked to approve a rung.
+
+No approval is requested for a rung that would not be tried.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons
 
 
 def reasons(facts: recovery_facts.Facts, rung: str, *, highest: Any) -> List[Reason]:
-    """Return why a rung would not be tried. The list is empty if the rung may be tried.
+    """Return the reasons why a rung would not be tried. The list is empty if the rung may be tried.
 
-    The ladder uses the same rules. highest: the value of outage_recover_highest_rung. Empty means that all rungs are
-    allowed.
+    The ladder uses the same rules. highest: the value of outage_recover_highest_rung. If `highest` is empty, all rungs
+    are allowed.
     """
     allowed = rung in settings.ladder(highest)
     not_allowed = [] if allowed else [Reason.of(message("reason.rung.highest", rung=rungs.name_of(str(highest))))]

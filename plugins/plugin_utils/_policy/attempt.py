@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The result of a rung that failed: whether the ladder ends, and whether the service is started as it was before."""
+"""Decide after a failed rung whether the ladder ends, and whether the service is started in its previous state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import failures
 
-# The start of the service. A second start would fail in the same way.
+# The module that starts the service. A second start would fail in the same way.
 _START = "itsm_nexus.runbook.node_process"
 # Ansible runs this task before the first task of a role. It fails if a setting of the role is invalid.
 _VALIDATION = ("validate_argument_spec", "ansible.builtin.validate_argument_spec")
@@ -32,7 +32,7 @@ class Failure:
     action: str = ""
     # True if the host could not be reached, so that the result of the task is unknown.
     host_lost: bool = False
-    # True if the disk has too little space for the rung. Another rung may need less.
+    # True if the disk has too little space for the rung. Another rung may need less space.
     no_room: bool = False
     # True if the role of the rung reports that another rung could cause damage.
     damaging: bool = False
@@ -40,7 +40,7 @@ class Failure:
     began: bool = False
     # True if the first response started the service, so that the rung only verifies it.
     already_started: bool = False
-    # True if the verification has a result. The fields below are from this result.
+    # True if the verification has a result. The following fields are part of this result.
     verified: bool = False
     # True if the service stayed up, although the verification failed, for example because the login failed.
     stays_up: bool = False
@@ -77,7 +77,7 @@ class Failure:
         """Return True if the service is started again in its previous state. first: True if no rung was tried before.
 
         A rung may fail before it can start the service. The service is started if the failed rung has stopped it, or if
-        no rung has started it before.
+        no earlier rung has started it.
         """
         not_started = not self.verified and self.action != _START
         return not (self.ends_ladder or check_mode or self.host_lost) and not_started and (self.began or first)
@@ -103,7 +103,7 @@ def read(seen: Mapping[str, Any]) -> Failure:
 
 
 def failed(seen: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the result of a rung that failed (attempt), and whether to start the service as before (restore).
+    """Return the result of a rung that failed (`attempt`), and `restore`: True if the service is started as before.
 
     seen: the keys of read(), attempt (rung, started_at, seconds), tried (the earlier attempts), and check_mode.
     """

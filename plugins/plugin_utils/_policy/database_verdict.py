@@ -27,7 +27,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 # The message in the result of a recovery if all lost rows were counted.
 _COUNTED = "reason.loss.rows"
-# The reason if a method could not be examined, because the database is open. In check mode, the service keeps it open.
+# The reason if a method could not be examined because the database is open. In check mode, the service keeps the
+# database open.
 _OPEN = "reason.restore.open_in"
 
 
@@ -61,7 +62,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         cause_summary=summary.text,
         rung=str(tried[0]["rung"]) if held else None,
         halted="",
-        # If the recovery did not run, the rows were not counted, so a loss cannot be ruled out.
+        # If the recovery did not run, the rows were not counted. Therefore, data loss cannot be ruled out.
         loss_suspected=recovery.get("data_loss", statements.UNKNOWN) != statements.NONE,
         error=error or None,
         next_step="\n".join(with_stop(catalogue.english(each)) for each in steps),
@@ -104,7 +105,7 @@ def _as_notified(decided: verdict.Verdict, recovery: Mapping[str, Any]) -> verdi
 
 
 def _tried(seen: Mapping[str, Any], recovery: Mapping[str, Any], *, serves: bool, why: Reason) -> Dict[str, Any]:
-    """Return the database recovery as an entry for the list of rungs tried. why: the error, or an empty reason."""
+    """Return the database recovery as an entry for the list of tried rungs. why: the error, or an empty reason."""
     held = bool(seen.get("held"))
     return {
         "rung": f"database_recovery by {recovery.get('method') or 'no method'}",
@@ -118,7 +119,7 @@ def _tried(seen: Mapping[str, Any], recovery: Mapping[str, Any], *, serves: bool
 
 
 def _rows_are_missing(seen: Mapping[str, Any]) -> bool:
-    """Return True if the recovery kept a sound database in which triage had found fewer rows than before."""
+    """Return True if triage found fewer rows in an undamaged database, and the recovery did not replace it."""
     recovery = seen.get("recovery") or {}
     kept = bool(recovery.get("healthy_before")) and not recovery.get("replaced")
     return kept and bool((seen.get("triage") or {}).get("rows_missing"))
@@ -174,7 +175,7 @@ def _other_method(seen: Mapping[str, Any], recovery: Mapping[str, Any], *, targe
         run = next_steps.command(next_steps.DATABASE, target, str(seen.get("options") or ""))
         return next_steps.guarded([message("next_step.database.examine_again", command=run)], manager=manager)
     if possible:
-        # A checkpoint does not bring missing rows back, but a backup may contain them.
+        # A checkpoint does not restore missing rows, but a backup may contain them.
         method = next(each for each in ("backup", *possible) if each in possible) if undecided else possible[0]
         options = next_steps.options({"database_recovery_method": method}, "")
         if undecided:

@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons
 DEGRADED = "degraded"
 # The causes that put the data in doubt (see _triage/run.py).
 DATA_CAUSES = ("db_corrupt", "db_unchecked")
-# After a person has released the service, the summary of a finding about damage has one of these message IDs.
+# Message IDs for the summary of a finding about damage after a person has released the service.
 ACCEPTED, NOT_ACCEPTED = "finding.accepted", "finding.not_accepted"
 UNKNOWN_CAUSE: Mapping[str, Any] = {
     "cause": "unknown",
@@ -42,7 +42,7 @@ class Facts:
     # Problems that the first probe found, if the service answers. After a rung, the problems are from the
     # verification.
     degraded: Sequence[Reason] = ()
-    # True if the service was degraded until this run applied a remedy that changed something.
+    # True if the service was degraded until a remedy of this run made a change.
     was_degraded: bool = False
     # True if any probe in this incident has found the service down.
     was_down: bool = False
@@ -52,7 +52,7 @@ class Facts:
     cause_before: str = ""
     # True if the database was not found, and no later check has shown that the current database is the same one.
     not_found: bool = False
-    # The result of the last triage, and the result of the triage that found why the service was down.
+    # The result of the last triage, and the result of the triage that found the cause of the outage.
     findings: Sequence[Mapping[str, Any]] = ()
     diagnosis: Sequence[Mapping[str, Any]] = ()
     in_doubt: bool = False
@@ -87,8 +87,8 @@ class Facts:
     rungs: Sequence[str] = ()
     # How the host stores releases, or an empty string if it is unknown. With "none", the playbook cannot roll back.
     release_strategy: str = ""
-    # The ansible-playbook options that select the host (see next_steps.target), and the value of nexus_manager. Each
-    # of these values is empty if it is unknown.
+    # The ansible-playbook options that select the host (see next_steps.target), and the value of nexus_manager. Unknown
+    # values are empty.
     target: str = ""
     manager: str = ""
     # The unit if the service is down but systemd will start it, otherwise an empty string. handed_back: True if systemd
@@ -103,10 +103,10 @@ class Facts:
 
     @property
     def settled(self) -> Mapping[str, Any]:
-        """The cause for which an earlier run held the service, if the database is sound now. Otherwise, empty.
+        """The cause for which an earlier run held the service, if the database is intact now. Otherwise, empty.
 
         The verification after a rung is the last check. If this check found damage or missing rows, the database is not
-        sound.
+        intact.
         """
         still = any(each["cause"] in DATA_CAUSES for each in (*self.diagnosis, *self.findings))
         doubtful = still or self.loss_suspected or self.damaged_since
@@ -147,7 +147,7 @@ class Facts:
 
     @property
     def started_in_vain(self) -> bool:
-        """True if this run has tried a rung, or if a rung of an earlier run started the service and failed."""
+        """True if this run has tried a rung, or if a rung of an earlier run started the service but failed."""
         return bool(self.tried) or any(each.get("held") is False and each.get("started") for each in self.attempts)
 
     @property
@@ -168,7 +168,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
     seen contains role results: detection, remediation, clean_start, verification. If a role did not run, its result is
     empty.
 
-    - triage, first, diagnosis: the latest triage, the first triage, and the triage that found why the service was down.
+    - triage, first, diagnosis: the latest triage, the first triage, and the triage that found the cause of the outage.
     - opened: the record of the incident from the time when this run opened or continued the incident.
     - record: the record of the incident, or empty until it is known. hold: the hold that this run has set.
     - before, verified_before: the results that earlier steps of a workflow published.
@@ -239,7 +239,7 @@ def _starts_again(triage: Mapping[str, Any], record: Mapping[str, Any]) -> Dict[
     unit = (triage.get("facts") or {}).get("unit") or {}
     taken = str(unit.get("taken_over_at") or "")
     waits = str(unit.get("sub_state") or "").startswith("auto-restart") and not taken
-    # If the unit was taken over before this run began, an earlier run did so and has already handed the unit back.
+    # If the unit was taken over before this run began, an earlier run took it over and has already handed it back.
     since = str((record.get("locked_by") or {}).get("since") or "")
     begun = any(str(each.get("at")) >= taken for each in record.get("starts") or ())
     handed_back = bool(taken and since) and taken >= since and not begun

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Why a step of a run failed, as translatable messages. The playbooks contain the English text.
+"""The reasons why a step of a run failed, as translatable messages. The playbooks contain the English text.
 
 A host can return any result, so its messages are checked (see reasons.messages_of).
 """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""After the first probe, decide whether the first response may start the service before the cause is known."""
+"""Decide, after the first probe, whether the first response may start the service before the cause is known."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ def already_started(seen: Mapping[str, Any]) -> bool:
     seen: triage (the triage result), untouched (True if no remedy and no rung has changed the service).
     """
     triage = seen["triage"] or {}
-    # If the start could not be recorded, only the module's result shows the start.
+    # If the start could not be recorded, only the result of the module shows that the service was started.
     started = triage.get("started_by_run") or (triage.get("response") or {}).get("started")
     return bool(started) and bool(seen["untouched"])

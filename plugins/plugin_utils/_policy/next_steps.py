@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Text for a person's next step: the complete command line, and a warning if nothing prevents a manual start."""
+"""Text for a person's next step: the complete command line, and a warning if a manual start is not prevented."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, List, Mapping, Sequence, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 
 DATABASE = "database_recover.yml"
-# Matches a value that ansible-playbook takes unchanged from -e NAME=VALUE.
+# Matches a value that ansible-playbook does not change if it is passed as -e NAME=VALUE.
 _PLAIN = re.compile(r"[\w./-]+\Z", re.ASCII)
 
 
@@ -39,12 +39,13 @@ def options(variables: Mapping[str, Any], prefix: str) -> str:
 def command(playbook: str, chosen: str, options: str = "") -> str:
     """Return the command line that runs a playbook from the checkout.
 
-    chosen: the result of target(), or empty. options: the options that follow the playbook.
+    chosen: the result of target(), or empty. options: the options after the name of the playbook.
     """
     return " ".join(filter(None, ["ansible-playbook", chosen, f"playbooks/{playbook}", options]))
 
 
-# Next steps for a database that must be recovered, by situation. Each step is numbered when it is shown.
+# Next steps for a database that must be recovered, by situation. The numbers of the steps are added when they are
+# shown.
 _STEPS: Mapping[str, Tuple[str, ...]] = {
     "data_loss": ("data_loss", "database.compare", "database.agreed"),
     "data_in_doubt": ("data_in_doubt", "database.compare", "database.agreed"),

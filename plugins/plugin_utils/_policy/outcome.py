@@ -65,14 +65,14 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
     seen: host, service, language, timezone, reason, ticket, escalation, and the record that is kept on the controller.
 
     - seconds: the length of the outage so far.
-    - why: why the host could not be reached. why_message: the same reason as a message.
-    - halted: why an earlier step of a workflow ended the ladder.
+    - why: the reason why the host could not be reached. why_message: the same reason as a message.
+    - halted: the reason why an earlier step of a workflow ended the ladder.
     """
     why = [
         each.to_dict() for each in messages_of({"why": seen["why"], "messages": {"why": seen["why_message"]}}, "why")
     ]
     return _of_record(
-        # This run did not observe that the service answers again, even if an earlier run did.
+        # This run did not observe that the service answers again, although an earlier run may have observed it.
         {**seen, "record": {**seen["record"], "mitigated_at": None}},
         outcome=UNREACHABLE,
         severity=UNREACHABLE,
@@ -99,11 +99,11 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
 def of_closed_incident(seen: _Data) -> Dict[str, Any]:
     """Return the outcome of an incident that this run closes after the outage has ended. The outcome is plain data.
 
-    This outcome contains no statement about the data, so that an earlier statement remains valid. data_settled says
-    how an earlier doubt about the data was settled, or is empty. seen contains host, service, language, timezone,
+    This outcome contains no statement about the data, so that an earlier statement remains valid. data_settled states
+    how an earlier doubt about the data was resolved, or is empty. seen contains host, service, language, timezone,
     record and closed_at, and also:
 
-    - cause: the cause, if the record has none.
+    - cause: the cause, if the record does not contain it.
     - escalation: the result of the escalation role, or None if no one was notified that the outage has ended.
     """
     record = seen["record"]

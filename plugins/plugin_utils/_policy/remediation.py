@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Validate the remedy policy before any action, and build the messages about remedies."""
+"""Validate the remedy policy before a run performs any action, and build the messages about remedies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import reclaim_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import messages_of
 
-# Renewing a certificate takes less than this number of days, so HTTPS never has to be off for longer.
+# The renewal of a certificate takes less than this number of days, so HTTPS never has to be disabled for longer.
 MOST_DAYS_WITHOUT_HTTPS = 30
 
 _MIB = 1 << 20
@@ -25,7 +25,7 @@ _MIB = 1 << 20
 _NUMBERS: Dict[str, Any] = {
     "remediation_stop_timeout": (0.1, ""),
     "remediation_tls_renew_timeout": (0.1, ""),
-    # With less memory, the service could not start.
+    # If less memory is allowed, the service cannot start.
     "remediation_memory_max": (64 * _MIB, "the proposed value"),
     "remediation_max_old_space_size": (32, "the proposed value"),
     "remediation_rollback_after_falls": (1, ""),

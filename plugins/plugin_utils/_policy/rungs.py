@@ -32,9 +32,10 @@ class Rung:
 
 
 def obstacles(facts: Facts) -> List[Reason]:
-    """Return why no rung is allowed: an earlier step forbids rungs, a start would cause harm, or no rung can help.
+    """Return the reason why no rung is allowed.
 
-    The list is empty if a rung is allowed.
+    Possible reasons: an earlier step forbids rungs, a start would cause harm, or no rung can help. The list is empty if
+    a rung is allowed.
     """
     standing = [each for each in facts.standing if each.get("blocks_start") or not each.get("rungs_help")]
     causes = [each["cause"] for each in standing]
@@ -52,7 +53,7 @@ def summary(finding: Mapping[str, Any]) -> Reason:
 
 
 def useless(facts: Facts, rung: str) -> List[Reason]:
-    """Return why a rung cannot help. Ignore each finding whose cause was fixed by a remedy."""
+    """Return the reason why a rung cannot help. Ignore findings whose cause was fixed by a remedy."""
     remediated = facts.remediated
     found = [
         summary(each)
@@ -88,7 +89,7 @@ def rung(facts: Facts, name: str) -> Rung:
 
 
 def why_no_rung(facts: Facts) -> Reason:
-    """Return why no rung was tried, or an empty reason if a rung was tried."""
+    """Return the reason why no rung was tried. If a rung was tried, the reason is empty."""
     if facts.tried:
         return NO_REASON
     if facts.severity in ("critical", "emergency") and facts.severity not in facts.act_on:
@@ -117,7 +118,7 @@ def name_of(rung: str) -> Union[str, Message]:
 
 
 def _why_not_reached(facts: Facts, name: str) -> Reason:
-    """Return why the run has not reached a rung: the reason from the first rule that applies."""
+    """Return the reason why the run has not reached a rung. The first rule that applies determines the reason."""
     ended = [name_of(str(each["rung"])) for each in facts.tried if each.get("halted")]
     rules = (
         (message("reason.rung.not_in_run"), name not in facts.rungs),

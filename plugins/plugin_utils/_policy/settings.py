@@ -4,8 +4,8 @@
 
 """The recovery settings (the outage_recover_* variables), their conversion, and their valid values.
 
-On the command line, every value is a string. In an inventory, values keep their native type. Both are accepted. An
-invalid value is rejected before any action. If it were replaced with the default, the recovery would do something that
+Values from the command line are strings. Values from the inventory have their native type. Both forms are accepted. An
+invalid value is rejected before any action. If the default were used instead, the recovery would perform actions that
 no one requested.
 """
 
@@ -69,7 +69,7 @@ def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
     """Return a sentence for each invalid setting. given: values by name without PREFIX.
 
     names: the names of variables. A name that begins with PREFIX and is similar to the name of a setting is rejected.
-    Such a name is probably a typo, and the intended setting would have no effect. Other names are ignored.
+    Such a name is probably a typo, so the intended setting would not be set. Other names are ignored.
     """
     known = (*SETTINGS, *_OF_THE_PLAY)
     found: List[str] = []
@@ -89,7 +89,7 @@ def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
 
 
 def partial(options: Mapping[str, Any]) -> str:
-    """Return why these ansible-playbook options are refused. If they do not skip tasks, return an empty string.
+    """Return the reason why these ansible-playbook options are refused. If they do not skip tasks, return "".
 
     An option that only shows the playbook, such as --list-tasks, is accepted, because it runs no tasks.
     """
@@ -104,7 +104,7 @@ def partial(options: Mapping[str, Any]) -> str:
 
 
 def single_host(wanted: Any, *, limit: Any, hosts: Any, groups: Mapping[str, Sequence[str]], members: Any) -> str:
-    """Return why a run is not limited to one host as required, or an empty string if the run is accepted.
+    """Return the reason why a run is refused because of its hosts, or an empty string if the run is accepted.
 
     - wanted: the value of outage_recover_single_host. limit: the value of --limit.
     - hosts: the play's host pattern. members: the names of the hosts that this pattern selects.
@@ -261,7 +261,7 @@ SETTINGS: Dict[str, _Setting] = {
     "reason": _Setting("", _text, "text"),
     "ticket": _Setting("", _text, "text"),
     "single_host": _Setting(False, _flag, "true or false"),
-    # If False, triage finds the cause before the service is started.
+    # If False, triage looks for the cause before the service is started.
     "first_response": _Setting(True, _flag, "true or false"),
     "data_in_doubt": _Setting("hold", _one_of(("hold", "serve")), "hold or serve"),
     "unreachable_dir": _Setting("~/.local/state/itsm-runbook/unreachable", _path, "the path of a folder"),

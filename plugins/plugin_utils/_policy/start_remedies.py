@@ -2,16 +2,16 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The remedies that propose to start the service.
+"""The remedies that propose starting the service.
 
 As long as the service must not be started, the documents omit or defer these remedies.
 """
 
 from __future__ import annotations
 
-# Remedies that propose only to start the service.
+# Remedies that propose only a start of the service.
 ONLY_A_START = ("remedy.start", "remedy.restart", "remedy.unknown", "remedy.killed.verify")
-# Remedies that propose to start the service and to do something else.
+# Remedies that propose a start of the service together with another action.
 ALSO_A_START = (
     "remedy.disk_full.restart",
     "remedy.disk_full.past",

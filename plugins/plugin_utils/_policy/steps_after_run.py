@@ -32,8 +32,8 @@ _LIKELY = 0.5
 _TO_DATABASE = ("data_loss", "data_in_doubt", "degraded_database")
 # Next steps that end with another run of the playbook.
 _AGAIN = ("not_recovered", "halted", "login_failed", "degraded", "would_recover")
-# The finding that the database is sound but has far fewer rows than before. A person must decide whether the rows were
-# deleted on purpose.
+# The finding that the database is undamaged but has far fewer rows than before. A person must decide whether the rows
+# were deleted on purpose.
 _FEWER_ROWS = "finding.db_corrupt.fewer"
 # The remedy if the service answers but its database is damaged.
 _DAMAGED_IN_USE = "remedy.db_corrupt.in_use"
@@ -91,7 +91,7 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
         return next_steps.to_database(situation, target=facts.target, manager=facts.manager)
     step = message(f"next_step.{which}", **values.get(which, {}))
     may_start = not facts.in_doubt and not any(each.get("blocks_start") for each in (*facts.standing, *facts.diagnosis))
-    # If the service has been started too many times, only the rungs above the restart are tried.
+    # If the service has been started too many times, only rungs above the restart are tried.
     looping = bool(facts.crash_loop.get("looping")) and all(each in ONLY_START for each in facts.rungs)
     looping = looping and which == "not_recovered" and may_start
     manually = [message("next_step.start_manually")] if looping else []
@@ -109,7 +109,7 @@ def _by_systemd(facts: Facts, outcome: str) -> List[Message]:
 
 
 def _remedy(facts: Facts) -> List[Message]:
-    """Return the remedy for the cause. If started_in_vain is true, omit proposals to restart the service."""
+    """Return the remedy for the cause. If started_in_vain is True, omit proposals to restart the service."""
     remedy = list(messages_of(facts.finding, "remedy"))
     if facts.started_in_vain:
         remedy = [_after_a_start(each) for each in remedy if each.id not in start_remedies.ONLY_A_START]

@@ -17,8 +17,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 
 UNREACHABLE = "unreachable"
 
-# If a signal kills a program, the shell that started the program exits with a code above this number. If ssh itself
-# fails, its exit code (255) is also above this number.
+# If a signal kills a program, the shell that started the program exits with a code greater than this number. If ssh
+# itself fails, its exit code (255) is also greater than this number.
 _SIGNALLED = 128
 # Messages that ssh prints if it could not connect to the host. If ssh could not connect, no module was started on the
 # host.
@@ -27,12 +27,12 @@ _NEVER_REACHED = re.compile(
     re.IGNORECASE,
 )
 
-# Messages that ansible-core prints if the login account cannot become another account. In this case, the connection
-# itself works. The messages contain no task data.
+# Messages that ansible-core prints if the login account cannot switch to another account. In this case, the connection
+# itself works. These messages contain no task data.
 NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
 
-# Each pair belongs to one error of ssh or Ansible. The first item is a pattern that finds the error. The second item is
-# the last part of an ID in the message catalogue: the message with this ID is the next step.
+# Each pair describes one error of ssh or Ansible. The first item is a pattern that matches the error message. The
+# second item is the last part of a message ID. The message with this ID describes the next step.
 _LET_IN = (
     (
         re.compile(r"host key verification failed|remote host identification has changed", re.IGNORECASE),

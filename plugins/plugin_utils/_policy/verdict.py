@@ -37,10 +37,10 @@ OUTCOMES = (
 _REPORTED = (DEGRADED, "warning", "critical", "emergency", "unreachable")
 # Causes that can be remediated while the service answers.
 _WHILE_SERVING = ("db_locked", "disk_full")
-# Only a run with one of these outcomes can prevent later workflow steps from trying a rung.
+# Only a run with one of these outcomes can prevent later steps of a workflow from trying a rung.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
 
-# Next steps, each given as the last part of its message ID. The first five next steps have conditions. If none of these
+# The last parts of the message IDs for next steps. The first five next steps have conditions. If none of these
 # conditions is met, the outcome determines the next step.
 NEXT_STEPS = (
     *("data_loss", "login_failed", "degraded_database", "halted", "helpless"),
@@ -77,7 +77,8 @@ class Course:
     """The decision after the first probe.
 
     idle: True if the run ends now. acting: True if rungs are allowed. remedying: True if remedies are allowed. If
-    outage_recover_act_on is empty, a run only notifies, so it does not change a degraded service either.
+    outage_recover_act_on is empty, a run only notifies the contacts. It does not change anything, not even on a
+    degraded service.
     """
 
     idle: bool
@@ -105,9 +106,9 @@ def course(detection: Mapping[str, Any], act_on: Sequence[str], halted_before: s
 def remediable(findings: Sequence[Mapping[str, Any]], severity: str) -> List[Mapping[str, Any]]:
     """Return the findings for the remediation role.
 
-    A degraded service is not stopped, so only some causes are remediated. Findings that block the start of the
-    service have no remedy, but limit the other remedies. For example, if the database is damaged, no remedy removes a
-    copy of the database.
+    A degraded service is not stopped, so only some of the causes can be remediated. Findings that block the start of
+    the service have no remedy, but limit the other remedies. For example, if the database is damaged, no remedy removes
+    a copy of the database.
     """
     if severity != DEGRADED:
         return list(findings)
@@ -120,8 +121,8 @@ def judge(facts: Facts) -> Verdict:
     halted = _halted(facts, outcome)
     by_itself = outcome in ("recovered", "warning", "recovered_by_systemd") and not facts.tried
     by_a_rung = outcome in ("recovered", "login_failed", DEGRADED) and bool(facts.tried)
-    # After a person has repaired the database, triage may find only that the service is stopped. That is not the cause
-    # of the incident.
+    # After a person has repaired the database, triage may find only that the service is stopped. This finding is not
+    # the cause of the incident.
     finding = (facts.settled if outcome == "recovered" else {}) or facts.finding
     steps, summary = steps_after_run.of_outcome(facts, outcome, halted=halted), rungs.summary(finding)
     error = facts.why("lost") if facts.lost else facts.why("error") if facts.error else _kept_down(facts)
@@ -165,7 +166,7 @@ def _outcome(facts: Facts) -> str:
     # True if an earlier verdict still applies: the earlier run stopped the service because the database is in doubt,
     # and this run has not tried a rung.
     doubted_before = facts.outcome_before == "data_in_doubt" and not facts.tried
-    # A degraded service still answers, so the run does not stop it, even if the database is damaged.
+    # A degraded service still answers. Therefore, the run does not stop it, even if the database is damaged.
     degraded = facts.severity == DEGRADED and not facts.tried
     # False if an earlier run found the service down and its data in doubt. The earlier run may have been killed before
     # it reached a verdict.
@@ -192,7 +193,7 @@ def _outcome(facts: Facts) -> str:
 
 
 def _halted(facts: Facts, outcome: str) -> Reason:
-    """Return why later steps must not try a rung. If they may try a rung, return an empty reason."""
+    """Return the reason why later steps must not try a rung. If they may try one, the reason is empty."""
     if outcome == DEGRADED:
         return Reason.of(message("reason.degraded"))
     if outcome not in _ENDED:
@@ -262,7 +263,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "tried": list(facts.tried),
         "skipped": list(facts.skipped),
         "not_reached": rungs.not_reached(facts, failed=verdict.failed),
-        # Only the first triage shows when the outage began. Later triages run after a rung has failed, and find the
+        # Only the first triage shows when the outage began. A later triage runs after a failed rung and finds the
         # service down again.
         "signs": (seen.get("first") or {}).get("signs") or [],
         "said": said,
@@ -284,7 +285,7 @@ def lost_before(record: Mapping[str, Any]) -> Dict[str, Any]:
 def notified_next_step(verdict: Verdict) -> str:
     """Return the next step for a notification.
 
-    This step also mentions a hold, because no other line of the notification mentions it.
+    If the service is held, this step also mentions the hold, because no other line of the notification does.
     """
     held = [with_stop(catalogue.english(_held(verdict)))] if verdict.held_by else []
     return "\n".join([verdict.next_step, *held])
@@ -300,7 +301,7 @@ def notified_messages(verdict: Verdict) -> Dict[str, List[Dict[str, Any]]]:
 
 
 def _why_suspected(facts: Facts, said: Mapping[str, Any]) -> List[Dict[str, Any]]:
-    """Return the findings and the row counts that suggest a data loss. said: the result of statements.of_run.
+    """Return the findings and the row counts that suggest data loss. said: the result of statements.of_run.
 
     Return an empty list if no data loss is suspected, or if only another check suggests it.
     """
@@ -324,7 +325,7 @@ def _held(verdict: Verdict) -> Message:
 
 
 def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the number of hosts in a run, and their names by outcome.
+    """Return the number of hosts in a run, and the names of the hosts by outcome.
 
     ended: hosts (all names), outcomes (each with host and outcome), failed (names of hosts that ended with an error). A
     host without an outcome and without an error was healthy.
