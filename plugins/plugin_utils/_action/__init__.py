@@ -4,6 +4,6 @@
 
 """Base classes and helpers that the action plugins of this collection share.
 
-Put code here if it runs modules, handles the data that a host sends to the controller, or reads a callback's options.
-This package imports only from _policy, _notify and _timeline.
+Add code to this package if it runs modules, handles the data that a host sends to the controller, or reads a callback's
+options. This package imports only from _policy, _notify and _timeline.
 """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Receive a backup from a host in parts, write it to a file on the controller, and remove surplus copies.
+"""Receive a backup from a host in parts, write it to a file on the controller, and remove old copies.
 
 The host is not trusted: the number and the size of the parts are limited, and the name of the file is checked. The file
 gets its final name only if it has the same SHA-256 as the verified backup.
@@ -23,9 +23,9 @@ from typing import Callable, List
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._backups import off_host, retention
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files
 
-# The free space to leave on the controller, in bytes.
+# Minimum free space that must remain on the controller, in bytes.
 _MARGIN = 64 << 20
-# If a killed run left files behind, they are removed only after a day. Another run may still be writing newer files.
+# The files of a killed run are removed only after a day. Another run may still be writing newer files.
 _PARTIAL, _OLD = ".fetch-", 86400.0
 
 
@@ -34,7 +34,7 @@ class CopyError(Exception):
 
 
 def destination(folder: str, *, host: str, path: str) -> str:
-    """Return the path of the copy on the controller. Raises CopyError if a name could lead to another folder."""
+    """Return the path of the copy on the controller. Raises CopyError if the path could be outside the folder."""
     if not os.path.isabs(folder):
         raise CopyError(f"dest_dir must be an absolute path, not {folder!r}")
     if "/" in host or host.startswith(".") or not host:
@@ -108,7 +108,7 @@ def _decoded(text: str, *, at_most: int) -> bytes:
     try:
         unpacker = zlib.decompressobj()
         data = unpacker.decompress(base64.b64decode(text, validate=True), at_most)
-        # If the limit is reached, the end of the compressed data may not have been read yet.
+        # When the size limit is reached, the decompressor may not have read the end of the data yet.
         more = unpacker.decompress(unpacker.unconsumed_tail, 1)
     except (binascii.Error, ValueError, zlib.error) as error:
         raise CopyError(f"the host sent data that cannot be read: {error}") from error

@@ -14,7 +14,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import 
 
 
 class Cleaned(ActionModule):  # type: ignore[misc]
-    """Runs the module of the same name. Every module of this collection that runs on a host uses this class."""
+    """Runs the module with the same name as the plugin.
+
+    All modules of this collection that run on a host use this class.
+    """
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Return the module's result without the keys that ansible-core acts on."""

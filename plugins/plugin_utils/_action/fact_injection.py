@@ -18,7 +18,7 @@ _OURS = re.compile(r"_?(?:escalation|outage|postmortem)_")
 
 
 def variables(task_vars: Optional[Mapping[str, Any]], *, injected: bool) -> List[str]:
-    """Return the variables of this collection that are set by a host's facts. If facts are not injected, return []."""
+    """Return the variables of this collection that a host's facts set. If facts are not injected, return []."""
     facts = (task_vars or {}).get("ansible_facts")
     if not injected or not isinstance(facts, Mapping):
         return []

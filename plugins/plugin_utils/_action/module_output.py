@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Remove everything from the output of a module that could affect the controller.
+"""Remove everything that could affect the controller from the output of a module.
 
 The modules return plain text, but the Python interpreter on a host may have been tampered with. ansible-core prints
 some parts of a result unchanged: warnings, deprecations, diffs, the lines around the JSON, and the values of the
-"_ansible_*" keys. Another release of ansible-core may print other keys. Therefore, terminal control characters are
+"_ansible_*" keys. Other releases of ansible-core may print other keys. Therefore, terminal control characters are
 removed from the whole output before ansible-core parses it.
 
 ansible-core acts on some keys of any module's result: it publishes "ansible_stats" as artifacts of the job, and stores
@@ -42,7 +42,7 @@ def _plain_part(match: Match[str]) -> str:
     character = chr(int(match["code"], 16)) if match["code"] else match["raw"] or _SHORT.get(match["short"], "")
     if not character or not sanitize.ACTIVE.match(character):
         return match.group()
-    # Add one more backslash, because the JSON parser removes one.
+    # Add a second backslash, because the JSON parser removes one.
     return "\\" + sanitize.text(character)
 
 
@@ -62,13 +62,13 @@ def of_errors(text: str) -> str:
 def without_effects(result: Dict[str, Any]) -> Dict[str, Any]:
     """Remove the keys that ansible-core acts on from a module's parsed result, at every depth. Return the result.
 
-    A later task may return a part of this result as its own result. Of the facts, only the interpreters at the top
-    level of the result are kept.
+    A later task may return a part of this result as its own result. Therefore, all facts are removed except the
+    interpreters at the top level of the result.
     """
     facts: Any = result.get("ansible_facts")
     given = facts if isinstance(facts, dict) else {}
     known = {name: value for name, value in given.items() if str(name).startswith(_INTERPRETERS)}
-    # Do not call this function recursively, because the host chooses the depth of the result.
+    # Do not use recursion, because the host controls the depth of the result.
     todo: List[Any] = [result]
     while todo:
         part = todo.pop()

@@ -24,7 +24,7 @@ LIMITS: Mapping[str, Mapping[str, Any]] = {
 
 
 def fail(*, msg: str) -> NoReturn:
-    """Fail the action, like fail_json in a module. Raises AnsibleActionFail."""
+    """Make the action fail, as fail_json does in a module. Raises AnsibleActionFail."""
     raise AnsibleActionFail(msg)
 
 
@@ -43,7 +43,7 @@ class Telling(ActionBase):  # type: ignore[misc]
     options: Mapping[str, Mapping[str, Any]]
 
     def sender(self, options: Mapping[str, Any]) -> Callable[[], None]:
-        """Return a function that makes one attempt and raises DeliveryError if the message is not accepted."""
+        """Return a function that makes one delivery attempt and raises DeliveryError if the message is not accepted."""
         raise NotImplementedError
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:

@@ -8,8 +8,9 @@ If the connection drops while a module is running, the module continues on the h
 controller tries to reconnect within a time limit, and then repeats the module call. Both calls have the same name, so
 the second call returns the result of the first call (module_utils/_incident/repeated_call.py).
 
-Ansible removes an unreachable host from the play and does not run the rescue and always sections. Therefore, no one
-would be notified. With this plugin, the task fails instead and returns unreachable_host, so the playbook can continue.
+Ansible removes an unreachable host from the play and does not run the rescue and always sections. As a result, no one
+would be notified. If a module uses this plugin, its task fails instead and returns unreachable_host, so the playbook
+can continue.
 """
 
 from __future__ import annotations
@@ -43,13 +44,16 @@ _PAUSE = 0.5
 
 
 class OnHost(cleaned.Cleaned):
-    """Runs the module of the same name on the host. If the host returns no result, this class provides a substitute."""
+    """Runs the module with the same name as the plugin on the host.
+
+    If the host returns no result, this class returns a substitute result.
+    """
 
     # The reason for a lost connection.
     _lost: Optional[Message] = None
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Return the module's result, or the result of without_answer."""
+        """Return the module's result. If the host does not answer, return the result of without_answer."""
         host = str((task_vars or {}).get("inventory_hostname"))
         try:
             return self._run(tmp, task_vars or {}, host=host)
@@ -65,7 +69,10 @@ class OnHost(cleaned.Cleaned):
         return unreachable.failure(host, str(self._task.action).rsplit(".", 1)[-1], why)
 
     def _run(self, tmp: Any, task_vars: Dict[str, Any], *, host: str) -> Dict[str, Any]:
-        """Call the module until it returns a result or the host can no longer be reached. Raises the call's errors."""
+        """Call the module until it returns a result or the host can no longer be reached.
+
+        Raises the errors of the last call.
+        """
         given_up = _marker(host)
         is_remote = self._connection.transport != "local"
         if is_remote:
@@ -105,7 +112,7 @@ class OnHost(cleaned.Cleaned):
             )
         result = result or {}
         if part is not None:
-            # Remove the timeline lines, because they describe earlier tasks and are not part of this task's result.
+            # Remove the timeline lines. They describe earlier tasks and are not part of this task's result.
             for given in (self._task.args, (result.get("invocation") or {}).get("module_args") or {}):
                 given.pop("timeline", None)
             if not result.get("failed"):
@@ -154,7 +161,10 @@ def reached_again(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Optional[float]:
-    """Try to reach the host until the time limit expires. Return the seconds that this took, or None if it failed."""
+    """Try to reach the host until the time limit expires.
+
+    Return the elapsed seconds, or None if the host was not reached.
+    """
     begun = clock()
     if bound <= 0:
         return None
@@ -171,17 +181,17 @@ def _of_host(host: str) -> str:
 
 
 def _marker(host: str) -> str:
-    """Return the path of a file. The file exists if this run of Ansible has given up on the host."""
+    """Return the path of the file that exists if this run of Ansible no longer tries to reach the host."""
     return os.path.join(constants.DEFAULT_LOCAL_TMP, f"lost-{_of_host(host)}")
 
 
 def unanswered(error: BaseException, *, timeout: float) -> Optional[Message]:
-    """Return why the host did not answer, or None for any other error.
+    """Return the reason why the host did not answer, or None for any other error.
 
     The task timeout error has no public class. In each ansible-core release, the class may be in a different module.
     Therefore, the error is recognized by its class name.
     """
-    # ssh prints a frame of "@" around some warnings.
+    # ssh prints some warnings in a frame of "@" characters.
     told = sanitize.text(" ".join(re.sub(r"@{3,}", " ", str(error)).split()))
     if isinstance(error, AnsibleConnectionFailure):
         return message("reason.unreached", why=told)

@@ -23,5 +23,5 @@ def documents_folder() -> str:
     """Return the folder of the postmortems, or an empty string if this run writes none."""
     try:
         return get("dir") if _CALLBACK in constants.config.get_config_value("CALLBACKS_ENABLED") else ""
-    except Exception:  # a notification must be sent even if the configuration is invalid
+    except Exception:  # Even if the configuration is invalid, a notification must be sent.
         return ""

@@ -4,6 +4,6 @@
 
 """Compare a discovered deployment with the inventory, and write the inventory's file for the host.
 
-Put code here if it renders, updates or explains this file.
+Add code to this package if it renders, updates or explains this file.
 This package imports from _messages only.
 """

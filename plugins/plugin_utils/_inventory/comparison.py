@@ -23,7 +23,7 @@ _MAY_BE_EMPTY = ("nexus_environment_file", "nexus_login_password")
 
 
 class Setting(NamedTuple):
-    """A variable: its value on the host, the source of this value, its state, and the inventory's value (known)."""
+    """A variable: its value on the host with the source, its state, and its value in the inventory (known)."""
 
     name: str
     value: Any
@@ -32,8 +32,8 @@ class Setting(NamedTuple):
     known: Any
 
 
-# A question about a variable counts as answered if the variable is set. The questions in this table are about a
-# variable that is set to a wrong value, so they have no variable. The table maps the message of each question to the
+# A question about a variable counts as answered if the variable is set. The questions in this table are asked because a
+# variable has a wrong value, so they do not specify a variable. The table maps the message of each question to the
 # variable that answers it.
 _ANSWERED_BY: Mapping[str, str] = {
     "discovery.question.other_folder": "nexus_app_dir",
@@ -44,7 +44,7 @@ _ANSWERED_BY: Mapping[str, str] = {
 class Question(NamedTuple):
     """A question about a variable, or about the whole inventory if the name is empty.
 
-    answered_by: the variable that answers a question without a name, or empty.
+    answered_by: the variable that answers a question without a name, otherwise empty.
     """
 
     name: str
@@ -53,12 +53,15 @@ class Question(NamedTuple):
 
     @property
     def beside(self) -> str:
-        """The variable that the question is written next to in the file, or empty for the beginning of the file."""
+        """In the file, the question is written next to this variable.
+
+        If the name is empty, it is written at the beginning.
+        """
         return self.name or self.answered_by
 
 
 class Comparison(NamedTuple):
-    """The settings in the order of variables.NAMES, the open questions, and further information."""
+    """The settings (in the order of variables.NAMES), the open questions, and further information."""
 
     settings: List[Setting]
     questions: List[Question]
@@ -91,7 +94,7 @@ def _told(words: Words, item: Mapping[str, Any], name: str) -> str:
 
 
 def _answered_by(item: Mapping[str, Any]) -> str:
-    """Return the variable that answers a question without a variable, or an empty string."""
+    """Return the variable that answers a question that specifies no variable, or an empty string."""
     messages = item.get("messages")
     message = messages.get("question") if isinstance(messages, Mapping) else None
     return _ANSWERED_BY.get(str(message.get("id")), "") if isinstance(message, Mapping) else ""

@@ -32,7 +32,7 @@ class InventoryError(Exception):
 
 
 def shown(value: Any) -> str:
-    """Return a value as it is written in YAML, on one line."""
+    """Return a value as one line of YAML."""
     text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
     # PyYAML writes the document end marker (...) after a single scalar.
     return re.sub(r"\n(?:\.\.\.\n)?\Z", "", text)
@@ -87,7 +87,7 @@ def _questions(words: Words, compared: Comparison, name: str) -> List[str]:
 
 
 class _Entry(NamedTuple):
-    """The position of a variable in a file: the offset of its key, and the offset of the end of its value."""
+    """The position of a variable in a file: the offset of its key and the offset where its value ends."""
 
     start: int
     end: int
@@ -116,7 +116,7 @@ def names(text: str, *, path: str) -> List[str]:
 
 
 def _without_trailing_comments(text: str, entry: _Entry) -> int:
-    """Return the offset of the end of a value. Comments and blank lines after the value are not included."""
+    """Return the offset where a value ends, without the comments and blank lines after it."""
     lines = text[entry.start : entry.end].splitlines(keepends=True)
     while len(lines) > 1 and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
         lines.pop()

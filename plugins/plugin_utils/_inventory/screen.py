@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lines that a discovery shows: what was found, what differs, the questions, and the next step."""
+"""The lines that a discovery shows: values, differences from the inventory, questions, and the next step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._inventory impo
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._inventory.comparison import NEW, Comparison, Setting
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 
-# What the module did with the file.
+# The action that the module performed on the file.
 WRITTEN = "written"
 WOULD_WRITE = "would_write"
 UPDATED = "updated"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The variables that a discovery may propose, with the defaults and types from the roles."""
+"""The variables for which a discovery may propose values, with their defaults and types from the roles."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ NAMES = (
     *("nexus_log_file", "nexus_log_patterns", "nexus_stop_timeout", "nexus_release_strategy"),
     *("database_recovery_backup_dirs", "database_recovery_backup_patterns"),
 )
-# A value must not contain this text. A template would run on the controller, and a line break could add lines to the
-# file.
+# A value must not contain these strings. A template would run on the controller, and a line break could add lines to
+# the file.
 _ACTIVE = re.compile(rf"{sanitize.ACTIVE.pattern}|[\t\n]|{{[{{%#]")
 _TYPES: Mapping[str, Tuple[type, ...]] = {
     "str": (str,),
@@ -127,7 +127,7 @@ _COMPARED: Mapping[str, Callable[[Any, str], List[str]]] = {
     "nexus_unit": _unit,
     "nexus_health_ok_statuses": _casefolded,
 }
-# Lists to which a person may add entries without harm.
+# Lists in the inventory that may contain additional entries.
 _AT_LEAST = ("nexus_log_patterns", "database_recovery_backup_dirs", "nexus_health_ok_statuses")
 
 

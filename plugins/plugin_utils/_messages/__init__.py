@@ -4,6 +4,6 @@
 
 """The message catalogues, one per language.
 
-Put text here if a document or the screen shows it.
+Add text to this package if a document or the screen shows it.
 This package does not import any other package in plugin_utils.
 """

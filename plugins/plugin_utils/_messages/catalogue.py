@@ -30,8 +30,8 @@ LANGUAGES = ("en", "ja")
 # Maximum depth of nested messages.
 _DEEPEST = 6
 
-# Families of names. If the catalogue does not contain a name, the name itself is shown. For the `module` family, the
-# name of the task is shown instead.
+# Key families. If the catalogue does not contain a name from one of these families, the name itself is shown. For the
+# `module` family, the name of the task is shown instead.
 OPEN = (
     *(
         "cause",
@@ -78,7 +78,7 @@ class Words:
     def message(self, told: object, text: object = "") -> str:
         """Return a message in this language, or `text` in quotation marks if the message is missing or unknown.
 
-        told: a message as plain data (id and values) from a timeline, or a list of messages, one for each sentence. The
+        told: a message as plain data (id and values) from a timeline, or a list with one message for each sentence. The
         data may come from a hostile host, or from a version with different IDs.
         """
         known = [self._message(each, depth=_DEEPEST) for each in (told if isinstance(told, (list, tuple)) else [told])]
@@ -106,7 +106,7 @@ class Words:
         return Listed(texts, comma=self.sentences["list.comma"], clauses=self.sentences["list.clauses"])
 
     def _plain(self, value: object) -> str:
-        """Return a value as text. A time is written in the format that this language uses everywhere."""
+        """Return a value as text. Times have the format that is used for all times in this language."""
         told = self.short(value) if isinstance(value, str) and value.endswith("Z") else str(value)
         # In a template, a line break precedes each command, so a value must not contain a line break.
         return " ".join(told.splitlines())
@@ -164,7 +164,7 @@ class Words:
     def capitalized(self, text: str) -> str:
         """Return text with a capital first letter.
 
-        Japanese text is not changed. If it begins with a Latin letter, the first word is a name.
+        Japanese text is not changed, because a Latin letter at its beginning is part of a name.
         """
         if self.language == "ja" or _begins_with_name(text):
             return text
@@ -173,7 +173,7 @@ class Words:
     def sentence(self, text: str, *, capital: bool = True) -> str:
         """Return text with a capital letter at the beginning and a full stop at the end.
 
-        capital: False if the text begins with a name from the inventory, such as the name of a contact.
+        capital: False if the text begins with a name from the inventory, such as a contact's name.
         """
         whole = " ".join(text.split()).rstrip(" .;。")
         return self.say("sentence", text=self.capitalized(whole) if capital else whole)
@@ -214,7 +214,7 @@ class Words:
         return str(at or "") if moment is None else f"{self._date_time(moment)} UTC"
 
     def when(self, at: Optional[str]) -> str:
-        """Return an instant in human-readable form: in UTC, and also in the service's time zone if it is set."""
+        """Return an instant in human-readable form: in UTC and, if it is set, in the service's time zone."""
         local, utc = self._in_zone(at), self.utc(at)
         return utc if local is None else self.say("date_time.both", local=self._zoned(local), utc=utc)
 
@@ -225,7 +225,7 @@ class Words:
 
     def _in_zone(self, at: Optional[str]) -> Optional[datetime.datetime]:
         moment = _moment(at)
-        # In the first and the last year of the calendar, an instant may not exist in a time zone.
+        # An instant in the first or the last year of the calendar may not exist in another time zone.
         with contextlib.suppress(OverflowError):
             return None if moment is None or self.zone is None else moment.astimezone(self.zone)
         return None
@@ -240,7 +240,7 @@ class Words:
     def zone_name(self, at: Optional[str] = None) -> str:
         """Return the abbreviation of the service's time zone (such as JST or CEST) at an instant."""
         moment = _moment(at) or datetime.datetime.now(datetime.timezone.utc)
-        with contextlib.suppress(OverflowError):  # see _in_zone
+        with contextlib.suppress(OverflowError):  # See _in_zone.
             return "" if self.zone is None else moment.astimezone(self.zone).tzname() or ""
         return ""
 

@@ -49,7 +49,7 @@ def deed(words: Words, item: _Item) -> str:
 
 
 def values(words: Words, item: _Item) -> str:
-    """Return the action, with the old and the new value if they are known and not secret."""
+    """Return the action, with the old and the new value if these are known and not secret."""
     before, after = item.get("before"), item.get("after")
     if not before and not after:
         return deed(words, item)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The text of the data-loss verdict for documents and notifications, and whether the files are copied later."""
+"""The text of the data-loss verdict for documents and notifications, and the check for files that are copied later."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def text(words: Words, value: str, why: str) -> str:
 def copied_later(outcome: object, not_copied: object) -> bool:
     """Return True if the running service is the only reason why the database files were not copied.
 
-    In this case, database_recover.yml copies them after it has stopped the service. not_copied: why the files were not
-    copied.
+    In this case, database_recover.yml copies the files after it has stopped the service. not_copied: the reason why the
+    files were not copied.
     """
     return outcome == "degraded" and _IN_USE in str(not_copied or "")

@@ -89,7 +89,7 @@ SENTENCES: Dict[str, str] = {
     "requests.count.one": "{number} request",
     "users.count": "{number} users",
     "users.count.one": "{number} user",
-    # Where a time comes from.
+    # Source of a time.
     "source.health probe": "a health probe",
     "source.connection": "the connection to the host",
     "source.the log of the process that serves": "the log of the running process",
@@ -327,7 +327,7 @@ SENTENCES: Dict[str, str] = {
     "next.login_failed": "Check that people can log in. Check the values of nexus_login_username and nexus_login_password. Then "
     "run the playbook again: it checks the login and closes the incident.",
     "next.unfinished": "Run the playbook again: it continues with this incident and checks everything again.",
-    # The checklist of 7.2.
+    # The checklist from section 7.2 of the runbook.
     "action.remedy": "not confirmed as fixed: {cause}",
     "action.recover_database": (
         "After the DBA has agreed, recover the database with database_recover.yml. Until then, do not start the service, and "

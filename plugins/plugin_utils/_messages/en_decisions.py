@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English messages about the decisions of a run: why a rung is skipped, and the next step for a person."""
+"""English messages about the decisions of a run: the reasons for skipped rungs, and the next steps for a person."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English messages for notifications: what each escalation rule asks the notified person to do."""
+"""English messages for notifications: the action that each escalation rule requests from the notified person."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English messages about remedies: what a remedy does, and why no remedy was applied.
+"""English messages about remedies: the actions of each remedy, and the reasons why no remedy was applied.
 
 A template does not end with a full stop.
 """
@@ -42,7 +42,7 @@ SENTENCES: Dict[str, str] = {
         "the policy allows no remedy for the certificate. Set remediation_tls_renew_command, one of the "
         "remediation_tls_key_* variables, or remediation_tls_disable_https_until"
     ),
-    # Why a remedy failed.
+    # Reasons why a remedy failed.
     "reason.remedy.not_stopped": (
         "This remedy must stop the service first. The stop was skipped, because the service could not be "
         "started again afterwards: {why:;}"

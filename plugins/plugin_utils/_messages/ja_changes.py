@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF001 - Japanese uses full-width punctuation.
 
-"""Japanese messages about what changed before an outage."""
+"""Japanese messages about changes before an outage."""
 
 from __future__ import annotations
 

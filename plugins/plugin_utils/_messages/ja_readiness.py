@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501, RUF001 - a sentence is one line, and Japanese uses full-width punctuation.
 
-"""Japanese messages about a degraded service that answers. The IDs are those of module_utils/_readiness/messages.py."""
+"""Japanese messages about a degraded service. The IDs are those of module_utils/_readiness/messages.py."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@
 """Import modules only when they are needed, so that the first task starts earlier.
 
 Ansible forks a worker for each task. At that moment, another thread may be importing a module. The worker then inherits
-this module's lock, but not the thread that would release the lock. If the worker then imported the same module, the
-worker would wait forever. Therefore, a fork waits until the import has finished.
+the lock of this module, but not the thread that would release the lock. If the worker imported the same module, it
+would wait forever. Therefore, a fork waits until the import has finished.
 """
 
 from __future__ import annotations

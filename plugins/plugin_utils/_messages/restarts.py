@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The text about restarts by systemd that no run observed, for notifications, documents and the summary."""
+"""The text about restarts by systemd that no run observed.
+
+Notifications, documents and the summary contain this text.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catal
 def text(words: Words, ends: Optional[Mapping[str, Any]]) -> str:
     """Return a text such as "3 restarts by systemd in the last hour, 2 after SIGSEGV", or "" if there are none.
 
-    ends: the `ends` value from health_probe, or None.
+    ends: the value of `ends` in the result of health_probe, or None.
     """
     number = int((ends or {}).get("restarts") or 0)
     if not number:

@@ -4,6 +4,6 @@
 
 """Pack modules before they are needed. Packing modules early saves time and does not change any result.
 
-Put code here if it makes a recovery faster without changing the recovery's result.
+Add code to this package if it makes a recovery faster without changing the recovery's result.
 This package imports only from _timeline and _messages.
 """

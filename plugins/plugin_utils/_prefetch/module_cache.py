@@ -4,9 +4,9 @@
 
 """Keep packed modules on the controller for later runs of Ansible.
 
-Ansible packs a module together with all its imports once per run, and discards the packed module when the run ends. A
-packed module remains valid until the collection or ansible-core changes. Therefore, modules that were packed in an
-earlier run are copied into Ansible's cache. A module that is missing, damaged or writable by other users is packed
+Ansible packs each module together with all its imports once per run, and discards the packed module at the end of the
+run. A packed module remains valid until the collection or ansible-core changes. Therefore, modules that were packed in
+an earlier run are copied into Ansible's cache. A module that is missing, damaged or writable by other users is packed
 again as usual.
 
 If all hosts have the same Python version and this version is installed on the controller, the cached modules are
@@ -41,7 +41,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 _COLLECTION = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 _PREFIX = f"ansible_collections.{allowlist.COLLECTION}.plugins.modules."
-# Number of generations to keep. A user may alternate between versions of the collection or of ansible-core.
+# Number of generations to keep. A user may switch between versions of the collection or of ansible-core.
 _GENERATIONS = 4
 _LARGEST = 8 << 20
 _COMPILED = "compiled-"
@@ -96,7 +96,7 @@ def lay() -> List[str]:
             laid.append(name[len(_PREFIX) :].partition("-")[0])
         if kept:
             os.utime(generation)
-    # Ignore the error, because without the cached modules the run only takes longer.
+    # Ignore the error. If the modules are not cached, the run only takes longer.
     except (OSError, ValueError):
         pass
     return laid

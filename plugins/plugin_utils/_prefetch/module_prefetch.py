@@ -6,7 +6,7 @@
 
 Ansible packs a module, with all its imports, just before the first task that uses the module. Packing a module takes
 0.2 to 0.4 s, and the outage continues during this time. If an earlier run has packed a module, module_cache provides
-it. All other modules are packed here and put into Ansible's cache for the run. Ansible then uses them as if it had
+it. All other modules are packed here and stored in Ansible's cache for the run. Ansible then uses them as if it had
 packed them for an earlier host. If packing fails or does not finish in time, the run only takes longer.
 """
 
@@ -90,7 +90,7 @@ class Packer:
 
     def __init__(self) -> None:
         self._known: Set[str] = set()
-        # True if the current play is a recovery. FOLLOWERS does not apply to other plays.
+        # True if the current play is a recovery. FOLLOWERS is used only for recoveries.
         self.recovers = False
         self._imports: Optional[threading.Timer] = None
         self._ours = False
@@ -100,7 +100,7 @@ class Packer:
     def play(self, source: Any, loader: DataLoader) -> None:
         """Prepare a play of this collection. If the play is a recovery, also pack its first module.
 
-        source: the play as written. loader: Ansible's loader for the play's files.
+        source: the play as it is written in the playbook. loader: Ansible's loader for the play's files.
         """
         self.recovers = isinstance(source, dict) and _GROUP in (source.get("module_defaults") or {})
         if not isinstance(source, dict):
@@ -121,7 +121,7 @@ class Packer:
             self._pack([FIRST])
 
     def begun(self, module: str) -> None:
-        """Pack the modules that usually follow in a recovery.
+        """Pack the modules that a recovery usually needs next.
 
         Call this method when a task with one of this collection's modules begins.
         """

@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report.f
 
 
 class Row(NamedTuple):
-    """A row in the table. essential: If True and the check has no result, the host is not ready."""
+    """A row in the table. essential: True if the host counts as not ready when the check has no result."""
 
     decide: Decide
     essential: bool
@@ -57,7 +57,7 @@ CHECKS: Dict[str, Row] = {
 
 
 class Check(NamedTuple):
-    """The result of a check. remedy: what a person should do, or None."""
+    """The result of a check. remedy: the action that a person should take, or None."""
 
     id: str
     verdict: str

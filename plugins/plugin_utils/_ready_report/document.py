@@ -48,7 +48,7 @@ class Host(NamedTuple):
 
 
 class Line(NamedTuple):
-    """The text of a check in one language. remedy: what a person should do, or empty."""
+    """The text of a check in one language. remedy: the action that a person should take, or empty."""
 
     id: str
     name: str
@@ -84,7 +84,7 @@ def lines(words: Words, host: Host) -> List[Line]:
 
 
 def counts(words: Words, host: Host) -> str:
-    """Return how many checks of a host have each verdict."""
+    """Return the number of checks of a host for each verdict."""
     found = all_checks.by_verdict(host.checks)
     return words.say("ready.screen.counts", **{verdict: len(each) for verdict, each in found.items()})
 

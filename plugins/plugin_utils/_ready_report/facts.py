@@ -108,9 +108,9 @@ class Login(NamedTuple):
 class Facts(NamedTuple):
     """Everything that is known about one host.
 
-    host: the facts from the preparedness_info module. parts: the missing parts of these facts, and why each part is
-    missing. error: why the module returned no facts, or None. contacts: the contacts, or None if they were not checked.
-    now: seconds since the epoch.
+    host: the facts from the preparedness_info module. parts: the missing parts of these facts, each with the reason.
+    error: the reason why the module returned no facts, or None. contacts: the contacts, or None if they were not
+    checked. now: seconds since the epoch.
     """
 
     host: Mapping[str, Any]
@@ -143,7 +143,7 @@ class Facts(NamedTuple):
         raise NotCheckedError(self.why_not(part))
 
     def why_not(self, part: str) -> Message:
-        """Return why the facts from one part of the module's result are missing."""
+        """Return the reason why the facts from one part of the module's result are missing."""
         if self.error is not None:
             return message("ready.no_facts", why=self.error)
         return known_message(self.parts.get(part)) or message("ready.unknown_fact")

@@ -112,7 +112,7 @@ def start_limit(facts: Facts) -> Judged:
     delay = unit.get("restart_delay_seconds")
     if not burst or not interval:
         return Judged(WARNING, message("ready.start_limit.none"))
-    # systemd counts the starts within the interval. If the pauses between these starts add up to more than the
+    # systemd counts the starts within the interval. If the total of the pauses between these starts is longer than the
     # interval, the limit is never reached.
     if isinstance(delay, (int, float)) and delay * burst > interval:
         values: Any = {"burst": int(burst), "interval": f"{interval:g}", "delay": f"{delay:g}"}
@@ -142,7 +142,7 @@ def limits(facts: Facts) -> Judged:
     """Compare the open files and the memory of the service with their limits."""
     unit = facts.host.get("unit") or {}
     processes = facts.of("process")["processes"]
-    # The limit of the unit may have changed since the service was started.
+    # The limit in the unit may have changed since the service was started.
     allowed = [each.get("open_files_max") for each in (*processes, unit)]
     most = min((limit for limit in allowed if limit), default=None)
     if most is not None and most < _LEAST_FILES:

@@ -20,14 +20,14 @@ NAME = "readiness-notified.json"
 # Less than 24 hours, because a nightly check does not always start at exactly the same time.
 _PAUSE = 23 * 3600.0
 _LARGEST = 4 << 20
-# Notifications older than this are forgotten, because their hosts are no longer checked.
+# Notifications that are older than this are removed, because their hosts are no longer checked.
 _KEPT = 90 * 86400.0
 
 
 def read(folder: str) -> Dict[str, Dict[str, Any]]:
     """Return the last notification about each host: its time (`at`) and the checks that were not ready (`checks`).
 
-    If a file cannot be read, it is ignored. A second notification does no harm.
+    If a file cannot be read, it is ignored. A repeated notification causes no problem.
     """
     try:
         known = json.loads(atomic_files.read_plain(os.path.join(folder, NAME), limit=_LARGEST).decode("utf-8"))
@@ -42,7 +42,7 @@ def read(folder: str) -> Dict[str, Dict[str, Any]]:
 def before(known: Mapping[str, Mapping[str, Any]], host: str, checks: Sequence[str], *, now: float) -> Optional[str]:
     """Return the time of the last notification.
 
-    If the notification is not recent or does not cover these checks, return None.
+    If it is not recent or does not contain all of these checks, return None.
 
     checks: the checks that are not ready now. now: in seconds since the epoch.
     """

@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_
 
 _LABEL = 18
 _CUT = " ..."
-_MOST_PER_CHECK = 3  # maximum number of lines for the text of a check
+_MOST_PER_CHECK = 3  # Maximum number of lines for the text of a check.
 
 
 def lines(words: Words, host: document.Host, *, last: Sequence[str]) -> List[str]:
@@ -66,7 +66,7 @@ def notifications(words: Words, sent: Sequence[Mapping[str, Any]], *, names: Map
 
 
 def _grouped(lines: Sequence[document.Line]) -> List[Tuple[List[str], document.Line]]:
-    """Return the lines of a host. Checks that could not be carried out for the same reason share one line."""
+    """Return the lines for a host. Checks that could not be carried out for the same reason share one line."""
     groups: Dict[Tuple[str, str, bool], Tuple[List[str], document.Line]] = {}
     for each in lines:
         groups.setdefault((each.verdict, each.told, each.blocks), ([], each))[0].append(each.name)
@@ -74,7 +74,7 @@ def _grouped(lines: Sequence[document.Line]) -> List[Tuple[List[str], document.L
 
 
 def _of_check(words: Words, names: Sequence[str], each: document.Line) -> List[str]:
-    """Return the lines of a check: its name, its text, and what to do."""
+    """Return the lines for a check: its name, its text, and the action to take."""
     width = WIDTH - 2 - _LABEL
     text = each.told
     if len(names) > 1:

@@ -90,7 +90,8 @@ def _contacts(seen: Mapping[str, Any]) -> Optional[Contacts]:
     channels: List[Channel] = [
         Channel(str(each["name"]), str(each["channel"]), str(each.get("error") or "")) for each in found["channels"]
     ]
-    # If a test message was sent through a channel, its result replaces the result of that channel's check.
+    # If a test message was sent through a channel, the result of the test message replaces the result of the channel's
+    # check.
     tested = {(str(each["contact"]), str(each["channel"])): each for each in seen.get("tested") or []}
     known = {(str(each["contact"]), str(each["channel"])): number for number, each in enumerate(found["channels"])}
     for key, each in tested.items():

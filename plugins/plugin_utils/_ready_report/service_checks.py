@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._ready_report.f
 )
 
 _DAY, _HOUR = 86400.0, 3600.0
-_MOST_LISTED = 3  # maximum number of problems in a line
+_MOST_LISTED = 3  # Maximum number of problems in a line.
 
 
 def age(seconds: float) -> Message:
@@ -95,7 +95,7 @@ def modules(facts: Facts) -> Judged:
 
 
 def database(facts: Facts) -> Judged:
-    """Report whether the service's database is sound now."""
+    """Report whether the service's database is intact now."""
     found = facts.of("database")
     path = str(found.get("path"))
     if found.get("healthy") is not True:
@@ -176,7 +176,7 @@ def certificate(facts: Facts) -> Judged:
 
 
 def _unusable_pair(found: Mapping[str, Any], key: Mapping[str, Any]) -> Optional[Message]:
-    """Return why a certificate and its key cannot be used, or None."""
+    """Return the reason why a certificate and its key cannot be used, or None."""
     names = {"path": str(found["path"]), "private_key": str(key.get("path"))}
     if key.get("matches") is False:
         return message("ready.certificate.key", **names)

@@ -4,6 +4,6 @@
 
 """The documents: Markdown, HTML, JSON, charts, and the summary on the screen.
 
-Put code here if it only presents an incident as text or as a chart. Put decisions into _policy.
+Add code to this package if it only presents an incident as text or as a chart. Decisions are made in _policy.
 This package imports only from _timeline, _messages and _policy.
 """

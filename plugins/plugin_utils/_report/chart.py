@@ -24,10 +24,10 @@ LANES = (
 
 GOOD, BAD, UNSURE, WORK = "good", "bad", "unsure", "work"
 
-# If a gap without work is longer than this fraction of the total working time, the gap is shortened on the axis.
+# If a period without work is longer than this fraction of the total working time, this period is shortened on the axis.
 _LONG_GAP = 0.4
 _SHORTEST_GAP = 15.0
-# Width of a cut in the axis, as a fraction of the axis.
+# Width of a cut in the axis, as a fraction of the axis width.
 _CUT = 0.07
 
 
@@ -73,7 +73,8 @@ def work(incident: incident_model.Incident) -> List[Bar]:
             continue
         end = begin + (step.seconds or 0.0)
         span = latest.get(step.run)
-        # Join two steps only if the gap is short, because a run may wait for another run between two triages.
+        # Join two steps only if the period between them is short, because a run may wait for another run between two
+        # triages.
         if span is not None and span.lane == step.role and begin - span.end < _SHORTEST_GAP:
             span.end = max(span.end, end)
         else:

@@ -75,7 +75,7 @@ class Closing:
             mine = [event for event in events if event.get("host") == incident.host]
             try:
                 self._show(incident, self._write(incident), events=mine, first=not shown)
-            except Exception as error:  # one host must not hide the outcome of the others
+            except Exception as error:  # An error on one host must not hide the outcomes of the other hosts.
                 failed = failed or error
             shown = True
         if shown and not self._check:
@@ -110,8 +110,8 @@ class Closing:
         records = [event["data"] for event in events if timeline_events.opens(event)]
         opened_at = [record["opened_at"] for record in records if record.get("opened_at")]
         earlier: List[timeline_events.Event] = []
-        # If a run in check mode has no verdict and found the service healthy, it shows what earlier runs found. Any
-        # other run in check mode shows only its own plan.
+        # If a run in check mode has no verdict and found the service healthy, the findings of earlier runs are shown.
+        # For any other run in check mode, only the plan of this run is shown.
         wanted = [each for host, each in mine.items() if not self._check or not _decided(events, host)]
         if wanted and os.path.isdir(self._folder):
             earlier = document_store.read(

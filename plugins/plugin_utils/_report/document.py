@@ -67,9 +67,9 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Climb:
-    """The changes made by a rung, or the changes made outside the rungs.
+    """The changes made by a rung, or the changes made outside all rungs.
 
-    For changes outside the rungs, `held` and `took` are empty. `name` can be empty.
+    In the second case, `held` and `took` are empty. `name` can be empty.
     """
 
     name: str
@@ -293,7 +293,7 @@ def _climb(words: Words, incident: incident_model.Incident, climb: prose_ladder.
 
 
 def _took(words: Words, incident: incident_model.Incident, rung: incident_model.Rung) -> str:
-    """Return how long a rung took, and whether this time includes a verification."""
+    """Return the duration of a rung, and a note if this duration includes a verification."""
     if rung.seconds is None:
         return ""
     checks = [each.at for each in incident.steps if each.run == rung.run and each.role == "verification"]

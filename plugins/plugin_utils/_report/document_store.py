@@ -5,7 +5,7 @@
 """The postmortem folder on the controller.
 
 Files: timelines (<run>.jsonl), documents (<incident>.md, .json and .html), and index.html. Incident IDs come from the
-managed hosts. Even if an ID is invalid, no file is written outside the folder.
+managed hosts. No file is written outside the folder, even if an ID is invalid.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def documents(folder: str, words: Words, incident: incident_model.Incident) -> L
 
 
 def write(made: Sequence[Document]) -> None:
-    """Write all documents in parallel, which takes little longer than writing one document. Raises OSError."""
+    """Write all documents in parallel, which takes hardly longer than writing one document. Raises OSError."""
     try:
         with ThreadPoolExecutor() as pool:
             for _written in pool.map(Document.write, made):
@@ -145,7 +145,7 @@ def read(
     """Return the events from the timelines in a folder.
 
     If incidents are given, only timelines that mention one of them are included. since: a time. Timelines that were
-    last written a day or more before this time are not read. besides: a run whose timeline is not read either. Raises
+    last written a day or more before this time are not read. besides: another run whose timeline is not read. Raises
     OSError.
     """
     wanted = None if incidents is None else [identity.encode() for identity in incidents]

@@ -115,7 +115,7 @@ def _timeline(words: Words, moments: Sequence[composed.Event], steps: Sequence[c
     day = ""
     for event in composed.chronological(moments, steps):
         times = _times(words, event.at)
-        # Each date, in the service's time zone, is shown once above its rows.
+        # Each date (in the service's time zone) is shown once, above its rows.
         if times[-1][:10] != day:
             day = times[-1][:10]
             told.append({"kind": "day", "day": day})

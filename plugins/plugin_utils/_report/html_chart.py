@@ -99,7 +99,10 @@ def _bar(
     free: float,
     over: bool,
 ) -> Markup:
-    """Return a bar and its duration. free: where the lane's free space ends. over: True if the period has ended."""
+    """Return a bar and its duration.
+
+    free: the position where the free space in the lane ends. over: True if the period has ended.
+    """
     left, right = _x(pieces, span.begin), _x(pieces, span.end)
     wide = max(right - left, 2.5)
     took = words.duration(span.end - span.begin)
@@ -190,7 +193,7 @@ def _cuts(pieces: Sequence[chart.Piece], top: float, bottom: float) -> List[Mark
 
 
 def _breaks(pieces: Sequence[chart.Piece], top: float) -> List[Markup]:
-    """Return a line at each cut in the axis, to show that part of the service's bar is omitted."""
+    """Return a line at each cut in the axis. The line shows that a part of the service's bar is omitted."""
     middles = [sum(_edges(piece)) / 2 for piece in pieces if piece.cut]
     return [_tag("path", class_="break", d=f"M{middle + 7:.0f} {top + 2:.0f}l-14 {_LANE - 4}") for middle in middles]
 

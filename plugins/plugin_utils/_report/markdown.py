@@ -26,7 +26,7 @@ _UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 # GitHub converts this text after rendering, so neither a backslash nor an entity prevents the conversion.
 _REFERENCE = re.compile(r"(?i)(?<!\w)@(?=\w)|#(?=\w)|\bGH-(?=\d)|:(?=//)|\bwww(?=\.)")
 _NUMBERED = re.compile(r"[0-9]+\. ")
-_NOTHING = "&#8203;"  # a zero-width space
+_NOTHING = "&#8203;"  # A zero-width space.
 
 
 def escape(text: object) -> str:

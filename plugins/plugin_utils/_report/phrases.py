@@ -43,7 +43,7 @@ def text_of(words: Words, texts: Mapping[str, Any], name: str) -> str:
 
 
 def texts_of(words: Words, texts: Mapping[str, Any], name: str) -> List[str]:
-    """Return a list of strings from a result in this language. If messages are missing, all strings are quoted."""
+    """Return a list of strings from a result in this language. If any message is missing, all strings are quoted."""
     found, told = texts.get(name) or [], message_of(texts, name)
     known = told if isinstance(told, list) and len(told) == len(found) else [None] * len(found)
     return [bare(words.message(each, text)) for each, text in zip(known, found)]

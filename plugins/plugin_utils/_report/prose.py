@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare, messages_in
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
-# With one of these next steps, only the checklist in the postmortem remains to be completed.
+# If the next step is one of these, only the checklist in the postmortem must still be completed.
 _PREVENTION = ("next_step.recovered", "next_step.recovered_by_systemd")
 # The rule for a service that was started too often. The notification begins with the same next step.
 _TOO_OFTEN = "repeated_restarts"
@@ -77,7 +77,7 @@ def _started_too_often(incident: incident_model.Incident) -> bool:
 
 
 def is_open(incident: incident_model.Incident) -> bool:
-    """Return True if the service is back, but a person must still act."""
+    """Return True if the service has recovered, but a person must still act."""
     if incident.data_loss in ("suspected", "known") or _started_too_often(incident):
         return True
     told = incident.messages.get("next_step") if incident.next_step else None
@@ -91,7 +91,7 @@ def _next_steps(words: Words, incident: incident_model.Incident) -> List[str]:
         return [words.name("next", "unfinished")]
     told = incident.messages.get("next_step")
     steps = told if isinstance(told, list) else [told]
-    # In a timeline of an older version, the next step may be about the cause of the outage instead of the login.
+    # In a timeline from an older version, the next step may refer to the cause of the outage instead of the login.
     about_login = any(each.get("id") == "next_step.login_failed" for each in messages_in(told))
     if incident.outcome == "login_failed" and incident.data_loss != "suspected" and not about_login:
         return [words.name("next", "login_failed")]
@@ -144,7 +144,7 @@ def notes(words: Words, incident: incident_model.Incident) -> List[str]:
             )
         elif not run.complete:
             told.append(words.say("doc.cut_short", run=run.run, at=words.when(run.last_event_at)))
-    # If the error is the same as the cause, the text is already shown.
+    # If the error is the same as the cause, its text is already shown.
     if incident.error and bare(incident.error) != bare(incident.cause_summary):
         error = words.message(incident.messages.get("error"), incident.error)
         told.append(error if incident.outcome in incident_model.BACK else words.say("doc.stopped_by", error=error))

@@ -23,12 +23,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 _LATE = 60
 # A log of more than this number of bytes is not rotated often enough.
 _LARGE = 1 << 30
-# If less than this fraction of the memory or of the disk space is free, the rest may be used up within a day.
+# If less than this fraction of the memory or of the disk space is free, it may run out within a day.
 _SCARCE = 0.1
 
 # The remedy that only recommends leaving the database as it is until the DBA has decided.
 _LEAVE_IT = "remedy.db_corrupt"
-# The finding if only the log reports damage, and the check of the database found none.
+# The finding if only the log reports damage, and the check of the database found no damage.
 _ONLY_REPORTED = "finding.db_corrupt.reported"
 # The item about preventing damage to the database. Backups have a separate item.
 _FIND_DAMAGE = "prevention.db_corrupt"
@@ -42,7 +42,7 @@ _RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "di
 class Action:
     """An item from the runbook's checklist (7.2), or a remedy.
 
-    wanted: whether action is needed. why: the reason. of_cause: True if the reason only states the cause of the outage.
+    wanted: True if action is needed. why: the reason. of_cause: True if the reason only states the cause of the outage.
     """
 
     title: str
@@ -229,7 +229,7 @@ def _resources(words: Words, incident: incident_model.Incident, causes: Sequence
 
 
 def _scarce(incident: incident_model.Incident) -> List[str]:
-    """Return the resources that were nearly used up."""
+    """Return the resources that were almost exhausted."""
     memory, disks = incident.resources.get("memory") or {}, incident.resources.get("disk") or []
     measured = [("memory", memory), *(("disk", each) for each in disks)]
     return list(

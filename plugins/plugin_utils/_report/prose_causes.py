@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 _LIKELY = 0.5
 # If the confidence in a finding is below this value, the screen does not show the finding.
 _NOTEWORTHY = 0.4
-# A recovery starts the service, which solves these problems.
+# A recovery starts the service and thereby solves these problems.
 _ENDED_BY_A_START = ("stopped", "killed", "crash_loop", "wal_pending")
 
 
@@ -81,8 +81,8 @@ def likely(finding: Mapping[str, Any]) -> bool:
 def sure(words: Words, finding: Mapping[str, Any]) -> str:
     """Return a finding's confidence, and the cause that explains the finding.
 
-    For example: "confidence 90%, explained by disk_full". A low confidence is not about the finding itself: the finding
-    may be certain, but it is probably not the cause.
+    For example: "confidence 90%, explained by disk_full". A low confidence does not mean that the finding itself is
+    uncertain. It means that the finding is probably not the cause.
     """
     confidence, by = finding.get("confidence"), finding.get("explained_by")
     parts = []

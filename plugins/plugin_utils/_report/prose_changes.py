@@ -40,7 +40,7 @@ def changes(words: Words, incident: incident_model.Incident) -> List[Change]:
 
 
 def summary(words: Words, incident: incident_model.Incident) -> str:
-    """Return a sentence about how the changes were found, or why there are none."""
+    """Return a sentence that states how the changes were found, or why no changes are listed."""
     since = incident.changes.get("since")
     if not since:
         return words.say("doc.changes.unknown")

@@ -60,7 +60,7 @@ def _added_since(words: Words, incident: incident_model.Incident) -> str:
     This explains why more rows may be lost than the row counts before and after the outage show.
     """
     recovered = [each for each in _recoveries(incident) if each.get("rows_after")]
-    # If the last run was killed, the last count may be from before the recovery.
+    # If the last run was killed, the last count may have been made before the recovery.
     if not recovered or incident.outcome == "unfinished":
         return ""
     own = row_counts.counts(recovered[-1]["rows_after"])
@@ -91,7 +91,10 @@ def data_loss(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _known_loss(words: Words, incident: incident_model.Incident) -> str:
-    """Return how many rows the database recoveries lost, and when they were counted. If this is unknown, return ""."""
+    """Return the number of rows that were lost in the database recoveries, and the time of the count.
+
+    If the number is unknown, return "".
+    """
     done = _recoveries(incident)
     # A later count is used only if there is no other number, because the service may write rows after a recovery.
     lost, later = _number_lost(done), sum(was - now for was, now in incident.rows_lost().values())
@@ -150,7 +153,7 @@ def kept(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str
 
 
 def not_copied(words: Words, incident: incident_model.Incident) -> str:
-    """Return why a suspect database's files were not copied to the evidence folder, or an empty string."""
+    """Return the reason why the files of a suspect database were not copied to the evidence folder, or ""."""
     if incident.database_copied or not incident.database_not_copied:
         return ""
     later = data_verdict.copied_later(incident.outcome, incident.database_not_copied)

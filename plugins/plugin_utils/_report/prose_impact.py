@@ -44,7 +44,7 @@ def detection(words: Words, incident: incident_model.Incident) -> str:
 
 
 def detected(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return how the outage was detected. If a reason for starting the playbook was given, add this reason."""
+    """Return how the outage was detected and, if it was given, the reason for starting the playbook."""
     why = [words.say("label", name=words.say("doc.reason"), text=bare(incident.reason))] if incident.reason else []
     told = restarted(words, incident)
     return [words.sentence(each) for each in (detection(words, incident), *([told] if told else []), *why)]
@@ -89,6 +89,6 @@ def requests(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _unknown(words: Words, impact: incident_model.Impact, name: str) -> str:
-    """Return a sentence stating that a number is unknown. If the reason is known, it is added."""
+    """Return a sentence stating that a number is unknown, with the reason if it is known."""
     why = words.message(impact.messages.get(name), getattr(impact, name))
     return words.say("unknown_why", why=why) if why else words.say("unknown")

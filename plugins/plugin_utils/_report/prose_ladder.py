@@ -92,12 +92,13 @@ def _login_failed_again(incident: incident_model.Incident, run: Optional[str]) -
 def skips(
     words: Words, incident: incident_model.Incident, *, run: Optional[str] = None, shown: Mapping[str, str] = _NOTHING
 ) -> List[str]:
-    """Return which rungs were skipped or not reached, and why. Rungs with the same reason share a line.
+    """Return the rungs that were skipped or not reached, with the reasons.
 
-    run: the run, or None for all runs. If there were several runs, each line also lists the runs it applies to.
-    shown: label -> text for the fields that are already on the screen. If one of these fields contains a reason, the
-    reason is not repeated. A rung that was skipped for this reason is omitted, because ladder() already shows it. For a
-    rung that was not reached, the line refers to the field that contains the reason.
+    Rungs with the same reason share a line. run: the run, or None for all runs. If there were several runs, each line
+    also lists the runs to which it applies. shown: maps the labels of the fields that are already on the screen to
+    their text. If one of these fields contains a reason, the reason is not repeated. A rung that was skipped for this
+    reason is omitted, because ladder() already shows it. For a rung that was not reached, the line refers to the field
+    that contains the reason.
     """
     names = run_names(words, incident)
     if run is not None or not names:
@@ -145,7 +146,7 @@ def _by_reason(
 
 
 def why(words: Words, of: Any) -> str:
-    """Return why a rung failed or was skipped, or why a remedy was not applied."""
+    """Return the reason why a rung failed or was skipped, or why a remedy was not applied."""
     return words.message(of.messages.get("reason"), of.reason)
 
 
@@ -270,7 +271,7 @@ def _details(words: Words, remedy: incident_model.Remedy) -> List[str]:
 
 
 def nothing_taken(words: Words, incident: incident_model.Incident) -> str:
-    """Return the text for a run without rungs or remedies. A hold or a takeover also counts as a change."""
+    """Return the text for a run without rungs or remedies. A hold or a takeover of the unit also counts as a change."""
     value = (incident.statements.get("nothing_changed") or {}).get("value")
     if value == statements.UNKNOWN:
         return words.say("taken.unknown")

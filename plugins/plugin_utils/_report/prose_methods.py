@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Text about the methods that database_recover.yml assessed: what each one keeps and loses, and how to choose one."""
+"""Text about the methods that database_recover.yml assessed: the rows that each one keeps or loses, and its option."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _Data = Mapping[str, Any]
 _DAMAGED = ("reason.sqlite.check_failed", "reason.sqlite.check_failed_more")
 # The messages about losses that the number of lost rows does not include.
 _UNKNOWN_LOSS = ("reason.loss.uncounted", "reason.loss.written_later", "reason.loss.schema", "reason.loss.unread")
-# Example values for backups that are in another folder and have other names. Without the patterns, only files with the
-# usual names are found.
+# Example values for backups in another folder with other names. If no patterns are set, only files with the usual names
+# are found.
 _ELSEWHERE = {"database_recovery_backup_dirs": ["/mnt/backup"], "database_recovery_backup_patterns": ["*.db"]}
 # The reason for a backup that is chosen, although a salvage is possible.
 _MORE_ROWS = "reason.restore.backup_holds_more"
-# The reason if a method could not be examined, because the database is open.
+# The reason if a method could not be examined because the database is open.
 _OPEN = "reason.restore.open_in"
 # Reasons about a single backup.
 _OF_BACKUPS = ("reason.restore.worse_backup", "reason.restore.backup_unusable")
@@ -52,8 +52,8 @@ def assessment(incident: incident_model.Incident) -> _Data:
 def methods(words: Words, incident: incident_model.Incident, *, check_mode: bool = False) -> List[str]:
     """Return a line for each method and for each other backup, or an empty list if no method was assessed.
 
-    check_mode: True if the run did not stop the service. The line of the method `backup` already describes the backup
-    that this method restores.
+    check_mode: True if the run did not stop the service. The backup that the method `backup` restores has no line of
+    its own, because the line of the method describes it.
     """
     found = assessment(incident)
     plan = found.get("plan") or []
@@ -140,10 +140,10 @@ def _more(words: Words, way: _Data, found: _Data) -> str:
 
 
 def _rows_now(found: _Data) -> _Data:
-    """Return the current row counts of a sound database, or an empty mapping.
+    """Return the current row counts of an intact database, or an empty mapping.
 
     rows_before may contain the last good or the expected counts. The method `checkpoint` keeps exactly the rows that
-    were counted in a sound database.
+    were counted in an intact database.
     """
     possible = [way for way in found.get("plan") or [] if way.get("possible")]
     return next((way.get("rows") or {} for way in possible if way.get("method") == "checkpoint"), {})
@@ -175,7 +175,7 @@ def _messages(way: _Data, name: str) -> List[_Data]:
 
 
 def _why(words: Words, way: _Data) -> str:
-    """Return why a method is or is not possible. Omit the database's problems, because the cause states them."""
+    """Return the reasons why a method is or is not possible. Omit problems of the database. The cause states them."""
     known = _messages(way, "reason")
     rest = [each for each in known if each.get("id") not in _DAMAGED]
     if way.get("possible") or len(rest) == len(known):

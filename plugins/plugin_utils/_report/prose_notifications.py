@@ -29,7 +29,10 @@ _RECORD_ONLY = "record_only"
 
 
 def whom(words: Words, incident: incident_model.Incident) -> str:
-    """Return who was notified of what. For this run, the reason is added; for earlier runs, the times are added."""
+    """Return the contacts and the messages that they received.
+
+    For this run, the reason is added; for earlier runs, the times.
+    """
     told = calls(words, incident)
     if told and _reason_of_calls(words, incident):
         told[-1] = words.say("notified.why", told=told[-1], reason=_reason_of_calls(words, incident))
@@ -37,7 +40,7 @@ def whom(words: Words, incident: incident_model.Incident) -> str:
 
 
 def sentence(words: Words, incident: incident_model.Incident) -> str:
-    """Return who was notified of what, as a sentence.
+    """Return a sentence about the contacts and the messages that they received.
 
     If the sentence begins with a name, the name is not capitalized.
     """
@@ -133,8 +136,8 @@ def _unrecorded(words: Words, incident: incident_model.Incident) -> str:
 def _may_have_notified(incident: incident_model.Incident) -> bool:
     """Return True if the last run has no verdict, but may have notified contacts.
 
-    It is certain that a run notified nobody only if the run is complete and has no step of the escalation role that can
-    notify a contact.
+    It is certain that a run notified nobody only if two conditions are met: the run is complete, and none of its steps
+    in the escalation role can notify a contact.
     """
     last = incident.runs[-1].run if incident.runs else None
     sending = any(each.run == last and prose_steps.notifying(each) for each in incident.steps)
@@ -152,7 +155,7 @@ def _lost(incident: incident_model.Incident) -> str:
 def _by_message(incident: incident_model.Incident, entries: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
     """Return the notifications with the level of the message that was sent.
 
-    A rule of _NEW_DATABASE and the end of the incident use the same message, so both are called resolved.
+    The rules of _NEW_DATABASE use the same message as the end of the incident, so the level of both is called resolved.
     """
     if incident.outcome not in incident_model.BACK:
         return list(entries)
@@ -175,7 +178,7 @@ def _name(entry: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 
 def _sent(words: Words, new: Sequence[Mapping[str, Any]], *, names: Mapping[str, str], lost: str) -> List[str]:
-    """Return who was notified in this run: first about the outage, then about its end or acknowledgement."""
+    """Return the contacts notified in this run: first about the outage, then about its end or acknowledgement."""
     raised = _ways(words, [each for each in new if each.get("level") not in _EVENTS], names=names)
     parts = [words.say("notified.done", names=words.listed(list(raised.values())))] if raised else []
     for event in _EVENTS:
@@ -194,8 +197,8 @@ def _message(words: Words, level: str, *, lost: str) -> str:
 def _missing(words: Words, incident: incident_model.Incident) -> List[str]:
     """Return the contacts that no channel has reached in this incident.
 
-    If the last run has no verdict and may have notified contacts, only its recorded attempts are known. The text about
-    all other contacts is then only about earlier runs.
+    If the last run has no verdict and may have notified contacts, only its recorded attempts are known. In this case,
+    the text about all other contacts covers only earlier runs.
     """
     escalation, names = incident.escalation, _names(incident.escalation)
     entries = _entries(escalation)
@@ -232,7 +235,10 @@ def _failed(
 
 
 def _before(words: Words, old: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> str:
-    """Return who was notified of what and when in earlier runs. If no one was notified, return an empty string."""
+    """Return the contacts, messages and times of the notifications in earlier runs.
+
+    If no one was notified, return an empty string.
+    """
     told: List[str] = []
     for level in dict.fromkeys(str(each.get("level") or "") for each in old):
         of_level = [each for each in old if str(each.get("level") or "") == level]
@@ -247,13 +253,13 @@ def _before(words: Words, old: Sequence[Mapping[str, Any]], *, names: Mapping[st
 def _unaware(incident: incident_model.Incident, entries: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
     """Return the messages about the end of the outage that could not be sent.
 
-    If the outage continues, return no messages. Omit contacts that know from another message that the service is back.
+    If the outage continues, return no messages. Omit contacts that another message has informed about the recovery.
     """
     if not _is_over(incident):
         return []
     names = _names(incident.escalation)
     of_the_end = [each for each in entries if each.get("level") == RESOLVED]
-    # Any other message of this run also states that the service is back.
+    # Any other message of this run also states that the service has recovered.
     latest = [each for each in entries if each.get("ok") and each.get("new", True)]
     aware = {_name(each, names) for each in (*of_the_end, *latest) if each.get("ok")}
     return [each for each in of_the_end if each.get("ok") is False and _name(each, names) not in aware]
@@ -327,7 +333,7 @@ def _ways(words: Words, entries: Sequence[Mapping[str, Any]], *, names: Mapping[
 
 
 def would_tell(words: Words, incident: incident_model.Incident) -> List[str]:
-    """For a run in check mode, return who would be notified now and who would be notified after a failed recovery."""
+    """For a run in check mode, return the contacts that would be notified now or after a failed recovery."""
     escalation: Mapping[str, Any] = incident.escalation
     if "to" not in escalation:
         return [words.say("notified.not_planned")]
@@ -340,7 +346,7 @@ def would_tell(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def would_close(words: Words, incident: incident_model.Incident) -> str:
-    """Return who would be notified of the end of the outage if a run closed the incident."""
+    """Return the contacts that would be notified of the end of the outage if a run closed the incident."""
     entries = [each for each in _entries(incident.escalation) if each.get("ok")]
     aware = {(each.get("contact"), each.get("channel")) for each in entries if each.get("level") == RESOLVED}
     due = [
@@ -355,7 +361,7 @@ def would_close(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _would_tell(words: Words, escalation: Mapping[str, Any], *, before: Mapping[str, str]) -> str:
-    """Return who would be notified. before: the contacts that have already been notified, by name."""
+    """Return the contacts that would be notified. before: the contacts that have already been notified, by name."""
     ways: Dict[str, List[str]] = {str(name): [] for name in escalation.get("to") or []}
     for each in escalation.get("would") or []:
         error = bare(each.get("error"))
@@ -383,7 +389,7 @@ def _would_tell(words: Words, escalation: Mapping[str, Any], *, before: Mapping[
 
 @dataclasses.dataclass(frozen=True)
 class Telling:
-    """A notification, with its time, contact, channel, result, and whether it succeeded."""
+    """A notification: its time, contact, channel and result, and True if it succeeded."""
 
     at: Optional[str]
     who: str
@@ -423,7 +429,7 @@ def _result(words: Words, entry: Mapping[str, Any], *, lost: str, over: bool) ->
 
 
 def escalation_reason(words: Words, incident: incident_model.Incident) -> str:
-    """Return why these contacts are notified, or an empty string if no reason is given."""
+    """Return the reason why these contacts are notified, or an empty string if no reason is given."""
     return _escalation_reason(words, incident.escalation)
 
 

@@ -82,8 +82,8 @@ def _tell_process(words: Words, data: Mapping[str, Any]) -> str:
         called = words.name("state", state)
         if not data["changed"]:
             parts = [words.say("came.already", state=called)]
-        # In check mode, the result contains only the current state and the expected state. If no process was running,
-        # stopping the service only cancelled a restart by the service manager.
+        # In check mode, the result contains only the current and the expected state. If no process was running, the
+        # stop only cancelled a restart by the service manager.
         elif not before and state == "stopped":
             parts = [called]
         elif before and state != "stopped":
@@ -121,7 +121,7 @@ def _tell_restore(words: Words, data: Mapping[str, Any]) -> str:
 def restored(words: Words, data: Mapping[str, Any], method: str) -> str:
     """Return the result of a database recovery. method: the method, with the reason for it."""
     if data.get("planned") and data.get("plan"):
-        return words.say("came.would_restore_chosen", method=method)  # the summary shows the loss of each method
+        return words.say("came.would_restore_chosen", method=method)  # The summary shows the loss of each method.
     key = "came.would_restore" if data.get("planned") else "came.restored"
     return words.say(key, method=method, lost=text_of(words, data, "statement"))
 

@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 
 def happened(words: Words, step: incident_model.Step) -> str:
-    """Return the line for a step: for a change, the change itself; otherwise the step's name and result."""
+    """Return the line for a step: the change if the step made one, otherwise the step's name and result."""
     if step.kind == "run_start":
         return words.say("step.run", playbook=step.task or "playbook")
     if step.kind == "outcome":
@@ -34,7 +34,7 @@ def happened(words: Words, step: incident_model.Step) -> str:
         return words.say("step.retry", task=name)
     came = _came(words, step)
     of_process = allowlist.own_module(step.action or "") == "node_process" and step.weight == incident_model.DETAIL
-    # Tasks that start and tasks that stop the service have the same name, so the name alone would be ambiguous.
+    # The tasks that start and the tasks that stop the service have the same name, so the name alone would be ambiguous.
     if came and (step.weight == incident_model.CHANGE or of_process):
         return words.capitalized(came)
     return words.say("label", name=name, text=came) if came else name
@@ -64,7 +64,7 @@ def short(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
     for step in steps:
         if step.weight == incident_model.DETAIL or recorded(step):
             continue
-        # The failure at the end of a playbook only states the preceding decision again.
+        # The failure at the end of a playbook only repeats the preceding decision.
         repeats = step.weight == incident_model.FAILURE and not broken(step) and not step.message
         seen = told[-1] if told else None
         if (
@@ -92,7 +92,7 @@ def seen(words: Words, look: Mapping[str, Any]) -> str:
     wrong = bare(words.message(message_of(look, "summary"), look.get("summary")) or words.listed(failing))
     severity = words.name("severity", str(look.get("severity") or "unknown"))
     if wrong and look.get("severity") == "degraded":
-        return wrong  # most lines already begin with the severity DEGRADED
+        return wrong  # Most lines already begin with the severity DEGRADED.
     return words.say("label", name=severity, text=wrong) if wrong else severity
 
 
@@ -225,7 +225,10 @@ def _variant(step: incident_model.Step) -> str:
 
 
 def _hold_state(data: Mapping[str, Any]) -> str:
-    """Return whether a hold was set or released. Timelines from earlier versions do not contain this information."""
+    """Return the text that a hold was set or released.
+
+    Timelines from earlier versions do not contain this information.
+    """
     state = str(data.get("state"))
     return state if state in ("held", "released") else "changed"
 
@@ -256,7 +259,7 @@ def reasons(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
     """Return the failures that can be the reason for the outcome.
 
     A playbook's final failure is omitted, because it only repeats another failure. Failed notifications are also
-    omitted, and so are invalid settings that do not stop a recovery. Neither of them causes an outage.
+    omitted, and so are invalid settings that do not stop a recovery. Neither of these two causes an outage.
     """
     return [
         step

@@ -16,8 +16,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 # Shorter durations, in seconds, are shown as 0.0 s.
 _NOTICEABLE = 0.05
-# The summary of an outage mentions an uncertainty only if it reaches both limits: this number of seconds, and this
-# fraction of the outage.
+# The summary of an outage mentions the uncertainty of its length only if the uncertainty reaches both limits: this
+# number of seconds, and this fraction of the outage.
 _WORTH_SAYING, _LARGE_PART = 1.0, 0.2
 
 
@@ -33,7 +33,7 @@ class Measure:
 def measures(words: Words, incident: incident_model.Incident) -> List[Measure]:
     """Return the durations of the incident, each with its definition.
 
-    The durations are not averages over several incidents.
+    The durations are from this incident only and are not averages.
     """
     spans, open_ends = incident.durations, _open_ends(incident)
     return [
@@ -96,7 +96,7 @@ def lasted(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _answered(words: Words, incident: incident_model.Incident) -> str:
-    """For a service that never stopped answering, return what works and what does not."""
+    """For a service that never stopped answering, return which parts work and which do not."""
     if not words.knows("partial", incident.cause):
         return words.say("outage.none")
     if incident.outcome in incident_model.BACK:
@@ -105,7 +105,10 @@ def _answered(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _was_degraded(incident: incident_model.Incident) -> bool:
-    """Return True if a degraded service was stopped and is back. The outage is only a part of the incident."""
+    """Return True if a degraded service was stopped and is back.
+
+    In this case, the outage is only a part of the incident.
+    """
     return incident.severity == "degraded" and not incident.answered and incident.outcome in incident_model.BACK
 
 
@@ -174,7 +177,7 @@ def begun(words: Words, incident: incident_model.Incident) -> str:
 
 
 def qualified_marks(words: Words, incident: incident_model.Incident) -> List[Tuple[str, Optional[str]]]:
-    """Return the result of marks(). The name of the start also states how much earlier the outage may have begun."""
+    """Return the times from marks(). The name of the start also states how much earlier the outage may have begun."""
     uncertain = _uncertain(incident)
     if uncertain < _NOTICEABLE:
         return marks(words, incident)

@@ -37,7 +37,7 @@ _MESSAGE = {
 def schema() -> Dict[str, Any]:
     """Return the schema for the variables of a run, which are also the artifacts of its job.
 
-    A value must have the keys of the table and no other keys. A dictionary inside a value may contain more keys.
+    A value must have exactly the keys of the table. A dictionary inside a value may contain additional keys.
     """
     outcome = published.VARIABLES["outage_recover"].keys
     return {

@@ -76,7 +76,7 @@ def summary(
     error = words.message(incident.messages.get("error"), incident.error) if incident.error else ""
     kept, others = _kept(words, incident)
     why = error if back else _why(words, incident)
-    # First list what the reader has to do, then the reasons.
+    # First list the required actions, then the reasons.
     cause = prose_causes.cause(words, incident)
     rungs = _rungs(words, incident, brief=document is not None)
     calls, informed = prose_notifications.calls(words, incident), prose_notifications.informed(words, incident)
@@ -109,7 +109,7 @@ def summary(
     if check_mode:
         fields.append(_counted(words))
     head = _head(words, incident, outcome=outcome)
-    # If there is no postmortem, nothing is shortened, because the text is not saved anywhere else.
+    # If there is no postmortem, no text is shortened, because the text is not saved anywhere else.
     whole = {"rung": len(rungs), "escalation": len(calls), "kept": len(kept)}
     # The names of the notified contacts are more important than the text of other fields.
     names = prose_notifications.names(words, incident, informed)
@@ -167,7 +167,7 @@ def _rungs(words: Words, incident: incident_model.Incident, *, brief: bool) -> L
 def _not_climbed(
     words: Words, incident: incident_model.Incident, *, why: Union[str, List[str]], cause: str
 ) -> List[str]:
-    """Return why some rungs were not tried and some remedies were not applied in the last run.
+    """Return the reasons why rungs were not tried and remedies were not applied in the last run.
 
     why, cause: the fields that are already shown.
     """
@@ -212,9 +212,9 @@ def _kept(words: Words, incident: incident_model.Incident) -> Tuple[List[str], L
 def _published(
     words: Words, incident: incident_model.Incident, document: Optional[str], places: Mapping[str, Any]
 ) -> List[str]:
-    """Return where to read the postmortem. The path on the controller is last.
+    """Return the locations of the postmortem. The path on the controller is last.
 
-    The container of an AWX job is deleted together with its files. Therefore, for a job, the path is shown only if the
+    The container of an AWX job is deleted together with its files. Therefore, the path is shown for a job only if the
     postmortem is stored nowhere else.
     """
     found = [words.say("screen.issue", url=places["issue"])] if places.get("issue") else []

@@ -13,7 +13,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
 
-# Tones: good news, a warning, bad news.
+# Tones, in this order: good news, a warning, bad news.
 GOOD, ATTENTION, BAD = "good", "attention", "bad"
 
 WIDTH = 100
@@ -22,7 +22,8 @@ LINES = 24
 _CUT = " ..."
 # Fields that are never shortened: the next step, lost rows, commands, invalid settings and the files.
 _WHOLE = ("next", "methods", "options", "data_loss", "rows", "seeded", "settings", "postmortem")
-# The order of shortening. Fields with a higher number are shortened first. All other fields have the number 0.
+# The order in which fields are shortened. Fields with a higher number are shortened first. Fields that are not listed
+# have the number 0.
 _ORDER = {"kept": 1, "escalation": -1, "why": -1, "cause": -2}
 # Minimum number of lines of a field, because a long path can fill the second line of a cause or a reason.
 _LEAST = {"cause": 3, "why": 3}
@@ -143,12 +144,12 @@ def _shortened(
 def _would_lose_a_path(key: str, lines: Sequence[str]) -> bool:
     """Return True if the last line begins with a path that the line before it introduces.
 
-    The text is about this path, for example the path of the restored backup. The paths of kept files are less
-    important.
+    Such a path is the subject of the text, for example the path of the restored backup. The paths of kept files are
+    less important.
     """
     return key != "kept" and lines[-1].startswith("/") and not lines[-2].endswith((".", ";"))
 
 
 def headed(words: Words, lines: List[str], *, check_mode: bool) -> List[str]:
-    """Return the lines. In check mode, the first line says so."""
+    """Return the lines. In check mode, the first line states that the run is in check mode."""
     return [words.say("screen.in_check_mode", head=lines[0]), *lines[1:]] if check_mode and lines else lines

@@ -44,7 +44,7 @@ _READINESS = ("fail_settings", "health_probe", "preparedness_info", "preparednes
 def without_incident(
     words: Words, host: str, events: Sequence[timeline_events.Event], *, check_mode: bool = False, target: str = ""
 ) -> Tuple[str, List[str]]:
-    """Return the tone and lines for a host without an incident. There are no lines if there is nothing to report.
+    """Return the tone and the lines for a host without an incident. If there is nothing to report, there are no lines.
 
     target: see next_steps.target.
     """
@@ -102,7 +102,7 @@ def _without_incident(
     check_mode: bool,
     target: str,
 ) -> Tuple[str, List[str]]:
-    # In check mode, a changed step is only planned.
+    # In check mode, a step with the status "changed" is only planned.
     changed = [prose_steps.deed(words, each) for each in steps if each.status == "changed" and not check_mode]
     touched = words.say("screen.changed", what=words.listed(changed)) if changed else words.say("screen.unchanged")
     looks = [each.data for each in steps if prose_steps.probed(each)]
@@ -310,10 +310,10 @@ def _triage(
     touched: str,
     target: str,
 ) -> Tuple[str, List[str]]:
-    # Triage never logs in.
+    # Triage never tests the login.
     login = words.say("login.not_asked")
     tone, found = GOOD, words.say("screen.nothing_wrong", host=host, login=login, touched=touched)
-    # Triage continues despite an invalid setting. Detection and recovery do not.
+    # Triage continues despite an invalid setting, but detection and recovery fail.
     problems = prose_steps.refusals(words, steps)
     if problems and not data["findings"]:
         counted = words.count("problems", len(problems))

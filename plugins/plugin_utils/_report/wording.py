@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 
 
 class Wording:
-    """The language and time zone: the values from an incident's outcome or, if it has none, the configured values."""
+    """The language and time zone from an incident's outcome or, if there is no outcome, the configured values."""
 
     def __init__(self, *, language: str, timezone: str) -> None:
         """Start with the configured values."""
