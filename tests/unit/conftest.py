@@ -14,7 +14,7 @@ import pytest
 
 
 def pytest_collection_finish() -> None:
-    """Exempt all current objects from garbage collection, which would otherwise slow down every forked process."""
+    """Exempt all current objects from garbage collection. Otherwise, it would slow down every forked process."""
     gc.collect()
     gc.freeze()
 

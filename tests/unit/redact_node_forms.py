@@ -11,7 +11,7 @@ from __future__ import annotations
 
 PLACEHOLDERS = {
     "PHRASE": "correct horse battery staple",
-    # This phrase is so long that Node prints it on a separate line.
+    # This phrase is so long that Node prints it on a line of its own.
     "LONG": (
         "abandon ability able about above absent absorb abstract absurd abuse access accident account accuse achieve "
         "acid acoustic acquire across action"
@@ -19,7 +19,8 @@ PLACEHOLDERS = {
     "KEY1": "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC",
     "KEY2": "BKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj",
 }
-# Pieces that must not remain: the words of the secrets, and the first letters of PHRASE in hexadecimal and decimal.
+# Pieces that must not remain in masked text: the words of the secrets, and the first letters of PHRASE in hexadecimal
+# and decimal.
 PIECES = (
     *" ".join(PLACEHOLDERS.values()).split(),
     *("Kanarienvogel", "42!x", "63 6f 72 72", "99, 111, 114, 114"),

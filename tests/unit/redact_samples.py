@@ -268,7 +268,7 @@ _TEMPLATES = [
 def ordinary_lines(recorded: Path, *, each: int = 40) -> list[str]:
     """Return distinct log lines without secrets, from templates and from the files in the folder `recorded`.
 
-    each: the number of lines to make from each template.
+    each: the number of lines that are generated from each template.
     """
     filler = _Filler("ordinary")
     lines = {template.format_map(filler): None for template in _TEMPLATES for _ in range(each)}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""SQLite databases as a crash leaves them, for tests of code that reads such databases."""
+"""SQLite databases in the state after a crash, for tests of code that reads such databases."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ def schema(connection: sqlite3.Connection) -> None:
 
 
 def crashed(path: str, *, in_database: int = 200, in_wal: int = 60, page_size: int = 4096, shm: bool = False) -> None:
-    """Create a database as a killed writer leaves it: the last rows are only in the WAL, and no process has it open."""
+    """Create a database whose writer was killed.
+
+    The last rows are only in the WAL, and no process has the database open.
+    """
     work = f"{path}.work"
     os.mkdir(work)
     connection = sqlite3.connect(f"{work}/db", isolation_level=None)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""AWX receives correct data about playbooks, variables and credentials, and the workflow handles every failure."""
+"""The data for AWX about playbooks, variables and credentials is correct, and the workflow handles every failure."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_awx_can_evaluate_the_texts_of_notifications(language: str) -> None:
 
 
 def differences(place: str, found: Any, expected: Any) -> List[str]:
-    """Return a line for each missing entry and each entry that is not allowed, or a line about the wrong order."""
+    """Return a line for each missing or forbidden entry. If only the order is wrong, return a line about the order."""
     if found == expected:
         return []
     if not isinstance(found, list) or not isinstance(expected, list):
@@ -243,7 +243,7 @@ def test_every_failure_ends_in_escalation() -> None:
             assert node.get("failure"), f"a failure of {identifier} is not handled"
             for path in paths(identifier, by="failure"):
                 assert path[-1] == "escalate"
-    # If the escalation fails, the workflow must end as failed, so no node handles this failure.
+    # If the escalation fails, the workflow must fail as well. Therefore, no node handles this failure.
     assert "failure" not in NODES["escalate"]
 
 
@@ -273,7 +273,7 @@ def test_each_rung_is_verified() -> None:
         assert NODES[verification]["template"] == "outage_verify"
 
 
-# Actions of ansible-core that run nothing on a host.
+# Actions of ansible-core that do not run anything on a host.
 ON_CONTROLLER = {
     *("assert", "debug", "fail", "import_playbook", "import_role", "import_tasks", "include_role", "include_tasks"),
     *("include_vars", "meta", "set_fact", "set_stats", "validate_argument_spec"),

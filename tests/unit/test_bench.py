@@ -4,7 +4,7 @@
 
 """Running "make bench ONLY=name" replaces the figures of one measurement and detects measurements without figures.
 
-The benchmark uses the names of tasks to find points in time in a run.
+The benchmark identifies the phases of a run by the names of tasks.
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ def test_each_time_has_its_own_line_that_states_what_it_measures() -> None:
 class Listing:
     """A service that loses requests and responses. `losses` has one word for each POST.
 
-    "request": the request is lost. "answer": the response is lost. "refused": the response has status 503. "": no loss.
+    "request": the request is lost. "answer": the response is lost. "refused": the response has status 503. "": nothing
+    is lost.
     """
 
     def __init__(self, *losses: str) -> None:

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Files, classes and functions in plugins/ are short. The table of exceptions can only become shorter."""
+"""Files, classes and functions in plugins/ are at most as long as the limits.
+
+No exceptions may be added to the table.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILE, CLASS, FUNCTION = 400, 200, 60
 # The documentation of a plugin does not count.
 DOCUMENTATION = ("DOCUMENTATION", "EXAMPLES", "RETURN")
-# The longer parts, with the reasons. Do not add anything here. Split the part instead.
+# Parts that exceed the limits, with the reasons. Do not add entries here. Split a part that is too long instead.
 EXCEPTIONS = {
     "module_utils/_common/redact.py": "the passes over a text, whose order matters",
     "module_utils/_common/safe_open.py": "every rule for opening a file safely is in this file",

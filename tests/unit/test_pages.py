@@ -58,7 +58,7 @@ def test_a_readme_has_at_most_150_lines(page: str) -> None:
 def test_the_pages_set_up_the_first_host_in_the_same_order() -> None:
     step = re.compile(r"playbooks/(outage_\w+\.yml(?: --check)?)|(escalation_contacts)")
     section = PAGES["operations.md"].partition("## The first host\n")[2].partition("\n### ")[0]
-    # The first name in each item is the step.
+    # The first name in each item is the name of the step.
     items = [step.search(item) for item in re.split(r"^\d+\. ", section, flags=re.MULTILINE)[4:]]
     orders = [[found.group(1) or found.group(2) for found in items if found]]
     for page in ("README.md", "README.ja.md"):

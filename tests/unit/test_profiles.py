@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Only profiles contain the names of a drill's service. The variables of a deployed service come from discovery."""
+"""Only profiles contain the names of a drill's service.
+
+The variables of a deployed service are determined by discovery.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MOLECULE = ROOT / "molecule"
 PROFILES = sorted((MOLECULE / "profiles").iterdir())
 GROUPS = yaml.safe_load((MOLECULE / "inventory" / "hosts.yml").read_text(encoding="utf-8"))["itsm_nexus"]
-# Variables that discovery asks about, because the host does not show them. A remedy changes the permissions of a key
-# only if a person has set nexus_tls_key_path.
+# Variables for which discovery asks a question, because their values cannot be determined on the host. A remedy changes
+# the permissions of a key only if a person has set nexus_tls_key_path.
 ASKED = {"nexus_release_strategy", "nexus_tls_key_path"}
 
 

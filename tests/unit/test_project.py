@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-# The string is in two parts, so that reuse does not read this line as the licence of this file.
+# The string is split into two parts. Otherwise, the program reuse would read this line as the licence of this file.
 LICENCE = "SPDX-License-Identifier" + ": GPL-3.0-or-later"
 # Files that a program finds by their names. No other file has to mention them.
 FOUND_BY_NAME = {
@@ -246,7 +246,7 @@ def test_every_variable_on_a_page_is_read() -> None:
 CHAPTERS = ("1.1", "1.2", "1.3", "2.1", "2.2", "3.1", "3.2", "3.3", "4.1", "4.2", "5.1", "6", "7.1", "7.2")
 
 
-# Parts that are older than this test, and that no entry mentions.
+# Parts that are older than this test and are not mentioned in any entry.
 NOT_NAMED = ("outage_restart", "outage_standard_recovery", "postmortem_archive")
 
 

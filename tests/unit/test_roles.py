@@ -85,7 +85,7 @@ def test_public_variables_begin_with_the_name_of_their_role(role: str) -> None:
 def words_read() -> set[str]:
     """Return the words in roles, playbooks and plugins.
 
-    Words before a colon are left out, because variables are only set there.
+    Words before a colon are omitted, because variables are only set there.
     """
     return {
         word
@@ -270,7 +270,7 @@ OPEN = {"id": "reason.restore.wal_unread", "values": {"why": [{"id": "reason.res
     ("messages", "shown"),
     [
         ({"reason": [OPEN]}, "backup (unknown as long as the database is open): why. Lost: 1 row."),
-        # The list of losses also says why the WAL was not read.
+        # The list of losses also states why the WAL was not read.
         ({"reason": [{"id": "x"}], "statement": [OPEN]}, "backup (not possible): why. Lost: 1 row."),
         # The name of a table is in the statement.
         ({"reason": [{"id": "x"}], "statement": ["1 unconfirmed"]}, "backup (not possible): why. Lost: 1 row."),
@@ -434,7 +434,7 @@ def test_the_documented_channels_send_a_complete_message() -> None:
 
 
 def test_a_notification_about_repeated_restarts_names_their_time() -> None:
-    """The reader of the notification does not know the settings."""
+    """The reader of the notification may not know the settings."""
     assert _about_restarts(4, earlier=0) == "Recovery runs started the service 4 times within the last 90 minutes."
 
 
@@ -450,7 +450,7 @@ def _about_restarts(number: int, *, earlier: int) -> str:
 def test_a_notification_about_repeated_restarts_counts_those_of_earlier_incidents(
     in_window: int, of_incident: int, earlier: int
 ) -> None:
-    """If all starts were made in this incident, the message must not make the reader search for another incident."""
+    """If all starts were part of this incident, the message must not refer the reader to another incident."""
     closing = (ROOT / "playbooks/tasks/close_incident.yml").read_text(encoding="utf-8")
     (counted,) = re.findall(r'escalation_restarts_earlier: "(.+)"', closing)
     record = {"restarts_in_window": in_window, "starts": [{}] * of_incident}

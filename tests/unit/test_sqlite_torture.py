@@ -27,7 +27,7 @@ def torture(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module.shutil, "which", lambda _name: None)  # hide strace, because tracing is slow
+    monkeypatch.setattr(module.shutil, "which", lambda _name: None)  # Hide strace, because tracing is slow.
     return module
 
 

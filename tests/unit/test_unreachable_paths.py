@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A path that the service's user chooses must not show this user which files exist where only root can look.
+"""The service's user must not learn from a path of its choice which files exist in folders that only root can enter.
 
 In each test, the user refers to a file in one of root's folders with a link, a variable or a log line. The facts must
 be the same whether or not the file exists.
@@ -94,7 +94,7 @@ def test_status_follows_the_links_of_a_user_with_this_users_rights(place: Place)
     (place.app / "hidden" / "file").touch()
     assert path_status.mode_of(str(place.private / "file"))
     assert path_status.mode_of(str(place.app / "itself"))
-    # Without links, root can still examine the whole tree.
+    # If there are no links, root can still examine the whole tree.
     assert path_status.mode_of(str(place.app / "hidden" / "file"))
     assert not path_status.mode_of(str(place.app / "link"))
     assert not path_status.mode_of(str(place.app / "missing"))

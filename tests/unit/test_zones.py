@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which source files may access paths on a host, and why this is safe for root. See "Two zones" in SECURITY.md."""
+"""The source files that may access paths on a host, and the reasons why this access is safe for root.
+
+See "Two zones" in SECURITY.md.
+"""
 
 from __future__ import annotations
 
@@ -197,7 +200,7 @@ def test_a_process_that_became_a_user_cannot_go_back() -> None:
     if child == 0:
         status = 1
         try:
-            os.seteuid(DAEMON.pw_uid)  # as in a block that acts as another user
+            os.seteuid(DAEMON.pw_uid)  # Same situation as in a block that acts as another user.
             safe_open.become(NOBODY.pw_uid, NOBODY.pw_gid)
             facts = Path("/proc/self/status").read_text(encoding="utf-8")
             lines = dict(line.split(":\t", 1) for line in facts.splitlines() if ":\t" in line)
@@ -217,7 +220,7 @@ def test_a_process_that_became_a_user_cannot_go_back() -> None:
 
 @needs_root
 def test_only_links_of_root_are_resolved_in_advance(base: Path) -> None:
-    """If the user's links were resolved in advance, their targets would look like paths that root chose."""
+    """If the user's links were resolved in advance, their targets could be mistaken for paths that root chose."""
     theirs, ours = made(base / "theirs", owner=NOBODY), made(base / "ours")
     (ours / "file").touch()
     for link, target in (

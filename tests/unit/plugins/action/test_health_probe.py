@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A failed login is shown before the stability check, which takes longer than the login."""
+"""A failed login is reported before the stability check, because this check takes longer than the login."""
 
 from __future__ import annotations
 

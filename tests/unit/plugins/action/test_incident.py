@@ -42,7 +42,10 @@ def test_without_a_probe_result_the_module_is_called(monkeypatch, arguments):
 
 
 def test_on_the_controller_the_module_never_uses_the_connection_of_the_host(monkeypatch):
-    """A setting given with -e also applies to localhost, so a delegated task would use the host's connection."""
+    """A connection setting that is given with -e also applies to localhost.
+
+    A delegated task would therefore use the host's connection.
+    """
     monkeypatch.setattr(on_host.OnHost, "run", lambda _self, _tmp, task_vars: task_vars)
     action = incident.ActionModule.__new__(incident.ActionModule)
     action._task = types.SimpleNamespace(args={"state": "closed"}, delegate_to="localhost")

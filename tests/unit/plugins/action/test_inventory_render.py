@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A host's file is written next to the inventory or to an existing folder. The old content is not returned."""
+"""A host's file is written next to the inventory or into an existing folder. The old content is not returned."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FOUND = {
 
 
 class Templar:
-    """Returns each value unchanged. A template that uses a vault variable fails as if the variable were undefined."""
+    """Returns each value unchanged. If a template uses a vault variable, it fails as if the variable were undefined."""
 
     available_variables = None
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every reason that a failed module returns exists in English and in Japanese."""
+"""Every reason for a module's failure exists as a message in English and in Japanese."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def without_values(told):
 
 
 def require_japanese(told):
-    """Fail if a message is only quoted English text, or if the Japanese text contains an English sentence."""
+    """Fail if a message is only a quotation in English, or if the Japanese text contains an English sentence."""
     assert told
     assert not any(each["id"] == "quoted" for each in told), told
     require_no_latin_sentence(JA.message([without_values(each) for each in told]))
@@ -184,7 +184,7 @@ def test_the_reason_of_a_failed_module_is_in_japanese(main, name, parameters, id
 
 
 def require_japanese_reason(result, identity):
-    """Require that a module failed with the message `identity`, and that the message exists in Japanese."""
+    """Assert that a module failed with the message `identity`, and that this message exists in Japanese."""
     assert result["failed"]
     told = result["messages"]["msg"]
     assert told["id"] == identity
@@ -208,7 +208,7 @@ def test_a_held_start_is_named_in_japanese(main, tmp_path):
     service = {**SERVICE, "log_file": "HERE/log", "pid_file": "HERE/pid"}
     refused = main("node_process", service=service, state="started")
     require_japanese_reason(refused, "reason.process.start_refused")
-    # A reason that a person gave is quoted.
+    # If a person gave the reason, it is quoted.
     assert "「Rows are missing」" in JA.message(refused["messages"]["msg"])
 
 

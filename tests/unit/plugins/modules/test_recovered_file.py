@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The sqlite_restore module saves the time at which it put a new database file in place. No other module does this."""
+"""The sqlite_restore module saves the time at which it replaced the database file. No other module saves this time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .test_lease_modules import begin, end
 
 
 class Place:
-    """A database, and the modules that work on it."""
+    """A database, and the modules that read or change it."""
 
     def __init__(self, folder: Path) -> None:
         self.path, self.state = folder / "itsm.db", folder / "state"
@@ -74,7 +74,7 @@ def test_the_time_of_a_new_file_is_saved(place, method, more):
     assert timestamps.epoch(begun) - 2 <= saved <= timestamps.epoch(timestamps.now()) - 2
     if method == "empty":
         return
-    # A later checkpoint keeps the file.
+    # A later checkpoint does not replace the file.
     database = sqlite3.connect(place.path)
     assert place.restore(state="planned")["healthy_before"]
     database.close()

@@ -28,7 +28,10 @@ def packed(data: bytes) -> str:
 
 
 def packed_zeros(mebibytes: int) -> str:
-    """Return packed(bytes(mebibytes << 20)), but compress only one mebibyte. The other blocks are copies of it."""
+    """Return packed(bytes(mebibytes << 20)), but compress only the first mebibyte.
+
+    The other blocks are copies of this block.
+    """
     compressor = zlib.compressobj()
     start = compressor.compress(bytes(1 << 20)) + compressor.flush(zlib.Z_FULL_FLUSH)
     header, block = start[:2], start[2:]
@@ -138,7 +141,7 @@ def test_surplus_copies_of_the_same_database_are_removed(tmp_path: Path) -> None
     for name in [*ours, *others]:
         (tmp_path / name).write_text("x")
     removed = backup_copy.prune(str(tmp_path / ours[0]), keep=3)
-    # The copy that was just made is kept, although the time in its name is the oldest.
+    # The copy that was just created is kept, although the time in its name is the oldest.
     assert [os.path.basename(path) for path in removed] == ours[1:3]
     assert sorted(os.listdir(tmp_path)) == sorted([ours[0], *ours[3:], *others])
     assert backup_copy.prune(str(tmp_path / ours[0]), keep=0) == []

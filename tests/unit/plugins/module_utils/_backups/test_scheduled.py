@@ -212,7 +212,7 @@ def test_files_of_others_are_never_removed(host: Host, name: str) -> None:
     # This file has the name of a backup, but it is not listed.
     unlisted = Path(host.folder, "itsm.db.backup_20200101T000000Z")
     unlisted.write_text("keep me too")
-    # This entry was not written by this role.
+    # Another program wrote this entry.
     listed = listing.read(host.state_dir)
     listing.write(host.state_dir, [*listed, Entry("2020-01-01T00:00:00.000Z", str(other), verified=True)])
     for _number in range(5):
@@ -234,12 +234,13 @@ def entry(days: float, *, verified: bool = True, lost: bool = False) -> Entry:
         # The newest verified backup is kept, no matter how old it is.
         ([entry(50)], retention.Limits(2, 8), []),
         ([entry(0, verified=False), entry(50)], retention.Limits(2, 8), []),
-        # The backups of killed runs do not replace verified backups. The first entry is the running backup.
+        # The backups of killed runs do not replace verified backups. The first entry is the backup that is still being
+        # created.
         ([entry(0), entry(1, verified=False), entry(2, verified=False), entry(3)], retention.Limits(2), [1, 2]),
         ([entry(0, verified=False), entry(1, verified=False), entry(2), entry(3)], retention.Limits(2), [1]),
         # The newest verified backup without missing rows is kept too.
         ([entry(0, lost=True), entry(1, lost=True), entry(50), entry(51)], retention.Limits(2, 8), [51]),
-        # If the clock was set back, the order of the list counts.
+        # If the clock was set back, the order of the list determines which backup is the newest.
         ([entry(9), entry(0), entry(1)], retention.Limits(2), [1]),
         ([Entry("no time", "/b/db.backup_x", verified=True), entry(1)], retention.Limits(2, 0.5), [1]),
         ([entry(0), Entry("no time", "/b/x", verified=True)], retention.Limits(2, 0.5), []),
@@ -311,7 +312,7 @@ def test_two_backups_do_not_run_at_the_same_time(host: Host) -> None:
 
 
 def test_an_error_during_a_backup_is_not_reported_as_another_backup(host: Host) -> None:
-    """A pipe, or the lock on another file, can raise the same exception as the lock on the backups."""
+    """A pipe or the lock of another file can raise the same exception as the lock of the backups."""
     with pytest.raises(BlockingIOError, match="of the caller"), listing.locked(host.state_dir, run=""):
         raise BlockingIOError(11, "of the caller")
     # The lock is released.
@@ -332,7 +333,7 @@ def test_a_backup_waits_for_no_recovery(host: Host, seat: host_lease.Seat, check
 
 @pytest.mark.usefixtures("seat")
 def test_a_copy_is_recorded_during_a_recovery(host: Host) -> None:
-    """Recording a copy changes only the list, so a copy can also be recorded during a recovery."""
+    """When a copy is recorded, only the list changes. Therefore, a copy can also be recorded during a recovery."""
     listing.write(host.state_dir, [Entry("2026-03-02T01:02:03.000Z", "/b/x", verified=True)])
     off_host.answer("/b/x", offset=-1, where="there", user=None, state_dir=host.state_dir, check_mode=False)
     assert listing.read(host.state_dir)[0].off_host == "there"
@@ -362,7 +363,7 @@ def test_the_name_of_a_database_cannot_contain_commands(host: Host, tmp_path: Pa
         with pytest.raises(BackupError, match="the name of the database may contain only letters and digits"):
             host.make(command=shell, check_mode=check_mode)
     assert not Path(host.folder).exists()
-    assert host.make()["backup"]["verified"] is True  # without the command, every name is harmless
+    assert host.make()["backup"]["verified"] is True  # if no command is set, every name is harmless
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When the manifest is saved, and which account's rights are used to collect its data."""
+"""The times at which the manifest is saved, and the account whose rights are used to collect its data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def values(tmp_path):
 
 
 def see(values, health=HEALTHY, *, check_mode=False):
-    """Call of_detection. Return a list of the calls to `meanwhile`, and the function that saves the manifest."""
+    """Call of_detection. Return the list of calls to `meanwhile`, and the function that saves the manifest."""
     calls = []
     save = baseline.of_detection(values, None, health, lambda: calls.append(1), check_mode=check_mode)
     return calls, save

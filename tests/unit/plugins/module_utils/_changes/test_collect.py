@@ -287,7 +287,7 @@ def test_the_schema_is_read_only_if_it_may_have_changed(place, monkeypatch):
     first = collected(None)
     known = entries.Manifest(first.since, {first.key: first})
     assert (collected(known), len(reads)) == (first, 1)
-    # The service was restarted, and may have applied migrations.
+    # The service was restarted and may have applied migrations.
     assert collected(known, started_at=first.since + 1).parts == first.parts
     assert len(reads) == 2
     # A write soon after a read does not cause another read. An empty `gate` marks the schema as possibly outdated.
@@ -302,7 +302,7 @@ def test_the_schema_is_read_only_if_it_may_have_changed(place, monkeypatch):
     assert collected(known).parts == first.parts
 
 
-# Kinds of changes for which no test in this file checks the values of the entries.
+# Kinds of changes whose entries are not compared with expected values in this file.
 OF_FILES = ("packages", "network", "timezone")
 
 

@@ -189,7 +189,7 @@ CHECK = GOOD + 100
     [
         (BEFORE, AFTER, GOOD - 1000, False),
         (BEFORE, AFTER, GOOD + 60, True),
-        # The service itself wrote the file while it started.
+        # The service itself wrote the file during its start.
         (BEFORE, AFTER, GOOD + 48, True),
         (BEFORE, AFTER, GOOD + 10, False),
         (None, AFTER, GOOD - 1000, False),
@@ -219,7 +219,7 @@ def test_a_waiting_change_keeps_the_time_when_it_was_first_seen():
     assert (change.at, change.earliest, change.latest) == (GOOD + 50, GOOD, CHECK)
     # The change was undone.
     assert store.merged(known, {BEFORE.key: BEFORE}, started_at=GOOD - 1000, now=NOW).waiting == {}
-    # The service was restarted, and works with the change.
+    # The service was restarted and works with the change.
     again = store.merged(known, {AFTER.key: AFTER}, started_at=GOOD + 200, now=NOW)
     assert (again.entries, again.waiting) == ({AFTER.key: AFTER}, {})
 
@@ -246,7 +246,7 @@ def test_changed_packages_are_named_with_their_versions(tmp_path):
         ("new", "added", "", "1.0", NEW + 1),
         ("libssl3", "changed", "3.0.1", "3.0.2", NEW),
     ]
-    # Without the log, only the change to the package database is known.
+    # If there is no log, only the change to the package database is known.
     assert packages.detailed(changes, run=none, timeout=1, logs=[]) == changes
 
 

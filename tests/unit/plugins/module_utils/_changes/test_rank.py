@@ -157,7 +157,7 @@ def test_the_kinds_name_only_causes_that_exist():
     assert named <= set(table.CAUSES)
 
 
-# Causes that no kind of change leads to, with the reasons.
+# Causes that no kind of change can produce, each with the reason.
 WITHOUT_CHANGE = {
     "disk_filling": "data and logs grow without a change",
     "disk_full": "data and logs grow without a change",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Removing folders: root removes nothing that the owner of the folder could not remove."""
+"""When root removes a folder, it removes only what the owner of the folder could also remove."""
 
 from __future__ import annotations
 

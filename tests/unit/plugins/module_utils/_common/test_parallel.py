@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Questions that child processes answer while this process does other work."""
+"""Work that child processes do while this process continues with other work."""
 
 from __future__ import annotations
 

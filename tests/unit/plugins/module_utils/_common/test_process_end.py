@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A module exits without garbage collection. Other processes that load the package are not affected."""
+"""A module exits without garbage collection. This does not affect other processes that load the package."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ CANARY = "Kanarienvogel-42!x"
         f"https://{CANARY}@git.example/x.git",
         f"_auth={CANARY}",
         f"//registry.example/:_authToken={CANARY}",
-        # knex's message about a failed statement.
+        # The message from knex about a failed statement.
         "insert into `users` (`id`, `password_hash`) values (1, 'CANARY') - SQLITE_CONSTRAINT",
         "INSERT INTO sessions(id, token) VALUES (1, 'x'), (2, 'CANARY')",
         "update users set api_key = 'CANARY' where id = 1",
@@ -94,7 +94,7 @@ CANARY = "Kanarienvogel-42!x"
         f"bearer={CANARY}",
         f"PRIVATEKEY={CANARY}",
         f"accesskey={CANARY}",
-        # A full-width colon, as in Japanese logs.
+        # Full-width colons, as in Japanese logs.
         f"パスワード: {CANARY}",
         f"パスワード\uff1a{CANARY}",
         f"新しいパスワード\uff1d{CANARY}",

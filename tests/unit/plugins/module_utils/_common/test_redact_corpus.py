@@ -31,7 +31,7 @@ LEAST_MASKED, MOST_CHANGED = 0.99, 0.01
 # Rules without samples. An IP address is not a secret. The rule for private keys matches only the first line of a key,
 # so _private_keys generates complete keys.
 NO_RULES = ("IPPublicDetector", "PrivateKeyDetector")
-# Public text that the rules match, although it is not part of a secret.
+# Public text that is not part of a secret but is matched by the rules.
 NO_SECRET = re.compile(r"AccountKey=|https://hooks\.slack\.com/services/", re.IGNORECASE)
 
 
@@ -109,7 +109,10 @@ def _is_left(secret: str, clean: str) -> bool:
 
 
 def masked() -> tuple[int, list[tuple[str, str, str]]]:
-    """Mask all samples. Return the number of samples, and those with an unmasked secret, as (rule, text, result)."""
+    """Mask all samples.
+
+    Return the number of samples, and the samples with an unmasked secret as (rule, text, result).
+    """
     samples = list(_scanner_samples())
     redactor = redact.Redactor()
     kept = [(rule, text, clean) for rule, text, secret in samples if _is_left(secret, clean := redactor.text(text))]

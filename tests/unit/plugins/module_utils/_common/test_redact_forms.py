@@ -33,11 +33,11 @@ SECRETS = {
     **{"WORD": WORD, "PHRASE": PHRASE, "TOKEN": TOKEN, "FIRST": HALVES[0], "SECOND": HALVES[1]},
     **{"HEX": HEX, "BASE64": BASE64, "JWT": JWT, "KEY1": KEY_LINES[0], "KEY2": KEY_LINES[1]},
 }
-# A phrase is revealed if a piece of this length remains. To an attacker, "hors" is as good as "horse".
+# A phrase counts as revealed if a piece of this length remains. An attacker can complete "hors" to "horse".
 SHORTEST = 4
 
 UNKNOWN = [
-    # Several unquoted words. The value extends to the end of the line or to the next name.
+    # Several unquoted words. Such a value ends at the end of the line or at the next name.
     "password: <PHRASE>",
     "DB_PASSWORD=<PHRASE>",
     "export DB_PASSPHRASE=<PHRASE>",
@@ -456,7 +456,7 @@ def test_a_secret_that_node_prints_is_masked(form, log):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        # The value ends with its bracket.
+        # The value ends at its closing bracket.
         (
             "{ tokens: [\n    'a b',\n    'c d'\n  ],\n  user: 'x' }",
             "{ tokens: {M}\n    {M}',\n    {M}'\n  {M},\n  user: 'x' }",

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service's user plants files in its folders while root accesses them. In these tests, that user is "nobody"."""
+"""The service's user plants files in its folders while root accesses these folders.
+
+In these tests, this user is "nobody".
+"""
 
 from __future__ import annotations
 
@@ -78,7 +81,7 @@ def test_a_link_of_the_user_is_followed_with_the_users_rights(host):
 
 def test_a_link_of_the_user_does_not_reach_files_of_root(host):
     link = link_of_user(host / "app" / "log", host / "secret")
-    assert link.read_text()  # a plain read as root follows the link
+    assert link.read_text()  # an ordinary read as root follows the link
     with pytest.raises(PermissionError):
         safe_open.read(str(link))
     with pytest.raises(PermissionError):
@@ -134,7 +137,7 @@ def test_a_hard_link_in_a_folder_that_other_accounts_can_write_to_is_refused(hos
             safe_open.look_up(str(shared / name))
         with pytest.raises(PermissionError):
             safe_open.rights_on(str(shared / name))
-    # Files with only one hard link are still read.
+    # If a file has only one hard link, it is still read.
     (shared / "of root").write_text("x")
     (shared / "of user").write_text("x")
     os.chown(shared / "of user", NOBODY.pw_uid, NOBODY.pw_gid)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which versions an npm version range includes. The expected values come from node-semver."""
+"""The versions that an npm version range includes. The expected values are from node-semver."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Times as text: the code reads only the format that it writes."""
+"""Times as text. The code accepts only the format that it writes."""
 
 from __future__ import annotations
 

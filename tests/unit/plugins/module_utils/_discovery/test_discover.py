@@ -168,7 +168,7 @@ def test_an_unreadable_environment_file_is_a_question(app, tmp_path):
 
 
 def test_the_running_process_counts(app, tmp_path, monkeypatch):
-    """This test's own process stands in for the service."""
+    """The process of this test is used as the service."""
     listed = discover.units.Found(None, discover.procfs.read_process(os.getpid()), [], "")
     monkeypatch.setattr(discover.units, "find", lambda *_names, **_options: listed)
     monkeypatch.setattr(discover, "_app_dir", lambda *_facts: str(app))

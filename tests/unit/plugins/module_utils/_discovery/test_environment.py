@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Only settings that the inventory needs are shown, with their source. Everything else may be a secret."""
+"""Only settings that the inventory needs are shown, with their source. All other settings may be secrets."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A path that the service's user could have chosen is proposed only if this user has the required permissions."""
+"""If the service's user could have chosen a path, it is proposed only if this user has the required permissions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as 
 
 
 def of_process(of_root=None, **more):
-    """Return an environment in which only the process has `more`. of_root: the variables in a root-owned file."""
+    """Return an environment in which only the process has the variables in `more`.
+
+    of_root: the variables in a root-owned file.
+    """
     process = environment.Source(environment.PROCESS, "", {**VALUES, **more})
     file = environment.Source(environment.FILE, FILE, of_root or {}, of_root=True)
     return environment.Environment([process, file])
@@ -138,7 +141,7 @@ def test_the_name_of_a_backup_does_not_match_backups_of_another_service():
 def test_a_certificate_that_root_chose_is_only_information(variable, facts):
     assert variable not in values(**facts)
     assert (variable, "path") not in asked(**facts)
-    # No run reads this file, but root wrote it.
+    # No run reads this file, although root wrote it.
     elsewhere = {**facts, "environment_files": ["/etc/other"]}
     assert variable in values(**elsewhere)
 
@@ -182,7 +185,10 @@ def test_a_wildcard_of_root_in_a_folder_is_escaped():
 
 
 def test_the_working_directory_of_a_process_is_not_certain():
-    """A process may run in one of root's folders, such as /etc. The files there do not belong to the process."""
+    """A process may run in one of root's folders, such as /etc.
+
+    The files in this folder are not files of the process.
+    """
     facts = {**PROCESS, "app_dir": "/etc", "databases": ["/etc/x/a.db"], "certain_folder": False}
     questions = asked(**facts, disk=disk("/etc", "read"))
     assert ("nexus_app_dir", "path") in questions and ("nexus_db_path", "path") in questions
@@ -236,7 +242,7 @@ def test_what_the_user_may_do_with_a_path(place):
     assert access(own, mine) == [["change", "own", "read"]] * 2
     assert access(own / "none", theirs / "none", place / "none" / "none") == [["change"], [], []]
     assert access(theirs, public, private, shared) == [["read"], ["read"], [], ["read"]]
-    # The folder of a link's target does not count as the user's, even if the link is in the user's folder.
+    # The folder of a link's target does not count as the user's folder, even if the link is in the user's folder.
     assert access(link) == [["read"]]
     assert paths.access(["/"], user="daemon", rights=None) == {}
 
@@ -275,7 +281,8 @@ def test_only_a_file_of_root_proves_that_root_chose_its_values(place):
     file.chmod(0o664)
     assert discover._read_environment(str(file))["of_root"] is False
     file.chmod(0o644)
-    # Root may have specified the file in the inventory, but a usual file was only found in the folder of a process.
+    # Root may have specified the file in the inventory. A file with the usual name was only found in the folder of a
+    # process.
     assert discover._read_usual(str(file), NOBODY, given=True)["of_root"] is True
     assert discover._read_usual(str(file), NOBODY, given=False)["of_root"] is False
     file.chmod(0o600)

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each variable is proposed from facts, with its source. A value that no fact proves becomes a question."""
+"""Values for variables are derived from facts and proposed with their source.
+
+If no fact proves a value, a question is asked.
+"""
 
 from __future__ import annotations
 
@@ -132,7 +135,7 @@ def test_a_running_unit():
         "nexus_unit": "itsm-nexus-prod",
         "nexus_user": "kensan",
         "nexus_app_dir": APP,
-        "nexus_command": values()["nexus_command"],  # depends on this machine, see below
+        "nexus_command": values()["nexus_command"],  # The value depends on this machine, see below.
         "nexus_environment_file": FILE,
         "nexus_db_path": "backend/itsm_nexus.db",
         "nexus_https_port": 6443,
@@ -249,7 +252,7 @@ def test_a_changed_setting_is_reported_without_its_value():
 
 
 def test_a_certificate_in_the_saved_environment_is_not_written_to_the_inventory():
-    """A variable in the inventory would hide a later change to the environment."""
+    """If the variable were in the inventory, it would hide a later change to the environment."""
     told = [each["messages"]["text"] for each in proposal()["information"]]
     paths = {each["values"]["variable"]: each["values"]["path"] for each in told if each["id"].endswith(".certificate")}
     expected = {

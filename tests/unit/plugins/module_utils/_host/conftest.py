@@ -12,7 +12,7 @@ import pytest
 
 
 class FakeProc:
-    """A fake /proc folder, for states that tests cannot reproduce reliably with real processes."""
+    """A fake /proc folder for states that tests cannot reliably reproduce with real processes."""
 
     def __init__(self, root):
         self.root = root

@@ -86,7 +86,7 @@ def test_there_is_no_network(tmp_path: Path) -> None:
         assert confined(tmp_path, work) != "connected"
 
 
-# Prints the name of each way that reaches a socket. The first argument is the folder with the sockets `stream` and
+# Prints the name of each method that can reach a socket. The first argument is the folder with the sockets `stream` and
 # `datagram`. The second argument is the number of the system call `socket`.
 REACH = """
 import ctypes, socket, sys
@@ -150,7 +150,7 @@ def base() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def unix_sockets(folder: Path) -> Iterator[None]:
-    """Open two UNIX sockets that every account can reach."""
+    """Open two UNIX sockets that every account can access."""
     with socket.socket(socket.AF_UNIX) as stream, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram:
         for opened, name in ((stream, "stream"), (datagram, "datagram")):
             opened.bind(str(folder / name))

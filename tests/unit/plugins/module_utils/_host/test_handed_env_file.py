@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as 
 @pytest.fixture
 def path():
     """Yield the path of a root-owned environment file in a folder that the user owns."""
-    with tempfile.TemporaryDirectory() as folder:  # not in pytest's own folder, which other users cannot enter
+    with tempfile.TemporaryDirectory() as folder:  # Do not use pytest's own folder, which other users cannot enter.
         os.chmod(folder, 0o755)  # noqa: S103
         theirs = Path(folder, "theirs")
         theirs.mkdir()
@@ -35,7 +35,7 @@ def path():
 
 
 class Systemd:
-    """Answers systemctl for a host with one unit."""
+    """Replaces systemctl on a host with one unit."""
 
     def __init__(self, user: str = "", files: str = "") -> None:
         self.user, self.files = user, files

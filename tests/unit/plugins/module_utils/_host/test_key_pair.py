@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A key that belongs to another certificate is a mismatch, whatever its type."""
+"""If a key is for another certificate, it is reported as a mismatch, regardless of its type."""
 
 from __future__ import annotations
 

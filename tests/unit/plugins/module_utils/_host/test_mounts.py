@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Mount points that are listed in /etc/fstab but not mounted."""
+"""Mount points in /etc/fstab on which nothing is mounted."""
 
 from __future__ import annotations
 

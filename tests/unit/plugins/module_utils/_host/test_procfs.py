@@ -91,7 +91,7 @@ def test_arguments(proc, raw, argv):
 
 
 def test_a_process_that_makes_its_files_large_uses_no_memory_here(proc):
-    """With PR_SET_MM, any user can make the command line and the environment of a process as large as they want."""
+    """With PR_SET_MM, any user can give a process a command line and an environment of any size."""
     folder = proc.process(7)
     (folder / "cmdline").write_bytes(b"node\0server.js\0" + bytes(3 << 20))
     (folder / "environ").write_bytes(b"HOME=/app\0" + b"A=b\0" * (1 << 20) + b"LAST=1\0")
@@ -232,7 +232,7 @@ def test_stopped_process_is_alive(sleeper):
 
 @pytest.fixture
 def many_files(sleeper, proc):
-    """Yield the pids of two fake processes. Each has ten descriptors."""
+    """Yield the PIDs of two fake processes. Each process has ten descriptors."""
     for pid in (7, 8):
         folder = proc.process(pid) / "fd"
         for number in range(10):

@@ -172,7 +172,7 @@ def test_a_plain_process_is_held_for_this_collection_only(tmp_path):
     assert one_starter.refusal(manager="process", unit="itsm-system", state_dir=str(tmp_path)) is None
 
 
-# State of the data, as recorded in the incident.
+# The state of the data, as it is recorded in the incident.
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ LOOK = {
         (LOOK, ["corrupt"], {"users": 3}),
         ({**LOOK, "conclusive": False}, ["corrupt", "unchecked"], {"users": 3}),
         ({**LOOK, "problems": []}, [], {"users": 3}),
-        # If the rows of a damaged database could not be counted, the last known row counts are kept.
+        # If the rows of a damaged database could not be counted, the last known row counts remain recorded.
         ({**LOOK, "row_counts": {}}, ["corrupt"], {"users": 4}),
         (None, [], {"users": 4}),
     ],
@@ -258,7 +258,7 @@ def test_later_damage_puts_accepted_data_in_doubt_again(incident):
     data = incident_store.current(incident["state_dir"])["data"]
     assert (data["state"], data["reasons"]) == (incident_store.IN_DOUBT, ["a", "b", "c"])
     assert "accepted" not in data
-    # The release is still known, but it no longer covers any damage.
+    # The release is still recorded, but it no longer covers any damage.
     about = incident_store.acceptance(data)
     assert (about.reason, about.codes, about.valid) == ("b", [], False)
     about = {"manager": "process", "unit": "x", "state": incident_store.SOUND, "reason": "restored"}

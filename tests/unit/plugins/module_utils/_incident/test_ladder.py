@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import ladder
 
 ROOT = Path(__file__).resolve().parents[5]
-# The rules for causes use these groups.
+# The rules that identify causes use these groups of rungs.
 GROUPS = {
     "RUNGS": ("restart", "standard_recovery", "clean_start_recovery"),
     "ONLY_START": ("restart",),
@@ -32,12 +32,12 @@ def test_a_group_of_rungs(group):
     )
 
 
-# Files with a list that intentionally lacks a rung, because the runs in this test leave this rung out.
+# Files whose list of rungs is intentionally incomplete, because the runs in these tests omit a rung.
 LEFT_OUT = ("test_other_service.py",)
 
 
 def test_no_test_or_drill_lists_rungs_with_a_gap():
-    """A new rung between two others belongs in each list of the rungs that a run tries or skips."""
+    """If a rung is added between two others, it must be added to each list of the rungs that a run tries or skips."""
     gaps = []
     for file in [*ROOT.glob("tests/integration/*.py"), *ROOT.glob("molecule/*/tests/*.py")]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

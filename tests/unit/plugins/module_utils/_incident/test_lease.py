@@ -71,7 +71,7 @@ class Worker:
         started, report = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            signal.alarm(20)  # stop the process even if the test fails
+            signal.alarm(20)  # Stop the process even if the test fails.
             try:
                 with host_lease.held(state_dir=seat.state_dir, run=run, memory=seat.memory, clock=seat.clock):
                     os.write(report, b"%d" % self._start(child))
@@ -162,7 +162,7 @@ def test_a_started_service_does_not_keep_the_lease(seat, time, child, end):
     getattr(worker, end)()
     time.advance(61)
     try:
-        os.kill(worker.child, 0)  # raises an error if the child is not running
+        os.kill(worker.child, 0)  # Raises an error if the child is not running.
         assert seat.holder() is None
     finally:
         os.kill(worker.child, signal.SIGKILL)
@@ -204,8 +204,8 @@ def test_a_lost_lease_prevents_the_work(held, seat, time):
 
     with pytest.raises(SystemExit, match="Run a has lost"), held("a", fail=fail):
         pytest.fail("it worked")
-    # The facts of the first run may be outdated. Therefore, the first run does not regain the lease after the other run
-    # has ended.
+    # The facts of the first run may be outdated. Therefore, this run does not regain the lease after the other run has
+    # ended.
     seat.release(run="b")
     with pytest.raises(host_lease.LeaseError), held("a"):
         pytest.fail("it worked")
@@ -334,7 +334,7 @@ def test_every_lease_expires(seat, time, how):
 
 
 def seen_by_another(seat):
-    """Return the active worker's PID, as another process sees it. The PID is a string."""
+    """Return the PID of the active worker, as another process sees it, as a string."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which end times are valid for a maintenance window, and when a window ends."""
+"""Valid end times for a maintenance window, and the time at which a window ends."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_valid_end_times(tmp_path, until, expected):
         ("+", r"maintenance_until is '\+'"),
         ("+2", r"maintenance_until is '\+2'"),
         ("2h", "such as 2026-03-02T04:00:00Z"),
-        # A time without a zone is ambiguous.
+        # A time without a time zone is ambiguous.
         ("2026-03-02T04:00:00", "with its time zone"),
         ("+0h", "must be in the future"),
         ("2026-03-02T01:00:00Z", "must be in the future"),

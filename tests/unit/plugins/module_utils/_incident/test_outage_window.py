@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When an outage began and ended, and what ended it. Numbers are seconds since the incident was opened."""
+"""The beginning and the end of an outage, and the reason for its end.
+
+Numbers are seconds since the incident was opened.
+"""
 
 from __future__ import annotations
 
@@ -180,7 +183,7 @@ def test_log_of_the_process_gives_the_first_answer(said, serving, signs, ended, 
 @pytest.mark.parametrize(
     ("known", "serving", "restarts", "expected"),
     [
-        # Who last started the service: a run, systemd or a person.
+        # The last start of the service: by a run, by systemd or by a person.
         pytest.param(
             {"starts": [2]}, 4, 0, ("recovered", 4, START), id="killed between its start and the first answer"
         ),
@@ -227,7 +230,7 @@ def test_log_of_the_process_gives_the_first_answer(said, serving, signs, ended, 
             ("resolved_manually", 62, START),
             id="the run that took over has ended",
         ),
-        # When the outage ended.
+        # The end of the outage.
         pytest.param(
             {"signs": [(-4,), (-1, "good")]},
             -3,

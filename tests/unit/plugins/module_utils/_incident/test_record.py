@@ -207,7 +207,7 @@ def test_a_second_run_is_refused_in_one_line_until_the_lease_ends(call, time):
     time.advance(1)
     second = call("open")
     assert second["continued"] and second["id"] == first["id"]
-    # Even if the first run is still active, it must no longer change the record.
+    # The first run must no longer change the record, even if it is still active.
     with pytest.raises(IncidentError, match=second["run"]):
         call("attempt", run=first["run"], update={"attempts": [attempt(time, 1)]})
 
@@ -267,7 +267,7 @@ def test_the_id_of_a_closed_incident_is_not_used_again(call, monkeypatch):
     call("closed", run="run-1", update={"outcome": "recovered"})
     second = call("open", run="run-2")
     assert (first["id"][-4:], second["id"][-4:]) == ("b84a", "c0de")
-    # The record of the second incident is not mistaken for a leftover of the first.
+    # The record of the second incident is not mistaken for a stale record of the first incident.
     assert call("present", run="run-2")["id"] == second["id"]
 
 
@@ -439,7 +439,7 @@ def test_a_mitigated_but_unclosed_incident_is_not_continued(call, time):
         ([], ("opened", "opened", "incident opened")),
         ([(-50, "good")], (-50, "opened", "detection: probe")),
         ([(-50, "good"), (-20, "bad"), (-10, "bad")], (-50, -20, "test")),
-        # A failure that precedes a healthy response did not start the outage.
+        # If a healthy response followed a failure, this failure was not the start of the outage.
         ([(-90, "bad"), (-50, "good"), (-20, "bad")], (-50, -20, "test")),
         ([(-20, "bad")], (-20, -20, "test")),
         ([(-20, "bad"), (30, "bad"), (25, "good")], (-20, -20, "test")),
@@ -593,7 +593,7 @@ def test_a_truncated_record_is_set_aside_and_not_fatal(call, time, tmp_path, no_
         path.write_bytes(whole[:length])
         looked = call("present")
         assert looked["id"] in (None, first["id"])
-        # Calls that write are slow. Make them only for every eighth length and for the last eight lengths.
+        # Calls that write are slow. Write only for every eighth length and for the last eight lengths.
         if length % 8 and length < len(whole) - 8:
             assert "damaged" in looked["warnings"][0]
             continue
@@ -620,7 +620,7 @@ def test_a_record_with_a_flipped_bit_is_used_or_set_aside(call, note_start, time
         broken = whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :]
         path.write_bytes(broken)
         call("open", check_mode=True)
-        if at % 16 == 0:  # calls that write are slow, so make them only here
+        if at % 16 == 0:  # Calls that write are slow, so write only here.
             time.advance(61)
             again = call("open", update={"attempts": [attempt(time, 0, held=False)]})
             note_start(again["run"])
@@ -799,7 +799,7 @@ def test_a_full_disk_keeps_the_record_in_memory_until_there_is_space(call, tmp_p
         call("open")
     assert call("present")["id"] == opened["id"]
     disk.full = False
-    # Once there is free space, the next call moves the record to disk, even if the call itself changes nothing.
+    # When there is free space again, the next call moves the record to disk, even if the call itself changes nothing.
     again = call("attempt", run=opened["run"])
     assert (again["id"], again["severity"], again["warnings"]) == (opened["id"], "critical", [])
     assert json.loads((tmp_path / "state" / "incident.json").read_text())["id"] == opened["id"]
@@ -942,11 +942,11 @@ def test_resolution_is_notified_before_the_incident_is_closed(call, time):
         [told(time)],
     )
     assert resolved["locked_by"]["run"] == resolved["run"]
-    # If two runs find the service healthy at the same time, only one of them sends notifications.
+    # If two runs find the service healthy at the same time, only one of the two sends notifications.
     other = call("resolved")
     assert (other["run"], other["changed"]) == (None, False)
     call("attempt", run=resolved["run"], update={"notified": [told(time, "resolved")]})
-    # If that run dies, the next run sends the remaining notifications and reports the same end time.
+    # If this run is killed, the next run sends the remaining notifications and reports the same end time.
     time.advance(61)
     heir = call("resolved", update={"mitigated_at": time.at(9000)})
     assert (heir["outcome"], heir["mitigated_at"]) == ("resolved_manually", time.at(590))
@@ -1099,7 +1099,7 @@ def test_the_last_healthy_run_is_the_last_good_sign(call, time, tmp_path):
     start = call("open", update={"signs": [sign(time, -20)]})["outage_started"]
     assert (start["earliest"], start["earliest_source"]) == (time.at(-60), "last healthy run")
     (tmp_path / "file").write_text("")
-    last_good.note_healthy(str(tmp_path / "file"), at=time.at(0))  # a missing folder is not an error
+    last_good.note_healthy(str(tmp_path / "file"), at=time.at(0))  # A missing folder is not an error.
 
 
 @pytest.mark.parametrize(
@@ -1108,7 +1108,7 @@ def test_the_last_healthy_run_is_the_last_good_sign(call, time, tmp_path):
         ([(-600, -590), (-300, -290)], -900, (-600, "earlier health probe")),
         # The service answered after the failure.
         ([(-600, -590)], -100, (-20, "test")),
-        # No probe ran for a long time after the failure. The service may have answered during this time.
+        # After the failure, no probe ran for a long time. The service may have answered during this time.
         ([(-9000, -8990)], -9500, (-20, "test")),
         ([(-9000, -8990), (-300, -290)], -9500, (-300, "earlier health probe")),
         # The clock was set back.
@@ -1130,7 +1130,7 @@ def test_a_failure_before_the_incident_is_a_sign(call, time, tmp_path, case):
 def test_a_first_failure_is_kept_until_a_record_contains_it(call, time, tmp_path):
     """While an incident for a degraded service is open, a health probe may fail.
 
-    A run may then write the incident's record.
+    In this case, a run may write the incident's record.
     """
     opened = call("open", update={"severity": "degraded"})
     last_good.note_failure(str(tmp_path / "state"), first_at=time.at(0), last_at=time.at(0))
@@ -1339,7 +1339,7 @@ def test_the_outage_of_a_degraded_service_begins_when_it_fails(call, time):
 
 
 def test_an_earlier_stop_does_not_begin_the_outage_if_a_run_stops_a_degraded_service(call, time):
-    """A person restarted the service, and then a run stopped it to repair the database. It never failed."""
+    """A person restarted the service, and then a run stopped it to repair the database. The service never failed."""
     stopped = sign(time, -40, "bad", "journal: Stopping itsm.service")
     first = degraded(call, time, 0, stopped)
     time.passed = 3600

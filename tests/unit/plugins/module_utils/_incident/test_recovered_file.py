@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The time at which a database recovery put a new file in place, and the cases in which this time is uncertain."""
+"""The time at which a database recovery replaced the database file, and the cases in which this time is uncertain."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WALL, BOOT = 1772416923.0, 5000.0
 def clock(passed: float = 0.0, *, moved: float = 0.0, boot_id: str = "boot-1") -> Clock:
     """Return the clock after `passed` seconds.
 
-    moved: the number of seconds by which somebody has moved the wall clock.
+    moved: the number of seconds by which somebody has adjusted the wall clock.
     """
     return Clock(wall=lambda: WALL + passed + moved, boot=lambda: BOOT + passed, boot_id=lambda: boot_id)
 

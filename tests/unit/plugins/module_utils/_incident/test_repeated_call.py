@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A call that is repeated after a lost connection does its work only once, and returns the result of the first call."""
+"""If a call is repeated after a lost connection, the work is done only once.
+
+The second call returns the first result.
+"""
 
 from __future__ import annotations
 

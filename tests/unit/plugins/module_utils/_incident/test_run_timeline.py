@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The timelines on the host: their files, their limits, and the search for an incident's timelines."""
+"""The timelines on the host: their files, the limits on their size and number, and the search by incident."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_full_disk_loses_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         full.setattr(run_timeline.os, "write", lambda descriptor, data: write(descriptor, data[:5]))
         with pytest.raises(OSError, match="not written completely"):
             run_timeline.append(str(state), run_timeline.pack(NAME, LINE))
-    # The next line does not continue the line that was cut off.
+    # The next line is not appended to the line that was cut off.
     assert path_of(state).read_bytes() == LINE + LINE[:5]
     run_timeline.append(str(state), run_timeline.pack(NAME, LINE))
     assert path_of(state).read_bytes().split(b"\n")[1:] == [LINE[:5], LINE[:-1], b""]

@@ -94,7 +94,7 @@ def test_the_role_installs_the_files_that_the_code_expects():
 
 
 def test_every_code_of_a_doubt_is_in_the_table_and_in_the_documentation():
-    """A code is the first argument of Doubt, or the first element of a problem that guard_common finds."""
+    """A code is either the first argument of Doubt, or the first element of a problem that guard_common finds."""
     codes = set()
     for path in (FILES / start_guard.GUARD, FILES / start_guard.COMMON):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -140,7 +140,7 @@ def test_a_refusal_is_an_open_incident_for_every_reader(state):
     assert incident_store.in_doubt(record) and incident_store.is_open(str(state))
     assert "refused the start 3 times, first at 2026-03-02T01:02:03.456Z: the WAL" in record["data"]["reasons"][0]
     assert {"at": FIRST_AT, "kind": "bad", "source": "start guard"} in record["signs"]
-    # A reader changes nothing.
+    # Reading changes nothing.
     assert sorted(os.listdir(state)) == ["refusal-itsm.json"]
 
 
@@ -440,7 +440,8 @@ def test_a_guard_that_systemd_does_not_call_is_reported(state, installed, dropin
     found = start_guard_report.report(manager="systemd", unit="itsm", state_dir=str(state), window=3600.0)
     assert "only partly installed" in found["text"][0] and "outage_guard_state=present" in found["text"][0]
     assert found["installed"] is True
-    # Without the guard, systemd would start the service in any case, so the guard's decision is not shown.
+    # If the guard is not installed, systemd starts the service in any case. Therefore, the guard's decision is not
+    # shown.
     assert found["allowed"] is (True if option == "ExecStopPost" else None)
 
 
@@ -478,7 +479,7 @@ def test_a_release_uses_the_rights_of_the_user(installed, monkeypatch):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the group of a file")
 def test_the_user_can_read_the_released_files_as_soon_as_they_are_in_place(installed, monkeypatch):
-    """A run that is killed after the replacement must not leave a file that the guard cannot read."""
+    """If a run is killed after the replacement, the guard must still be able to read the file."""
     samples.closed(str(installed))
     config = Path(start_guard.CONFIG_FOLDER) / "itsm.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "user": "nobody"}))

@@ -84,9 +84,9 @@ def due(seconds, **changes):
         (1, {}, True),
         (5, {}, False),
         (-1, {}, True),
-        # This restart is long overdue.
+        # This restart should have taken place long ago.
         (-8, {}, False),
-        # Since version 254, systemd can wait longer before each further restart (RestartSteps=).
+        # Since version 254, systemd can increase the delay before each further restart (RestartSteps=).
         (1, {"RestartUSecNext": "40s"}, False),
         (-29, {"RestartUSecNext": "40s"}, True),
         (1, {"RestartUSec": "infinity"}, False),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The facts are collected within a time limit, without changing anything. They contain no secret."""
+"""The facts are collected within a time limit and without any change. They contain no secrets."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_an_installed_start_guard_is_found(app: Path, guarded: Path) -> None:
     assert guard_of(app) == {"installed": True, "guard": True, "recorder": False}
     guarded.unlink()
     assert guard_of(app) == {"installed": True, "guard": False, "recorder": False}
-    # If there is no configuration for this unit, the programs belong to another unit.
+    # If there is no configuration for this unit, the programs were installed for another unit.
     Path(start_guard.CONFIG_FOLDER, "itsm-system.json").unlink()
     assert guard_of(app) == {"installed": False, "guard": False, "recorder": False}
 
@@ -259,7 +259,7 @@ def test_a_missing_program_of_the_start_guard_is_found(
 def test_an_application_without_a_lock_file_cannot_be_rebuilt(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
-    # As with /var/tmp, the service's user can enter this folder. However, no other test uses it.
+    # The service's user can enter this folder, as it can enter /var/tmp. However, no other test uses this folder.
     with tempfile.TemporaryDirectory(dir="/var/tmp") as scratch:
         Path(scratch).chmod(0o755)
         monkeypatch.setattr(collect, "_SCRATCH", scratch)

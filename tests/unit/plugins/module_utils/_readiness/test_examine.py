@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Several readiness checks in a row. Each check can use the measurements from earlier checks."""
+"""Consecutive readiness checks. Each check can use the measurements from earlier checks."""
 
 from __future__ import annotations
 

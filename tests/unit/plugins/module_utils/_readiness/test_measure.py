@@ -88,7 +88,7 @@ def test_short_transactions_are_no_lock(database):
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        # This process is the writer, so a child process must search for it.
+        # This process is the writer, so a child process must search for the writer.
         read, write_end = os.pipe()
         if os.fork() == 0:
             os.write(write_end, b"1" if look(database, budget=0, lock_after=0.5)["lock"] is None else b"0")

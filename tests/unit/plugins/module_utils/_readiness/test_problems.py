@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The problems of a service that answers, and the limits at which they are reported."""
+"""The problems of a service that answers, and the limits above which these problems are reported."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_disks(changes, causes):
     sample = {"boot": "", "offset": 0, "latency": None, "restarts": None, "wal": None}
     known = [history.sample(at=NOW - 600, disks={"/srv": {"bytes": 200 * MIB, "inodes": 2000}}, **sample)]
     assert [cause for cause, _text in told(problems.of_disks([disk(**changes)], known, LIMITS, NOW))] == causes
-    # Without a trend, only a full file system is a problem.
+    # If there is no trend, only a full file system is reported as a problem.
     alone = [cause for cause, _text in told(problems.of_disks([disk(**changes)], [], LIMITS, NOW))]
     assert alone == [cause for cause in causes if cause == "disk_full"]
 

@@ -53,7 +53,7 @@ def pair(tmp_path, made) -> Pair:
 
 
 def exchange_after_look(monkeypatch, path, *, by):
-    """Let `by` replace a file after our code has opened it, but before OpenSSL opens the file at this path."""
+    """Make `by` replace a file after our code has opened it, but before OpenSSL opens the file at the same path."""
     opened = safe_open.open_file
 
     def then_exchange(asked, *arguments, **options):
@@ -162,7 +162,7 @@ def test_a_certificate_that_only_root_may_read_is_not_read(closed):
     result = service_certificate.ensure(closed)
     assert (result["subject"], result["not_after"]) == (None, None)
     assert result["problems"] == [f"nobody cannot read {closed.certificate}"]
-    # The result is the same, regardless of whether this folder contains a key.
+    # The result is the same with and without a key in this folder.
     os.chmod(os.path.dirname(closed.certificate), 0o700)
     for path in ("server.crt", "none.crt"):
         named = closed._replace(certificate=str(Path(closed.certificate).with_name(path)), key="")
@@ -186,7 +186,7 @@ def closed(made):
     """Yield a valid certificate with a private key that the service's user cannot read."""
     if os.geteuid() != 0:
         pytest.skip("only root can change the owner of a file")
-    with tempfile.TemporaryDirectory() as base:  # not in pytest's own folder, which other users cannot enter
+    with tempfile.TemporaryDirectory() as base:  # Do not use pytest's own folder, which other users cannot enter.
         os.chmod(base, 0o755)  # noqa: S103
         shutil.copytree(made["valid"], f"{base}/tls")
         os.chmod(f"{base}/tls", 0o755)  # noqa: S103

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compressed logs from a hostile service user are read within limits for bytes, memory and time."""
+"""Compressed logs from a hostile service user are read within limits on bytes, memory and time."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def header(flags: int) -> bytes:
 
 
 EMPTY = gzip.compress(b"", mtime=0)
-# Each function returns the start of a file and the size of the file. The rest of the file is zeros. These are functions
-# because the data would otherwise be in the memory of every test process, and would slow down each of its forks.
+# Each function returns the start of a file and the size of the file. The rest of the file is zeros. If the data were
+# constants, it would be in the memory of every test process and would slow down each fork.
 HOSTILE = {
     "empty members": lambda: (EMPTY * 1_000_000, 0),
     "zeros after a member": lambda: (gzip.compress(LINE), 1 << 40),

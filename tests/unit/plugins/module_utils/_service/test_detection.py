@@ -59,7 +59,7 @@ def test_the_first_failure_before_an_incident_begins_the_outage(tmp_path):
     opened = detect(tmp_path, BAD)[0]["opened"]
     begun = opened["outage_started"]
     assert (begun["latest"], begun["source"]) == (seen["first_failure_at"], "earlier health probe")
-    # The record now contains the failure, so that the failure cannot be mistaken for the start of the next outage.
+    # The record now contains the failure. Therefore, this failure cannot be mistaken for the start of the next outage.
     assert not (tmp_path / "state" / "first_failure.json").exists()
     detect(tmp_path, BAD, open=False)
     assert not (tmp_path / "state" / "first_failure.json").exists()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Freeing disk space: in which order files are deleted, when the deletion stops, and which files are never deleted."""
+"""Freeing disk space: the order of deletion, the end of the deletion, and files that are never deleted."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_names_may_contain_any_byte(logs):
 
 @contextlib.contextmanager
 def opened(path: Path, mode: str = "ab"):
-    """Let another process keep a file open."""
+    """Make another process keep a file open."""
     with path.open(mode) as own:
         process = subprocess.Popen(["sleep", "60"], stdin=own)
     try:
@@ -243,7 +243,7 @@ def test_of_dated_logs_only_the_newest_of_each_series_is_kept(logs, is_open):
         result = reclaim(logs, Rule(f"{logs}/*.log*", keep=0 if is_open else 1))
     assert sorted(logs.iterdir()) == newest
     assert len(result["removed"]) == 5
-    # The largest files that were kept are listed, because there is still too little space.
+    # The largest remaining files are listed, because there is still too little space.
     assert [item["path"] for item in result["kept"]] == [str(path) for path in newest]
 
 
@@ -392,7 +392,7 @@ def test_a_database_in_use_is_never_touched(logs):
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("CREATE TABLE t (x)")
     connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
-    os.utime(database(logs / "itsm.db.backup_9"), (1 << 33, 1 << 33))  # the newest backup is never deleted
+    os.utime(database(logs / "itsm.db.backup_9"), (1 << 33, 1 << 33))  # The newest backup is never deleted.
     before = files_of(logs)
     result = reclaim(logs, logs / "itsm.db*")
     assert (result["changed"], files_of(logs)) == (False, before)
@@ -575,13 +575,13 @@ def test_a_folder_that_several_accounts_can_change_needs_a_user(shared):
         assert paths(reclaim(shared, shared / "open" / "*", user=user)["removed"]) == [str(file)]
 
 
-# The limits of a search
+# Limits on a search
 
 
 def test_folders_that_are_nested_too_deeply_are_skipped(tmp_path):
     deep = tmp_path.joinpath(*["d"] * 60)
     deep.mkdir(parents=True)
-    # A path with more folders would exceed the recursion limit of Python.
+    # If the path had more folders, it would exceed the recursion limit of Python.
     result = reclaim(tmp_path, tmp_path / "**", lay(tmp_path / "log", age=9))
     assert paths(result["removed"]) == [str(tmp_path / "log")]
     assert [each["reason"] for each in result["skipped"]] == ["it is below more than 50 folders"]

@@ -30,7 +30,7 @@ def service(tmp_path):
 @pytest.fixture
 def running(service):
     with subprocess.Popen(list(service.command), cwd=service.app_dir) as child:
-        while not procfs.environment(child.pid):  # the arguments become readable shortly after the program starts
+        while not procfs.environment(child.pid):  # The arguments become readable shortly after the program starts.
             time.sleep(0.001)
         yield child
         child.kill()
@@ -84,7 +84,7 @@ def test_service_that_flaps_is_a_warning_from_the_threshold_on(service, running)
             result = ask(service, [server.target()])
         assert (result["healthy"], result["severity"], result["max_consecutive_failures"]) == (True, severity, failures)
     with Server(*[BAD] * 4, GOOD) as server:
-        assert ask(service, [server.target()], mode="await")["severity"] == "none"  # the service was still starting
+        assert ask(service, [server.target()], mode="await")["severity"] == "none"  # The service was still starting.
 
 
 def test_summary_is_one_line_with_the_problem(service, running):
@@ -216,7 +216,7 @@ def test_a_start_in_progress_is_waited_for(unit_service, running, restarts, by_s
 
 
 def test_an_imminent_restart_is_waited_for_and_not_taken_over(unit_service, running):
-    """A takeover that cancelled the restart too late would stop the process that systemd has just started."""
+    """If a takeover cancelled the restart too late, it would stop the process that systemd has just started."""
     now = str(int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6))
     soon = {**waiting(1, "1s"), "StateChangeTimestampMonotonic": now}
     with Server(BAD, GOOD) as server:

@@ -203,7 +203,7 @@ def test_all_endpoints_are_probed_in_parallel():
         endpoints = http_probe.probe([*targets, third.target()], timeout=0.5, ok_statuses=["ok"])
         assert time.monotonic() - begun < 0.9
     assert [endpoint["ok"] for endpoint in endpoints] == [False, False, True]
-    assert endpoints[2]["latency_ms"] < 400  # the latency does not include the time that other endpoints take
+    assert endpoints[2]["latency_ms"] < 400  # The latency does not include the response times of other endpoints.
 
 
 def test_proxies_of_the_environment_are_not_used(monkeypatch):

@@ -4,7 +4,7 @@
 
 """Migrations: a check changes nothing, every applied migration is reported, and unsafe migrations are refused.
 
-A script stands in for knex. The script reads and writes real SQLite files, and prints the same messages as knex 3.3.
+A script replaces knex. The script reads and writes real SQLite files, and prints the same messages as knex 3.3.
 """
 
 from __future__ import annotations
@@ -477,7 +477,7 @@ def test_the_lock_of_a_running_knex_is_not_released(site, script, ours, inside):
     path.parent.mkdir(parents=True, exist_ok=True)
     other = site.base / "sleep.py"
     other.write_text("import time; print(flush=True); time.sleep(60)")
-    # The program only sleeps. It is at the path of the application's knex or at another path.
+    # The program only sleeps. The program is at the path of the application's knex or at another path.
     keep = path.read_bytes() if path.exists() else b""
     path.write_bytes(other.read_bytes())
     command = [sys.executable, script if inside else str(path), "migrate:latest"]
@@ -607,7 +607,7 @@ def test_knex_runs_as_the_service_user(monkeypatch):
     try:
         base.chmod(0o755)
         site = Site(base)
-        # Use any installed Python, because "nobody" may lack permission to read the Python that runs the tests.
+        # Use any installed Python, because "nobody" may not have permission to read the Python that runs the tests.
         site.knex.write_text(KNEX.replace("PYTHON", "/usr/bin/env python3"))
         monkeypatch.setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
         if shutil.which("python3") is None:

@@ -4,7 +4,7 @@
 
 """An application's modules: broken modules are detected, and the old modules are kept if an installation fails.
 
-Small scripts stand in for npm and node. The npm script creates a given tree. The node script reports a load
+Small scripts replace npm and node. The npm script creates a given tree. The node script reports a load
 failure only for packages that contain a file named "broken".
 """
 
@@ -94,7 +94,7 @@ def script(path: Path, text: str) -> str:
 
 
 def run(argv, **options):
-    # Do not flush to disk, because flushing is slow and not needed in these tests.
+    # Disable flushing to disk, which is slow and not needed in these tests.
     if argv[0] == "sync":
         return commands.Completed(argv=argv, rc=0, stdout="", stderr="", duration=0.0)
     return commands.run(argv, **options)
@@ -300,7 +300,7 @@ def nested_package_missing(site: Site) -> None:
             lambda site: (site.app / "node_modules/better-sqlite3/deadly").touch(),
             ["better-sqlite3 does not load: node exited while loading it (code -9)"],
         ),
-        # The package is reported only as missing, and not also as a package that fails to load.
+        # The package is reported only as missing, not as a package that fails to load.
         (
             lambda site: shutil.rmtree(site.app / "node_modules/better-sqlite3"),
             ["better-sqlite3: node_modules/better-sqlite3/package.json is missing or unreadable"],
@@ -697,7 +697,8 @@ def test_a_tree_that_is_only_built_leaves_the_old_one_in_place_until_the_next_ca
     again = site.install(build_only=True)
     assert (again["changed"], again["built"]) == (False, result["built"])
 
-    # The swap needs neither npm nor disk space, so it succeeds even without a registry and on a full disk.
+    # The swap needs neither npm nor disk space. Therefore, it succeeds even if there is no registry and the disk is
+    # full.
     monkeypatch.setenv("npm_config_fake", "fail")
     swapped = site.install(reserve=1 << 60)
     assert (swapped["swapped"], swapped["built"]) == (True, None)
@@ -820,7 +821,7 @@ def test_the_tree_belongs_to_the_owner_of_a_folder_closed_to_the_service_user(pu
 @needs_root
 @pytest.mark.parametrize("user", ["nobody", None])
 def test_a_user_that_replaces_the_build_does_not_get_a_tree_of_another_user(public_site, user):
-    """The user's own folder is read-only, and a package replaces the build folder while the package is being loaded."""
+    """The user's own folder is read-only. A package replaces the build folder while the package is being loaded."""
     give_to_nobody(public_site.app)
     public_site.app.chmod(0o555)
     victim = public_site.base / "victim"

@@ -211,7 +211,7 @@ def test_all_problems_are_reported_at_once(config):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 @pytest.mark.parametrize(("manager", "found"), [("process", True), ("systemd", False)])
 def test_an_environment_file_that_the_service_may_not_receive_is_a_problem(config, tmp_path, manager, found):
-    # With systemd, the unit determines which environment file the service gets.
+    # With systemd, the unit determines the environment file of the service.
     os.chown(tmp_path, pwd.getpwnam("nobody").pw_uid, -1)
     result = examine(config, user="nobody", manager=manager)
     messages = [each["message"] for each in result["problems"] if each["variable"] == "nexus_environment_file"]

@@ -90,7 +90,7 @@ def service(tmp_path, port):
     environment_file.chmod(0o600)
     yield service_process.Service(
         app_dir=str(app),
-        command=[sys.executable, "-IS", "server.py", str(port)],  # -IS halves the start time
+        command=[sys.executable, "-IS", "server.py", str(port)],  # The option -IS halves the start time.
         environment_file=str(environment_file),
         log_file=str(tmp_path / "log" / "server.log"),
         pid_file=str(tmp_path / "state" / "server.pid"),
@@ -240,7 +240,7 @@ def test_daemon_has_no_parent_and_inherits_nothing(sleeper, monkeypatch):
         signal.signal(signal.SIGUSR1, ignored)
     process = procfs.read_process(pid)
     assert process.ppid != os.getpid()
-    assert os.getsid(pid) not in (os.getsid(0), pid)  # a separate session without a terminal
+    assert os.getsid(pid) not in (os.getsid(0), pid)  # A separate session without a terminal.
     descriptors = {name: os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")}
     assert descriptors == {"0": "/dev/null", "1": sleeper.log_file, "2": sleeper.log_file}
     assert process.cwd == sleeper.app_dir
@@ -283,7 +283,7 @@ def test_program_is_found_in_the_path_of_the_environment_file(tmp_path, service)
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_service_runs_as_its_user(sleeper):
-    with tempfile.TemporaryDirectory() as app_dir:  # not in pytest's own folder, which other users cannot enter
+    with tempfile.TemporaryDirectory() as app_dir:  # Do not use pytest's own folder, which other users cannot enter.
         os.chmod(app_dir, 0o755)  # noqa: S103
         named = sleeper._replace(user="nobody", app_dir=app_dir)
         (pid,) = ensure(named, "started")["pids_after"]
@@ -355,7 +355,7 @@ def test_log_that_is_not_a_regular_file_is_refused(service, tmp_path, kind):
 def theirs(sleeper):
     """Yield a service of the user "nobody". Its files are in a folder of the same user."""
     nobody = pwd.getpwnam("nobody")
-    with tempfile.TemporaryDirectory() as folder:  # not in pytest's own folder, which other users cannot enter
+    with tempfile.TemporaryDirectory() as folder:  # Do not use pytest's own folder, which other users cannot enter.
         os.chmod(folder, 0o755)  # noqa: S103
         os.chown(folder, nobody.pw_uid, nobody.pw_gid)
         yield sleeper._replace(
@@ -467,7 +467,7 @@ def test_same_command_of_another_user_is_ours_only_on_our_port(service, sleeper,
             listener.listen()
             asked = sleeper._replace(ports=service.ports)
             inherited = (listener.fileno(),)
-        other = subprocess.Popen(  # the argument user= was added in Python 3.9
+        other = subprocess.Popen(  # The argument user= was added in Python 3.9.
             arguments,
             cwd=sleeper.app_dir,
             pass_fds=inherited,
@@ -746,7 +746,7 @@ def test_main_process_of_the_unit_is_reported(managed):
         assert (result["pids_before"], result["pids_after"]) == ([old.pid], [new.pid])
         assert [(entry["pid"], entry["signal"]) for entry in result["stopped"]] == [(old.pid, "systemd")]
         assert result["started_at"] == procfs.read_process(new.pid).started_at
-        assert old.poll() is None  # only systemd may stop this process
+        assert old.poll() is None  # Only systemd may stop this process.
 
 
 def test_timeouts_follow_those_of_the_unit(managed):
@@ -773,7 +773,7 @@ def test_process_outside_the_unit_is_stopped(managed, state, verb):
         result = ensure(managed, state, run=Ordered(before, DEAD if state == "stopped" else unit()))
         assert result["pids_before"] == [stray.pid]
         assert [(entry["pid"], entry["signal"]) for entry in result["stopped"]] == [(stray.pid, "TERM")]
-        assert (verb, state == "stopped") in order  # a stray process is stopped before a start or after a stop
+        assert (verb, state == "stopped") in order  # A stray process is stopped before a start or after a stop.
         assert stray.wait(5) == -signal.SIGTERM
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which processes are stopped, and which are left alone. All processes are real."""
+"""The processes that are stopped, and those that are not stopped. All processes are real."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_check_mode_reports_and_stops_nothing(service, port):
         (r"\S+ -IS \S+server.py \d+", None, True),
         (r"\S+ -IS \S+server.py \d+", "same", True),
         (r"\S+ -IS \S+server.py \d+", 1, False),
-        (r"server.py", None, False),  # the pattern must match the whole command line
+        (r"server.py", None, False),  # The pattern must match the whole command line.
         (r"\S+ -IS \S+other.py \d+", None, False),
     ],
 )
@@ -207,7 +207,7 @@ def test_the_program_of_the_service_run_by_another_user_is_not_of_this_app(servi
         assert why(stop(service, wanted(child))) == "it does not belong to this application, and no policy lists it"
 
 
-# Processes that are left alone
+# Processes that are not stopped
 
 
 def test_another_process_with_the_same_pid_is_not_stopped(service, port):

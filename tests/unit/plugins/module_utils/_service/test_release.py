@@ -216,7 +216,7 @@ def test_at_any_time_the_link_leads_to_a_release(linked, monkeypatch):
 
     monkeypatch.setattr(os, "replace", replace)
     go(linked)
-    assert seen[2:4] == ["10", "2"]  # the first rename writes the record, the second rename changes the link
+    assert seen[2:4] == ["10", "2"]  # The first rename writes the record, and the second rename changes the link.
 
 
 def test_folders_that_are_not_releases_do_not_count(linked, tmp_path):
@@ -362,7 +362,7 @@ def test_programs_of_a_repository_that_others_may_write_to_do_not_run_as_root(us
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_git_does_not_run_as_root_in_a_tree_with_files_of_the_user():
-    """The user could plant a repository with filters, or a link that the checkout would follow."""
+    """The user could plant a repository with filters or a link that git would follow during the checkout."""
     with tempfile.TemporaryDirectory() as base:
         os.chmod(base, 0o755)  # noqa: S103
         app = Path(base) / "app"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Counting requests that are logged in several places: in journals, and in rotated, compressed or dated log files."""
+"""The number of requests, counted in several places: in journals, and in rotated, compressed or dated log files."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_dated_logs_are_found_by_patterns(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_a_pattern_cannot_make_root_count_the_requests_of_another_account():
-    with tempfile.TemporaryDirectory() as base:  # not in pytest's own folder, which other users cannot enter
+    with tempfile.TemporaryDirectory() as base:  # Do not use pytest's own folder, which other users cannot enter.
         os.chmod(base, 0o755)  # noqa: S103
         theirs = lay(pathlib.Path(base) / "access-1.log", text(OUTAGE))
         theirs.chmod(0o600)
@@ -146,7 +146,7 @@ def test_the_journal_is_read_for_the_outage_and_without_colours():
     assert count(Places(unit="itsm"), run=journal) == (1, 1, ["journalctl -u itsm"])
     assert journal.argv[journal.argv.index("-u") + 1] == "itsm"
     assert journal.argv[journal.argv.index("--until") + 1] == f"@{OVER + 1:.0f}"
-    assert "--all" in journal.argv  # otherwise, lines with colours are shown as "[60B blob data]"
+    assert "--all" in journal.argv  # Otherwise, lines with colours are shown as "[60B blob data]".
 
 
 def test_a_place_that_cannot_be_opened_is_ignored_if_another_one_has_requests(tmp_path):

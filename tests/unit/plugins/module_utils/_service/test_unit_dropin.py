@@ -126,7 +126,8 @@ def test_presence_can_be_queried(systemd):
 def test_the_heap_size_joins_the_options_that_the_unit_sets(systemd, tmp_path):
     result = ensure(systemd, max_old_space_size=512, unit="itsm.service")
     assert result["variables"] == {"NODE_OPTIONS": "--from-unit --max-old-space-size=512"}
-    # The unit's environment file takes precedence over its Environment=. Our drop-in takes precedence over both.
+    # The unit's environment file takes precedence over its Environment=. Our drop-in takes precedence over both of
+    # these.
     (tmp_path / "itsm.env").write_text('NODE_OPTIONS="--max_old_space_size 100 --from-file"\n')
     result = ensure(systemd, max_old_space_size=768)
     assert result["variables"] == {"NODE_OPTIONS": "--from-file --max-old-space-size=768"}

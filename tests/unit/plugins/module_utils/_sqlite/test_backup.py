@@ -87,7 +87,7 @@ def test_a_live_database(app: str, dest: str, body: str) -> None:
 
 
 def test_rows_and_copy_are_of_one_snapshot(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row committed between the row count and the page copy is neither counted nor copied."""
+    """If a row is committed between the row count and the page copy, it is neither counted nor copied."""
     crashed(app)
     count_rows = sqlite_schema.count_rows
 

@@ -55,7 +55,7 @@ class Site:
         self.configured = str(self.backend / "itsm.db")
 
     def garbage(self, name: str) -> str:
-        """Create an unreadable database, which shows neither its tables nor its first migration."""
+        """Create an unreadable database, whose tables and first migration cannot be determined."""
         path = self.backend / name
         path.write_bytes(b"\xa5" * 8192)
         give(path)
@@ -106,7 +106,7 @@ class Site:
         return sorted(os.path.basename(name) for name, ids in reasons.items() if ids == ["reason.restore.refused"])
 
     def scheduled(self, path: str, **more: Any) -> Dict[str, Any]:
-        """Make a scheduled backup of a sound database."""
+        """Create a scheduled backup of an undamaged database."""
         known: Dict[str, Any] = {"folder": str(self.shared), "state_dir": str(self.state), "user": "nobody", **more}
         order = scheduled.Order(path=path, limits=retention.Limits(3), **known)
         return dict(scheduled.make(order)["backup"])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A recovery, a restore drill and a readiness report find the same backups, and agree on which ones can be restored."""
+"""A recovery, a restore drill and a readiness report find the same backups, and the same ones can be restored."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Answers(NamedTuple):
 
 
 class Site:
-    """A service with a database, a folder for backups, and a folder that is not in any setting."""
+    """A service with a database, a folder for backups, and a folder that no setting contains."""
 
     def __init__(self, folder: Path) -> None:
         self.state_dir = str(folder / "state")
@@ -167,13 +167,13 @@ def test_the_list_of_backups_does_not_stop_the_recovery(site: Site) -> None:
 
 
 def test_a_new_database_does_not_make_its_old_backups_foreign(site: Site) -> None:
-    """The service has created a new database, so no backup has the time of the new database's first migration."""
+    """The service has created a new database. Therefore, no backup contains the same time of the first migration."""
     path = made(site.folder / "itsm.db.backup_1")
     os.unlink(site.database)
     made(Path(site.database), created=CREATED + 3_600_000, rows=0)
     assert site.plan(replaced=True)["source"] == path
     assert site.plan(replaced=True, created_at="")["source"] == path
-    # If the last good count is from the new database, a person has accepted the loss.
+    # If the rows of the last good count are from the new database, a person has accepted the loss.
     present = sqlite_check.check(path=site.database)["database"]["first_migration_at"]
     assert site.plan(created_at=present, expected={})["source"] is None
 

@@ -397,7 +397,7 @@ def test_the_shell_agrees_on_random_damage(group: int, tmp_path: Path) -> None:
         before = snapshot(str(folder))
         result = check(str(folder / "itsm.db"), checks=CHECKS)
         assert snapshot(str(folder)) == before, seed
-        shutil.copytree(folder, copy)  # copy the folder, because the shell writes to the files that it opens
+        shutil.copytree(folder, copy)  # Copy the folder, because the shell writes to the files that it opens.
         shell_is_content = shell(str(copy / "itsm.db"), "PRAGMA integrity_check") == "ok"
         content = {"corrupt", "not_a_database", "schema_too_new", "unreadable"}
         assert shell_is_content is not bool(content & set(codes(result))), (seed, codes(result))
@@ -488,7 +488,10 @@ def test_read_only_folder(public_folder: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
 def test_root_does_not_change_owners(tmp_path: Path) -> None:
-    """If root runs SQLite, the database's owner also owns a new WAL. A check must not change the owners of files."""
+    """If root runs SQLite, the owner of the database also becomes the owner of a new WAL.
+
+    A check must not change the owners of files.
+    """
     path = str(tmp_path / "itsm.db")
     crashed(path)
     os.chown(path, 12345, 12345)
@@ -520,7 +523,7 @@ def test_a_live_writer_is_not_disturbed(tmp_path: Path) -> None:
         result = check(path, checks=CHECKS)
         assert result["healthy"], result["problems"]
         assert result["holders"][0]["role"] == "writer"
-        assert result["row_counts"]["users"] == 2  # the third user is not committed
+        assert result["row_counts"]["users"] == 2  # The third user is not committed.
 
 
 def test_a_live_rollback_database_that_is_locked(tmp_path: Path) -> None:
@@ -1131,7 +1134,7 @@ def test_rows_that_the_service_seeded_are_reported_with_the_statement_that_remov
         {"table": 'odd "name', "rows": 2, "statement": statement},
         {"table": "settings", "rows": 1, "statement": None},
     ]
-    # Without earlier counts, it is unknown which rows the service has seeded.
+    # If there are no earlier counts, it is unknown which rows the service has created.
     assert check(path, baseline={}, seeded=True)["seeded"] == []
     assert check(path, baseline=before)["seeded"] == []
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:

@@ -250,7 +250,7 @@ def test_database_of_zero_bytes_is_restored_from_its_wal(path: str) -> None:
 
 @pytest.fixture
 def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Return a function that makes another process appear to copy the files during the first `looks` checks."""
+    """Return a function that simulates another process that copies the files during the first `looks` checks."""
 
     def during(looks: int) -> None:
         survey, seen = restore_survey.sqlite_holders.survey, []
@@ -272,7 +272,10 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def test_a_recovery_waits_for_a_process_that_copies_the_files(
     path: str, copied: Callable[[int], None], there: bool
 ) -> None:
-    """The WAL cannot be read while another process is copying it. Without the WAL, no rows could be salvaged."""
+    """The WAL cannot be read while another process is copying it.
+
+    If the WAL were missing, no rows could be salvaged.
+    """
     only_in_its_wal(path)
     if not there:
         os.unlink(path)
@@ -381,7 +384,7 @@ def backed_up(path: str, place: Path, rows: int, *, days: int) -> str:
 
 
 def test_the_backup_that_loses_the_fewest_rows_is_used(path: str, tmp_path: Path) -> None:
-    """The newest backup was made after most rows were lost, and the middle one is damaged."""
+    """The newest backup was created after most rows were lost, and the middle one is damaged."""
     folder = unreadable(path, tmp_path)
     full = backed_up(path, folder / "itsm_daily_1.db", 290, days=1)
     damaged = backed_up(path, folder / "itsm_daily_2.db", 299, days=2)
@@ -401,7 +404,7 @@ def test_the_backup_that_loses_the_fewest_rows_is_used(path: str, tmp_path: Path
     # If the database's row counts are unknown, a backup counts as incomplete if another backup has more than twice as
     # many rows.
     assert way(restore(path, act=False, **{**given, "expected": {}}), "backup")["source"] == full
-    # If backups are equal, the newest backup is used, even if only its WAL is newer.
+    # If several backups are equally good, the newest one is used, even if only its WAL is newer.
     with open(f"{old}-wal", "wb") as wal:
         wal.write(b"x" * 32)
     assert way(restore(path, act=False, **given), "backup")["source"] == old
@@ -424,8 +427,8 @@ def test_the_rows_of_a_new_database_do_not_decide_which_backup_is_used(path: str
     assert way(restore(path, act=False, replaced=True, **given), "backup")["lost"] == {"incidents": 5}
     # If the rows can be counted, users may have deleted the missing rows.
     assert way(restore(path, act=False, last_good={"incidents": 4}), "checkpoint")["lost"] == {}
-    # If almost all rows are missing, users have not deleted them. A backup made after this loss is no better than the
-    # database.
+    # If almost all rows are missing, users have not deleted them. A backup that was created after this loss is no
+    # better than the database.
     plan = restore(path, act=False, **given)
     assert way(plan, "checkpoint")["lost"] == {"incidents": 292}
     assert (way(plan, "backup")["source"], way(plan, "backup")["lost"]) == (full, {"incidents": 5})
@@ -449,7 +452,7 @@ def test_rows_that_have_been_missing_since_the_last_good_count_are_named(path: s
 
 
 def test_a_table_that_only_an_older_backup_has_does_not_count(path: str, tmp_path: Path) -> None:
-    """A migration dropped the table after that backup was made."""
+    """A migration dropped the table after this backup was created."""
     folder = unreadable(path, tmp_path)
     older = backed_up(path, folder / "itsm_daily_1.db", 200, days=1)
     with contextlib.closing(sqlite3.connect(older)) as connection:
@@ -751,7 +754,7 @@ def test_schema_of_the_damaged_file_is_not_run_as_root(reachable: str, shell: st
     assert way(result, "salvage")["tool"] == "dump"
     assert result["rows_after"]["incidents"] > 950
     assert not roots.exists()
-    # The shell executes the schema, but only as the database's owner. This user can run any command anyway.
+    # The shell executes the schema, but only as the database's owner. This user can already run any command.
     assert shell == "sqlite3" or not own.exists()
     facts = os.stat(path)
     assert (facts.st_uid, facts.st_gid) == (1234, 1234)
@@ -780,7 +783,7 @@ def test_new_database_belongs_to_the_owner_of_the_old_one(reachable: str) -> Non
 def test_deleted_rows_are_not_restored(path: str) -> None:
     sqlite_samples.closed(path, rows=1000)
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA secure_delete=OFF")  # ON is the default in some distributions
+    connection.execute("PRAGMA secure_delete=OFF")  # ON is the default in some distributions.
     connection.execute("DELETE FROM incidents WHERE id > 500")
     connection.commit()
     connection.close()
@@ -793,7 +796,7 @@ def test_deleted_rows_are_not_restored(path: str) -> None:
 
 # Killed runs
 
-# Calls that change the contents of a folder. Between two such calls, no change is visible to other processes.
+# Calls that change the contents of a folder. Other processes can observe changes only at these calls.
 POINTS = ("link", "symlink", "rename", "rmtree")
 
 
@@ -846,7 +849,10 @@ def opened(folder: str, scratch: Path) -> str:
 
 @dataclasses.dataclass
 class Torture:
-    """Starts and kills recoveries of a database. Without its WAL, the database can be read, but rows are missing."""
+    """Starts and kills recoveries of a database.
+
+    If the WAL is missing, the database can be read, but rows are missing.
+    """
 
     path: str
     scratch: Path
@@ -872,7 +878,7 @@ class Torture:
         return all(content in kept for content in old)
 
     def run(self, method: str, *, expected: str, old: List[bytes]) -> Dict[str, int]:
-        """Kill a run at calls in POINTS, check the state, and let the next run recover. Count each state.
+        """Kill a run at calls in POINTS, check the state, and make the next run recover. Count each state.
 
         A thorough test kills a run at every call. Other tests kill a run only at every second call.
         """
@@ -930,7 +936,7 @@ def test_killed_while_it_restores_the_old_files(torture: Torture, monkeypatch: p
 
 
 def cut_off(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Create the files that a run leaves behind if it is killed after moving the WAL away."""
+    """Create the files that exist if a run is killed after it has moved the WAL to another place."""
 
     def die(*_args: Any, **_parameters: Any) -> None:
         os.rename(f"{path}-wal", f"{os.path.dirname(path)}/.itsm.db.restore/old/itsm.db-wal")

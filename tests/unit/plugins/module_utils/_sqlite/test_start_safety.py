@@ -121,7 +121,7 @@ def test_a_table_that_a_migration_dropped_is_not_lost():
         ({"users": 4, "sessions": 3}, {"users": 4, "sessions": 1}, {"sessions": [3, 1]}, False),
         ({"users": 4}, {}, {"users": [4, 0]}, True),
         ({"users": 1, "log": 0}, {"users": 1}, {}, True),
-        # The table has been recreated and seeded, so it has only three rows.
+        # The table has been recreated and seeded. Therefore, it has only three rows.
         ({"users": 4, "incidents": 40}, {"users": 4, "incidents": 3}, {"incidents": [40, 3]}, True),
     ],
 )

@@ -81,7 +81,7 @@ def test_a_flipped_byte(tmp_path: Path, where: int, part: int, expected: tuple[i
 
 
 def _swap_checksums(path: str) -> None:
-    """Rewrite the checksums in the WAL as a machine with the opposite byte order would write them."""
+    """Replace the checksums in the WAL with the checksums that a machine with the opposite byte order would write."""
     data = bytearray(Path(path).read_bytes())
     data[3] ^= 1
     big_endian = bool(data[3] & 1)
@@ -124,7 +124,7 @@ def test_largest_words_do_not_overflow(page_size: int, big_endian: bool) -> None
     one = sqlite_wal.checksum(frame[:8], seed, big_endian=big_endian)
     one = sqlite_wal.checksum(frame[24:], one, big_endian=big_endian)
     sums = sqlite_wal.frame_checksums(frame * 3, seed, frame_size=len(frame), big_endian=big_endian)
-    assert sums == [one] * 3  # all frames have the same checksum
+    assert sums == [one] * 3  # All frames have the same checksum.
 
 
 def test_an_unfinished_transaction_does_not_count(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_an_unfinished_transaction_does_not_count(tmp_path: Path) -> None:
     connection.execute("PRAGMA cache_size=5")
     connection.execute("CREATE TABLE t (a)")
     connection.execute("BEGIN")
-    connection.executemany("INSERT INTO t VALUES (?)", [("x" * 2000,)] * 200)  # more pages than fit into the cache
+    connection.executemany("INSERT INTO t VALUES (?)", [("x" * 2000,)] * 200)  # More pages than the cache can hold.
     shutil.copy(f"{path}.live-wal", path)
     connection.execute("ROLLBACK")
     connection.close()
@@ -228,7 +228,7 @@ def test_the_index_lists_the_frames_already_copied(tmp_path: Path) -> None:
     connection.close()
     assert (before["frames_backfilled"], before["pages_pending"]) == (0, 2)
     assert (after["frames_backfilled"], after["pages_pending"]) == (3, 0)
-    assert after["size"] > 0  # the WAL is not empty, but all its frames are in the database
+    assert after["size"] > 0  # The WAL is not empty, but all of its frames are in the database.
 
 
 def test_an_index_of_another_wal_is_ignored(tmp_path: Path) -> None:

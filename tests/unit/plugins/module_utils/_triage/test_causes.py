@@ -234,7 +234,7 @@ ELSEWHERE = {
     ],
     "answer": {"https": {"listening": False, "answered": None}, "http": {"listening": False, "answered": None}},
 }
-# HTTP responds on its configured port, but HTTPS does not. Another of the service's ports, 26443, uses TLS.
+# HTTP responds on its configured port, but HTTPS does not. Another port of the service (26443) uses TLS.
 HTTPS_ELSEWHERE = {
     "ports": [{"port": port, "address": "::", "owners": [NODE]} for port in (8080, 9229, 26443)],
     "answer": {"https": {"listening": False, "answered": None}, "tls_elsewhere": [26443]},
@@ -789,7 +789,7 @@ CASES = [
         [GONE, EXIT_1, {"unit": {"exited_at": NOW}}, syntax_error(parses=True, changed_at="2026-03-02T01:01:00.000Z")],
         "the file has changed since then",
     ),
-    # The file was restored with its old modification time.
+    # The file was restored together with its old modification time.
     (
         "syntax_error",
         [GONE, EXIT_1, {"unit": {"exited_at": NOW}}, syntax_error(parses=True, changed_at="2026-01-01T00:00:00.000Z")],
@@ -940,7 +940,7 @@ def test_the_documentation_names_every_cause():
 
 
 class Watched(dict):
-    """A dict of facts that adds (part, name) to `seen` for every fact that is read."""
+    """A dict of facts. When a fact is read, (part, name) is added to `seen`."""
 
     def __init__(self, facts, *, part, seen):
         super().__init__(
@@ -1111,7 +1111,7 @@ def test_the_certificate_of_a_service_that_has_just_started_is_not_blamed():
     young = {"process": {"processes": [{"pid": 100, "state": "S", "started_at": "2026-03-02T01:02:00.000Z"}]}}
     found = evaluate(young, {"answer": {"https": {"listening": False, "answered": None}}})
     assert [item.cause for item in found] == ["unknown"]
-    # If the private key is unreadable, waiting does not help.
+    # If the private key is unreadable, the service cannot recover without a change.
     found = evaluate(young, FALLEN_BACK, {"certificate": {"key": {"readable": False}}})
     assert [(item.cause, item.rungs_help) for item in found] == [("tls_expired", False)]
 
@@ -1331,10 +1331,10 @@ def test_rows_only_in_the_wal_are_reported_but_are_not_the_cause():
     pending = {"database": {"wal": {"pages_pending": 12, "frames_committed": 20}}}
     _unknown, found = evaluate(GONE, pending)
     assert found.cause == "wal_pending"
-    # The person on call must know that there is nothing to do, and that the file must stay.
+    # The person on call must be informed that no action is needed and that the file must not be removed.
     told = messages.english(found.summary)
     assert told.endswith("only in the -wal file of the database: no action is needed, but do not delete this file")
-    # The WAL contains a page once for each change, so the numbers differ.
+    # The WAL contains a page once for each change. Therefore, the two numbers differ.
     assert "12" in told
     assert found.evidence[0]["text"] == "20 committed frames; each frame is one version of a page"
 
@@ -1391,8 +1391,8 @@ def test_a_service_that_listens_elsewhere_is_not_restarted(facts):
 @pytest.mark.parametrize(
     "facts",
     [
-        # If the service's other port does not use TLS, that port cannot be the HTTPS port. The configured HTTPS port is
-        # therefore not wrong.
+        # If the service's other port does not use TLS, that port cannot be the HTTPS port. Therefore, the configured
+        # HTTPS port is not wrong.
         {"answer": {"tls_elsewhere": []}},
         # The configured port hangs. Users need this port, so the service is restarted even if another port of the
         # service responds.
@@ -1418,7 +1418,7 @@ def test_a_wrong_health_check_names_the_setting_to_correct():
 @pytest.mark.parametrize(
     "changes",
     [
-        # These statuses do not mean that the path is wrong.
+        # These status codes do not mean that the path is wrong.
         [refused(408)],
         [refused(429)],
         [refused(500)],
@@ -1502,12 +1502,12 @@ def place_of_rule(cause):
 @pytest.mark.parametrize(
     ("changes", "useless"),
     [
-        # Without free space, every start fails.
+        # If there is no free space, every start fails.
         ([GONE, DATABASE_FULL], ALL),
         ([FULL], ALL),
         ([GONE, FULL_TMP], []),
         ([GONE, FULL_TMP, signature("disk_full", "ENOSPC")], ALL),
-        # Without free inodes, the service may still be able to start. A reported write error shows that the service
+        # If there are no free inodes, the service may still be able to start. If a write error is reported, the service
         # cannot start.
         ([GONE, NO_INODES], []),
         ([GONE, NO_INODES, signature("disk_full", "ENOSPC")], ALL),
@@ -1561,8 +1561,8 @@ def place_of_rule(cause):
         ([refused(404)], ALL),
         ([GONE, {"service": {"app_dir_exists": False}}], ALL),
         ([GONE, {"unit": {"load_state": "not-found"}}], ALL),
-        # The exit code is from the last start. Only one more start is useful, because it shows whether the cause still
-        # exists.
+        # The exit code is from the last start. One more start is useful, because it shows whether the cause still
+        # exists. Further starts are not useful.
         ([GONE, {"unit": {"exit_status": 200}}], ABOVE),
         ([GONE, EXIT_203], ABOVE),
         ([GONE, failed_starts(text="code=exited, status=203/EXEC")], ALL),
@@ -1781,7 +1781,7 @@ def test_details_of_a_full_disk():
     }
     (mount,) = details("disk_full", NO_INODES)["mounts"]
     assert (mount["what"], mount["wanted"]) == ("inodes", 10000)
-    # For a large disk, a smaller share of its size has to be freed.
+    # On a large disk, a smaller fraction of the disk size has to be freed.
     (mount,) = details("disk_full", {"disk": [{**entry, "size": 10**12, "available": 2**20}]})["mounts"]
     assert mount["wanted"] == 2**30 - 2**20
 
@@ -1889,8 +1889,8 @@ def test_details_of_memory_that_ran_out():
     killed = {"kernel": {"out_of_memory": [{**OOM_LINE, "text": OOM_LINE["text"] + ", anon-rss:4194304kB"}]}}
     told = details("oom_kill", GONE, killed)
     assert told["measured"]["peak"] == 2**32
-    # The proposed limit is only a share of the available memory, because other processes need memory too. The heap gets
-    # most of this share.
+    # The proposed limit is only a share of the available memory, because other processes need memory too. Most of this
+    # share is assigned to the heap.
     assert told["proposal"] == {"memory_max": 72 * 10**8, "max_old_space_size": int(72 * 10**8 * 0.75) >> 20}
     assert details("oom_kill", GONE, killed, {"memory": {"available": 10**8}})["proposal"]["memory_max"] is None
     # A limit is raised only if it was reached.
@@ -1940,7 +1940,7 @@ def test_details_of_the_rest():
         "lock_held": False,
     }
     assert details("migration_pending", GONE, HELD)["lock_held"] is True
-    # A running migration is left alone.
+    # A running migration is not stopped.
     running = {"migrations": {"migrators": [{"pid": 9, "command": "knex"}]}}
     assert details("migration_pending", GONE, HELD, PENDING, running) == {"pending": [], "lock_held": False}
     assert details("unhandled_exception", GONE, exception(), exits(2)) == {
@@ -2062,7 +2062,7 @@ def test_a_known_bug_of_sqlite_is_noted_if_the_database_is_damaged(bug, found):
 @pytest.mark.parametrize(
     ("state", "last_at", "found"),
     [
-        (FALLEN_BACK, "2026-01-31T23:59:59.000Z", False),  # before the start of the running process
+        (FALLEN_BACK, "2026-01-31T23:59:59.000Z", False),  # Before the start of the running process.
         (FALLEN_BACK, "2026-02-01T00:00:01.000Z", True),
         (FALLEN_BACK, None, True),
         (GONE, "2026-01-31T23:59:59.000Z", True),
@@ -2093,7 +2093,7 @@ def logged(place, none_after):
 @pytest.mark.parametrize(
     ("changes", "blocks", "full"),
     [
-        # The errors are older than the file, and the whole file is sound.
+        # The errors are older than the file, and the whole file is intact.
         ([logged("log", OLDER)], False, False),
         ([logged("journal", OLDER)], False, False),
         ([logged("log", OLDER), logged("journal", OLDER)], False, False),
@@ -2103,9 +2103,9 @@ def logged(place, none_after):
         ([logged("log", None)], True, False),
         ([logged("log", OLDER), logged("journal", NEWER)], True, False),
         ([logged("log", NEWER), logged("journal", OLDER)], True, False),
-        # It is unknown when the file was put in place.
+        # It is unknown when the current file replaced the earlier one.
         ([logged("log", OLDER), {"database": {"recovered_at": ""}}], True, False),
-        # The file is not sound, or was not checked completely.
+        # The file is damaged, or was not checked completely.
         ([logged("log", OLDER), {"database": {"checks": {"integrity": "skipped: time budget"}}}], True, True),
         ([logged("log", OLDER), {"database": {"checks": {"integrity": None}}}], True, True),
         ([logged("log", NEWER), {"database": {"checks": {"integrity": None}}}], True, False),

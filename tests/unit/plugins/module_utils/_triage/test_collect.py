@@ -71,7 +71,7 @@ def program_at(path, text):
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """Return a Site: an application's folder, fake programs, and question(), which makes the input for collectors."""
+    """Return a Site: an application's folder, fake programs, and question(), which creates the input for collectors."""
     app, programs = tmp_path / "app", tmp_path / "bin"
     app.mkdir()
     programs.mkdir()
@@ -285,7 +285,7 @@ def test_names_of_variables(name, of_certificate, of_key):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_a_pattern_cannot_make_root_read_a_log(site, tmp_path):
     """A folder in a pattern may come from the service's environment, so the user may have chosen any folder."""
-    with tempfile.TemporaryDirectory() as base:  # not in pytest's own folder, which other users cannot enter
+    with tempfile.TemporaryDirectory() as base:  # Do not use pytest's own folder, which other users cannot enter.
         os.chmod(base, 0o755)  # noqa: S103
         for name, mode in (("theirs.log", 0o600), ("own.log", 0o644)):
             path = pathlib.Path(base, name)
@@ -332,7 +332,10 @@ def test_many_variables_do_not_delay_the_redaction(site):
 
 
 def test_a_secret_that_several_sources_contain_counts_once():
-    """Each process and each file of the service contains the same secrets. The last one may contain one more."""
+    """All processes and files of the service contain the same secrets.
+
+    The last process or file may contain an additional secret.
+    """
     same = [f"secret {number}" for number in range(150)]
     answer = triage_context.found({}, secrets=[*same, *same, "only here"])
     assert len(answer["secrets"]) == 151
@@ -620,7 +623,8 @@ def test_hanging_npm_costs_only_its_result_and_leaves_no_process_behind(site, tm
     lay_modules(site, hidden=False)
     site.node()
     monkeypatch.setattr(collect_application.tempfile, "tempdir", str(tmp_path))
-    # This program ignores signals. The program's child outlives the program and keeps the output pipe open.
+    # This program ignores signals. The child of the program runs longer than the program and keeps the output pipe
+    # open.
     site.npm("trap '' TERM INT; setsid sleep 20 & echo $! > $0.child; sleep 20\n")
     started = time.monotonic()
     try:
@@ -715,7 +719,7 @@ def test_knex_is_not_run_if_the_usual_folder_contains_exactly_the_completed_migr
     (site.folder / folder).mkdir(parents=True)
     for name in ("1_users.js", "README.md"):
         (site.folder / folder / name).touch()
-    facts = migrations(site, base)  # there is no knex
+    facts = migrations(site, base)  # knex is not installed
     assert (facts["completed"], facts["pending"], facts["error"]) == (["1_users.js"], [], None)
 
 
@@ -741,7 +745,7 @@ def test_knex_names_its_own_table_if_two_look_alike(site, base, knex):
         connection.execute('create table "n" (id integer, name text, batch integer, migration_time text)')
         connection.execute("insert into n values (1, 'another.js', 9, '')")
     knex("1_users.js", "2_changes.js")
-    # If it is unclear which table is knex's, knex gets a copy of both tables and reads its own table.
+    # If it is unclear which table knex uses, knex receives a copy of both tables and reads its own table.
     facts = migrations(site, base)
     assert (facts["completed"], facts["pending"], facts["error"]) == ([], ["1_users.js", "2_changes.js"], None)
 

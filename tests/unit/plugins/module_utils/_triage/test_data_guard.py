@@ -288,7 +288,7 @@ def test_a_hold_because_of_settings_ends_if_the_database_is_older_and_sound(guar
 
 @pytest.mark.parametrize(("created_at", "state"), [(BEFORE, "sound"), ("2999-01-01T00:00:00.000Z", "in_doubt")])
 def test_a_lost_hold_does_not_release_another_database(guard, created_at: str, state: str) -> None:
-    """The hold was in memory and was lost when the host rebooted.
+    """The hold was stored in memory and was lost when the host rebooted.
 
     Starting the service may have created the current database.
     """

@@ -110,7 +110,7 @@ def test_the_size_is_limited_and_the_ends_of_logs_are_kept(save):
     with open(os.path.join(saved.path, "a.log"), encoding="utf-8") as stream:
         lines = stream.read().splitlines()
     assert lines[-1] == "line 1999" and lines[0].startswith("line ")
-    # The first triage has used up the size limit, so nothing is left for the second triage.
+    # The evidence of the first triage has reached the size limit, so the second triage cannot save any evidence.
     again = save(evidence("a.log", long), limit=8000)
     assert manifest(again.path)["files"][0]["size"] == 0
 

@@ -406,7 +406,7 @@ def recovered(service, tmp_path):
 
 
 def write_log(service, text):
-    """Write the log. older, newer: times before and after the recovery."""
+    """Write the log. older: a time before the recovery. newer: a time after it."""
     older, newer = (timestamps.iso(time.time() - age) for age in (90, 30))
     text = text.format(older=older, newer=newer, no_zone=older[:-1])
     pathlib.Path(service.described.log_file).write_text(text + "\n", encoding="utf-8")
@@ -420,7 +420,7 @@ def write_log(service, text):
         ("{newer} ERROR " + DAMAGED_LINE, None, True),
         ("{older} ERROR " + DAMAGED_LINE, damage_index, True),
         ("{older} ERROR " + DAMAGED_LINE, put_another_file, True),
-        # The time of the line is not certain.
+        # The time of the log line is uncertain.
         ("{older} INFO ready\n" + DAMAGED_LINE, None, True),
         ("{no_zone} ERROR " + DAMAGED_LINE, None, True),
         ("insert ('{older}') - " + DAMAGED_LINE, None, True),
@@ -438,7 +438,7 @@ def test_errors_from_before_a_database_recovery_do_not_block_the_start(service, 
     result = look(service, recovered_at_of=recovered)
     assert result["blocks_start"] is blocked
     assert ("db_corrupt" in causes(result)) is blocked
-    # The full check takes time, so it runs only if its result can matter.
+    # The full check takes time, so it runs only if its result can change the decision.
     assert ("integrity" in result["facts"]["database"]["checks"]) is (not blocked or change is damage_index)
     if change is damage_index:
         assert "row 1 missing from index names" in json.dumps(result["findings"])
@@ -615,7 +615,7 @@ def test_the_deadline_applies_to_the_whole_triage(service, dead_disk):
     assert result["parts"]["log"] == parallel.TIMED_OUT
 
 
-# Parts of the triage that need systemd and the journal. Functions stand in for both programs.
+# The parts of triage that need systemd and the journal. Functions replace both programs.
 
 
 def asked(answers):
@@ -1117,7 +1117,8 @@ def test_the_cause_of_an_earlier_exit_has_ended_if_requests_are_answered_again()
     for text in (BOOM, "FATAL ERROR: Reached heap limit\n", "Error: Cannot find module 'x'\n"):
         found = analyse(ACCESS.format(1) + text + ACCESS.format(5))
         assert (found["exceptions"], found["signatures"]) == ([], {}), text
-    # A healthy response shortly after the error does not prove that the lock is gone. One a minute later does.
+    # A healthy response shortly after the error does not prove that the lock is gone. A healthy response one minute
+    # later does.
     locked = "2026-03-02T01:02:03.000Z ERROR SqliteError: database is locked\n"
     assert list(analyse(locked + ACCESS.format(5))["signatures"]) == ["db_locked"]
     assert analyse(locked + "2026-03-02T01:03:03.000Z GET /api/v1/health 200 1 ms\n")["signatures"] == {}
@@ -1256,7 +1257,7 @@ def test_the_end_of_a_long_log_begins_with_a_whole_line(tmp_path):
     assert log_patterns.tail(str(path), limit=10**6)[1] is False
 
 
-# Certificates created with openssl. One certificate uses UTCTime, and the other certificate uses GeneralizedTime.
+# Certificates created with openssl. One certificate uses UTCTime, and the other one uses GeneralizedTime.
 
 EXPIRED = """-----BEGIN CERTIFICATE-----
 MIIBuTCCAV+gAwIBAgIUTRM2lomRDvDYjNOhc7BSaKW4AbMwCgYIKoZIzj0EAwIw

@@ -74,7 +74,7 @@ def test_a_part_with_little_time_left_does_not_redact(triage):
 
 
 def test_a_part_without_a_long_file_prepares_no_redactor(triage, monkeypatch):
-    """Most parts have no long file, and preparing a redactor takes time while users are waiting."""
+    """Most parts have no long file. Preparing a redactor takes time, and users are waiting."""
     monkeypatch.setattr(triage_pass.redact, "Redactor", None)
     question = triage._base.begun_with(5)
     result = part(FIRST, text="short\n")(question)

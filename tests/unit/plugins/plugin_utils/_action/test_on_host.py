@@ -159,7 +159,8 @@ def test_a_connection_that_is_lost_repeatedly_is_given_up(ask: Any) -> None:
 def test_a_host_that_was_never_reached_is_not_waited_for(ask: Any) -> None:
     result, line = ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK])
     assert result["unreachable_host"] and line.resets == 0
-    # The run holds the lease, so it has reached the host before. An earlier task has already given up on the host.
+    # The run holds the lease, so it has reached the host before. An earlier task has already stopped trying to reach
+    # the host.
     result, line = ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK], run="run-1")
     assert result["unreachable_host"] and line.resets == 0, "the host was already given up"
     ask({})

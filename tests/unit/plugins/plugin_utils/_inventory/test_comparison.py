@@ -43,7 +43,7 @@ def states(discovery, known=None, unsure=()):
 def test_every_variable_is_specified_by_a_role():
     assert set(variables.NAMES) <= set(variables.specification())
     assert variables.defaults()["nexus_https_port"] == 6443
-    # This default is a template.
+    # The default value is a template.
     assert "database_recovery_backup_dirs" not in variables.defaults()
 
 

@@ -143,7 +143,7 @@ def test_english_takes_each_catalogue_once():
 
 
 def test_japanese_has_words_for_every_cause():
-    # A separate test below checks the text of findings, which has its own translations.
+    # Another test checks the text of findings, which has separate translations.
     keys = [f"{family}.{cause}" for cause in table.CAUSES for family in ("cause", "summary")]
     lacks = [(CATALOGUES / "ja.py", key) for key in keys if key not in JA.sentences]
     assert lacks == [], lines(lacks)
@@ -228,7 +228,7 @@ def values_in_yaml(path):
         while depth:
             depth += {"(": 1, ")": -1}.get(content[at], 0)
             at += 1
-        # Leave out the arguments of filters within the values.
+        # Omit the arguments of filters in the values.
         own = content[found.end() : at - 1]
         while own != (own := re.sub(r"\([^()]*\)|\[[^\[\]]*\]", "", own)):
             pass

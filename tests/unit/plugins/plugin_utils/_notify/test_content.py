@@ -70,7 +70,7 @@ def test_teams_and_mattermost_texts_are_limited():
     card = json.dumps(notification_content.body(long, "teams"), ensure_ascii=False).encode()
     assert len(card) < 28_000
     assert len(notification_content.body(long, "mattermost")["text"]) < 16_383
-    # Three-byte characters are the worst case.
+    # Characters of three bytes are the worst case.
     worst = {"subject": "停止", "text": "\n".join(["止" * 70] * 400)}
     assert len(json.dumps(notification_content.body(worst, "teams"), ensure_ascii=False).encode()) < 28_000
 

@@ -52,7 +52,7 @@ def texts(language: str, **changes: Any) -> dict[str, Any]:
 def test_the_cause_is_worded_as_in_the_documents() -> None:
     assert texts("en")["cause"] == "disk_full: Almost no space is left on /srv"
     assert texts("ja")["cause"] == "ディスク容量不足：/srv の空き容量がほとんどない"
-    # Without a message, the English text is quoted.
+    # If there is no message, the English text is quoted.
     assert texts("ja", messages={})["cause"] == "ディスク容量不足：「No space is left on /srv」"
     assert texts("en", cause_summary="", messages={})["cause"] == "disk_full"
 
@@ -176,7 +176,10 @@ def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
     ],
 )
 def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, Any], expected: str) -> None:
-    """Exception: a message about suspected data loss does not ask to call the DBA, because the DBA may receive it."""
+    """Exception: a message about suspected data loss does not request a call to the DBA.
+
+    The DBA may receive this message.
+    """
     assert texts("en", **changes)["data_loss"] == expected
 
 
@@ -466,7 +469,7 @@ def subject(language: str, **changes: Any) -> str:
 
 
 def test_a_failed_readiness_check_does_not_predict_a_failed_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host is also not ready if one of several channels does not work."""
+    """A host is not ready either if one of several channels does not work."""
     monkeypatch.setattr(notice, "_IN_CONTAINER", ())
     told = {"outcome": "not_ready", "severity": "warning", "messages": {"notice": ["contacts: no answer"]}}
     place = f"/srv/readiness.html on the controller {socket.gethostname()}"
@@ -537,7 +540,7 @@ def test_a_number_of_rows_may_be_text(rows: Any, number: str) -> None:
 
 
 def test_a_message_names_the_rows_that_the_service_created() -> None:
-    """The DBA, who imports lost rows, may read only the message."""
+    """The DBA imports lost rows and may read only the message."""
     english, japanese = (lines_of(each, rows_seeded={"audit_logs": 1, "users": 2}) for each in ("en", "ja"))
     (line,) = [each for each in english if each.startswith("Created rows: ")]
     assert line.startswith("Created rows: audit_logs 1 and users 2; not part of the recovered data. ")
@@ -552,7 +555,7 @@ def test_a_resolved_message_does_not_repeat_a_failed_login() -> None:
     assert texts("en", rungs_tried=tried)["done"] == [
         "restart made the service answer, but the login failed: login: answered 401"
     ]
-    # The outcome alone does not show that the login was checked again.
+    # The outcome does not show whether the login was checked again.
     unchecked = texts("en", rungs_tried=tried, event="resolved", outcome="recovered")["done"]
     assert unchecked == ["restart made the service answer, but the login failed: login: answered 401"]
     again = texts("en", rungs_tried=tried, event="resolved", outcome="recovered", login_checked="yes")["done"]
@@ -623,7 +626,7 @@ def test_a_message_says_when_the_files_of_a_running_service_are_copied(
 
 
 def test_a_message_names_the_folder_for_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A person who reads a mail does not see the shell in which the playbook was started."""
+    """The reader of an email cannot see the shell in which the playbook was started."""
     monkeypatch.setattr(notice, "_IN_CONTAINER", ())
     monkeypatch.setattr(notice.tempfile, "gettempdir", lambda: "/nowhere")
     command = {"next_step": "See how many rows each method would lose:\nansible-playbook -l node1 x.yml --check"}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which contacts are notified of which events, depending on levels, channels and earlier notifications."""
+"""The contacts that are notified of an event, depending on levels, channels and earlier notifications."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_names_of_all_contacts_that_the_result_mentions():
         ("long", [told("everyone", "team", ROOM)], []),
         # The level is lower than before.
         ("down", [told("everyone", "team", ROOM)], []),
-        # A higher level counts as notified only if someone was reached.
+        # A higher level counts as notified only if at least one contact was reached.
         ("down", [told("everyone", "team", ROOM, ok=False)], DOWN),
         # A level without a rule is ignored.
         ("down", [told("database_not_recovered", "leader", MAIL)], DOWN),
@@ -100,13 +100,14 @@ def test_the_first_rule_of_a_level_gives_its_severity():
             [*DOWN_TOLD, told("data", "leader", MAIL)],
             [("resolved", "leader", MAIL), ("resolved", "leader", PAGER)],
         ),
-        # Contacts that are now notified at a higher level are not notified of the resolution. The others are.
+        # Contacts that are now notified at a higher level are not notified of the resolution. All other contacts are
+        # notified of it.
         (
             "data",
             [*DOWN_TOLD, told("everyone", "team", ROOM)],
             [("data", "leader", MAIL), ("data", "leader", PAGER), ("data", "dba", SLACK), ("resolved", "team", ROOM)],
         ),
-        # A removed contact or channel cannot be notified, but it is not forgotten.
+        # A removed contact or channel cannot be notified, but it remains in the record.
         (
             "record",
             [told("down", "gone", MAIL), told("down", "leader", "mail old@example.com")],
@@ -183,8 +184,8 @@ def test_a_shared_channel_gets_one_message_per_level_and_one_resolution():
     assert ways("data") == first
     before = [told(*each[:3]) for each in first]
     assert ways("data", before) == []
-    # If a message fails in a shared channel, it counts as failed for both contacts. The next run sends the message only
-    # once.
+    # If a message cannot be sent through a shared channel, it counts as failed for both contacts. The next run sends
+    # the message only once.
     failed = [before[0], *(told(*each[:3], ok=False) for each in first[1:])]
     assert ways("data", failed) == first[1:]
     # A contact that is added later can already read the message in the shared channel.
@@ -193,8 +194,8 @@ def test_a_shared_channel_gets_one_message_per_level_and_one_resolution():
     over = [("resolved", "leader", SLACK, None), ("resolved", "team", SLACK, "leader")]
     assert ways("record", rising, recovered=True) == over
     assert ways("record", [*rising, *(told(*each[:3]) for each in over)], recovered=True) == []
-    # A shared channel that receives a notification at a higher level does not also receive the resolution.
-    # The contact that was notified before receives the notification, too. The resolution stays due.
+    # If a shared channel receives a notification at a higher level, it does not also receive the resolution. The
+    # contact that was notified before receives the notification, too. The resolution is sent later.
     before = [told("everyone", "team", SLACK), *rising[:1]]
     served = [*first, ("data", "team", SLACK, "leader")]
     assert ways("data", before, recovered=True) == served
@@ -293,7 +294,7 @@ def test_a_message_about_an_outage_is_never_a_test(asked, rule, test, severity, 
         ([{"level": "data_loss", "ok": True}], True),
         ([{"level": "data_loss_everyone", "ok": True}], True),
         ([{"level": "data_loss", "ok": False}, {"level": "not_recovered", "ok": True}, {"ok": True}], False),
-        # An entry that another program wrote may lack `ok`. The contacts must still be notified.
+        # If another program wrote an entry, the key `ok` may be missing. The contacts must still be notified.
         ([{"level": "data_loss"}], False),
         ([], False),
     ],

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Nobody is asked to approve a rung that would not be tried."""
+"""No approval is requested for a rung that would not be tried."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ def seen(**changes: Any) -> dict[str, Any]:
     }
 
 
-# What happened, and three results: does the ladder end, does the service serve requests, and is the service started
-# again in its previous state?
+# The failure, and three results: True if the ladder ends, True if the service serves requests, and True if the service
+# is started again in its previous state.
 CASES: list[tuple[str, dict[str, Any], bool, bool, bool]] = [
     ("the rung stopped the service and failed", {}, False, False, True),
     ("the same, after another rung", {"tried": [EARLIER]}, False, False, True),
@@ -140,7 +140,7 @@ AGAIN: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ),
     ("the old state lacks rows", "restored", {"verification": SUSPECTED}, {"serves": False, "halted": True}),
     ("the old state failed again", "restored", {"verification": FELL}, {"fell": True, "halted": False}),
-    # There was not enough space for the rung, so it ended early. This does not prevent the next rung.
+    # There was not enough space for the rung, so the rung ended early. The next rung may still be tried.
     ("the rung that had no room", "restored", {"damaging": True}, {"halted": False}),
 ]
 

@@ -110,7 +110,7 @@ NEXT_STEPS = [
         {"recovery": DONE, "verification": {"serves": True}, "target": "-i inv --limit node1"},
         "The command is: ansible-playbook -i inv --limit node1 playbooks/outage_recover.yml",
     ),
-    # Without a plan, it is unknown which methods are possible.
+    # If there is no plan, it is unknown which methods are possible.
     ({"error": "no method"}, "lose: ansible-playbook playbooks/database_recover.yml --check"),
     (
         {"error": "failed", "recovery": {**KEPT, "method": "checkpoint", "possible": ["checkpoint", "salvage"]}},

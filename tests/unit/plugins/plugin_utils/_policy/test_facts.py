@@ -18,7 +18,7 @@ TRIED = {"rung": "restart", "held": False, "halted": False, "reason": "It fell"}
 
 
 def test_facts_passed_by_a_run() -> None:
-    """Every key that the playbook passes affects the facts, so no key is redundant."""
+    """Every key that the playbook passes affects the facts. Therefore, no key is redundant."""
     whole: dict[str, Any] = {
         "detection": {
             **{"severity": "warning", "healthy": True, "supervisor": {"restarted": True}, "data_in_doubt": True},

@@ -20,7 +20,7 @@ GONE = message("reason.probe.gone").to_dict()
 # The result of the verification after an unsuccessful start.
 FAILED = {"problems": ["https: silence", "the process is gone"], "messages": {"problems": [GONE]}}
 
-# A message that is nested more deeply than Python's recursion limit allows.
+# A message with more levels of nesting than Python's recursion limit allows.
 DEEP: dict[str, Any] = {}
 for _level in range(sys.getrecursionlimit()):
     DEEP = {"id": "reason.probe.tls", "values": {"why": DEEP}}
@@ -62,7 +62,7 @@ def test_the_reason_of_a_failed_task(result: dict[str, Any], more: dict[str, Any
 def test_a_second_failure_is_added_to_the_first() -> None:
     first = [message("reason.failure.hidden").to_dict()]
     assert english(failures.later(first, [GONE], "then")) == "its output is hidden; then the process is gone"
-    # A failed result can lack messages.
+    # The result of a failed task may contain no messages.
     assert english(failures.later(None, None, "then")) == "then unknown"
     assert (
         english(failures.later([], [GONE], "restored"))

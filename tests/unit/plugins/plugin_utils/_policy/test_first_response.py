@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When the first response may start the service, and when the first rung only has to be verified."""
+"""The conditions under which the first response may start the service, or the first rung only has to be verified."""
 
 from __future__ import annotations
 

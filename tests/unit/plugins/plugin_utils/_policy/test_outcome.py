@@ -92,7 +92,7 @@ def test_an_outcome_without_documents_has_no_other_keys() -> None:
 
 @pytest.mark.parametrize("composed", ALL)
 def test_every_field_reaches_the_timeline(composed: Any) -> None:
-    # In the outcome, `halted` is for the next workflow steps. In the timeline, `halted` belongs to the rung.
+    # In the outcome, `halted` is for the next workflow steps. In the timeline, `halted` is recorded with the rung.
     assert set(composed()) - set(allowlist.OUTCOME) == {"halted"}
 
 
@@ -200,7 +200,7 @@ def test_two_incidents_of_a_host_do_not_mix() -> None:
         if "outage_recover" in (task.get("ansible.builtin.set_stats") or {}).get("data", {})
     ]
     assert [set(each) for each in published] == [{"outage_recover", "outage_incidents"}] * 4
-    # In check mode, no incident has an ID. The hosts of a run must not share a key either.
+    # In check mode, no incident has an ID. The hosts of a run must not have the same key either.
     keys = [re.match(r"\{\{ \{(.+?): ", each["outage_incidents"]) for each in published]
     assert [key and key[1].partition(".")[2] for key in keys] == ["incident or inventory_hostname"] * 4
 

@@ -39,7 +39,7 @@ def problems(**changes) -> list[str]:
     [
         {},
         {UNTIL: "2026-03-02T05:00:00Z"},
-        {UNTIL: "2020-01-01T00:00:00.000Z"},  # a time in the past is valid
+        {UNTIL: "2020-01-01T00:00:00.000Z"},  # A time in the past is valid.
         {"remediation_allowed": []},
         {"remediation_disk_globs": []},
         {"remediation_keep_backups": 0},

@@ -163,7 +163,7 @@ def test_all_files_use_the_same_list_of_rungs() -> None:
     )
     assert list(incident_model.RUNGS) == [*RUNGS, "database_recovery"]
     assert [lane for lane in chart.LANES if lane in RUNGS] == RUNGS
-    # These files cannot import the list, so they repeat it.
+    # These files cannot import the list of rungs, so they repeat it.
     catalogues = "plugins/plugin_utils/_messages"
     japanese = {rung: messages_ja.SENTENCES.get(f"part.{rung}") for rung in RUNGS}
     lacks = {}
@@ -189,7 +189,7 @@ def test_all_files_use_the_same_list_of_rungs() -> None:
         if what not in (ROOT / page).read_text("utf-8"):
             lacks.setdefault(page, []).append(what)
     assert lacks == {}, "\n".join(f"{page} lacks {' and '.join(each)}" for page, each in lacks.items())
-    # No playbook has its own list. awx.yml is excluded, because other tests check its surveys.
+    # No playbook contains its own list of rungs. awx.yml is excluded, because other tests check its surveys.
     playbooks = [path for path in (ROOT / "playbooks").rglob("*.yml") if path.name != "awx.yml"]
     assert not [path.name for path in playbooks if re.search(r"\[[^\]]*restart,", path.read_text("utf-8"))]
 
@@ -269,7 +269,7 @@ def test_a_run_for_one_host_may_be_limited_to_one_host(wanted: Any) -> None:
         ("all", "--limit 'all' is a group of the inventory"),
         ("ungrouped", "--limit 'ungrouped' is a group of the inventory"),
         ("itsm_nexus", "--limit 'itsm_nexus' is a group of the inventory"),
-        # A group with a single host is also rejected, because more hosts may be added to it later.
+        # A group with a single host is also rejected, because more hosts may be added to the group later.
         ("front", "--limit 'front' is a group of the inventory"),
         # If a host and a group have the same name, Ansible cannot distinguish them.
         ("both", "--limit 'both' is a group of the inventory"),

@@ -478,9 +478,9 @@ def test_check_mode_asks_whether_a_stop_on_request_was_intended(by_operator: boo
     assert ("next_step.asked_to_stop" in told, told[-1]) == (by_operator is True, "next_step.command")
 
 
-# If the database must be recovered: the beginning of each next step.
+# The beginning of each next step if the database must be recovered.
 RECOVER_DATABASE = ["1. Do not start the service", "2. See how many rows", "3. If the DBA agrees"]
-# After a person has accepted damage: the findings, the other changes, and the beginning of each next step.
+# After a person has accepted damage, the findings, the other changes, and the beginning of each next step.
 AFTER_RELEASE = [
     ("it answers", [ACCEPTED], DEGRADED, ["The service keeps running with the damage that a person accepted on"]),
     (
@@ -584,7 +584,7 @@ def test_after_too_many_starts_a_person_must_start_the_service(field: str, block
         return catalogue.of("en").message(judged.messages["next_step"])
 
     assert ("start the service manually" in steps("restart")) is not blocked
-    # The next run skips only the restart.
+    # The next run skips only the rung "restart".
     assert "start the service manually" not in steps("restart", "standard_recovery")
 
 
@@ -611,8 +611,7 @@ def test_the_steps_of_a_database_recovery_have_one_order_and_complete_commands(
     for text in (judged.next_step, told):
         places = [text.index(each) for each in ("1. ", f"{COMMAND} --check", "3. ")]
         assert places == sorted(places)
-        # The last step refers to the output of the check: to the command in the output, or to a method that the output
-        # shows as possible.
+        # The last step refers to a part of the check's output: the command, or a method that is shown as possible.
         last = text[places[-1] :]
         assert any(each in last for each in ("as its next step", "「次の対応」", "as possible", "可能と表示された"))
         assert ("systemd unit" in text or "systemd のユニット" in text) is (manager == "process")
@@ -732,7 +731,7 @@ def test_a_repaired_database_stays_the_cause_of_its_incident() -> None:
     assert verdict.judge(dataclasses.replace(stopped, tried=[tried(held=False)])).cause == "stopped"
     assert verdict.judge(dataclasses.replace(stopped, cause_before="killed")).cause == "stopped"
     assert verdict.judge(dataclasses.replace(stopped, was_in_doubt=False)).cause == "stopped"
-    # The verification ran after the check that found the database sound, and found new damage or a loss of rows.
+    # A check found the database intact. The verification ran later and found new damage or missing rows.
     for later in ({"damaged_since": True}, {"loss_suspected": True}):
         assert verdict.judge(dataclasses.replace(stopped, **later)).cause == "stopped"
 

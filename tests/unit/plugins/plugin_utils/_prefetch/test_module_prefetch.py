@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packing in advance must cost nothing but time."""
+"""Packing in advance must have no effect except on time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._prefetch impor
 
 
 def test_a_packing_process_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it hangs, it holds the lock on the module, and the task that needs the module waits for this lock."""
+    """While packing hangs, it holds the lock on the module. The task that needs the module waits for this lock."""
     monkeypatch.setattr(module_prefetch, "_LONGEST", 1)
     monkeypatch.setattr(module_prefetch, "_pack", lambda _name: time.sleep(60))
     begun = time.monotonic()

@@ -4,7 +4,7 @@
 
 """Each check finds the problem that it looks for, and finds no problem on a good host.
 
-A check that could not be carried out never counts as ready.
+If a check could not be carried out, its result is never READY.
 """
 
 from __future__ import annotations
@@ -442,13 +442,13 @@ def test_a_channel_that_does_not_work_is_not_reported_as_a_failing_recovery() ->
 @pytest.mark.parametrize("language", ["en", "ja"])
 @pytest.mark.parametrize("changes", [NO_GUARD, {"guard.recorder": False}])
 def test_the_remedy_for_the_start_guard_installs_it(language: str, changes: dict[str, Any]) -> None:
-    """Without this variable, outage_guard.yml only shows the state."""
+    """If this variable is not set, outage_guard.yml only shows the state."""
     lines = document.lines(catalogue.of(language), host(looked(changes)))
     assert "-e outage_guard_state=present" in next(each.remedy for each in lines if each.id == "guard")
 
 
 def test_the_error_of_the_playbook_points_to_the_report() -> None:
-    """Ansible prints the error below the report, so the error looks like a fault in the playbook."""
+    """Ansible prints the error below the report. A reader could mistake it for a fault in the playbook."""
     plays = yaml.safe_load((ROOT / "playbooks/outage_ready.yml").read_text(encoding="utf-8"))
     shown, *_published, last = plays[-1]["tasks"][-3:]
     assert "outage_ready_shown.screen" in shown["ansible.builtin.debug"]["msg"]

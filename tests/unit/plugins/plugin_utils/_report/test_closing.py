@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The end of a run: which documents are written, what the summary shows, and which language they use."""
+"""The end of a run: the documents that are written, the content of the summary, and the language of both."""
 
 from __future__ import annotations
 
@@ -338,7 +338,7 @@ REFUSED = {**NOT_READY[0], "data": {"problems": ["clean_start_recovery cannot he
     [
         ([REPORT, *SHOWN], []),
         ([REPORT, *SHOWN, *NOT_READY], []),
-        # The report says that node2 cannot be reached.
+        # The report states that node2 cannot be reached.
         ([LOST, REPORT, *SHOWN, *NOT_READY], []),
         ([LOST, REPORT, SHOWN[0], NOT_READY[0]], ["node2"]),
         # The report was written, but not shown on node2.

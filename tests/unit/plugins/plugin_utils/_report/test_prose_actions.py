@@ -9,8 +9,8 @@ from __future__ import annotations
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import disk, memory, table
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_actions
 
-# Causes about memory or disks that more memory or disk space does not fix, and causes for which other actions are
-# proposed.
+# Causes about memory or disks that cannot be fixed with more memory or disk space, and causes for which other actions
+# are proposed.
 NO_LACK = {
     "disk_read_only": "the file system is full of errors, not of data",
     "disk_filling": "the service answers. The remedy proposes to free or to add space",

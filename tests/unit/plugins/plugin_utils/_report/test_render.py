@@ -525,7 +525,7 @@ def test_a_summary_fits_on_a_screen_and_begins_with_the_next_step(drill, languag
     back = told.outcome in incident_model.BACK
     assert lines[1].split()[0] == spoken.say("screen.why" if back else "screen.next").split()[0]
     assert lines[-1].endswith(f"/d/{told.incident}.md")
-    # Without a postmortem, no text is truncated.
+    # If there is no postmortem, no text is truncated.
     whole = " ".join(" ".join(screen_report.summary(spoken, told, document=None)).split())
     assert whole.count("line ") >= 399 and " ..." not in whole
     assert " ..." in " ".join(lines)
@@ -610,7 +610,7 @@ def test_of_many_earlier_runs_only_the_latest_are_shown():
     screen = "\n".join(screen_report.summary(EN, told_of, document="/d/INC-1.md"))
     earlier = "4 earlier runs; run 5: restart failed; run 6: restart failed; run 7: restart failed"
     assert f"rungs       {earlier}\n              run 8: restart failed\n" in screen
-    # Without a postmortem, all runs are shown.
+    # If there is no postmortem, all runs are shown.
     assert "run 1: restart failed" in "\n".join(screen_report.summary(EN, told_of, document=None))
 
 
@@ -930,7 +930,7 @@ def test_a_run_without_a_verdict_names_the_contacts_to_call(outcome, notified, c
 
 
 def test_a_killed_run_shows_the_notifications_that_it_recorded():
-    """The rest of the run is unknown, and earlier notifications of the same contact are not repeated."""
+    """The rest of the run is unknown. Earlier notifications of the same contact are not listed again."""
     notified = [EARLIER, sent("login_failed", "lead"), sent("login_failed", "dba", "chat", error="no answer")]
     escalation = {"names": {"lead": "Lead", "dba": "DBA"}, "notified": notified, "unreached": ["DBA"]}
     told = incident(outcome="unfinished", runs=runs("r"), escalation=escalation)
@@ -1686,7 +1686,7 @@ def test_a_degraded_service_that_was_stopped_for_its_recovery_has_no_outage_of_t
     shown = prose_times.outage(EN, told)
     assert shown.endswith(" in which the service was degraded or stopped")
     assert prose_times.lasted(EN, told) == shown
-    # The length of the outage is as uncertain as the time to mitigate.
+    # The length of the outage has the same uncertainty as the time to mitigate.
     told.durations = durations(outage=87.0, mitigate=87.0, uncertain=31.0)
     shown = "1 min 27 s in which the service was degraded or stopped, possibly up to 31 s longer"
     assert prose_times.outage(EN, told) == prose_times.lasted(EN, told) == shown
@@ -2085,7 +2085,7 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
         assert text in shown
     # The line of the method already describes the chosen backup.
     assert "itsm_1.db, 2026" not in shown
-    # The option proposes a backup other than the chosen one. A shell must be able to parse this option.
+    # The option restores a backup other than the chosen one. A shell must be able to parse this option.
     (option,) = [line for line in prose_methods.choices(JA, told) if "method=backup" in line]
     words = shlex.split(option[option.index("-e '") :])
     assert json.loads(words[1]) == {"database_recovery_backup_patterns": ["it's_2.db"]}
@@ -2259,7 +2259,7 @@ def test_a_reason_on_the_screen_is_not_repeated_and_the_rung_is_still_named():
 
 
 def fields(lines):
-    """Return a dict of label and value for the lines of a summary, without its headline."""
+    """Return a dict that maps the labels in a summary to their values. The headline is omitted."""
     told, label = {}, ""
     for line in lines[1:]:
         label = line[:14].strip() or label
@@ -2408,7 +2408,7 @@ def test_a_failed_notification_is_never_the_reason() -> None:
         return next(line for line in screen_report.summary(EN, told, document=None) if line.startswith("  why "))
 
     assert why().endswith("  run 1, restart: no answer")
-    # The error that stopped the last run is shown instead of the rung's error.
+    # The error that stopped the last run is shown instead of the error from the rung.
     told.steps.append(step("triage_info", message="no room", run="r2", **failed))
     assert why().endswith("  Use triage_info: failed: no room")
     told.steps, told.rungs_tried = told.steps[:3], []
@@ -2541,7 +2541,7 @@ def test_the_loss_names_the_moment_of_the_count_and_the_lost_changes(losses, exp
         ("recovered", {"a": 2}, "; FEWER ROWS IN a 4 -> 2. Rows added since the database was recovered: a +1"),
         ("recovered", {"a": 1}, "; FEWER ROWS IN a 4 -> 1"),
         ("unfinished", {"a": 2}, "; FEWER ROWS IN a 4 -> 2"),
-        # The number of rows in b after the recovery is unknown.
+        # The number of rows in table b after the recovery is unknown.
         ("recovered", {"a": 2, "b": 1}, "; FEWER ROWS IN a 4 -> 2. Rows added since the database was recovered: a +1"),
     ],
 )
@@ -2604,7 +2604,7 @@ def test_different_clocks_are_reported(host, apart, sentence):
 
 @pytest.mark.parametrize("tongue", [EN, JA])
 def test_a_database_that_could_not_be_copied_is_reported(tongue):
-    """A person who hands the evidence to the DBA must know that it does not contain the database."""
+    """A person who forwards the evidence to the DBA must know that the evidence does not contain the database."""
     told = incident(evidence="/e", database_not_copied="it is open in pid 12 (scanner)", runs=runs("r"))
     said = prose_data.not_copied(tongue, told)
     assert "pid 12" in said
@@ -2817,7 +2817,8 @@ SALVAGED = {"method": "salvage", "possible": True, "reason": "it reads", "rows":
         # The database has lost most of its rows, so rows_before contains the last good counts.
         ([KEEPS_ALL], {"a": 6, "b": 5}, "since", "a +7"),
         ([KEEPS_ALL], {"a": 8, "b": 5}, "since", "a +7"),
-        # A new database has replaced the original one, so the plan contains neither checkpoint nor salvage.
+        # A new database has replaced the original one. Therefore, the plan contains neither the method checkpoint nor
+        # salvage.
         ([], {"a": 1}, "since", ""),
         # In a damaged database, rows_before may contain the expected counts.
         ([{**KEEPS_ALL, "possible": False, "rows": {}}, SALVAGED], {"a": 1}, "since", ""),
@@ -2974,7 +2975,7 @@ def test_a_field_is_not_cut_off_directly_before_a_path():
     lines = screen_layout.aligned(EN, list({**cut, **others}.items()), most=8)
     assert len(lines) == 8
     assert [line.strip() for line in lines if path in line] == [f"{path}, ..."]
-    # If no other field can be shortened, the number of lines matters more.
+    # If no other field can be shortened, the limit on the number of lines has priority.
     (line,) = screen_layout.aligned(EN, list(cut.items()), most=1)
     assert line.endswith("the latest good backup is ...")
 

@@ -21,7 +21,7 @@ def test_a_run_that_left_the_incident_to_another_run_is_not_part_of_it():
     recording = Recording("run2").opened(run=None, locked_by=other).ended()
     assert timeline_events.opened(recording.events) == {}
     assert list(timeline_events.without_incident(recording.events)) == ["node1"]
-    # A run in check mode belongs to the incident, even if another run holds the lease.
+    # A run in check mode is part of the incident, even if another run holds the lease.
     recording.events[-2]["status"] = "changed"
     assert list(timeline_events.opened(recording.events)) == ["node1"]
 

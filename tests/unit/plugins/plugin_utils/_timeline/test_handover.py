@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The new lines of a timeline are handed over once, and a timeline from a host is not trusted."""
+"""New lines of a timeline are sent to the host only once. A timeline from a host is not trusted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OPENING = task(data={"id": "INC-1", "run": "run-1"})
 
 @pytest.fixture(autouse=True)
 def no_other_timeline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the timelines that earlier tests have left open."""
+    """Close the timelines that earlier tests have left open."""
     monkeypatch.setattr(recorder, "_current", [])
 
 
@@ -76,7 +76,7 @@ def test_lines_are_handed_over_once(timeline: recorder.Recorder) -> None:
     write(timeline, OPENING)
     first = handover.part("app.one")
     assert first is not None and first.lines == 2
-    # The call failed, so the same lines are handed over again.
+    # The call failed, so the same lines are sent again.
     write(timeline, task(status="failed"))
     assert len(part()) == 3
     write(timeline, task(task="Saved", timeline_saved=2))

@@ -183,7 +183,7 @@ def test_a_run_without_a_verdict_names_the_contacts_that_were_not_reached(to, no
     assert incident.escalation.get("unreached") == unreached
     new = [each["new"] for each in incident.escalation["notified"]]
     assert new == [False] * len(notified) + [True] * len(later)
-    # The timeline of the first run may be on another controller. Then only the failed notifications are known.
+    # The timeline of the first run may be on another controller. In this case, only the failed notifications are known.
     failed = [each["contact"] for each in (*notified, *later) if not each["ok"]]
     assert only(second).escalation.get("unreached") == (failed if failed and unreached else None)
 

@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 
 class Nap:
-    """Replaces the watch's event. wait() advances the clock, and returns True if the time `until` has passed."""
+    """Replaces the watch's event object. wait() advances the clock, and returns True if the time `until` has passed."""
 
     def __init__(self, clock, until):
         self.clock, self.until = clock, until

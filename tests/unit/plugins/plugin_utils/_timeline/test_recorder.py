@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How a run's timeline is written: when the file is created, and which events are lost if writing fails."""
+"""How a run's timeline is written: when the file is created, and which events are lost if a write fails."""
 
 from __future__ import annotations
 

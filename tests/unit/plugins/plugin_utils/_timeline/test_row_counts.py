@@ -96,7 +96,7 @@ def test_a_notification_and_the_documents_make_the_same_statement_about_the_data
         (tmp_path / "run2.jsonl").write_bytes(current)
         said = recovery.data_loss_before("INC-1", "node1", serving(*process)["process"])
         assert said == only(recording).statements["data_loss"] == expected
-    # On another controller, there is no earlier statement.
+    # If the runs used different controllers, there is no earlier statement.
     assert recovery.data_loss_before("INC-2", "node1") == recovery.data_loss_before("INC-1", "node2") == {}
     for folder in ("", str(tmp_path / "absent")):
         monkeypatch.setattr(postmortem_options, "documents_folder", lambda folder=folder: folder)
@@ -112,7 +112,7 @@ EARLIER, LATER = "2026-03-02T01:00:00.000Z", "2026-03-02T01:00:20.000Z"
         (None, ("suspected", "")),
         ({"state": "in_doubt", "checked_at": LATER, "accepted_at": LATER}, ("suspected", "")),
         ({"state": "accepted", "accepted": ["corrupt"], "accepted_at": LATER}, ("suspected", "accepted")),
-        # Written before version 0.2.0
+        # Written before version 0.2.0.
         ({"state": "accepted", "accepted": ["corrupt"], "checked_at": LATER}, ("suspected", "accepted")),
         # The release accepted no damage.
         ({"state": "accepted", "accepted": [], "accepted_at": LATER}, ("suspected", "")),

@@ -14,7 +14,7 @@ def rung_of(login, healthy=True):
     def add(recording):
         recording.task("node_process", {"state": "restarted"}, "changed", "restart")
         recording.task("health_probe", {"healthy": healthy, "login": login}, role="verification")
-        # The stability check runs even if the login failed, but this check does not log in.
+        # The stability check runs even if the login failed, but the check itself does not test the login.
         return recording.verified() if healthy else recording
 
     return add

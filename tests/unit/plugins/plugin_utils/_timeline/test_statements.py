@@ -595,7 +595,7 @@ def test_a_suspected_loss_is_not_resolved_whatever_the_verdict_says():
     [({}, "unknown", "unknown"), ({"findings": [], "started_by_run": "2026-03-02T01:02:03.450Z"}, "no", "no")],
 )
 def test_a_first_response_is_a_start_that_may_be_unknown(triage, started, changed):
-    # The first response looked for processes before it started the service.
+    # The first response checked for processes before it started the service.
     seen = {"outcome": "unreachable", "responded": True, "last": {**triage, "facts": {"process": {"processes": []}}}}
     said = statements.of_run(seen)["statements"]
     assert (said["nothing_started"]["value"], said["nothing_changed"]["value"]) == (started, changed)

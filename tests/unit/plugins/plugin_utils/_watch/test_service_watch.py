@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The event source for rulebooks: which actions it triggers once per outage, and which conditions suppress them."""
+"""The event source for rulebooks: the actions that it triggers once per outage, and when it suppresses them."""
 
 from __future__ import annotations
 
@@ -316,7 +316,7 @@ def test_a_hanging_target_does_not_delay_others():
         targets = [target(f"hangs{number}", f"http://127.0.0.1:{port}/") for number in range(40)]
         targets.append(target("broken", broken.target().url))
         events = asyncio.run(first_events({"targets": targets, "interval": 0.05, "timeout": 2.0}, 2))
-    # Probes of the hanging targets take two seconds each, but do not delay these events.
+    # Each probe of a hanging target takes two seconds, but these probes do not delay the events.
     assert [(event["outage"]["host"], event["outage"]["act"]) for event in events] == [
         ("broken", "triage"),
         ("broken", "recover"),
@@ -324,9 +324,9 @@ def test_a_hanging_target_does_not_delay_others():
 
 
 def test_source_does_not_need_ansible():
-    """The source runs in ansible-rulebook's Python environment.
+    """The event source runs in the Python environment of ansible-rulebook.
 
-    This environment may lack ansible-core, and cannot load collections.
+    In this environment, ansible-core may be missing, and collections cannot be loaded.
     """
     code = f"import runpy; runpy.run_path({str(SOURCE)!r}); import sys; assert 'ansible' not in sys.modules"
     subprocess.run([sys.executable, "-I", "-c", code], check=True, timeout=60)
