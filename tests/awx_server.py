@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The part of the AWX 24.6.1 API that awx.awx needs: objects, associations, surveys, workflows, roles, launches.
+"""The part of the AWX 24.6.1 API that awx.awx uses: objects, associations, surveys, workflows, roles and launches.
 
 Requests are checked against the fields of a real server (types, choices and limits in awx_fields.json), and against the
 rules of AWX's serializers. Objects refer to each other by ID. Deleting an object deletes its dependents.
@@ -39,8 +39,8 @@ ROLES = {
     "job_templates": ["admin", "execute", "read"],
     "workflow_job_templates": ["admin", "approval", "execute", "read"],
 }
-# Maps a kind of object to the dependents that AWX deletes together with the object. Each dependent is given as (kind,
-# field that refers to the object).
+# Maps a kind of object to the dependents that AWX deletes together with the object. Each dependent is a pair: its kind,
+# and the field that refers to the object.
 CASCADES = {
     "organizations": [
         (kind, "organization")
@@ -133,7 +133,7 @@ def could_be_playbook(path: Path) -> bool:
 
 
 class Refused(Exception):
-    """A request that AWX answers with status 400, or with the given status."""
+    """A request that AWX rejects with status 400, or with the given status."""
 
     def __init__(self, what: Any, status: int = 400) -> None:
         super().__init__(str(what))
@@ -179,9 +179,9 @@ def judge_answers(survey: Optional[Object], answers: Object, *, all_required: bo
 
 
 def variables(template: Object, survey: Object, answers: Object) -> Object:
-    """Return the variables for a job: those from the template, then the survey's valid defaults, then the answers.
+    """Return the variables for a job: from the template, then the survey's valid defaults, then the answers.
 
-    If a webhook launches the job, nobody answers the survey, so even required questions have no answers.
+    If a webhook launches the job, nobody answers the survey. In this case, even required questions have no answers.
     """
     defaults = {}
     for question in survey.get("spec", []):
@@ -300,7 +300,7 @@ class Awx:
         self.server.shutdown()
         self.server.server_close()
 
-    # For tests: look up objects, and add objects before a run.
+    # For tests: find objects, and add objects before a run.
 
     def names(self, kind: str) -> List[str]:
         return sorted(thing.get("name", "") for thing in self.objects[kind].values())
@@ -421,7 +421,7 @@ class Awx:
             thing["status"] = "pending"
             return 202, {"id": update, "status": "pending", "url": f"/api/v2/inventory_updates/{update}/"}
         if what == "launch" and method == "POST":
-            # AWX ignores values that the template does not prompt for. This server rejects such values instead.
+            # If the template does not prompt for a value, AWX ignores the value. This server rejects it instead.
             asked = {"extra_vars": self.surveys.get(thing["id"]), "limit": thing["ask_limit_on_launch"]}
             unasked = sorted(each for each in body if not asked.get(each))
             if unasked:

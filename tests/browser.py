@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Time limit in seconds for one command, long enough for a busy machine.
+# Time limit for one command, in seconds. It is long enough for a busy machine.
 PATIENCE = 60.0
 OPTIONS = (
     *("--headless=new", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--hide-scrollbars"),
@@ -114,7 +114,7 @@ class Browser:
         file.write_bytes(base64.b64decode(shot["data"]))
 
     def print(self, file: Path) -> None:
-        """Save the page as a PDF, as a printer would print it."""
+        """Save the page as a PDF in its print layout."""
         paper = self.call("Page.printToPDF", preferCSSPageSize=True, paperWidth=8.27, paperHeight=11.69)
         file.write_bytes(base64.b64decode(paper["data"]))
 

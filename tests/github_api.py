@@ -27,7 +27,7 @@ TOKEN = "ghp_CANARY"
 SERVERS = {"api.github.com": "", "enterprise-server": "/api/v3"}
 ISSUES = "/repos/{owner}/{repo}/issues"
 COMMENTS = ISSUES + "/{issue_number}/comments"
-# Status codes that a proxy in front of the API can return. GitHub's description does not list them.
+# Status codes that a proxy in front of the API can return. They are not listed in GitHub's description.
 ANYWHERE = {401, 429, 500, 502, 503}
 
 
@@ -49,8 +49,8 @@ class Api(http.server.ThreadingHTTPServer):
 
     The API limits the length of a body. Tests can make the API drop labels or return errors.
 
-    A request that GitHub's description does not allow is answered with status 422. The list `violations` contains such
-    requests, and responses that the description does not list. At the end, a test asserts that the list is empty.
+    If GitHub's description does not allow a request, the response has the status 422. The list `violations` contains
+    such requests, and responses that the description does not list. At the end, a test asserts that the list is empty.
     """
 
     def __init__(self, server="api.github.com"):

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Servers for HTTP, HTTPS and SMTP (with aiosmtpd) on the loopback interface, which receive and store messages."""
+"""Servers for HTTP, HTTPS and SMTP (with aiosmtpd) on the loopback interface.
+
+The servers receive and store messages.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class Request:
 
 
 class Receiver:
-    """Answers each request with the next status code in `answers`, and repeats the last code. None: no response."""
+    """Returns the next status code in `answers` for each request, and repeats the last code. None: no response."""
 
     def __init__(self, answers: Sequence[Optional[int]] = (200,), *, context: Optional[ssl.SSLContext] = None) -> None:
         self.requests: List[Request] = []

@@ -4,9 +4,9 @@
 
 """TCP ports for servers that a test starts later, and for servers that never start.
 
-If a socket binds to port 0, the kernel chooses a port from its range for outgoing connections. Until the server
-starts, any outgoing connection on the machine can take that port. Therefore, the ports here are below that range.
-Each pytest-xdist worker has its own ports.
+If a socket binds to port 0, the kernel chooses a port from its range for outgoing connections. Until the server starts,
+any outgoing connection on the machine can use this port. Therefore, the ports in this module are below the range. Each
+pytest-xdist worker has its own ports.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@
 
 """Compare this checkout with earlier commits: make bench AGAINST="commit ...".
 
-Each measurement runs only this collection, not the alternatives. The checkout and the commits take turns on the same
-machine, so that a change in the machine's speed affects all of them. Each turn gives one ratio per figure. If a median
-ratio is above the limit, more turns follow, because a few turns cannot distinguish a real change from noise.
+Each measurement runs only this collection, not the alternatives. The checkout and the commits are measured alternately
+on the same machine, so that a change in the machine's speed affects all measurements. Each turn produces one ratio per
+figure. If a median ratio is above the limit, more turns follow, because a real change cannot be distinguished from
+noise after a few turns.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def checkout(commit: str) -> Iterator[Path]:
         if added.returncode != 0:
             raise model.BenchError(f"AGAINST={commit}: {added.stderr.strip()}")
         try:
-            # The old commit uses the same tools, so that only the product differs.
+            # The old commit uses the same tools. Therefore, only the product differs.
             (place / ".venv").symlink_to(harness.ROOT / ".venv")
             yield place
         finally:
@@ -62,7 +63,7 @@ class Side:
     """
 
     def __init__(self, root: Path, name: str) -> None:
-        # Each checkout has its own databases, because the benchmark removes databases that another commit has made.
+        # Each checkout has its own databases, because the benchmark removes databases that another commit has created.
         self._cache = databases.CACHE / "compared" / ("here" if root == harness.ROOT else root.name)
         self._command = [sys.executable, str(_TURN), str(root), str(self._cache), name]
 
@@ -88,7 +89,7 @@ class Side:
 
 
 def _in_turn(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
-    """For each turn, yield the figures of all checkouts. Leave out the first turn, which fills caches."""
+    """For each turn, yield the figures of all checkouts. Omit the first turn, which fills the caches."""
     with contextlib.ExitStack() as stack:
         sides = [stack.enter_context(Side(root, name)) for root in roots]
         number = 0
@@ -104,7 +105,7 @@ def _in_turn(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
 def _one_by_one(roots: Sequence[Path], name: str) -> Iterator[list[Figures]]:
     """Yield the figures like _in_turn(), but for a measurement that needs hosts.
 
-    The checkouts share a host, so they are prepared one by one.
+    The checkouts share a host. Therefore, they are prepared one after the other.
     """
     number = 0
     while True:
@@ -146,8 +147,8 @@ def main(commits: Sequence[str], wanted: Sequence[model.Measurement]) -> int:
     failed: list[str] = []
     print(f"{'measurement':22} {'figure':30} commit       before      here  ratio  spread         turns", flush=True)
     if any(measurement.needs_hosts for measurement in wanted):
-        # All commits use the same image, so that only the product differs. Otherwise, an older commit would first
-        # build its own image.
+        # All commits use the same image. Otherwise, an older commit would first build its own image, and more than the
+        # product would differ.
         os.environ.setdefault("DRILL_IMAGE", hosts.run(hosts.DRILLS / "hosts" / "build-image").splitlines()[-1])
     with contextlib.ExitStack() as stack:
         others = {commit: stack.enter_context(checkout(commit)) for commit in commits}

@@ -15,7 +15,7 @@ import databases
 import model
 
 NEWEST = "2.21"
-# Oldest Python version that the newer ansible-core runs on.
+# The oldest Python version on which the newer ansible-core runs.
 LEAST_PYTHON = (3, 12)
 
 

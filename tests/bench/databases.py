@@ -4,7 +4,7 @@
 
 """Databases for measurements.
 
-Each database is made once and cached in a folder whose name contains a hash of its recipe.
+Each database is created once and cached in a folder. The name of the folder contains a hash of the database's recipe.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "itsm-nexus-runbook" / "bench"
 
-# An ITSM system after some years of use. The indexes are created before the rows. The pages of the indexes are then
+# An ITSM system after some years of use. The indexes are created before the rows, so that the pages of the indexes are
 # scattered across the file, as in a database that has grown over time.
 SCHEMA = """
 CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT NOT NULL UNIQUE, email TEXT NOT NULL UNIQUE, role TEXT);
@@ -70,11 +70,11 @@ class Recipe:
 
     @property
     def database(self) -> Path:
-        """Return the path of the database file, which exists only after a call to made()."""
+        """Return the path of the database file. The file exists only after a call to made()."""
         return self.folder / "itsm.db"
 
     def made(self) -> Path:
-        """Make the database if it is not in the cache, read its files into memory, and return its path."""
+        """Create the database if it is not in the cache, read its files into memory, and return its path."""
         if not self.folder.is_dir():
             print(f"Making the database {self.name}, once", file=sys.stderr, flush=True)
             CACHE.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ SENTENCES = [" ".join(WORDS[number(value * 31 + place) % len(WORDS)] for place i
 
 
 def prose(value: int, length: int) -> str:
-    """Return words with `length` characters in total. The words depend only on `value`."""
+    """Return words that have `length` characters in total. The words depend only on `value`."""
     return SENTENCES[number(value) % len(SENTENCES)][:length]
 
 
@@ -128,7 +128,10 @@ def incident(i: int) -> tuple[object, ...]:
 
 
 def comments(i: int) -> Iterator[tuple[object, ...]]:
-    """Yield the comments, on this or older incidents, that are written together with incident `i`."""
+    """Yield the comments that are written together with incident `i`.
+
+    They refer to this incident or to older incidents.
+    """
     for number_of in (2 * i - 1, 2 * i):
         on = 1 + number(number_of) % i
         yield number_of, on, 1 + number(number_of + 1) % USERS, prose(number_of, 125), moment(i)
@@ -152,7 +155,7 @@ def fill(connection: sqlite3.Connection, numbers: range) -> None:
 
 
 def make(work: Path, recipe: Recipe) -> None:
-    """Make the database and its WAL in the folder `work`/made. Raises sqlite3.Error, OSError."""
+    """Create the database and its WAL in the folder `work`/made. Raises sqlite3.Error, OSError."""
     source, target = work / "itsm.db", work / "made"
     connection = sqlite3.connect(source, isolation_level=None)
     # Keep all pages in memory and write them once at the end, because every second row changes a page of an index.
@@ -191,6 +194,6 @@ def make(work: Path, recipe: Recipe) -> None:
         fill(connection, range(start, start + 20))
         connection.execute("COMMIT")
         start += 20
-    for suffix in ("", "-wal"):  # copied before the connection is closed, because a crash leaves files like these
+    for suffix in ("", "-wal"):  # before the connection is closed, because a crash leaves the same files
         shutil.copy(f"{source}{suffix}", target / f"{source.name}{suffix}")
     connection.close()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Define and run measurements. The contenders take turns on the same machine within the same few minutes."""
+"""Define and run measurements. The contenders run alternately on the same machine within the same few minutes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from model import BenchError, Measured, Measurement, Result
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = "ansible_collections/itsm_nexus/runbook"
 MIB = 1 << 20
-_SAMPLE = 0.005  # seconds between two memory readings
+_SAMPLE = 0.005  # Time between two memory measurements, in seconds.
 
 
 def run(measurement: Measurement, *, work: Path) -> Result:
@@ -41,7 +41,7 @@ def run(measurement: Measurement, *, work: Path) -> Result:
         turn = number % len(contenders)
         for name, function in [*contenders[turn:], *contenders[:turn]]:
             folder = Path(tempfile.mkdtemp(dir=work))
-            os.sync()  # the previous contender's pending writes must not slow down this one
+            os.sync()  # Pending writes of the previous contender must not slow down this contender.
             try:
                 measured = function(subject, folder)
             except BenchError as error:
@@ -76,7 +76,7 @@ def timed(argv: Sequence[str], *, expect: str, environment: Mapping[str, str] | 
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment variables for a run of Ansible: those that all contenders share, and `more`."""
+    """Return the environment variables for a run of Ansible: the variables that all contenders share, and `more`."""
     # PYTHONUNBUFFERED is removed, because it makes Python read a piped module byte by byte.
     unwanted = ("ANSIBLE_", "PYTHONUNBUFFERED")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
@@ -155,7 +155,7 @@ def timed_on_host(logic: str, call: str, *, expect: str, **arguments: Any) -> fl
 
 
 def memory_on_host(logic: str, call: str, *, expect: str, limit: int, **arguments: Any) -> float:
-    """Return the peak private memory, in MiB, of the process from on_host and its children together.
+    """Return the peak private memory of the process from on_host together with its children, in MiB.
 
     Private memory is resident memory without file-backed pages (RssAnon). The processes are measured every few
     milliseconds. Memory that a child still shares with its parent is counted twice. RLIMIT_DATA limits each process to
@@ -178,7 +178,10 @@ def memory_on_host(logic: str, call: str, *, expect: str, limit: int, **argument
 
 @contextmanager
 def _peak(process: psutil.Process) -> Iterator[list[int]]:
-    """Measure the private memory of a process and its children. Yield a list with the maximum so far, in bytes."""
+    """Measure the private memory of a process and its children.
+
+    Yield a list that contains the current maximum, in bytes.
+    """
     most, done = [0], threading.Event()
 
     def private(one: psutil.Process) -> int:

@@ -23,7 +23,7 @@ import stand
 
 DRILLS = harness.ROOT / "molecule"
 NAME = "itsm-nexus-bench"
-# Names of the service on the host.
+# The names of the service's unit, database and other parts on the host.
 PROFILE = DRILLS / "profiles" / "runbook"
 NAMES = dict(
     line.split("=", 1) for line in PROFILE.read_text(encoding="utf-8").splitlines() if not line.startswith("#")
@@ -154,7 +154,7 @@ class Host(stand.Stand):
 
 
 def remove(name: str) -> None:
-    """Remove a container. Try twice: podman removes the leftovers of a killed run only at the second attempt."""
+    """Remove a container. Try twice, because podman removes the remains of a killed run only at the second attempt."""
     for _time in range(2):
         removed = subprocess.run(
             ["podman", "rm", "--force", "--ignore", "--time", "0", name], capture_output=True, check=False

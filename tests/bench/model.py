@@ -22,7 +22,7 @@ E = "E"
 
 
 class BenchError(Exception):
-    """A contender did not do its work, so its figures are not valid."""
+    """A contender did not do its work, so its figures are invalid."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Goal:
 
     The unit E is the time for an empty play, measured in the same round. A goal in E means the same on every machine.
 
-    A missed goal in seconds is only reported, because seconds depend on the machine as much as on the program. Other
-    missed goals change the exit code: ratios, memory, shares and round trips.
+    A missed goal in seconds is only reported, because seconds depend on the machine as much as on the program. All
+    other missed goals (ratios, memory, shares and round trips) change the exit code.
     """
 
     at_most: float
@@ -83,9 +83,9 @@ Contender = Callable[[Any, Path], "float | Figures | Measured"]
 class Measurement:
     """A benchmark entry, which compares this collection (`ours`) with alternatives (`rivals`).
 
-    Each contender is a function that does the work once. The arguments are the result of `prepare` and the path of an
+    Each contender is a function that does the work once. Its arguments are the result of `prepare` and the path of an
     empty folder for files. The time for `prepare` is not measured. The function returns seconds, a value in the unit of
-    the goal, or several figures by name. If the function could not do the work, it raises BenchError. A memory goal
+    the goal, or several figures by name. If the function cannot do the work, it raises BenchError. A memory goal
     uses the maximum across all rounds. Any other goal uses the median.
 
     headline: the name of the figure in the table of recoveries. needs_hosts: True for measurements in containers.
@@ -121,7 +121,7 @@ class Result:
         return happened
 
     def compared(self, goal: Goal) -> list[float]:
-        """Return the values to compare with the goal, round by round."""
+        """Return the values that are compared with the goal, one for each round."""
         mine = self.values(self.measurement.ours[0], goal.figure)
         if goal.against is None:
             return mine
@@ -141,7 +141,7 @@ class Result:
             "against": goal.against,
             "ratio": goal.is_ratio,
             "unit": goal.unit,
-            # The figures themselves are in this unit.
+            # The figures are already in this unit.
             "figures_in": "s" if goal.unit == E else goal.unit,
             "at_most": goal.at_most,
             "reached": total(compared),

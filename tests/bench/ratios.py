@@ -4,9 +4,9 @@
 
 """Compare the figures of this checkout with the figures of another commit.
 
-A figure is None if the measured event did not happen, for example if a version did not notice an outage. The run of
-such a version ends early, so its total time is not compared. If the event happens only in the other commit, this
-checkout counts as slower.
+A figure is None if the measured event did not happen, for example if a version did not notice an outage. In this case,
+the run ends early, so its total time is not compared. If the event happens only in the other commit, this checkout
+counts as slower.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WALL = "wall"
 # The figures that turn.py adds to each turn.
 TOTALS = (WALL, "CPU")
 Figures = dict[str, "float | None"]
-# The figures of each turn. The last figures of a turn belong to this checkout.
+# The figures of each turn. The last figures in a turn are from this checkout.
 Turns = Sequence[Sequence[Figures]]
 
 
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 def ratios(turns: Turns, side: int) -> dict[str, list[float]]:
     """For each figure, return one ratio per turn: this checkout's figure divided by the other checkout's figure.
 
-    The totals are left out if an event happened in only one of the two checkouts.
+    If an event happened in only one of the two checkouts, the totals are omitted.
     """
     found: dict[str, list[float]] = {}
     uneven = _happened_only(turns, side, -1) or _happened_only(turns, -1, side)
@@ -49,7 +49,7 @@ def ratios(turns: Turns, side: int) -> dict[str, list[float]]:
 
 
 def slower(decides: Collection[str], found: dict[str, list[float]]) -> set[str]:
-    """Return the names of the figures in `decides` whose median ratio is above the limit."""
+    """Return the names of those figures in `decides` whose median ratio is above the limit."""
     return {name for name, values in found.items() if name in decides and statistics.median(values) > LIMIT}
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A service to break and recover, an observer of this service, and runs of the project's playbooks."""
+"""A service that can be broken and recovered, an observer of this service, and runs of the project's playbooks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ import yaml
 sys.path[:0] = [str(harness.ROOT / "tests"), str(harness.ROOT / "tests" / "integration")]
 from conftest import Service
 
-POLL = 0.02  # seconds between two of the observer's requests
+POLL = 0.02  # Time between two requests of the observer, in seconds.
 LONGEST = 300.0
 _GAP = 0.02
 INCIDENT = "itsm_nexus.runbook.incident"
@@ -117,7 +117,10 @@ class Run:
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def moment(self, task: str, *, end: bool = True) -> float:
-        """Return the Unix time at which a task ended, or began if `end` is False. Raises BenchError."""
+        """Return the Unix time at which a task ended.
+
+        If `end` is False, return the time at which it began. Raises BenchError.
+        """
         for event in self.events:
             if event["kind"] == "task" and event.get("task") == task:
                 began = _epoch(event["start"])
@@ -127,7 +130,7 @@ class Run:
     def profile(self, *, until: float) -> list[tuple[float, float, str]]:
         """Return the steps that began before `until`: start, duration and name.
 
-        A gap of at least _GAP is also returned as a step.
+        A pause of at least _GAP is also returned as a step.
         """
         steps, over = [], self.started
         for event in self.events:
@@ -176,7 +179,7 @@ class Stand:
         raise NotImplementedError
 
     def start(self) -> None:
-        """Start the service in as few steps as possible."""
+        """Start the service with as few steps as possible."""
         raise NotImplementedError
 
     @contextlib.contextmanager

@@ -63,7 +63,7 @@ def once(entry: Any, subject: Any) -> dict[str, float | None]:
 
 
 def main() -> None:
-    # Only JSON may go to standard output. All other output of the benchmark goes to standard error.
+    # Only JSON may be written to standard output. All other output of the benchmark is written to standard error.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     (CACHE / "work").mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Operations that root performs on files owned by the service's user, with one case per module and state."""
+"""Operations that root performs on files that the service's user owns, with one case per module and state."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ _ROWS = 200
 class Case:
     """A call to our code.
 
-    lay: creates the files for the call in a folder. In the victims' folders, each file contains a mark that reveals a
-    leak. run: makes the call, with the user's folder and our own folder. after: changes the user's files after `lay`.
-    errors: the errors that the call documents.
+    lay: creates the files for the call in a folder. In the victims' folders, each file contains a mark. If this mark is
+    found elsewhere, content has leaked. run: makes the call. Its arguments are the user's folder and our own folder.
+    after: changes the user's files after `lay`. errors: the errors that the call documents.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Case:
 
 
 def _database(path: Path, mark: bytes, *, crashed: bool) -> None:
-    """Make a database with rows. crashed: if True, some rows are left only in the WAL, as after a crash."""
+    """Create a database with rows. crashed: if True, some rows are only in the WAL, as after a crash."""
     with tempfile.TemporaryDirectory() as work:
         connection = sqlite3.connect(f"{work}/db", isolation_level=None)
         connection.execute("PRAGMA journal_mode=WAL")
@@ -170,9 +170,9 @@ def _sqlite_cases() -> List[Case]:
         return sqlite_backup.backup(path=_path(theirs), user=USER, dest_dir=str(ours / "backups"), timeout=10)
 
     def backup_on_schedule(theirs: Path, ours: Path) -> Any:
-        """Make three backups in a user-owned folder.
+        """Create three backups in a user-owned folder.
 
-        The third backup removes the first one. Each backup is passed to a command.
+        When the third backup is created, the first one is removed. Each backup is passed to a command.
         """
         order = scheduled.Order(
             path=_path(theirs),
@@ -254,7 +254,7 @@ cp package-lock.json node_modules/.package-lock.json
 
 
 def _lay_modules(folder: Path, *, mark: bytes = b"") -> None:
-    """Create an application whose installed modules are older than the versions in its lock file."""
+    """Create an application whose installed modules are older than the versions in the lock file."""
     for version, place in (("4.0.0", folder / "node_modules"), ("5.1.0", None)):
         lock = {"lockfileVersion": 3, "packages": {"node_modules/express": {"version": version}}, "x": mark.decode()}
         if place is None:

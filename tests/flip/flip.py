@@ -6,16 +6,16 @@
 """Exchange the file at a path just before each system call that uses the path, as a hostile service user could.
 
 Each case calls our code as root on files owned by the service's user. The case is run once to record the system calls
-that take a path in the user's folder. A process that has permanently switched to the user's account can only do what
-the user could do anyway. Therefore, the calls of such a process are recorded only with --every. After that, the case is
-run again for each combination of a recorded call and an exchange. The user makes the exchange while the process is
+whose argument is a path in the user's folder. A process that has permanently switched to the user's account has only
+the permissions of this user. Therefore, the calls of such a process are recorded only with --every. After that, the
+case is run again for each combination of a recorded call and an exchange. The exchange is made while the process is
 paused just before the call. Some exchanges are undone just after the call. After each run, these conditions must hold:
 
 - A tree of victims (root-only files, another account's files, a cron-like folder) is unchanged.
 - No content from the victims is in the result, in a backup, in evidence or anywhere else outside that tree.
 - Before its deadline, the call has returned a result or raised one of its documented errors.
 
-Requires root. Prints the total number of combinations and the number of harmful ones.
+Requires root. Prints the number of combinations and how many of them were harmful.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _REPORT_EVERY = 500
 
 
 class Exchange(NamedTuple):
-    """An exchange, and whether it is undone just after the system call."""
+    """An exchange of a file. back: True if the exchange is undone just after the system call."""
 
     kind: str
     back: bool
@@ -185,7 +185,7 @@ def _as_user(act: Callable[[], None]) -> None:
 
 
 def _exchange(kind: str, path: str, ground: Ground) -> Tuple[Callable[[], None], Callable[[], None]]:
-    """Return the user's action on a path before a call, and the action that undoes it."""
+    """Return the action that the user performs on a path before a call, and the action that undoes it."""
     top = str(ground.theirs)
     folder = path if os.path.isdir(path) and not os.path.islink(path) else os.path.dirname(path)
     folder = folder if folder.startswith(top) else top
@@ -224,7 +224,7 @@ def _exchange(kind: str, path: str, ground: Ground) -> Tuple[Callable[[], None],
 
 def _work(ground: Ground) -> Callable[[], bytes]:
     def work() -> bytes:
-        # Put temporary files into a folder that leaked() does not search.
+        # Store temporary files in a folder that leaked() does not search.
         os.environ["TMPDIR"] = tempfile.tempdir = str(ground.base / "tmp")
         try:
             said = {"result": ground.case.run(ground.theirs, ground.ours)}
@@ -238,7 +238,7 @@ def _work(ground: Ground) -> Callable[[], bytes]:
 
 
 def record(ground: Ground) -> List[tracer.Call]:
-    """Run the case once without an exchange. Return the calls that take a path in the user's folder."""
+    """Run the case once without an exchange. Return the calls whose argument is a path in the user's folder."""
     ground.lay()
     calls: List[tracer.Call] = []
 
@@ -311,7 +311,7 @@ def _shared(jobs: int, *, seed: int) -> int:
         del argv[at : at + 2]
     alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode != 0:
-        alone = []  # some containers do not allow this, which only makes the run slower
+        alone = []  # Some containers do not allow this. The run then only takes longer.
     running = [
         subprocess.Popen([*alone, sys.executable, *argv, "--seed", str(seed), "--share", f"{number}/{jobs}"])
         for number in range(jobs)
@@ -350,8 +350,8 @@ def main() -> int:
     if not given.share:
         return _shared(given.jobs, seed=seed)
     wanted = [known[name] for name in given.cases] or list(cases.CASES)
-    # Other users can enter this folder. The folder is in memory if possible, because each run flushes to disk many
-    # times.
+    # Other users can enter this folder. If possible, the folder is in memory, because each run flushes files to disk
+    # many times.
     base = Path(tempfile.mkdtemp(prefix="flip-", dir="/var/tmp"))
     mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", base], check=False, capture_output=True).returncode == 0
     base.chmod(0o755)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run a function in a traced child process, and pause it just before each system call that takes a path.
+"""Run a function in a traced child process, and pause it just before each system call that has a path as an argument.
 
 A seccomp filter selects these calls in the kernel, so all other calls run at full speed. The children of the process
 inherit the filter. Requires Linux 5.3 or later (PTRACE_GET_SYSCALL_INFO), x86_64 or aarch64, and root. See ptrace(2)
@@ -154,7 +154,7 @@ class TracerError(Exception):
 
 
 class TooLate(Exception):
-    """The function did not return before its deadline and was killed."""
+    """The function did not return before its deadline, so it was killed."""
 
 
 def _ptrace(request: int, pid: int, address: int = 0, data: object = None) -> int:
@@ -219,7 +219,7 @@ def _absolute(pid: int, folder: Optional[int], text: bytes, args: ctypes.Array[c
 
 
 def _call_of(pid: int, info: _Info) -> Optional[Call]:
-    """Return the next call that a process makes, or None if that call takes no path."""
+    """Return the next call that a process makes, or None if this call has no path as an argument."""
     known = _CALLS.get(info.arch, {}).get(info.entry.nr)
     if known is None:
         return None
@@ -240,7 +240,7 @@ def trace(
 ) -> bytes:
     """Run `work` in a child process and return its result.
 
-    before: called just before each system call that takes a path, in the child and in its own children. If `before`
+    before: called just before each system call with a path, in the child and in its own children. If `before`
     returns a function, this function is called just after the system call. Raises TooLate, TracerError.
     """
     reading, writing = os.pipe()
@@ -257,7 +257,7 @@ def trace(
         signal.setitimer(signal.ITIMER_REAL, 0)
         os.set_blocking(reading, False)
         return os.read(reading, _LARGEST_ANSWER)
-    except BlockingIOError:  # one of the processes still has the pipe open
+    except BlockingIOError:  # One of the processes still has the pipe open.
         return b""
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -298,7 +298,7 @@ def _follow(child: int, *, before: Callable[[Call], Optional[Callable[[], None]]
         elif number == signal.SIGTRAP | 0x80:
             after.pop(pid)()
         elif number == signal.SIGSTOP and pid not in known:
-            pass  # a new process or thread begins with this stop
+            pass  # A new process or thread begins with this stop.
         elif number not in (signal.SIGTRAP, signal.SIGSTOP):
             handed_on = number
         known.add(pid)
@@ -312,6 +312,6 @@ def _at_call(pid: int, *, before: Callable[[Call], Optional[Callable[[], None]]]
     try:
         _ptrace(_GET_SYSCALL_INFO, pid, ctypes.sizeof(info), ctypes.addressof(info))
     except OSError:
-        return None  # it was killed
+        return None  # The process was killed.
     call = _call_of(pid, info)
     return before(call) if call is not None else None

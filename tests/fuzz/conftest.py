@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Set the number of examples per test: make unit always uses the same 40, and make fuzz uses 3000 random ones."""
+"""Set the number of examples per test: always the same 40 in make unit, and 3000 random examples in make fuzz."""
 
 from __future__ import annotations
 

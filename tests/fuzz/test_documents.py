@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whatever a host returns, the documents contain no active content, and the screen shows no control characters."""
+"""Documents about arbitrary data contain no active content, and the screen shows no control characters."""
 
 from __future__ import annotations
 

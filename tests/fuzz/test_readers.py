@@ -49,8 +49,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 
-# JSON of any kind, and lines that look like log lines. The lines contain control characters, and words that the readers
-# search for.
+# Arbitrary JSON, and lines that look like log lines. The lines contain control characters and words for which the
+# readers search.
 WORDS = [
     *(
         "Error: x",

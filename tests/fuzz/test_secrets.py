@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Secrets are masked anywhere in a text, and hostile input does not slow down the code that reads it."""
+"""Secrets are masked at any position in a text. Hostile input does not slow down the code that reads it."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def on_screen(argv: Sequence[str | Path], *, timeout: float, **more: Any) -> subprocess.CompletedProcess[str]:
     """Run a command to completion.
 
-    The result's stdout contains the output and the errors, so that a failed test shows both.
+    `stdout` of the result contains the output and the errors, so that a failed test shows both.
     """
     done = subprocess.run(
         argv,
@@ -56,7 +56,7 @@ def assert_as_documented(published: dict[str, Any]) -> None:
 
 @dataclasses.dataclass
 class Run:
-    """A finished run of a playbook, as its user sees it."""
+    """A finished run of a playbook, from the point of view of its user."""
 
     rc: int
     screen: str
@@ -257,7 +257,7 @@ class Service:
 def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Return an installed service that is never started.
 
-    Tests copy this service, which is faster than installing one.
+    Tests copy it, because this is faster than installing a service.
     """
 
     def modules() -> dict[Path, tuple[int, int, int]]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Modules are packed ahead of time: Ansible's cache then contains the entries that Ansible itself would create."""
+"""If modules are packed in advance, Ansible's cache contains the entries that Ansible itself would create."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Pack a module into an empty cache twice: first as the callback does, then as an Ansible worker does.
+# Pack a module twice, each time into an empty cache: first as the callback does, then as an Ansible worker does.
 SCRIPT = """
 import json, os, shutil, sys, time
 from ansible import constants
@@ -107,7 +107,7 @@ def test_next_module_is_packed_as_ansible_would(tmp_path: Path) -> None:
     assert abs(size - wanted) < 200
 
 
-# The code that packs modules ahead of time uses names from ansible-core that a later version may remove. For each of
+# The code that packs modules in advance uses names from ansible-core that a later version may remove. For each of
 # these names, run ansible-playbook with a copy of the collection that uses a nonexistent name instead.
 WITHOUT = """
 import ast, importlib, os, pathlib, re, sys

@@ -73,7 +73,7 @@ def test_the_alarm_starts_the_recovery(service: Service, tmp_path: Path) -> None
     assert "Run started: outage_armed.yml" in text
     # The outage began while the run was waiting. The length of the outage does not include this wait.
     assert "Time to mitigate" in text
-    # Now no run is waiting, so the next alarm must itself start a recovery.
+    # Now no run is waiting, so the sender of the next alarm must start a recovery.
     assert ring(path).returncode == 7
 
 

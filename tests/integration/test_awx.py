@@ -111,7 +111,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
         each["allow_simultaneous"] is False and each["ask_limit_on_launch"] and each["timeout"]
         for each in templates.values()
     )
-    # Each job gets the address of AWX, from which the job builds its own URL.
+    # Each job receives the address of AWX and builds its own URL from this address.
     assert {json.loads(each["extra_vars"])["outage_recover_awx_url"] for each in templates.values()} == {awx.url}
     assert json.loads(templates["outage_recover"]["extra_vars"])["outage_recover_highest_rung"] == "standard_recovery"
     assert {(each["forks"], each["job_slice_count"]) for each in templates.values()} == {(0, 1)}
@@ -145,7 +145,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     assert (
         granted["outage_clean_start", "execute"] == granted["database_recover", "execute"] == [teams["ITSM approvers"]]
     )
-    # Both teams can read the hosts, and have no other rights to the inventory.
+    # Both teams can read the hosts, but they have no other rights to the inventory.
     rights = {
         role: sorted(led) for (name, role), led in granted.items() if name == described()["awx_inventory"] and led
     }
@@ -157,10 +157,10 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     assert [
         each["name"] for each in awx.linked(templates["outage_triage_clean_start"], "notification_templates_success")
     ] == ["ITSM clean start needs approval"]
-    # AWX sends a notification about a success only if the setting enables this.
+    # AWX sends a notification of a success only if the setting enables it.
     assert not awx.linked(templates["outage_recover"], "notification_templates_success")
     assert not awx.linked(workflow, "notification_templates_success")
-    # Without a credential, no schedule starts a job.
+    # If there is no credential, no schedule starts a job.
     schedules = {each["name"]: each for each in awx.objects["schedules"].values()}
     assert awx.surveys and schedules and not [name for name, each in schedules.items() if each["enabled"]]
 
@@ -177,7 +177,8 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
         }
     ]
 
-    # A second run makes only two changes: it removes an old version's step, and resets a field that someone changed.
+    # A second run makes only two changes: it removes the step of an old version, and resets a field that someone has
+    # changed.
     awx.add(
         "workflow_job_template_nodes",
         identifier="of_old",
@@ -202,7 +203,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
         "ITSM restore drill, every four weeks",
         "ITSM recovery every minute, without an event rule",
     ]
-    # A state that a person sets in AWX lasts only until the next run. Therefore, a setting lists the schedules.
+    # The next run replaces a state that a person has set in AWX. Therefore, a setting lists the enabled schedules.
     controller.succeed(awx_inventory_path="inventories/other/hosts.yml", awx_optional_schedules=["outage_workflow"])
     disabled = [name for name, each in schedules.items() if not each["enabled"]]
     assert disabled == ["ITSM restore drill, every four weeks"]
@@ -216,7 +217,7 @@ def test_objects_are_created_once_and_all_removed(controller: Controller) -> Non
     awx.running.clear()
     awx.run(templates["outage_recover"], requests=2)
 
-    # Operators' credentials are kept, including their organization and their type.
+    # Credentials of operators are kept, including their organization and their type.
     kind = awx.named("credential_types", "ITSM service login")
     awx.add("credentials", name="login", organization=organization["id"], credential_type=kind["id"])
     left = controller.succeed(awx_state="absent", awx_absent_interval=1)
@@ -253,7 +254,7 @@ def test_objects_of_other_owners_are_unchanged(controller: Controller) -> None:
 
 def test_invalid_settings_and_settings_for_capacity(controller: Controller) -> None:
     awx = controller.awx
-    # The value of awx_url is not valid. The password in this address is not shown.
+    # The value of awx_url is invalid. The password in this address is not shown.
     done = controller.configure(awx_url="https://admin:0ff-the-record@awx.example.com")
     assert done.returncode != 0 and "awx_url is not valid" in done.stdout and "0ff-the-record" not in done.stdout
     for wrong in ({"awx_forks": "many"}, {"awx_forks": -1}, {"awx_instance_groups": "recovery"}):
@@ -291,7 +292,7 @@ def test_a_success_is_reported_if_the_setting_says_so(controller: Controller) ->
         "outage_triage_clean_start": ["ITSM clean start needs approval"],
         **{name: ["ITSM runbook succeeded"] for name in recoveries},
     }
-    # Without the setting, AWX does not report success.
+    # If the setting is missing, AWX does not report success.
     controller.succeed()
     assert not awx.linked(awx.named("workflow_job_templates", "outage_workflow"), "notification_templates_success")
 
@@ -323,7 +324,7 @@ def test_texts_are_in_the_language_of_the_setting(controller: Controller) -> Non
     assert approval["name"] == "ITSM-Sec Nexus のクリーンスタート"
     source = awx.named("inventory_sources", ours["awx_inventory_source"])
     assert source["description"] == f"プロジェクトの inventories/production/hosts.yml。 {mark}"
-    # No English description is left, and a second run changes nothing.
+    # No English description remains, and a second run changes nothing.
     english = {each for each in texts("en").values() if "{{" not in each}
     described_in_english = [
         (kind, thing.get("name"))

@@ -94,7 +94,7 @@ def test_invalid_input_is_named_before_any_change(laid: Service, name: str) -> N
     assert "hunter2" not in run.screen
 
 
-# For each case: the variable, its value, the cause, True if the run still recovers the service, and a function that
+# Each case contains the variable, its value, the cause, True if the run still recovers the service, and a function that
 # returns the invalid variables.
 DOWN: dict[str, tuple[str, str, str, bool, Breaking]] = {
     "relative app dir": ("nexus_app_dir", "srv/app", "", False, lambda *_: {"nexus_app_dir": "srv/app"}),
@@ -274,7 +274,7 @@ def test_notified_and_unreached_contacts_are_listed_despite_an_undefined_variabl
         down = laid.play("playbooks/outage_recover.yml", **made)
         assert down.rc == 2
         assert notified in summary(down)
-    # The second run continues the incident without repeating a notification.
+    # The second run continues the incident and repeats no notification.
     assert told.read_text(encoding="utf-8").count("INC-") == 1
 
     # If only the documents need an undefined variable, the service is still recovered. The variable is reported as an

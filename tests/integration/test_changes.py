@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Outages that are caused by one of four changes. The change that caused the outage is listed first."""
+"""Each outage is caused by one of four changes. The change that caused the outage is listed first."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def document(run: Run) -> dict[str, Any]:
 def start(service: Service) -> None:
     """Start the service, as a person does after a change.
 
-    The service then exits, or runs but does not serve HTTPS.
+    The service then exits, or it runs but does not serve HTTPS.
     """
     with service.log.open("ab") as log, contextlib.suppress(subprocess.TimeoutExpired):
         environment = {**service.environment(), "PATH": os.environ["PATH"]}
@@ -206,7 +206,7 @@ def test_the_change_that_broke_the_service_is_listed_first(
 ) -> None:
     kinds = BREAKING[breaking]
     # The test recognizes the breaking change by its kind, so the unrelated changes must be of other kinds. Use three of
-    # the unrelated changes, and start with a different one for each breaking change.
+    # the unrelated changes. For each breaking change, begin with a different unrelated change.
     position = list(BREAKING).index(breaking)
     names = [each for each, kind in INNOCENT.items() if kind not in kinds]
     innocent = [names[(position + step) % len(names)] for step in range(3)]

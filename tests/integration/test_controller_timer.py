@@ -84,7 +84,7 @@ def test_maintenance_excuses_an_outage_if_configured(laid: Service) -> None:
     assert wrong.rc == 2
     assert "maintenance_until is 'soon'" in wrong.screen
     assert laid.play("playbooks/outage_detect.yml", nexus_maintenance_until="2099-12-31T09:00:00Z", **excused).rc == 0
-    laid.state.mkdir(mode=0o700, exist_ok=True)  # a detection saves the first failed probe there
+    laid.state.mkdir(mode=0o700, exist_ok=True)  # A detection saves the first failed probe there.
     (laid.state / "maintenance.json").write_text('{"until": "2099-12-31T09:00:00Z", "reason": ""}', encoding="utf-8")
     told = laid.play("playbooks/outage_detect.yml", **excused)
     assert told.rc == 0

@@ -2,9 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""outage_discover.yml writes an inventory for a deployed service.
-
-The other playbooks work with this inventory, without edits.
+"""outage_discover.yml writes an inventory for a deployed service. The other playbooks can use this inventory unchanged.
 """
 
 from __future__ import annotations
@@ -244,7 +242,7 @@ def test_the_text_is_in_the_language_of_the_setting(running: Deployed) -> None:
     assert "実行中のプロセスが開いているファイル\nnexus_db_path: backend/itsm_nexus.db\n" in text
 
 
-# The service's user, and the owner of the files whose paths this user chose.
+# The service's user, and the owner of the files whose paths this user has chosen.
 USER, OTHER = pwd.getpwnam("nobody"), pwd.getpwnam("daemon")
 # A program that opens a log in a folder whose name is JSON text, and reports when the log is open.
 PROGRAM = """
@@ -312,7 +310,7 @@ def hostile():
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a process as another account")
 def test_the_user_of_the_service_cannot_add_files_of_another_account(hostile: Deployed) -> None:
-    """In the inventory, root would trust these paths as if the administrator had set them."""
+    """If these paths were in the inventory, root would trust them as if the administrator had set them."""
     assert hostile.run("outage_discover").rc == 0
     values = hostile.written()
     assert values["nexus_user"] == USER.pw_name

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The commands in docs/eda.md work for a reader who has a new checkout and a new home folder."""
+"""The commands in docs/eda.md work for a reader with a new checkout and a new home folder."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Reader:
     """A reader with a checkout, a home folder and terminals."""
 
     folder: Path
-    # Maps each port on the page to the free port on this machine that replaces it.
+    # Maps each port on the page to a free port on this machine, which replaces it.
     ports: dict[str, int]
 
     @property
@@ -62,7 +62,7 @@ class Reader:
         return {
             **{"HOME": str(self.home), "LC_ALL": "C.UTF-8", "PATH": path},
             **{"ANSIBLE_CONFIG": str(config), "XDG_CACHE_HOME": cache},
-            # Do not buffer the output, because output to a terminal is not buffered either.
+            # Disable the buffering of the output, because output to a terminal is not buffered either.
             "PYTHONUNBUFFERED": "1",
         }
 
@@ -118,7 +118,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     (tmp_path / "home").mkdir()
     somebody = Reader(tmp_path, {port: free_port() for port in ("16443", "18080", "5050")})
     yield somebody
-    # Kill the services that the recoveries have started. Otherwise, these services would keep running.
+    # Kill the services that the recoveries have started. Otherwise, these services would continue to run.
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):

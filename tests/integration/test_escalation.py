@@ -34,7 +34,7 @@ from .test_recovery import checkout
 
 ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(Path(sys.executable).parent / "ansible-playbook")
 
-# Each secret must be visible only to its receiver.
+# Each secret must be visible only to its own receiver.
 SECRETS = {
     name: f"verysecret{name}0123456789" for name in ("slack", "teams", "mattermost", "pager", "http", "smtp", "dead")
 }
@@ -221,7 +221,7 @@ class Desk:
             time.sleep(0.01)
 
     def told(self) -> list[tuple[str, str, bool]]:
-        """Return the notifications in the incident's record: level, channel, and True if accepted."""
+        """Return the notifications in the incident's record: the level, the channel, and True if they were accepted."""
         records = [self.state / "incident.json", *(self.state / "incidents").glob("*.json")]
         (record,) = [path for path in records if path.exists()]
         return [
@@ -363,7 +363,7 @@ def test_a_second_run_notifies_nobody(desk: Desk) -> None:
     before = desk.counts()
     assert desk.play().rc == 0
     assert desk.counts() == before
-    # Only the channel that was down is retried.
+    # Only the channel that failed before is tried again.
     assert desk.told()[len(LEADER) + 1 :] == [("not_recovered", DEAD, False)]
 
 
@@ -459,7 +459,7 @@ def test_the_documented_channels_notify_from_the_controller(desk: Desk, tmp_path
     assert "project_leader by broken siren: NOT SENT, answered -1" in run.screen
 
 
-# Runs that record each notification immediately.
+# Each run records each notification immediately.
 
 
 def at_once(desk: Desk, name: str, *channels: dict[str, Any]) -> dict[str, Any]:
@@ -492,7 +492,7 @@ def open_record(desk: Desk, name: str) -> dict[str, Any]:
 def test_a_run_killed_while_it_notifies_keeps_its_record(desk: Desk) -> None:
     slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}
     reached = desk.folder / "reached"
-    # This channel kills the run, so the run cannot record whether the notification was sent.
+    # This channel kills the run. Therefore, the run cannot record whether the notification was sent.
     killer = {"type": "command", "argv": ["sh", "-c", f"touch {reached}; kill -9 $PPID; sleep 60"], "name": "ring"}
     before = desk.counts()["slack"]
     screen = desk.play(**at_once(desk, "killed", slack, killer), escalation_retries=0, escalation_timeout=5).screen

@@ -24,7 +24,7 @@ from .conftest import ROOT, Run, Service, assert_as_documented, on_screen
 
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 BROKEN, UNREACHABLE, HANGING, HEALTHY = HOSTS[:4], HOSTS[4:6], HOSTS[6], HOSTS[7:]
-# Time in seconds after which the run gives up on the hanging host. All other hosts finish much earlier.
+# Time in seconds after which the run stops waiting for the hanging host. All other hosts finish much earlier.
 PATIENCE = 120
 
 
@@ -32,7 +32,9 @@ _CLONE_NEWNS, _MS_REC_PRIVATE = 0x00020000, (1 << 14) | (1 << 18)
 
 
 class HangingDisk:
-    """A file system that never answers. A process that uses this file system hangs in the kernel until close().
+    """A file system that never answers.
+
+    If a process uses this file system, it hangs in the kernel until close() is called.
 
     The file system is a FUSE mount whose server never answers. Only the process that calls mount() and its children see
     the mount. Other processes see an empty folder. REAL is False if this user is not allowed to mount file systems.
@@ -59,7 +61,7 @@ class HangingDisk:
             raise OSError(ctypes.get_errno(), f"cannot mount at {self.folder}")
 
     def close(self) -> None:
-        """Close the server. Processes that are still waiting for the server get an error."""
+        """Close the server. Processes that are still waiting for the server receive an error."""
         if self._server is not None:
             os.close(self._server)
 
@@ -183,7 +185,7 @@ def test_broken_hosts_are_recovered_without_waiting(fleet: Fleet) -> None:
     }
     assert {told[name]["rung"] for name in BROKEN} == {"restart"}
 
-    # No other host waited for the hanging host: all others had finished before the run gave up on it.
+    # No other host waited for the hanging host. All others had finished before the run stopped waiting for it.
     (timeline,) = run.documents(".jsonl")
     events = [json.loads(line) for line in timeline.read_text("utf-8").splitlines()]
     given_up = next(
@@ -246,7 +248,7 @@ def test_next_batches_run_after_a_batch_of_lost_hosts(
     assert [summary[key] for key in ("hosts", "healthy", "recovered", "unreachable")] == [3, healthy, killed, [lost]]
     assert all(fleet.services[name].healthy() for name in killed)
     if strategy == "linear":
-        # Both hosts in the second batch are recovered by the same task. With a separate task for each host, one host
+        # Both hosts in the second batch are recovered by the same task. If each host had a separate task, one host
         # would wait for the other.
         assert run.screen.count(": Start or stop the service] ***") == 1
 

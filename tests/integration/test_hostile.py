@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A hostile host can return anything. The controller does not execute, template or trust the host's results."""
+"""A hostile host can return arbitrary results. The controller does not execute, template or trust these results."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_host_full_of_templates_is_recovered_without_evaluating_one(service: S
     assert (run.rc, service.healthy()) == (0, True)
     proved(run, owned)
     assert CANARY not in listener.read_text(encoding="utf-8")
-    # The run's own secrets do not appear on the screen or in files on the host either.
+    # The secrets of the run itself do not appear on the screen or in files on the host either.
     own = [value for name, value in service.environment().items() if name.endswith(("_SECRET", "_PASSWORD"))]
     kept = [path.read_text("utf-8", "replace") for path in service.state.rglob("*") if path.is_file()]
     assert len(own) > 1 and len(kept) > 3
@@ -239,7 +239,7 @@ LIES = {
 
 
 def liar(folder: Path, answer: str) -> dict[str, str]:
-    """Return variables for a host with a fake Python. With it, every module returns the same result."""
+    """Return variables for a host with a fake Python, which returns the same result for every module."""
     folder.mkdir()
     (folder / "answer").write_text(answer, encoding="utf-8", newline="")
     (folder / "error").write_text(f"{ORDERS}\n", encoding="utf-8", newline="")
@@ -280,7 +280,7 @@ def test_no_answer_of_a_host_controls_the_terminal(tmp_path: Path, verbose: list
     assert screen.count("TASK [") == 4
     assert [sign for sign in OBEYED if sign in screen] == []
     for name in LIES:
-        # Result that the last task shows.
+        # The result that the last task shows.
         (said,) = re.findall(rf"^ok: \[{name}\] => ({{$.+?^}})$", screen, flags=re.MULTILINE | re.DOTALL)
         assert "owned" in said or (name == "no-answer" and not verbose)
 

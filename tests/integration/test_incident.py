@@ -77,7 +77,7 @@ def test_a_failed_stability_check_leads_to_the_next_rung_now_and_later(service: 
     assert [each["rung"] for each in again["rungs_skipped"]] == ["restart"]
     assert "failed again during the stability check" in again["rungs_skipped"][0]["reason"]
     assert [each["rung"] for each in again["rungs_tried"]] == ["standard_recovery"]
-    # Nothing has to be done while the service is stopped, so one call stops and starts it.
+    # No work is needed while the service is stopped, so one call stops and starts it.
     calls = [each for each in again["steps"] if each["action"] == "itsm_nexus.runbook.node_process"]
     assert len(calls) == 1
 
@@ -301,7 +301,7 @@ def test_the_window_of_an_outage_that_ended_before_the_incident_was_opened(servi
         while not connected(service.http_port):
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        # With a timeout of one second for each probe, this pause causes more than three and fewer than ten failed
+        # Each probe has a timeout of one second. Therefore, this pause causes more than three and fewer than ten failed
         # probes.
         time.sleep(4.5)
         service.signal(signal.SIGCONT)
@@ -340,7 +340,7 @@ def test_the_recovery_is_attributed_to_a_run_killed_before_the_first_answer(serv
     while not service.healthy():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    time.sleep(1.5)  # the service is healthy, but no run has checked it
+    time.sleep(1.5)  # The service is healthy, but no run has checked it.
     left = json.loads((service.state / "incident.json").read_text(encoding="utf-8"))
     assert not left["answered_at"] and not left["mitigated_at"]
     answered = observer.ended()
@@ -367,7 +367,7 @@ def test_a_service_that_fails_during_the_wait_for_another_run_is_recovered(servi
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not (service.state / "last_healthy").exists():
             time.sleep(0.1)
-        time.sleep(6)  # after the detection, the run needs less than 6 s to begin its wait
+        time.sleep(6)  # After the detection, the run needs less than 6 s until its wait begins.
         service.kill()
         seat.release(run=other["run"])
 

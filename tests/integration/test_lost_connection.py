@@ -114,7 +114,7 @@ def test_a_lost_answer_does_not_count_as_a_failed_step(
     document = told(run)
     assert document["outcome"] == "recovered"
     assert [(each["rung"], each["held"]) for each in document["rungs_tried"]] == [("restart", True)]
-    # The module that starts the service did its work only once, even if the module was called twice.
+    # The module that starts the service did so only once, even if the module was called twice.
     assert starts(service) == 1
     assert run.recap()["failed"] == 0
     # The lost connection is reported on the screen and in the document.

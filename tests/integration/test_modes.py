@@ -15,7 +15,7 @@ from .conftest import Service
 def open_to_others(folder: Path) -> dict[str, str]:
     """Return the octal modes of the folder and its content, by path.
 
-    Paths that only the owner can access are left out.
+    Paths that only the owner can access are omitted.
     """
     found = {str(path): path.lstat() for path in (folder, *folder.rglob("*")) if not path.is_symlink()}
     return {path: oct(status.st_mode & 0o777) for path, status in found.items() if status.st_mode & 0o077}
@@ -24,8 +24,8 @@ def open_to_others(folder: Path) -> dict[str, str]:
 def test_only_the_owner_can_read_written_files(service: Service) -> None:
     service.database.chmod(0o600)
     known = set(service.app.rglob("*"))
-    # With this umask, each file that is created without a mode is open to others. A stricter umask would hide a missing
-    # mode.
+    # With this umask, other users can read each file that is created without a mode. A stricter umask would hide a
+    # missing mode.
     old = os.umask(0o000)
     try:
         service.kill()

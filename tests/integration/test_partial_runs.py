@@ -57,6 +57,6 @@ def test_options_that_skip_no_task_are_allowed(tmp_path: Path) -> None:
         done = run("outage_recover.yml", *arguments, folder=tmp_path)
         assert done.returncode == 0, done.stderr
 
-    # The option --tags all is also allowed. The invalid state ends this run early.
+    # The option --tags all is also allowed. Because of the invalid state, this run ends early.
     done = run("outage_maintenance.yml", "--tags", "all", "-e", "outage_maintenance_state=x", folder=tmp_path)
     assert "must be present or absent" in done.stdout + done.stderr

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Planted backups: SQLite databases and damaged copies of such databases. The report must show each backup's defect."""
+"""Planted backups are SQLite databases or damaged copies of such databases.
+
+The report must show the defect of each backup.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,7 @@ class Site:
         self.backup = self.folder / "itsm.db.backup_20261129"
 
     def sound(self, *, hours: float = 1.0) -> None:
-        """Make a sound backup that was finished `hours` hours ago."""
+        """Create an undamaged backup that was finished `hours` hours ago."""
         with contextlib.closing(sqlite3.connect(":memory:")) as memory:
             with contextlib.closing(sqlite3.connect(self.database)) as live:
                 live.backup(memory)

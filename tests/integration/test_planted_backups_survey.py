@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Twenty bad backups, each with the verdict that a recovery and a restore drill must reach."""
+"""Twenty defective backups, each with the verdict that is expected from a recovery and from a restore drill."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Make = Callable[[str], None]
 
 
 def then(change: Make, *, make: Make = closed) -> Make:
-    """Return a function that makes a good backup and then changes it."""
+    """Return a function that creates a good backup and then changes it."""
 
     def both(path: str) -> None:
         make(path)
@@ -106,8 +106,8 @@ def empty_tables(path: str) -> None:
     connection.close()
 
 
-# For each backup: a function that makes it, the id of the reason why it cannot be used (or None), the number of missing
-# rows by table, and the id of a note (or None).
+# Each entry contains a function that creates the backup, the ID of the reason why it cannot be used (or None), the
+# number of missing rows by table, and the ID of a note (or None).
 BAD: Dict[str, Tuple[Make, Optional[str], Dict[str, int], Optional[str]]] = {
     "truncated to three quarters": (truncated(0.75), "reason.sqlite.", {}, None),
     "truncated to half": (truncated(0.5), "reason.sqlite.", {}, None),
@@ -178,7 +178,10 @@ def search(place: str, folder: Path, **more: Any) -> choice.Search:
 
 
 def planted(tmp_path: Path, make: Make) -> Tuple[Path, str, str]:
-    """Make a bad backup and an older good one. Return their folder, and the paths of the bad and the good one."""
+    """Create a defective backup and an older good backup.
+
+    Return their folder, and the paths of the defective and the good backup.
+    """
     folder = tmp_path / "kept"
     folder.mkdir()
     bad, good = str(folder / "itsm.db.backup_bad"), str(folder / "itsm.db.backup_good")

@@ -157,7 +157,7 @@ def collection(tmp_path_factory):
             }
         ],
     }
-    # Copy the postmortem role without its dependency, a role that checks the service's variables.
+    # Copy the postmortem role without its dependency, which is a role that checks the service's variables.
     shutil.copytree(ROOT / "roles" / "postmortem", target / "roles" / "postmortem")
     (target / "roles" / "postmortem" / "meta" / "main.yml").unlink()
     for (role, file), tasks in roles.items():
@@ -450,8 +450,8 @@ def test_an_unwritable_folder_is_reported_and_does_not_stop_the_run(controller):
     assert "not written" in output
 
 
-# The tasks in a playbook. RECORDED lists the events of these tasks on one host. Every strategy must record these
-# events, even in check mode.
+# The tasks in a playbook. RECORDED lists the events that every strategy must record for these tasks on one host, even
+# in check mode.
 MATRIX = [
     {"name": "Told at once", **own("health_probe", DOWN)},
     OPEN,
@@ -739,7 +739,7 @@ def test_the_documents_are_copied_to_other_places(publishing, dav, tmp_path):
     assert f"The postmortem was not copied to docs1:{remote}/INC-1.html: " in told
     assert "401" in told[told.index("not copied to") :]
     assert "sesame" not in output and "wrong-password" not in output
-    # A postmortem that is written again is also copied again.
+    # If a postmortem is written again, it is also copied again.
     shutil.rmtree(shared)
     again = str(ROOT / "playbooks" / "outage_postmortem.yml")
     rc, output = controller.run(

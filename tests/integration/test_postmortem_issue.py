@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A postmortem is published as an issue. The API in these tests follows GitHub's own description of its API."""
+"""A postmortem is published as an issue. The API in these tests matches GitHub's own description of its API."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Show the pages of real drills in a real browser.
+"""Display the pages of real drills in a real browser.
 
 With POSTMORTEM_PICTURES=1, as in make nightly, images and PDFs for a visual check are saved in build/postmortem-pages/.
 """

@@ -111,7 +111,7 @@ def test_a_good_host_is_ready_and_nothing_is_changed(prepared: Prepared) -> None
     folders = (service.app, service.log.parent, prepared.cache, Path("/etc"), Path("/usr/local"))
     pids, scratch = service.pids(), set(Path("/var/tmp").iterdir())
     before = listing(*folders)
-    # A login is user activity, so the service writes it to its database.
+    # A login is user activity. Therefore, the service records it in its database.
     rc, host, screen = prepared.check(outage_ready_rebuild=True, nexus_login_password="")
     assert listing(*folders) == before
     assert not service.state.exists()
@@ -329,7 +329,7 @@ def test_a_planted_lack_is_found(prepared: Prepared, plant: Callable[[Prepared],
     assert rc == 2
     assert name in host["not_ready"]
     assert "NOT READY: itsm-system on" in screen
-    # The error at the end of the output is not a fault in the playbook.
+    # The error at the end of the output is not caused by a fault in the playbook.
     assert "(the result of the check, see the report above)" in " ".join(screen.split())
     # The summary of the run does not repeat the result in other words.
     assert "STOPPED" not in screen
@@ -347,7 +347,7 @@ def test_one_notification_a_day_and_both_languages(prepared: Prepared, receiver:
     page = (prepared.service.postmortems / "readiness.html").read_text(encoding="utf-8")
     assert '<html lang="ja">' in page
     assert "準備未完了" in page
-    # The rebuild is switched off, so the modules were not checked.
+    # The rebuild is disabled, so the modules were not checked.
     assert host["not_ready"] == ["modules", "backup"]
     assert len(receiver.requests) == 1
     assert "準備未完了" in told(receiver, 0)
@@ -355,7 +355,7 @@ def test_one_notification_a_day_and_both_languages(prepared: Prepared, receiver:
     _rc, _host, screen = prepared.check()
     assert len(receiver.requests) == 1
     assert "notified: already on" in screen
-    # Now another check also reports a problem, so the contact gets a second message.
+    # Now another check also reports a problem, so the contact receives a second message.
     prepared.check(nexus_required_environment=["SESSION_SECRET"])
     assert len(receiver.requests) == 2
 
@@ -380,7 +380,7 @@ def test_a_test_message_on_request(prepared: Prepared, receiver: Receiver) -> No
     verdict, text = prepared.verdicts(outage_ready_test=True, outage_ready_notify=[])["contacts"]
     assert verdict == "ready"
     assert "accepted a test message" in text
-    # The three contacts have the same target, which gets one message.
+    # The three contacts have the same target, so only one message is sent.
     assert len(receiver.requests) == 1
     assert "TEST" in told(receiver, 0)
 

@@ -103,7 +103,7 @@ def test_a_killed_service_is_recovered_with_every_row(service: Service, tmp_path
     told = json.loads(document.read_text(encoding="utf-8"))
     assert told["rung"] == "restart"
     assert told["severity"] == "emergency"
-    assert told["cause"] == "killed"  # the service was started manually without a pid file, so its exit left no trace
+    assert told["cause"] == "killed"  # The service was started manually without a PID file, so its exit left no trace.
     assert told["data_loss"] == "none"
     assert told["rows_after"]["incidents"] == rows
     assert 0 < told["durations"]["outage"] < 60
@@ -144,7 +144,7 @@ def test_check_mode_changes_nothing_and_lists_its_steps(service: Service) -> Non
     assert "restart: the service would be started" in end
     assert "to notify   if the recovery succeeds: nobody (the incident would only be recorded)" in end
     assert "if the recovery fails: project leader (no channel is set)" in end
-    # The start that a real run would make also counts as a restart.
+    # The start that a real run would perform also counts as a restart.
     run = service.play("playbooks/outage_recover.yml", "--check", escalation_leader_after_restarts=1)
     assert "if the recovery succeeds: project leader (no channel is set)" in " ".join(run.screen.split())
 
@@ -225,7 +225,7 @@ def test_damage_that_a_person_has_accepted_is_reported_with_the_reason(service: 
 
 
 def test_an_answer_of_a_service_on_a_damaged_database_resolves_nothing(service: Service) -> None:
-    """A person starts the service on a damaged database.
+    """A person starts the service with a damaged database.
 
     Requests succeed, because none of them reads a damaged page.
     """
@@ -246,7 +246,7 @@ def test_an_answer_of_a_service_on_a_damaged_database_resolves_nothing(service: 
 
 
 def test_a_database_without_most_of_its_rows_is_not_started(service: Service) -> None:
-    """The database is sound, but far fewer rows are left than the last verified run counted."""
+    """The database is undamaged, but it has far fewer rows than the last verified run counted."""
     for number in range(40):
         service.write(f"row {number}")
     assert service.play("playbooks/outage_verify.yml").rc == 0
@@ -295,7 +295,10 @@ def test_a_database_that_a_person_restored_stays_the_cause_of_its_incident(servi
 
 
 def test_a_serving_service_is_not_stopped_before_a_person_has_decided(service: Service) -> None:
-    """The service was started on an older database, which is sound but lacks rows. A person must choose a method."""
+    """The service was started with an older database, which is undamaged but has fewer rows.
+
+    A person must choose a method.
+    """
     for number in range(5):
         service.write(f"row {number}")
     assert service.play("playbooks/outage_verify.yml").rc == 0

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The remediation role on the demo service, with real faults and with findings like those that triage reports."""
+"""The remediation role on the demo service, with real faults and with findings in the format of triage."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_cause_that_policy_does_not_name_is_only_reported(service: Service) ->
         "applied": [],
         "refused": [{"cause": "port_conflict", "reason": "remediation_allowed does not include this cause"}],
     }
-    assert run.recap()["changed"] == 1  # the task that writes the result file
+    assert run.recap()["changed"] == 1  # The task that writes the result file.
     assert service.pids() == [pid]
 
 
@@ -187,8 +187,8 @@ def test_space_is_freed_on_a_full_disk(laid: Service) -> None:
         _run, result = remedy(laid, "disk_full", mounts=[{**mount, "wanted": 99 << 20}])
         entry = only(result)
         assert (entry["changed"], entry["failed"]) == (True, True)
-        # The log itself is never touched. The error shows the log's path, so that a person can decide what to do with
-        # the log.
+        # The log itself is never changed. The error shows the path of the log, so that a person can decide whether to
+        # remove the log.
         size = laid.log.stat().st_size
         assert f"There is still not enough space on {laid.log.parent}" in entry["detail"][-1]
         assert f"{laid.log} ({size} bytes)" in entry["detail"][-1]
@@ -219,7 +219,7 @@ def test_of_dated_logs_the_one_that_is_being_written_is_kept(laid: Service) -> N
         finally:
             writer.kill()
             writer.wait()
-        # No process has the newest logs open now, because the service has stopped. They are still kept.
+        # No process has the newest logs open now, because the service has stopped. These logs are kept nevertheless.
         os.utime(current)
         entry = only(remedy(laid, "disk_full", mounts=[{**full_mount(logs), "wanted": 99 << 20}])[1])
         assert entry["failed"] and sorted(logs.iterdir()) == [current, errors]

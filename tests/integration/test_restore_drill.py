@@ -295,7 +295,7 @@ def test_a_drill_starts_the_service_on_the_newest_backup(host: Host) -> None:
     assert (result["backup"], result["problems"], result["live_unchanged"]) == (newest, [], True)
     assert 3600 <= result["rpo_seconds"] < 3700 and 0 < result["rto_seconds"] < 20
     assert result["rows"] == {"incidents": 40, "users": 2} and result["rows_after"]["users"] == 3
-    # Nothing was left behind or changed, not even a log file.
+    # The drill created and changed nothing permanently, not even a log file.
     assert host.seen() == before
     kept = json.loads(Path(host.state_dir, "restore_drill.json").read_text(encoding="utf-8"))
     for name in ("at", "ok", "backup", "backup_at", "rpo_seconds", "rto_seconds", "rows", "problems"):
@@ -422,7 +422,7 @@ def test_the_unit_removes_the_folder_of_a_killed_drill(host: Host) -> None:
     for path in (folder / "data", folder / "data" / "link.db"):
         os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
     command = [sys.executable, *words[1:]]
-    # While a drill is running, the command does not remove the folder, because the drill needs it.
+    # While a drill is running, the command does not remove the folder, because the drill needs this folder.
     with listing.locked(host.state_dir, run=""):
         assert subprocess.run(command, check=False, capture_output=True).stderr == b""
     assert folder.exists()

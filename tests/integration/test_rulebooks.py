@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""ansible-rulebook runs the rulebooks against the demo service: which playbooks start, how often, and why."""
+"""ansible-rulebook runs the rulebooks against the demo service.
+
+The tests check which playbooks are started, how often and why.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ class Rulebook:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def called(self) -> tuple[int, int]:
-        """Return how many recoveries and how many triages the rules have requested, including queued ones."""
+        """Return how many recoveries and how many triage runs the rules have requested, including queued runs."""
         matches = re.findall(r"callback calling (.*)", self.screen())
         return sum("recovery" in rule or "gone" in rule for rule in matches), sum(
             "triage" in rule or "Three" in rule for rule in matches
@@ -172,16 +175,16 @@ def test_watch_starts_exactly_one_recovery_per_outage(service: Service) -> None:
         assert service.log.read_text(encoding="utf-8") != requests
         assert watch.called() == (0, 0)
 
-        # The service is killed, which starts one recovery.
+        # The service is killed. This starts one recovery.
         service.kill()
         ended(watch, recoveries=1, triages=0)
 
-        # The service hangs, which starts a triage and then a recovery.
+        # The service hangs. This starts triage and then a recovery.
         service.signal(signal.SIGSTOP)
         ended(watch, recoveries=2, triages=1)
         documents = [json.loads(path.read_text(encoding="utf-8")) for path in service.postmortems.glob("*.json")]
         (hung,) = (each for each in documents if each["cause"] == "hung")
-        # The recovery's probes have already timed out, so its triage does not wait long for a response.
+        # The recovery's probes have already timed out, so triage does not wait long for a response.
         found = json.loads(Path(hung["evidence"], "triage.json").read_text(encoding="utf-8"))
         assert found["facts"]["answer"]["https"]["seconds"] < 2
 
@@ -320,7 +323,7 @@ def report_alerts_that_do_not_name_one_host(alerts: Alerts) -> None:
     def rejected() -> int:
         return alerts.rulebook.screen().count('Alert rejected, nothing was started: the label itsm_host is "')
 
-    # For each value of the label, one rejected alert per minute is reported. A missing label counts as a value.
+    # One rejected alert per minute is reported for each value of the label. A missing label counts as a value.
     wait_for(lambda: rejected() >= len(NO_HOST) + 1, "all are reported", alerts.rulebook)
     screen = alerts.rulebook.screen()
     assert 'the label itsm_host is "all".' in screen

@@ -72,7 +72,7 @@ class Awx:
     def all_text(self, folder: Path) -> str:
         """Return the text of all files in a folder.
 
-        The file with the runner's environment is left out, because AWX masks the values in it.
+        The file with the runner's environment is omitted, because AWX masks the values in this file.
         """
         files = [path for path in folder.rglob("*") if path.is_file() and path.name != "command"]
         return "".join(path.read_text("utf-8", errors="replace") for path in files)
@@ -80,7 +80,7 @@ class Awx:
     def launch(
         self, playbook: str, *arguments: str, cancel: Callable[[], bool] | None = None, **extra_vars: Any
     ) -> Job:
-        """Run a job. cancel: as soon as it returns True, the job is cancelled."""
+        """Run a job. cancel: a function. As soon as it returns True, the job is cancelled."""
         number = len(self.launched) + 1
         job = self.folder / f"job_{number}"
         for part in ("env", "inventory", "home", "cp"):
@@ -89,8 +89,8 @@ class Awx:
         script = job / "inventory" / "hosts"
         script.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(self.inventory())}\nEND\n", encoding="utf-8")
         script.chmod(stat.S_IRWXU)
-        # A job gets the artifacts of earlier jobs, the survey answers and AWX's own variables. A separate file contains
-        # the credential's variables.
+        # A job receives the artifacts of earlier jobs, the survey answers and AWX's own variables. A separate file
+        # contains the credential's variables.
         handed = {
             **self.artifacts,
             **extra_vars,
@@ -283,9 +283,9 @@ def test_a_workflow_that_does_not_recover_ends_in_escalation(awx: Awx) -> None:
     outcome = restart.artifacts["outage_recover"][HOST]
     assert (restart.rc != 0, outcome["outcome"], outcome["halted"]) == (True, "not_recovered", "")
     assert [tried["rung"] for tried in outcome["rungs_tried"]] == ["restart"]
-    # Nobody is notified yet, because a later step may still end the outage.
+    # No contact is notified yet, because a later step may still end the outage.
     assert outcome["escalation"]["to"] == []
-    # Rungs above the allowed one are not tried, and nobody is asked to approve them.
+    # Rungs above the highest allowed rung are not tried, and no approval is requested for them.
     gate = awx.launch("outage_triage", outage_triage_rung="clean_start_recovery", **workflow)
     reason = "clean_start_recovery cannot help: The highest allowed rung is restart"
     assert gate.rc != 0 and f"STOPPED: {HOST}, {reason}" in " ".join(awx.screen(gate).split())
@@ -359,7 +359,7 @@ def test_a_cancelled_job_and_a_closing_job_leave_one_complete_document(awx: Awx)
     service.kill()
     server.write_text(code, encoding="utf-8")
     service.start()
-    # Time passes: the cancelled job started the service long ago, and the job's lease has expired.
+    # Simulate a long time: the cancelled job started the service long ago, and the job's lease has expired.
     begun = json.loads(record.read_text("utf-8"))
     begun["starts"][0]["at"] = timestamps.iso(time.time() - 600)
     record.write_text(json.dumps(begun), encoding="utf-8")

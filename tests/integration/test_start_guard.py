@@ -56,7 +56,7 @@ def config(tmp_path):
 
 
 def judged(config):
-    """Return the code of the doubt that the current files raise, or None."""
+    """Return the code of the doubt that the current files cause, or None."""
     known = common.known_state(config.known, database=config.database)
     state = common.examine(config.database)
     doubt = guard.judge(state, known)
@@ -66,7 +66,7 @@ def judged(config):
 
 
 def keep(config, kind, *, invocation=FIRST, boot="boot-1", parts=None, **values):
-    """Let the keeper save a message as if systemd had confirmed the invocation.
+    """Make the keeper save a message as if systemd had confirmed the invocation.
 
     Return True if the message was saved.
     """
@@ -89,7 +89,7 @@ def cut(path, size):
     os.truncate(path, size)
 
 
-# For each state: how to create this state from a crashed database with rows in the WAL, and the code for the expected
+# Each state has a function that creates it from a crashed database with rows in the WAL, and the code of the expected
 # doubt.
 DOUBTFUL = {
     "database missing": (os.unlink, "missing"),
@@ -205,7 +205,7 @@ def test_a_sound_database_is_not_refused(config, case):
 
 
 def in_the_wal(db):
-    """Create a database whose pages are all in its WAL, as after the first start of a service."""
+    """Create a database whose pages are all in the WAL, as after the first start of a service."""
     connection = sqlite3.connect(f"{db}.new", isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA wal_autocheckpoint=0")
@@ -383,7 +383,7 @@ def test_a_writer_that_is_killed_at_any_moment_leaves_a_state_that_is_not_refuse
         if judged(config) is not None:
             known = common.known_state(config.known, database=config.database)
             refused.append(guard.judge(common.examine(config.database), known))
-        # An independent check, on a copy.
+        # Perform an independent check on a copy.
         copy = f"{config.database}.copy"
         for suffix in ("", "-wal"):
             if os.path.exists(config.database + suffix):
@@ -631,7 +631,7 @@ sys.exit(keeper.main([sys.argv[2]]))
     ("times", "answer"),
     [
         ((2.0, 0.3, 30.0), b""),
-        # The sender and the disk are slow. Together, they take longer than either deadline.
+        # The sender and the disk are slow. The total time is longer than each of the two deadlines.
         ((2.0, 2.0, 0.6), b"saved\n"),
         ((0.3, 2.0, 0.0), b""),
     ],
@@ -850,7 +850,7 @@ def test_the_last_measured_number_of_open_files_is_saved(config):
 
 
 def release(config, *, accepted):
-    """Let the service start again with its current files, just as a run would."""
+    """Allow the service to start again with its current files, as a run would do."""
     known = {"path": config.database, "released": {"stamps": guard.stamps(common.examine(config.database))}}
     known["released"]["accepted"] = list(accepted)
     Path(config.known).write_text(json.dumps(known))
@@ -917,7 +917,7 @@ def test_a_backup_that_replaces_only_the_database_is_refused(config, tmp_path, h
     assert keep(config, "start") and end(config)
     assert judged(config) is None
     if kept:
-        shutil.copyfile(backup, config.database)  # the same inode
+        shutil.copyfile(backup, config.database)  # The same inode.
     else:
         shutil.copy(backup, f"{config.database}.new")
         os.replace(f"{config.database}.new", config.database)
@@ -962,8 +962,8 @@ def test_a_checkpoint_of_another_program_that_was_killed_is_not_refused(config, 
     assert judged(config) is None
 
 
-# A file system may give the new WAL the inode number of the old WAL. The new database never gets the inode number of
-# the old database.
+# A file system may give the new WAL the inode number of the old WAL. The new database never has the inode number of the
+# old database.
 @pytest.mark.parametrize("how", ["moved", "new files", "in place", "database is new", "wal is new"])
 @pytest.mark.parametrize("damage", [None, 0, 60, 4096 * 3])
 def test_files_that_were_put_back_together_are_not_refused(config, tmp_path, how, damage):

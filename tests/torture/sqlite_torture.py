@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Kill a writer, then kill the steps of a clean start on its database, and check that no rows are lost.
+"""Kill a writer and then the steps of a clean start on its database. Check that no rows are lost.
 
 The number of rounds is set with --rounds. Each round has these steps:
 
@@ -13,7 +13,7 @@ moment.
 3. The backups and the evidence are checked. Then the steps run again. All steps must succeed, and the database must
    contain every reported row.
 
-The steps are killed in three ways, in turn:
+The steps are killed in three ways, one after the other:
 
 - just before or just after one of their calls (a boundary), each time at a different boundary,
 - inside SQLite, at the start of a system call on the database or its WAL, each time at a different call (needs strace),
@@ -22,8 +22,8 @@ The steps are killed in three ways, in turn:
 The boundaries are known from an uninterrupted run. At a boundary, either all processes of the steps are killed, or only
 the process that reads or writes the database. If only this process is killed, its parent process must handle the kill.
 
-After the rounds, backups are made while a writer is running. The number of backups is set with --backups. Each backup
-must be sound, and must contain all commits up to the time of the backup, without a gap.
+After the rounds, backups are created while a writer is running. The number of backups is set with --backups. Each
+backup must be undamaged and must contain all commits up to the time of the backup, without a gap.
 
 At the end, writers fill one database with --supervised rows, and are killed repeatedly. A supervisor restarts the
 writer after a delay, as systemd does, possibly while the steps are running. The steps may refuse to continue. Some runs
@@ -64,8 +64,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
 
 SYSCALLS = "pwrite64,fsync,fdatasync,ftruncate,unlink,close"
-# Functions that the steps call to make a change, or just before or after a change. The steps can be
-# killed before or after each call.
+# Functions that the steps call to make a change, or just before or after a change. The steps can be killed before or
+# after each of these calls.
 POINTS: List[Tuple[Any, str]] = [
     (os, "mkdir"),
     (os, "link"),
@@ -86,10 +86,10 @@ POINTS: List[Tuple[Any, str]] = [
     (child_process, "in_child"),
 ]
 WAYS = ("boundary", "boundary", "system call", "instant")
-# Backups from earlier days, so that the retention removes some.
+# Backups from earlier days. The retention must remove some of these.
 OLD = ("backup_19990101T000000Z", "backup_19990102T000000Z")
 
-# A moment just before or just after a call, as text, and the number of earlier moments with the same text. For a
+# A moment just before or just after a call: its text, and the number of earlier moments with the same text. For a
 # system call: the name of the call, and its number, counted from 1.
 Boundary = Tuple[str, int]
 
@@ -125,7 +125,7 @@ def write_rows(path: str, pipe: int, *, seed: int, pause: float) -> None:
         time.sleep(pause)
         number = last + 1
         if chance.random() < 0.02:
-            connection.close()  # as an application with a connection pool does; the last close checkpoints the WAL
+            connection.close()  # as a connection pool does; the last close checkpoints the WAL
             connection = sqlite3.connect(path, isolation_level=None, timeout=30)
             connection.execute("PRAGMA synchronous=FULL")
 
@@ -225,7 +225,7 @@ class Supervisor:
         """Stop the supervisor and its writer, and return the last reported row number."""
         os.killpg(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
-        # When no process has the other end of the pipe open, the writer has also exited.
+        # If no process has the other end of the pipe open, the writer has also exited.
         while select.select([self._pipe], [], [], 10)[0] and not self._ended():
             pass
         os.close(self._pipe)
@@ -258,7 +258,7 @@ class Boundaries:
         return self._shared[4 : 4 + int.from_bytes(self._shared[:4], "little")].decode().splitlines()
 
     def watch(self, wanted: Optional[Boundary], *, alone: bool) -> None:
-        """From now on, record every boundary in this process and its children.
+        """From now on, record all boundaries in this process and its children.
 
         At the boundary `wanted`, kill all these processes. If `alone` is True, kill only the child process that reaches
         the boundary.
@@ -364,7 +364,7 @@ def system_calls(path: str, backups: str) -> List[Boundary]:
     if shutil.which("strace") is None:
         return []
     done = subprocess.run([*traced(path), *itself(path, backups)], capture_output=True, check=False, timeout=120)
-    if done.returncode != 0:  # tracing is not allowed here
+    if done.returncode != 0:  # Tracing is not allowed here.
         return []
     lines = re.findall(r"(?m)^(\d+) +(\w+)\(", Path(f"{path}.trace").read_text(encoding="utf-8", errors="replace"))
     most: Dict[str, int] = {}
@@ -382,7 +382,7 @@ def system_calls(path: str, backups: str) -> List[Boundary]:
 class Plan:
     """Chooses how and where the steps are killed in each round.
 
-    A place is used again only after all places have been used.
+    No place is used again until all places have been used.
     """
 
     def __init__(self, seed: int, where: Optional[str]) -> None:
@@ -410,7 +410,7 @@ class Plan:
         # Boundaries are counted from 0, system calls from 1.
         for pairs, first in ((self._boundaries, 0), (self._calls, 1)):
             self._chance.shuffle(pairs)
-            # Put the first occurrence of each call before later occurrences, so that a short run covers as many
+            # Place the first occurrence of each call before later occurrences, so that a short run covers as many
             # different calls as possible.
             pairs.sort(key=lambda pair, first=first: pair[1] > first)
         self._all = {"boundary": self._boundaries, "system call": self._calls}
@@ -419,7 +419,7 @@ class Plan:
 
     @property
     def met(self) -> Dict[str, Tuple[int, int]]:
-        """For each way of killing the steps, return the number of places used and the total number of places."""
+        """Return the number of used places and the total number of places for each way of killing the steps."""
         return {way: (len(self._met[way]), len(places)) for way, places in self._all.items()}
 
     def run_and_kill(self, path: str, backups: str) -> None:
@@ -435,7 +435,7 @@ class Plan:
             if killed:
                 self._met[way].add(wanted)
             elif wanted not in self._met[way]:
-                self._ahead[way].append(wanted)  # this boundary did not occur now, but may occur with the next database
+                self._ahead[way].append(wanted)  # the boundary may occur with the next database
         self.kills[way] = self.kills.get(way, 0) + killed
 
     def _at_instant(self, path: str, backups: str) -> bool:
@@ -465,7 +465,7 @@ class Plan:
 
 
 def rows_of(path: str, *, immutable: bool) -> List[int]:
-    """Return the row numbers in a database, read without our own code. Raises Lost if the database is not sound."""
+    """Return the row numbers in a database, read without our own code. Raises Lost if the database is damaged."""
     query = "mode=ro&immutable=1" if immutable else "mode=rw"
     connection = sqlite3.connect(f"file:{path}?{query}", uri=True)
     try:
@@ -558,7 +558,7 @@ def torture(rounds: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
         if (number + 1) % 50 == 0:
             print(f"round {number + 1}, {rows} rows", flush=True)
     figures: Dict[str, Any] = {"rounds": rounds, "kills": rounds + sum(plan.kills.values()), "rows": rows}
-    figures["rows lost"] = 0  # otherwise, Lost would have been raised
+    figures["rows lost"] = 0  # Otherwise, Lost would have been raised.
     figures["writers killed"] = rounds
     for way, (different, total) in plan.met.items():
         figures[f"steps killed at a {way}"] = f"{plan.kills.get(way, 0)} ({different} of {total} different ones)"
@@ -569,7 +569,7 @@ def torture(rounds: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
 
 
 def live_backups(count: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
-    """Make `count` backups of a database while a writer uses it, and return the figures by name. Raises Lost."""
+    """Create `count` backups of a database while a writer uses it, and return the figures by name. Raises Lost."""
     figures: Dict[str, Any] = {"live backups": 0, "rows in the last": 0, "written meanwhile": 0}
     with tempfile.TemporaryDirectory(dir=where) as folder:
         path = f"{folder}/itsm.db"
@@ -586,7 +586,7 @@ def live_backups(count: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
                 numbers = rows_of(result["backup_file"], immutable=True)
                 after = writer.last()
                 judge(numbers, acknowledged=before, what=f"live backup {number}")
-                if len(numbers) > after + 40:  # the largest transaction, which may not have been reported yet
+                if len(numbers) > after + 40:  # The largest transaction, which may not have been reported yet.
                     raise Lost(f"live backup {number}: {len(numbers)} rows, {after} reported")
                 os.unlink(result["backup_file"])
                 figures["live backups"] += 1
@@ -655,7 +655,8 @@ def main() -> int:
     parser.add_argument("--backups", type=int, default=100)
     parser.add_argument("--supervised", type=int, default=100_000, help="rows")
     parser.add_argument("--seed", type=int, default=None, help="seed of the first round; default: the current time")
-    # Use a folder in memory, because a flush takes no time there. A killed process leaves the same files as on a disk.
+    # Use a folder in memory, where a flush takes no time. If a process is killed, the remaining files are the same as
+    # on a disk.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     parser.add_argument("--dir", default=memory, help="folder for the databases")
     parser.add_argument("--steps", nargs=2, metavar=("DATABASE", "BACKUPS"), help=argparse.SUPPRESS)

@@ -4,7 +4,7 @@
 
 """The postmortem callback, extended for the benchmark to measure its own cost. See measurements/callback.py.
 
-The callback is active for a block of BENCH_CALLBACK_BLOCK tasks, and then inactive for the next block. In this way, the
+The callback is active for a block of BENCH_CALLBACK_BLOCK tasks, and then inactive for the next block. Therefore, the
 times with and without the callback are measured within the same few seconds. BENCH_CALLBACK_FIGURES: the file for the
 figures.
 """
@@ -70,7 +70,7 @@ for name in [each for each in dir(postmortem.CallbackModule) if each.startswith(
 
 
 def figures(self: Any, stats: Any) -> None:
-    """Make the callback write its documents, then write the figures."""
+    """Write the callback's documents, then the figures."""
     turn_to(AWAKE)
     told(self, stats)
     turn_to(AWAKE)

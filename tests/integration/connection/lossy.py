@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A connection plugin for tests. It runs commands on this machine and drops the connection as a test has planned."""
+"""A connection plugin for tests.
+
+It runs commands on this machine and drops the connection at the points that a test has planned.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ class Connection(Local):  # type: ignore[misc]
     ) -> Tuple[int, bytes, bytes]:
         """Run a command. If the test has planned a loss for the command's module, drop the connection.
 
-        A loss raises AnsibleConnectionFailure, or returns the result of a killed module.
+        A lost connection raises AnsibleConnectionFailure, or returns the result of a killed module.
         """
         plan = Path(os.environ["LOSSY_CUTS"])
         told = json.loads(plan.read_text(encoding="utf-8"))
