@@ -19,18 +19,17 @@ BIN := $(VENV)/bin
 # With this PATH, programs find the other programs in the virtual environment.
 WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 COLLECTION := collections/ansible_collections/itsm_nexus/runbook
-# Ruff does not find these Python programs on its own, because their names do not end with .py.
+# Ruff does not find these Python programs by itself, because their names do not end with .py.
 PYTHON_PROGRAMS = $$(git grep -lE '^\#!.*python' -- ':!*.py')
 # vermin must ignore these names. The first two are Python 3.9 functions, which are called only if they exist. The last
-# one is a field that has the same name as a Python 2 function.
+# name is a field with the same name as a Python 2 function.
 GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 
 # Exact versions of all packages in the virtual environment. With `make CONSTRAINTS= ...`, pip chooses the newest
 # versions that requirements-*.txt allow.
 CONSTRAINTS ?= constraints.txt
 
-# Start more processes than there are cores, because tests spend some time waiting. Unit tests spend half of their
-# time waiting.
+# Start more processes than there are cores, because tests wait part of the time. Unit tests wait half of the time.
 TEST_PROCESSES = $$(($$(nproc) + 1))
 UNIT_TEST_PROCESSES = $$(($$(nproc) * 3))
 
@@ -41,14 +40,14 @@ LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py
 # In `make nightly`, these integration tests run more cases.
 THOROUGH_TESTS := tests/integration/test_changes.py tests/integration/test_ready.py tests/integration/test_start_guard.py
 
-# Only `make nightly` runs these drills. Some of these drills take several minutes. The others test code that rarely
-# changes, and each of these is similar to a drill in `make molecule`.
+# Only `make nightly` runs these drills. Some of them take several minutes. The others test code that rarely changes,
+# and each is similar to a drill in `make molecule`.
 LONG_DRILLS := controller_timer crowded database_recover discover escalation_rises heap_oom migration_pending \
   modules_native oom_kill other_service port_conflict_own ready restore_drill tls_key_unreadable two_faults \
   useless_rungs what_changed
 # In `make nightly`, these drills run more rounds.
 THOROUGH_DRILLS := connection_cut controller_killed database_in_doubt dead_man degraded start_guard systemd_restarts_first
-# The longest drills start first, so that no long drill runs alone at the end.
+# The longest drills are started first, so that no long drill runs alone at the end.
 FIRST_DRILLS := degraded database_in_doubt start_guard connection_cut rung_fails controller_killed crash_loop
 OTHER_DRILLS = $(filter-out $(FIRST_DRILLS) $(LONG_DRILLS),$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 DRILLS = $(FIRST_DRILLS) $(OTHER_DRILLS)
@@ -103,7 +102,7 @@ molecule: $(VENV)/test.stamp ## Run the drills (except LONG_DRILLS) on real syst
 	@echo "Running the drills in containers. Missing programs, such as podman, are installed on this machine first."
 	$(WITH_PATH) molecule/run $(or $(SCENARIO),$(DRILLS))
 
-# In `make nightly`, the unit tests also try the cases that `make unit` leaves out.
+# In `make nightly`, the unit tests also cover the cases that `make unit` omits.
 nightly: export TEST_THOROUGH = 1
 nightly: $(VENV)/eda.stamp coverage cores nox release ## Run the checks that are too slow to run for every change: more tests, long drills with full waits, two drills on Debian 12
 	$(WITH_PATH) $(BIN)/pytest $(LONG_TESTS) $(THOROUGH_TESTS) tests/fuzz/test_documents.py
@@ -135,7 +134,7 @@ audit: $(VENV)/test.stamp $(VENV)/publish.stamp ## Check the tools and the demo 
 	$(BIN)/pip-audit --strict --local --progress-spinner off
 	npm --prefix demo/service audit --package-lock-only --audit-level=high
 
-matrix: $(VENV)/test.stamp ## Update docs/drills.md with the results of all drills that check the cause
+matrix: $(VENV)/test.stamp ## Update docs/drills.md with the results of all drills that check a cause
 	$(BIN)/python docs/drills.py
 
 torture: ## Kill database writers and recoveries, and count the lost rows; takes minutes
@@ -172,7 +171,8 @@ constraints: ## Write the newest allowed versions of all packages to constraints
 clean: ## Remove the files that these targets created
 	rm -rf $(VENV) .demo build .mypy_cache .ruff_cache .pytest_cache .ansible
 
-# The stamp file shows that the requirements are installed. If the list changes, make installs the requirements again.
+# The stamp file shows that the requirements are installed. If the list of requirements changes, make installs them
+# again.
 $(VENV)/%.stamp: requirements-%.txt $(CONSTRAINTS)
 	@demo/install
 	echo "Installing $(notdir $<) into $(VENV). This takes a minute the first time"

@@ -46,7 +46,7 @@ def with_cause() -> dict[str, str]:
 
 
 def row(result: dict[str, Any], about: str) -> str:
-    """Return the table row for a drill. `about` is the drill's description."""
+    """Return the table row for a drill. about: the drill's description."""
     by = " and ".join(f"`{each}`" if " " not in each else each for each in result["by"])
     cells = [
         f"`{result['cause']}`",

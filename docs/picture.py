@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write docs/summary.svg, the picture in the README. The picture shows the closing summary of a drill.
+"""Write docs/summary.svg, the picture in the README, which shows the closing summary of a drill.
 
 With --check, only report whether the file is up to date.
 """
@@ -28,7 +28,7 @@ PROMPT, LABEL, GOOD, PLAIN = "#7d8590", "#79c0ff", "#56d364", "#e6edf3"
 
 
 def picture() -> str:
-    """Return the SVG. The letters are text instead of shapes, so that search functions and screen readers work."""
+    """Return the SVG. It contains letters as text, not as shapes, so that search functions and screen readers work."""
     told = recorded.incident(DRILL)
     lines = screen.summary(
         recorded.SPOKEN["en"], told, document=f"~/.local/state/itsm-runbook/postmortems/{told.incident}.md"

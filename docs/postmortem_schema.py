@@ -29,9 +29,10 @@ def text() -> str:
 
 
 def laid_out(value: Any, *, before: str = "", margin: str = "") -> str:
-    """Return a value as JSON. A nested value is on a single line if it fits.
+    """Return a value as JSON.
 
-    `before` is the text that precedes the value on the same line, and `margin` is the indentation of this line.
+    If a nested value fits on a single line, it is not split. before: the text that precedes the value on its line.
+    margin: the indentation of this line.
     """
     line = before + json.dumps(value)
     deeper = margin + " "

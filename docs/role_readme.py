@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def plain(text: str) -> str:
-    """Turn Ansible's documentation markup (C(), O(), V(), M(), P(), RV()) into Markdown code spans."""
+    """Convert Ansible's documentation markup (C(), O(), V(), M(), P(), RV()) to Markdown code spans."""
     text = re.sub(r"\bP\(([^)#]*)#(\w+)\)", r"the \2 `\1`", text)
     return re.sub(r"\b(?:RV|[COMV])\((?:ignore:)?([^)]*)\)", r"`\1`", text)
 
@@ -41,7 +41,7 @@ def cell(option: dict[str, Any]) -> str:
 
 
 def kind(option: dict[str, Any]) -> str:
-    """Return an option's choices, or its type if it has none."""
+    """Return an option's choices. If the option has no choices, return its type."""
     name = f"list of {option['elements']}" if "elements" in option else option["type"]
     return " or ".join(f"`{choice}`" for choice in option["choices"]) if "choices" in option else name
 

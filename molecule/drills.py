@@ -34,7 +34,7 @@ STATE_DIR = "/var/lib/itsm-runbook"
 
 
 class Service(NamedTuple):
-    """The names of the demo service on a host, read from a file in molecule/profiles."""
+    """The names of the demo service's unit, user and other parts on a host, read from a file in molecule/profiles."""
 
     profile: str
     unit: str
@@ -77,7 +77,7 @@ class Drill:
     def observation(self, name: str) -> dict[str, Any]:
         """Return the host state that was recorded under this name.
 
-        The names are `sound`, `broken`, and `<run>-after` (the state after a run).
+        Possible names: `sound`, `broken`, and `<run>-after` (the state after a run).
         """
         return json.loads((self.output / f"{name}.json").read_text(encoding="utf-8"))
 
@@ -113,7 +113,10 @@ class Drill:
         return told
 
     def ask(self, url: str) -> tuple[int, Any]:
-        """Query the service from outside the host. Return the HTTP status (or 0) and the JSON body (or None)."""
+        """Query the service from outside the host.
+
+        Return the HTTP status (0 for no response) and the JSON body (None if there is none).
+        """
         address = (self.output / "address").read_text(encoding="utf-8")
         asked = subprocess.run(
             ["curl", "-sk", "--max-time", "5", "-w", "\n%{http_code}", url.replace("//host", f"//{address}")],
@@ -156,8 +159,8 @@ class Drill:
             for seen in (before, after)
         ]
         assert same[0] == same[1], (before["unit"], after["unit"])
-        # A run is allowed to put the service on hold, so that nobody can start it. The run must not change anything
-        # else. systemd does not restart a unit that is on hold.
+        # A run is allowed to hold the service, so that nobody can start it. The run must not make any other change.
+        # systemd does not restart a unit that is on hold.
         dropins = f"/etc/systemd/system/{self.service.unit}.service.d"
         held = any(path.startswith(f"{dropins}/zz-held-") for path in after["files"])
         if held:
@@ -187,7 +190,7 @@ class Drill:
     def assert_left_alone(
         self, *, cause: str, run: str = "forbidden", to: tuple[str, ...] = ("project leader",)
     ) -> dict[str, Any]:
-        """Assert that a run identified the cause, notified the contacts in `to`, and otherwise left the host untouched.
+        """Assert that a run identified the cause, notified the contacts in `to`, and changed nothing else on the host.
 
         Returns the postmortem.
         """
@@ -216,7 +219,7 @@ class Drill:
     ) -> dict[str, Any]:
         """Assert that the service is back and that the postmortem describes the recovery. Return the postmortem.
 
-        `skipped`: rungs that the run skipped, because they cannot help. `migrations`: number of applied migrations.
+        skipped: the rungs that the run skipped because they cannot help. migrations: the number of applied migrations.
         """
         self.cause = cause
         self.assert_serves()
@@ -230,7 +233,7 @@ class Drill:
         assert {table: told["rows_before"][table] for table in rows} == rows
         rows = {**rows, "knex_migrations": rows["knex_migrations"] + migrations}
         assert {table: told["rows_after"][table] for table in rows} == rows
-        # The outage began after the state of the sound database was recorded.
+        # The outage began after the state of the healthy service was recorded.
         assert 0 < told["durations"]["outage"] < time.time() - (self.output / "sound.json").stat().st_mtime
         closing = self.screen(run)[-2500:]
         for word in (severity, cause, f"{rung} succeeded"):

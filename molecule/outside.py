@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Observers outside a run: a client that polls the service, and the unit's journal."""
+"""Observers that do not depend on a run: a client that polls the service, and the unit's journal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from drills import STATE_DIR, Drill
 
-# systemd's message ids (see systemd.journal-catalog), and our names for the events that they report.
+# The message IDs of systemd (see systemd.journal-catalog), and our names for the events.
 MESSAGES = {
     "7d4958e842da4a758f6c1cdc7b36dcc5": "starting",
     "39f53479d3a045ac8e11786248231fbf": "started",
@@ -61,9 +61,10 @@ class Client:
         return next((answered for asked, answered, healthy in list(self._asked) if asked > since and healthy), None)
 
     def outages(self, since: float) -> list[tuple[float, float]]:
-        """Return two times for each outage that ended after `since`.
+        """Return a pair of times for each outage that ended after `since`.
 
-        These are the times of the last healthy response before the outage and of the first one after it.
+        The first time is that of the last healthy response before the outage. The second time is that of the first
+        healthy response after it.
         """
         found, last = [], None
         for asked, answered, healthy in list(self._asked):
@@ -103,7 +104,10 @@ def units_of_the_recovery(drill: Drill) -> str:
 
 
 def forget_restarts(drill: Drill) -> None:
-    """Remove the records of all closed incidents except the latest, so that the rounds do not count as a crash loop."""
+    """Remove the records of all closed incidents except the latest.
+
+    Otherwise, the rounds would count as a crash loop.
+    """
     drill.host.check_output(f"systemctl reset-failed {drill.service.unit}")
     drill.host.check_output(f"cd {STATE_DIR}/incidents 2>/dev/null && ls -t | tail -n +2 | xargs -r rm; true")
 

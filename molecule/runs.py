@@ -25,8 +25,8 @@ from drills import STATE_DIR, Drill
 PATIENCE = 180.0
 
 
-# Name of the task that saves the evidence and starts the service. Before this task, a run has only opened the incident
-# and cancelled systemd's restart.
+# The name of the task that saves the evidence and starts the service. Before this task, a run only opens the incident
+# and cancels systemd's restart.
 FIRST_RESPONSE = "Save the evidence, and start the service if a start is safe"
 
 
@@ -97,10 +97,10 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _is_frozen(pid: int) -> bool:
-    """Return True if a process has received SIGSTOP, and will run no program code until it receives SIGCONT.
+    """Return True if a process has received SIGSTOP and cannot run program code until it receives SIGCONT.
 
-    After a vfork call, a process is in state D until its child runs another program. If the child is stopped first, the
-    process stays in state D.
+    After a vfork call, a process is in state D until its child runs another program. If the child is stopped before
+    that, the process remains in state D.
     """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "DTZX"
@@ -175,7 +175,7 @@ def past_incidents(drill: Drill) -> list[dict[str, Any]]:
 
 
 def lease(drill: Drill, *arguments: str) -> dict[str, Any]:
-    """Run shared/host/lease. Returns `lease` (the record), `worker` (a PID or None), `boot` (seconds since boot)."""
+    """Run shared/host/lease. Returns `lease` (the record), `worker` (a PID or None) and `boot` (seconds since boot)."""
     return json.loads(drill.host.check_output(" ".join(["/opt/drill/bin/lease", *arguments])))
 
 

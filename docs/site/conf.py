@@ -24,7 +24,7 @@ html_use_index = False
 highlight_language = "yaml+jinja"
 
 ANSIBLE = "https://docs.ansible.com/ansible/latest"
-# The pages link to these targets in Ansible's own documentation. Any other undefined target is an error.
+# The pages link to these targets in Ansible's own documentation. All other undefined targets are errors.
 ELSEWHERE = {
     "action_plugins": "plugins/action.html",
     "ansible_configuration_settings": "reference_appendices/config.html",

@@ -26,8 +26,8 @@ image_name() {
     printf '%s:%s' "$image_repository" "${hash:0:12}"
 }
 
-# Prints the address of the Debian mirror that apt uses on this machine. The image needs no other apt settings from this
-# machine.
+# Prints the address of the Debian mirror that apt uses on this machine. The image requires no other apt settings from
+# this machine.
 mirror_of_debian() {
     local found
     # shellcheck disable=SC2016 # the fields are apt's

@@ -22,7 +22,7 @@ def test_screen_lists_the_steps(drill: Drill) -> None:
     for text in ("emergency", "killed", "restart"):
         assert text in closing
     recap = drill.recap()
-    # A real run would make two changes: open an incident and start the service.
+    # A real run would make two changes: it would open an incident and start the service.
     assert (recap["failed"], recap["unreachable"], recap["changed"]) == (0, 0, 2)
     assert "changed= counts the changes that a run would make" in closing
 

@@ -31,12 +31,12 @@ ROUNDS = [
     *(("outage_recover", number) for number in range(20 if THOROUGH else 3)),
     *(("outage_clean_start", number) for number in range(10 if THOROUGH else 2)),
 ]
-# The round in which the host loses its network, and the number of seconds without a network.
+# The round in which the host loses its network, and the number of seconds during which the network is down.
 AWAY_ROUND, AWAY = ("outage_recover", 0), 15.0
 # In each session of the account, kill both sshd processes. The pattern begins with ^, so that it does not match the
 # shell that runs this command.
 CUT = "pkill --signal KILL --full '^sshd[a-z-]*: itsm-runbook'"
-# Ten times a second, print which process listens on the service's port. The script runs on the host, because the
+# Print the process that listens on the service's port, ten times a second. The script runs on the host, because the
 # network may be down.
 WATCH = """
 touch /run/drill-watch
@@ -79,7 +79,7 @@ def fail(drill: Drill) -> None:
 
 @pytest.fixture(scope="module")
 def lengths(drill: Drill) -> dict[str, float]:
-    """Return how many seconds an uninterrupted run of each playbook takes."""
+    """Return the duration in seconds of an uninterrupted run of each playbook."""
     lengths = {}
     for playbook in dict(ROUNDS):
         fail(drill)
@@ -100,8 +100,8 @@ def cut_run(drill: Drill, name: str, playbook: str, *, moment: float, away: floa
     begun = time.monotonic()
     run = runs.Run(drill, name, playbook=playbook)
     time.sleep(moment)
-    # Retry until there is a connection to cut. Connections stay open for a minute after a run. This connection may
-    # therefore be from an earlier run.
+    # Retry until there is a connection that can be cut. Connections stay open for a minute after a run. Therefore, this
+    # connection may be from an earlier run.
     while not has_ended(run) and drill.host.run(CUT).rc != 0:
         pass
     ended_after = time.monotonic() - begun if has_ended(run) else None
@@ -127,8 +127,8 @@ def share(playbook: str, number: int) -> float:
 @pytest.mark.parametrize(("playbook", "number"), ROUNDS)
 def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], playbook: str, number: int) -> None:
     away = AWAY if (playbook, number) == AWAY_ROUND else 0.0
-    # A run that is faster than the measured run may end before the connection is cut. The next attempt then uses the
-    # duration of the faster run.
+    # If a run is faster than the measured run, it may end before the connection is cut. In this case, the next attempt
+    # uses the duration of the faster run.
     for attempt in range(4):
         moment = (0.1 + 0.8 * share(playbook, number)) * lengths[playbook]
         name = f"{playbook}-{number}-{attempt}"
@@ -151,7 +151,7 @@ def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], 
 
 
 def assert_every_statement_is_true(drill: Drill, name: str, code: int) -> None:
-    """Assert that the run's summary agrees with the responses that a client receives from the service."""
+    """Assert that the run's summary is consistent with the responses that a client receives from the service."""
     serves = drill.ask(HEALTH)[0] == 200
     screen = drill.screen(name)
     closing = screen[screen.index("PLAY RECAP") :]

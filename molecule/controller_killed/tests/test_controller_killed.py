@@ -39,13 +39,13 @@ POINTS = [
 FEW = (5, 9)
 PATIENT = range(len(POINTS)) if THOROUGH else FEW[:1]
 LEASE = 60.0
-# Extra seconds for a busy machine. On an idle machine, 0.1 seconds would be enough, because the next run checks the
-# lease ten times a second.
+# Additional seconds for a busy machine. On an idle machine, 0.1 seconds would be enough, because the next run checks
+# the lease ten times a second.
 SLACK = 5.0
 
 
 def boot_clock() -> float:
-    """Return the time in seconds on the clock that leases use. All hosts on this machine share this clock."""
+    """Return the time of the clock that leases use, in seconds. All hosts on this machine share this clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -56,10 +56,10 @@ def is_over(drill: Drill) -> bool:
 
 
 def next_run(drill: Drill, name: str, *, ended_at: float, patient: bool) -> None:
-    """Let the killed run's lease expire, and run the playbook until the incident is closed.
+    """Wait until the killed run's lease expires, and run the playbook until the incident is closed.
 
-    `ended_at` is the time at which the killed run ended, according to the lease's clock. If `patient` is False, the
-    lease is backdated.
+    ended_at: the time at which the killed run ended, according to the lease's clock. patient: if False, the lease is
+    backdated instead.
     """
     held = runs.lease(drill)["lease"]
     taken = held is not None and not held["released"]
@@ -94,7 +94,7 @@ def test_next_run_continues_the_incident(drill: Drill, number: int) -> None:
     time.sleep(delay)
     killed.kill()
     assert "PLAY RECAP" not in killed.screen()
-    # Killing the controller does not stop the module that is running on the host. The module runs to completion.
+    # When the controller is killed, the module that is running on the host is not stopped. It runs to completion.
     runs.wait_for(
         lambda: drill.host.run("pgrep -f 'echo BECOME-SUCCES[S]'").rc != 0, "the killed run's last module ends"
     )

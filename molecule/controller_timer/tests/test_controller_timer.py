@@ -71,7 +71,7 @@ def beside_its_home(seen: dict[str, Any]) -> dict[str, Any]:
 
 
 def await_look(drill: Drill, word: str) -> str:
-    """Wait until a new detection run logs the given text. Return the journal cursor that was read before the wait."""
+    """Wait until a new detection run logs the given text. Return the journal cursor from before the wait."""
     since = cursor(drill)
     runs.wait_for(lambda: word in journal(drill, f"{DETECT}.service", since=since), f"a detection says {word}")
     return since
@@ -141,7 +141,7 @@ def test_nothing_is_started_during_a_maintenance_window(drill: Drill) -> None:
     drill.host.check_output(
         f"""echo '{{"until": "2099-12-31T09:00:00+09:00", "reason": "Release 4.2"}}' >{MAINTENANCE}"""
     )
-    # With the unit's own delay, systemd would restart the service during the maintenance window.
+    # If the unit's own delay were used, systemd would restart the service during the maintenance window.
     drill.host.check_output("/opt/drill/bin/restart-after 1h")
     runs.kill_service(drill)
     for _ in range(2):
@@ -159,7 +159,7 @@ def test_alarm_is_raised_once_if_the_service_stays_down(drill: Drill) -> None:
     runs.break_start(drill)
     runs.kill_service(drill)
     runs.wait_for(lambda: alarms(drill) != [], "the alarm is raised")
-    # Further recovery attempts during the outage do not raise a second alarm.
+    # Further recovery attempts during the outage do not cause a second alarm.
     since = cursor(drill)
     for _ in range(3):
         await_look(drill, "DOWN: watched")

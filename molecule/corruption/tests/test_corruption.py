@@ -21,7 +21,7 @@ def test_nothing_was_started(drill: Drill) -> None:
     broken, after = drill.observation("broken"), drill.now()
     assert broken["rows"] is None
     assert broken["processes"] == after["processes"] == []
-    # Nothing tried to start the service again: systemd recorded only the initial start.
+    # No program tried to start the service again: systemd recorded only the initial start.
     assert after["unit"]["ActiveEnterTimestampMonotonic"] == broken["unit"]["ActiveEnterTimestampMonotonic"]
     assert drill.ask("https://host:6443/api/v1/health") == (0, None)
 

@@ -22,14 +22,14 @@ SECRETS = ("drill-webhook-token", PASSWORD)
 
 
 class Told(NamedTuple):
-    """Number of messages that each channel had received when a run ended."""
+    """The number of messages that each channel had received when a run ended."""
 
     mails: int
     posts: int
 
 
 class Story(NamedTuple):
-    """Messages and process arguments observed during the drill."""
+    """The messages and process arguments that were observed during the drill."""
 
     mail: MailServer
     chat: Receiver
@@ -126,7 +126,7 @@ def test_no_secret_is_on_the_host(drill: Drill, story: Story, secret: str) -> No
 
 @pytest.mark.parametrize("secret", SECRETS)
 def test_no_secret_is_an_argument(story: Story, secret: str) -> None:
-    # If the collected arguments did not include these sudo commands, the check for secrets would prove nothing.
+    # If the collected arguments did not contain these sudo commands, the check for secrets would be meaningless.
     assert any(b"BECOME-SUCCESS" in each for each in story.arguments)
     assert [each for each in story.arguments if secret.encode() in each] == []
 

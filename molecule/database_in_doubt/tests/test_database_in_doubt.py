@@ -40,11 +40,11 @@ ROUNDS = (
     else [("zero", 3), ("pages", JUST_STARTED), ("deleted", 6), ("deleted", SYSTEMD_FIRST)]
 )
 KILLS = range(10 if THOROUGH else 1)
-# After the kill, the drill waits this many seconds to see if systemd starts the service. The value must be at least
-# 2 x systemd's restart delay + the unit's pause before a start.
+# After the kill, the drill waits this number of seconds and checks whether systemd starts the service. The value must
+# be at least twice systemd's restart delay plus the unit's pause before a start.
 WATCHED = 120.0 if THOROUGH else 30.0
 LEASE = 60.0
-# A run may find that the service is starting. The run must then stop the service within this many seconds.
+# If a run finds that the service is starting, the run must stop it within this number of seconds.
 TOO_LATE = 1.0
 FOLDER = os.path.dirname(RUNBOOK.database)
 DROP_INS = f"/etc/systemd/system/{RUNBOOK.unit}.service.d"
@@ -60,12 +60,12 @@ class Round(NamedTuple):
     acknowledged: set[str]
     # Damaged files, by name.
     files: dict[str, str]
-    # From this time on, nothing may start the service. On a busy machine, systemd may start the service before the run
-    # can prevent it.
+    # From this time on, the service must not be started. On a busy machine, systemd may start it before the run can
+    # prevent the start.
     since: float = 0.0
 
     def met(self, drill: Drill) -> Round:
-        """Return this round. In the result, `since` is the time after which the run must prevent every start."""
+        """Return this round. Its `since` is the time after which the run must prevent every start."""
         probed = outside.first_probe(drill, self.killed_at)
         assert probed is not None
         return self._replace(since=probed + TOO_LATE)
@@ -79,7 +79,7 @@ def acknowledged(drill: Drill) -> set[str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def opened(drill: Drill) -> Iterator[None]:
-    """Record, without using the collection, which process opens which database file."""
+    """Record which process opens which database file. The collection is not used for this."""
     watch(drill)
     # Record the healthy service's row counts, as after an installation.
     assert runs.run(drill, "baseline", playbook="outage_verify") == 0
@@ -114,7 +114,10 @@ def titles_in(drill: Drill, folder: str) -> list[str]:
 
 
 def put_in_doubt(drill: Drill, name: str, damage: str, acknowledged: set[str]) -> Round:
-    """Let the service acknowledge rows that are only in its WAL. Then kill the service and damage its database."""
+    """Wait until the service has acknowledged rows that are only in its WAL.
+
+    Then kill the service and damage its database.
+    """
     outside.forget_restarts(drill)
     drill.host.check_output("/opt/drill/bin/rows-into-wal")
     runs.wait_for(lambda: drill.ask(URL)[0] == 200, "the service answers")
@@ -253,7 +256,7 @@ def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
     if this.name.startswith("pages"):
         recover_the_database(drill, this)
         return
-    # Release the hold, as a person would after checking the database. The rows are lost, and the drill continues
+    # Release the hold, as a person would do after a check of the database. The rows are lost, and the drill continues
     # without them.
     reason = "--extra-vars={'outage_release_reason': 'The drill goes on'}"
     assert runs.run(drill, f"{this.name}-release", reason, playbook="outage_release") == 0
@@ -276,9 +279,9 @@ def test_killed_controller_does_not_cause_a_start(drill: Drill, acknowledged: se
     print(f"{damage}, killed {delay:.3f} s after the detection")
     killed.kill()
     this = this.met(drill)
-    # Killing the controller does not stop the module that is running on the host.
+    # When the controller is killed, the module that is running on the host is not stopped.
     runs.wait_for(lambda: drill.host.run("pgrep -f 'echo BECOME-SUCCES[S]'").rc != 0, "its last module ends")
-    # If the database were sound, the host itself would start the service when the lease expires.
+    # If the database were undamaged, the host itself would start the service when the lease expires.
     time.sleep(LEASE + 15 if THOROUGH else 15)
     if not THOROUGH:
         runs.lease(drill, "--age", str(LEASE))
@@ -311,7 +314,7 @@ def test_person_releases_the_hold_with_a_reason(drill: Drill, acknowledged: set[
     assert (record["data"]["state"], record["data"]["accepted"]) == ("accepted", ["empty_beside_wal"])
     drill.host.check_output(f"systemctl start {RUNBOOK.unit}")
 
-    # The person accepted the loss of rows, but not damage that occurs later in the same incident.
+    # The person accepted the loss of rows, but not the damage that occurs later in the same incident.
     acknowledged.clear()
     later = put_in_doubt(drill, "after-release", "pages", acknowledged)
     assert runs.run(drill, later.name) == 2

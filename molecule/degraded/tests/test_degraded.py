@@ -97,7 +97,7 @@ def command(line: str, *, restart: bool = False) -> Callable[[Drill], None]:
 
 
 DROPIN = f"/run/systemd/system/{RUNBOOK.unit}.service.d/limit.conf"
-# This program sends no data. The program opens connections until the service can open only three more files.
+# This program sends no data. It opens connections until the service can open only three more files.
 CONNECTIONS = """
 import os, socket, sys, time
 open_files = len(os.listdir(f'/proc/{sys.argv[1]}/fd'))
@@ -198,6 +198,7 @@ def assert_degraded(drill: Drill, name: str, cause: str) -> None:
 def test_a_damaged_page_is_reported_and_the_service_keeps_running(drill: Drill) -> None:
     drill.host.check_output("/opt/drill/bin/damage-database --rows 300 incidents 3")
     assert_degraded(drill, "damaged", "db_corrupt")
-    # The service has the database open, so a copy would not be consistent. The notified person needs to know this.
+    # The service has the database open, so a copy would not be consistent. The notification must inform the person of
+    # this.
     assert "The database files are NOT COPIED yet: Refusing to copy the files of " in notifications(drill)
     drill.assert_serves()

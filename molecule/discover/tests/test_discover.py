@@ -70,7 +70,7 @@ def test_the_playbooks_work_with_the_inventory(drill: Drill) -> None:
 def test_a_service_that_is_down_is_described_by_its_files(drill: Drill) -> None:
     text = (drill.output / "discover-down.yml").read_text(encoding="utf-8")
     assert "QUESTION: The service is not running." in text
-    # The knexfile computes the database's path, so discovery cannot know this path. Discovery proposes the only
+    # The knexfile computes the path of the database, so discovery cannot determine it. Discovery proposes the only
     # database that it found, and asks which file is the database.
     assert "# QUESTION: Which file is the database?" in text
     assert "# Source: the only SQLite database in the application's folder\nnexus_db_path: " in text

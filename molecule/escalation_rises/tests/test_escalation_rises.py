@@ -22,7 +22,7 @@ SECRET = b"drill-secret-of-24-bytes-and-more"
 
 
 class Story(NamedTuple):
-    """The messages that the runs sent, by run name."""
+    """The messages that the runs sent, by the name of the run."""
 
     mails: dict[str, list[Any]]
     posts: dict[str, list[Request]]

@@ -22,7 +22,7 @@ import pytest
 import runs
 from drills import STATE_DIR, Drill
 
-# Facts that change when the service is started. The evidence must contain their values from before the start.
+# Facts that change when the service is started. The evidence must contain the values from before the start.
 CHANGED_BY_A_START = ("unit", "process", "ports", "answer")
 
 

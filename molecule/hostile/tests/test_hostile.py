@@ -35,7 +35,7 @@ def test_the_service_is_recovered_with_every_row(drill: Drill) -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_root_does_not_act_for_the_user(drill: Drill, attack: str) -> None:
-    """Assert that no file in root's folders was created, changed, removed or given another owner."""
+    """Assert that no file in root's folders was created, changed or removed, and that no owner was changed."""
     before, after = (
         json.loads((drill.output / name).read_text(encoding="utf-8")) for name in ("roots.json", f"roots-{attack}.json")
     )
@@ -58,14 +58,14 @@ def test_each_attack_reached_its_target(drill: Drill) -> None:
     exchanged = (drill.output / "exchanged").read_text(encoding="utf-8")
     assert "/backend" in exchanged
     assert "/tmp/itsm-nexus-" in exchanged, "knex did not replace its temporary folder"
-    # The disk was full, and the path with the wildcard was the database's path.
+    # The disk was full, and the database's path contained a wildcard.
     assert "disk_full" in drill.screen("names")
     assert f"{drill.service.app}/[*]/customers.db.backup_*" in drill.screen("names")
     assert "/root/backups/customers.db.backup_20260301_030000" in drill.screen("backup")
 
 
 def test_discovery_asks_about_paths_of_root(drill: Drill) -> None:
-    """Assert that the inventory sets no variable to a path that the user chose among root's files."""
+    """Assert that the inventory sets no variable to one of root's files that the user chose."""
     text = (drill.output / "names-discover.yml").read_text(encoding="utf-8")
     assert "/root/backups" in text
     assert "/root/backups" not in json.dumps(yaml.safe_load(text))
@@ -103,7 +103,7 @@ def test_no_new_file_is_readable_or_guessable_for_others(drill: Drill) -> None:
 def test_no_planted_program_runs_on_the_controller_or_as_root(drill: Drill) -> None:
     assert not Path("/tmp/hostile-owned").exists()
     assert not drill.host.file("/tmp/hostile-owned").exists
-    # Triage ran the planted program to get its version, but only as the service's user.
+    # Triage ran the planted program to determine its version, but only as the service's user.
     uid = drill.host.check_output("id --user itsm")
     assert set(drill.host.check_output("cat /mnt/LinuxHDD/evil/ran-as").split()) == {uid}
 

@@ -11,7 +11,7 @@ import runs
 from drills import RUNBOOK, STATE_DIR, Drill
 
 FILE = f"{STATE_DIR}/maintenance.json"
-# An end time that is clearly not the end of a one-hour window.
+# An end time that cannot be the end of a window of one hour.
 FAR = "2099-12-31T09:00:00+09:00"
 
 
@@ -92,7 +92,7 @@ def test_window_ends_by_itself(drill: Drill, codes: dict[str, int]) -> None:
     assert FILE in drill.observation("over-after")["files"]
     told = drill.postmortem("over")
     assert (told["outcome"], told["rung"]) == ("recovered", "restart")
-    # The incident is opened only after the window, but it records the true start of the outage.
+    # The incident is opened only after the end of the window, but it contains the actual start of the outage.
     assert told["times"]["started_at"] < told["times"]["detected_at"]
 
 

@@ -23,8 +23,8 @@ def test_damaged_driver_is_kept(drill: Drill) -> None:
 def test_modules_are_replaced_while_the_service_is_stopped(drill: Drill) -> None:
     steps = [str(step["action"]).rpartition(".")[2] for step in drill.postmortem()["steps"]]
     assert [each for each in steps if each in ("npm_ci", "node_process")] == [
-        "npm_ci",  # builds the new modules
+        "npm_ci",  # Builds the new modules.
         "node_process",
-        "npm_ci",  # replaces the old modules
+        "npm_ci",  # Replaces the old modules.
         "node_process",
     ]

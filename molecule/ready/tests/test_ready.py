@@ -27,7 +27,7 @@ def observe(drill: Drill, name: str) -> None:
 
 
 def check(drill: Drill, name: str, *arguments: str) -> int:
-    """Run the playbook, and assert that it changes neither a file nor the unit nor a process."""
+    """Run the playbook, and assert that it changes no file, no unit and no process."""
     observe(drill, f"{name}-before")
     scratch = drill.host.check_output("ls -a /var/tmp /tmp")
     code = runs.run(drill, name, *arguments, playbook="outage_ready")
@@ -38,7 +38,7 @@ def check(drill: Drill, name: str, *arguments: str) -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def backup(drill: Drill) -> str:
-    """Make the backup that the application makes every night."""
+    """Create the backup that the application creates every night."""
     folder = f"{drill.service.app}/backend/backups/daily"
     path = f"{folder}/itsm_nexus_daily_20261129.db"
     drill.host.check_output(f"mkdir -p {folder} && sqlite3 {drill.service.database} '.backup {path}'")
@@ -70,7 +70,7 @@ def test_what_systemd_lacks_is_found(drill: Drill) -> None:
     drill.host.check_output(f"mkdir -p {folder}")
     for name, text in settings.items():
         drill.host.check_output(f"printf '{text}' >{folder}/{name}".replace("\n", "\\n"))
-    # The guard itself is missing. systemd does not read the guard's drop-in before the next daemon-reload.
+    # The guard itself is missing. systemd reads the guard's drop-in only at the next daemon-reload.
     drill.host.check_output(f"mv {folder}/{GUARD} /root/ && systemctl daemon-reload && mv /root/{GUARD} {folder}/")
     try:
         assert check(drill, "lacking", "--extra-vars=outage_ready_rebuild=false") == 2

@@ -177,7 +177,7 @@ def test_a_restore_works_and_the_running_service_is_not_touched(
     age = begun - outside.seconds_of(made["at"])
     assert age <= told["rpo_seconds"] < age + 60
     assert 0 < told["rto_seconds"] < 60
-    # Every request was answered, and always by the same process.
+    # Every request was answered by the same process.
     assert client.healthy and client.outages(begun) == []
     assert {table: told["rows_after"][table] for table in made["rows"]} == made["rows"]
     assert "RPO: the backup is" in drill.screen(f"restore-{number}")
@@ -205,7 +205,7 @@ def test_a_broken_newest_backup_is_reported_and_the_next_one_is_used(drill: Dril
     assert told["ok"] and told["backup"] == good
     assert [each["id"] for each in told["problems"]] == ["reason.restore.backup_unusable"]
     assert broken in drill.screen("next")
-    # If a run specifies this backup, it does not fall back to another one.
+    # If this backup is specified for a run, the run does not use another backup instead.
     named = practise(drill, "named", f"--extra-vars=restore_drill_backup={broken}", rc=2)
     assert not named["ok"] and named["backup"] is None and named["rto_seconds"] is None
 

@@ -19,7 +19,7 @@ import runs
 from drills import RUNBOOK, STATE_DIR, Drill
 
 APP = RUNBOOK.app
-# Maximum duration of the playbook in seconds: 25 if a drill runs alone, more if parallel drills share the cores.
+# Maximum duration of the playbook in seconds: 25 if a drill runs alone, and more if parallel drills share the cores.
 VERDICT = 25.0 * int(os.environ.get("DRILL_JOBS", "1"))
 # Names of the runs that have no long step.
 TIMED = ("login", "limited", "no-build", "no-room", "read-only")
@@ -136,7 +136,7 @@ def test_failed_build_keeps_the_old_modules(drill: Drill) -> None:
     told = recover(drill, "no-build", rc=0, playbook="outage_clean_start")
     drill.host.check_output(f"cp -p /root/package-lock.json {APP}/package-lock.json")
     assert_on_its_old_modules(drill, told, name="no-build", before=before, reason="npm ci for")
-    # The build comes first, so no backup was made.
+    # The build is the first step, so no backup was created.
     assert not told["backup_file"]
     for text in (closing(drill, "no-build"), page(drill, "no-build")):
         assert "backed up" not in text
@@ -175,7 +175,7 @@ def test_read_only_state_folder_does_not_prevent_a_recovery(drill: Drill) -> Non
 
 
 def test_build_without_space_keeps_the_old_modules(drill: Drill) -> None:
-    # From now on, the application has its own file system, which is too small for a second copy of the modules.
+    # From now on, the application has a separate file system, which is too small for a second copy of the modules.
     drill.host.check_output("/opt/drill/bin/fill-disk --room 16")
     drill.host.check_output(f"systemctl start {RUNBOOK.unit}")
     runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")

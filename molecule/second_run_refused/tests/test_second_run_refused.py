@@ -14,7 +14,7 @@ from drills import RUNBOOK, Drill
 
 
 class Story(NamedTuple):
-    """Exit codes and states observed during the drill."""
+    """The exit codes and states that were observed during the drill."""
 
     codes: dict[str, int]
     # During the first run, two other runs must not take the lease. The lease is read before, between and after these
@@ -81,7 +81,7 @@ def test_second_run_names_the_first_with_its_start_and_step(drill: Drill, story:
 def test_dry_run_takes_no_lock(drill: Drill, story: Story) -> None:
     assert story.codes["rehearsal"] == 0
     assert "WOULD TRY TO RECOVER" in drill.screen("rehearsal")
-    # Only the first run held or renewed the lease.
+    # No run except the first run held or renewed the lease.
     assert [each["lease"] for each in story.leases] == [story.leases[0]["lease"]] * 3
 
 
@@ -117,7 +117,7 @@ def test_incident_of_a_dead_run_is_closed_as_resolved_manually(drill: Drill, sto
     assert drill.now()["processes"] == running
     assert runs.open_incident(drill) is None
     closed = runs.past_incidents(drill)[-1]
-    # Neither the killed run nor its timer had started the service yet.
+    # Neither the killed run nor its timer had started the service.
     assert (closed["id"], closed["outcome"], closed["cause"]) == (left["id"], "resolved_manually", "killed")
     assert closed["mitigated_at"]
     assert drill.recap("heir")["failed"] == 0

@@ -25,8 +25,8 @@ from profile_names import NAMES
 # If the service has release folders, the database is outside them.
 SHARED_DATABASE = os.path.join(os.path.dirname(NAMES["app"]), "shared", os.path.basename(NAMES["database"]))
 DATABASE = SHARED_DATABASE if os.path.exists(SHARED_DATABASE) else NAMES["database"]
-# The environment file and the log may be below the application's folder. If the output goes to the journal, there is
-# no log file.
+# The environment file and the log may be below the application's folder. If the output is written to the journal, there
+# is no log file.
 FOLDERS = [os.path.dirname(NAMES[name]) for name in ("environment", "log") if NAMES[name]]
 OUTSIDE = [folder for folder in FOLDERS if not folder.startswith(NAMES["app"])]
 WATCHED = (NAMES["app"], *OUTSIDE, "/etc/systemd/system", "/var/lib")
@@ -105,7 +105,7 @@ def files():
             names[:] = [name for name in names if os.path.join(folder, name) not in UNWATCHED]
             for name in leaves + names:
                 path = os.path.join(folder, name)
-                with contextlib.suppress(FileNotFoundError):  # removed in the meantime
+                with contextlib.suppress(FileNotFoundError):  # The file was removed in the meantime.
                     found[path] = entry_of(path)
     return found
 

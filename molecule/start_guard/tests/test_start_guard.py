@@ -49,7 +49,10 @@ def output(drill: Drill, command: str) -> Any:
 
 
 def measured(drill: Drill, name: str, command: str) -> Any:
-    """Run a command that prints measurements. Save the figures as NAME.json in the drill's files, and return them."""
+    """Run a command that prints measurements.
+
+    Save the figures as NAME.json in the drill's files, and return the figures.
+    """
     figures = output(drill, command)
     (drill.output / f"{name}.json").write_text(json.dumps(figures), encoding="utf-8")
     return figures
@@ -63,7 +66,7 @@ def ends(drill: Drill, unit: str) -> list[dict[str, Any]]:
 
 
 def refused(drill: Drill) -> int:
-    """Return how many starts the guard has refused since the last run."""
+    """Return the number of starts that the guard has refused since the last run."""
     found = drill.host.run(f"cat {STATE_DIR}/refusal-{drill.service.unit}.json")
     return json.loads(found.stdout)["times"] if found.rc == 0 else 0
 
@@ -134,8 +137,8 @@ def test_no_row_is_lost_and_no_sound_database_is_refused(drill: Drill, installed
 def test_a_wal_deleted_just_after_a_stop_is_refused(drill: Drill, installed: str) -> None:
     unit, database = drill.service.unit, drill.service.database
     wait_until_it_answers(drill)
-    # A checkpoint changes the database. The state that was recorded when the service stopped is then no longer valid.
-    # Only the WAL contains the new row, because the service does not checkpoint the WAL when it stops.
+    # A checkpoint changes the database. After that, the state that was recorded when the service stopped is no longer
+    # valid. Only the WAL contains the new row, because the service does not checkpoint the WAL when it stops.
     checkpoint = (
         f"import sqlite3; print(sqlite3.connect('{database}').execute('PRAGMA wal_checkpoint(FULL)').fetchone())"
     )
@@ -161,7 +164,7 @@ def test_a_refusal_is_no_restart_loop_and_the_next_run_finds_its_incident(drill:
     drill.host.check_output(f"mkdir /root/kept-files && cp -a {database} {database}-wal /root/kept-files/")
     drill.host.check_output(f"systemctl kill --kill-whom=main --signal=SIGKILL {unit}; rm {database}-wal")
     runs.wait_for(lambda: refused(drill) >= 1, "the guard refuses the start")
-    # Refused starts do not count towards the start limit, which is 3.
+    # Refused starts do not count towards the start limit of 3.
     for number in range(2, 6):
         time.sleep(1)
         drill.host.run(f"systemctl start {unit}")
@@ -203,7 +206,7 @@ def test_unit(drill: Drill, installed: str) -> str:
     log = "/tmp/ends-test.log"
     text = TEST_UNIT.format(user=drill.service.user, log=log)
     drill.host.check_output(f"printf '{text}' > /etc/systemd/system/ends-test.service && systemctl daemon-reload")
-    # This unit has its own database path, and no file exists at this path.
+    # This unit has a different database path, and no file exists at this path.
     own = {"nexus_unit": "ends-test", "nexus_log_file": log, "nexus_database": "/run/ends-test.db"}
     variables = ["-e", json.dumps(own)]
     assert guard(drill, "present", "install-test", *variables) == 0, drill.screen("install-test")
@@ -234,7 +237,7 @@ def test_each_end_until_the_start_limit_is_recorded(drill: Drill, test_unit: str
     drill.host.check_output("echo 'exit 7' > /run/ends-test && systemctl daemon-reload")
     try:
         drill.host.check_output(f"systemctl reset-failed {test_unit}; systemctl start {test_unit}")
-        # The unit keeps the result of its last process. Before each restart, the unit's state is "activating".
+        # systemd keeps the result of the unit's last process. Before each restart, the unit's state is "activating".
         shown = f"systemctl show --property=ActiveState --value {test_unit}"
         runs.wait_for(lambda: drill.host.check_output(shown) == "failed", "systemd gives up")
         new = [each for each in ends(drill, test_unit) if each["invocation"] not in known]
@@ -266,7 +269,7 @@ def test_a_restart_takes_hardly_longer(drill: Drill, test_unit: str) -> None:
     assert cost["recorder"] <= 50 and cost["guard"] <= 60, cost
     pairs = measured(drill, "restart-milliseconds", f"/opt/drill/bin/end-kinds pairs {PAIRS}")
     added = {name: statistics.median(pair[name] - pair["without"] for pair in pairs) for name in ("recorder", "guard")}
-    # On a machine that is busy with other drills, everything takes longer, so only the CPU time can be compared.
+    # If other drills use the machine, everything takes longer, so only the CPU time can be compared.
     if os.getloadavg()[0] < len(os.sched_getaffinity(0)) * 0.75:
         assert added["recorder"] <= 50 and added["guard"] <= 60, pairs
 
@@ -346,7 +349,7 @@ def test_a_hostile_user_gains_nothing(drill: Drill, installed: str, attack: str)
         assert time.monotonic() - began < 20
         drill.host.run(f"systemctl stop {service.unit}")
         assert drill.host.check_output(f"sha256sum {CANARY}; stat -c '%a %U %Y' {CANARY}") == before
-        # The search finds the secret in the canary file, so it would also find a copy in another file.
+        # The search finds the secret in the canary file. Therefore, it would also find a copy in another file.
         assert drill.host.check_output(f"grep -rFl {secret} {CANARY} {STATE_DIR} /var/lib/itsm-nexus-guard") == CANARY
     finally:
         drill.host.check_output(

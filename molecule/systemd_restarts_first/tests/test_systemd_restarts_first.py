@@ -60,7 +60,8 @@ def test_service_is_started_once(drill: Drill, client: outside.Client, delay: fl
     assert abs(outside.seconds_of(told["times"]["started_at"]) - fell_at) <= AGREES
     assert abs(outside.seconds_of(told["times"]["mitigated_at"]) - back_at) <= AGREES
     assert began_at < outside.seconds_of(told["times"]["resolved_at"]) < ended_at
-    # If systemd restarted the service, the rows were not counted before the restart. The run then cannot detect a loss.
+    # If systemd restarted the service, the rows were not counted before the restart. In this case, the run cannot
+    # detect a loss.
     assert told["data_loss"] == ("unknown" if by_systemd else "none")
     record = runs.past_incidents(drill)[-1]
     assert record["id"] == told["incident"]
@@ -68,7 +69,7 @@ def test_service_is_started_once(drill: Drill, client: outside.Client, delay: fl
         assert record["takeover"] is None
         assert told["rungs_tried"] == []
         return
-    # When the service starts, systemd resets its information about the last exit. The run therefore records this
+    # When the service starts, systemd resets its information about the last exit. Therefore, the run records this
     # information when it takes over the restart.
     last_exit = record["last_exit"]
     assert (last_exit["result"], last_exit["code"], last_exit["status"]) == ("signal", "killed", 9)

@@ -12,7 +12,7 @@ import pytest
 from drills import RUNBOOK, Drill
 
 APP = RUNBOOK.app
-# Maps each cause to the words that the summary's next step must contain.
+# Maps each cause to the words that must occur in the next step of the summary.
 CAUSES = {
     "environment_missing": f"{RUNBOOK.environment} does not exist",
     "unit_masked": f"systemctl unmask {RUNBOOK.unit}",
@@ -20,7 +20,7 @@ CAUSES = {
     "syntax_error": f"{APP}/backend/incidents.js:1",
     "database_owner": RUNBOOK.database,
 }
-# Maximum duration of the playbook in seconds: 25 if a drill runs alone, more if parallel drills share the cores.
+# Maximum duration of the playbook in seconds: 25 if a drill runs alone, and more if parallel drills share the cores.
 VERDICT = 25.0 * int(os.environ.get("DRILL_JOBS", "1"))
 
 
@@ -42,7 +42,7 @@ def test_people_are_notified(drill: Drill, cause: str) -> None:
 def test_verdict_is_in_time_and_states_the_next_step(drill: Drill, cause: str) -> None:
     seconds = float((drill.output / f"{cause}.seconds").read_text(encoding="utf-8"))
     assert seconds < VERDICT
-    # Join the lines, because the summary wraps long lines.
+    # Join the lines, because long lines are wrapped in the summary.
     closing = " ".join(drill.screen(cause)[-4000:].split())
     assert CAUSES[cause] in closing
     assert "next step" in closing
@@ -52,7 +52,7 @@ def test_verdict_is_in_time_and_states_the_next_step(drill: Drill, cause: str) -
 def test_service_stays_down_and_its_files_are_unchanged(drill: Drill, cause: str) -> None:
     before, after = drill.observation(f"{cause}-broken"), drill.observation(f"{cause}-after")
     assert after["rows"] == before["rows"]
-    # systemd keeps starting the unit, so the unit can be active for a moment. The service is never healthy.
+    # systemd starts the unit repeatedly, so the unit can be active for a moment. However, the service is never healthy.
     assert after["ports"] == []
     assert [path for path in after["files"] if path.startswith(APP)] == [
         path for path in before["files"] if path.startswith(APP)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from drills import STATE_DIR, Drill
 
-# Change that broke the service: kind, name and action.
+# The change that broke the service: its kind, name and action.
 CAUSES = {
     "unit": ("unit", "/etc/systemd/system/{unit}.service.d/hardening.conf", "added"),
     "modules": ("modules", "express", "removed"),
@@ -45,7 +45,7 @@ def test_summary_and_postmortem_name_the_change(drill: Drill, cause: str) -> Non
 @pytest.mark.parametrize("cause", CAUSES)
 def test_incident_is_closed_after_the_change_is_taken_back(drill: Drill, cause: str) -> None:
     assert drill.recap(f"{cause}-again")["failed"] == 0
-    # A person started the service. If systemd was about to restart the service, the start is attributed to systemd.
+    # A person started the service. If systemd was about to restart it, the start is attributed to systemd.
     assert drill.postmortem(f"{cause}-again")["outcome"] in ("resolved_manually", "recovered_by_systemd")
 
 
