@@ -5,7 +5,7 @@
 """Receive a backup from a host in parts, write it to a file on the controller, and remove old copies.
 
 The host is not trusted: the number and the size of the parts are limited, and the name of the file is checked. The file
-gets its final name only if it has the same SHA-256 as the verified backup.
+is given its final name only if it has the same SHA-256 as the verified backup.
 """
 
 from __future__ import annotations
@@ -126,7 +126,10 @@ def _clear(folder: str) -> None:
 
 
 def prune(dest: str, *, keep: int) -> List[str]:
-    """Remove the oldest copies of the same host and database, and return their paths. The new copy is always kept."""
+    """Remove the oldest copies from the same host and database, and return their paths.
+
+    The new copy is never removed.
+    """
     named = retention.NAME.match(os.path.basename(dest))
     if keep <= 0 or named is None:
         return []

@@ -4,7 +4,7 @@
 
 """Remove everything that could affect the controller from the output of a module.
 
-The modules return plain text, but the Python interpreter on a host may have been tampered with. ansible-core prints
+The modules return plain text, but somebody may have manipulated the Python interpreter on a host. ansible-core prints
 some parts of a result unchanged: warnings, deprecations, diffs, the lines around the JSON, and the values of the
 "_ansible_*" keys. Other releases of ansible-core may print other keys. Therefore, terminal control characters are
 removed from the whole output before ansible-core parses it.
@@ -31,7 +31,7 @@ _PARTS = re.compile(
 )
 # Keys that a module must not return, because ansible-core acts on them.
 _EFFECTS = ("ansible_stats", "ansible_facts")
-# ansible-core removes these facts from a module's result, and then adds the Python interpreter that it found itself.
+# ansible-core removes these facts from a module's result, and then adds the Python interpreter that it has found.
 _INTERPRETERS = ("discovered_interpreter_", "ansible_discovered_interpreter_")
 _SHORT = {"b": "\b", "f": "\f", "r": "\r"}
 

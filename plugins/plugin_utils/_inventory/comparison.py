@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compare what a host reports with the variables of the inventory."""
+"""Compare the values that a host reports with the variables in the inventory."""
 
 from __future__ import annotations
 

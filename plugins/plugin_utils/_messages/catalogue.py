@@ -71,7 +71,7 @@ class Words:
         return self.sentences[key].format(**values)
 
     def name(self, family: str, value: Optional[str], **values: object) -> str:
-        """Return the name of `value` in this language, or `value` itself if the catalogue has no name for it."""
+        """Return the name of `value` in this language. If the catalogue contains no name, return `value` itself."""
         key = f"{family}.{value}"
         return self.say(key, **values) if key in self.sentences else str(value or "")
 

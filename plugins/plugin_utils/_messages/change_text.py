@@ -36,7 +36,7 @@ def gap(words: Words, item: _Item) -> str:
 
 
 def subject(words: Words, item: _Item) -> str:
-    """Return the name of the changed item, with its kind and the file that contains it."""
+    """Return the name and kind of the changed item, with the name of the file that contains it."""
     kind, name = words.name("change_kind", item.get("kind")), item.get("name") or words.say("unknown")
     if item.get("inside") and not str(name).startswith(f"{item['inside']}/"):
         return words.say("change.inside", kind=kind, name=name, inside=item["inside"])
@@ -58,7 +58,7 @@ def values(words: Words, item: _Item) -> str:
 
 
 def relation(words: Words, item: _Item) -> str:
-    """Return how the change is related to the outage."""
+    """Return the relation between the change and the outage."""
     return words.name(
         "change_relation", item.get("relation"), cause=words.name("cause", item.get("cause") or "unknown")
     )

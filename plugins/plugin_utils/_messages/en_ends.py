@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""English messages about how the service's processes ended. The restart recorder saves this information."""
+"""English messages about the exits of the service's processes.
+
+The restart recorder saves information about these exits.
+"""
 
 from __future__ import annotations
 

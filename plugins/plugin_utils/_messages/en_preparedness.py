@@ -5,8 +5,8 @@
 
 """English messages for the readiness report.
 
-ready.<check>.<result> describes a check's result. ready.<check>.<result>.do describes what a person should do. Messages
-do not end with a full stop. The messages for facts are in module_utils/_preparedness/messages.py.
+ready.<check>.<result> describes a check's result. ready.<check>.<result>.do describes the action that a person should
+take. Messages do not end with a full stop. The messages for facts are in module_utils/_preparedness/messages.py.
 """
 
 from __future__ import annotations

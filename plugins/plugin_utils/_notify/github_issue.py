@@ -214,8 +214,8 @@ class _Client:
         except _RefusedError as error:
             if not any(extras.values()):
                 raise
-            # Publish the issue without labels and assignees, because an assignee may, for example, have left the
-            # company.
+            # Publish the issue without labels and assignees. They may be invalid: for example, an assignee may have
+            # left the company.
             made = self.call("POST", "/issues", wanted)
             return made, [f"labels and assignees were refused: {error}"]
         got = {

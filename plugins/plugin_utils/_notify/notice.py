@@ -38,7 +38,7 @@ _STOPPED = ("finding.stopped.normally", "finding.stopped.late")
 # Next steps that are still required when the service is healthy again. Lost rows must be reported. If a person has
 # accepted damage to the database, the database must be repaired.
 _REMAINING = ("next_step.database.loss", "next_step.database.loss_in_evidence", "next_step.accepted.planned")
-# The end of the sentence about contacts that only get a message about an event.
+# The end of the sentence about contacts that receive only a message about an event.
 _EVENTS = {rules.RESOLVED: "that the outage is over", rules.ACKNOWLEDGED: "that somebody is working on it"}
 # Next steps about the checklist in the postmortem. The notification must specify the location of this checklist.
 _PREVENTION = ("next_step.recovered", "next_step.recovered_by_systemd")
@@ -82,7 +82,9 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str
 
 
 def _folder(words: Words) -> str:
-    """Return the controller and the folder in which this run was started. Commands contain paths relative to it.
+    """Return the controller and the folder in which this run was started.
+
+    Commands contain paths relative to this folder.
 
     If nobody can run a command there later, return an empty string. This is the case in a container and in a temporary
     folder, such as the folder of an event rule.

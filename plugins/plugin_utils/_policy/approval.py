@@ -36,7 +36,7 @@ def of_triage(seen: Mapping[str, Any]) -> Dict[str, Any]:
     triage result), before and verified_before (the results that earlier steps of the workflow published).
     """
     rung = str(seen["rung"] or "")
-    # Triage does not probe the service, so the severity is unknown. The rules for a rung do not use it.
+    # Triage does not probe the service, so the severity is unknown. The rules for a rung do not use the severity.
     facts = recovery_facts.of_run({**seen, "detection": {"severity": ""}})
     why = reasons(facts, rung, highest=seen["highest"]) if rung else []
     if not why:

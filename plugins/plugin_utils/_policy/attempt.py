@@ -50,7 +50,10 @@ class Failure:
 
     @property
     def serves(self) -> bool:
-        """True if the service stays up and no rows seem to be lost, so there is no reason to stop it."""
+        """True if the service stays up and no rows seem to be lost.
+
+        In this case, there is no reason to stop the service.
+        """
         return self.stays_up and not self.loss_suspected
 
     @property

@@ -128,7 +128,7 @@ def _rows_are_missing(seen: Mapping[str, Any]) -> bool:
 def _outcome(seen: Mapping[str, Any], *, serves: bool, lost: str) -> str:
     """Return the outcome, which is determined by the first rule that applies."""
     held, check_mode = bool(seen.get("held")), bool(seen.get("check_mode"))
-    # A healthy service is not stopped if a person must first decide what to do about missing rows.
+    # If a person must first decide about missing rows, a healthy service is not stopped.
     not_stopped = check_mode or (seen.get("recovery") or {}).get("stopped") is False
     serves_still = not_stopped and bool((seen.get("detection") or {}).get("healthy"))
     rules = (

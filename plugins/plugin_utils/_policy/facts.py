@@ -85,14 +85,15 @@ class Facts:
     act_on: Sequence[str] = ()
     # The rungs that this run is allowed to try.
     rungs: Sequence[str] = ()
-    # How the host stores releases, or an empty string if it is unknown. With "none", the playbook cannot roll back.
+    # How the host stores releases, or an empty string if it is unknown. If the value is "none", the playbook cannot
+    # roll back.
     release_strategy: str = ""
     # The ansible-playbook options that select the host (see next_steps.target), and the value of nexus_manager. Unknown
     # values are empty.
     target: str = ""
     manager: str = ""
     # The unit if the service is down but systemd will start it, otherwise an empty string. handed_back: True if systemd
-    # will start it because this run took over the unit and hands it back at the end.
+    # will start the service because this run took over the unit and hands it back at the end.
     starts_again: str = ""
     handed_back: bool = False
 

@@ -27,7 +27,7 @@ def target(host: str, inventories: Sequence[str]) -> str:
 def options(variables: Mapping[str, Any], prefix: str) -> str:
     """Return the ansible-playbook options that set the given variables.
 
-    Variables whose names do not begin with the prefix are left out.
+    Variables whose names do not begin with the prefix are omitted.
     """
     texts = {name: value for name, value in variables.items() if name.startswith(prefix)}
     return " ".join(
@@ -68,7 +68,9 @@ def to_database(situation: str, *, target: str, manager: str, options: str = "")
 
 
 def guarded(steps: Sequence[Message], *, manager: str) -> List[Message]:
-    """Return the steps of a database recovery. Without systemd, add a warning that nothing prevents a manual start.
+    """Return the steps of a database recovery.
+
+    If systemd does not manage the service, add a warning that nothing prevents a manual start.
 
     manager: the value of nexus_manager, or an empty string if it is unknown.
     """

@@ -107,7 +107,7 @@ def of_closed_incident(seen: _Data) -> Dict[str, Any]:
     - escalation: the result of the escalation role, or None if no one was notified that the outage has ended.
     """
     record = seen["record"]
-    # If no one was notified of the incident, no one is notified that it is closed.
+    # If no one was notified of the incident, no one is notified of its end.
     before = [{**each, "new": False} for each in record["notified"]]
     escalation: _Data = {"to": [], "contacts": [], "notified": before}
     if record["notified"] and seen.get("escalation"):

@@ -62,7 +62,7 @@ def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
 
 
 def names(told: Any, ident: str) -> bool:
-    """Return True if one of these messages, or a message inside it, has this ID. told: any data."""
+    """Return True if one of these messages, or a message nested in one of them, has this ID. told: any data."""
     rest = [told]
     while rest:
         each = rest.pop()

@@ -52,7 +52,7 @@ def _until(value: Any, *, now: datetime.datetime) -> Iterator[str]:
     except ValueError:
         end = None
     if end is None:
-        # Without quotes, YAML reads the value as a date, not as a string.
+        # If the value is not quoted, YAML reads it as a date, not as a string.
         yield f"{name} is '{value}': must be empty, or a time in UTC such as '2026-03-02T05:00:00Z', in quotes"
     elif end > now + datetime.timedelta(days=MOST_DAYS_WITHOUT_HTTPS):
         yield f"{name} is '{value}': must be within {MOST_DAYS_WITHOUT_HTTPS} days from now"
@@ -118,7 +118,7 @@ def summaries(findings: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
 
 
 def wanted(mounts: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
-    """Return messages that state how many bytes or inodes to free on each full file system."""
+    """Return messages that state how many bytes or inodes must be freed on each full file system."""
     return [
         message(
             "deed.disk_inodes" if mount["what"] == "inodes" else "deed.disk_bytes", number=str(mount["wanted"])

@@ -97,7 +97,7 @@ def partial(options: Mapping[str, Any]) -> str:
         return ""
     given = [("--start-at-task", options.get("start_at_task"))]
     given += [("--skip-tags", ",".join(options.get("skip_tags") or []))]
-    # Without the --tags option, Ansible sets the tag "all".
+    # If the --tags option is not given, Ansible sets the tag "all".
     tags = list(options.get("tags") or ["all"])
     given += [("--tags", "" if "all" in tags else ",".join(tags))]
     return " ".join(_REFUSED_PART.format(option=option, value=value) for option, value in given if value)

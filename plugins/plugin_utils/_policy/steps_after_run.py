@@ -101,7 +101,7 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> List[Message]:
 
 
 def _by_systemd(facts: Facts, outcome: str) -> List[Message]:
-    """Return a note if systemd will start the service after a run that did not recover it."""
+    """If systemd will start the service after an unsuccessful run, return a note about this."""
     if outcome != "not_recovered" or facts.held_by or not facts.starts_again:
         return []
     how = "handed_back" if facts.handed_back and not facts.check_mode else "waiting"

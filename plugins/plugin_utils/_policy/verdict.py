@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The decisions in a recovery: what the run may do, the outcome, and the notifications.
+"""The decisions in a recovery: the actions that the run may take, the outcome, and the notifications.
 
 The decisions about rungs are in rungs.py, and the next steps for a person are in steps_after_run.py.
 
@@ -169,7 +169,7 @@ def _outcome(facts: Facts) -> str:
     # A degraded service still answers. Therefore, the run does not stop it, even if the database is damaged.
     degraded = facts.severity == DEGRADED and not facts.tried
     # False if an earlier run found the service down and its data in doubt. The earlier run may have been killed before
-    # it reached a verdict.
+    # its verdict.
     answered = facts.outcome_before in ("", DEGRADED) and not (facts.was_down and facts.was_in_doubt)
     back = bool(facts.held or facts.restored)
     rules = (
@@ -275,7 +275,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def lost_before(record: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return how many counted rows were lost in the database recoveries of this incident.
+    """Return the number of counted rows that were lost in the database recoveries of this incident.
 
     exact: always False, because more rows may have been lost.
     """
@@ -303,7 +303,7 @@ def notified_messages(verdict: Verdict) -> Dict[str, List[Dict[str, Any]]]:
 def _why_suspected(facts: Facts, said: Mapping[str, Any]) -> List[Dict[str, Any]]:
     """Return the findings and the row counts that suggest data loss. said: the result of statements.of_run.
 
-    Return an empty list if no data loss is suspected, or if only another check suggests it.
+    If no data loss is suspected, or if only another check suggests it, return an empty list.
     """
     if said["data_loss"] != statements.SUSPECTED:
         return []

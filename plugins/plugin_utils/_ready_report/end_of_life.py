@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The end-of-life dates of Python and Node.js releases. After this date, a release gets no security fixes.
+"""The end-of-life dates of Python and Node.js releases. After this date, a release receives no security fixes.
 
 Sources: https://devguide.python.org/versions/ and https://github.com/nodejs/Release. Last compared: 2026-11-29.
 If a source names only a month, the last day of the month is used. A distribution may support a release longer.

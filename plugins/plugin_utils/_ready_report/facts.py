@@ -47,7 +47,7 @@ class Limits(NamedTuple):
     open_files_percent: float = readiness_limits.Limits().open_files_percent
 
 
-# Limits that must be more than 0. The other limits come from the readiness checks, where 0 is allowed.
+# Limits that must be greater than 0. The other limits come from the readiness checks, where 0 is allowed.
 _POSITIVE = ("rpo_hours", "drill_days")
 
 
@@ -72,7 +72,10 @@ def limits_of(host: str, given: Mapping[str, Any]) -> Limits:
 
 
 class Channel(NamedTuple):
-    """A channel of a contact. error: why it cannot be reached, or empty. tested: True if a test message was sent."""
+    """A channel of a contact.
+
+    error: the reason why the channel cannot be reached, or empty. tested: True if a test message was sent.
+    """
 
     contact: str
     name: str

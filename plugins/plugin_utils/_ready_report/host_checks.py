@@ -27,7 +27,7 @@ _RESTARTING = ("always", "on-failure", "on-abnormal")
 _NOT_AT_BOOT = ("disabled", "masked", "masked-runtime", "bad")
 _LEAST_FILES = 1024
 _MEMORY_PERCENT = 90.0
-# If a log of this size (in bytes) is not rotated, it soon fills a disk.
+# If a log of this size (in bytes) is not rotated, the disk will soon be full.
 _LARGE_LOG, _MANY_LOGS = 1 << 30, 5 << 30
 _END_SOON = datetime.timedelta(days=90)
 _MIB = 1 << 20
@@ -162,7 +162,7 @@ def limits(facts: Facts) -> Judged:
 
 
 def versions(facts: Facts) -> Judged:
-    """Report whether Python and Node.js still get security fixes."""
+    """Report whether Python and Node.js still receive security fixes."""
     found = facts.of("versions")
     today = datetime.datetime.fromtimestamp(facts.now, tz=datetime.timezone.utc).date()
     over, soon, known = [], [], []

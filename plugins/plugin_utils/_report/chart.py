@@ -56,7 +56,7 @@ class Piece:
 
 
 def instant(text: Optional[str]) -> Optional[float]:
-    """Return seconds since the epoch, or None if text is not a valid time."""
+    """Return a time as seconds since the epoch, or None if `text` is not a valid time."""
     try:
         return timestamps.epoch(text) if text else None
     except ValueError:

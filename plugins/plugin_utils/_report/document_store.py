@@ -4,8 +4,8 @@
 
 """The postmortem folder on the controller.
 
-Files: timelines (<run>.jsonl), documents (<incident>.md, .json and .html), and index.html. Incident IDs come from the
-managed hosts. No file is written outside the folder, even if an ID is invalid.
+Files: timelines (<run>.jsonl), documents (<incident>.md, .json and .html), and index.html. The managed hosts choose the
+incident IDs. No file is written outside the folder, even if an ID is invalid.
 """
 
 from __future__ import annotations

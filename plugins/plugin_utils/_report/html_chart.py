@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The charts on the HTML page as inline SVG: the timeline and the ladder. Colours come from the page's style."""
+"""The charts on the HTML page as inline SVG: the timeline and the ladder.
+
+The colours are defined in the page's style.
+"""
 
 from __future__ import annotations
 

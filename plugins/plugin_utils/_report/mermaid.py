@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The recovery as a Mermaid gantt chart, which GitHub renders. The chart contains no text from a host."""
+"""The recovery as a Mermaid Gantt chart, which GitHub renders. The chart contains no text from a host."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _bar(name: str, tag: str, begin: float, end: float) -> str:
 
 
 def _time(at: float) -> str:
-    # Leave out the time zone, because Mermaid would show it.
+    # Omit the time zone, because Mermaid would show it.
     moment = datetime.datetime.fromtimestamp(at, tz=datetime.timezone.utc)
     return moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{moment.microsecond // 1000:03d}"
 

@@ -26,7 +26,7 @@ _LARGE = 1 << 30
 # If less than this fraction of the memory or of the disk space is free, it may run out within a day.
 _SCARCE = 0.1
 
-# The remedy that only recommends leaving the database as it is until the DBA has decided.
+# The remedy that only recommends not changing the database until the DBA has decided.
 _LEAVE_IT = "remedy.db_corrupt"
 # The finding if only the log reports damage, and the check of the database found no damage.
 _ONLY_REPORTED = "finding.db_corrupt.reported"
@@ -132,7 +132,7 @@ def _ids(told: object) -> Set[str]:
 
 
 def _is_database_recovered(incident: incident_model.Incident) -> bool:
-    """Return True if the database was recovered, and no later check found a problem with it."""
+    """Return True if the database was recovered, and no later check found a problem with the database."""
     recovered = False
     for step in incident.steps:
         module, data = allowlist.own_module(step.action or ""), step.data
@@ -244,7 +244,7 @@ def _scarce(incident: incident_model.Incident) -> List[str]:
 
 
 def _with(words: Words, key: str, seen: str, **values: object) -> str:
-    """Return a sentence, with the measured value if it was recorded."""
+    """Return a sentence. If the measured value was recorded, the sentence contains it."""
     told = words.say(key, **values)
     return words.say("aside", text=told, aside=seen) if seen else told
 

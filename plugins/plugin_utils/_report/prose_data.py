@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Text about the service's data: the rows, lost rows, and the files that were kept."""
+"""Text about the service's data: its rows, lost rows, and the files that were kept."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _number_lost(done: Sequence[Mapping[str, Any]]) -> float:
 
 
 def kept(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:
-    """Return the names and paths of files that the recovery left on the host for a person to check or remove."""
+    """Return the names and paths of files on the host that a person must check or remove after the recovery."""
     places = [
         ("kept.evidence", incident.evidence),
         *(("kept.copy", path) for path in incident.database_copies),

@@ -62,7 +62,7 @@ def _unmeasured(incident: incident_model.Incident) -> bool:
 
 
 def users(words: Words, incident: incident_model.Incident) -> str:
-    """Return the number of affected users, or why it is unknown."""
+    """Return the number of affected users, or the reason why it is unknown."""
     impact = incident.impact
     if _unmeasured(incident):
         return words.say("unmeasured")
@@ -72,7 +72,7 @@ def users(words: Words, incident: incident_model.Incident) -> str:
 
 
 def requests(words: Words, incident: incident_model.Incident) -> str:
-    """Return the number of failed requests, or why it is unknown."""
+    """Return the number of failed requests, or the reason why it is unknown."""
     impact = incident.impact
     if _unmeasured(incident):
         return words.say("unmeasured")

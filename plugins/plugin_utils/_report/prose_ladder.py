@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Text about the rungs and remedies in a recovery: which ones were tried or skipped, and what each one changed."""
+"""Text about the rungs and remedies in a recovery: their results, and the changes that each of them made."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def climbs(
     came: Sequence[str] = (APPLIED, FAILED),
     planned: bool = False,
 ) -> List[Climb]:
-    """Return the changes made by each rung in the order tried, followed by the changes outside the rungs.
+    """Return the changes that each rung made, in the order of the attempts, followed by the changes outside the rungs.
 
     run: only changes of this run. came: include only remedies with these results (see remedies()). planned: see
     prose_steps.deed.
@@ -184,7 +184,7 @@ def climbs(
     remediated = Climb(None, words.name("part", "remediation"), remedies(words, incident, came, run=run))
     other = Climb(None, "", [])
     for step in incident.steps:
-        # Notifications have their own section, and the changes made by the remedies are already listed.
+        # Notifications have a separate section, and the changes made by the remedies are already listed.
         if step.role == "escalation" or (step.role == "remediation" and remediated.facts):
             continue
         if step.weight != incident_model.CHANGE or run not in (None, step.run):

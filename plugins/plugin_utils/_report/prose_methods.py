@@ -71,7 +71,7 @@ def choices(words: Words, incident: incident_model.Incident, *, check_mode: bool
     plan = found.get("plan") or []
     if not plan:
         return []
-    # A person must also confirm the method `empty`, so it has its own line.
+    # A person must also confirm the method `empty`, so this method has a separate line.
     methods = [str(each.get("method")) for each in plan if each.get("possible") and each.get("method") != "empty"]
     methods = [each for each in methods if each != found.get("method")]
     paths = [str(each.get("path")) for way in plan for each in way.get("backups") or [] if each.get("usable")]

@@ -51,7 +51,7 @@ def sentence(words: Words, incident: incident_model.Incident) -> str:
 
 
 def calls(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the contacts that no channel has reached, so that somebody can call them. `whom` lists them first."""
+    """Return the contacts that no channel has reached, so that somebody can call them. whom() lists them first."""
     return [each for each in (_not_of_the_end(words, incident), *_missing(words, incident)) if each]
 
 
@@ -145,7 +145,7 @@ def _may_have_notified(incident: incident_model.Incident) -> bool:
 
 
 def _lost(incident: incident_model.Incident) -> str:
-    """Return what the message about the end of the outage reports: lost rows, possibly lost rows, or neither ("")."""
+    """Return the content of the message about the end of the outage: lost rows, possibly lost rows, or neither ("")."""
     why = statements.why_of_data_loss(incident.statements)
     if incident.data_loss == statements.KNOWN or why == statements.ALREADY_LOST:
         return "_lost"
@@ -283,7 +283,7 @@ def _is_over(incident: incident_model.Incident) -> bool:
 
 
 def _may_be_down(incident: incident_model.Incident) -> bool:
-    """Return True if a killed run found the service down and then started it, but did not check it again."""
+    """Return True if a killed run found the service down and started it, but did not check it after that."""
     if incident.outcome != "unfinished" or incident.stated("still_down") != statements.UNKNOWN:
         return False
     last = incident.runs[-1].run if incident.runs else None

@@ -41,7 +41,7 @@ def happened(words: Words, step: incident_model.Step) -> str:
 
 
 def deed(words: Words, step: incident_model.Step, *, rung: str = "", planned: bool = False) -> str:
-    """Return what a step changed, or the step's name if there is no text for the change.
+    """Return the change that a step made, or the step's name if there is no text for the change.
 
     rung: the name that precedes this text. If the name contains the method, as in "database_recovery by salvage", the
     method is not repeated. planned: True for a run in check mode, which only lists the changes.
@@ -238,7 +238,7 @@ def _name(words: Words, step: incident_model.Step) -> str:
 
 
 def _came(words: Words, step: incident_model.Step) -> str:
-    """Return the result of a step, or the reason for its failure, and how long the connection was lost."""
+    """Return the result of a step or the reason for its failure, and the time for which the connection was lost."""
     lost_for = (step.data.get("connection_lost") or {}).get("seconds")
     told = _said(words, step)
     parted = [] if lost_for is None else [words.say("came.lost", seconds=words.duration(lost_for))]

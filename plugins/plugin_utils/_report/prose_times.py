@@ -49,7 +49,7 @@ def measures(words: Words, incident: incident_model.Incident) -> List[Measure]:
 
 
 def _with_range(words: Words, incident: incident_model.Incident, value: Optional[float], *, told: str) -> str:
-    """Return the text of a duration that starts at the first sign of the outage, and how much longer it may have been.
+    """Return the text of a duration that starts at the first sign of the outage, with its possible additional length.
 
     value: the duration in seconds, or None if it is unknown.
     """
@@ -60,7 +60,10 @@ def _with_range(words: Words, incident: incident_model.Incident, value: Optional
 
 
 def _uncertain(incident: incident_model.Incident) -> float:
-    """Return how many seconds before its first sign the outage may have begun, or 0.0 if there was no outage."""
+    """Return the maximum time in seconds from the start of the outage to its first sign.
+
+    If there was no outage, return 0.0.
+    """
     if incident.answered or incident.outcome == "unreachable":
         return 0.0
     return incident.durations.uncertain or 0.0
@@ -113,7 +116,7 @@ def _was_degraded(incident: incident_model.Incident) -> bool:
 
 
 def outage(words: Words, incident: incident_model.Incident) -> str:
-    """Return the length of the outage, and how much longer it may have been."""
+    """Return the length of the outage, with its possible additional length."""
     spans = incident.durations
     if spans.outage is None:
         return words.say("unknown")

@@ -20,17 +20,17 @@ _NOT_THERE = ("config_mismatch", "db_unchecked")
 
 
 def end_maintenance(words: Words, target: str) -> List[str]:
-    """Return how to recover a service during a maintenance window that is set in the state folder."""
+    """Return the steps that recover a service during a maintenance window that is set in the state folder."""
     return [words.say("screen.end_maintenance"), _end_of_window(target)]
 
 
 def maintenance_begun(words: Words, target: str) -> List[str]:
-    """Return how to end a maintenance window early."""
+    """Return the step that ends a maintenance window early."""
     return [words.say("screen.end_earlier"), _end_of_window(target)]
 
 
 def start(words: Words, target: str) -> List[str]:
-    """Return how to start a service that was released."""
+    """Return the step that starts a released service."""
     return [words.say("screen.start_it"), Command(next_steps.command("outage_recover.yml", target))]
 
 
@@ -41,7 +41,7 @@ def again(words: Words, target: str) -> List[str]:
 
 
 def close(words: Words, target: str) -> List[str]:
-    """Return how to close the open incident of a healthy service."""
+    """Return the step that closes the open incident of a healthy service."""
     return [words.say("screen.close_it"), Command(next_steps.command("outage_recover.yml", target))]
 
 
@@ -51,13 +51,13 @@ def compare(words: Words, target: str) -> List[str]:
 
 
 def triage(words: Words, target: str) -> List[str]:
-    """Return how to find the cause of an outage."""
+    """Return the step that finds the cause of an outage."""
     command = Command(f"{next_steps.command('outage_recover.yml', target)} --check")
     return [words.say("screen.triage_it"), command]
 
 
 def held(words: Words, hold: Mapping[str, Any], target: str) -> List[str]:
-    """Return what to do with a service that is on hold. hold: its incident and cause."""
+    """Return the steps for a service that is on hold. hold: the incident and the cause of the hold."""
     cause = str(hold.get("cause") or "unknown")
     named = words.say("screen.held", incident=hold.get("incident"), cause=words.name("cause", cause))
     if cause in _NOT_THERE:
@@ -67,12 +67,12 @@ def held(words: Words, hold: Mapping[str, Any], target: str) -> List[str]:
 
 
 def accepted(words: Words, target: str) -> List[str]:
-    """Return how to repair the database of a running service after a person has accepted the damage."""
+    """Return the steps that repair the database of a running service after a person has accepted the damage."""
     return _to_database(words, "degraded_database", target)
 
 
 def correct(words: Words, variables: Sequence[str], target: str) -> List[str]:
-    """Return how to correct variables that do not match the host."""
+    """Return the step that corrects variables that do not match the host."""
     command = Command(f"{next_steps.command('outage_discover.yml', target)} --check")
     return [words.say("screen.correct", variables=words.listed(variables)), command]
 

@@ -86,7 +86,7 @@ def seconds_between(earlier: Optional[str], later: Optional[str]) -> Optional[fl
 
 
 def _clocks_apart(events: Sequence[Event]) -> Optional[float]:
-    """Return how many seconds the host's clock is ahead of the controller's, or None for a difference of 2 s or less.
+    """Return by how many seconds the host's clock is ahead of the controller's, or None for 2 s or less.
 
     The time of a probe (host clock) must be between the start and the end of its task (controller clock).
     """

@@ -11,11 +11,11 @@ import threading
 import time
 from typing import Callable, Dict, Hashable, List, NamedTuple, Optional, Tuple
 
-# Called with the name of a task, the hosts on which the task is still running, and the seconds since the task began on
-# the first of these hosts.
+# This function is called with the name of a task, the hosts on which it is still running, and the seconds since it
+# began on the first of these hosts.
 Say = Callable[[str, List[str], float], None]
 
-# How long the thread sleeps, as a fraction of the interval.
+# The time for which the thread sleeps, as a fraction of the interval.
 _NAP = 0.1
 
 

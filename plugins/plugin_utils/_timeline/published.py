@@ -229,7 +229,7 @@ SUMMARY: Mapping[str, Key] = {
     "stopped": Key(_HOSTS, "Hosts on which the run stopped with an error."),
 }
 
-# The places that contain a host's documents.
+# The places where a host's documents are stored.
 DOCUMENTS: Mapping[str, Key] = {
     "markdown": Key(TEXT, "Path of the Markdown document on the controller."),
     "html": Key(TEXT, "Path of the HTML page on the controller.", recorded=False),

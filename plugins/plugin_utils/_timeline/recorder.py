@@ -34,7 +34,7 @@ def current_path() -> Optional[str]:
 
 
 class Recorder:
-    """Records the events of one run. If the run does not open an incident, no file is written."""
+    """Records the events of one run. If the run opens no incident, no file is written."""
 
     def __init__(self, run: str, *, folder: Optional[str], warn: Callable[[str], None]) -> None:
         """Begin a timeline. folder: the folder for the file, or None to write no file. warn: shows a warning."""

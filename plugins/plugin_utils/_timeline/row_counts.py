@@ -106,7 +106,7 @@ def _judged(outcomes: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
 
 
 def _settled(runs: Sequence[Sequence[Event]], verdict: Mapping[str, Any]) -> str:
-    """Return how the doubt about the data ended after the last statement about the data. See statements.Facts."""
+    """Return the end of the doubt about the data after the last statement about the data. See statements.Facts."""
     told = verdict.get("data_settled") or {}
     outcomes = [event for run in runs for event in run if event["kind"] == "outcome"]
     judged = [str(event["at"]) for event in outcomes if _judged([event["data"]])]
