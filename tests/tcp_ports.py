@@ -32,7 +32,7 @@ _NUMBERS = _numbers()
 
 
 def free_port() -> int:
-    """Return a port on 127.0.0.1 on which nothing listens. The next calls in this worker return other ports."""
+    """Return a port on 127.0.0.1 on which no process listens. The next calls in this worker return other ports."""
     for port in _NUMBERS:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -156,7 +156,7 @@ def test_a_wrong_setting_of_a_service_that_is_down_opens_an_incident(
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory, template: Service) -> Iterator[Service]:
-    """Return a running service for all tests that change nothing."""
+    """Return a running service for all tests that make no changes."""
     service = Service(tmp_path_factory.mktemp("healthy"))
     service.install_copy(template)
     service.start()

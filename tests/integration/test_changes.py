@@ -226,9 +226,10 @@ def test_the_change_that_broke_the_service_is_listed_first(
 
 
 def test_a_change_is_suspected_until_the_service_has_been_started_with_it(service: Service) -> None:
-    """After the file is edited, the service stays healthy for several checks, and fails only at its next start."""
+    """After the file is edited, the service remains healthy for several checks and fails only at its next start."""
     assert service.play("playbooks/outage_detect.yml").rc == 0
-    # The service counts as having loaded every change made within 3 s of its start. Wait longer than that.
+    # If a change is made within 3 s of the service's start, the service counts as having loaded this change. Therefore,
+    # wait for more than 3 s.
     time.sleep(4)
     without_variable(service)
     for _check in range(2):

@@ -41,7 +41,7 @@ def lock(service: Service) -> Iterator[None]:
 def few_files(service: Service) -> Iterator[None]:
     """Lower the limit for open files to the number of files that the service has open."""
     (pid,) = service.pids()
-    # Descriptors that are already open stay open.
+    # Descriptors that are already open remain open.
     open_files = len(os.listdir(f"/proc/{pid}/fd"))
     hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_files + 1, hard))

@@ -261,7 +261,7 @@ def test_detection_lists_hosts_that_are_down_and_hosts_that_are_unreachable(flee
         fleet.inventory[HANGING].update(ansible_python_interpreter=python, nexus_app_dir=str(tmp_path / "disk" / "app"))
     else:
         fleet.inventory[HANGING]["detection_deadline"] = 20
-    # A setting that is invalid for one host stops only this host.
+    # If a setting is invalid for one host, the run ends only for this host.
     fleet.inventory[HEALTHY[0]]["outage_recover_serial"] = "abc"
     # SSH waits three seconds for the host that accepts connections but never answers.
     run = fleet.play("outage_detect", "--limit", ",".join(HOSTS[:12]), "-T", "3")

@@ -216,14 +216,14 @@ LIES = {
     "ok": json.dumps(ANSWER),
     "raw": json.dumps(ANSWER, ensure_ascii=False).replace("\\u009b", "\x9b"),
     "failed": json.dumps({**ANSWER, "failed": True, "exception": f"Traceback\n{ORDERS}"}),
-    # Result format of modules up to ansible-core 2.18.
+    # The result format of modules up to ansible-core 2.18.
     "deprecations": json.dumps(
         {**ANSWER, "deprecations": [{"msg": ORDERS, "version": "9.9", "collection_name": ORDERS}]}
     ),
     "results": json.dumps({**ANSWER, "results": [ANSWER, ORDERS]}),
     "lines-around-it": f"{ORDERS}\n{json.dumps(ANSWER)}\n{ORDERS}\n",
     "no-answer": f"{ORDERS}\n",
-    # Result format of modules since ansible-core 2.19.
+    # The result format of modules since ansible-core 2.19.
     "messages-of-ansible-core": json.dumps(
         {
             **ANSWER,
@@ -295,7 +295,7 @@ EFFECTS = {
 
 
 def test_no_answer_of_a_host_sets_a_variable_or_an_artifact(tmp_path: Path) -> None:
-    # The incident module returns the value of its option "opened". This value comes from an earlier result of the host.
+    # The incident module returns the value of its option "opened". This value is from an earlier result of the host.
     answer = {"changed": False, **EFFECTS, "results": [EFFECTS, [EFFECTS]], "opened": {"id": "1", **EFFECTS}}
     variables = liar(tmp_path / "host", json.dumps(answer))
     contacts = "{{ escalation_contacts | default('unset') }}"

@@ -83,7 +83,7 @@ def test_a_failed_stability_check_leads_to_the_next_rung_now_and_later(service: 
 
 
 def fall(service: Service) -> str:
-    """Let the service answer a request, and then crash the service with an exception.
+    """Send a request that the service answers, and then crash the service with an exception.
 
     Return the time of the crash (ISO 8601).
     """

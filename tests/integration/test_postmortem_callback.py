@@ -381,7 +381,7 @@ def test_a_killed_controller_leaves_a_timeline_and_the_next_run_reports_both(con
     assert not any(line.startswith("+") for line in output.splitlines())
     rc, output = controller.run("--check", "--diff", render)
     assert any(line.startswith("+") for line in output.splitlines())
-    # The timeline is about node1, so a run that is limited to another host writes nothing.
+    # The timeline is about node1, so a run that is limited to another host writes no documents.
     rc, output = controller.run("-i", "node2,", render, "--limit", "node2")
     assert rc == 0 and "changed=0" in output and not controller.files("*.md"), output
     rc, output = controller.run(render, "--limit", "node1")

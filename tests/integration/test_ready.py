@@ -73,7 +73,7 @@ class Prepared:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a filled npm cache that belongs to the service."""
+    """Return a filled npm cache that the service's user owns."""
     built = subprocess.run([ROOT / "demo" / "build"], check=True, capture_output=True, text=True, timeout=300)
     target = tmp_path_factory.mktemp("npm") / "cache"
     shutil.copytree(Path(built.stdout.strip()) / "npm-cache", target)

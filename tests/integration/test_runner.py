@@ -27,7 +27,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from .conftest import Service, assert_as_documented, on_screen
 from .test_recovery import checkout
 
-# A name with a dot, like the names of real hosts.
+# The name contains a dot, as the names of real hosts do.
 HOST = "app.one"
 TOKEN = "ghp_nobodyMaySeeThisTokenEither0123456789"
 
@@ -194,7 +194,7 @@ def assert_complete(job: Job) -> None:
     """Assert that no event is missing, and that every task that began on a host also ended there."""
     events = job.events
     assert [event["counter"] for event in events] == list(range(1, len(events) + 1))
-    # Events that do not belong to the playbook, such as warnings, may precede or follow the playbook's events.
+    # Events that are not part of the playbook, such as warnings, may precede or follow the playbook's events.
     of_playbook = [event["event"] for event in events if event["event"].startswith("playbook_on_")]
     assert (of_playbook[0], of_playbook[-1]) == ("playbook_on_start", "playbook_on_stats")
     ends = ("runner_on_ok", "runner_on_failed", "runner_on_skipped", "runner_on_unreachable")

@@ -1225,7 +1225,7 @@ def test_a_new_header_before_frames_without_a_commit_is_not_refused(config):
     header[24:32] = struct.pack(">II", *common.checksum(bytes(header)))
     samples.patch(str(wal), 0, bytes(header))
     assert judged(config) is None
-    # A commit mark after this header belongs to a transaction that SQLite would ignore.
+    # A commit mark after this header is part of a transaction that SQLite would ignore.
     samples.patch(str(wal), 32 + 4120 * 2 + 4, struct.pack(">I", 50))
     assert judged(config) == "wal_foreign"
 

@@ -404,7 +404,7 @@ class Plan:
         with tempfile.TemporaryDirectory(dir=where) as folder:
             path, backups, _last = crashed(folder, seed, least=0.2)
             self._calls = system_calls(path, backups)
-        # A check changes nothing, so only the random kills interrupt a check.
+        # A check makes no changes, so only the random kills interrupt a check.
         names = [name for name in boundaries.seen() if "look: " not in name]
         self._boundaries = [(name, names[:at].count(name)) for at, name in enumerate(names)]
         # Boundaries are counted from 0, system calls from 1.
@@ -435,7 +435,7 @@ class Plan:
             if killed:
                 self._met[way].add(wanted)
             elif wanted not in self._met[way]:
-                self._ahead[way].append(wanted)  # the boundary may occur with the next database
+                self._ahead[way].append(wanted)  # this boundary did not occur now, but may occur with the next database
         self.kills[way] = self.kills.get(way, 0) + killed
 
     def _at_instant(self, path: str, backups: str) -> bool:

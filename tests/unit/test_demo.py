@@ -33,7 +33,7 @@ def test_each_time_has_its_own_line_that_states_what_it_measures() -> None:
 
 
 class Listing:
-    """A service that loses requests and responses. `losses` has one word for each POST.
+    """A service that loses requests and responses. `losses` contains one word for each POST request.
 
     "request": the request is lost. "answer": the response is lost. "refused": the response has status 503. "": nothing
     is lost.
@@ -158,7 +158,7 @@ def test_a_download_installs_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("apt-get") is None, reason="this machine has no apt-get")
 def test_the_installation_waits_for_the_locks_of_apt_and_dpkg(tmp_path: Path) -> None:
-    """The real apt-get, with its own folders, so that the test needs no network and changes nothing on this machine."""
+    """The real apt-get with separate folders, so that the test requires no network and does not change this machine."""
     for folder in ("lists/partial", "cache/archives/partial", "dpkg"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "dpkg/status").write_text(

@@ -242,7 +242,7 @@ def test_every_variable_on_a_page_is_read() -> None:
     assert unread == set()
 
 
-# Runbook chapters that contain steps.
+# The chapters of the runbook that contain steps.
 CHAPTERS = ("1.1", "1.2", "1.3", "2.1", "2.2", "3.1", "3.2", "3.3", "4.1", "4.2", "5.1", "6", "7.1", "7.2")
 
 
@@ -300,7 +300,7 @@ def test_ci_runs_every_supported_ansible_core_with_one_of_its_pythons() -> None:
 
 # ansible-core and its requirements, which exist only on the controller.
 OF_CORE = {"ansible", "ansible_collections", "jinja2", "markupsafe", "yaml"}
-# Python 3.9 does not provide a list of its modules.
+# Python 3.9 provides no list of its modules.
 STANDARD_LIBRARY = getattr(sys, "stdlib_module_names", None) or {
     *sys.builtin_module_names,
     *(path.name.partition(".")[0] for path in Path(sysconfig.get_path("stdlib")).glob("*")),
@@ -339,7 +339,7 @@ def test_the_packages_of_the_demo_service_are_pinned_by_hashes() -> None:
             assert package["resolved"].startswith("https://registry.npmjs.org/"), name
 
 
-# The folders whose files an installed collection needs.
+# The folders with the files that an installed collection needs.
 INSTALLED = ("extensions/", "meta/", "playbooks/", "plugins/", "roles/")
 
 

@@ -205,7 +205,8 @@ def test_the_role_of_a_rung_is_complete(rung: str) -> None:
     assert missing == [], "\n".join(missing)
 
 
-# Modules that do not change the service. If a module has an option here, this is true only with this option.
+# Modules that do not change the service. If an option is listed for a module, the module makes no change only if this
+# option is set.
 CHANGES_NOTHING = {
     "ansible.builtin.assert": None,
     "ansible.builtin.debug": None,
@@ -321,7 +322,7 @@ def read(page: str) -> str:
 
 CHANNELS = sorted((ROOT / "roles/escalation/tasks/channels").glob("*.yml"))
 
-# The keys of channels whose values are checked.
+# The keys of those channels whose values are checked.
 JUDGED = {*notification_settings._JUDGES}
 
 # For each of these channels, the part of its file that inserts the text. Only people read the messages of these

@@ -109,7 +109,7 @@ REASONS = {
 
 
 def touches(path: Path) -> set[str]:
-    """Return the names of functions that can open or change a file, if the source file calls them."""
+    """Return the names of the called functions that can open or change a file."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)} & CHANGES
 
@@ -271,7 +271,7 @@ def question(app: Path, **known: object) -> triage_context.Question:
 @needs_root
 @pytest.mark.parametrize("claim", ["link", "variable", "open"])
 def test_a_database_of_root_is_not_treated_as_the_users(base: Path, claim: str) -> None:
-    """The next step runs as the user, no matter which path the user chooses for the database."""
+    """The next step runs as the user, regardless of the path that the user chooses for the database."""
     app, private = made(base / "app", owner=NOBODY), made(base / "private", mode=0o700)
     (private / "itsm.db").touch(mode=0o600)
     known: dict[str, object] = {}

@@ -231,7 +231,7 @@ def test_nothing_starts_the_service(drill: Drill, acknowledged: set[str], damage
     incident = assert_handed_over(drill, this, this.name)
     assert_held(drill, this, incident)
 
-    # Another run has the same outcome. The service stays on hold, before and after a reboot.
+    # Another run has the same outcome. The service remains on hold before and after a reboot.
     assert runs.run(drill, f"{this.name}-again") == 2
     assert assert_handed_over(drill, this, f"{this.name}-again") == incident
     time.sleep(max(0.0, this.killed_at + WATCHED - time.time()))

@@ -4,8 +4,8 @@
 
 """Callback plugin for drills: pauses a run before the task named in DRILL_PAUSE_BEFORE, until the run is killed.
 
-Ansible sometimes prints a task's name only when the task ends. Without this plugin, a drill that waits for the name on
-the screen could kill the run too late, during the next task.
+Ansible sometimes prints a task's name only when the task ends. If this plugin were not used, a drill that waits for the
+name on the screen could kill the run too late, during the next task.
 """
 
 from __future__ import annotations

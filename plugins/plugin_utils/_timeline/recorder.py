@@ -70,7 +70,7 @@ class Recorder:
                 lines, self._lines = self._lines, []
                 self._append(self._file, b"".join(lines), durable=True)
         elif not self._opened and len(self._lines) > _BACKLOG:
-            # Keep the first line, because it identifies the run.
+            # Keep the first line, which identifies the run.
             del self._lines[1 : _BACKLOG // 2]
 
     def events(self) -> List[timeline_events.Event]:

@@ -231,7 +231,7 @@ def entry(days: float, *, verified: bool = True, lost: bool = False) -> Entry:
         ([entry(0), entry(1), entry(2)], retention.Limits(2), [2]),
         ([entry(0), entry(1), entry(9)], retention.Limits(9, 8), [9]),
         ([entry(0), entry(1), entry(9)], retention.Limits(2, 20), [9]),
-        # The newest verified backup is kept, no matter how old it is.
+        # The newest verified backup is kept, regardless of its age.
         ([entry(50)], retention.Limits(2, 8), []),
         ([entry(0, verified=False), entry(50)], retention.Limits(2, 8), []),
         # The backups of killed runs do not replace verified backups. The first entry is the backup that is still being

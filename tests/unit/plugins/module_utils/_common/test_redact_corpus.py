@@ -84,8 +84,8 @@ def _scanner_samples() -> Iterator[tuple[str, str, str]]:
 def _entropy_samples() -> Iterator[tuple[str, str, str]]:
     """Yield samples for the scanner's rule for quoted high-entropy base64. This rule has no regular expression.
 
-    The rule for hexadecimal strings has no samples. Without a name, a secret of 32, 40 or 64 hexadecimal digits looks
-    like a digest or a commit hash. Such values must not be masked.
+    The rule for hexadecimal strings has no samples. If a secret of 32, 40 or 64 hexadecimal digits has no name, it
+    looks like a digest or a commit hash. Such values must not be masked.
     """
     source = random.Random("entropy")  # noqa: S311
     alphabet = string.ascii_letters + string.digits + "+/"

@@ -247,7 +247,7 @@ def test_the_service_cannot_choose_a_database_of_another_user(host):
 
     (refused,) = problems(host / "private" / "other.db")
     assert "DATABASE_PATH" in refused and "user nobody cannot write to that file" in refused
-    # Accepted paths: a file that root left in the user's folder by mistake, and paths that do not exist yet.
+    # Accepted paths: a file that root created in the user's folder by mistake, and paths that do not exist yet.
     (host / "app" / "roots.db").touch(mode=0o600)
     for path in (host / "app" / "none.db", host / "app" / "roots.db", host / "none" / "itsm.db"):
         assert problems(path) == []

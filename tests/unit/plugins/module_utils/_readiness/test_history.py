@@ -17,7 +17,7 @@ GIB = 1 << 30
 
 
 def sample(age: float, **changes):
-    """Return a measurement that was made `age` seconds before NOW."""
+    """Return a measurement from `age` seconds before NOW."""
     values = {"boot": "b1", "offset": 100.0, "latency": 0.01, "restarts": 0, "wal": 0, "disks": {}, **changes}
     return history.sample(at=NOW - age, **values)
 

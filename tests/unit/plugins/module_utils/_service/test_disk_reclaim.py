@@ -271,7 +271,7 @@ def test_if_processes_are_hidden_the_newest_file_of_others_is_kept(logs, monkeyp
     real = os.stat
 
     class Other:
-        """A stat result for a file that belongs to another user."""
+        """The stat result for a file that another user owns."""
 
         def __init__(self, status):
             self._status = status

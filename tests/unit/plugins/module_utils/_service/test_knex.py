@@ -616,7 +616,7 @@ def test_knex_runs_as_the_service_user(monkeypatch):
         site.log.touch()
         for path in (site.log, site.app / "backend", *(site.app / "backend").iterdir()):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
-        # The SQL statements that create the copy of knex's tables come from the user's database. Therefore, they must
+        # The SQL statements that create the copy of knex's tables are from the user's database. Therefore, they must
         # not run as root.
         who, fill = base / "who", knex._fill_stand_in
         who.touch()

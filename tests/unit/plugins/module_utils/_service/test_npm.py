@@ -864,7 +864,7 @@ def test_a_build_folder_does_not_change_its_owner_by_path(public_site, monkeypat
 @needs_root
 @pytest.mark.parametrize("check_mode", [True, False])
 def test_code_of_the_user_never_runs_as_the_owner_of_the_folder(public_site, check_mode):
-    """A third account owns the application's folder, but the packages belong to the service's user."""
+    """A third account owns the application's folder, but the service's user owns the packages."""
     os.chown(public_site.app, pwd.getpwnam("daemon").pw_uid, -1)
     give_to_nobody(public_site.app / "node_modules")
     users = []

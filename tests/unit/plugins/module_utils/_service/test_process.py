@@ -364,7 +364,7 @@ def theirs(sleeper):
 
 
 def put(path, *, owner, mode):
-    """Write a file that belongs to root or to "nobody"."""
+    """Write a file that root or "nobody" owns."""
     with open(path, "w") as stream:
         stream.write("SECRET=of-root\n")
     os.chmod(path, mode)

@@ -378,7 +378,7 @@ def test_git_does_not_run_as_root_in_a_tree_with_files_of_the_user():
 
 
 def link_to_another_account(link: Path, other: Path) -> None:
-    """Make "daemon" the owner of `other`. Create a link to it in a new folder. Both belong to "nobody"."""
+    """Make "daemon" the owner of `other`. Create a link to it in a new folder. The user "nobody" owns both."""
     daemon, nobody = pwd.getpwnam("daemon"), pwd.getpwnam("nobody")
     for folder, folders, names in os.walk(other):
         for name in [".", *folders, *names]:

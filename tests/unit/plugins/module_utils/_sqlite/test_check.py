@@ -617,7 +617,10 @@ def test_rows_in_the_wal_count(tmp_path: Path) -> None:
 
 
 def _unfinished_commit(path: str) -> None:
-    """Add a commit frame without valid checksums, as left by a writer that was killed while writing the frame."""
+    """Add a commit frame without valid checksums.
+
+    Such a frame exists if a writer is killed while it writes the frame.
+    """
     crashed(path, shm=True)
     with open(f"{path}-wal", "r+b") as stream:
         salts = stream.read(24)[16:]

@@ -598,7 +598,7 @@ def test_tables_without_rows_do_not_count_as_salvaged(path: str) -> None:
         ):
             restore(path, method=method)
     assert Path(path).read_bytes() == damaged
-    # After confirmation, the tables are restored. Rows that do not belong to any table are saved in a separate file.
+    # After confirmation, the tables are restored. Rows that cannot be assigned to a table are saved in a separate file.
     result = restore(path, confirm_empty=True)
     assert (result["method"], result["data_loss"]) == ("salvage", "unknown")
     assert Path(result["orphans_file"]).exists()

@@ -162,7 +162,10 @@ def test_remains_of_an_older_generation_are_not_damage(tmp_path: Path) -> None:
 
 
 def test_a_restarted_header_without_a_frame_is_not_damage(tmp_path: Path) -> None:
-    """Write a new header without a frame, as left by a writer that was killed after a checkpoint of all frames."""
+    """Write a new header without a frame.
+
+    Such a header exists if a writer is killed after a checkpoint of all frames.
+    """
     path = str(tmp_path / "db-wal")
     crashed(str(tmp_path / "db"))
     with open(path, "r+b") as stream:

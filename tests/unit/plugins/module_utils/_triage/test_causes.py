@@ -482,7 +482,7 @@ CASES = [
     ("stopped", [GONE, IN_ORDER], "nobody stopped it"),
     ("stopped", [GONE, IN_ORDER, BLIND], "does not show"),
     ("stopped", [GONE, IN_ORDER, {"unit": {"started_at": None}}], "since the host booted"),
-    # A stop request before the last start belongs to an earlier exit.
+    # A stop request before the last start was the reason for an earlier exit.
     (
         "stopped",
         [GONE, IN_ORDER, STOPPING, {"unit": {"started_at": "2026-03-02T01:01:00.000Z"}}],
@@ -1908,7 +1908,7 @@ def test_details_of_memory_that_ran_out():
         "max_old_space_size": None,
     }
     assert told["proposal"] == {"memory_max": 3 * 2**27, "max_old_space_size": 288}
-    # If the host has no memory to spare, the heap limit stays below the available memory.
+    # If the host has no spare memory, the heap limit remains below the available memory.
     small = {"memory": {"total": 2**28, "available": 2**27}}
     told = details("oom_kill", GONE, limited, {"unit": {"memory_max": 2**28}}, small)
     assert told["proposal"] == {"memory_max": None, "max_old_space_size": 192}

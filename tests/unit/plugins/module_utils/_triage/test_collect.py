@@ -284,7 +284,7 @@ def test_names_of_variables(name, of_certificate, of_key):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_a_pattern_cannot_make_root_read_a_log(site, tmp_path):
-    """A folder in a pattern may come from the service's environment, so the user may have chosen any folder."""
+    """A folder in a pattern may be from the service's environment, so the user may have chosen any folder."""
     with tempfile.TemporaryDirectory() as base:  # Do not use pytest's own folder, which other users cannot enter.
         os.chmod(base, 0o755)  # noqa: S103
         for name, mode in (("theirs.log", 0o600), ("own.log", 0o644)):

@@ -104,7 +104,7 @@ def recovered():
 
 
 def hostile():
-    """Return an incident on a host that put markup into every result."""
+    """Return an incident on a host that inserted markup into every result."""
     recording = Recording(host=HOSTILE).add("run_start", playbook=HOSTILE)
     recording.task(
         "health_probe", {"healthy": False, "severity": HOSTILE, "endpoints": [{"name": HOSTILE, "ok": False}]}

@@ -53,7 +53,7 @@ def calls(answers, *, apart=1.0, **thresholds):
         ("--", {}),
         ("---", {3: "triage"}),
         ("-----", {3: "triage", 5: "recover"}),
-        # Each action is triggered once, no matter how long the outage lasts.
+        # Each action is triggered once, regardless of the length of the outage.
         ("-" * 500, {3: "triage", 5: "recover"}),
         ("x", {1: "recover"}),
         ("x" * 500, {1: "recover"}),
@@ -215,7 +215,7 @@ def test_an_armed_controller_gets_the_alarm(monkeypatch, accepted, act):
     with Server(BAD) as server:
         looker = watching(server, Host(GONE), alarm="/run/alarms/app.one")
         assert looker.look()["outage"]["act"] == act
-        # One outage causes one alarm.
+        # One outage causes only one alarm.
         assert looker.look() is None
     assert rung == ["/run/alarms/app.one"]
 
