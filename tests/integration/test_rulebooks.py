@@ -60,7 +60,7 @@ class Rulebook:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def called(self) -> tuple[int, int]:
-        """Return how many recoveries and how many triage runs the rules have requested, including queued runs."""
+        """Return the numbers of recoveries and of triage runs that the rules have requested, including queued runs."""
         matches = re.findall(r"callback calling (.*)", self.screen())
         return sum("recovery" in rule or "gone" in rule for rule in matches), sum(
             "triage" in rule or "Three" in rule for rule in matches

@@ -158,7 +158,7 @@ class Words:
         return self.sentences["list.clauses"].join(clauses)
 
     def paragraph(self, sentences: Iterable[str]) -> str:
-        """Return sentences on one line, without the empty ones."""
+        """Return sentences on one line. Empty sentences are omitted."""
         return self.sentences["list.sentences"].join(filter(None, sentences))
 
     def capitalized(self, text: str) -> str:

@@ -225,7 +225,7 @@ def of_run(seen: Mapping[str, Any]) -> Facts:
 
 
 def _suspected(seen: Mapping[str, Any]) -> bool:
-    """Return True if a role in this run or an earlier step of the workflow suspects a data loss."""
+    """Return True if a role in this run or an earlier step of the workflow suspects data loss."""
     looks = [seen.get(name) or {} for name in ("triage", "clean_start", "verification")]
     before = (seen.get("before") or {}).get("data_loss") == "suspected"
     return before or any(each.get("data_loss_suspected") for each in looks)

@@ -22,7 +22,7 @@ NO_REASON = Reason("", ())
 class Rung:
     """The decision about the next rung.
 
-    useless: why the rung cannot help, or an empty string if it may help. A rung that cannot help is skipped.
+    useless: the reason why the rung cannot help, or an empty string if it may help. A rung that cannot help is skipped.
     useless_messages: the same text in the form of messages.
     """
 

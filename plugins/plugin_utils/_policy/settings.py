@@ -30,7 +30,7 @@ STRATEGIES = ("free", "host_pinned", "linear", "debug")
 _SHOWN = 80
 # The play reads these variables directly. They are not settings.
 _OF_THE_PLAY = ("hosts",)
-# With one of these options, ansible-playbook runs no tasks.
+# If one of these options is given, ansible-playbook runs no tasks.
 _ONLY_SHOW = ("syntax", "listhosts", "listtasks", "listtags")
 _REFUSED_PART = (
     "{option} '{value}' would skip tasks of the playbook, which is not safe: nothing was done. Run the whole "

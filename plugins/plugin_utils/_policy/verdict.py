@@ -263,8 +263,8 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "tried": list(facts.tried),
         "skipped": list(facts.skipped),
         "not_reached": rungs.not_reached(facts, failed=verdict.failed),
-        # Only the first triage shows when the outage began. A later triage runs after a failed rung and finds the
-        # service down again.
+        # Only the first triage shows when the outage began. Later triage runs after a failed rung and finds the service
+        # down again.
         "signs": (seen.get("first") or {}).get("signs") or [],
         "said": said,
         "remediation": remedies,

@@ -17,7 +17,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
 
 NAME = "readiness-notified.json"
-# Less than 24 hours, because a nightly check does not always start at exactly the same time.
+# This time is less than 24 hours, because a nightly check does not always start at exactly the same time.
 _PAUSE = 23 * 3600.0
 _LARGEST = 4 << 20
 # Notifications that are older than this are removed, because their hosts are no longer checked.

@@ -73,8 +73,8 @@ def work(incident: incident_model.Incident) -> List[Bar]:
             continue
         end = begin + (step.seconds or 0.0)
         span = latest.get(step.run)
-        # Join two steps only if the period between them is short, because a run may wait for another run between two
-        # triages.
+        # Join two steps only if the period between them is short. Between two triage steps, a run may wait for another
+        # run.
         if span is not None and span.lane == step.role and begin - span.end < _SHORTEST_GAP:
             span.end = max(span.end, end)
         else:

@@ -57,7 +57,7 @@ def rows(words: Words, incident: incident_model.Incident) -> str:
 def _added_since(words: Words, incident: incident_model.Incident) -> str:
     """Return the tables in which rows were added after the last database recovery, or an empty string.
 
-    This explains why more rows may be lost than the row counts before and after the outage show.
+    These rows explain why more rows may be lost than the counts before and after the outage show.
     """
     recovered = [each for each in _recoveries(incident) if each.get("rows_after")]
     # If the last run was killed, the last count may have been made before the recovery.

@@ -129,7 +129,7 @@ def _unsure(way: _Data) -> bool:
 def _more(words: Words, way: _Data, found: _Data) -> str:
     """Return the tables in which a backup has more rows than the database has now, or an empty string.
 
-    This explains why a backup can keep more rows than a method that loses nothing.
+    These tables explain why a backup can keep more rows than a method that loses no rows.
     """
     now = _rows_now(found)
     if way.get("method") != "backup" or _unsure(way):

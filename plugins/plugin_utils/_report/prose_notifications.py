@@ -24,7 +24,7 @@ _NEW_DATABASE = ("database_emptied", "database_from_backup", "database_salvaged"
 # Outcomes after which the contacts receive the message that the outage has ended. A run without a verdict can also have
 # the outcome healthy.
 _OVER = (*incident_model.BACK, "warning", "healthy")
-# Rule that notifies nobody after a recovery.
+# The rule that notifies no contacts after a recovery.
 _RECORD_ONLY = "record_only"
 
 

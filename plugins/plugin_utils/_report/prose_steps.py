@@ -124,7 +124,7 @@ def lost_message(step: incident_model.Step) -> object:
 
 
 def triaged(step: incident_model.Step) -> bool:
-    """Return True if a step is a triage with findings."""
+    """Return True if a step is a triage step that reported findings."""
     return allowlist.own_module(step.action or "") == "triage_info" and "findings" in step.data
 
 

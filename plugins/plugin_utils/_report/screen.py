@@ -98,7 +98,7 @@ def summary(
         ("seeded", prose_data.seeded(words, incident)),
         ("database", _database(incident, cause=cause)),
         ("login", prose.login(words, *prose.logged_in(incident))),
-        # In check mode, nobody is notified.
+        # In check mode, no contact is notified.
         ("would_tell", prose_notifications.would_tell(words, incident))
         if check_mode
         else ("escalation", [*calls, *informed]),

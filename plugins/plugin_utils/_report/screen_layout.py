@@ -27,8 +27,8 @@ _WHOLE = ("next", "methods", "options", "data_loss", "rows", "seeded", "settings
 _ORDER = {"kept": 1, "escalation": -1, "why": -1, "cause": -2}
 # Minimum number of lines of a field, because a long path can fill the second line of a cause or a reason.
 _LEAST = {"cause": 3, "why": 3}
-# Only this field can be left out. It is left out before a field with a negative number in _ORDER is shortened, and
-# before another field is cut off directly before a path.
+# Only this field can be omitted. It is omitted before a field with a negative number in _ORDER is shortened, and before
+# another field is cut off directly before a path.
 _DISPENSABLE = "severity"
 LABEL = 14
 _NOTHING: Mapping[str, int] = {}

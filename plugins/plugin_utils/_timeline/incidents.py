@@ -35,7 +35,7 @@ def from_events(events: Iterable[Event]) -> List[Incident]:
 
 
 def each_from_events(events: Iterable[Event]) -> Iterator[Incident]:
-    """Yield the incidents one at a time. A list of all incidents on many hosts would need too much memory."""
+    """Yield the incidents one at a time, because a list of all incidents on many hosts would need too much memory."""
     for (incident, host), told in _by_incident(events).items():
         yield model(incident, host, told)
 
@@ -188,10 +188,10 @@ def _causes(
     failing = [probe for probe in results(events, "health_probe") if not probe.get("healthy")]
     checks = list(results(events, "sqlite_info"))
     triages = [result["findings"] for result in results(events, "triage_info") if result.get("findings")]
-    # Only the first triage saw the original state. If the verdict is based on a later triage, use that triage.
+    # Only the first triage saw the original state. If the verdict is based on later triage, use the later results.
     agreeing = [each for each in triages if each[0].get("cause") == verdict.get("cause")]
-    # After a person has restored a database, a later triage may describe the same cause differently. Therefore, the
-    # summaries are compared too.
+    # After a person has restored a database, later triage may describe the same cause differently. Therefore, the
+    # summaries are also compared.
     of_data = verdict.get("cause") in ("db_corrupt", "db_unchecked")
     said = [each for each in agreeing if of_data and each[0].get("summary") == verdict.get("cause_summary")]
     # After a person has released the service, the latest triage states whether the damage was accepted.
@@ -223,7 +223,7 @@ def _gone_since(
     For example, a person may have corrected a file after the first triage. The first triage still has the best
     evidence.
 
-    agreeing: the findings of all triages with this cause.
+    agreeing: the findings of all triage results with this cause.
     """
     said = [each[0] for each in agreeing if each[0].get("summary") == verdict.get("cause_summary")]
     told = (said[-1].get("messages") or {}).get("summary") if said else None

@@ -45,7 +45,7 @@ def fields(
     triages = [*results(events, "triage_info"), *results(events, "sqlite_info")]
     counted = [counts(each["row_counts"]) for each in triages if each.get("row_counts")]
     of_data = data_verdict(verdict, outcomes)
-    # If a verdict contains no row counts, the rows could not be counted. Do not use the counts of other triages
+    # If a verdict contains no row counts, the rows could not be counted. Do not use counts from other triage results
     # instead.
     substitute = [] if judged else counted[:1]
     rows_before = counts(first_value(*(each.get("rows_before") for each in outcomes), *substitute))

@@ -158,7 +158,7 @@ def _nothing_started(facts: Facts) -> Optional[bool]:
 def data_loss(facts: Facts) -> Statement:
     """Return the verdict on the data.
 
-    Rows may be deleted in normal operation. Therefore, a count below the last good count is not enough to suspect a
+    Rows may be deleted in normal operation. Therefore, a count below the last good count is not sufficient to suspect
     data loss. If rows were lost in a database recovery, the verdict includes these rows for the rest of the incident.
     """
     if facts.lost:
@@ -355,7 +355,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
 
 
 def _found_sound(triage: Mapping[str, Any]) -> bool:
-    """Return True if this triage checked the database completely and found no error."""
+    """Return True if triage checked the database completely and found no error."""
     database = (triage.get("facts") or {}).get("database") or {}
     errors = [each for each in database.get("problems") or () if each.get("level", "error") == "error"]
     return bool(database.get("conclusive")) and not errors

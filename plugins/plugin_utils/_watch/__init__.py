@@ -4,6 +4,6 @@
 
 """Watch services for event rules, and decide when to call a playbook.
 
-Put code here if the event source plugin needs it.
+Add code to this package if the event source plugin needs it.
 This package does not import any other package in plugin_utils.
 """

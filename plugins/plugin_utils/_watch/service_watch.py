@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Watch services from the machine that runs the rulebooks, and decide when to start a triage or a recovery.
+"""Watch services from the machine that runs the rulebooks, and decide when to start triage or a recovery.
 
 The watch counts consecutive failures, which ansible-rulebook's throttling cannot do. An outage is reported once. A
 later failure counts as a new outage only after enough consecutive healthy probes. This module does not depend on

@@ -111,7 +111,7 @@ def test_the_evidence_is_saved_before_the_start_and_is_complete(crashed: Crashed
         assert seen["facts"]["process"] == {"state": "gone", "processes": []}
         assert seen["facts"]["database"]["row_counts"] == {"users": 1}
     assert before["facts"].keys() ^ after["facts"].keys() <= {"dependencies", "node", "cores"}
-    # All parts of the triage were collected.
+    # All parts of the triage facts were collected.
     triaged = end(begin("triage_info", service=crashed.service, db_path="itsm.db", https_port=0, http_port=0))
     assert triaged["parts"].keys() <= result["parts"].keys()
     assert all(isinstance(report, float) for report in result["parts"].values()), result["parts"]
@@ -172,7 +172,7 @@ def test_after_a_killed_call_the_service_is_not_started_again(crashed: Crashed) 
     # The host knows that this run has started the service, so the run only has to verify it.
     assert result["started_by_run"]
     assert result["findings"][0]["cause"] == "killed"
-    # After a failed rung, this run's next triage examines the current state, because there may be new damage.
+    # After a failed rung, triage in this run examines the current state, because there may be new damage.
     assert end(crashed.respond("triage_info", resume=True))["findings"][0]["cause"] == "killed"
     now = end(crashed.respond("triage_info"))
     assert now["started_by_run"] and "killed" not in [finding["cause"] for finding in now["findings"]]

@@ -1339,7 +1339,7 @@ def test_the_outage_of_a_degraded_service_begins_when_it_fails(call, time):
 
 
 def test_an_earlier_stop_does_not_begin_the_outage_if_a_run_stops_a_degraded_service(call, time):
-    """A person restarted the service, and then a run stopped it to repair the database. The service never failed."""
+    """A person restarted the service. After that, a run stopped it to repair the database. The service never failed."""
     stopped = sign(time, -40, "bad", "journal: Stopping itsm.service")
     first = degraded(call, time, 0, stopped)
     time.passed = 3600

@@ -1005,7 +1005,7 @@ def test_every_known_error_that_a_rule_reads_has_a_pattern():
 
 def test_every_fact_that_a_rule_reads_is_documented(read_by_rules):
     documented = yaml.safe_load(triage_info.RETURN)["facts"]["contains"]
-    # If a part of the triage could not be collected, this part contains only the error.
+    # If a part of the triage facts could not be collected, this part contains only the error.
     known = {part: names_in(told) | {part, "error"} for part, told in documented.items()}
     # The test above checks the names of the known errors.
     known["log"] |= {*log_patterns.SIGNATURES, *errors_read()}
@@ -1042,8 +1042,8 @@ def test_every_fact_that_a_rule_reads_is_collected(read_by_rules):
         if name not in written and not (part in ("log", "journal") and name in errors_read())
     ]
     assert lacks == [], "\n".join(lacks)
-    # The code that collects a part of the triage contains the part's name as a string, either alone or with a suffix
-    # like ":log".
+    # The code that collects a part of the triage facts contains the name of the part as a string, either alone or with
+    # a suffix like ":log".
     places = (packages / "_triage" / f"{name}.py" for name in ("run", "triage_pass", "assembled_facts"))
     source = "".join(path.read_text(encoding="utf-8") for path in places)
     assert not {part for part, name in read_by_rules if part == name and not re.search(rf'"{part}["\]:]', source)}

@@ -1011,7 +1011,7 @@ def test_the_program_of_a_process_never_runs_as_root(site):
     assert (facts["path"], facts["version"]) == (planted, "v20.1.0-as-nobody")
 
 
-# Functions that test_run.py tests only as parts of a complete triage.
+# Functions that test_run.py tests only as parts of complete triage.
 OF_A_TRIAGE = {
     "collect_application.files",
     "collect_changes.changes",

@@ -68,7 +68,7 @@ def test_later_damage_is_also_copied(database: Path, tmp_path: Path) -> None:
 
 
 def test_many_copies_leave_room_on_the_disk(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The service's user could change the database before each triage, until the copies fill the disk."""
+    """The service's user could change the database before each triage run, until the copies fill the disk."""
     backup, shares = data_guard.sqlite_backup.backup, []
 
     def recorded(**options: Any) -> Any:

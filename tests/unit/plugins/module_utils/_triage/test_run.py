@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of a running, hanging or stopped service. Some tests run only one part of the triage."""
+"""Triage of a running, hanging or stopped service. Some tests run only one part of triage."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each part of a triage redacts its own long files, because the parts run in parallel."""
+"""Each part of triage redacts its own long files, because the parts run in parallel."""
 
 from __future__ import annotations
 

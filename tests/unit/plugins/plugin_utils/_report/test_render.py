@@ -1707,7 +1707,7 @@ def test_an_endpoint_that_still_answers_is_named():
 def test_a_removed_hold_is_one_of_the_changes():
     told = incident(outcome="recovered", steps=[step("triage_info", {"released": True, "findings": []})])
     assert "hold removed" in fields(screen_report.summary(EN, told, document="x"))["done"]
-    # A later triage of the same run may hold the service again.
+    # Later triage in the same run may hold the service again.
     told.held_by = "INC-1"
     assert "hold removed" not in fields(screen_report.summary(EN, told, document="x"))["done"]
 
