@@ -37,7 +37,7 @@ def listen(family, address):
 def test_real_listeners(family, address, told):
     server, port = listen(family, address)
     with server:
-        # Another process may listen on the same port number of another address.
+        # Another process may be listening on the same port number at another address.
         (found,) = (each for each in sockets.listeners([port, 0]) if os.getpid() in each.pids)
         assert (found.port, found.address, found.pids, found.uid) == (port, told, [os.getpid()], os.geteuid())
     assert not any(os.getpid() in each.pids for each in sockets.listeners([port]))

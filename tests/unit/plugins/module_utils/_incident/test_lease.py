@@ -334,7 +334,7 @@ def test_every_lease_expires(seat, time, how):
 
 
 def seen_by_another(seat):
-    """Return the PID of the active worker, as another process sees it, as a string."""
+    """Return the PID of the active worker as a string. Other processes see the worker under this PID."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

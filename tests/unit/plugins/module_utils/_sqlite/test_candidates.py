@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A recovery, a restore drill and a readiness report find the same backups, and the same ones can be restored."""
+"""A recovery, a restore drill and a readiness report agree on which backups exist and can be restored."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_the_list_of_backups_does_not_stop_the_recovery(site: Site) -> None:
 
 
 def test_a_new_database_does_not_make_its_old_backups_foreign(site: Site) -> None:
-    """The service has created a new database. Therefore, no backup contains the same time of the first migration."""
+    """The service has created a new database. Therefore, the first migration has a different time in each backup."""
     path = made(site.folder / "itsm.db.backup_1")
     os.unlink(site.database)
     made(Path(site.database), created=CREATED + 3_600_000, rows=0)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Root reads databases that are designed to exhaust memory or time within limits and without side effects."""
+"""If a database is designed to exhaust memory or time, root reads it within limits and without side effects."""
 
 from __future__ import annotations
 

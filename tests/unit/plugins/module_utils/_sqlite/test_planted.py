@@ -147,7 +147,7 @@ def test_a_backup_creates_no_file_in_a_folder_closed_to_its_owner(app, monkeypat
 
 @pytest.mark.parametrize("work", ["backup", "restore", "checkpoint"])
 def test_a_link_that_exists_while_the_rights_are_determined_does_not_give_rights_of_root(app, monkeypatch, work):
-    """While root checks the owner of the user's folder, the user replaces it with a link to one of root's folders."""
+    """While root checks the folder's owner, the user replaces the folder with a link to one of root's folders."""
     precious = app.parent / "cron.d"
     precious.mkdir(mode=0o700)
     crashed(str(precious / "itsm.db"))

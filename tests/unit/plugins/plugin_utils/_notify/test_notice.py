@@ -176,10 +176,7 @@ def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
     ],
 )
 def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, Any], expected: str) -> None:
-    """Exception: a message about suspected data loss does not request a call to the DBA.
-
-    The DBA may receive this message.
-    """
+    """Exception: a message about suspected data loss does not request a call to the DBA, who may receive it."""
     assert texts("en", **changes)["data_loss"] == expected
 
 
@@ -469,7 +466,7 @@ def subject(language: str, **changes: Any) -> str:
 
 
 def test_a_failed_readiness_check_does_not_predict_a_failed_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host is not ready either if one of several channels does not work."""
+    """If one of several channels does not work, the host is not ready."""
     monkeypatch.setattr(notice, "_IN_CONTAINER", ())
     told = {"outcome": "not_ready", "severity": "warning", "messages": {"notice": ["contacts: no answer"]}}
     place = f"/srv/readiness.html on the controller {socket.gethostname()}"

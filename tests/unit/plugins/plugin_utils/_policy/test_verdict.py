@@ -480,7 +480,7 @@ def test_check_mode_asks_whether_a_stop_on_request_was_intended(by_operator: boo
 
 # The beginning of each next step if the database must be recovered.
 RECOVER_DATABASE = ["1. Do not start the service", "2. See how many rows", "3. If the DBA agrees"]
-# After a person has accepted damage, the findings, the other changes, and the beginning of each next step.
+# Cases in which a person has accepted damage: the findings, the other changes, and the beginning of each next step.
 AFTER_RELEASE = [
     ("it answers", [ACCEPTED], DEGRADED, ["The service keeps running with the damage that a person accepted on"]),
     (
