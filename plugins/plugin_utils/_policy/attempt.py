@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 _START = "itsm_nexus.runbook.node_process"
 # Ansible runs this task before the first task of a role. It fails if a setting of the role is invalid.
 _VALIDATION = ("validate_argument_spec", "ansible.builtin.validate_argument_spec")
-# The second failure of a rung is added to the text of the first failure after these words (see failures.later).
+# These words separate the text of a rung's first failure from the text of its second failure (see failures.later).
 _AGAIN = {"then": "; then ", "restored": "; restoring the previous state also failed: "}
 
 

@@ -26,7 +26,7 @@ PREFIX = "outage_recover_"
 SEVERITIES = ("none", "degraded", "warning", "critical", "emergency")
 STRATEGIES = ("free", "host_pinned", "linear", "debug")
 
-# Maximum number of characters to show of an invalid value.
+# Maximum number of characters of an invalid value that are shown.
 _SHOWN = 80
 # The play reads these variables directly. They are not settings.
 _OF_THE_PLAY = ("hosts",)

@@ -111,8 +111,8 @@ class Packer:
             # which takes 0.3 s per module.
             os.environ.pop("PYTHONUNBUFFERED", None)
             _load()
-            # Loaded objects stay in memory. If these objects are frozen, the garbage collector of each worker does not
-            # scan them.
+            # Loaded objects remain in memory. If these objects are frozen, the garbage collector of each worker does
+            # not scan them.
             gc.freeze()
             if _SUPPORTED and not self._ours:
                 self._ours = True

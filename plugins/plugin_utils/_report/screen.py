@@ -88,7 +88,7 @@ def summary(
         ("change", prose_changes.nearest(words, incident)),
         ("severity", words.name("severity", incident.severity or "unknown")),
         ("restarts", prose_impact.restarted(words, incident)),
-        # A run in check mode may not know the length of the outage, because it does not open an incident.
+        # A run in check mode opens no incident, so the length of the outage may be unknown.
         ("outage", "" if check_mode and incident.durations.outage is None else _outage(words, incident)),
         ("rung", [*rungs, *_not_climbed(words, incident, why=why, cause=cause)]),
         ("done", [] if check_mode else _done(words, incident) or _nothing_done(words, incident)),

@@ -1291,7 +1291,7 @@ nPCSGJekZfmouA==
     [
         (EXPIRED, "C=JP, O=Ops, CN=itsm.example", "2025-01-01T12:00:00.000Z"),
         (FAR, "CN=itsm.example", "2060-01-01T12:00:00.000Z"),
-        # A certificate with text before it, and with the issuer's certificate after it.
+        # A file with text, a certificate, and the certificate of its issuer.
         ("Certificate:\n" + FAR + EXPIRED, "CN=itsm.example", "2060-01-01T12:00:00.000Z"),
     ],
 )

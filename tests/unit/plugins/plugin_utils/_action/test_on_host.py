@@ -25,7 +25,7 @@ ON_HOST = RUNTIME["action_groups"]["host"]
 
 
 class TaskTimeoutError(BaseException):
-    """Has the same name as ansible-core's exception for a task timeout."""
+    """An exception with the same name as ansible-core's exception for a task timeout."""
 
 
 @pytest.mark.parametrize("module", ON_HOST)
@@ -134,7 +134,7 @@ def test_a_host_not_reached_within_the_limit_has_no_answer(ask: Any) -> None:
     result, line = ask(AnsibleConnectionFailure(CUT), {"changed": True})
     assert result["unreachable_host"] and "Shared connection" in result["msg"]
     assert line.resets > 1 and len(line.calls) == 1
-    # No task tries to reconnect again until a task has reached the host.
+    # After a failed attempt, no task tries to reconnect until a task has reached the host.
     _, line = ask(AnsibleConnectionFailure(CUT), {"changed": True}, tries=[OK])
     assert line.resets == 0
     assert ask({"changed": True})[0]["changed"]
