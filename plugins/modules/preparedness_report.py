@@ -197,7 +197,7 @@ hosts:
       notify: true
       notice:
         - "backup: There is no backup."
-        - "do: Make a backup every night, for example with outage_backup.yml, and name its folder in
+        - "do: Make a backup every night, for example with outage_backup.yml, and add its folder to
           database_recovery_backup_dirs."
 report:
   description: The content of the JSON document. C(schema) is the version of the document's format.

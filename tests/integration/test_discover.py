@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""outage_discover.yml writes an inventory for a deployed service. The other playbooks can use this inventory unchanged."""
+"""outage_discover.yml writes an inventory for a deployed service, which the other playbooks can use unchanged."""
 
 from __future__ import annotations
 

@@ -342,7 +342,7 @@ def test_no_kind_of_secret_is_written(controller):
         {"name": "Publish", **publish({**OUTCOME, "surplus": "{{ secret.d }}"})},
     ]
     playbook = controller.playbook("recover.yml", tasks, vars={"secret": secret, "hide": True})
-    # Ansible itself may show a task's secrets. With the silent stdout callback, all output is from our callback.
+    # Ansible's own output may contain a task's secrets. The silent callback hides it, so only our callback prints.
     controller.environment.update(
         ANSIBLE_STDOUT_CALLBACK="itsm_nexus.runbook.quiet", ITSM_NEXUS_POSTMORTEM_PROGRESS="0.05"
     )

@@ -28,7 +28,7 @@ def search() -> procfs.Search:
 
 
 def descriptors(pid: int, within: procfs.Search) -> Tuple[Optional[int], List[Tuple[str, str]]]:
-    """Return a process's number of open descriptors, and (descriptor, link target) for at most _MOST_FILES of them.
+    """Return the number of open descriptors of a process, and at most _MOST_FILES pairs (descriptor, link target).
 
     The number is None if the limits of the search are reached. Raises OSError.
     """

@@ -142,7 +142,7 @@ class Times:
 
     last_good_at: Optional[str] = _says("The time of the last sign that the service worked.")
     started_at: Optional[str] = _says(
-        "The time of the first sign of the outage. All durations are measured from this time."
+        "The time of the first sign of the outage. The durations of the outage and its phases begin at this time."
     )
     started_from: Optional[str] = _says("The source of started_at.")
     detected_at: Optional[str] = _says("When the outage was detected.")

@@ -126,7 +126,7 @@ def _away(path: str, fstab: str = "/etc/fstab") -> Optional[Doubt]:
 
 
 def _foreign_wal(state: Mapping[str, Any], known: Mapping[str, Any]) -> Optional[Doubt]:  # noqa: PLR0911 - one return for each rule
-    """Return a doubt if SQLite would ignore a WAL that may be needed, or accept the WAL of another database."""
+    """Return a doubt if SQLite would ignore a WAL that may be needed, or would use the WAL of another database."""
     frames, path = state["frames"], state["path"]
     if frames is None or state["header"] is None:
         return None

@@ -136,7 +136,7 @@ def test_every_message_is_used():
 
 
 def test_english_takes_each_catalogue_once():
-    """If a catalogue is merged twice, its sentences can override those of another catalogue."""
+    """If a catalogue is merged twice, its messages can override those of another catalogue."""
     merged = re.findall(r"^    \*\*(\w+\.\w+),$", (CATALOGUES / "en.py").read_text("utf-8"), re.MULTILINE)
     assert len(merged) > 10
     assert sorted(merged) == sorted(set(merged))
