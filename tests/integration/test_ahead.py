@@ -250,5 +250,5 @@ def test_modules_are_packed_before_their_turn_if_the_callback_is_on(
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Modules are no longer packed" not in done.stdout
+    assert "Modules are no longer prepared in advance" not in done.stdout
     assert (tmp_path / "cache" / "itsm-nexus-runbook" / "modules").exists() is prefetched

@@ -128,7 +128,7 @@ def test_a_stale_process_of_the_service_is_stopped(service: Service) -> None:
     assert result["changed"] and result["refused"] == [] and entry["seconds"] > 0
     assert not service.pids() and not service.listens()
     assert "Will remediate port_conflict: stop these processes if they belong to this application" in run.screen
-    assert f"policy names them: pid {pid} node backend/server.js" in run.screen
+    assert f"policy lists them: pid {pid} node backend/server.js" in run.screen
     _run, again = remedy(service, "port_conflict", **found)
     assert again["changed"] is False
 
