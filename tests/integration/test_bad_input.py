@@ -383,3 +383,17 @@ def test_settings_of_the_connection_given_with_e_do_not_prevent_the_notification
     assert done.returncode == 2 and "UNREACHABLE" in end and "notified leader by command page" in end
     assert "gone" in paged.read_text(encoding="utf-8")
     assert list((tmp_path / "unreachable").rglob("incident.json"))
+
+
+def test_a_first_response_that_does_not_start_the_service_leaves_the_check_to_the_restart(service: Service) -> None:
+    """The first response finds the cause, so there is no other triage. It does not need this setting."""
+    service.kill()
+    with service.log.open("a", encoding="utf-8") as log:
+        log.write(
+            f"{service.app}/backend/server.js:3\n        throw new Error('boom');\n        ^\n\nError: boom\n"
+            f"    at Object.<anonymous> ({service.app}/backend/server.js:3:15)\n\nNode.js v20.1.0\n"
+        )
+    run = service.play("playbooks/outage_recover.yml", outage_recover_rungs=["restart"], nexus_npm_timeout="abc")
+    rung = run.screen[run.screen.index("Try the rung: restart") : run.screen.index("Record why the rung failed")]
+    assert run.rc != 0 and "argument 'nexus_npm_timeout' is of type" in rung
+    assert "Start or stop the service" not in rung
