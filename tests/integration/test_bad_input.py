@@ -396,4 +396,6 @@ def test_a_first_response_that_does_not_start_the_service_leaves_the_check_to_th
     run = service.play("playbooks/outage_recover.yml", outage_recover_rungs=["restart"], nexus_npm_timeout="abc")
     rung = run.screen[run.screen.index("Try the rung: restart") : run.screen.index("Record why the rung failed")]
     assert run.rc != 0 and "argument 'nexus_npm_timeout' is of type" in rung
-    assert "Start or stop the service" not in rung
+    # Nothing could verify a start, so the service is not started in its previous state either.
+    assert "Start or stop the service" not in run.screen
+    assert "started pid" not in run.screen and not service.pids()

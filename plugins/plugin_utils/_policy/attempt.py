@@ -15,6 +15,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 _START = "itsm_nexus.runbook.node_process"
 # Ansible runs this task before the first task of a role. It fails if a setting of the role is invalid.
 _VALIDATION = ("validate_argument_spec", "ansible.builtin.validate_argument_spec")
+# The role with the settings of the service. Every rung and the verification need these settings.
+_SERVICE = "nexus"
 # These words separate the text of a rung's first failure from the text of its second failure (see failures.later).
 _AGAIN = {"then": "; then ", "restored": "; restoring the previous state also failed: "}
 
@@ -30,6 +32,8 @@ class Failure:
     messages: Sequence[Mapping[str, Any]]
     # The full name of the task's module.
     action: str = ""
+    # The role whose settings are invalid, without its collection, or empty.
+    invalid_role: str = ""
     # True if the host could not be reached, so that the result of the task is unknown.
     host_lost: bool = False
     # True if the disk has too little space for the rung. Another rung may need less space.
@@ -63,8 +67,12 @@ class Failure:
 
     @property
     def not_verifiable(self) -> bool:
-        """True if the service was started, but the verification settings are invalid, so no rung can be verified."""
-        return (self.began or self.already_started) and self.action in _VALIDATION
+        """True if no rung can be verified because settings are invalid.
+
+        These are the settings of the service, or, if the service was started, the settings of the verification.
+        """
+        started = self.began or self.already_started
+        return self.action in _VALIDATION and (started or self.invalid_role == _SERVICE)
 
     @property
     def ends_ladder(self) -> bool:
@@ -97,6 +105,7 @@ def read(seen: Mapping[str, Any]) -> Failure:
         reason=str(seen["reason"]),
         messages=list(seen.get("messages") or ()),
         action=str(seen["action"]),
+        invalid_role=str(seen.get("invalid_role") or "").rsplit(".", 1)[-1],
         **{name: bool(seen.get(name)) for name in ("host_lost", "no_room", "damaging", "began", "already_started")},
         verified=bool(verification),
         stays_up=bool(verification.get("serves")),

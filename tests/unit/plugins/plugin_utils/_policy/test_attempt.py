@@ -63,8 +63,18 @@ CASES: list[tuple[str, dict[str, Any], bool, bool, bool]] = [
     ("the same, with the full name", {"action": "ansible.builtin.validate_argument_spec"}, True, False, False),
     (
         "the settings of the rung are invalid",
-        {"action": "ansible.builtin.validate_argument_spec", "began": False},
+        {"action": "ansible.builtin.validate_argument_spec", "began": False, "invalid_role": "standard_recovery"},
         *(False, False, True),
+    ),
+    (
+        "the settings of the service are invalid",
+        {"action": "ansible.builtin.validate_argument_spec", "began": False, "invalid_role": "nexus"},
+        *(True, False, False),
+    ),
+    (
+        "the same, with the collection",
+        {"action": "validate_argument_spec", "began": False, "invalid_role": "itsm_nexus.runbook.nexus"},
+        *(True, False, False),
     ),
     (
         "the first response started the service, and the verification settings are invalid",
