@@ -8,10 +8,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 import string
 import sys
 from html import escape
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "collections")]
@@ -30,11 +33,16 @@ FIRST = (
     "part",
     "remedy",
     "reason",
-    "refused",
     "escalation",
     "next",
     "next_step",
     "notified",
+)
+# The files with the escalation rules. If two files contain the same rule, the first text is shown.
+ESCALATION_RULES = (
+    "roles/escalation/defaults/main.yml",
+    "roles/escalation/vars/main.yml",
+    "playbooks/vars/database_recover.yml",
 )
 SAMPLES = {
     "path": "/srv/itsm/backend/itsm.db",
@@ -53,15 +61,30 @@ SAMPLES = {
 }
 
 
+def escalation_reasons() -> dict[str, str]:
+    """Return the English reason of each escalation rule. The rules are variables of the role and of a playbook."""
+    rules = [
+        rule
+        for path in ESCALATION_RULES
+        for name, value in yaml.safe_load((ROOT / path).read_text(encoding="utf-8")).items()
+        if name in ("escalation_rules", "_escalation_no_rules")
+        for rule in value
+    ]
+    return {f"escalation.{rule['name']}": re.sub(r"{{.*?}}", "<value>", rule["reason"]) for rule in reversed(rules)}
+
+
 def sample(words: catalogue.Words, key: str) -> str:
     """Return the message for a key, with sample values.
 
-    If the key has no message, return the part of the key after the dot.
+    If the key has no message, English texts contain the part of the key after the dot, for example the name of a cause.
     """
     if key not in words.sentences:
-        return key.partition(".")[2]
+        return REASONS.get(key) or key.partition(".")[2]
     names = [name for _text, name, _format, _conversion in string.Formatter().parse(words.sentences[key]) if name]
     return words.sentences[key].format(**{name: message.Listed([SAMPLES.get(name, f"<{name}>")]) for name in names})
+
+
+REASONS = escalation_reasons()
 
 
 def page() -> str:

@@ -150,11 +150,12 @@ def test_japanese_has_words_for_every_cause():
 
 
 def test_japanese_has_words_for_every_rule_and_outcome():
-    rules = yaml.safe_load((ROOT / "roles" / "escalation" / "defaults" / "main.yml").read_text(encoding="utf-8"))
+    paths = ("roles/escalation/defaults/main.yml", "playbooks/vars/database_recover.yml")
+    rules = [rule for path in paths for rule in yaml.safe_load((ROOT / path).read_text("utf-8"))["escalation_rules"]]
     # These outcomes need no next step, because the service is healthy.
     without = ("healthy", "resolved_manually")
     keys = {
-        "ja.py": [f"escalation.{rule['name']}" for rule in rules["escalation_rules"]]
+        "ja.py": [f"escalation.{rule['name']}" for rule in rules]
         + [f"next.{each}" for each in incident_model.OUTCOMES if each not in without],
         "ja_screen.py": [f"ended.{each}" for each in allowlist.SUMMARY],
     }
