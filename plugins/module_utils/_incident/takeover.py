@@ -57,6 +57,8 @@ RECENT = 60.0
 # is no longer expected.
 IMMINENT, _OVERDUE = 1.5, 3.0
 _TIMEOUT = 30.0
+# Time limit in seconds for the dead-man timer's check of the database.
+_CHECK_TIMEOUT = 600
 _TRANSIENT = "/run/systemd/transient"
 
 # The script that the timer runs on the host. Arguments:
@@ -67,9 +69,12 @@ _TRANSIENT = "/run/systemd/transient"
 # - user: the account that reads the database (uid:gid, or empty for root).
 # - scratch: the folder for a copy of the database.
 # - dropin, text: the path and the content of the drop-in that puts the unit on hold.
+# - limit: the time limit for the check of the database, in seconds.
+# Another process of the same account could stop the process that checks the database. If the check does not end within
+# the time limit, it has no result, and the unit is started.
 _DEAD_MAN = """
-import errno, fcntl, json, os, pwd, resource, shutil, sqlite3, struct, subprocess, sys, tempfile, time
-lease, work, unit, timer, database, user, scratch, dropin, text = sys.argv[1:]
+import errno, fcntl, json, os, pwd, resource, select, shutil, signal, sqlite3, struct, subprocess, sys, tempfile, time
+lease, work, unit, timer, database, user, scratch, dropin, text, limit = sys.argv[1:]
 def at_work():
     try:
         descriptor = os.open(work, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -128,26 +133,28 @@ def become():
     os.setgroups(groups)
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
-    resource.setrlimit(resource.RLIMIT_CPU, (600, 600))
-def damage_as_user():
+def damage_seen_by_child():
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            become()
+            resource.setrlimit(resource.RLIMIT_CPU, (600, 600))
+            if user:
+                become()
             os.write(writing, damage().encode("utf-8", "replace")[:4000])
         finally:
             os._exit(0)
     os.close(writing)
-    with os.fdopen(reading, encoding="utf-8", errors="replace") as stream:
-        wrong = stream.read()
+    answered = select.select([reading], [], [], float(limit))[0]
+    wrong = os.read(reading, 4000).decode("utf-8", "replace") if answered else ""
+    os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return wrong
 def call(*words):
     subprocess.call(["systemctl", *words])
 if not (at_work() or held()):
     try:
-        wrong = damage_as_user() if user else damage()
+        wrong = damage_seen_by_child()
     except OSError:
         wrong = ""
     if wrong:
@@ -290,6 +297,7 @@ def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard 
     user = "{}:{}".format(*guard.rights) if guard.rights else ""
     # The database is copied into a folder that this user can write to.
     argv += [guard.database_path, user, "/var/tmp" if user else scratch, guard.dropin, guard.text]  # noqa: S108
+    argv += [str(_CHECK_TIMEOUT)]
     _checked(argv, "armed", unit=unit, run=run)
     return name
 

@@ -143,16 +143,16 @@ def test_a_restart_that_cannot_be_cancelled_is_reported(seat):
         takeover.take(UNIT, PENDING, seat=seat, run=Systemd("stop"))
 
 
-def dead_man(seat, tmp_path, database="", user="", scratch=None):
+def dead_man(seat, tmp_path, database="", user="", *, scratch=None, program=takeover._DEAD_MAN, limit="60"):
     """Run the program that the timer starts, with a fake systemctl. Return the systemctl calls as strings."""
     log = tmp_path / "asked"
     fake = tmp_path / "bin" / "systemctl"
     fake.parent.mkdir(exist_ok=True)
     fake.write_text(f'#!/bin/sh\necho "$@" >>{log}\n')
     fake.chmod(0o755)
-    argv = [sys.executable, "-I", "-S", "-c", takeover._DEAD_MAN]
+    argv = [sys.executable, "-I", "-S", "-c", program]
     argv += [os.path.join(seat.folder, "lease.json"), os.path.join(seat.folder, "work"), UNIT, "x.timer"]
-    argv += [database, user, scratch or str(tmp_path), str(tmp_path / "etc/x.service.d/zz-held.conf"), "[Unit]"]
+    argv += [database, user, scratch or str(tmp_path), str(tmp_path / "etc/x.service.d/zz-held.conf"), "[Unit]", limit]
     subprocess.run(argv, check=True, env={"PATH": f"{fake.parent}:/usr/bin:/bin"}, stdout=subprocess.DEVNULL)
     return log.read_text().splitlines() if log.exists() else []
 
@@ -246,6 +246,14 @@ def test_the_timer_reads_the_database_with_the_rights_of_its_user(seat, tmp_path
         asked = dead_man(seat, tmp_path, str(path), user, scratch="/var/tmp")
     readable = not user or mode == 0o644
     assert asked == (["daemon-reload", "stop --no-block -- x.timer"] if readable else STARTED)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+@pytest.mark.parametrize("user", ["", "65534:65534"])
+def test_the_timer_does_not_wait_for_a_check_that_another_process_stopped(seat, tmp_path, user):
+    stops = "def damage():\n    os.kill(os.getpid(), signal.SIGSTOP)"
+    program = takeover._DEAD_MAN.replace("def damage():", stops)
+    assert dead_man(seat, tmp_path, str(tmp_path / "itsm.db"), user, program=program, limit="0.5") == STARTED
 
 
 def test_the_name_of_the_timer_is_that_of_the_unit():
