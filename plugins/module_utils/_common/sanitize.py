@@ -14,9 +14,11 @@ import re
 from typing import Any, Match
 
 # These characters are replaced: control characters (C0 and C1, except tab and line feed), line separators, paragraph
-# separators, marks that change the text direction, the byte order mark, and unpaired surrogates (not encodable).
+# separators, marks that change the text direction, characters without width that could hide a difference between two
+# names, the byte order mark, and unpaired surrogates (not encodable). The joiners U+200C and U+200D are part of text.
 ACTIVE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c"
+    "\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 # ECMA-48 control sequences (such as colours), and operating system commands (OSC).
 _SEQUENCES = re.compile(r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\))")
