@@ -124,8 +124,10 @@ cores: $(VENV)/demo.stamp ## Run unit tests, sanity tests and a recovery on ever
 sanity: $(VENV)/test.stamp ## Run ansible-test sanity
 	$(WITH_PATH) tests/publish/sanity
 
-release: $(VENV)/test.stamp $(VENV)/publish.stamp ## Build and check the tarball, install it into an empty folder, and run it from there
+release: $(VENV)/test.stamp $(VENV)/publish.stamp ## Build and check the tarball, install it into an empty folder, and run it from there; sign a copy of the project
 	$(WITH_PATH) tests/publish/release
+	tests/install gpg script=bsdutils
+	$(WITH_PATH) tests/publish/signature
 
 nox: $(VENV)/test.stamp $(VENV)/publish.stamp ## Run the antsibull-nox checks that the community's collections share
 	$(WITH_PATH) $(BIN)/nox --envdir build/nox
