@@ -215,6 +215,8 @@ SENTENCES: Dict[str, str] = {
     "ready.guard.half.do": "outage_guard.yml を -e outage_guard_state=present を付けて実行し、両方を導入し直す",
     "ready.contacts.ok": "{number} 個の通知経路すべてに接続できる（通知は送っていない）",
     "ready.contacts.tested": "{number} 個の通知経路すべてがテスト通知を受け付けた",
+    "ready.contacts.unchecked": "{number} 個の通知経路のうち {reached} 個に接続できる（通知は送っていない）。独自の種類の通知経路は確認していない：{channels}",
+    "ready.contacts.unchecked.do": "-e outage_ready_test=true を指定して outage_ready.yml を実行する（各連絡先にテスト通知を送る）",
     "ready.contacts.nobody": "通知経路のある連絡先がないため、誰にも通知されない",
     "ready.contacts.nobody.do": "escalation_contacts に通知経路を追加する",
     "ready.contacts.without": "{reached}が、通知経路のない連絡先がある：{contacts}",

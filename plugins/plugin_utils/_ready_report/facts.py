@@ -74,13 +74,15 @@ def limits_of(host: str, given: Mapping[str, Any]) -> Limits:
 class Channel(NamedTuple):
     """A channel of a contact.
 
-    error: the reason why the channel cannot be reached, or empty. tested: True if a test message was sent.
+    error: the reason why the channel cannot be reached, or empty. tested: True if a test message was sent. checked:
+    False if only a test message can show whether the channel works, because its type is custom.
     """
 
     contact: str
     name: str
     error: str
     tested: bool = False
+    checked: bool = True
 
 
 class Contacts(NamedTuple):

@@ -88,7 +88,13 @@ def _contacts(seen: Mapping[str, Any]) -> Optional[Contacts]:
     if not isinstance(found, Mapping) or "channels" not in found:
         return None
     channels: List[Channel] = [
-        Channel(str(each["name"]), str(each["channel"]), str(each.get("error") or "")) for each in found["channels"]
+        Channel(
+            str(each["name"]),
+            str(each["channel"]),
+            str(each.get("error") or ""),
+            checked=bool(each.get("checked", True)),
+        )
+        for each in found["channels"]
     ]
     # If a test message was sent through a channel, the result of the test message replaces the result of the channel's
     # check.

@@ -251,8 +251,20 @@ def contacts(facts: Facts) -> Judged:
         return Judged(NOT_READY, message("ready.contacts.unreachable", channels=lines))
     if not found.channels:
         return Judged(NOT_READY, message("ready.contacts.nobody"))
-    tested = sum(each.tested for each in found.channels)
+    return _reached(found)
+
+
+def _reached(found: Contacts) -> Judged:
+    """Judge the channels if none of them has failed."""
+    unchecked = [f"{each.contact} ({each.name})" for each in found.channels if not (each.checked or each.tested)]
+    tested = all(each.tested for each in found.channels)
     reached = message("ready.contacts.tested" if tested else "ready.contacts.ok", number=len(found.channels))
+    if unchecked:
+        good = len(found.channels) - len(unchecked)
+        return Judged(
+            WARNING,
+            message("ready.contacts.unchecked", reached=good, number=len(found.channels), channels=unchecked),
+        )
     if found.without:
         return Judged(WARNING, message("ready.contacts.without", contacts=list(found.without), reached=reached))
     return Judged(READY, reached)

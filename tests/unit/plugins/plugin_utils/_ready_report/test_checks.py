@@ -175,7 +175,11 @@ def backup(kind: str, hours: float, why: str = "reason.restore.not_checked", **v
 BAD_BACKUP = backup("damaged", 1, "reason.sqlite.no_tables", path="/b/damaged.db")
 NO_GUARD = {"guard.installed": False, "guard.guard": False, "guard.recorder": False}
 REFUSED = {"contact": "dba", "channel": "slack hooks", "ok": False, "error": "answered 404 Not Found"}
-TAKEN = {**REFUSED, "ok": True, "error": ""}
+TAKEN = [
+    {"contact": each["contact"], "channel": each["channel"], "ok": True, "error": ""} for each in CONTACTS["channels"]
+]
+# The second channel has a type that the module does not know.
+CUSTOM = {**CONTACTS, "channels": [CONTACTS["channels"][0], {**CONTACTS["channels"][1], "checked": False}]}
 
 # A change to the good host, the check that finds this change, the check's verdict, and a part of the check's text.
 LACKS: list[tuple[Any, str, str, str]] = [
@@ -271,7 +275,7 @@ LACKS: list[tuple[Any, str, str, str]] = [
     ({"contacts": {"channels": [], "without_channel": ["DBA"]}}, "contacts", NOT_READY, "nobody"),
     ({"contacts": {**CONTACTS, "without_channel": ["DBA"]}}, "contacts", WARNING, "(no message was sent), but these"),
     (
-        {"contacts": {**CONTACTS, "without_channel": ["DBA"]}, "tested": [TAKEN]},
+        {"contacts": {**CONTACTS, "without_channel": ["DBA"]}, "tested": TAKEN},
         "contacts",
         WARNING,
         "accepted a test message, but these contacts have no channel: DBA",
@@ -283,6 +287,8 @@ LACKS: list[tuple[Any, str, str, str]] = [
         "channels do not work: project leader by mail a@b.c",
     ),
     ({"tested": [REFUSED]}, "contacts", NOT_READY, "404"),
+    ({"contacts": CUSTOM}, "contacts", WARNING, "1 of 2 channels can be reached"),
+    ({"contacts": CUSTOM}, "contacts", WARNING, "so they were not checked: DBA (slack hooks)"),
     ({"notify": ["manager"]}, "contacts", NOT_READY, "not in escalation_contacts: manager"),
 ]
 _OF_CONTROLLER = ("notify", "login", "contacts", "contact_problems", "tested", "https")
@@ -357,9 +363,21 @@ def test_a_host_without_any_result_is_not_ready() -> None:
 
 
 def test_an_accepted_test_message_is_told() -> None:
-    lines = document.lines(catalogue.of("en"), host(looked(tested=[TAKEN])))
+    lines = document.lines(catalogue.of("en"), host(looked(tested=TAKEN)))
     line = next(each for each in lines if each.id == "contacts")
     assert "accepted a test message" in line.told
+
+
+def test_a_test_message_checks_a_custom_channel() -> None:
+    lines = document.lines(catalogue.of("en"), host(looked(contacts=CUSTOM, tested=TAKEN)))
+    line = next(each for each in lines if each.id == "contacts")
+    assert line.verdict == READY and "All 2 channels accepted a test message" in line.told
+
+
+def test_only_channels_that_got_a_test_message_accepted_it() -> None:
+    lines = document.lines(catalogue.of("en"), host(looked(tested=TAKEN[:1])))
+    line = next(each for each in lines if each.id == "contacts")
+    assert "can be reached" in line.told and "accepted" not in line.told
 
 
 def searched(node: Any) -> Iterator[str]:
