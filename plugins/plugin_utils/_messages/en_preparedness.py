@@ -217,8 +217,9 @@ SENTENCES: Dict[str, str] = {
     "ready.guard.half.do": "Install both again: run outage_guard.yml with -e outage_guard_state=present",
     "ready.contacts.ok": "all {number} channels can be reached (no message was sent)",
     "ready.contacts.tested": "all {number} channels accepted a test message",
-    "ready.contacts.unchecked": "{reached} of {number} channels can be reached (no message was sent). These channels have a custom "
-    "type, so they were not checked: {channels}",
+    "ready.contacts.partly_tested": "{tested} of {number} channels accepted a test message, and the others can be reached",
+    "ready.contacts.unchecked": "{good} of {number} channels can be reached, and these channels were not checked because their type is "
+    "custom: {channels}",
     "ready.contacts.unchecked.do": "Run outage_ready.yml with -e outage_ready_test=true, which sends a test message to each contact",
     "ready.contacts.nobody": "no contact has a channel, so nobody would be notified",
     "ready.contacts.nobody.do": "Add channels to escalation_contacts",

@@ -256,15 +256,15 @@ def contacts(facts: Facts) -> Judged:
 
 def _reached(found: Contacts) -> Judged:
     """Judge the channels if none of them has failed."""
+    number = len(found.channels)
     unchecked = [f"{each.contact} ({each.name})" for each in found.channels if not (each.checked or each.tested)]
-    tested = all(each.tested for each in found.channels)
-    reached = message("ready.contacts.tested" if tested else "ready.contacts.ok", number=len(found.channels))
+    tested = sum(each.tested for each in found.channels)
     if unchecked:
-        good = len(found.channels) - len(unchecked)
-        return Judged(
-            WARNING,
-            message("ready.contacts.unchecked", reached=good, number=len(found.channels), channels=unchecked),
-        )
+        reached = message("ready.contacts.unchecked", good=number - len(unchecked), number=number, channels=unchecked)
+    elif 0 < tested < number:
+        reached = message("ready.contacts.partly_tested", tested=tested, number=number)
+    else:
+        reached = message("ready.contacts.tested" if tested else "ready.contacts.ok", number=number)
     if found.without:
         return Judged(WARNING, message("ready.contacts.without", contacts=list(found.without), reached=reached))
-    return Judged(READY, reached)
+    return Judged(WARNING if unchecked else READY, reached)
