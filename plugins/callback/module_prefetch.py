@@ -36,7 +36,7 @@ options:
 """
 
 import functools
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, Callable, Optional, Tuple, TypeVar
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, task_result
 
@@ -75,7 +75,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def __init__(self, display: Any = None) -> None:
         super().__init__(display=display)
         self._packer: Any = None
-        self._probe: Optional[str] = None
+        self._report_python: Tuple[str, ...] = ()
 
     @_guarded
     def v2_playbook_on_start(self, playbook: Any) -> None:
@@ -86,7 +86,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             # change.
             from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._prefetch import module_prefetch  # noqa: PLC0415
 
-            self._packer, self._probe = module_prefetch.Packer(), module_prefetch.FIRST
+            self._packer, self._report_python = module_prefetch.Packer(), module_prefetch.REPORT_PYTHON
 
     @_guarded
     def v2_playbook_on_play_start(self, play: Any) -> None:
@@ -103,8 +103,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         module = _own_module(task_result.host_and_task(result)[1])
         # Read the fields of a result only if they are needed, because ansible-core copies all fields on the first
         # access.
-        if module and module == self._probe:
-            self._packer.ended(module, task_result.fields_of(result))
+        if module in self._report_python:
+            self._packer.ended(task_result.fields_of(result))
 
     @_guarded
     def v2_playbook_on_stats(self, stats: Any) -> None:

@@ -131,6 +131,13 @@ resolved:
       type: bool
       sample: false
       version_added: 0.2.0
+python:
+  description: Tag of the host's Python version, as in the names of C(.pyc) files. The controller compiles cached
+    modules for this version.
+  returned: success
+  type: str
+  version_added: 0.2.0
+  sample: cpython-313
 messages:
   description:
     - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
@@ -140,6 +147,8 @@ messages:
   version_added: 0.2.0
   sample: {"msg": {"id": "reason.lease.lost", "values": {"run": "run-1", "other": "run-2"}}}
 """
+
+import sys
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -166,7 +175,7 @@ def main() -> None:
         result = service_preflight.examine(preflight_findings.Config(**service, **values))
     for warning in service_preflight.warnings(result, state_dir=values["state_dir"]):
         module.warn(sanitize.text(warning))
-    module.exit_json(changed=False, **sanitize.data(result))
+    module.exit_json(changed=False, python=sys.implementation.cache_tag, **sanitize.data(result))
 
 
 if __name__ == "__main__":

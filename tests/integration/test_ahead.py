@@ -15,6 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._prefetch import module_prefetch
+
+from .conftest import Service
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # Pack a module twice, each time into an empty cache: first as the callback does, then as an Ansible worker does.
@@ -252,3 +256,18 @@ def test_modules_are_packed_before_their_turn_if_the_callback_is_on(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Modules are no longer prepared in advance" not in done.stdout
     assert (tmp_path / "cache" / "itsm-nexus-runbook" / "modules").exists() is prefetched
+
+
+def test_modules_of_a_playbook_without_a_health_check_are_compiled_for_its_next_run(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(service.folder / "cache"))
+    run = service.play("playbooks/outage_triage.yml")
+    assert run.rc == 0, run.screen
+    generations = service.folder / "cache" / "itsm-nexus-runbook" / "modules"
+    packed, compiled = (
+        {path.name.partition("-")[0] for path in generations.glob(pattern) if path.is_file()}
+        for pattern in ("*/*", "*/compiled-*/*")
+    )
+    assert any(name.endswith(".service_preflight_info") for name in packed) is module_prefetch._SUPPORTED
+    assert compiled == packed

@@ -44,6 +44,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 _GROUP = f"group/{allowlist.COLLECTION}.host"
 _PLAYBOOKS = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "..", "playbooks"))
 FIRST = "health_probe"
+# The first module of a recovery and of every other playbook. Their results contain the Python version of the host.
+REPORT_PYTHON = (FIRST, "service_preflight_info")
 # Maps each module to the modules that usually follow it before the first healthy response.
 FOLLOWERS: Dict[str, Tuple[str, ...]] = {
     "health_probe": ("first_response", "incident", "triage_info", "node_process"),
@@ -134,12 +136,12 @@ class Packer:
             self._imports.start()
         self._pack(FOLLOWERS.get(module, ()))
 
-    def ended(self, module: str, fields: Mapping[str, Any]) -> None:
+    def ended(self, fields: Mapping[str, Any]) -> None:
         """Record the Python version of a host.
 
-        Call this method with each successful result from one of this collection's modules.
+        Call this method with each successful result from one of the modules in REPORT_PYTHON.
         """
-        if module == FIRST and fields.get("python"):
+        if fields.get("python"):
             self._pythons.add(str(fields["python"]))
 
     def _pack(self, names: Sequence[str]) -> None:

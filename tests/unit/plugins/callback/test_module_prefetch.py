@@ -78,7 +78,7 @@ def test_the_packer_gets_plays_own_modules_probes_and_the_end(plugin: Any) -> No
     assert Packer.calls == [
         ("play", {"name": "Recover"}, "loader"),
         ("begun", "health_probe"),
-        ("ended", "health_probe", {"healthy": False}),
+        ("ended", {"healthy": False}),
         ("begun", "node_process"),
         ("run_ended",),
     ]
