@@ -399,6 +399,24 @@ checks:
   returned: always
   type: dict
   sample: {quick: ok, row_counts: ok, integrity: "skipped: time budget"}
+last_good:
+  description: The last good row counts before this call, or V(null) if O(remember=false) or the rows were not counted.
+  returned: always
+  type: dict
+  version_added: 0.2.0
+  contains:
+    rows:
+      description: Number of rows in each table. Empty if no earlier row counts of this database are saved.
+      type: dict
+      sample: {users: 12, incidents: 338}
+    at:
+      description: When these rows were counted, or an empty string.
+      type: str
+      sample: "2026-05-04T01:02:03.456Z"
+    replaced:
+      description: True if this call has saved RV(row_counts) in their place.
+      type: bool
+      sample: true
 data_loss_suspected:
   description: True if any observation indicates that rows were lost.
   returned: always
@@ -476,9 +494,10 @@ def main() -> None:
                 time_budget=params["time_budget"],
                 busy_timeout=params["busy_timeout"],
             )
-        if params["remember"] and result["healthy"] and not result["data_loss_suspected"] and not module.check_mode:
-            counted = last_good.Counted.of(result)
-            last_good.note_rows(params["state_dir"], path=result["database"]["path"], counted=counted)
+        result["last_good"] = None
+        if params["remember"] and result["row_counts"]:
+            save = result["healthy"] and not result["data_loss_suspected"] and not module.check_mode
+            result["last_good"] = last_good.replace_rows(params["state_dir"], look=result, save=save)
     except SqliteError as error:
         module.fail_json(**failure(error))
     module.exit_json(changed=False, **sanitize.data(result))

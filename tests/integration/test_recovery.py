@@ -495,6 +495,13 @@ def test_a_verification_stores_the_row_counts_and_names_a_failed_login(service: 
     assert known["rows"]["incidents"] == service.request("/incidents")["total"]
     assert known["created_at"]
     assert (service.state / "last_healthy").exists()
+    with contextlib.closing(sqlite3.connect(service.database)) as database, database:
+        database.execute("DELETE FROM incidents WHERE id IN (SELECT id FROM incidents LIMIT 2)")
+    rows = known["rows"]["incidents"]
+    for mode, stored in (["--check"], False), ([], True):
+        run = service.play("playbooks/outage_verify.yml", *mode)
+        assert ("stored as the last good count" in run.screen) is stored
+        assert f"FEWER ROWS NOW: incidents {rows} -> {rows - 2}" in " ".join(run.screen.split())
     run = service.play("playbooks/outage_verify.yml", nexus_login_password="wrong")
     assert run.rc != 0
     assert "SERVING, LOGIN FAILED" in run.screen[run.screen.index("PLAY RECAP") :]

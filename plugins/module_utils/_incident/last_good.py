@@ -77,11 +77,13 @@ class Counted(NamedTuple):
 
     A value is empty if it is unknown.
 
-    created_at: the time of the first migration, which identifies the database. See schema.first_migration.
+    created_at: the time of the first migration, which identifies the database. See schema.first_migration. at: when the
+    saved rows were counted.
     """
 
     rows: Mapping[str, int] = MappingProxyType({})
     created_at: str = ""
+    at: str = ""
 
     @classmethod
     def of(cls, look: Mapping[str, Any]) -> Counted:
@@ -99,14 +101,27 @@ class Counted(NamedTuple):
         return created_at > self.created_at if created_at else None
 
 
-def note_rows(state_dir: str, *, path: str, counted: Counted) -> None:
-    """Save the row counts and the creation time of a sound database. A write error is ignored."""
+def note_rows(state_dir: str, *, path: str, counted: Counted) -> bool:
+    """Save the row counts and the creation time of a sound database. Return False if they cannot be written."""
     known: Dict[str, Any] = {"at": timestamps.now(), "path": os.path.realpath(path)}
     known.update(rows=dict(counted.rows), created_at=counted.created_at)
     data = json.dumps(known, sort_keys=True).encode()
     with contextlib.suppress(OSError):
         atomic_files.private_folder(state_dir)
         atomic_files.write_atomically(os.path.join(state_dir, _ROWS), data + b"\n")
+        return True
+    return False
+
+
+def replace_rows(state_dir: str, *, look: Mapping[str, Any], save: bool) -> Dict[str, Any]:
+    """Return the last good row counts of a database as plain data, with `replaced`: whether new row counts were saved.
+
+    look: the sqlite_info result with the new row counts. save: True to save them.
+    """
+    path = str(look["database"]["path"])
+    before = last_good_rows(state_dir, path=path)
+    replaced = save and note_rows(state_dir, path=path, counted=Counted.of(look))
+    return {"rows": dict(before.rows), "at": before.at, "replaced": replaced}
 
 
 def last_good_rows(state_dir: str, *, path: str) -> Counted:
@@ -118,7 +133,7 @@ def last_good_rows(state_dir: str, *, path: str) -> Counted:
         if known["path"] != os.path.realpath(path):
             return Counted()
         rows = {str(name): int(number) for name, number in known["rows"].items()}
-        return Counted(rows, str(known.get("created_at") or ""))
+        return Counted(rows, str(known.get("created_at") or ""), str(known.get("at") or ""))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Counted()
 

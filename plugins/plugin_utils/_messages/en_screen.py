@@ -149,6 +149,8 @@ SENTENCES: Dict[str, str] = {
     ),
     "screen.rows_stored": "{rows} in {tables}, stored as the last good count",
     "screen.rows_counted": "{rows} in {tables}",
+    "screen.rows_none_fewer": "Previous good count: {before} on {at}. No table has fewer rows now",
+    "screen.rows_fewer": "Previous good count: {before} on {at}. FEWER ROWS NOW: {fewer}",
     "screen.healthy_open": "HEALTHY: {host}, incident {incident} is still open, because another run is working on the host; {touched}",
     "screen.closes_it": (
         "The other run closes the incident when it ends. If the other run has crashed, run this playbook again after "

@@ -129,6 +129,8 @@ SENTENCES: Dict[str, str] = {
     "screen.check_login": "ログインできることと、nexus_login_username・nexus_login_password の値を確認する。その後、outage_verify.yml を実行してログインを再確認する",
     "screen.rows_stored": "{tables}で計{rows}（最後の正常な行数として保存）",
     "screen.rows_counted": "{tables}で計{rows}",
+    "screen.rows_none_fewer": "前回の正常な行数：{before}（{at}）。行数が減ったテーブルなし",
+    "screen.rows_fewer": "前回の正常な行数：{before}（{at}）。行数が減ったテーブル：{fewer}",
     "screen.healthy_open": "正常：{host}、インシデント {incident} は未クローズ（別の実行がホストを使用中）。{touched}",
     "screen.closes_it": "別の実行が終了時にインシデントをクローズする。その実行が異常終了していた場合は、{until} より後に再実行するか、今すぐ{how}再実行する（ロックの解除を待ってクローズする）。",
     "screen.healthy_database": "正常：{host}、データベース {path} は健全。{touched}",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import List, Optional, Tuple
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps as policy_steps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
@@ -24,6 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare, messages_in
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 # If the next step is one of these, only the checklist in the postmortem must still be completed.
 _PREVENTION = ("next_step.recovered", "next_step.recovered_by_systemd")
@@ -56,10 +58,10 @@ def login(words: Words, state: Optional[str], error: Optional[str], message: obj
     return words.say("label", name=told, text=words.message(message, error)) if error else told
 
 
-def next_steps(words: Words, incident: incident_model.Incident) -> List[str]:
+def next_steps(words: Words, incident: incident_model.Incident, target: str = "") -> List[str]:
     """Return the next steps for a person, one sentence each. Each command is a separate element (Command).
 
-    If an incident blocks the start of the service, the last step mentions this incident.
+    If an incident blocks the start of the service, the last step mentions this incident. target: see next_steps.target.
     """
     told = incident.messages.get("next_step")
     steps = messages_in(told)
@@ -68,7 +70,23 @@ def next_steps(words: Words, incident: incident_model.Incident) -> List[str]:
         step = policy_steps.held(steps, incident=incident.held_by, running=incident.outcome == "degraded")
         held = [words.message(step.to_dict())]
     first = [words.say(f"asked.{_TOO_OFTEN}")] if _started_too_often(incident) else []
-    return [line for step in (*first, *_next_steps(words, incident), *held) for line in words.lines(step)]
+    lines = [line for step in (*first, *_next_steps(words, incident), *held) for line in words.lines(step)]
+    return [*lines, *check_data(words, incident, target or policy_steps.target(incident.host, ()))]
+
+
+def check_data(words: Words, incident: incident_model.Incident, target: str) -> List[str]:
+    """Return the next step if the service works again, but it is unknown whether rows were lost. Otherwise, return [].
+
+    target: see next_steps.target.
+    """
+    if incident.outcome not in incident_model.BACK or incident.data_loss != statements.UNKNOWN:
+        return []
+    if statements.rows_to_count(incident.statements):
+        step = message("next_step.count_rows", command=policy_steps.command("outage_verify.yml", target))
+        return words.lines(words.message(step.to_dict()))
+    # If there are other steps, they already state what to do about the data, for example after a database recovery.
+    unknown = statements.data_to_check(incident.statements) and not is_open(incident)
+    return words.lines(words.message(message("next_step.check_data").to_dict())) if unknown else []
 
 
 def _started_too_often(incident: incident_model.Incident) -> bool:

@@ -81,7 +81,7 @@ def summary(
     rungs = _rungs(words, incident, brief=document is not None)
     calls, informed = prose_notifications.calls(words, incident), prose_notifications.informed(words, incident)
     fields: List[Field] = [
-        ("next", _next_steps(words, incident, target) if not back or prose.is_open(incident) else []),
+        ("next", _next_steps(words, incident, target)),
         *([] if back else _methods(words, incident, check_mode=check_mode)),
         ("why", why),
         ("cause", cause),
@@ -127,12 +127,14 @@ def _outcome(words: Words, incident: incident_model.Incident, *, check_mode: boo
 
 
 def _next_steps(words: Words, incident: incident_model.Incident, target: str) -> List[str]:
-    """Return the next steps.
+    """Return the next steps. The prevention items are listed only in the postmortem.
 
     If the login failed again, the run has no verdict. The command that continues the incident is then added here.
     """
+    if incident.outcome in incident_model.BACK and not prose.is_open(incident):
+        return prose.check_data(words, incident, target)
     again = screen_next_steps.again(words, target) if incident.outcome == "login_failed" else []
-    return [*prose.next_steps(words, incident), *(again if incident.source == "events" and target else [])]
+    return [*prose.next_steps(words, incident, target), *(again if incident.source == "events" and target else [])]
 
 
 def _head(words: Words, incident: incident_model.Incident, *, outcome: str) -> str:

@@ -34,7 +34,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import service_state
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import row_counts, service_state, statements
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import steps as timeline_steps
 
 # The modules that outage_ready.yml uses outside of roles. The escalation role sends its messages.
@@ -126,7 +126,7 @@ def _without_incident(
         still_open = bool(looks[-1].get("open_incident"))
         fields: List[Field] = [
             ("next", screen_next_steps.close(words, target) if still_open else []),
-            ("rows", _counted_rows(words, steps, check_mode=check_mode)),
+            ("rows", _counted_rows(words, steps)),
         ]
         told = _healthy(words, host, steps, looks[-1], fields, login=state, touched=touched)
         return ATTENTION if still_open else GOOD, told
@@ -158,16 +158,24 @@ def _healthy(
     return [words.say(key, host=host, login=login, touched=touched), *aligned(words, [told, *fields])]
 
 
-def _counted_rows(words: Words, steps: Sequence[incident_model.Step], *, check_mode: bool) -> str:
-    """Return the text about the rows that a verification counted. If rows are missing, the counts are not stored."""
+def _counted_rows(words: Words, steps: Sequence[incident_model.Step]) -> List[str]:
+    """Return the text about the rows that a verification counted, and how they differ from the last good count."""
     found = [each.data for each in steps if each.role == "verification" and prose_steps.checked(each)]
     counts = found[-1].get("row_counts") if found else None
     if not counts:
-        return ""
-    sound = found[-1].get("healthy") and not found[-1].get("data_loss_suspected")
-    key = "screen.rows_stored" if sound and not check_mode else "screen.rows_counted"
+        return []
+    last_good = found[-1].get("last_good") or {}
+    key = "screen.rows_stored" if last_good.get("replaced") else "screen.rows_counted"
     rows = words.count("rows.count", sum(counts.values()))
-    return words.say(key, rows=rows, tables=words.count("tables", len(counts)))
+    told = words.say(key, rows=rows, tables=words.count("tables", len(counts)))
+    before = row_counts.counts(last_good.get("rows"))
+    if not before:
+        return [told]
+    fewer = statements.rows_fewer(before, counts)
+    tables = [f"{table} {words.number(was)} -> {words.number(now)}" for table, (was, now) in fewer.items()]
+    earlier = words.count("rows.count", sum(before.values()))
+    key = "screen.rows_fewer" if fewer else "screen.rows_none_fewer"
+    return [told, words.say(key, at=words.short(last_good.get("at")), before=earlier, fewer=words.listed(tables))]
 
 
 def _window(

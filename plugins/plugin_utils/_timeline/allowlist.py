@@ -159,6 +159,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         },
         "holders": _HOLDERS,
         "row_counts": ROWS,
+        "last_good": {"rows": ROWS, "at": TEXT, "replaced": FLAG},
         "checks": Named(TEXT),
         "data_loss_suspected": FLAG,
         "duration": NUMBER,

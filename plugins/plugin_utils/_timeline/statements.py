@@ -229,6 +229,16 @@ def of_ended_outage(seen: Mapping[str, Any]) -> Dict[str, Any]:
     return {"data_loss": dataclasses.asdict(loss), "login_checked": dataclasses.asdict(login)}
 
 
+def rows_to_count(said: Optional[Mapping[str, Any]]) -> bool:
+    """Return True if a new count can show whether rows were lost. said: the statements from of_run(), or None."""
+    return why_of_data_loss(said) in (NOT_COUNTED, NOT_AFTER, STARTED_SINCE, RESTARTED_SINCE, NOT_COMPARED)
+
+
+def data_to_check(said: Optional[Mapping[str, Any]]) -> bool:
+    """Return True if only a person can find out whether rows were lost. said: the statements from of_run(), or None."""
+    return why_of_data_loss(said) in (UNCOUNTED, NOT_BEFORE, FEWER_SINCE)
+
+
 def why_of_data_loss(said: Optional[Mapping[str, Any]]) -> str:
     """Return the reason for the data_loss statement. said: the statements from of_run(), or None."""
     return str(((said or {}).get("data_loss") or {}).get("why") or "")
@@ -317,6 +327,8 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
         if missed:
             rows_before = triaged.get("rows_before")
     else:
+        # If this run could not count the rows before it started the service, use the last good count.
+        missed = missed or not first.get("row_counts")
         rows_before = first.get("rows_before" if missed else "row_counts")
         since_start = (seen.get("clean_start") or {}).get("rows_after")
     rows_after = verified.get("row_counts") or since_start

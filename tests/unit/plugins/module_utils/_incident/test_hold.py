@@ -282,12 +282,30 @@ def test_earlier_good_row_counts_stay_in_the_record(incident):
 def test_last_good_rows_are_those_of_this_database(tmp_path):
     state_dir = str(tmp_path)
     counted = last_good.Counted({"users": 4}, "2026-03-02T01:00:00.000Z")
-    last_good.note_rows(state_dir, path="/srv/a.db", counted=counted)
-    assert last_good.last_good_rows(state_dir, path="/srv/a.db") == counted
+    assert last_good.note_rows(state_dir, path="/srv/a.db", counted=counted) is True
+    found = last_good.last_good_rows(state_dir, path="/srv/a.db")
+    assert found == counted._replace(at=found.at) and found.at
     assert last_good.last_good_rows(state_dir, path="/srv/b.db") == last_good.Counted()
     for content in ("{", "[]", json.dumps({"path": "/srv/a.db", "rows": [1]}), ""):
         (tmp_path / "last_good_rows.json").write_text(content)
-        assert last_good.last_good_rows(state_dir, path="/srv/a.db") == ({}, "")
+        assert last_good.last_good_rows(state_dir, path="/srv/a.db") == last_good.Counted()
+
+
+def test_a_new_count_returns_the_last_good_count_that_it_replaces(tmp_path):
+    look = {"database": {"path": "/srv/a.db"}, "row_counts": {"users": 4}}
+    first = last_good.replace_rows(str(tmp_path), look=look, save=True)
+    assert first == {"rows": {}, "at": "", "replaced": True}
+    look["row_counts"] = {"users": 3}
+    kept = last_good.replace_rows(str(tmp_path), look=look, save=False)
+    assert (kept["rows"], bool(kept["at"]), kept["replaced"]) == ({"users": 4}, True, False)
+    assert last_good.replace_rows(str(tmp_path), look=look, save=True) == {**kept, "replaced": True}
+    assert last_good.last_good_rows(str(tmp_path), path="/srv/a.db").rows == {"users": 3}
+
+
+def test_a_count_that_cannot_be_saved_does_not_replace_the_last_one(tmp_path):
+    (tmp_path / "state").write_text("a file")
+    look = {"database": {"path": "/srv/a.db"}, "row_counts": {"users": 4}}
+    assert last_good.replace_rows(str(tmp_path / "state"), look=look, save=True)["replaced"] is False
 
 
 @pytest.mark.parametrize(

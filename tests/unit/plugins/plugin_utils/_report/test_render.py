@@ -1206,6 +1206,8 @@ def test_all_steps_are_listed_again_only_if_most_are_new(details, folded):
     assert "Record the incident" not in told
 
 
+COUNTED = {"users": 20, "assets": 2}
+LAST_GOOD = {"rows": {"users": 25, "assets": 1}, "at": "2026-03-02T01:00:00.000Z", "replaced": True}
 LOOK = {"healthy": False, "severity": "emergency", "summary": "https: connection refused; the process is gone"}
 
 
@@ -1470,12 +1472,14 @@ TRIAGE_IT = (
         pytest.param(
             [
                 event(data={"healthy": True, "login": None}, role="verification"),
-                event("sqlite_info", {"healthy": True, "row_counts": {"users": 20, "assets": 2}}, "verification"),
+                event("sqlite_info", {"healthy": True, "row_counts": COUNTED, "last_good": LAST_GOOD}, "verification"),
             ],
             screen_report.GOOD,
             [
                 "HEALTHY: node1, login not checked (no password was given); this run did not change the service",
                 "  rows        22 rows in 2 tables, stored as the last good count",
+                "              Previous good count: 26 rows on 2026-03-02 01:00:00 UTC. FEWER ROWS NOW: users 25 ->",
+                "              20",
             ],
             id="verified, with the rows",
         ),
@@ -1795,6 +1799,7 @@ def test_an_outage_that_systemd_ended_is_good_news():
         next_step="x",
         runs=runs("r"),
         durations=durations(mitigate=14.0),
+        data_loss="none",
     )
     lines = screen_report.summary(EN, told, document="x")
     assert lines[0].startswith("RECOVERED by systemd: ")
@@ -1860,7 +1865,7 @@ def test_the_command_that_checks_the_login_again_is_on_the_screen():
 )
 def test_too_many_starts_have_the_same_next_step_as_in_the_notification(outcome, rule, shown):
     steps = [{"id": "next_step.recovered", "values": {}}]
-    told = incident(outcome=outcome, next_step="x", runs=runs("r"), messages={"next_step": steps})
+    told = incident(outcome=outcome, next_step="x", runs=runs("r"), messages={"next_step": steps}, data_loss="none")
     told.escalation = {"rule": rule, "to": ["Lead"], "notified": []}
     first = f"{EN.say('asked.repeated_restarts')}."
     last = "Complete the open prevention items."
@@ -1875,6 +1880,7 @@ def test_an_incident_that_a_later_run_closed_names_its_open_items():
     why = "login: answered 401"
     tried = [rung(rung="standard_recovery", run="first", held=False, serves=True, reason=why)]
     told = incident(outcome="recovered", runs=runs("first", "second"), rungs_tried=tried, login="rate_limited")
+    told.data_loss = "none"
     assert prose.next_steps(EN, told) == ["Complete the open prevention items."]
     assert "- [ ] Find out why the login check failed: " in section(markdown_report.markdown(EN, told), "6.")
     assert "- [ ] ログイン確認に失敗した理由を調べる：" in markdown_report.markdown(JA, told)
@@ -2138,11 +2144,43 @@ def test_a_service_on_a_database_in_doubt_is_bad_news_and_not_down(loss):
 
 
 def test_an_outage_that_ended_without_a_run_is_good_news_and_needs_no_step():
-    told = incident(outcome="resolved_manually", cause="killed", next_step="x", runs=runs("r"))
+    told = incident(outcome="resolved_manually", cause="killed", next_step="x", runs=runs("r"), data_loss="none")
     lines = screen_report.summary(EN, told, document="x")
     assert lines[0].startswith("RESOLVED, but not by the playbook: ")
     assert not [line for line in lines if line.startswith(("  why", "  next"))]
     assert screen_report.tone(told) == screen_report.GOOD
+
+
+@pytest.mark.parametrize("outcome", incident_model.BACK)
+@pytest.mark.parametrize(
+    ("why", "step"),
+    [
+        ("not_counted", "count_rows"),
+        ("not_after", "count_rows"),
+        ("started_since", "count_rows"),
+        ("restarted_since", "count_rows"),
+        ("not_compared", "count_rows"),
+        ("not_before", "check_data"),
+        ("uncounted", "check_data"),
+        ("fewer_since", "check_data"),
+        ("written_since", ""),
+    ],
+)
+def test_if_it_is_unknown_whether_rows_were_lost_the_next_step_says_how_to_find_out(outcome, why, step):
+    told = incident(outcome=outcome, runs=runs("r"), data_loss="unknown")
+    told.statements = {"data_loss": {"value": "unknown", "why": why}}
+    on_screen = " ".join(
+        fields(screen_report.summary(EN, told, document="x", target="--limit n")).get("next step", "").split()
+    )
+    command = "ansible-playbook --limit n playbooks/outage_verify.yml"
+    expected = EN.say(f"next_step.{step}", command=command).replace("\n", " ") if step else ""
+    assert on_screen.rstrip(".") == expected
+    assert screen_report.tone(told) == screen_report.GOOD
+    assert (command.replace("-limit n ", "-limit node1 ") in markdown_report.markdown(EN, told)) is (
+        step == "count_rows"
+    )
+    told.outcome = "not_recovered"
+    assert command.replace("-limit n ", "-limit node1 ") not in markdown_report.markdown(EN, told)
 
 
 def test_a_long_path_is_not_broken():
@@ -2469,7 +2507,7 @@ def test_the_next_steps_of_a_recovered_service_are_shown() -> None:
     lines = " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
     # The service is back, but the database must still be repaired.
     assert "next step Complete the open prevention items. On 2026-03-02 01:00:00 UTC, a person accepted" in lines
-    first, second, command = prose.next_steps(JA, told)
+    first, second, command, *_count = prose.next_steps(JA, told)
     assert command == "x --check"
     assert first == "未完了の再発防止策に対応する。" and second.startswith("データベースの破損は、担当者が")
 
@@ -2665,7 +2703,7 @@ def test_a_next_step_of_a_recovered_service_is_shown_although_the_loss_is_unknow
     loss = message("next_step.database.loss", statement=message("reason.loss.since", at="10:00"), kept="/k")
     lines = screen_report.summary(EN, incident(outcome="recovered", data_loss="unknown", **told(loss)), document="x")
     assert "Inform the owners of the data about the loss (changes to rows since 10:00). The" in lines[1]
-    prevention = incident(outcome="recovered", data_loss="unknown", **told(message("next_step.recovered")))
+    prevention = incident(outcome="recovered", data_loss="none", **told(message("next_step.recovered")))
     assert "next step" not in "\n".join(screen_report.summary(EN, prevention, document="x"))
 
 

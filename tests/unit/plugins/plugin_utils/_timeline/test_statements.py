@@ -560,6 +560,15 @@ def test_a_database_that_the_first_triage_did_not_find_was_not_counted_before():
     assert said["statements"]["data_loss"] == {"value": "unknown", "why": "not_before"}
 
 
+@pytest.mark.parametrize(("after", "why"), [(FEWER, "fewer_since"), (BEFORE, "written_since")])
+def test_rows_that_were_not_counted_before_the_start_are_compared_with_the_last_good_count(after, why):
+    verification = {"verified": True, "row_counts": after}
+    seen = {"first": {"row_counts": {}, "rows_before": BEFORE}, "verification": verification}
+    said = statements.of_run({"outcome": "recovered", "tried": [{}], **seen})
+    assert said["statements"]["data_loss"] == {"value": "unknown", "why": why}
+    assert (said["rows_before"], said["rows_from"]) == (BEFORE, "last_good")
+
+
 def test_the_rows_of_a_new_database_are_not_compared():
     last = {"row_counts": BEFORE, "database_replaced": True}
     said = statements.of_run({"outcome": "not_recovered", "first": {"row_counts": BEFORE}, "last": last})
