@@ -250,7 +250,7 @@ def test_an_undefined_nested_variable_is_reported_at_the_end(laid: Service) -> N
     down = laid.play("playbooks/outage_recover.yml", **made)
     assert down.rc == 2
     assert "vault_that_is_not_there is not defined" in summary(down)
-    assert '"msg": "Notify the whole team: The cause is unknown' in down.screen
+    assert '"msg": "Notifying the whole team: The cause is unknown' in down.screen
     assert "notified NOT NOTIFIED, call them: the whole team reason: The cause is unknown" in summary(down)
     # The run has ended and no longer holds the lease.
     assert host_lease.Seat(state_dir=str(laid.state)).holder() is None

@@ -413,7 +413,7 @@ def test_an_invalid_channel_does_not_stop_the_end_of_a_recovery(desk: Desk) -> N
     run = desk.play(state_dir=str(desk.folder / "another"), escalation_contacts=contacts)
     assert run.rc == 0
     assert desk.counts()["slack"] == before["slack"]
-    if "Notify the leader: " in run.screen:
+    if "Notifying the leader: " in run.screen:
         assert "the leader by slack: NOT SENT, its url cannot be evaluated" in run.screen
         allowed = ", ".join(sorted(path.stem for path in (ROOT / "roles/escalation/tasks/channels").glob("*.yml")))
         assert f"the leader by fax: NOT SENT, its type is 'fax': must be one of {allowed}" in run.screen
@@ -421,7 +421,7 @@ def test_an_invalid_channel_does_not_stop_the_end_of_a_recovery(desk: Desk) -> N
         assert desk.counts() == {**before, **{name: before[name] + 1 for name in ("pager", "http", "mail")}}
     else:
         # ansible-core before version 2.19 evaluates a variable either completely or not at all.
-        assert "Notify project_leader: " in run.screen
+        assert "Notifying project_leader: " in run.screen
 
 
 def test_the_documented_channels_notify_from_the_controller(desk: Desk, tmp_path: Path) -> None:
@@ -591,7 +591,7 @@ def test_a_test_message_says_so_in_every_channel(desk: Desk, language: str, begi
     told = desk.last("http")
     assert (told["test"], told["outcome"], told["recovered"]) == (True, "test", False)
     assert told["incident"].startswith("TEST-") and told["id"] == f"{told['incident']}/test/project_leader"
-    assert "Notify the team, the leader: This is a test." in run.screen
+    assert "Notifying the team, the leader: This is a test." in run.screen
     assert "the DBA: NOT NOTIFIED, no channel is set" in run.screen
     assert "escalation_contacts.dba.channels" in run.screen
 

@@ -176,7 +176,7 @@ ENGLISH: Dict[str, str] = {
     "finding.unhandled_exception.at": "The service crashed with an unhandled exception at {where}: {text}",
     "finding.unhandled_exception.somewhere": "The service crashed with an unhandled exception: {text}",
     "finding.unhandled_exception.error": "The service exited after an error: {text}",
-    "remedy.unhandled_exception": "Start the service again. If it fails again, roll back to the previous release",
+    "remedy.unhandled_exception": "Start the service again. If it fails again, undo the last change or roll back to the previous release",
     "prevention.unhandled_exception": "Fix the code that throws the exception, and add a test with the same input",
     "finding.syntax_error.now": "Node cannot parse {where}: {error}",
     "finding.syntax_error.past": "Node could not parse {where}: {error}; the file has changed since then",
@@ -316,7 +316,7 @@ ENGLISH: Dict[str, str] = {
     # remedy.tried.X replaces remedy.X if a rung has already restarted the service.
     "remedy.tried.disk_full.past": "Find out what filled the disk",
     "remedy.tried.port_conflict.past": "Find out what took the port",
-    "remedy.tried.unhandled_exception": "Roll back to the previous release",
+    "remedy.tried.unhandled_exception": "Undo the last change, or roll back to the previous release",
     "remedy.tried.tls_expired.restart": (
         "Check which certificate and private key are set in the service's environment, and read the service's log. If "
         "one of these files or the environment has changed since the last start, restart the service"

@@ -134,7 +134,7 @@ SENTENCES: Dict[str, str] = {
     "rows.none_fewer": "{before} in {tables} before, {after}; no table has fewer rows",
     "rows.counts": "{before} in {tables} before, {after}",
     "rows.replaced": "{before} in {tables} before. The new database contains none of these rows, but it contains {after} created later",
-    "rows.partly": "not all tables could be counted; {before} in {tables} before, {after}",
+    "rows.partly": "{before} in {tables} before (not everything in the earlier database could be counted), {after}",
     "rows.fewer": "{before} in {tables} before, {after}; FEWER ROWS IN {fewer}",
     "rows.added_since": "{told}. Rows added since the database was recovered: {added}",
     "rows.after": "{after} after",
@@ -243,7 +243,7 @@ SENTENCES: Dict[str, str] = {
     "kept.database": "damaged database",
     "kept.modules": "old node_modules",
     "kept.record": "incident record, only in memory because the state folder is not writable (lost at the next reboot)",
-    "login.checked": "checked",
+    "login.checked": "succeeded",
     "login.not_asked": "not checked (outage_verify.yml checks it, if a password is set)",
     "login.rate_limited": "not checked (rate limit)",
     "login.no_password": "not checked (no password was given)",
@@ -347,6 +347,7 @@ SENTENCES: Dict[str, str] = {
         "this playbook recovered the service (rungs: {ladder}); time to mitigate: {took}. The outage was detected "
         "late: start the playbook on a schedule or from an alert, not manually"
     ),
+    "action.automation.database": "a person has to decide how a database is recovered; time to mitigate: {took}",
     "action.automation.systemd": "systemd restarted the service automatically; time to mitigate: {took}",
     "action.automation.data_in_doubt": "a person has to decide, because the service answers but its database is in doubt",
     "action.automation.degraded": "the service answers, so the playbook does not restart it",

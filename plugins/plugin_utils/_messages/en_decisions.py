@@ -76,7 +76,7 @@ SENTENCES: Dict[str, str] = {
         "the service may recover without another run"
     ),
     "next_step.systemd.handed_back": (
-        "This run cancelled a restart of {unit} by systemd. When the run ends, it allows systemd to start the unit again"
+        "While this run worked, it kept systemd from restarting {unit}. Now that the run has ended, systemd may start the unit again"
     ),
     "next_step.start_manually": (
         "Recovery runs have started the service too often, so a restart alone is not tried again for up to an hour. If the "

@@ -62,7 +62,7 @@ SENTENCES: Dict[str, str] = {
         "この実行の最後の確認時、systemd は {unit} の再起動を待っていた。その起動までに原因に対処すれば、"
         "サービスは自動的に復旧する可能性がある"
     ),
-    "next_step.systemd.handed_back": "この実行は systemd による {unit} の再起動を取り消した。実行の終了時に、systemd に再び起動させる",
+    "next_step.systemd.handed_back": "実行中は systemd による {unit} の再起動を止めていた。実行が終了したため、systemd が再び起動させることがある",
     "next_step.start_manually": "復旧の実行による起動回数が上限に達したため、最長1時間は再起動のみの復旧を再試行しない。原因を解消した場合は、先にサービスを手動で起動する",
     "next_step.degraded": "原因に対処する：{remedy:;}。その間もサービスは稼働を続ける。Playbook を再度実行すると、問題が解消したかを確認できる",
     "next_step.accepted.running": (

@@ -134,7 +134,7 @@ SENTENCES: Dict[str, str] = {
     "finding.unhandled_exception.at": "未処理の例外によりサービスが異常終了した（{where}）：{text}",
     "finding.unhandled_exception.somewhere": "未処理の例外によりサービスが異常終了した：{text}",
     "finding.unhandled_exception.error": "サービスがエラーにより自ら終了した：{text}",
-    "remedy.unhandled_exception": "サービスを再起動する。再発する場合は、前のリリースに戻す",
+    "remedy.unhandled_exception": "サービスを再起動する。再発する場合は、直近の変更を元に戻すか、前のリリースに戻す",
     "prevention.unhandled_exception": "例外を起こすコードを修正し、同じ入力のテストを追加する",
     "finding.syntax_error.now": "Node.js が {where} を構文解析できない：{error}",
     "finding.syntax_error.past": "Node.js が {where} を構文解析できなかった：{error}（その後に変更されている）",
@@ -257,7 +257,7 @@ SENTENCES: Dict[str, str] = {
     "prevention.unknown": "サービスが終了理由をログに残すようにする",
     "remedy.tried.disk_full.past": "ディスクを使い切った原因を調べる",
     "remedy.tried.port_conflict.past": "ポートを使用していたプロセスを調べる",
-    "remedy.tried.unhandled_exception": "前のリリースに戻す",
+    "remedy.tried.unhandled_exception": "直近の変更を元に戻すか、前のリリースに戻す",
     "remedy.tried.tls_expired.restart": (
         "サービスの環境変数が指す証明書と秘密鍵、およびサービスのログを確認する。"
         "最後の起動後にこれらのファイルまたは環境変数が変わった場合は、サービスを再起動する"

@@ -125,7 +125,7 @@ def announcement(plan: Mapping[str, Any], *, deferred: bool, dry: bool) -> str:
     if deferred:
         notify, also = "The run that continues the recovery will notify", "That run will also notify"
     else:
-        notify, also = ("Would notify", "Would also notify") if dry else ("Notify", "Also notify")
+        notify, also = ("Would notify", "Would also notify") if dry else ("Notifying", "Also notifying")
     # A rule from the inventory may have no reason, or a reason without a full stop.
     reason = str(plan["reason"] or "")
     event, others = rules.by_event(plan)

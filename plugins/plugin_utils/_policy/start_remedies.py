@@ -9,6 +9,9 @@ As long as the service must not be started, the documents omit or defer these re
 
 from __future__ import annotations
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.messages import ENGLISH as TRIAGE
+
 # Remedies that propose only a start of the service.
 ONLY_A_START = ("remedy.start", "remedy.restart", "remedy.unknown", "remedy.killed.verify")
 # Remedies that propose a start of the service together with another action.
@@ -35,3 +38,12 @@ ALSO_A_START = (
     "remedy.too_many_files",
     "remedy.stopped.ask",
 )
+
+
+def after_a_start(remedy: Message) -> Message:
+    """Return the message remedy.tried.<cause>, which omits the restart at the beginning of the remedy.
+
+    If this message does not exist, return the remedy unchanged.
+    """
+    cause = remedy.id[len("remedy.") :]
+    return message(f"remedy.tried.{cause}", **remedy.values) if f"remedy.tried.{cause}" in TRIAGE else remedy

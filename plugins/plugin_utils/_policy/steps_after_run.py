@@ -14,7 +14,6 @@ from typing import Any, List, Mapping
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ONLY_START
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.messages import ENGLISH as TRIAGE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import next_steps, start_remedies, unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import DEGRADED, Facts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, messages_of
@@ -112,16 +111,7 @@ def _remedy(facts: Facts) -> List[Message]:
     """Return the remedy for the cause. If started_in_vain is True, omit proposals to restart the service."""
     remedy = list(messages_of(facts.finding, "remedy"))
     if facts.started_in_vain:
-        remedy = [_after_a_start(each) for each in remedy if each.id not in start_remedies.ONLY_A_START]
+        remedy = [start_remedies.after_a_start(each) for each in remedy if each.id not in start_remedies.ONLY_A_START]
     if facts.release_strategy == "none" and any(each.id in ROLLBACKS for each in remedy):
         remedy.append(message("remedy.roll_back_manually"))
     return remedy
-
-
-def _after_a_start(remedy: Message) -> Message:
-    """Return the message remedy.tried.<cause>, which omits the restart at the beginning of the remedy.
-
-    If this message does not exist, return the remedy unchanged.
-    """
-    cause = remedy.id[len("remedy.") :]
-    return message(f"remedy.tried.{cause}", **remedy.values) if f"remedy.tried.{cause}" in TRIAGE else remedy

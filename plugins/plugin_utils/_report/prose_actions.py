@@ -11,6 +11,7 @@ from typing import Any, List, Mapping, Sequence, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import start_remedies
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import messages_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
     prose_causes,
     prose_ladder,
@@ -105,10 +106,15 @@ def _remedy(words: Words, incident: incident_model.Incident, finding: Mapping[st
     """Return the remedy for a finding.
 
     If the service must not be started and the remedy only proposes to start it, the result is an empty string. A remedy
-    that also proposes other actions is deferred. If a start alone cannot help because of another finding, a remedy that
+    that also proposes other actions is deferred. If the service was started but did not recover, the remedy omits the
+    restart, as in the next step. If a start alone cannot help because of another finding, a remedy that
     only proposes a start is omitted too.
     """
     told = message_of(finding, "remedy")
+    if _started_without_success(incident):
+        if _ids(told) and _ids(told) <= set(start_remedies.ONLY_A_START):
+            return ""
+        told = [start_remedies.after_a_start(each).to_dict() for each in messages_of(finding, "remedy")]
     text = words.message(told, finding["remedy"])
     held = incident.held_by or incident.data_loss == statements.SUSPECTED
     blocked = bool(held) or any(each.get("blocks_start") for each in incident.findings)
@@ -125,6 +131,10 @@ def _remedy(words: Words, incident: incident_model.Incident, finding: Mapping[st
         return ""
     starts = blocked and ids & {*start_remedies.ONLY_A_START, *start_remedies.ALSO_A_START}
     return words.say("action.after_recovery", remedy=text) if starts else text
+
+
+def _started_without_success(incident: incident_model.Incident) -> bool:
+    return incident.outcome == "not_recovered" and any(each.held is False for each in incident.rungs_tried)
 
 
 def _ids(told: object) -> Set[str]:
@@ -165,6 +175,7 @@ def _automation(words: Words, incident: incident_model.Incident) -> Action:
     if incident.outcome == "recovered" or (incident.outcome == "degraded" and incident.rungs_tried):
         late = incident.durations.detect is not None and incident.durations.detect > _LATE
         key = "failed_before" if _failed_before(incident) else "late" if late else "done"
+        key = "database" if _is_database_recovered(incident) else key
         took = words.duration(incident.durations.mitigate)
         return Action(title, key == "late", words.say(f"action.automation.{key}", ladder=ladder, took=took))
     if incident.outcome == "recovered_by_systemd":

@@ -276,20 +276,20 @@ LEAD: dict[str, Any] = {"to": ["Ms Lead"], "contacts": ["lead"], "names": {"lead
     [
         ([("not_recovered", "Ms Lead")], False, "It failed.", ""),
         ([("data_loss", "Ms Lead"), ("resolved", "the DBA")], True, "A backup.", " Would also notify the DBA {over}."),
-        ([("resolved", "the DBA"), ("resolved", "the DBA")], False, "A backup.", " Also notify the DBA {over}."),
+        ([("resolved", "the DBA"), ("resolved", "the DBA")], False, "A backup.", " Also notifying the DBA {over}."),
         # A rule in an inventory may have a reason without a full stop.
-        ([("resolved", "the DBA"), ("resolved", "all")], False, "A backup", ". Also notify the DBA, all {over}."),
+        ([("resolved", "the DBA"), ("resolved", "all")], False, "A backup", ". Also notifying the DBA, all {over}."),
         # A contact of the rule is not listed twice.
         ([("data_loss", "Ms Lead"), ("resolved", "Ms Lead")], False, "A backup.", ""),
-        ([("acknowledged", "PagerDuty")], False, "It.", " Also notify PagerDuty that somebody is working on it."),
+        ([("acknowledged", "PagerDuty")], False, "It.", " Also notifying PagerDuty that somebody is working on it."),
         # The channel of an earlier message was removed, so nothing is sent.
         ([("resolved", "the DBA", "it is no longer set in escalation_contacts")], False, "It.", ""),
         (
             [("acknowledged", "the DBA", "it is no longer set"), ("resolved", "Mr Abe")],
-            *(False, "It.", " Also notify Mr Abe {over}."),
+            *(False, "It.", " Also notifying Mr Abe {over}."),
         ),
         # A rule in an inventory may have no reason.
-        ([("resolved", "the DBA")], False, None, " Also notify the DBA {over}."),
+        ([("resolved", "the DBA")], False, None, " Also notifying the DBA {over}."),
     ],
 )
 def test_the_task_also_names_the_contacts_outside_the_rule(
@@ -298,7 +298,7 @@ def test_the_task_also_names_the_contacts_outside_the_rule(
     known = [{"level": level, "name": name, "error": "".join(error)} for level, name, *error in deliveries]
     plan = {**LEAD, "reason": reason, "deliveries": known}
     told = notice.announcement(plan, deferred=False, dry=dry)
-    assert told == f"{'Would notify' if dry else 'Notify'} Ms Lead: {reason or ''}{also}".format(
+    assert told == f"{'Would notify' if dry else 'Notifying'} Ms Lead: {reason or ''}{also}".format(
         over="that the outage is over"
     )
 

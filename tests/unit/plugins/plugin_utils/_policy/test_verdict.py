@@ -319,7 +319,7 @@ NEXT = [
             "tried": [tried()],
             "diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})],
         },
-        "Fix the cause: Roll back to the previous release. Then",
+        "Fix the cause: Undo the last change, or roll back to the previous release. Then",
     ),
     (
         "a restart that an earlier run has tried is not proposed again",
@@ -327,7 +327,7 @@ NEXT = [
             "attempts": [attempt()],
             "diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})],
         },
-        "Fix the cause: Roll back to the previous release. Then",
+        "Fix the cause: Undo the last change, or roll back to the previous release. Then",
     ),
     (
         "a restart is all that an earlier run could propose",
@@ -348,7 +348,7 @@ NEXT = [
     (
         "before a rung, the remedy is complete",
         {"diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})]},
-        "Fix the cause: Start the service again. If it fails again, roll back",
+        "Fix the cause: Start the service again. If it fails again, undo the last",
     ),
     (
         "a rollback that the playbook cannot do",
@@ -357,8 +357,8 @@ NEXT = [
             "release_strategy": "none",
             "diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})],
         },
-        "Fix the cause: Roll back to the previous release; a rollback must be done manually, because "
-        "nexus_release_strategy is none. Then",
+        "Fix the cause: Undo the last change, or roll back to the previous release; a rollback must be done manually, "
+        "because nexus_release_strategy is none. Then",
     ),
     (
         "a rollback that the playbook can do",
@@ -367,7 +367,7 @@ NEXT = [
             "release_strategy": "symlink",
             "diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})],
         },
-        "Fix the cause: Roll back to the previous release. Then",
+        "Fix the cause: Undo the last change, or roll back to the previous release. Then",
     ),
     (
         "no rollback, no word about releases",

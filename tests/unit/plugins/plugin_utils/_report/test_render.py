@@ -1419,7 +1419,7 @@ TRIAGE_IT = (
             [event(data={"healthy": True, "open_incident": True, "login": {"ok": True}}, role="verification")],
             screen_report.ATTENTION,
             [
-                "HEALTHY: node1, login checked; an incident is still open; this run did not change the service",
+                "HEALTHY: node1, login succeeded; an incident is still open; this run did not change the service",
                 *CLOSE_IT,
             ],
             id="verified, but an incident is open",
@@ -1893,6 +1893,25 @@ def test_an_incident_that_a_later_run_closed_names_its_open_items():
     assert "login check" not in markdown_report.markdown(EN, told)
     told.outcome = "unreachable"
     assert prose.next_steps(EN, told) == []
+
+
+@pytest.mark.parametrize(("remedy", "item"), [("unhandled_exception", "tried.unhandled_exception"), ("start", None)])
+def test_after_failed_rungs_no_item_proposes_another_start(remedy, item):
+    texts = {"remedy": "x", "messages": {"remedy": message(f"remedy.{remedy}").to_dict()}}
+    finding = {"cause": "unhandled_exception", "confidence": 0.9, **texts}
+    told = incident(outcome="not_recovered", runs=runs("r"), findings=[finding], rungs_tried=[rung(held=False)])
+    titles = [each.title for each in prose_actions.actions(EN, told)]
+    assert not any("Start the service" in each for each in titles)
+    assert (EN.say(f"remedy.{item}") in titles) if item else len(titles) == 4
+    told.rungs_tried = []
+    assert EN.say(f"remedy.{remedy}") in [each.title for each in prose_actions.actions(EN, told)]
+
+
+def test_a_recovery_of_the_database_is_no_reason_for_automatic_recovery():
+    told = incident(outcome="recovered", cause="db_corrupt", runs=runs("r"), steps=[step("sqlite_restore")])
+    (automation,) = [each for each in prose_actions.actions(EN, told) if each.title == "Consider automatic recovery"]
+    assert not automation.wanted
+    assert automation.why.startswith("a person has to decide how a database is recovered")
 
 
 def test_a_recovery_after_a_failed_run_is_no_reason_for_automatic_recovery():
