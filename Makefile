@@ -81,6 +81,7 @@ lint: $(VENV)/test.stamp ## Check style and types
 	$(BIN)/python docs/drills.py --check
 	$(BIN)/python docs/postmortem_schema.py --check
 	$(BIN)/python docs/published.py --check
+	$(BIN)/python docs/causes.py --check
 	$(BIN)/antsibull-changelog lint
 	$(WITH_PATH) $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
 	# ansible-lint checks the syntax without an inventory.
@@ -155,6 +156,7 @@ docs: $(VENV)/test.stamp ## Generate pages from the code; the HTML pages of modu
 	$(BIN)/python docs/role_readme.py
 	$(BIN)/python docs/postmortem_schema.py
 	$(BIN)/python docs/published.py
+	$(BIN)/python docs/causes.py
 	$(BIN)/python docs/picture.py
 	$(BIN)/python docs/messages.py
 	mkdir -p build/docs/source && chmod go-w build/docs/source
