@@ -33,9 +33,11 @@ CONSTRAINTS ?= constraints.txt
 TEST_PROCESSES = $$(($$(nproc) + 1))
 UNIT_TEST_PROCESSES = $$(($$(nproc) * 3))
 
-# Only `make nightly` runs these tests, because each takes several minutes. The first test runs all commands in
-# docs/eda.md. The second test recovers sixty hosts.
-LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_broken_hosts_are_recovered_without_waiting
+# Only `make nightly` runs these tests. The first two take several minutes: all commands in docs/eda.md, and a recovery
+# of sixty hosts. The others create the objects in AWX again with other settings.
+LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_broken_hosts_are_recovered_without_waiting \
+  tests/integration/test_awx.py::test_texts_are_in_the_language_of_the_setting \
+  tests/integration/test_awx.py::test_a_success_is_reported_if_the_setting_says_so
 
 # In `make nightly`, these integration tests run more cases.
 THOROUGH_TESTS := tests/integration/test_changes.py tests/integration/test_ready.py tests/integration/test_start_guard.py
