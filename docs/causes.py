@@ -22,9 +22,9 @@ sys.path.insert(0, str(ROOT / "collections"))
 SHARED = {"hung": "restart", "killed": "start", "stopped": "start", "tls_expiring": "tls_expired.renew"}
 HEAD = """# Causes
 
-The line `cause` in the closing summary, the postmortem and the result of `outage_triage.yml` contain one of these
-causes. If a run could not remedy the cause, a person does what the last column says. The summary shows the text for the
-situation on the host, with paths and values.
+The closing summary, the postmortem and `outage_triage.yml` report one or more of these causes. If a run could not
+remedy the cause, a person does what the last column says. If a cause has several texts, the summary shows the one for
+the situation on the host, with paths and values.
 
 A run tries the rungs for every cause, unless the cause makes a rung useless or a start unsafe. The second column shows
 whether a run also fixes the cause first:

@@ -400,7 +400,8 @@ checks:
   type: dict
   sample: {quick: ok, row_counts: ok, integrity: "skipped: time budget"}
 last_good:
-  description: The last good row counts before this call, or V(null) if O(remember=false) or the rows were not counted.
+  description: The last good row counts before this call, or V(null) if O(remember=false) or not all rows
+    were counted.
   returned: always
   type: dict
   version_added: 0.2.0
@@ -495,7 +496,7 @@ def main() -> None:
                 busy_timeout=params["busy_timeout"],
             )
         result["last_good"] = None
-        if params["remember"] and result["row_counts"]:
+        if params["remember"]:
             save = result["healthy"] and not result["data_loss_suspected"] and not module.check_mode
             result["last_good"] = last_good.replace_rows(params["state_dir"], look=result, save=save)
     except SqliteError as error:

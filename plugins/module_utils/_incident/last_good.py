@@ -113,11 +113,14 @@ def note_rows(state_dir: str, *, path: str, counted: Counted) -> bool:
     return False
 
 
-def replace_rows(state_dir: str, *, look: Mapping[str, Any], save: bool) -> Dict[str, Any]:
+def replace_rows(state_dir: str, *, look: Mapping[str, Any], save: bool) -> Optional[Dict[str, Any]]:
     """Return the last good row counts of a database as plain data, with `replaced`: whether new row counts were saved.
 
-    look: the sqlite_info result with the new row counts. save: True to save them.
+    If not all rows were counted, do not save or compare anything, and return None. look: the sqlite_info result with
+    the new row counts. save: True to save them.
     """
+    if look["checks"].get("row_counts") != "ok":
+        return None
     path = str(look["database"]["path"])
     before = last_good_rows(state_dir, path=path)
     replaced = save and note_rows(state_dir, path=path, counted=Counted.of(look))

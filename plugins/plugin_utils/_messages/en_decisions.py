@@ -69,7 +69,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.helpless": "Read the evidence. The steps that were tried did not help, and repeating them will not help either",
     "next_step.not_recovered": "Fix the cause: {remedy:;}. Then run the playbook again",
     "next_step.command": "The command is:\n{command}",
-    "next_step.count_rows": "Check that no rows are missing. This command compares them with the last good count:\n{command}",
+    "next_step.count_rows": "Check that no rows are missing. This command compares the rows with the last good count, if there is one:\n{command}",
     "next_step.check_data": "Check in the application that no data is missing",
     "next_step.systemd.waiting": (
         "When this run last checked, systemd was waiting to start {unit} again. If the cause is fixed before that start, "

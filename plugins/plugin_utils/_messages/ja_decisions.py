@@ -56,7 +56,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.helpless": "証拠を確認する。実施した手順では復旧しておらず、繰り返しても復旧しない",
     "next_step.not_recovered": "原因に対処する：{remedy:;}。その後、Playbook を再度実行する",
     "next_step.command": "コマンド：\n{command}",
-    "next_step.count_rows": "行が失われていないことを確認する。次のコマンドは、行数を最後の正常な行数と比較する：\n{command}",
+    "next_step.count_rows": "行が失われていないことを確認する。次のコマンドは、最後の正常な行数が保存されていれば、それと比較する：\n{command}",
     "next_step.check_data": "アプリケーションで、データが失われていないことを確認する",
     "next_step.systemd.waiting": (
         "この実行の最後の確認時、systemd は {unit} の再起動を待っていた。その起動までに原因に対処すれば、"

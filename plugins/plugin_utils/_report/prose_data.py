@@ -44,14 +44,18 @@ def rows(words: Words, incident: incident_model.Incident) -> str:
     if incident.rows_stale:
         numbers["after"] = words.say("rows.after_stale", after=numbers["after"])
     lost = incident.rows_lost()
-    fewer = [f"{table} {words.number(was)} -> {words.number(now)}" for table, (was, now) in lost.items()]
     why = statements.why_of_data_loss(incident.statements)
     # The data-loss verdict may already state that no table has fewer rows.
     said = incident.data_loss == statements.NONE or why == statements.WRITTEN_SINCE
     key = "partly" if why == statements.UNCOUNTED else "fewer" if lost else "counts" if said else "none_fewer"
-    told = words.say(f"rows.{key}", fewer=words.listed(fewer), **numbers)
+    told = words.say(f"rows.{key}", fewer=fewer(words, lost), **numbers)
     added = _added_since(words, incident) if key == "fewer" else ""
     return words.say("rows.added_since", told=told, added=added) if added else told
+
+
+def fewer(words: Words, lost: Mapping[str, Tuple[float, float]]) -> str:
+    """Return the tables that have fewer rows, with both numbers. lost: see statements.rows_fewer."""
+    return words.listed([f"{table} {words.number(was)} -> {words.number(now)}" for table, (was, now) in lost.items()])
 
 
 def _added_since(words: Words, incident: incident_model.Incident) -> str:

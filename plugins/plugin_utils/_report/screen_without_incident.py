@@ -15,6 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
     prose,
     prose_causes,
+    prose_data,
     prose_steps,
     screen_next_steps,
 )
@@ -171,11 +172,10 @@ def _counted_rows(words: Words, steps: Sequence[incident_model.Step]) -> List[st
     before = row_counts.counts(last_good.get("rows"))
     if not before:
         return [told]
-    fewer = statements.rows_fewer(before, counts)
-    tables = [f"{table} {words.number(was)} -> {words.number(now)}" for table, (was, now) in fewer.items()]
+    fewer = prose_data.fewer(words, statements.rows_fewer(before, counts))
     earlier = words.count("rows.count", sum(before.values()))
     key = "screen.rows_fewer" if fewer else "screen.rows_none_fewer"
-    return [told, words.say(key, at=words.short(last_good.get("at")), before=earlier, fewer=words.listed(tables))]
+    return [told, words.say(key, at=words.short(last_good.get("at")), before=earlier, fewer=fewer)]
 
 
 def _window(

@@ -292,19 +292,22 @@ def test_last_good_rows_are_those_of_this_database(tmp_path):
 
 
 def test_a_new_count_returns_the_last_good_count_that_it_replaces(tmp_path):
-    look = {"database": {"path": "/srv/a.db"}, "row_counts": {"users": 4}}
+    look = {"database": {"path": "/srv/a.db"}, "row_counts": {"users": 4}, "checks": {"row_counts": "ok"}}
     first = last_good.replace_rows(str(tmp_path), look=look, save=True)
     assert first == {"rows": {}, "at": "", "replaced": True}
     look["row_counts"] = {"users": 3}
     kept = last_good.replace_rows(str(tmp_path), look=look, save=False)
     assert (kept["rows"], bool(kept["at"]), kept["replaced"]) == ({"users": 4}, True, False)
     assert last_good.replace_rows(str(tmp_path), look=look, save=True) == {**kept, "replaced": True}
+    # The other tables were not counted, so nothing can be said about them.
+    look["checks"] = {"row_counts": "skipped: time budget"}
+    assert last_good.replace_rows(str(tmp_path), look={**look, "row_counts": {"other": 1}}, save=True) is None
     assert last_good.last_good_rows(str(tmp_path), path="/srv/a.db").rows == {"users": 3}
 
 
 def test_a_count_that_cannot_be_saved_does_not_replace_the_last_one(tmp_path):
     (tmp_path / "state").write_text("a file")
-    look = {"database": {"path": "/srv/a.db"}, "row_counts": {"users": 4}}
+    look = {"database": {"path": "/srv/a.db"}, "row_counts": {"users": 4}, "checks": {"row_counts": "ok"}}
     assert last_good.replace_rows(str(tmp_path / "state"), look=look, save=True)["replaced"] is False
 
 
