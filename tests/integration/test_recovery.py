@@ -437,9 +437,9 @@ def test_the_applications_own_backup_that_loses_the_fewest_rows_is_restored(serv
     assert "nothing prevents a manual start: until the recovery has ended" in end
     planned = service.play("playbooks/database_recover.yml", "--check")
     end = " ".join(planned.screen[planned.screen.index("PLAY RECAP") :].split())
-    chosen = re.search(rf"fewest rows is {re.escape(str(best))}, [^.]+\.[^.]+\. Lost: at least (\d+) rows", end)
+    chosen = re.search(rf"fewest rows is {re.escape(str(best))}, .+? - Kept: \d+ rows - Lost: at least (\d+) rows", end)
     other = re.search(
-        rf"other backup: {re.escape(str(empty))}, [-0-9: ]+ UTC\. Kept: \d+ rows\. Lost: (\d+) counted rows", end
+        rf"other backup: {re.escape(str(empty))}, [-0-9: ]+ UTC - Kept: \d+ rows - Lost: (\d+) counted rows", end
     )
     assert chosen and other, end
     assert int(chosen[1]) < int(other[1])

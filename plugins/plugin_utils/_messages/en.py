@@ -229,7 +229,7 @@ SENTENCES: Dict[str, str] = {
     "held.halted": "ended the recovery",
     "held.not": "failed",
     "held.unknown": "not verified",
-    "held.skipped": "skipped",
+    "held.skipped": "skipped (cannot help)",
     "remedied.failed": "{cause}: {action} (FAILED: {detail})",
     "remedied.detail": "{cause}: {action} ({detail})",
     "remedied.left": "{cause}: not remedied; {reason}",

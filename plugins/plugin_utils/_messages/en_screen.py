@@ -30,9 +30,12 @@ SENTENCES: Dict[str, str] = {
     "screen.next": "next step",
     "screen.methods": "methods",
     "screen.options": "options",
-    "method.chosen": "{method} (CHOSEN, {choice}): {why}. Kept: {kept}. Lost: {lost}",
-    "method.more": "{told}. Tables with more rows in the backup than in the database now: {tables}",
-    "method.possible": "{method}: {why}. Kept: {kept}. Lost: {lost}",
+    "method.chosen": "{method} (CHOSEN, {choice}): {why}",
+    "method.more": "Tables with more rows in the backup than in the database now: {tables}",
+    "method.possible": "{method}: {why}",
+    "method.kept": "Kept: {kept}",
+    "method.lost": "Lost: {lost}",
+    "method.since": "all changes since then",
     "choice.more_rows": "it keeps more rows than salvage",
     "method.rule": (
         "backup was chosen only because it keeps more rows: {kept}, compared with {saved} for salvage. This choice "
@@ -49,7 +52,7 @@ SENTENCES: Dict[str, str] = {
         "without --check, database_recover.yml stops the service if it is running, then examines the methods again, "
         "and may choose another one"
     ),
-    "method.backup": "other backup: {path}, {at}. Kept: {kept}. Lost: {lost}, and all changes since then",
+    "method.backup": "other backup: {path}, {at}",
     "method.unusable_backup": "backup file {path}, {at}: not usable: {why}",
     "choice.method": "To use the method {method}: add -e database_recovery_method={method}",
     "choice.empty": "Start with an empty database and lose all rows: add -e database_recovery_method=empty -e database_recovery_confirm_empty=true",

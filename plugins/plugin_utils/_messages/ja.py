@@ -242,7 +242,7 @@ SENTENCES: Dict[str, str] = {
     "held.halted": "ここで中止",
     "held.not": "失敗",
     "held.unknown": "未確認",
-    "held.skipped": "省略",
+    "held.skipped": "効果がないため省略",
     "remedied.failed": "{cause}：{action}（失敗：{detail}）",
     "remedied.detail": "{cause}：{action}（{detail}）",
     "remedied.left": "{cause}：対処せず（{reason}）",

@@ -53,7 +53,7 @@ def login(facts: Facts) -> Judged:
     """Report whether the login check of a recovery would succeed now."""
     if not facts.login.configured:
         if facts.login.declined:
-            return Judged(READY, message("ready.login.declined"))
+            raise NotCheckedError(message("ready.login.declined"))
         return Judged(WARNING, message("ready.login.unset"))
     tried = facts.login.result
     if tried is None and facts.login.check_mode and facts.error is None:

@@ -108,7 +108,7 @@ class Document:
     sources: List[str]
     detected: List[str]
     impact: List[Field]
-    methods: List[str]
+    methods: List[prose_methods.Described]
     rows: List[Rows]
     causes: List[Finding]
     no_cause: str

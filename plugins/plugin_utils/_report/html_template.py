@@ -208,7 +208,8 @@ INCIDENT = (
 
 <section><h2>{{ say("doc.impact") }}</h2>
 <dl class="facts">{% for name, text in impact %}<dt>{{ name }}</dt><dd>{{ text }}</dd>{% endfor -%}
-{% if methods %}<dt>{{ say("doc.methods") }}</dt><dd><ul>{% for each in methods %}<li>{{ each }}</li>{% endfor %}</ul></dd>{% endif %}</dl>
+{% if methods %}<dt>{{ say("doc.methods") }}</dt><dd><ul>{% for each in methods -%}
+<li>{{ each.head }}{% if each.facts %}<ul>{% for fact in each.facts %}<li>{{ fact }}</li>{% endfor %}</ul>{% endif %}</li>{% endfor %}</ul></dd>{% endif %}</dl>
 {% if rows %}<details{% if rows_open %} open{% endif %}><summary>{{ say("doc.rows_by_table") }}</summary>
 <div class="wide"><table><thead><tr><th>{{ say("doc.column.table") }}</th><th class="number">{{ say("doc.column.before") }}</th>
 <th class="number">{{ say("doc.column.after") }}</th><th class="number">{{ say("doc.column.change") }}</th></tr></thead><tbody>

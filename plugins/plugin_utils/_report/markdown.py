@@ -146,7 +146,8 @@ def _impact(words: Words, document: composed.Document) -> List[str]:
     lines = _items(words, document.impact)
     if document.methods:
         lines.append(f"- {words.say('label', name=words.say('doc.methods'), text='').rstrip()}")
-        lines += [f"  - {escape(each)}" for each in document.methods]
+        for each in document.methods:
+            lines += [f"  - {escape(each.head)}", *(f"    - {escape(fact)}" for fact in each.facts)]
     if document.rows:
         rows = [(code(row.table), row.before, row.after) for row in document.rows]
         table = _table(_columns(words, "table", "before", "after"), rows)

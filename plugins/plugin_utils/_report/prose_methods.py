@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import posixpath
-from typing import Any, List, Mapping
+from typing import Any, List, Mapping, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import names
@@ -37,6 +38,14 @@ _OPEN = "reason.restore.open_in"
 _OF_BACKUPS = ("reason.restore.worse_backup", "reason.restore.backup_unusable")
 
 
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """A method or another backup: a line that names it, and one line for each fact about it."""
+
+    head: str
+    facts: List[str] = dataclasses.field(default_factory=list)
+
+
 def assessment(incident: incident_model.Incident) -> _Data:
     """Return the last run's sqlite_restore result with all methods, or an empty mapping."""
     last_run = incident.runs[-1].run if incident.runs else None
@@ -49,16 +58,18 @@ def assessment(incident: incident_model.Incident) -> _Data:
     return planned[0] if planned else {}
 
 
-def methods(words: Words, incident: incident_model.Incident, *, check_mode: bool = False) -> List[str]:
-    """Return a line for each method and for each other backup, or an empty list if no method was assessed.
+def methods(words: Words, incident: incident_model.Incident, *, check_mode: bool = False) -> List[Described]:
+    """Return each method and each other backup, or an empty list if no method was assessed.
 
-    check_mode: True if the run did not stop the service. The backup that the method `backup` restores has no line of
-    its own, because the line of the method describes it.
+    check_mode: True if the run did not stop the service. The backup that the method `backup` restores is not listed
+    separately, because the method describes it.
     """
     found = assessment(incident)
     plan = found.get("plan") or []
-    lines = [line for way in plan for line in _method(words, way, found)]
-    return [*lines, words.say("method.again")] if check_mode and any(map(_is_open, plan)) else lines
+    described = [each for way in plan for each in _method(words, way, found)]
+    if check_mode and any(map(_is_open, plan)):
+        described.append(Described(words.say("method.again")))
+    return described
 
 
 def choices(words: Words, incident: incident_model.Incident, *, check_mode: bool = False) -> List[str]:
@@ -94,26 +105,35 @@ def _extra(**variables: object) -> str:
     return "-e '" + json.dumps(variables).replace("'", "'\\''") + "'"
 
 
-def _method(words: Words, way: _Data, found: _Data) -> List[str]:
+def _method(words: Words, way: _Data, found: _Data) -> List[Described]:
     method, backups = str(way.get("method")), way.get("backups") or []
     why = _without_backups(words, way) if backups else _why(words, way)
     if not way.get("possible"):
         unconfirmed = any(str(each.get("id")).endswith("unconfirmed") for each in _messages(way, "reason"))
         key = "unconfirmed" if unconfirmed else "open" if _is_open(way) else "impossible"
-        told = [words.say(f"method.{key}", method=method, why=why)]
+        told = Described(words.say(f"method.{key}", method=method, why=why))
     else:
         key = "method.chosen" if method == found.get("method") else "method.possible"
-        choice = words.say(f"choice.{_choice(found)}")
+        head = words.say(key, method=method, choice=words.say(f"choice.{_choice(found)}"), why=why)
         rule = _rule(words, found) if key == "method.chosen" else []
-        kept = words.count("rows.count", sum((way.get("rows") or {}).values()))
-        lost = text_of(words, way, "statement")
-        line = words.say(key, method=method, choice=choice, why=why, kept=kept, lost=lost)
-        more = _more(words, way, found)
-        told = [words.say("method.more", told=line, tables=more) if more else line, *rule]
+        kept = sum((way.get("rows") or {}).values())
+        told = Described(head, [*_kept_and_lost(words, kept, _losses(words, way)), *_more(words, way, found), *rule])
     unsure = _unsure(way)
     described = way.get("source") if way.get("possible") else None
     others = [each for each in backups if each.get("path") != described]
-    return [*told, *(_backup(words, each, found, unsure=unsure) for each in others)]
+    return [told, *(_backup(words, each, found, unsure=unsure) for each in others)]
+
+
+def _kept_and_lost(words: Words, kept: int, losses: Sequence[str]) -> List[str]:
+    """Return the number of rows that a method keeps, and a line for each loss."""
+    lost = [words.say("method.lost", lost=each) for each in losses]
+    return [words.say("method.kept", kept=words.count("rows.count", kept)), *lost]
+
+
+def _losses(words: Words, way: _Data) -> List[str]:
+    """Return what a method loses. A timeline without messages contains one sentence."""
+    known = [bare(words.message(each)) for each in _messages(way, "statement")]
+    return known if known and all(known) else [text_of(words, way, "statement")]
 
 
 def _is_open(way: _Data) -> bool:
@@ -126,17 +146,18 @@ def _unsure(way: _Data) -> bool:
     return any(each.get("id") in _UNKNOWN_LOSS for each in _messages(way, "statement"))
 
 
-def _more(words: Words, way: _Data, found: _Data) -> str:
-    """Return the tables in which a backup has more rows than the database has now, or an empty string.
+def _more(words: Words, way: _Data, found: _Data) -> List[str]:
+    """Return a line with the tables in which a backup has more rows than the database has now, or an empty list.
 
     These tables explain why a backup can keep more rows than a method that loses no rows.
     """
     now = _rows_now(found)
     if way.get("method") != "backup" or _unsure(way):
-        return ""
+        return []
     rows = way.get("rows") or {}
     more = {table: number - now[table] for table, number in rows.items() if number > now.get(table, number)}
-    return words.listed([f"{table} +{words.number(number)}" for table, number in more.items()], limit=3)
+    tables = words.listed([f"{table} +{words.number(number)}" for table, number in more.items()], limit=3)
+    return [words.say("method.more", tables=tables)] if more else []
 
 
 def _rows_now(found: _Data) -> _Data:
@@ -191,12 +212,13 @@ def _without_backups(words: Words, way: _Data) -> str:
     return bare(words.message(rest or known[:1], way.get("reason")))
 
 
-def _backup(words: Words, backup: _Data, found: _Data, *, unsure: bool) -> str:
-    """Return the line for a backup. unsure: True if some rows in the damaged database could not be counted."""
+def _backup(words: Words, backup: _Data, found: _Data, *, unsure: bool) -> Described:
+    """Return the description of a backup. unsure: True if some rows in the damaged database could not be counted."""
     named = {"path": backup.get("path"), "at": words.when(backup.get("at"))}
     if not backup.get("usable"):
-        return words.say("method.unusable_backup", why=text_of(words, backup, "reason"), **named)
-    kept = words.count("rows.count", sum((backup.get("rows") or {}).values()))
+        return Described(words.say("method.unusable_backup", why=text_of(words, backup, "reason"), **named))
+    kept = sum((backup.get("rows") or {}).values())
     lost = words.count("rows.counted" if unsure else "rows.count", sum((backup.get("lost") or {}).values()))
     known = bool(found.get("rows_before"))
-    return words.say("method.backup", kept=kept, lost=lost if known else words.say("unknown"), **named)
+    losses = [lost if known else words.say("unknown"), words.say("method.since")]
+    return Described(words.say("method.backup", **named), _kept_and_lost(words, kept, losses))

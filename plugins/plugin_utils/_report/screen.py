@@ -79,6 +79,7 @@ def summary(
     # First list the required actions, then the reasons.
     cause = prose_causes.cause(words, incident)
     rungs = _rungs(words, incident, brief=document is not None)
+    refused = _not_remedied(words, incident, prose_ladder.LEFT)
     calls, informed = prose_notifications.calls(words, incident), prose_notifications.informed(words, incident)
     fields: List[Field] = [
         ("next", _next_steps(words, incident, target)),
@@ -90,7 +91,7 @@ def summary(
         ("restarts", prose_impact.restarted(words, incident)),
         # A run in check mode opens no incident, so the length of the outage may be unknown.
         ("outage", "" if check_mode and incident.durations.outage is None else _outage(words, incident)),
-        ("rung", [*rungs, *_not_climbed(words, incident, why=why, cause=cause)]),
+        ("rung", [*rungs, *refused, *_not_climbed(words, incident, why=why, cause=cause)]),
         ("done", [] if check_mode else _done(words, incident) or _nothing_done(words, incident)),
         ("would_do", _planned(words, incident) if check_mode else []),
         ("data_loss", prose_data.data_loss(words, incident)),
@@ -110,7 +111,7 @@ def summary(
         fields.append(_counted(words))
     head = _head(words, incident, outcome=outcome)
     # If there is no postmortem, no text is shortened, because the text is not saved anywhere else.
-    whole = {"rung": len(rungs), "escalation": len(calls), "kept": len(kept)}
+    whole = {"rung": len(rungs) + len(refused), "escalation": len(calls), "kept": len(kept)}
     # The names of the notified contacts are more important than the text of other fields.
     names = prose_notifications.names(words, incident, informed)
     late = {"escalation": lines_until_cut([*calls, *names]) if names else 0}
@@ -145,9 +146,8 @@ def _head(words: Words, incident: incident_model.Incident, *, outcome: str) -> s
     return words.say("screen.head", incident=incident.incident, **named)
 
 
-def _not_remedied(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the remedies that failed in the last run or were not applied."""
-    came = (prose_ladder.FAILED, prose_ladder.LEFT)
+def _not_remedied(words: Words, incident: incident_model.Incident, *came: str) -> List[str]:
+    """Return the remedies with these results in the last run: FAILED or LEFT of prose_ladder."""
     return prose_ladder.not_remedied(words, incident, came, run=incident.runs[-1].run)
 
 
@@ -169,14 +169,14 @@ def _rungs(words: Words, incident: incident_model.Incident, *, brief: bool) -> L
 def _not_climbed(
     words: Words, incident: incident_model.Incident, *, why: Union[str, List[str]], cause: str
 ) -> List[str]:
-    """Return the reasons why rungs were not tried and remedies were not applied in the last run.
+    """Return the reasons why rungs were not tried and remedies failed in the last run.
 
     why, cause: the fields that are already shown.
     """
     texts = {"why": why if isinstance(why, str) else words.joined(why), "cause": cause}
     shown = {words.say(f"screen.{name}"): text for name, text in texts.items()}
     skipped = prose_ladder.skips(words, incident, run=incident.runs[-1].run, shown=shown)
-    return [*skipped, *_not_remedied(words, incident)]
+    return [*skipped, *_not_remedied(words, incident, prose_ladder.FAILED)]
 
 
 def _earlier_runs(words: Words, told: Sequence[str]) -> str:
@@ -288,7 +288,7 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
             "would_climb",
             [
                 rungs or words.say("screen.no_rung"),
-                *_not_remedied(words, incident),
+                *_not_remedied(words, incident, prose_ladder.LEFT, prose_ladder.FAILED),
                 *prose_ladder.skips(words, incident),
             ],
         ),
@@ -302,8 +302,9 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
 
 def _methods(words: Words, incident: incident_model.Incident, *, check_mode: bool = False) -> List[Field]:
     """Return the methods that database_recover.yml assessed, and the options that choose one."""
+    described = prose_methods.methods(words, incident, check_mode=check_mode)
     return [
-        ("methods", prose_methods.methods(words, incident, check_mode=check_mode)),
+        ("methods", [line for each in described for line in (each.head, *(f"- {fact}" for fact in each.facts))]),
         ("options", prose_methods.choices(words, incident, check_mode=check_mode)),
     ]
 

@@ -2043,7 +2043,7 @@ def test_a_method_that_an_open_database_prevents_is_not_called_impossible(outcom
     salvage = {"method": "salvage", "possible": False, "reason": "open", "messages": {"reason": [unread]}}
     plan = {**PLAN, "plan": [PLAN["plan"][0], salvage, PLAN["plan"][2]]}
     told = incident(outcome=outcome, runs=runs("r"), steps=[step("sqlite_restore", plan)])
-    checkpoint, shown, *others = prose_methods.methods(EN, told, check_mode=check_mode)
+    checkpoint, shown, *others = (each.head for each in prose_methods.methods(EN, told, check_mode=check_mode))
     assert checkpoint == "checkpoint (not possible): damaged"
     assert shown == (
         "salvage (unknown as long as the database is open): the WAL of the database could not be read to the end: "
@@ -2067,8 +2067,8 @@ def test_the_reason_for_a_method_need_not_be_a_list(why):
     unread = {"id": "reason.restore.wal_unread", "values": {"why": why}}
     salvage = {"method": "salvage", "possible": False, "reason": "open", "messages": {"reason": unread}}
     asked = incident(runs=runs("r"), steps=[step("sqlite_restore", {**PLAN, "plan": [salvage]})])
-    (line,) = prose_methods.methods(EN, asked)
-    assert line.startswith("salvage (unknown as long") is isinstance(why, dict)
+    (method,) = prose_methods.methods(EN, asked)
+    assert method.head.startswith("salvage (unknown as long") is isinstance(why, dict)
 
 
 def test_an_unknown_number_of_rows_is_listed_only_once():
@@ -2080,7 +2080,7 @@ def test_an_unknown_number_of_rows_is_listed_only_once():
         (EN, "unknown number of rows", "the unread part of the WAL"),
         (JA, "行数不明", "WAL の"),
     ):
-        shown = prose_methods.methods(words, told)[0]
+        shown = " ".join(prose_methods.methods(words, told)[0].facts)
         assert shown.count(unknown) == 1
         assert wal in shown
 
@@ -2097,10 +2097,11 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
     shown = " ".join(" ".join(screen_report.summary(EN, told, document="x", check_mode=True)).split())
     for text in (
         "checkpoint (not possible): damaged",
-        "salvage: there is neither a database nor a WAL to salvage. Kept: 5 rows. Lost: 7 rows",
-        f"backup (CHOSEN, it keeps more rows than salvage): the latest. Kept: 11 rows. Lost: 1 row {RULE}",
+        "salvage: there is neither a database nor a WAL to salvage - Kept: 5 rows - Lost: 7 rows",
+        f"backup (CHOSEN, it keeps more rows than salvage): the latest - Kept: 11 rows - Lost: 1 row - {RULE}",
         "Compare what both methods would lose other backup: ",
-        "other backup: /b/it's_2.db, 2026-02-01 01:00:00 UTC. Kept: 2 rows. Lost: 10 rows, and all changes since then",
+        "other backup: /b/it's_2.db, 2026-02-01 01:00:00 UTC - Kept: 2 rows - Lost: 10 rows"
+        " - Lost: all changes since then",
         "backup file /b/itsm_3.db, 2026-01-01 01:00:00 UTC: not usable: pages are damaged",
         "empty (not possible): all rows would be lost",
         "To use the method salvage: add -e database_recovery_method=salvage",
@@ -2119,13 +2120,19 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
     assert set(re.findall(r"database_recovery_\w+", " ".join(prose_methods.choices(EN, told)))) <= set(
         re.findall(r"^      (database_recovery_\w+):", specs, re.MULTILINE)
     )
-    # The documents contain one item for each method and for each other backup.
+    # The documents contain one item for each method and for each other backup, and one item for each fact about it.
     listed = prose_methods.methods(EN, told)
+    lines = [
+        f"{' ' * indent}- {markdown_report.escape(text)}"
+        for each in listed
+        for indent, text in [(2, each.head), *((4, fact) for fact in each.facts)]
+    ]
     document = markdown_report.markdown(EN, told).splitlines()
     begin = document.index("- Methods to recover the database:") + 1
-    assert document[begin : begin + len(listed)] == [f"  - {markdown_report.escape(each)}" for each in listed]
+    assert document[begin : begin + len(lines)] == lines
     page = html_report.page(EN, told)
-    assert all(f"<li>{html.escape(each, quote=False)}</li>" in page for each in listed[:2])
+    assert all(f"<li>{html.escape(each.head, quote=False)}<" in page for each in listed[:2])
+    assert all(f"<li>{html.escape(fact, quote=False)}</li>" in page for each in listed for fact in each.facts)
 
 
 @pytest.mark.parametrize(
@@ -2139,8 +2146,8 @@ def test_every_method_of_a_database_recovery_is_shown_with_its_rows(outcome):
 def test_a_method_is_chosen_by_the_rule_that_the_module_names(method, reason, words, ruled):
     assessed = step("sqlite_restore", {**PLAN, "method": method, "messages": {"reason": [reason]}})
     told = prose_methods.methods(EN, incident(runs=runs("r"), steps=[assessed]))
-    assert any(each.startswith(words) for each in told)
-    assert any(each.startswith(RULE) for each in told) is ruled
+    (chosen,) = [each for each in told if each.head.startswith(words)]
+    assert any(fact.startswith(RULE) for fact in chosen.facts) is ruled
 
 
 @pytest.mark.parametrize("loss", ["unknown", "suspected"])
@@ -2239,7 +2246,7 @@ def test_a_rung_that_could_not_help_is_shown_with_its_reason():
         runs=runs("r"),
     )
     lines = "\n".join(screen_report.summary(EN, told, document=None))
-    assert "restart skipped, then standard_recovery succeeded" in lines
+    assert "restart skipped (cannot help), then standard_recovery succeeded" in lines
     assert "restart skipped: A package is missing" in lines
     assert "- Restart skipped: A package is missing." in section(
         markdown_report.markdown(EN, told), "5. Recovery steps"
@@ -2310,7 +2317,7 @@ def test_a_reason_on_the_screen_is_not_repeated_and_the_rung_is_still_named():
     told.rungs_not_reached = [not_reached("clean_start_recovery", reason="Memory ran out")]
     shown = fields(screen_report.summary(EN, told, document=None))
     assert shown["rungs"] == (
-        "restart skipped, then standard_recovery skipped "
+        "restart skipped (cannot help), then standard_recovery skipped (cannot help) "
         "standard_recovery skipped: No Node clean_start_recovery not tried: ruled out, see cause"
     )
 
@@ -2765,6 +2772,7 @@ def test_the_most_important_lines_are_never_cut_off():
         runs=runs(*names),
         rungs_tried=[rung("standard_recovery by a long way", held=False, run=name) for name in names],
         rungs_skipped=[skip(run="r4", reason="no " * 200)],
+        remedies=[remedy(**LEFT, run="r4")],
         error="broke " * 200,
         cause="db_corrupt",
         cause_summary="The database is damaged " * 40,
@@ -2780,7 +2788,8 @@ def test_the_most_important_lines_are_never_cut_off():
     assert len(lines) <= 24
     for text in (
         "2 earlier runs; run 3: standard_recovery by a long way failed",
-        "run 4: restart skipped, then standard_recovery by a long way failed",
+        "run 4: restart skipped (cannot help), then standard_recovery by a long way failed",
+        "remediation: disk_full: not remedied; not in remediation_allowed",
         f"invalid {problem.strip()}",
         "notified NOT NOTIFIED, call them: Lead",
         "kept evidence on the host: /var/lib/itsm-runbook/evidence/INC-1",
@@ -2889,8 +2898,8 @@ def test_a_backup_that_keeps_rows_that_were_lost_before_says_so(others, before, 
     plan = [*others, {**backup, "messages": {"statement": [statement.to_dict()]}}]
     assessed = step("sqlite_restore", {"method": "checkpoint", "rows_before": before, "plan": plan})
     last = prose_methods.methods(EN, incident(runs=runs("r"), steps=[assessed]))[-1]
-    told = f". Tables with more rows in the backup than in the database now: {more}" if more else ""
-    assert last.endswith(f"Kept: 11 rows. Lost: {EN.message(statement.to_dict())}{told}")
+    told = [f"Tables with more rows in the backup than in the database now: {more}"] if more else []
+    assert last.facts == ["Kept: 11 rows", f"Lost: {EN.message(statement.to_dict())}", *told]
 
 
 def test_the_reasons_for_a_method_are_short():
@@ -2914,10 +2923,11 @@ def test_the_reasons_for_a_method_are_short():
     assessed = step("sqlite_restore", {"method": "backup", "rows_before": {"a": 3}, "plan": plan})
     asked = incident(runs=runs("r"), steps=[assessed])
     checkpoint, salvage, chosen, made, empty = prose_methods.methods(EN, asked)
-    assert checkpoint == "checkpoint (not possible): the database is damaged"
-    assert chosen.startswith("backup (CHOSEN, as requested): ") and salvage.startswith("salvage: ")
-    assert "a (3 rows kept)" in chosen and made.endswith("Lost: 0 counted rows, and all changes since then")
-    assert empty.startswith("empty (needs confirmation): all rows would be lost")
+    assert checkpoint.head == "checkpoint (not possible): the database is damaged"
+    assert chosen.head.startswith("backup (CHOSEN, as requested): ") and salvage.head.startswith("salvage: ")
+    assert "a (3 rows kept)" in chosen.facts[1]
+    assert made.facts[1:] == ["Lost: 0 counted rows", "Lost: all changes since then"]
+    assert empty.head.startswith("empty (needs confirmation): all rows would be lost")
 
 
 def test_the_method_of_a_recovery_is_named_once():
@@ -2938,7 +2948,7 @@ def test_the_reason_for_a_salvage_suits_a_plan_and_its_result(tool, how):
     plan = [{**result, "possible": True, "rows": {"a": 1}}]
     asked = incident(runs=runs("r"), steps=[step("sqlite_restore", {**result, "plan": plan})])
     (method,) = prose_methods.methods(EN, asked)
-    assert f": 1 row in 2 tables, {how}. Kept: 1 row." in method
+    assert method.head.endswith(f": 1 row in 2 tables, {how}") and method.facts == ["Kept: 1 row", "Lost: nothing"]
     restored = step("sqlite_restore", result, role="database_recovery")
     done = incident(runs=runs("r"), rungs_tried=[rung("database_recovery by salvage")], steps=[restored])
     assert prose_ladder.climbs(EN, done)[0].facts[0].startswith(f"1 row in 2 tables, {how}; lost: ")
