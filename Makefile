@@ -33,6 +33,9 @@ CONSTRAINTS ?= constraints.txt
 TEST_PROCESSES = $$(($$(nproc) + 1))
 UNIT_TEST_PROCESSES = $$(($$(nproc) * 3))
 
+# The programs for the rulebooks, and for the pages in a browser.
+PAGE_TOOLS := java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
+
 # Only `make nightly` runs these tests. The first two take several minutes: all commands in docs/eda.md, and a recovery
 # of sixty hosts. The others create the objects in AWX again with other settings.
 LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_broken_hosts_are_recovered_without_waiting \
@@ -60,11 +63,18 @@ help: ## Show this list
 demo: $(VENV)/demo.stamp ## Break and recover the demo service on this machine
 	@$(WITH_PATH) demo/run
 
-# Targets that use only one core run in parallel. All packages are installed first, because two apt processes cannot run
-# at the same time.
+# Targets that use only one core run in parallel. The programs for the other tests are downloaded at the same time. If
+# two targets install packages, the second apt waits for the first one.
 test: $(VENV)/test.stamp ## Run the tests for every change; needs root; make nightly adds the long tests and drills
-	$(MAKE) --jobs=2 --output-sync=target lint torture flip TORTURE='--rounds 30 --backups 10' FLIP='--sample 500 --seed 1'
+	$(MAKE) --jobs=3 --output-sync=target tools lint torture flip TORTURE='--rounds 30 --backups 10' FLIP='--sample 500 --seed 1'
 	$(MAKE) unit integration molecule
+
+tools: $(VENV)/test.stamp
+	tests/install sqlite3 strace $(PAGE_TOOLS)
+	$(MAKE) $(VENV)/eda.stamp
+	molecule/hosts/install
+	molecule/hosts/build-image
+	molecule/hosts/build-modules
 
 lint: $(VENV)/test.stamp ## Check style and types
 	$(BIN)/yamllint --strict .
@@ -98,7 +108,7 @@ fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or reveals a s
 
 # Each test process runs complete files, because some tests depend on the previous test in their file.
 integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Test playbooks and rulebooks with the demo service, and pages in a browser; takes minutes
-	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
+	tests/install $(PAGE_TOOLS)
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(LONG_TESTS:%=--deselect=%) tests/integration
 
 molecule: $(VENV)/test.stamp ## Run the drills (except LONG_DRILLS) on real systemd hosts; takes minutes; SCENARIO='name ...' selects drills
@@ -189,4 +199,4 @@ $(VENV)/%.stamp: requirements-%.txt $(CONSTRAINTS)
 # requirements-test.txt includes this list.
 $(VENV)/test.stamp: requirements-unit.txt
 
-.PHONY: help demo test lint unit fuzz integration molecule nightly coverage cores sanity release nox audit matrix torture flip bench docs constraints clean
+.PHONY: help demo test tools lint unit fuzz integration molecule nightly coverage cores sanity release nox audit matrix torture flip bench docs constraints clean

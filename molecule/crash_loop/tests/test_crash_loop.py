@@ -92,7 +92,7 @@ def test_fourth_run_tries_no_restart(drill: Drill, story: Story) -> None:
     assert [(each["rung"], each["held"]) for each in told["rungs_tried"]] == [("standard_recovery", True)]
     closing = " ".join(drill.screen("fourth")[-3000:].split())
     assert "recovery runs started the service 3 times in the last 60 minutes (all incidents together)" in closing
-    assert "restart skipped, then standard_recovery succeeded" in closing
+    assert "restart skipped (cannot help), then standard_recovery succeeded" in closing
 
 
 def test_fourth_is_a_new_incident_notified_once(drill: Drill, story: Story) -> None:
