@@ -88,8 +88,8 @@ def _candidates(search: Search) -> Tuple[List[candidates.Candidate], List[Messag
     rights = sqlite_files.rights_on(search.place, search.user)
     if not search.named:
         where: Dict[str, Any] = {"dirs": search.dirs, "patterns": search.patterns}
-        where["reader"] = backup_access.Reader(search.user, search.configured)
-        return candidates.find(search.place, **where, rights=rights, recorded=search.recorded)
+        reader = backup_access.Reader(search.user, search.configured)
+        return candidates.find(search.place, **where, reader=reader, rights=rights, recorded=search.recorded)
     if not os.path.isabs(search.named) or "\0" in search.named:
         raise BackupError(f"backup must be an absolute path, not {printable(search.named)!r}")
     try:

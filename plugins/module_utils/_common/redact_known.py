@@ -211,7 +211,7 @@ def _byte_spellings(value: str) -> Set[str]:
 def _base64_spellings(value: str) -> Set[str]:
     """Return the base64 encodings of the value for each alignment: after 0, 1 or 2 other bytes."""
     found = set()
-    for text in {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}:
+    for text in dict.fromkeys((value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])):
         data = text.encode("utf-8", "surrogatepass")
         for offset in range(3):
             # Four characters encode three bytes. Characters that also encode bits of adjacent bytes are omitted.

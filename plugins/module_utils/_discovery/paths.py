@@ -62,7 +62,7 @@ def _allowed(path: str, uid: int) -> List[str]:
             found += [READ, *([OWN] if status.st_uid == uid else [])]
     with contextlib.suppress(OSError):
         # A link in the user's folder may lead to a file in another folder.
-        if all(_may_change(each, uid) for each in {path, os.path.realpath(path)}):
+        if all(_may_change(each, uid) for each in dict.fromkeys((path, os.path.realpath(path)))):
             found.append(CHANGE)
     return found
 

@@ -108,7 +108,7 @@ def once(
     if answer is not None:
         sys.stdout.write(answer)
         sys.stdout.flush()
-        sys.exit(1 if json.loads(answer).get("failed") else 0)
+        raise SystemExit(1 if json.loads(answer).get("failed") else 0)
     # If a connection with a terminal is lost, this process receives SIGHUP. The work must continue.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, lambda number, frame: None)

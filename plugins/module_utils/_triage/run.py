@@ -300,8 +300,9 @@ class _Bundle:
     path: the bundle that was written first, or None.
     """
 
-    def __init__(self, asking: triage_pass.Triage, *, deadline: float, **options: Any) -> None:
+    def __init__(self, asking: triage_pass.Triage, *, incident: str, deadline: float, **options: Any) -> None:
         self._asking = asking
+        self._incident = incident
         self._deadline = deadline
         self._options = options
         self._saved = 0
@@ -321,6 +322,7 @@ class _Bundle:
                 about=_about(result),
                 home_answers=done.answered("disk:state"),
                 timeout=left,
+                incident=self._incident,
                 **self._options,
             )
         except triage_evidence.EvidenceError as error:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import MappingProxyType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
@@ -15,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
-_NOTHING: Mapping[str, str] = {}
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 # Possible results of a remedy: succeeded, failed, or not applied.
 APPLIED, FAILED, LEFT = "applied", "failed", "left"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
+from types import MappingProxyType
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Command, Words
@@ -31,7 +32,7 @@ _LEAST = {"cause": 3, "why": 3}
 # another field is cut off directly before a path.
 _DISPENSABLE = "severity"
 LABEL = 14
-_NOTHING: Mapping[str, int] = {}
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 # The last part of the catalogue key for a label, and the field's value (one or more lines).
 Field = Tuple[str, Union[str, List[str]]]

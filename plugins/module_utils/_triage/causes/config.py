@@ -121,7 +121,7 @@ def exec_failed(facts: Facts) -> Optional[Finding]:
     common: Dict[str, Any] = {
         "prevention": message("prevention.exec_failed"),
         "evidence": [
-            *(says(message("evidence.source.host"), fault) for _, fault in faults),
+            *(says(message("evidence.source.host"), fault) for unused_status, fault in faults),
             *facts.unit.ending(),
             *_said(facts),
         ],
