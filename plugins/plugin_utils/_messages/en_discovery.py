@@ -12,7 +12,10 @@ from typing import Dict
 SENTENCES: Dict[str, str] = {
     # The file.
     "inventory.title": "The variables of {host}, found by outage_discover.yml.",
-    "inventory.review": "Review each line and answer the questions. All other variables keep their values.",
+    "inventory.review": (
+        "Review each line and answer the questions. If the line below a question is correct, delete only the question. "
+        "All other variables keep their values."
+    ),
     "inventory.source": "Source: {source}",
     "inventory.question": "QUESTION: {question}",
     "inventory.defaults": "These defaults are correct on this host:",

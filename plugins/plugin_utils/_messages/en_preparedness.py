@@ -32,7 +32,8 @@ SENTENCES: Dict[str, str] = {
     "ready.versions_compared": "The end-of-support dates were last checked against the release schedules on {day}",
     "ready.written": "Written by itsm_nexus.runbook. The check changed nothing on the hosts. If it has logged in, the service may have recorded the login",
     "ready.screen.do": "do: {remedy}",
-    "ready.screen.more": "{number} more lines are in the report",
+    "ready.screen.more": "also, see the report: {names}",
+    "ready.screen.verdict_of": "{name} ({verdict})",
     "ready.screen.ready": "ready: {names}",
     "ready.screen.report": "report: {path}",
     "ready.screen.notified": "notified: {names}",
@@ -154,7 +155,11 @@ SENTENCES: Dict[str, str] = {
     "ready.incident.open.do": "Run outage_recover.yml. It closes the incident if the service is healthy",
     "ready.modules.ok": "{packages} packages were rebuilt offline in {seconds} s and loaded successfully",
     "ready.modules.failed": "the modules cannot be rebuilt offline: {why}",
-    "ready.modules.failed.do": "Correct the lock file, or fill the npm cache of the service's user: as this user, run npm ci once with access to the registry",
+    "ready.modules.failed.do": (
+        "Correct the lock file, or fill the npm cache: copy package.json and the lock file to an empty folder, and run "
+        "npm ci there, as the service's user and with access to the registry. Do not run npm ci in the application's "
+        "folder, because it deletes the modules that the service is using"
+    ),
     "ready.database.ok": "{path} is sound ({rows:row|rows})",
     "ready.database.unsound": "{path} is not sound: {problems:;}",
     "ready.database.unsound.do": "Run outage_recover.yml now. Do not restart the service manually",

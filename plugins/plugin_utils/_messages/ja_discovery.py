@@ -12,7 +12,9 @@ from typing import Dict
 SENTENCES: Dict[str, str] = {
     # ファイル
     "inventory.title": "{host} の変数（outage_discover.yml による検出結果）",
-    "inventory.review": "各行を確認し、質問に答えてください。ほかの変数は現在の値のままです。",
+    "inventory.review": (
+        "各行を確認し、質問に答えてください。質問の下の行が正しければ、質問だけを削除してください。ほかの変数は現在の値のままです。"
+    ),
     "inventory.source": "出典：{source}",
     "inventory.question": "QUESTION：{question}",
     "inventory.defaults": "次の既定値は、このホストで正しい値です。",

@@ -36,7 +36,8 @@ SENTENCES: Dict[str, str] = {
     "ready.versions_compared": "サポート終了日は {day} に公式の日程と照合した",
     "ready.written": "itsm_nexus.runbook が作成した。この確認では、ホストを何も変更していない。ログインを試した場合は、サービスにその記録が残ることがある",
     "ready.screen.do": "対処：{remedy}",
-    "ready.screen.more": "ほか {number} 行はレポートに記載している",
+    "ready.screen.more": "ほかの確認（レポートを参照）：{names}",
+    "ready.screen.verdict_of": "{name}（{verdict}）",
     "ready.screen.ready": "準備完了：{names}",
     "ready.screen.report": "レポート：{path}",
     "ready.screen.notified": "通知済み：{names}",
@@ -155,7 +156,10 @@ SENTENCES: Dict[str, str] = {
     "ready.incident.open.do": "outage_recover.yml を実行する。サービスが正常なら、インシデントはクローズされる",
     "ready.modules.ok": "{packages} 個のパッケージをオフラインで再構築し（{seconds} 秒）、読み込みを確認した",
     "ready.modules.failed": "モジュールをオフラインで再構築できない：{why}",
-    "ready.modules.failed.do": "ロックファイルを修正するか、レジストリに接続できる状態で npm ci を一度実行し、サービスのユーザーの npm キャッシュを用意する",
+    "ready.modules.failed.do": (
+        "ロックファイルを修正するか、npm キャッシュを用意する：package.json とロックファイルを空のフォルダーにコピーし、レジストリに接続できる状態で、"
+        "サービスのユーザーとしてそこで npm ci を実行する。アプリケーションのフォルダーでは npm ci を実行しない（サービスが使用中のモジュールを削除するため）"
+    ),
     "ready.database.ok": "{path} は正常（{rows} 行）",
     "ready.database.unsound": "{path} に問題がある：{problems:;}",
     "ready.database.unsound.do": "すぐに outage_recover.yml を実行する。手動でサービスを再起動しない",

@@ -20,7 +20,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_
 
 _LABEL = 18
 _CUT = " ..."
-_MOST_PER_CHECK = 3  # Maximum number of lines for the text of a check.
+# Maximum number of lines for the text of a check, if the host is not ready because of this check, and otherwise.
+_MOST_IF_NOT_READY, _MOST = 4, 3
 
 
 def lines(words: Words, host: document.Host, *, last: Sequence[str]) -> List[str]:
@@ -33,15 +34,25 @@ def lines(words: Words, host: document.Host, *, last: Sequence[str]) -> List[str
     names = words.sentences["list.comma"].join(good)
     end = [*(_indented(words.say("ready.screen.ready", names=names)) if good else [])]
     end += [line for text in last for line in _indented(text)]
-    found: List[str] = []
-    for names_of, each in _grouped(document.lines(words, host)):
-        if each.verdict != words.say(f"ready.verdict.{READY}"):
-            found += _of_check(words, names_of, each)
-    room = LINES - len(first) - len(end)
-    if len(found) > room:
-        more = len(found) - max(room - 1, 0)
-        found = [*found[: max(room - 1, 0)], *_indented(words.say("ready.screen.more", number=more))]
-    return [*first, *found, *end]
+    ready = words.say(f"ready.verdict.{READY}")
+    problems = [each for each in _grouped(document.lines(words, host)) if each[1].verdict != ready]
+    return [*first, *_problems(words, problems, room=LINES - len(first) - len(end)), *end]
+
+
+def _problems(words: Words, problems: Sequence[Tuple[List[str], document.Line]], *, room: int) -> List[str]:
+    """Return at most `room` lines. If not all problems fit, the last lines list the other checks."""
+    texts = [_of_check(words, names, each) for names, each in problems]
+    for shown in range(len(texts), -1, -1):
+        left = [
+            words.say("ready.screen.verdict_of", name=name, verdict=each.verdict)
+            for names, each in problems[shown:]
+            for name in names
+        ]
+        more = _indented(words.say("ready.screen.more", names=words.sentences["list.comma"].join(left))) if left else []
+        lines = [line for text in texts[:shown] for line in text] + more
+        if len(lines) <= room:
+            return lines
+    return more[:room]
 
 
 def notifications(words: Words, sent: Sequence[Mapping[str, Any]], *, names: Mapping[str, str]) -> List[str]:
@@ -80,8 +91,9 @@ def _of_check(words: Words, names: Sequence[str], each: document.Line) -> List[s
     if len(names) > 1:
         text = words.say("label", name=words.sentences["list.comma"].join(names[1:]), text=each.told)
     told = wrap(words.say("label", name=each.verdict, text=text), width)
-    if len(told) > _MOST_PER_CHECK:
-        told = [*told[: _MOST_PER_CHECK - 1], f"{wrap(told[_MOST_PER_CHECK - 1], width - len(_CUT))[0]}{_CUT}"]
+    most = _MOST_IF_NOT_READY if each.blocks else _MOST
+    if len(told) > most:
+        told = [*told[: most - 1], f"{wrap(told[most - 1], width - len(_CUT))[0]}{_CUT}"]
     remedy = wrap(words.say("ready.screen.do", remedy=each.remedy), width) if each.remedy else []
     name = f"  {each.name}{' ' * max(_LABEL - columns(each.name), 1)}"
     heads = [name, *[" " * (2 + _LABEL)] * (len(told) + len(remedy))]

@@ -42,7 +42,9 @@ def test_a_new_file():
     assert text == (
         "---\n"
         "# The variables of itsm-prod-01, found by outage_discover.yml.\n"
-        "# Review each line and answer the questions. All other variables keep their values.\n"
+        "# Review each line and answer the questions. If the line below a question is correct, "
+        "delete only the question. All\n"
+        "#   other variables keep their values.\n"
         "\n"
         "# QUESTION: Is it down?\n"
         "\n"

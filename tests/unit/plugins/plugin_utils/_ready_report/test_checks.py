@@ -442,6 +442,17 @@ def test_the_screen_has_the_verdict_first_and_fits(language: str, told: dict[str
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
+@pytest.mark.parametrize("told", [looked(ALL_LACKING, contacts={}), looked(ALL_LACKING)])
+def test_the_screen_lists_each_check_that_is_not_ready(language: str, told: dict[str, Any]) -> None:
+    words = catalogue.of(language)
+    found = host(told)
+    problems = [each for each in document.lines(words, found) if each.verdict != words.say("ready.verdict.ready")]
+    text = "".join("".join(screen.lines(words, found, last=[])).split())
+    assert len(problems) > 10
+    assert [each.name for each in problems if each.name.replace(" ", "") not in text] == []
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
 def test_the_documents_contain_each_check_once(language: str) -> None:
     words = catalogue.of(language, "Asia/Tokyo")
     hosts = [host(looked({"unit.restart": "no"})), seen.host("other", looked(), now=NOW)]
