@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: module_prefetch
 type: aggregate
 short_description: Prepares modules before they are needed
-version_added: 0.2.0
+version_added: 1.0.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:

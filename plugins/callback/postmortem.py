@@ -44,7 +44,7 @@ options:
     type: str
     choices: [en, ja]
     default: en
-    version_added: 0.2.0
+    version_added: 1.0.0
     env:
       - name: ITSM_NEXUS_POSTMORTEM_LANGUAGE
     ini:
@@ -56,7 +56,7 @@ options:
         C(postmortem_timezone) takes precedence.
     type: str
     default: UTC
-    version_added: 0.2.0
+    version_added: 1.0.0
     env:
       - name: ITSM_NEXUS_POSTMORTEM_TIMEZONE
     ini:
@@ -66,7 +66,7 @@ options:
     description: Interval in seconds at which a line about a running task is shown. If V(0), no lines are shown.
     type: float
     default: 10
-    version_added: 0.2.0
+    version_added: 1.0.0
     env:
       - name: ITSM_NEXUS_POSTMORTEM_PROGRESS
     ini:

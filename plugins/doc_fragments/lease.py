@@ -22,7 +22,7 @@ options:
         C(group/itsm_nexus.runbook.host).
     type: str
     default: ""
-    version_added: 0.2.0
+    version_added: 1.0.0
   state_dir:
     description: The folder for the incident records, the lease and the evidence.
     type: path
@@ -34,7 +34,7 @@ options:
         first call ends, and then returns the result of the first call. No action is repeated.
     type: str
     default: ""
-    version_added: 0.2.0
+    version_added: 1.0.0
   timeline:
     description:
       - New lines of the run's timeline, in compressed form. The action plugin sets this option, so do not set it in a
@@ -43,5 +43,5 @@ options:
         later run writes the postmortem from this file.
     type: str
     default: ""
-    version_added: 0.2.0
+    version_added: 1.0.0
 """

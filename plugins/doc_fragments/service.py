@@ -19,7 +19,7 @@ options:
       - Each module ignores the suboptions that it does not need.
     type: dict
     required: true
-    version_added: 0.2.0
+    version_added: 1.0.0
     suboptions:
       app_dir:
         description: The service's folder, which is also its working directory.

@@ -17,7 +17,7 @@ options:
       have any type.
     type: dict
     required: true
-    version_added: 0.2.0
+    version_added: 1.0.0
     suboptions:
       app_dir:
         description: Absolute path of the service's folder. The folder must exist.
@@ -66,7 +66,7 @@ options:
         letters, digits and C(_).
     type: str
     default: DATABASE_PATH
-    version_added: 0.2.0
+    version_added: 1.0.0
   https_port:
     description: The HTTPS port, or V(0) if there is none.
     type: raw

@@ -24,7 +24,7 @@ options:
     description: Environment variable of the service that contains the path of its database, or V("") if there is none.
     type: str
     default: DATABASE_PATH
-    version_added: 0.2.0
+    version_added: 1.0.0
   tls_cert_path:
     description:
       - Path of the service's certificate. If empty, the path is read from the service's variables
@@ -52,13 +52,13 @@ options:
       - A request counts as rejected if the status is between 300 and 499, except 408 and 429.
     type: str
     default: ""
-    version_added: 0.2.0
+    version_added: 1.0.0
   health_ok_statuses:
     description: Values of C(status) that mean healthy.
     type: list
     elements: str
     default: [ok]
-    version_added: 0.2.0
+    version_added: 1.0.0
   log_patterns:
     description:
       - Path patterns for additional log files, for example logs whose file name changes every day. A pattern is
@@ -68,14 +68,14 @@ options:
     type: list
     elements: str
     default: []
-    version_added: 0.2.0
+    version_added: 1.0.0
   silent:
     description:
       - Whether all earlier probes timed out. See RV(itsm_nexus.runbook.health_probe#module:silent). If true, the module
         waits only 0.5 seconds for each response.
     type: bool
     default: false
-    version_added: 0.2.0
+    version_added: 1.0.0
   required_environment:
     description: Variables that the service requires. The module reports the variables that are missing or empty.
     type: list
@@ -145,13 +145,13 @@ options:
     type: list
     elements: dict
     default: []
-    version_added: 0.2.0
+    version_added: 1.0.0
   changes:
     description: If true, the module compares the host with the manifest that M(itsm_nexus.runbook.health_probe) saved
       when the service was last healthy. If there is no manifest, nothing is compared.
     type: bool
     default: true
-    version_added: 0.2.0
+    version_added: 1.0.0
   readiness:
     description:
       - The problems that M(itsm_nexus.runbook.health_probe) found in a service that answers. The format is the same as
@@ -160,5 +160,5 @@ options:
     type: list
     elements: dict
     default: []
-    version_added: 0.2.0
+    version_added: 1.0.0
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: backup_fetch
 short_description: Copy a verified backup from the host to the controller
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Copies a backup from the host to a file on the controller. Only backups that M(itsm_nexus.runbook.scheduled_backup)
     has recorded in C(backups.json) can be copied. The backup is transferred in compressed parts, so its size is not

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: disk_reclaim
 short_description: Free up space on a full file system by removing as few files as possible
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Removes files that match O(globs), oldest first, until every file system in O(targets) has the requested free space.
     Files on other file systems are not touched.
@@ -179,7 +179,7 @@ messages:
       catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.lease.lost", "values": {"run": "run-1", "other": "run-2"}}}
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: first_response
 short_description: Save the evidence of a crash, start the service if it is safe to do so, and find the cause
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Performs the same triage as M(itsm_nexus.runbook.triage_info), but in two steps. If the service's process is gone,
     the module first collects facts that change when the service starts. It also collects facts that can rule out

@@ -86,26 +86,26 @@ options:
       - In check mode, nothing is saved.
     type: bool
     default: false
-    version_added: 0.2.0
+    version_added: 1.0.0
   open:
     description:
       - If true and RV(severity) is not V(none), O(mode=watch) opens or continues an incident in the same round trip.
         Pass RV(opened) to O(itsm_nexus.runbook.incident#module:opened) so that the next task returns this incident.
     type: bool
     default: false
-    version_added: 0.2.0
+    version_added: 1.0.0
   maintenance_until:
     description:
       - End of a maintenance window, in the format of O(itsm_nexus.runbook.incident#module:maintenance_until). A
         maintenance window does not change the verdict.
     type: str
     default: ""
-    version_added: 0.2.0
+    version_added: 1.0.0
   maintenance_reason:
     description: Reason for the maintenance.
     type: str
     default: ""
-    version_added: 0.2.0
+    version_added: 1.0.0
   preflight:
     description:
       - The options of M(itsm_nexus.runbook.service_preflight_info), except O(service) and O(state_dir). If O(preflight)
@@ -117,7 +117,7 @@ options:
         valid settings are probed.
       - If a drop-in from M(itsm_nexus.runbook.unit_dropin) has switched off HTTPS, only plain HTTP is probed.
     type: dict
-    version_added: 0.2.0
+    version_added: 1.0.0
     suboptions:
       db_path:
         description: See M(itsm_nexus.runbook.service_preflight_info).
@@ -144,7 +144,7 @@ options:
       - To detect trends, the module compares the current values with earlier measurements. O(mode=watch) saves these
         measurements in O(state_dir) if O(remember=true).
     type: dict
-    version_added: 0.2.0
+    version_added: 1.0.0
     suboptions:
       ready_path:
         description:
@@ -224,7 +224,7 @@ options:
       - The manifest contains neither secrets nor hashes of secrets. If the manifest cannot be saved, the module does
         not report an error.
     type: dict
-    version_added: 0.2.0
+    version_added: 1.0.0
     suboptions:
       database_path:
         description: Path of the database if O(preflight) is not set. If empty, the schema is not saved.
@@ -301,7 +301,7 @@ messages:
     - If the module fails, C(msg) contains the reason as a message.
   returned: success, and when a parameter is invalid
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"summary": [{"id": "reason.probe.gone", "values": {}}]}
 severity:
   description:
@@ -327,7 +327,7 @@ readiness:
     - C(seconds) is the duration of the checks.
   returned: success
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample:
     problems:
       - cause: db_locked
@@ -380,7 +380,7 @@ silent:
   returned: success
   type: bool
   sample: false
-  version_added: 0.2.0
+  version_added: 1.0.0
 first_failure_at:
   description: Time when the first failed probe started, or V(null) if no probe failed.
   returned: success
@@ -431,7 +431,7 @@ supervisor:
       there is no process.
   returned: success
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"phase": "starting", "waited": 2.1, "restarted": true, "started_at": "2026-03-02T01:02:03.456Z"}
 takeover:
   description:
@@ -440,24 +440,24 @@ takeover:
     - V(null) if there was no takeover.
   returned: success
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
 doubt:
   description: With O(open=true), the reason why the service must not be started, such as a problem that a quick check
     found in the database. V(null) if there is no such reason.
   returned: success
   type: str
-  version_added: 0.2.0
+  version_added: 1.0.0
 hold:
   description: The hold on the service, as returned by M(itsm_nexus.runbook.service_hold), or V(null) if there is none.
   returned: success
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
 data_in_doubt:
   description: True if the open incident records that the service's data is in doubt or that the service's database was
     not found.
   returned: success
   type: bool
-  version_added: 0.2.0
+  version_added: 1.0.0
 open_incident:
   description: True if an incident was open in O(state_dir). If the service is also healthy, the outage ended without
     any action by this run.
@@ -475,7 +475,7 @@ preflight:
   description: The result of M(itsm_nexus.runbook.service_preflight_info), or V(null) if O(preflight) is not set.
   returned: success, and when a value of O(preflight) is invalid
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
 ends:
   description:
     - How the service's processes ended in the last C(window) seconds, as recorded by the restart recorder of the
@@ -489,7 +489,7 @@ ends:
       the C(uid) and C(login_uid) of the account that requested the stop, or is V(null).
   returned: success
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"window": 3600.0, "restarts": 3, "after": {"SIGSEGV": 2, "exit 1": 1}, "ends": []}
 answers_since:
   description:
@@ -498,7 +498,7 @@ answers_since:
   returned: success
   type: dict
   sample: {at: "2026-03-02T01:02:03.456Z", source: health probe}
-  version_added: 0.2.0
+  version_added: 1.0.0
 serving_said_at:
   description:
     - Time of the log line in which the process reports that it serves requests on O(ports), or V(null) if there is no
@@ -507,7 +507,7 @@ serving_said_at:
   returned: success
   type: str
   sample: null
-  version_added: 0.2.0
+  version_added: 1.0.0
 attempts:
   description: Number of probes.
   returned: success

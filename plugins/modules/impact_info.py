@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: impact_info
 short_description: Count the users and requests that an outage affected
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Runs one read-only query on the database, in a separate process with a time limit. The module also counts the
     requests that were logged in the journal and in log files during the outage. Rotated and compressed files (C(.gz))
@@ -33,7 +33,7 @@ options:
     description: The account that the login check uses. It is not counted as an affected user.
     type: str
     default: ""
-    version_added: 0.2.0
+    version_added: 1.0.0
   user:
     description:
       - The user that the service runs as. If users other than root can change the database's folder, the module reads
@@ -41,7 +41,7 @@ options:
       - Defaults to the owner of that folder.
     type: str
     default: ""
-    version_added: 0.2.0
+    version_added: 1.0.0
   access_log:
     description:
       - A log in which each line contains the time and the status of one request, such as the access log of a web server
@@ -56,16 +56,16 @@ options:
     type: list
     elements: str
     default: []
-    version_added: 0.2.0
+    version_added: 1.0.0
   app_dir:
     description: The application's folder. Required if a pattern is relative.
     type: path
-    version_added: 0.2.0
+    version_added: 1.0.0
   journal_unit:
     description: The systemd unit whose journal contains requests. If empty, no journal is read.
     type: str
     default: ""
-    version_added: 0.2.0
+    version_added: 1.0.0
   start:
     description: Start of the outage (UTC, ISO 8601).
     type: str
@@ -137,7 +137,7 @@ messages:
       its C(id) in the message catalogue, and the C(values) to insert into the message.
   returned: success
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"users_unknown": {"id": "reason.impact.query_late", "values": {}}}
 """
 

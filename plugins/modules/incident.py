@@ -104,7 +104,7 @@ options:
       RV(crash_loop) indicates that starting the service again would not help.
     type: int
     default: 3
-    version_added: 0.2.0
+    version_added: 1.0.0
   opened:
     description:
       - With O(state=open), the value of RV(itsm_nexus.runbook.health_probe#module:opened) from a probe that has already
@@ -112,7 +112,7 @@ options:
         The task fails if the value reports a failure. If this option is empty, the module runs on the host.
     type: dict
     default: {}
-    version_added: 0.2.0
+    version_added: 1.0.0
   known_timelines:
     description:
       - Names of the timelines that already exist on the controller. The action plugin sets this option with
@@ -122,7 +122,7 @@ options:
         postmortem callback, and removes them from the result.
     type: list
     elements: str
-    version_added: 0.2.0
+    version_added: 1.0.0
   maintenance_until:
     description:
       - End of the maintenance window, with a time zone, for example V(2026-03-02T04:00:00Z) or V(2026-03-02
@@ -132,12 +132,12 @@ options:
         in the inventory.
     type: str
     default: ""
-    version_added: 0.2.0
+    version_added: 1.0.0
   maintenance_reason:
     description: Reason for the maintenance.
     type: str
     default: ""
-    version_added: 0.2.0
+    version_added: 1.0.0
   severity:
     description: Severity of the outage. V(unreachable) means that the host cannot be reached. In this case, the
       playbooks save the record on the controller.
@@ -198,17 +198,17 @@ options:
         description: True if the service responded after the attempt, but failed again during the stability check.
         type: bool
         default: false
-        version_added: 0.2.0
+        version_added: 1.0.0
       serves:
         description: True if the service responded after the attempt and only the login check failed.
         type: bool
         default: false
-        version_added: 0.2.0
+        version_added: 1.0.0
       restored:
         description: True if the rung failed and the previous state of the service was restored.
         type: bool
         default: false
-        version_added: 0.2.0
+        version_added: 1.0.0
       reason:
         description: The reason why the attempt failed.
         type: str
@@ -218,7 +218,7 @@ options:
           message catalogue, and the C(values) to insert into the message.
         type: dict
         default: {}
-        version_added: 0.2.0
+        version_added: 1.0.0
       seconds:
         description: Duration of the attempt in seconds.
         type: float
@@ -231,14 +231,14 @@ options:
     type: list
     elements: dict
     default: []
-    version_added: 0.2.0
+    version_added: 1.0.0
   mitigated_at:
     description: Time when the service began to serve requests again.
     type: str
   mitigated_from:
     description: The source of O(mitigated_at). If this option is not set, a health probe is recorded as the source.
     type: str
-    version_added: 0.2.0
+    version_added: 1.0.0
   serving_since:
     description:
       - The start time of the process that now serves requests. Used with O(state=resolved), and with O(state=closed) if
@@ -247,19 +247,19 @@ options:
         In this case, the first recorded healthy response is used as the end of the outage. If no healthy response is
         recorded, the start time of the process is used as the end of the outage. RV(mitigated_estimated) is then true.
     type: str
-    version_added: 0.2.0
+    version_added: 1.0.0
   serving_restarts:
     description:
       - If O(serving_since) is set, the number of automatic restarts by systemd since the unit's last manual start
         (C(NRestarts)). If the number is greater than 0, systemd ended the outage (RV(outcome=recovered_by_systemd)).
     type: int
-    version_added: 0.2.0
+    version_added: 1.0.0
   said_at:
     description:
       - If O(serving_since) is set, the time of the log line in which the process reports that it serves requests. If no
         probe received the first healthy response, this time is used as the end of the outage.
     type: str
-    version_added: 0.2.0
+    version_added: 1.0.0
   outcome:
     description: The outcome of the run.
     type: str
@@ -272,7 +272,7 @@ options:
         the unit if no run has started it.
     type: str
     default: ""
-    version_added: 0.2.0
+    version_added: 1.0.0
   notified:
     description: The notifications, as returned by the P(itsm_nexus.runbook.escalation#role) role.
     type: list
@@ -386,7 +386,7 @@ lasted:
       current time is returned. The duration does not become shorter if the host's clock is set back.
   returned: always
   type: float
-  version_added: 0.2.0
+  version_added: 1.0.0
 severity:
   description: The severity that was recorded last.
   returned: always
@@ -405,7 +405,7 @@ answered_at:
       M(itsm_nexus.runbook.health_probe) records this time before the stability check.
   returned: always
   type: str
-  version_added: 0.2.0
+  version_added: 1.0.0
 mitigated_at:
   description: Time when the service began to serve requests again.
   returned: always
@@ -414,12 +414,12 @@ mitigated_from:
   description: The source of RV(mitigated_at).
   returned: always
   type: str
-  version_added: 0.2.0
+  version_added: 1.0.0
 mitigated_estimated:
   description: True if RV(mitigated_at) is an estimate, because no probe received the first healthy response.
   returned: always
   type: bool
-  version_added: 0.2.0
+  version_added: 1.0.0
 record_in_memory:
   description:
     - The in-memory folder that contains the record if the module cannot write to O(state_dir). The content of this
@@ -427,7 +427,7 @@ record_in_memory:
   returned: always
   type: str
   sample: null
-  version_added: 0.2.0
+  version_added: 1.0.0
 cause:
   description: The cause of the outage.
   returned: always
@@ -437,7 +437,7 @@ cause_summary:
   returned: always
   type: list
   elements: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
 outcome:
   description: The outcome of the incident. V(resolved_manually) means that a person ended the outage.
   returned: always
@@ -448,13 +448,13 @@ last_exit:
       was no takeover. The keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
   returned: always
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
 takeover:
   description: Details of the takeover of the unit from systemd, or V(null) if there was no takeover. The keys are
     C(unit), C(at), C(sub_state) and C(timer).
   returned: always
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
 data:
   description:
     - The state of the service's data, or V(null) if nothing is known.
@@ -469,13 +469,13 @@ data:
       C(lost_again) is true if several recoveries may have lost rows. Keys that do not apply are omitted.
   returned: always
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
 handed_back:
   description: True if the unit was taken over from systemd, and this call was the first to start the unit after the
     takeover.
   returned: if O(state=closed) and the unit was taken over
   type: bool
-  version_added: 0.2.0
+  version_added: 1.0.0
 signs:
   description: All recorded observations of when the outage began, in the format of O(signs).
   returned: always
@@ -522,7 +522,7 @@ waited:
       may be outdated.
   returned: always
   type: float
-  version_added: 0.2.0
+  version_added: 1.0.0
 maintenance:
   description:
     - The current maintenance window, or V(null) if there is none. The keys are C(until), C(reason) and C(source)
@@ -542,7 +542,7 @@ taken_by:
     returned, the module has recorded nothing.
   returned: when this run has lost the lease
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
 warnings:
   description:
     - Warnings about damaged records that were renamed, records that could not be written to their folder, and incidents
@@ -556,7 +556,7 @@ messages:
       catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.record.no_run", "values": {"state": "'renewed'"}}}
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: incident_info
 short_description: Read the record of the open incident, optionally after waiting for another run
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Returns the record of the open incident on this host, the run that is working on the host, and the maintenance
     window.
@@ -139,7 +139,7 @@ cause_summary:
   returned: always
   type: list
   elements: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
 outcome:
   description: The outcome of the last run for the incident, or V(null) if no run has recorded an outcome.
   returned: always
@@ -230,7 +230,7 @@ messages:
       catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.record.no_run", "values": {"state": "'renewed'"}}}
 """
 

@@ -40,7 +40,7 @@ options:
     default: latest
 notes:
   - A killed migration does not release knex's migration lock. The module reports such a lock, but releases it only with
-    O(state=unlocked), which was added in version 0.2.0.
+    O(state=unlocked), which was added in version 1.0.0.
 seealso:
   - module: itsm_nexus.runbook.knex_migrate_info
   - module: itsm_nexus.runbook.npm_ci
@@ -108,7 +108,7 @@ messages:
       catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.knex.lock_taken", "values": {"path": "/mnt/LinuxHDD/ITSM-System/backend/itsm.db"}}}
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: knex_migrate_info
 short_description: List the completed and pending migrations of the service's database
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Lists the completed and pending migrations, and reports whether knex's migration lock is held.
   - Runs only the application's own C(node_modules/.bin/knex), so that no other version of knex is downloaded.
@@ -70,7 +70,7 @@ messages:
       catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.knex.lock_taken", "values": {"path": "/mnt/LinuxHDD/ITSM-System/backend/itsm.db"}}}
 """
 

@@ -73,14 +73,14 @@ options:
     type: list
     elements: dict
     default: []
-    version_added: 0.2.0
+    version_added: 1.0.0
   signs:
     description: Observations that the service was healthy or had failed, in the format of
       O(itsm_nexus.runbook.incident#module:signs). The module records them together with O(attempts).
     type: list
     elements: dict
     default: []
-    version_added: 0.2.0
+    version_added: 1.0.0
 seealso:
   - module: itsm_nexus.runbook.health_probe
   - module: itsm_nexus.runbook.incident
@@ -163,7 +163,7 @@ messages:
       catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.process.not_stopped", "values": {"pids": "812", "seconds": "5"}}}
 """
 

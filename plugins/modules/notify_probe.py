@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: notify_probe
 short_description: Check that the contacts' channels can be reached, without sending a message
-version_added: 0.2.0
+version_added: 1.0.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:

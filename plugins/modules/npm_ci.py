@@ -83,12 +83,12 @@ options:
       - Use this option to keep the service running until the build has succeeded.
     type: bool
     default: false
-    version_added: 0.2.0
+    version_added: 1.0.0
   reserve:
     description: Free space that the file system must have in addition to the size of the new tree, in bytes.
     type: int
     default: 0
-    version_added: 0.2.0
+    version_added: 1.0.0
   node:
     description: The node program of the service, as an absolute path or as a name that is looked up in E(PATH).
     type: str
@@ -181,7 +181,7 @@ messages:
     - On success, C(reasons) and C(restored) contain RV(reasons) and RV(restored) as translatable messages.
   returned: success, and failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.npm.no_lock_file", "values": {"folder": "/mnt/LinuxHDD/ITSM-System"}}}
 """
 

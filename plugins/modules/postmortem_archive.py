@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: postmortem_archive
 short_description: Save copies of postmortems on the host, and remove old copies
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Writes documents to a folder that only its owner can read, and removes old documents from this folder in the same
     call. Each document is written either completely or not at all.

@@ -41,7 +41,7 @@ options:
     description: The host to write documents for. If empty, documents are written for all hosts.
     type: str
     default: ""
-    version_added: 0.2.0
+    version_added: 1.0.0
   language:
     description:
       - Language of the documents.
@@ -50,14 +50,14 @@ options:
     type: str
     choices: ["", en, ja]
     default: ""
-    version_added: 0.2.0
+    version_added: 1.0.0
   timezone:
     description:
       - Time zone in which times are shown in addition to UTC. Defaults to the time zone of the incident. If the
         incident's time zone is unknown, the time zone in the callback's configuration is used.
     type: str
     default: ""
-    version_added: 0.2.0
+    version_added: 1.0.0
 """
 
 EXAMPLES = r"""

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: preparedness_info
 short_description: Collect facts that show whether this host is ready for a recovery
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Collects the facts for the readiness report in one round trip. M(itsm_nexus.runbook.preparedness_report) evaluates
     the facts.

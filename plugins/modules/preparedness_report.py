@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: preparedness_report
 short_description: Decide whether each host is ready for a recovery, and write the readiness report
-version_added: 0.2.0
+version_added: 1.0.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: process_stop
 short_description: Stop processes that block the service, if they are part of the application or match the policy
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Stops processes that listen on a port of the service or lock its database. Each process is identified by its process
     ID and start time. If the process ID has since been reused by another process, that process is not stopped.
@@ -154,7 +154,7 @@ messages:
       catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.process.not_stopped", "values": {"pids": "812", "seconds": "5"}}}
 """
 

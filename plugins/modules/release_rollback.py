@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: release_rollback
 short_description: Roll back to an earlier release of the application if that release can use the database
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Switches to the release before the current one, or to the release in O(release), which can also be a later one.
   - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders. The module replaces the link with
@@ -72,7 +72,7 @@ options:
         Otherwise, the module fails.
     type: str
     default: ""
-    version_added: 0.2.0
+    version_added: 1.0.0
   timeout:
     description:
       - Time limit for each git command, in seconds.
@@ -137,7 +137,7 @@ messages:
     - If the rollback was refused, the key C(refused) contains the reason as a translatable message. See RV(refused).
   returned: success, and failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.release.git_late", "values": {"command": "checkout", "folder": "/srv/itsm"}}}
 """
 

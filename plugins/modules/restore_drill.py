@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: restore_drill
 short_description: Restore the newest backup to a scratch folder, start the service with this backup, and measure RPO
   and RTO
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Searches for backups in the same way as M(itsm_nexus.runbook.sqlite_restore), and chooses the newest intact backup
     of this service. Newer backups that cannot be restored are listed in RV(problems).

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: scheduled_backup
 short_description: Create a verified backup of the running service's database, and remove surplus backups
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Creates a backup with M(itsm_nexus.runbook.sqlite_backup). The service keeps running, and its writes are not
     blocked. The module reopens the backup, checks it and compares it with the database.

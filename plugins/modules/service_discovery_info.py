@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: service_discovery_info
 short_description: Find out how the service is deployed on this host
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Reads the unit, its environment, the running process, its listening sockets and open files, and the application's
     folder, in one round trip. Proposes values for the variables of the P(itsm_nexus.runbook.nexus#role) role, each with

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: service_hold
 short_description: Hold a service so that it is not started by accident, or release the hold
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - If systemd manages the service, a hold is a drop-in for the unit. While the hold exists, systemd refuses C(systemctl
     start), automatic restarts and starts at boot. C(systemctl status) shows the incident's ID. The hold survives a
@@ -112,14 +112,14 @@ state:
   returned: success
   type: str
   sample: released
-  version_added: 0.2.0
+  version_added: 1.0.0
 messages:
   description:
     - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
       catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.holding.not_held", "values": {"unit": "itsm", "why": ["/etc: Read-only file system"]}}}
 """
 

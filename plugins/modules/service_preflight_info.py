@@ -87,7 +87,7 @@ silent:
   type: list
   elements: str
   sample: [nexus_app_dir]
-  version_added: 0.2.0
+  version_added: 1.0.0
 resolved:
   description: Values that the module found on the host.
   returned: success
@@ -106,7 +106,7 @@ resolved:
         user.
       type: str
       sample: itsm
-      version_added: 0.2.0
+      version_added: 1.0.0
     uid:
       description: The user ID of the service's user.
       type: int
@@ -125,18 +125,18 @@ resolved:
       description: True if the module can write to O(state_dir), or can create this folder.
       type: bool
       sample: true
-      version_added: 0.2.0
+      version_added: 1.0.0
     https_suspended:
       description: True if a drop-in from this collection has temporarily switched off HTTPS.
       type: bool
       sample: false
-      version_added: 0.2.0
+      version_added: 1.0.0
 python:
   description: Tag of the host's Python version, as in the names of C(.pyc) files. The controller compiles cached
     modules for this version.
   returned: success
   type: str
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: cpython-313
 messages:
   description:
@@ -144,7 +144,7 @@ messages:
       catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.lease.lost", "values": {"run": "run-1", "other": "run-2"}}}
 """
 

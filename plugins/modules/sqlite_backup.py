@@ -53,7 +53,7 @@ options:
       - If there is not enough space, the module fails with RV(no_room=true).
     type: bool
     default: false
-    version_added: 0.2.0
+    version_added: 1.0.0
   keep:
     description:
       - If O(dest_dir) is set, the module keeps this number of backups whose names begin with O(prefix), including the
@@ -67,7 +67,7 @@ options:
         that folder with the permissions of the service's user, not as root.
       - Defaults to the owner of that folder.
     type: str
-    version_added: 0.2.0
+    version_added: 1.0.0
   busy_timeout:
     description: Maximum time, in seconds, to wait for another process to release its lock on the database.
     type: float
@@ -197,7 +197,7 @@ messages:
       catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.sqlite.folder_locked", "values": {"path": "/srv/backups"}}}
 """
 

@@ -55,7 +55,7 @@ options:
         counts from before the start.
     type: bool
     default: false
-    version_added: 0.2.0
+    version_added: 1.0.0
   owner:
     description:
       - The user that the service runs as. If this user is not allowed to write to a database file or to the database's
@@ -67,7 +67,7 @@ options:
         that folder with the permissions of the service's user, not as root.
       - Defaults to O(owner). If O(owner) is empty, the default is the owner of that folder.
     type: str
-    version_added: 0.2.0
+    version_added: 1.0.0
   time_budget:
     description: Combined time limit, in seconds, for all checks. If no time remains for a check, the check is skipped,
       and RV(checks) reports it as skipped.
@@ -83,7 +83,7 @@ options:
         intact. A later triage compares the database with these row counts.
     type: bool
     default: false
-    version_added: 0.2.0
+    version_added: 1.0.0
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -215,7 +215,7 @@ database:
           later.
       returned: always
       type: str
-      version_added: 0.2.0
+      version_added: 1.0.0
     user_version:
       description: Version number that the application has stored in the database (C(PRAGMA user_version)).
       type: int
@@ -378,7 +378,7 @@ seeded:
   returned: always
   type: list
   elements: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   contains:
     table:
       description: Name of the table.
@@ -404,7 +404,7 @@ last_good:
     were counted.
   returned: always
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   contains:
     rows:
       description: Number of rows in each table. Empty if no earlier row counts of this database are saved.
@@ -440,7 +440,7 @@ messages:
       catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.sqlite.cannot.work_on", "values": {"path": "/srv/a.db", "why": "Permission denied"}}}
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: sqlite_owner
 short_description: Restore the owner of a SQLite database that is now owned by root
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Changes the owner of a database, its C(-wal) file and its C(-shm) file from root to O(user), and their group to the
     primary group of O(user). Nothing else is changed.
@@ -67,7 +67,7 @@ messages:
       catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.owner.not_root", "values": {}}}
 """
 

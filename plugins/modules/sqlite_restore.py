@@ -70,7 +70,7 @@ options:
         same file name. RV(plan[].backups) lists the refused backups.
     type: str
     default: ""
-    version_added: 0.2.0
+    version_added: 1.0.0
   expected:
     description: Row counts from before the damage, by table.
     type: dict
@@ -84,7 +84,7 @@ options:
         missing rows, and RV(data_loss) is not V(none).
     type: dict
     default: {}
-    version_added: 0.2.0
+    version_added: 1.0.0
   replaced:
     description:
       - Whether the database is a new database that replaced an earlier one and does not contain the earlier rows. See
@@ -92,7 +92,7 @@ options:
       - If true, O(method=auto) uses neither V(checkpoint) nor V(salvage).
     type: bool
     default: false
-    version_added: 0.2.0
+    version_added: 1.0.0
   owner:
     description:
       - The user that the service runs as. If the old database file is missing, the new file is owned by this user. If
@@ -238,7 +238,7 @@ plan:
       type: list
       elements: dict
       sample: []
-      version_added: 0.2.0
+      version_added: 1.0.0
     tool:
       description: Tool used for the salvage, V(shell) or V(dump).
       type: str
@@ -344,7 +344,7 @@ messages:
       messages.
   returned: success, and failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.sqlite.recovery_running", "values": {"path": "/srv/itsm.db"}}}
 """
 

@@ -32,7 +32,7 @@ options:
         that folder with the permissions of the service's user, not as root.
       - Defaults to the owner of that folder.
     type: str
-    version_added: 0.2.0
+    version_added: 1.0.0
   busy_timeout:
     description: Maximum time, in seconds, to wait for another process to release its lock on the database.
     type: float
@@ -139,7 +139,7 @@ messages:
       catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.sqlite.checkpoint_late", "values": {"path": "/srv/itsm.db"}}}
 """
 

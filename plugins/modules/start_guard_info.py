@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: start_guard_info
 short_description: Show a service's start guard, the starts that it refused, and how the service's processes ended
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Reports whether the start guard and the restart recorder are installed, and whether the guard would allow the
     service to start now. Also lists the starts that the guard refused, and how the service's processes ended.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tls_certificate
 short_description: Check whether the service can use its certificate and private key, and renew them if necessary
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Checks whether the certificate is valid now, whether the private key matches the certificate, and whether the
     service's user may read both files.
@@ -142,7 +142,7 @@ messages:
     - On success, C(problems) contains RV(problems) as translatable messages.
   returned: success, and failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.certificate.no_owner", "values": {"user": "'itsm'"}}}
 """
 

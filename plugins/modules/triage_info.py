@@ -38,7 +38,7 @@ options:
       or if the data is now in doubt.
     type: bool
     default: false
-    version_added: 0.2.0
+    version_added: 1.0.0
 """
 
 EXAMPLES = r"""
@@ -99,7 +99,7 @@ findings:
         C(summary), C(remedy) and C(prevention) as translatable messages. Each message contains its C(id) in the message
         catalogue, and the C(values) to insert into the message.
       type: dict
-      version_added: 0.2.0
+      version_added: 1.0.0
     blocks_start:
       description: True if starting the service now could cause damage.
       type: bool
@@ -158,7 +158,7 @@ findings:
     past:
       description: True if the cause no longer exists. Such causes are listed after all current causes.
       type: bool
-      version_added: 0.2.0
+      version_added: 1.0.0
   sample:
     - cause: killed
       confidence: 0.9
@@ -427,27 +427,27 @@ rows_before:
   description: The last good row counts, by table. Empty if no good row counts are known.
   returned: always
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
 rows_missing:
   description: Tables that have fewer rows than in the last good row counts, each with the earlier and the current
     number of rows.
   returned: always
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"users": [102, 0]}
 rows_collapsed:
   description: True if a table is missing, or if more than half of all rows are missing, compared with the last good row
     counts.
   returned: always
   type: bool
-  version_added: 0.2.0
+  version_added: 1.0.0
 created_before:
   description:
     - The creation time of the database to which RV(rows_before) refers. The creation time is the time when knex applied
       the first migration. Empty if this time is unknown.
   returned: always
   type: str
-  version_added: 0.2.0
+  version_added: 1.0.0
 database_replaced:
   description:
     - True if the database was created later than RV(created_before) and is therefore a different database. For example,
@@ -455,14 +455,14 @@ database_replaced:
     - V(null) if the creation time of the database is unknown.
   returned: always
   type: bool
-  version_added: 0.2.0
+  version_added: 1.0.0
 only_copy:
   description:
     - True if the database file was deleted but a process of the service still has it open. If this process exits, the
       only copy is lost.
   returned: always
   type: bool
-  version_added: 0.2.0
+  version_added: 1.0.0
 hold:
   description:
     - The current hold, as returned by M(itsm_nexus.runbook.service_hold), or V(null) if there is none.
@@ -470,17 +470,17 @@ hold:
       The module releases the hold if a check shows that the database is intact and no rows are missing.
   returned: always
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
 released:
   description: True if this call released a hold. Always false if O(run) or O(incident) is empty.
   returned: always
   type: bool
-  version_added: 0.2.0
+  version_added: 1.0.0
 data:
   description: The state of the data, in the format of RV(itsm_nexus.runbook.incident#module:data).
   returned: always
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
 data_evidence:
   description:
     - The copy of the database files, which the module creates if the database is in doubt. C(path) is the folder that
@@ -488,14 +488,14 @@ data_evidence:
     - V(null) if the module found no problem with the database.
   returned: always
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
 started_by_run:
   description: The time at which the current attempt of O(run) began, if this attempt has started the service.
     Otherwise, V(null). The time is read from the incident's record. If this value is not V(null), RV(findings) and
     RV(facts) were collected before the service was started.
   returned: always
   type: str
-  version_added: 0.2.0
+  version_added: 1.0.0
 duration:
   description: Duration of the triage in seconds.
   returned: always
@@ -506,7 +506,7 @@ messages:
       catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.lease.lost", "values": {"run": "run-1", "other": "run-2"}}}
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: unit_dropin
 short_description: Set a memory limit, a heap size or environment variables for the service's unit
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Writes a drop-in for a systemd unit, reloads systemd, and checks that the settings apply to the unit. If another
     drop-in or the unit's command overrides a setting, the module fails. The error message identifies this setting.
@@ -116,7 +116,7 @@ messages:
       catalogue, and the C(values) to insert into the message.
   returned: failure
   type: dict
-  version_added: 0.2.0
+  version_added: 1.0.0
   sample: {"msg": {"id": "reason.dropin.not_written", "values": {"why": "Read-only file system"}}}
 """
 

@@ -145,7 +145,7 @@ def _decode(data: bytes) -> Dict[str, Any]:
     read = json.loads(data.decode("utf-8"))
     if not isinstance(read, dict) or not _ID.match(str(read.get("id"))):
         raise ValueError("it is not an incident")
-    # Convert a record that was written before version 0.2.0.
+    # Convert a record that was written before version 1.0.0.
     if "told" in read:
         read.setdefault("notified", read.pop("told"))
     if read.get("outcome") == "mended_by_hand":
@@ -379,7 +379,7 @@ def acceptance(data: Optional[Mapping[str, Any]]) -> Optional[Acceptance]:
     valid = known.get("state") == ACCEPTED
     if not valid and not known.get("accepted_at"):
         return None
-    # In a record that was written before version 0.2.0, only these fields contain the reason and the time of the
+    # In a record that was written before version 1.0.0, only these fields contain the reason and the time of the
     # release.
     reason = known.get("accepted_reason") or next(reversed(known.get("reasons") or ()), "")
     at = known.get("accepted_at") or known.get("checked_at") or ""

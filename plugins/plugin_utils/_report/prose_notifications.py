@@ -434,7 +434,7 @@ def escalation_reason(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _escalation_reason(words: Words, escalation: Mapping[str, Any]) -> str:
-    # Before version 0.2.0, the rule was called level.
+    # Before version 1.0.0, the rule was called level.
     rule = str(escalation.get("rule") or escalation.get("level") or "")
     if words.knows("escalation", rule):
         return words.name("escalation", rule)

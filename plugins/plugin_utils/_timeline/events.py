@@ -58,7 +58,7 @@ def decode(data: bytes) -> List[Event]:
 
 
 def _with_new_names(event: Event) -> Event:
-    """Rename the data of an outcome that was recorded before version 0.2.0."""
+    """Rename the data of an outcome that was recorded before version 1.0.0."""
     data = event.get("data")
     if event.get("kind") == "outcome" and isinstance(data, dict):
         if data.get("outcome") == "mended_by_hand":

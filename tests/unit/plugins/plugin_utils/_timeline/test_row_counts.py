@@ -112,7 +112,7 @@ EARLIER, LATER = "2026-03-02T01:00:00.000Z", "2026-03-02T01:00:20.000Z"
         (None, ("suspected", "")),
         ({"state": "in_doubt", "checked_at": LATER, "accepted_at": LATER}, ("suspected", "")),
         ({"state": "accepted", "accepted": ["corrupt"], "accepted_at": LATER}, ("suspected", "accepted")),
-        # Written before version 0.2.0.
+        # Written before version 1.0.0.
         ({"state": "accepted", "accepted": ["corrupt"], "checked_at": LATER}, ("suspected", "accepted")),
         # The release accepted no damage.
         ({"state": "accepted", "accepted": [], "accepted_at": LATER}, ("suspected", "")),
