@@ -389,4 +389,7 @@ def test_a_vault_next_to_the_example_variables_adds_to_them(tmp_path: Path) -> N
     (mine / vault).parent.mkdir(parents=True, exist_ok=True)
     (mine / vault).write_text("vault_nexus_login_password: known to nobody\n", encoding="utf-8")
     subprocess.run(["ansible-vault", "encrypt", "--vault-password-file", password, mine / vault], check=True)
-    assert variables() == {**before, "vault_nexus_login_password": "known to nobody"}
+    after = variables()
+    # ansible-core 2.22 and later mask the value of a vault in the output of ansible-inventory.
+    assert after.pop("vault_nexus_login_password") in {"known to nobody", "$REDACTED$"}
+    assert after == before
