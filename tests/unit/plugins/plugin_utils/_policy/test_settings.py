@@ -316,3 +316,23 @@ def test_every_play_refuses_a_partial_run() -> None:
     ]
     assert plays
     assert [name for name, hosts in plays if not hosts.endswith("| itsm_nexus.runbook.recovery_whole }}")] == []
+
+
+def written(default: Any) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, list):
+        return f"[{', '.join(default)}]"
+    return f"{default:g}" if isinstance(default, float) else str(default) or "none"
+
+
+def test_the_operations_guide_lists_every_setting_with_its_default() -> None:
+    guide = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    # Only the AWX workflow sets this variable, so the page about AWX describes it.
+    settings = {name: setting for name, setting in recovery_settings.SETTINGS.items() if name != "continued"}
+    missing = []
+    for name, setting in settings.items():
+        row = re.search(rf"^\|[^|]*`outage_recover_{name}`[^|]*\| `?([^`|]+?)`? \|", guide, re.MULTILINE)
+        if not row or row[1] != written(setting.default):
+            missing.append(f"outage_recover_{name}: {written(setting.default)}")
+    assert missing == []
