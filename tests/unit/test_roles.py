@@ -301,7 +301,7 @@ def test_a_check_offers_no_empty_database_before_all_methods_are_examined(
     check_mode: bool, why: list[dict], ident: str
 ) -> None:
     tasks = tasks_within(yaml.safe_load((ROOT / "roles/database_recovery/tasks/database.yml").read_text("utf-8")))
-    (told,) = [each["vars"] for each in tasks if each["name"] == "Record why no method is applicable"]
+    (told,) = [each["vars"] for each in tasks if each["name"] == "Record why no method applies"]
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - plain text
     environment.filters["itsm_nexus.runbook.message"] = lambda ident, **values: f"{ident} of {values['path']}"
     text = environment.from_string(told["_database_recovery_reason"]).render(

@@ -31,7 +31,7 @@ POINTS = [
     ("Check the database while the service is stopped", 0.3),
     ("Back up the database and verify the backup", 0.5),
     ("Checkpoint the WAL", 0.3),
-    ("Build new dependencies next to the current ones", 0.4),
+    ("Build the new dependencies in a separate folder", 0.4),
     ("Wait for the first healthy response and log in", 0.5),
     ("Check that the service stays up", 0.6),
     ("Complete the incident record and release the lock", 0.2),

@@ -273,7 +273,7 @@ def test_killed_controller_does_not_cause_a_start(drill: Drill, acknowledged: se
     this = put_in_doubt(drill, f"kill-{number}-{damage}", damage, acknowledged)
     killed = runs.Run(drill, f"{this.name}-killed", pause_before="" if number else runs.FIRST_RESPONSE)
     if number:
-        killed.reach("Open the incident or continue the open one")
+        killed.reach("Open an incident or continue the open incident")
     else:
         killed.pause()
     time.sleep(delay)
