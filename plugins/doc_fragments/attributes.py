@@ -16,14 +16,14 @@ requirements:
   - Python 3.8 or later on the machine where the module runs
 attributes:
   check_mode:
-    description: In check mode, the module reports what it would do, but changes nothing on the host.
+    description: In check mode, the module reports the changes that it would make, but does not change the host.
   diff_mode:
-    description: In diff mode, the module returns its changes as C(diff). In check mode, C(diff) contains the changes
-      that the module would make.
+    description: In diff mode, the module returns the changes that it made as C(diff). In check mode, C(diff) contains
+      the changes that the module would make.
   idempotent:
-    description: If the task is run again with the same parameters, it reports C(changed=false).
+    description: If you run the task again with the same parameters, the module reports C(changed=false).
   platform:
-    description: The operating systems of the managed hosts.
+    description: The operating systems on which the module can run.
     support: full
     platforms: linux
 """
@@ -35,14 +35,14 @@ requirements:
   - Python 3.8 or later on the machine where the module runs
 attributes:
   check_mode:
-    description: In check mode, the module reports what it would do, but changes nothing on the host.
+    description: In check mode, the module reports the changes that it would make, but does not change the host.
     support: full
   diff_mode:
-    description: In diff mode, the module returns its changes as C(diff). In check mode, C(diff) contains the changes
-      that the module would make.
+    description: In diff mode, the module returns the changes that it made as C(diff). In check mode, C(diff) contains
+      the changes that the module would make.
     support: N/A
     details: The module makes no changes.
   idempotent:
-    description: If the task is run again with the same parameters, it reports C(changed=false).
+    description: If you run the task again with the same parameters, the module reports C(changed=false).
     support: full
 """

@@ -14,19 +14,21 @@ class ModuleDocFragment:
 options:
   backup_dirs:
     description:
-      - Folders in which to search for backups, in addition to the database's folder.
+      - Folders in which the module searches for backups, in addition to the database folder.
       - The module also examines the verified backups that M(itsm_nexus.runbook.scheduled_backup) has recorded in
-        O(state_dir), regardless of their folder.
-      - The module compares the time of the first migration in a backup with that in the last database that was found
-        intact. If the times differ, the backup is from another database and is not used.
+        O(state_dir). These backups can be in any folder.
+      - The module compares the first migration in a backup with the first migration in the last database that was found
+        intact. If the times of these migrations differ, the backup is from another database, and the module does not
+        use the backup.
     type: list
     elements: path
     default: []
   backup_patterns:
     description:
-      - Patterns for the file names of backups. A backup may have its own WAL.
-      - If empty, the module uses default patterns. For a database C(itsm.db), these are V(itsm.db.backup_*) and
-        V(itsm.db.bak*). In O(backup_dirs), they also include V(itsm.db), V(itsm_*.db) and V(itsm-*.db).
+      - File name patterns for backups. A backup can have its own WAL.
+      - If empty, the module uses default patterns. For a database named C(itsm.db), the default patterns are
+        V(itsm.db.backup_*) and V(itsm.db.bak*). In O(backup_dirs), the module also uses the patterns V(itsm.db),
+        V(itsm_*.db) and V(itsm-*.db).
     type: list
     elements: str
     default: []

@@ -28,16 +28,17 @@ options:
         type: str
         required: true
       required:
-        description: If true, a failed probe of this endpoint makes the service unhealthy.
+        description: Whether this endpoint must be healthy for the service to be healthy.
         type: bool
         default: true
       validate_certs:
-        description: If true, the probe fails if the certificate is untrusted or expired, or was issued for another
-          name.
+        description: Whether to verify the TLS certificate. If V(true), the probe fails if the certificate is untrusted,
+          expired, or issued for another name.
         type: bool
         default: false
       ca_path:
-        description: File with the certificates to trust. If empty, the host's trusted certificates are used.
+        description: Path of a file with the CA certificates to trust. If empty, the module uses the CA certificates
+          that the host trusts.
         type: path
         default: ""
   ok_statuses:
@@ -47,16 +48,17 @@ options:
     default: [ok]
   login:
     description:
-      - A login that the module tries once, after all endpoints are healthy. The response body is discarded.
-      - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
+      - Settings for the login check. The module tries to log in once, after all endpoints are healthy. The module
+        discards the response body.
+      - The module sends the password only to a loopback address, or over HTTPS with O(login.validate_certs=true).
     type: dict
     suboptions:
       url:
-        description: The URL to which a JSON object with C(username) and C(password) is posted.
+        description: The login URL. The module posts a JSON object with C(username) and C(password) to this URL.
         type: str
         required: true
       username:
-        description: The account to log in with.
+        description: Name of the account to log in with.
         type: str
         required: true
       password:

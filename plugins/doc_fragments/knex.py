@@ -13,13 +13,13 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   app_dir:
-    description: Absolute path of the application's folder, which contains the knexfile and C(node_modules).
+    description: Absolute path of the application folder, which contains the knexfile and C(node_modules).
     type: path
     required: true
   db_path:
     description:
       - Path of the database, absolute or relative to O(app_dir).
-      - knex uses this database, even if the knexfile contains another path.
+      - knex uses this database even if the knexfile specifies a different path.
     type: path
     required: true
   user:
@@ -28,20 +28,20 @@ options:
       - Defaults to the owner of O(app_dir) if the module runs as root, otherwise to the account that runs the module.
     type: str
   node_env:
-    description: Section of the knexfile to use. If empty, the module uses C(NODE_ENV) from O(environment_file). If that
-      variable is not set either, the module uses V(production).
+    description: Name of the knexfile section to use. If empty, the module uses C(NODE_ENV) from O(environment_file). If
+      that variable is not set either, the module uses V(production).
     type: str
   environment_file:
     description:
-      - File on the host with C(KEY=VALUE) lines, in the format of systemd's C(EnvironmentFile=).
-      - The module passes these variables to knex, and removes their values from the output of knex.
+      - Path of a file on the host with C(KEY=VALUE) lines, in the format that systemd uses for C(EnvironmentFile=).
+      - The module passes the variables in this file to knex, and removes their values from the knex output.
     type: path
   timeout:
-    description: Time limit for each run of knex, in seconds.
+    description: Time limit for each knex command, in seconds.
     type: float
     default: 120
   node:
-    description: The node program of the service, as an absolute path or as a name that is looked up in E(PATH).
+    description: The Node.js program of the service. Either an absolute path, or a program name to look up in E(PATH).
     type: str
     default: node
 """

@@ -14,33 +14,33 @@ class ModuleDocFragment:
 options:
   run:
     description:
-      - The ID of the run that calls this module, as returned in RV(itsm_nexus.runbook.incident#module:run). While the
-        module is running, no other run can take over the host. When the module ends, it renews the run's lease. If
-        another run has already taken the lease, the module fails without changing anything.
-      - If empty, the lease is not checked.
+      - The ID of the run that calls this module, as returned in RV(itsm_nexus.runbook.incident#module:run).
+      - While the module is running, no other run can take over the host. When the module ends, it renews the lease of
+        this run. If another run has already taken the lease, the module fails without changing anything.
+      - If empty, the module does not check the lease.
       - The playbooks set O(run) and O(state_dir) for all modules, with C(module_defaults) for
         C(group/itsm_nexus.runbook.host).
     type: str
     default: ""
     version_added: 1.0.0
   state_dir:
-    description: The folder for the incident records, the lease and the evidence.
+    description: Path of the folder that contains the incident records, the lease and the evidence.
     type: path
     default: /var/lib/itsm-runbook
   call:
     description:
       - The name of this call. The action plugin sets this option, so do not set it in a task.
       - If the connection is lost, the controller repeats the call with the same name. The repeated call waits until the
-        first call ends, and then returns the result of the first call. No action is repeated.
+        first call ends, and then returns the result of the first call. The module does not perform any action twice.
     type: str
     default: ""
     version_added: 1.0.0
   timeline:
     description:
-      - New lines of the run's timeline, in compressed form. The action plugin sets this option, so do not set it in a
-        task.
-      - The module appends the lines to a file in C(timelines) in O(state_dir). If the controller loses its own copy, a
-        later run writes the postmortem from this file.
+      - The new lines of the run's timeline, in compressed form. The action plugin sets this option, so do not set it in
+        a task.
+      - The module appends these lines to a file in the subfolder C(timelines) of O(state_dir). If the controller loses
+        its own copy of the timeline, a later run uses this file to write the postmortem.
     type: str
     default: ""
     version_added: 1.0.0

@@ -14,15 +14,15 @@ class ModuleDocFragment:
 options:
   service:
     description:
-      - Properties of the service's process. The P(itsm_nexus.runbook.nexus#role) role builds this dictionary from its
-        own variables and provides it as C(nexus_service).
+      - Properties of the service process. The P(itsm_nexus.runbook.nexus#role) role builds this dictionary from its own
+        variables and provides it as C(nexus_service).
       - Each module ignores the suboptions that it does not need.
     type: dict
     required: true
     version_added: 1.0.0
     suboptions:
       app_dir:
-        description: The service's folder, which is also its working directory.
+        description: Path of the application folder, which is also the working directory of the service.
         type: path
         required: true
       user:
@@ -31,37 +31,39 @@ options:
         default: ""
       command:
         description:
-          - The command that starts the service, one item per argument. A program without C(/) is looked up in the
-            E(PATH) from O(service.environment_file). If this file does not set E(PATH), the default E(PATH) is used.
+          - The command that starts the service, as a list with one item per argument.
+          - If the program name does not contain C(/), the module looks up the program in the E(PATH) from
+            O(service.environment_file). If this file does not set E(PATH), the module uses the default E(PATH).
         type: list
         elements: str
         required: true
       manager:
-        description: How the service is started and stopped on this host.
+        description: How to start and stop the service on this host.
         type: str
         default: systemd
         choices: [systemd, process]
       unit:
-        description: The systemd unit. Required with O(service.manager=systemd).
+        description: Name of the systemd unit. Required if O(service.manager=systemd).
         type: str
       environment_file:
         description:
-          - File with C(KEY=VALUE) lines, in the format of systemd's C(EnvironmentFile=). The values of the variables
-            are never returned or saved.
-          - With O(service.manager=process), the service is started with these variables. In this case, neither the
-            group nor others may have permission to read or write the file.
+          - Path of a file with C(KEY=VALUE) lines, in the format that systemd uses for C(EnvironmentFile=). The module
+            never returns or saves the values of these variables.
+          - If O(service.manager=process), the module starts the service with these variables. In this case, only the
+            owner of the file may have permission to read or write the file.
         type: str
         default: ""
       log_file:
         description:
-          - The service's log file.
-          - With O(service.manager=process), the service's output is appended to this file. In this case,
+          - Path of the service's log file.
+          - If O(service.manager=process), the output of the service is appended to this file, and
             M(itsm_nexus.runbook.node_process) requires this option.
         type: str
       pid_file:
         description:
-          - File with the service's process ID (first line) and its start time in clock ticks since boot (second line).
-          - Used only with O(service.manager=process). In this case, M(itsm_nexus.runbook.node_process) requires this
+          - Path of the PID file. The first line contains the process ID of the service. The second line contains the
+            start time of this process, in clock ticks since boot.
+          - Used only if O(service.manager=process). In this case, M(itsm_nexus.runbook.node_process) requires this
             option and writes the file.
         type: path
 """

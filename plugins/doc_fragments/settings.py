@@ -13,14 +13,14 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   service:
-    description: Properties of the service's process, as in M(itsm_nexus.runbook.node_process). However, the values can
-      have any type.
+    description: Properties of the service process, as in M(itsm_nexus.runbook.node_process). Unlike in
+      M(itsm_nexus.runbook.node_process), the values can be of any type.
     type: dict
     required: true
     version_added: 1.0.0
     suboptions:
       app_dir:
-        description: Absolute path of the service's folder. The folder must exist.
+        description: Absolute path of the application folder. The folder must exist.
         type: str
         required: true
       user:
@@ -29,30 +29,31 @@ options:
         type: str
         required: true
       manager:
-        description: How the service is started and stopped (V(systemd) or V(process)).
+        description: How to start and stop the service (V(systemd) or V(process)).
         type: str
         required: true
       unit:
-        description: The systemd unit. With O(service.manager=systemd), the unit must be loaded.
+        description: Name of the systemd unit. If O(service.manager=systemd), systemd must have loaded the unit.
         type: str
         default: ""
       command:
-        description: The command that starts the service, as a list. Its program and its script must exist.
+        description: The command that starts the service, as a list. The program and the script in this command must
+          exist.
         type: raw
         required: true
       environment_file:
-        description: File with C(KEY=VALUE) lines, or V("") if there is none. The file must be readable. With
-          O(service.manager=process), neither the group nor others may have permission to read or write it. The values
-          never leave the host.
+        description: Path of a file with C(KEY=VALUE) lines, or V("") if there is no such file. The file must be
+          readable. If O(service.manager=process), only the owner of the file may have permission to read or write the
+          file. The values in this file never leave the host.
         type: str
         default: ""
       log_file:
-        description: Absolute path of the service's log file. With O(service.manager=process), the folder of the file
-          must exist.
+        description: Absolute path of the service's log file. If O(service.manager=process), the folder of the file must
+          exist.
         type: str
         required: true
       pid_file:
-        description: Path of the pid file. With O(service.manager=process), the path must be absolute.
+        description: Path of the PID file. If O(service.manager=process), the path must be absolute.
         type: str
         default: ""
   db_path:
@@ -61,18 +62,18 @@ options:
     required: true
   db_path_variable:
     description:
-      - Environment variable of the service that contains the path of its database, or V("") if there is no such
-        variable. The path in this variable takes precedence over O(db_path). The variable's name must consist of
-        letters, digits and C(_).
+      - Name of the environment variable that contains the database path of the service, or V("") if there is no such
+        variable. The path in this variable takes precedence over O(db_path). The name must consist of letters, digits
+        and C(_).
     type: str
     default: DATABASE_PATH
     version_added: 1.0.0
   https_port:
-    description: The HTTPS port, or V(0) if there is none.
+    description: The HTTPS port of the service, or V(0) if the service has no HTTPS port.
     type: raw
     required: true
   http_port:
-    description: The HTTP port, or V(0) if there is none.
+    description: The HTTP port of the service, or V(0) if the service has no HTTP port.
     type: raw
     required: true
 """

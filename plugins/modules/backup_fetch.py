@@ -23,8 +23,8 @@ options:
     required: true
   dest_dir:
     description:
-      - Folder on the controller. The folder is created if it does not exist (mode 0700). Each host has its own
-        subfolder.
+      - Folder on the controller. If the folder does not exist, the module creates it with mode 0700. Each host has its
+        own subfolder.
     type: path
     required: true
   keep:

@@ -34,8 +34,8 @@ options:
   messages:
     description:
       - The same problems as translatable messages. Each message contains its C(id) in the message catalogue, and the
-        C(values) to insert into the message. If this option is set, the closing summary and the postmortem show the
-        problems in the reader's language.
+        C(values) to insert into the message text. If this option is set, the closing summary and the postmortem show
+        the problems in the reader's language.
       - If the number of messages differs from the number of problems, the texts in O(problems) are quoted in English.
     type: list
     elements: dict

@@ -77,7 +77,7 @@ options:
       - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
   remember:
     description:
-      - If true, O(mode=watch) and O(mode=hold) save in O(state_dir) when the service was last healthy.
+      - If V(true), O(mode=watch) and O(mode=hold) save in O(state_dir) when the service was last healthy.
         M(itsm_nexus.runbook.incident) uses this time as the last time that the service was healthy before an outage. If
         the time cannot be saved, the module does not report an error.
       - If the service is down and no incident is open, O(mode=watch) with O(open=false) saves the time of the first
@@ -297,7 +297,7 @@ summary:
 messages:
   description:
     - RV(summary) as translatable messages. C(summary) is a list with one message per problem. Each message contains its
-      C(id) in the message catalogue, and the C(values) to insert into the message.
+      C(id) in the message catalogue, and the C(values) to insert into the message text.
     - If the module fails, C(msg) contains the reason as a message.
   returned: success, and when a parameter is invalid
   type: dict

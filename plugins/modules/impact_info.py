@@ -100,12 +100,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 users:
-  description: The result of the query, or null if it is unknown.
+  description: The result of the query, or V(null) if it is unknown.
   returned: always
   type: int
   sample: 12
 users_unknown:
-  description: The reason why the number of users is unknown. Null if the number is known or no query was given.
+  description: The reason why the number of users is unknown. V(null) if the number is known or no query was given.
   returned: always
   type: str
   sample: "the query failed: no such table: user_activity"
@@ -127,14 +127,14 @@ requests_from:
   type: str
   sample: "journalctl -u itsm-system, /mnt/LinuxHDD/ITSM-System/backend/logs/app-2026-03-02.log"
 requests_unknown:
-  description: The reason why the number of requests is unknown. Null if the number is known or no log was given.
+  description: The reason why the number of requests is unknown. V(null) if the number is known or no log was given.
   returned: always
   type: str
   sample: "/var/log/nginx/access.log cannot be read: No such file or directory"
 messages:
   description:
     - RV(users_unknown) and RV(requests_unknown) as translatable messages, if they are not null. Each message contains
-      its C(id) in the message catalogue, and the C(values) to insert into the message.
+      its C(id) in the message catalogue, and the C(values) to insert into the message text.
   returned: success
   type: dict
   version_added: 1.0.0

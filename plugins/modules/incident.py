@@ -95,13 +95,13 @@ options:
     type: float
     default: 0.0
   window:
-    description: Length of the period before the call, in seconds. RV(restarts_in_window) counts the starts of the
-      service within this period.
+    description: Length of the period in which the module counts service starts, in seconds. The period ends at the time
+      of the call. See RV(restarts_in_window).
     type: float
     default: 3600.0
   restart_limit:
-    description: Maximum number of times that runs may start the service within O(window). When this number is reached,
-      RV(crash_loop) indicates that starting the service again would not help.
+    description: Maximum number of service starts by runs within O(window). When this number is reached, RV(crash_loop)
+      reports that starting the service again would not help.
     type: int
     default: 3
     version_added: 1.0.0
@@ -215,7 +215,7 @@ options:
         default: ""
       messages:
         description: The reason why the attempt failed, as translatable messages. Each message contains its C(id) in the
-          message catalogue, and the C(values) to insert into the message.
+          message catalogue, and the C(values) to insert into the message text.
         type: dict
         default: {}
         version_added: 1.0.0
@@ -227,7 +227,7 @@ options:
     type: str
   cause_summary:
     description: The summary of O(cause) as translatable messages. Each message contains its C(id) in the message
-      catalogue, and the C(values) to insert into the message.
+      catalogue, and the C(values) to insert into the message text.
     type: list
     elements: dict
     default: []
@@ -552,8 +552,8 @@ warnings:
   elements: str
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
-      catalogue, and the C(values) to insert into the message.
+    - Reason for the failure, as a translatable message. C(msg) contains the C(id) of the message in the message
+      catalogue, and the C(values) to insert into the message text.
   returned: failure
   type: dict
   version_added: 1.0.0

@@ -28,13 +28,13 @@ options:
     type: float
     default: 0.0
   window:
-    description: Length of the period before the call, in seconds. RV(restarts_in_window) counts the starts of the
-      service within this period.
+    description: Length of the period in which the module counts service starts, in seconds. The period ends at the time
+      of the call. See RV(restarts_in_window).
     type: float
     default: 3600.0
   restart_limit:
-    description: Maximum number of times that runs may start the service within O(window). When this number is reached,
-      RV(crash_loop) indicates that starting the service again would not help.
+    description: Maximum number of service starts by runs within O(window). When this number is reached, RV(crash_loop)
+      reports that starting the service again would not help.
     type: int
     default: 3
 seealso:
@@ -226,8 +226,8 @@ warnings:
   elements: str
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
-      catalogue, and the C(values) to insert into the message.
+    - Reason for the failure, as a translatable message. C(msg) contains the C(id) of the message in the message
+      catalogue, and the C(values) to insert into the message text.
   returned: failure
   type: dict
   version_added: 1.0.0

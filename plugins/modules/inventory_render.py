@@ -42,7 +42,7 @@ options:
     type: str
     default: ""
   update:
-    description: If true, an existing file is changed so that its variables match the host.
+    description: If V(true), an existing file is changed so that its variables match the host.
     type: bool
     default: false
   language:

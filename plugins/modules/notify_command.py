@@ -15,8 +15,8 @@ description:
   - Runs a command on the controller, without a shell, and passes the message to its standard input. The output of the
     command is discarded. Exit code 0 means success. The command inherits the environment of ansible-playbook, except
     for E(ITSM_NEXUS_GITHUB_TOKEN) and E(GITHUB_TOKEN).
-  - The module runs on the controller, in the process of ansible-playbook. The module ignores the connection, the
-    interpreter and the privilege escalation that the inventory sets for the host.
+  - The module runs on the controller, in the ansible-playbook process. The module ignores the connection, interpreter
+    and privilege escalation settings of the host in the inventory.
   - If the message is not accepted, the module does not fail, but returns RV(ok=false). Set C(no_log=true) for the task
     if O(stdin) is confidential. The result never contains a secret.
 extends_documentation_fragment:
@@ -80,8 +80,8 @@ attempts:
   returned: always
   type: int
 error:
-  description: The reason why the message was not accepted. Empty if the message was accepted. The reason contains no
-    secret.
+  description: Reason why the message was not accepted. Empty if the message was accepted. The reason never contains
+    secrets.
   returned: always
   type: str
   sample: exited with code 3

@@ -14,10 +14,10 @@ author:
 description:
   - Posts a JSON document to a URL. Redirects are not followed, because a redirect could disclose a secret URL to
     another server.
-  - The module runs on the controller, in the process of ansible-playbook. The module ignores the connection, the
-    interpreter and the privilege escalation that the inventory sets for the host.
+  - The module runs on the controller, in the ansible-playbook process. The module ignores the connection, interpreter
+    and privilege escalation settings of the host in the inventory.
   - If the message is not accepted, the module does not fail, but returns RV(ok=false). Set C(no_log=true) for the task,
-    because the arguments of the task contain secrets. The result never contains a secret.
+    because the task arguments contain secrets. The result never contains secrets.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -64,7 +64,8 @@ options:
     type: dict
   ca_path:
     description:
-      - File or folder with the CA certificates to trust instead of the system's own. Certificates are always verified.
+      - Path of a file or folder with the CA certificates to trust instead of the CA certificates of the system.
+        Certificates are always verified.
     type: path
   timeout:
     description: Time limit for each attempt, in seconds.
@@ -118,8 +119,8 @@ attempts:
   returned: always
   type: int
 error:
-  description: The reason why the message was not accepted. Empty if the message was accepted. The reason contains no
-    secret.
+  description: Reason why the message was not accepted. Empty if the message was accepted. The reason never contains
+    secrets.
   returned: always
   type: str
   sample: answered 503 Service Unavailable

@@ -33,7 +33,7 @@ attributes:
     details: With O(mode=always), every call installs the modules.
 options:
   app_dir:
-    description: Absolute path of the application's folder, which contains C(package.json) and C(package-lock.json).
+    description: Absolute path of the application folder, which contains C(package.json) and C(package-lock.json).
     type: path
     required: true
   user:
@@ -77,9 +77,9 @@ options:
     default: 600
   build_only:
     description:
-      - If true, the module does not replace the current tree. If a new tree is needed, the module only builds this tree
-        and loads its native modules. The new tree is stored next to the current tree. The next call without this option
-        replaces the current tree with the new tree, unless C(package.json) or C(package-lock.json) has changed.
+      - If V(true), the module does not replace the current tree. If a new tree is needed, the module only builds this
+        tree and loads its native modules. The new tree is stored next to the current tree. The next call without this
+        option replaces the current tree with the new tree, unless C(package.json) or C(package-lock.json) has changed.
       - Use this option to keep the service running until the build has succeeded.
     type: bool
     default: false
@@ -90,11 +90,11 @@ options:
     default: 0
     version_added: 1.0.0
   node:
-    description: The node program of the service, as an absolute path or as a name that is looked up in E(PATH).
+    description: The Node.js program of the service. Either an absolute path, or a program name to look up in E(PATH).
     type: str
     default: node
   npm:
-    description: The npm program, as an absolute path or as a name that is looked up in E(PATH).
+    description: The npm program. Either an absolute path, or a program name to look up in E(PATH).
     type: str
     default: npm
 notes:
@@ -176,8 +176,8 @@ duration:
   sample: 57.2
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
-      catalogue, and the C(values) to insert into the message.
+    - Reason for the failure, as a translatable message. C(msg) contains the C(id) of the message in the message
+      catalogue, and the C(values) to insert into the message text.
     - On success, C(reasons) and C(restored) contain RV(reasons) and RV(restored) as translatable messages.
   returned: success, and failure
   type: dict

@@ -15,9 +15,9 @@ description:
   - Creates an issue from a postmortem through the REST API of GitHub or GitHub Enterprise Server. The text of the issue
     contains a hidden marker with the incident's ID. If an issue with this marker exists, the postmortem is added to the
     issue as a comment. The same document is not posted twice.
-  - Runs on the controller, in the process of ansible-playbook, and does not connect to the task's host. The token is
-    never passed to another process and never written to a file or a result. Redirects are not followed, and
-    certificates are always verified.
+  - Runs on the controller, in the ansible-playbook process, and does not connect to the task's host. The token is never
+    passed to another process and never written to a file or a result. Redirects are not followed, and certificates are
+    always verified.
   - If the postmortem cannot be published, the module shows a warning and returns RV(reason). The module fails only if
     the document cannot be read, because a missing report must not make a recovery fail.
 extends_documentation_fragment:
@@ -92,7 +92,8 @@ options:
     type: float
     default: 15
   ca_path:
-    description: File or folder with the CA certificates to trust instead of the system's own.
+    description: Path of a file or folder with the CA certificates to trust instead of the CA certificates of the
+      system.
     type: path
 """
 

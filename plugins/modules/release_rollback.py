@@ -38,7 +38,7 @@ options:
     choices: [symlink, git]
     required: true
   app_dir:
-    description: Absolute path of the application's folder or of the link to this folder.
+    description: Absolute path of the application folder or of the link to this folder.
     type: path
     required: true
   release:
@@ -109,14 +109,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 from:
-  description: The release that was active before the module ran, identified by its folder, branch, tag or commit. Null
-    if the release is unknown.
+  description: The release that was active before the module ran, identified by its folder, branch, tag or commit.
+    V(null) if the release is unknown.
   returned: success
   type: str
   sample: v1.5.0
 to:
   description: The release that the module switched to. In check mode, the release that it would switch to. If the
-    rollback was refused, this is the target release, or null if that release is unknown.
+    rollback was refused, this is the target release, or V(null) if that release is unknown.
   returned: success
   type: str
   sample: v1.4.2
@@ -132,8 +132,8 @@ duration:
   sample: 0.2
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
-      catalogue, and the C(values) to insert into the message.
+    - Reason for the failure, as a translatable message. C(msg) contains the C(id) of the message in the message
+      catalogue, and the C(values) to insert into the message text.
     - If the rollback was refused, the key C(refused) contains the reason as a translatable message. See RV(refused).
   returned: success, and failure
   type: dict

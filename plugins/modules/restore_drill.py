@@ -27,7 +27,7 @@ description:
     returns RV(ok=false).
 options:
   unit:
-    description: The service's systemd unit.
+    description: Name of the service's systemd unit.
     type: str
     required: true
   manager:
@@ -36,7 +36,7 @@ options:
     choices: [systemd, process]
     default: systemd
   app_dir:
-    description: Absolute path of the application's folder.
+    description: Absolute path of the application folder.
     type: path
     required: true
   user:
@@ -153,25 +153,25 @@ at:
   type: str
   sample: "2026-03-02T01:02:03.000Z"
 backup:
-  description: The backup that was restored, or null if no backup can be restored. For a replica, V(litestream:)
+  description: The backup that was restored, or V(null) if no backup can be restored. For a replica, V(litestream:)
     followed by the path of the database.
   returned: success
   type: str
   sample: /var/lib/itsm-runbook/backups/itsm.db.backup_20260302T010203Z
 backup_at:
-  description: The time of the last write that the backup contains, or null if it is unknown.
+  description: The time of the last write that the backup contains, or V(null) if it is unknown.
   returned: success
   type: str
   sample: "2026-03-02T01:02:03.000Z"
 rpo_seconds:
   description: Age of the backup at the beginning of the drill, in seconds. A recovery would lose the writes from this
-    period. Null if the age is unknown.
+    period. V(null) if the age is unknown.
   returned: success
   type: float
   sample: 3600.0
 rto_seconds:
-  description: Time from the beginning of the restore to the first healthy response, in seconds. Null if the service was
-    not healthy.
+  description: Time from the beginning of the restore to the first healthy response, in seconds. V(null) if the service
+    was not healthy.
   returned: success
   type: float
   sample: 4.2
@@ -186,7 +186,7 @@ rows_after:
   type: dict
   sample: {users: 12, incidents: 340}
 login:
-  description: True if the login succeeded, or null if no login was tried.
+  description: True if the login succeeded, or V(null) if no login was tried.
   returned: success
   type: bool
   sample: true

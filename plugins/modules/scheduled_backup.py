@@ -30,7 +30,8 @@ options:
     type: path
     required: true
   dest_dir:
-    description: Absolute path of the folder for the backups. The folder is created if it does not exist (mode 0700).
+    description: Absolute path of the folder for the backups. If the folder does not exist, the module creates it with
+      mode 0700.
     type: path
     required: true
   user:
@@ -111,7 +112,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 backup:
-  description: Properties of the new backup. Null in check mode.
+  description: Properties of the new backup. V(null) in check mode.
   returned: success
   type: dict
   contains:
@@ -136,7 +137,7 @@ backup:
       type: bool
       sample: true
     off_host:
-      description: Location of the copy on another host, or null if there is no such copy.
+      description: Location of the copy on another host, or V(null) if there is no such copy.
       type: str
       sample: null
     sha256:

@@ -29,8 +29,8 @@ author:
 options:
   unit:
     description:
-      - The systemd unit. If this option is empty or the host has no such unit, the module searches for a unit. The unit
-        must run a script named C(server.js) with node, or have one of the names V(itsm-nexus-prod),
+      - Name of the systemd unit. If this option is empty or the host has no such unit, the module searches for a unit.
+        The unit must run a script named C(server.js) with node, or have one of the names V(itsm-nexus-prod),
         V(itsm-sec-nexus-prod), V(itsm-system) or V(itsm-system-https). If the module finds no unit, it searches for a
         process that runs a script named C(server.js) with node.
     type: str
@@ -114,8 +114,8 @@ information:
       messages: {text: {id: discovery.information.backups, values: {folders: [backend/backups/daily]}}}
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
-      catalogue, and the C(values) to insert into the message.
+    - Reason for the failure, as a translatable message. C(msg) contains the C(id) of the message in the message
+      catalogue, and the C(values) to insert into the message text.
   returned: failure
   type: dict
   sample: {"msg": {"id": "reason.discovery.none", "values": {}}}

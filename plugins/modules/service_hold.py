@@ -40,7 +40,7 @@ options:
     choices: [systemd, process]
     default: systemd
   unit:
-    description: The service's systemd unit.
+    description: Name of the service's systemd unit.
     type: str
     required: true
   reason:
@@ -115,8 +115,8 @@ state:
   version_added: 1.0.0
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
-      catalogue, and the C(values) to insert into the message.
+    - Reason for the failure, as a translatable message. C(msg) contains the C(id) of the message in the message
+      catalogue, and the C(values) to insert into the message text.
   returned: failure
   type: dict
   version_added: 1.0.0

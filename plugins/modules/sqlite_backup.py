@@ -48,8 +48,8 @@ options:
     default: false
   room_only:
     description:
-      - If true, the module only checks whether there is enough space for the copy. The module returns RV(room_needed)
-        and does not copy any files.
+      - If V(true), the module only checks whether there is enough space for the copy. The module returns
+        RV(room_needed) and does not copy any files.
       - If there is not enough space, the module fails with RV(no_room=true).
     type: bool
     default: false
@@ -121,7 +121,7 @@ no_room:
   type: bool
   sample: false
 backup_file:
-  description: Path of the backup. In check mode, the path that would be used now. Null if O(evidence=true).
+  description: Path of the backup. In check mode, the path that would be used now. V(null) if O(evidence=true).
   returned: success
   type: str
   sample: /var/lib/itsm-runbook/backups/itsm.db.backup_20260302T010203Z
@@ -153,7 +153,7 @@ row_counts:
   type: dict
   sample: {users: 12, incidents: 340}
 evidence_dir:
-  description: The folder that contains the copied files. Null if O(evidence=false).
+  description: The folder that contains the copied files. V(null) if O(evidence=false).
   returned: success
   type: str
   sample: /var/lib/itsm-runbook/evidence/itsm.db.evidence_20260302T010203Z
@@ -193,8 +193,8 @@ duration:
   sample: 0.31
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
-      catalogue, and the C(values) to insert into the message.
+    - Reason for the failure, as a translatable message. C(msg) contains the C(id) of the message in the message
+      catalogue, and the C(values) to insert into the message text.
   returned: failure
   type: dict
   version_added: 1.0.0

@@ -50,14 +50,14 @@ options:
     default: auto
   confirm_empty:
     description:
-      - Whether you accept that all rows may be lost. If false, the module does not use V(empty), and uses V(salvage)
+      - Whether you accept that all rows may be lost. If V(false), the module does not use V(empty), and uses V(salvage)
         only if at least one row can be restored.
     type: bool
     default: false
   evidence_dir:
     description:
-      - Absolute path of the folder for the copies of the damaged files. The folder is created if it does not exist
-        (mode 0700).
+      - Absolute path of the folder for the copies of the damaged files. If the folder does not exist, the module
+        creates it with mode 0700.
     type: path
     required: true
   configured_path:
@@ -89,7 +89,7 @@ options:
     description:
       - Whether the database is a new database that replaced an earlier one and does not contain the earlier rows. See
         RV(itsm_nexus.runbook.triage_info#module:database_replaced).
-      - If true, O(method=auto) uses neither V(checkpoint) nor V(salvage).
+      - If V(true), O(method=auto) uses neither V(checkpoint) nor V(salvage).
     type: bool
     default: false
     version_added: 1.0.0
@@ -154,7 +154,7 @@ EXAMPLES = r"""
 RETURN = r"""
 method:
   description: The method that was applied. With O(state=planned) and in check mode, the method that would be applied.
-    Null if no method is applicable.
+    V(null) if no method is applicable.
   returned: success
   type: str
   sample: salvage
@@ -338,8 +338,8 @@ duration:
   sample: 0.42
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
-      catalogue, and the C(values) to insert into the message.
+    - Reason for the failure, as a translatable message. C(msg) contains the C(id) of the message in the message
+      catalogue, and the C(values) to insert into the message text.
     - On success, C(reason) and C(statement) contain RV(reason) and RV(statement), each as a list of translatable
       messages.
   returned: success, and failure

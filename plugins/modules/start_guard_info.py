@@ -27,7 +27,7 @@ options:
     choices: [systemd, process]
     default: systemd
   unit:
-    description: The service's systemd unit.
+    description: Name of the service's systemd unit.
     type: str
     required: true
   window:

@@ -94,7 +94,7 @@ problems:
   elements: str
   sample: []
 subject:
-  description: Subject of the certificate. Null if O(user) cannot read the certificate.
+  description: Subject of the certificate. V(null) if O(user) cannot read the certificate.
   returned: success
   type: str
   sample: CN=itsm.example.org
@@ -121,7 +121,8 @@ renewed:
   type: bool
   sample: true
 command_rc:
-  description: Exit code of the command. Null if the command was not run, or was killed because it exceeded O(timeout).
+  description: Exit code of the command. V(null) if the command was not run, or was killed because it exceeded
+    O(timeout).
   returned: success
   type: int
   sample: 0
@@ -137,8 +138,8 @@ duration:
   sample: 4.2
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
-      catalogue, and the C(values) to insert into the message.
+    - Reason for the failure, as a translatable message. C(msg) contains the C(id) of the message in the message
+      catalogue, and the C(values) to insert into the message text.
     - On success, C(problems) contains RV(problems) as translatable messages.
   returned: success, and failure
   type: dict

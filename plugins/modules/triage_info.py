@@ -97,7 +97,7 @@ findings:
     messages:
       description: >-
         C(summary), C(remedy) and C(prevention) as translatable messages. Each message contains its C(id) in the message
-        catalogue, and the C(values) to insert into the message.
+        catalogue, and the C(values) to insert into the message text.
       type: dict
       version_added: 1.0.0
     blocks_start:
@@ -502,8 +502,8 @@ duration:
   type: float
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
-      catalogue, and the C(values) to insert into the message.
+    - Reason for the failure, as a translatable message. C(msg) contains the C(id) of the message in the message
+      catalogue, and the C(values) to insert into the message text.
   returned: failure
   type: dict
   version_added: 1.0.0

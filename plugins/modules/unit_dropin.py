@@ -27,7 +27,7 @@ attributes:
     support: full
 options:
   unit:
-    description: The service's systemd unit.
+    description: Name of the service's systemd unit.
     type: str
     required: true
   name:
@@ -91,7 +91,7 @@ files:
   elements: str
   sample: [/etc/systemd/system/itsm-system.service.d/90-itsm-nexus-memory.conf]
 memory_max:
-  description: The unit's C(MemoryMax) in bytes, or null if there is no limit. In check mode, the current value.
+  description: The unit's C(MemoryMax) in bytes, or V(null) if there is no limit. In check mode, the current value.
   returned: success
   type: int
   sample: 1073741824
@@ -101,7 +101,7 @@ variables:
   type: dict
   sample: {NODE_OPTIONS: "--enable-source-maps --max-old-space-size=768"}
 until:
-  description: Time when the drop-in is removed, or null if it is permanent.
+  description: Time when the drop-in is removed, or V(null) if it is permanent.
   returned: success
   type: str
   sample: "2026-03-02T05:00:00.000Z"
@@ -112,8 +112,8 @@ duration:
   sample: 0.4
 messages:
   description:
-    - The reason for the failure, as a translatable message. C(msg) contains the message's C(id) in the message
-      catalogue, and the C(values) to insert into the message.
+    - Reason for the failure, as a translatable message. C(msg) contains the C(id) of the message in the message
+      catalogue, and the C(values) to insert into the message text.
   returned: failure
   type: dict
   version_added: 1.0.0
