@@ -30,9 +30,9 @@ attributes:
 options:
   path:
     description:
-      - The absolute path of the socket. The module creates the socket's folder if needed, and removes the socket before
-        it returns.
-      - The user who runs Ansible must own the folder, and no other user may write to it.
+      - Absolute path of the socket. The module creates the folder of the socket if needed, and removes the socket
+        before it returns.
+      - The user who runs Ansible must own this folder, and no other user may have write permission for the folder.
     type: path
     required: true
   timeout:

@@ -10,12 +10,13 @@ module: backup_fetch
 short_description: Copy a verified backup from the host to the controller
 version_added: 1.0.0
 description:
-  - Copies a backup from the host to a file on the controller. Only backups that M(itsm_nexus.runbook.scheduled_backup)
-    has recorded in C(backups.json) can be copied. The backup is transferred in compressed parts, so its size is not
-    limited by the memory of the host or the controller.
-  - The file on the controller has mode 0600. The file is renamed to its final name only if its SHA-256 checksum matches
-    that of the verified backup.
-  - The module then records the copy in C(backups.json) on the host, and removes surplus copies from the controller.
+  - Copies a backup from the host to the controller. The module copies only backups that
+    M(itsm_nexus.runbook.scheduled_backup) has recorded in C(backups.json). The module transfers the backup in
+    compressed chunks, so the backup can be larger than the memory of the host or the controller.
+  - The copy has mode 0600. The module renames the copy to its final name only if the SHA-256 checksum of the copy
+    matches that of the verified backup.
+  - After that, the module records the copy in C(backups.json) on the host, and removes surplus copies from the
+    controller.
 options:
   path:
     description: Path of the backup on the host. The backup must be listed in C(backups.json) in O(state_dir).
@@ -23,8 +24,8 @@ options:
     required: true
   dest_dir:
     description:
-      - Folder on the controller. If the folder does not exist, the module creates it with mode 0700. Each host has its
-        own subfolder.
+      - Path of the folder on the controller. If the folder does not exist, the module creates it with mode 0700. Each
+        host has its own subfolder.
     type: path
     required: true
   keep:
@@ -47,8 +48,8 @@ options:
     description: The user that the service runs as. See O(itsm_nexus.runbook.sqlite_backup#module:user).
     type: str
 notes:
-  - Set C(no_log) on the task, because the output of the module contains the rows of the database. Otherwise, Ansible
-    prints this output if it runs with C(-vvv).
+  - Set C(no_log=true) for the task, because the module output contains database rows. Otherwise, Ansible prints the
+    output if you run Ansible with C(-vvv).
 attributes:
   check_mode:
     support: full
@@ -80,7 +81,7 @@ dest:
   type: str
   sample: /srv/backups/itsm/host1/itsm.db.backup_20260302T010203Z
 sha256:
-  description: The SHA-256 checksum of the file. It matches the checksum of the verified backup on the host.
+  description: The SHA-256 checksum of the file, which matches the checksum of the verified backup on the host.
   returned: success
   type: str
   sample: 5b8991a5f9ee33367057d676263f0f53e52fa128f1c4c9f1b8d8d887045fde9b
@@ -90,13 +91,13 @@ size:
   type: int
   sample: 1048576
 removed:
-  description: The copies that were removed from the controller.
+  description: Copies that the module removed from the controller.
   returned: success
   type: list
   elements: str
   sample: []
 messages:
-  description: The reason for the failure, as a translatable message.
+  description: Reason for the failure, as a translatable message.
   returned: failure
   type: dict
   sample: {}

@@ -11,17 +11,18 @@ short_description: Free up space on a full file system by removing as few files 
 version_added: 1.0.0
 description:
   - Removes files that match O(globs), oldest first, until every file system in O(targets) has the requested free space.
-    Files on other file systems are not touched.
-  - A file that a process has open is never touched. If the processes of another user cannot be inspected, the newest
-    file of each series is also kept. The files of a series are in the same folder, and their names differ only in
-    numbers, times and the compression suffix. Examples are a log and its rotated files, or the logs of an application
-    that starts a new file every day.
-  - Symbolic links to files or folders are never followed. Files with more than one hard link are skipped.
-  - Nothing in O(state_dir) is touched, because this folder contains the evidence.
-  - Databases in use and their C(-wal), C(-shm) and C(-journal) files are never touched. If a glob matches copies of a
-    database, the newest complete copy is always kept.
-  - Fails if a parameter is invalid or a file system cannot be checked. If too little space could be freed, the module
-    does not fail. RV(skipped) lists files that match a glob but were not touched.
+    The module does not touch files on other file systems.
+  - The module never touches a file that a process has open. If the module cannot inspect the processes of another user,
+    it also keeps the newest file of each series.
+  - A series consists of files in the same folder whose names differ only in numbers, times and the compression suffix.
+    Examples are a log file and its rotated versions, or the logs of an application that starts a new log file every
+    day.
+  - The module never follows symbolic links, and skips files with more than one hard link.
+  - The module does not touch files in O(state_dir), because this folder contains the evidence.
+  - The module never touches databases that are in use, or their C(-wal), C(-shm) and C(-journal) files. If a glob
+    matches copies of a database, the module always keeps the newest complete copy.
+  - The module fails if a parameter is invalid or a file system cannot be checked. It does not fail if it cannot free
+    enough space. RV(skipped) lists files that match a glob but were not touched.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -34,13 +35,13 @@ attributes:
     support: full
 options:
   targets:
-    description: The file systems on which to free space.
+    description: The file systems on which the module frees space.
     type: list
     elements: dict
     required: true
     suboptions:
       path:
-        description: An absolute path on the file system.
+        description: Absolute path of a file or folder on the file system.
         type: path
         required: true
       available:
@@ -59,8 +60,8 @@ options:
     suboptions:
       glob:
         description:
-          - An absolute path with wildcards. C(*), C(?) and C([...]) match characters within one name, but not a leading
-            dot. C(**) matches any number of folders.
+          - An absolute path with wildcards. C(*), C(?) and C([...]) match characters within one file or folder name,
+            but not a leading dot. C(**) matches any number of folders.
           - The name of the first folder in a pattern must not contain wildcards. A pattern must not match system files
             (below V(/etc), V(/usr) and similar folders). Directly below a shared folder (V(/home), V(/var), V(/var/lib)
             and similar), the name of a subfolder must not contain wildcards.
@@ -68,31 +69,32 @@ options:
         required: true
       keep:
         description:
-          - Number of files to keep in each series, newest first. If the glob matches copies of a database, the module
-            also keeps the same number of complete copies, newest first, but at least one.
+          - Number of newest files to keep in each series. If the glob matches copies of a database, the module also
+            keeps this number of the newest complete copies, but at least one complete copy.
         type: int
         default: 0
       as_user:
         description:
           - Whether to remove these files with the permissions of O(user) even if root owns their folder.
-          - Set this option if a part of the pattern is taken from the service's environment.
+          - Set this option to V(true) if a part of the pattern comes from the environment of the service.
         type: bool
         default: false
   user:
     description:
-      - The service's user. If an account other than root could replace the folder of a file, the file is removed with
-        the permissions of this user. If this option is empty, the permissions of the folder's owner are used.
+      - The user that the service runs as. If an account other than root could replace the folder of a file, the module
+        removes the file with the permissions of this user. If this option is empty, the module uses the permissions of
+        the folder owner.
     type: str
     default: ""
   protect:
     description:
-      - Absolute paths that are never touched. If a path is a database, its C(-wal), C(-shm) and C(-journal) files are
-        protected too. If a path is a folder, all files in it are protected.
+      - Absolute paths that the module never touches. If a path is a database, the module also protects its C(-wal),
+        C(-shm) and C(-journal) files. If a path is a folder, the module protects all files in this folder.
     type: list
     elements: path
     default: []
   keep_databases:
-    description: Whether to keep every copy of a database, for example if the database may be damaged.
+    description: Whether to keep all copies of databases. Set this option to V(true) if the database may be damaged.
     type: bool
     default: false
 author:
@@ -102,7 +104,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Ensure that 100 MiB is free on the log's file system
+- name: Ensure that the log file system has 100 MiB of free space
   itsm_nexus.runbook.disk_reclaim:
     targets:
       - path: /var/log/itsm
@@ -117,7 +119,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 removed:
-  description: The removed files, in the order of removal. In check mode, the files that would be removed.
+  description: The removed files, in the order of their removal. In check mode, the files that the module would remove.
   returned: success
   type: list
   elements: dict
@@ -137,7 +139,7 @@ skipped:
   elements: dict
   sample: [{"path": "/var/log/itsm/old", "reason": "it is a symbolic link"}]
 skipped_count:
-  description: Number of files that match a glob but were not touched.
+  description: Total number of files that match a glob but were not touched.
   returned: success
   type: int
   sample: 1
@@ -153,10 +155,10 @@ enough:
   sample: true
 targets:
   description:
-    - The state of each file system. C(wanted) is the required free space, and C(wanted_inodes) is the required number
-      of free inodes. C(available_before) is the free space before the module ran. C(freed) is the freed space, and
-      C(inodes_freed) is the number of freed inodes. C(wanted), C(available_before) and C(freed) are in bytes. C(enough)
-      is true if the file system has the required free space.
+    - State of each file system. All sizes are in bytes.
+    - C(wanted) is the required free space, and C(wanted_inodes) is the required number of free inodes.
+      C(available_before) is the free space before the module ran. C(freed) is the freed space, and C(inodes_freed) is
+      the number of freed inodes. C(enough) is true if the file system has the required free space.
   returned: success
   type: list
   elements: dict

@@ -13,8 +13,8 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Fails if O(problems) is not empty. The P(itsm_nexus.runbook.postmortem#callback) callback records these problems and
-    shows them in the closing summary. The callback neither records nor shows the messages of M(ansible.builtin.fail)
-    and M(ansible.builtin.assert). The text of a problem must not contain a secret.
+    shows them in the closing summary. Therefore, O(problems) must not contain secrets. The callback neither records nor
+    shows the messages of M(ansible.builtin.fail) and M(ansible.builtin.assert).
   - The module runs on the controller and does not connect to the host.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -27,7 +27,8 @@ attributes:
     support: full
 options:
   problems:
-    description: One sentence for each invalid setting, with the name of the variable, its value and the allowed values.
+    description: One sentence for each invalid setting. The sentence contains the name of the variable, its value and
+      the allowed values.
     type: list
     elements: str
     required: true
@@ -36,7 +37,8 @@ options:
       - The same problems as translatable messages. Each message contains its C(id) in the message catalogue, and the
         C(values) to insert into the message text. If this option is set, the closing summary and the postmortem show
         the problems in the reader's language.
-      - If the number of messages differs from the number of problems, the texts in O(problems) are quoted in English.
+      - If O(messages) and O(problems) have different lengths, the closing summary and the postmortem quote the English
+        texts in O(problems).
     type: list
     elements: dict
     default: []
@@ -57,7 +59,7 @@ problems:
   type: list
   elements: str
 messages:
-  description: C(problems) contains the same problems as translatable messages.
+  description: The invalid settings as translatable messages, in the key C(problems).
   returned: if O(messages) is not empty
   type: dict
 """

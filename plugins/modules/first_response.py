@@ -10,16 +10,18 @@ module: first_response
 short_description: Save the evidence of a crash, start the service if it is safe to do so, and find the cause
 version_added: 1.0.0
 description:
-  - Performs the same triage as M(itsm_nexus.runbook.triage_info), but in two steps. If the service's process is gone,
-    the module first collects facts that change when the service starts. It also collects facts that can rule out
-    starting the service. The module saves all these facts as evidence. If nothing rules out starting the service, the
-    module starts the service. The module then collects the other facts at low priority.
-  - The module does not start the service if there is any doubt. Examples are an incomplete check of the database, a
-    hold on the service, and an earlier attempt that is recorded in the incident. Another example is a finding that
-    rules out starting the service or requires a remedy first. The module also does not start the service if O(run) or
-    O(incident) is empty. In all these cases, the result is the same as that of M(itsm_nexus.runbook.triage_info).
-  - The module runs the same checks as M(itsm_nexus.runbook.triage_info), and starts the service in the same way as
-    M(itsm_nexus.runbook.node_process). The module records in the incident that it started the service.
+  - Performs the same triage as M(itsm_nexus.runbook.triage_info). If the service process is gone, the triage has two
+    steps.
+  - In the first step, the module collects the facts that change when the service starts, and the facts that can rule
+    out a start. The module saves these facts as evidence. If nothing rules out a start, the module starts the service.
+  - In the second step, the module collects the other facts at low priority.
+  - The module does not start the service if there is any doubt. For example, it does not start the service if the
+    database check is incomplete, if the service is held, or if the incident already contains an attempt. It also does
+    not start the service if a finding rules out a start or requires a remedy first.
+  - The module does not start the service if O(run) or O(incident) is empty.
+  - If the module does not start the service, it returns the same result as M(itsm_nexus.runbook.triage_info).
+  - The module starts the service in the same way as M(itsm_nexus.runbook.node_process), and records the start in the
+    incident.
   - After starting the service, the module waits at most O(part_timeout) seconds for the first healthy response. Use
     M(itsm_nexus.runbook.health_probe) to check whether the service is healthy.
 extends_documentation_fragment:
@@ -35,8 +37,7 @@ attributes:
     support: none
   idempotent:
     support: full
-    details: If a process of the service exists, or if the incident contains an attempt, the module does not start the
-      service.
+    details: The module does not start the service if a service process exists, or if the incident contains an attempt.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
@@ -71,19 +72,18 @@ EXAMPLES = r"""
 RETURN = r"""
 response:
   description:
-    - C(started) is true if the module has started the service. If C(started) is false, C(why_not) is the reason, and
-      C(messages) contains this reason as a translatable message. If C(started) is true, C(why_not) is V(null).
-    - C(attempt) is the recorded attempt (C(rung), C(started_at)). C(process) is the result of starting the service, as
-      returned by M(itsm_nexus.runbook.node_process). If the service was not started, C(attempt) and C(process) are
-      V(null).
+    - C(started) is true if the module has started the service. Otherwise, C(why_not) is the reason, and C(messages)
+      contains this reason as a translatable message. If C(started) is true, C(why_not) is V(null).
+    - C(attempt) is the recorded attempt (C(rung), C(started_at)). C(process) is the result of the start, in the format
+      of M(itsm_nexus.runbook.node_process). If the service was not started, C(attempt) and C(process) are V(null).
     - C(answered_at) is the time of the first healthy response, or V(null) if there was none.
-    - The dictionary is empty if the service's process still exists, if O(run) or O(incident) is empty, or in check
-      mode.
+    - The dictionary is empty if the service process still exists, if O(run) or O(incident) is empty, or in check mode.
   returned: success
   type: dict
 findings:
-  description: The findings and all other values are the same as those of M(itsm_nexus.runbook.triage_info). The facts
-    about the process, the unit, the ports, the logs and the database were collected before the service was started.
+  description: The findings, as in RV(itsm_nexus.runbook.triage_info#module:findings). The module also returns all other
+    values of M(itsm_nexus.runbook.triage_info). The module collects the facts about the process, the unit, the ports,
+    the logs and the database before it starts the service.
   returned: success
   type: list
   elements: dict

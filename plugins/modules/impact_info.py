@@ -11,12 +11,12 @@ short_description: Count the users and requests that an outage affected
 version_added: 1.0.0
 description:
   - Runs one read-only query on the database, in a separate process with a time limit. The module also counts the
-    requests that were logged in the journal and in log files during the outage. Rotated and compressed files (C(.gz))
-    are included.
-  - A request that is logged in several places is counted once. Log entries are treated as the same request if they have
-    the same method, path and status, and nearly the same time.
-  - If a number cannot be determined, the module returns null for it, together with the reason. The module fails only if
-    its parameters are invalid.
+    requests that the service or a proxy logged during the outage. It reads the journal and log files, including rotated
+    and compressed (C(.gz)) log files.
+  - If several logs contain the same request, the module counts the request once. Log entries count as the same request
+    if they have the same method, path and status, and nearly the same time.
+  - If the module cannot determine a number, it returns V(null) and the reason. The module fails only if its parameters
+    are invalid.
 options:
   path:
     description: Absolute path of the database.
@@ -24,45 +24,46 @@ options:
     required: true
   query:
     description:
-      - A single SQL statement that returns a number. The statement can refer to O(start), O(end) and O(login) as
-        C(:start), C(:end) and C(:login).
-      - If empty, the database is not queried.
+      - A single SQL statement that returns a number. In the statement, C(:start), C(:end) and C(:login) are the values
+        of O(start), O(end) and O(login).
+      - If empty, the module does not query the database.
     type: str
     default: ""
   login:
-    description: The account that the login check uses. It is not counted as an affected user.
+    description: Name of the account that the login check uses. This account does not count as an affected user.
     type: str
     default: ""
     version_added: 1.0.0
   user:
     description:
-      - The user that the service runs as. If users other than root can change the database's folder, the module reads
-        the database with the permissions of the service's user, not as root.
+      - The user that the service runs as. If users other than root can change the database folder, the module reads the
+        database with the permissions of the service's user, not as root.
       - Defaults to the owner of that folder.
     type: str
     default: ""
     version_added: 1.0.0
   access_log:
     description:
-      - A log in which each line contains the time and the status of one request, such as the access log of a web server
-        or a proxy. A proxy's log also contains requests that never reached the service.
-      - If empty, only the logs in O(access_log_patterns) and the journal are read.
+      - Path of a log in which each line contains the time and the status of one request, such as the access log of a
+        web server or a proxy. A proxy log also contains requests that never reached the service.
+      - If empty, the module reads only the journal and the logs that match O(access_log_patterns).
     type: str
     default: ""
   access_log_patterns:
     description:
-      - Path patterns for additional request logs, such as logs whose file name changes every day. A pattern is absolute
-        or relative to O(app_dir).
+      - Path patterns for additional request logs, such as logs whose file name changes every day. Each pattern is
+        absolute or relative to O(app_dir).
     type: list
     elements: str
     default: []
     version_added: 1.0.0
   app_dir:
-    description: The application's folder. Required if a pattern is relative.
+    description: Path of the application folder. Required if a pattern is relative.
     type: path
     version_added: 1.0.0
   journal_unit:
-    description: The systemd unit whose journal contains requests. If empty, no journal is read.
+    description: Name of the systemd unit whose journal contains requests. If empty, the module does not read the
+      journal.
     type: str
     default: ""
     version_added: 1.0.0
@@ -75,7 +76,7 @@ options:
     type: str
     required: true
   time_budget:
-    description: Combined time limit, in seconds, for the query and for reading the logs.
+    description: Combined time limit for the query and for reading the logs, in seconds.
     type: float
     default: 5.0
 extends_documentation_fragment:
@@ -105,7 +106,7 @@ users:
   type: int
   sample: 12
 users_unknown:
-  description: The reason why the number of users is unknown. V(null) if the number is known or no query was given.
+  description: Reason why the number of users is unknown. V(null) if the number is known or O(query) is empty.
   returned: always
   type: str
   sample: "the query failed: no such table: user_activity"
@@ -115,19 +116,19 @@ requests:
   type: int
   sample: 340
 requests_failed:
-  description: Number of these requests with a 5xx status.
+  description: Number of RV(requests) with a 5xx status.
   returned: always
   type: int
   sample: 17
 requests_from:
   description:
-    - The logs that contain these requests, separated by commas. At most five logs are listed. If requests were found in
-      the journal, the list contains the C(journalctl) command that shows them.
+    - The logs that contain RV(requests), separated by commas. The list contains at most five logs. If the journal
+      contains requests, the list contains the C(journalctl) command that shows the journal.
   returned: always
   type: str
   sample: "journalctl -u itsm-system, /mnt/LinuxHDD/ITSM-System/backend/logs/app-2026-03-02.log"
 requests_unknown:
-  description: The reason why the number of requests is unknown. V(null) if the number is known or no log was given.
+  description: Reason why the number of requests is unknown. V(null) if the number is known or no log was specified.
   returned: always
   type: str
   sample: "/var/log/nginx/access.log cannot be read: No such file or directory"

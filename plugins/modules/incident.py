@@ -370,9 +370,9 @@ outage_started_at:
   type: str
 outage_started:
   description:
-    - The period in which the outage began, from C(earliest) to C(latest). C(earliest) is the last time at which the
-      service was seen healthy, and C(latest) is the first time at which it was seen unhealthy. C(earliest_source) is
-      the source of C(earliest), and C(source) is the source of C(latest).
+    - The period in which the outage began, from C(earliest) to C(latest). C(earliest) is the last time when a check
+      found the service healthy. C(latest) is the first time when a check found the service unhealthy.
+      C(earliest_source) is the source of C(earliest), and C(source) is the source of C(latest).
   returned: always
   type: dict
 outage_seconds:
@@ -383,20 +383,20 @@ outage_seconds:
 lasted:
   description:
     - Duration of the outage in seconds, up to RV(mitigated_at). If RV(mitigated_at) is unknown, the duration up to the
-      current time is returned. The duration does not become shorter if the host's clock is set back.
+      current time. The duration does not decrease if the host clock is set back.
   returned: always
   type: float
   version_added: 1.0.0
 severity:
-  description: The severity that was recorded last.
+  description: The last recorded severity.
   returned: always
   type: str
 detected_at:
-  description: The detection time that was recorded first.
+  description: The first recorded detection time.
   returned: always
   type: str
 detected_by:
-  description: The program or person that was first recorded as having detected the outage.
+  description: Who or what detected the outage first.
   returned: always
   type: str
 answered_at:
@@ -422,8 +422,8 @@ mitigated_estimated:
   version_added: 1.0.0
 record_in_memory:
   description:
-    - The in-memory folder that contains the record if the module cannot write to O(state_dir). The content of this
-      folder is lost on reboot. V(null) if the record is in O(state_dir) or was not written.
+    - The in-memory folder that contains the record if the module cannot write to O(state_dir). A reboot deletes this
+      folder. V(null) if the record is in O(state_dir) or was not written.
   returned: always
   type: str
   sample: null
@@ -477,7 +477,7 @@ handed_back:
   type: bool
   version_added: 1.0.0
 signs:
-  description: All recorded observations of when the outage began, in the format of O(signs).
+  description: All recorded observations that show when the outage began, in the format of O(signs).
   returned: always
   type: list
   elements: dict
@@ -490,7 +490,7 @@ attempts:
   type: list
   elements: dict
 starts:
-  description: The times at which runs for this incident started the service, each with C(at) and C(run).
+  description: All service starts by runs for this incident, each with C(at) and C(run).
   returned: always
   type: list
   elements: dict
@@ -500,26 +500,27 @@ notified:
   type: list
   elements: dict
 restarts_in_window:
-  description: Number of times that runs started the service within O(window), including runs for earlier incidents.
+  description: Number of service starts by runs within O(window), including runs for earlier incidents.
   returned: always
   type: int
 blind_restarts_left:
-  description: Number of starts that are still allowed within O(window) before O(restart_limit) is reached. V(0) if
-    C(looping) in RV(crash_loop) is true.
+  description: Number of service starts that are still allowed within O(window) before O(restart_limit) is reached. V(0)
+    if C(looping) in RV(crash_loop) is true.
   returned: always
   type: int
 crash_loop:
   description:
     - C(looping) is true if C(restarts) has reached C(limit), or if C(fell) is true. In this case, starting the service
-      again would not help. C(restarts) is the number of starts within C(window) seconds. C(fell) is true if a run
-      started the service and the service then failed again during the stability check.
+      again would not help.
+    - C(restarts) is the number of service starts within C(window) seconds. C(fell) is true if a run started the
+      service, and the service failed again during the stability check.
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
 waited:
   description:
-    - Time in seconds that the module waited for another run. If it waited, the results of earlier checks of the service
-      may be outdated.
+    - Time in seconds that the module waited for another run. If this time is not 0, the results of earlier service
+      checks may be outdated.
   returned: always
   type: float
   version_added: 1.0.0
@@ -534,7 +535,8 @@ maintenance:
 locked_by:
   description:
     - The run that holds the lease, or V(null) if no run holds it. The keys are C(run), C(since), C(step), C(until) and
-      C(pid). C(pid) is the process ID of the module that is running for that run, or V(null) if no module is running.
+      C(pid). C(pid) is the process ID of the module that this run is currently executing, or V(null) if no module is
+      running.
   returned: always
   type: dict
 taken_by:

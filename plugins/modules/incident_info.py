@@ -22,8 +22,8 @@ extends_documentation_fragment:
 options:
   wait:
     description:
-      - Maximum time in seconds to wait for another run's lease to end. The module reads the record after the wait, and
-        does not acquire the lease.
+      - Maximum time to wait for the lease of another run to end, in seconds. The module reads the record after the
+        wait. The module does not acquire the lease.
       - If another run is still working on the host after this time, RV(locked_by) describes that run.
     type: float
     default: 0.0
@@ -46,7 +46,7 @@ EXAMPLES = r"""
   itsm_nexus.runbook.incident_info:
   register: incident
 
-- name: Wait at most five minutes for another run on this host
+- name: Wait up to five minutes for another run on this host
   itsm_nexus.runbook.incident_info:
     wait: 300
   register: incident
@@ -77,9 +77,9 @@ outage_started_at:
   type: str
 outage_started:
   description:
-    - The period in which the outage began, from C(earliest) to C(latest). C(earliest) is the last time at which the
-      service was seen healthy, and C(latest) is the first time at which it was seen unhealthy. C(earliest_source) is
-      the source of C(earliest), and C(source) is the source of C(latest).
+    - The period in which the outage began, from C(earliest) to C(latest). C(earliest) is the last time when a check
+      found the service healthy. C(latest) is the first time when a check found the service unhealthy.
+      C(earliest_source) is the source of C(earliest), and C(source) is the source of C(latest).
   returned: always
   type: dict
 outage_seconds:
@@ -90,19 +90,19 @@ outage_seconds:
 lasted:
   description:
     - Duration of the outage in seconds, up to RV(mitigated_at). If RV(mitigated_at) is unknown, the duration up to the
-      current time is returned. The duration does not become shorter if the host's clock is set back.
+      current time. The duration does not decrease if the host clock is set back.
   returned: always
   type: float
 severity:
-  description: The severity that was recorded last.
+  description: The last recorded severity.
   returned: always
   type: str
 detected_at:
-  description: The detection time that was recorded first.
+  description: The first recorded detection time.
   returned: always
   type: str
 detected_by:
-  description: The program or person that was first recorded as having detected the outage.
+  description: Who or what detected the outage first.
   returned: always
   type: str
 answered_at:
@@ -125,8 +125,8 @@ mitigated_estimated:
   type: bool
 record_in_memory:
   description:
-    - The in-memory folder that contains the record if the module cannot write to O(state_dir). The content of this
-      folder is lost on reboot. V(null) if the record is in O(state_dir) or was not written.
+    - The in-memory folder that contains the record if the module cannot write to O(state_dir). A reboot deletes this
+      folder. V(null) if the record is in O(state_dir) or was not written.
   returned: always
   type: str
   sample: null
@@ -146,7 +146,7 @@ outcome:
   type: str
 last_exit:
   description:
-    - Details of how the service's process ended before a run took over the unit from systemd, or V(null) if there was
+    - Details of the last exit of the service process before a run took over the unit from systemd. V(null) if there was
       no takeover. The keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
   returned: always
   type: dict
@@ -162,7 +162,7 @@ data:
   returned: always
   type: dict
 signs:
-  description: All recorded observations of when the outage began.
+  description: All recorded observations that show when the outage began.
   returned: always
   type: list
   elements: dict
@@ -175,7 +175,7 @@ attempts:
   type: list
   elements: dict
 starts:
-  description: The times at which runs for this incident started the service, each with C(at) and C(run).
+  description: All service starts by runs for this incident, each with C(at) and C(run).
   returned: always
   type: list
   elements: dict
@@ -185,42 +185,44 @@ notified:
   type: list
   elements: dict
 restarts_in_window:
-  description: Number of times that runs started the service within O(window), including runs for earlier incidents.
+  description: Number of service starts by runs within O(window), including runs for earlier incidents.
   returned: always
   type: int
 blind_restarts_left:
-  description: Number of starts that are still allowed within O(window) before O(restart_limit) is reached. V(0) if
-    C(looping) in RV(crash_loop) is true.
+  description: Number of service starts that are still allowed within O(window) before O(restart_limit) is reached. V(0)
+    if C(looping) in RV(crash_loop) is true.
   returned: always
   type: int
 crash_loop:
   description:
     - C(looping) is true if C(restarts) has reached C(limit), or if C(fell) is true. In this case, starting the service
-      again would not help. C(restarts) is the number of starts within C(window) seconds. C(fell) is true if a run
-      started the service and the service then failed again during the stability check.
+      again would not help.
+    - C(restarts) is the number of service starts within C(window) seconds. C(fell) is true if a run started the
+      service, and the service failed again during the stability check.
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
 waited:
-  description: Time in seconds that the module waited for another run. If it waited, the results of earlier checks of
-    the service may be outdated.
+  description: Time in seconds that the module waited for another run. If this time is not 0, the results of earlier
+    service checks may be outdated.
   returned: always
   type: float
 maintenance:
   description:
     - The current maintenance window, or V(null) if there is none. The keys are C(until), C(reason) and C(source) (the
-      path of the window's file).
+      path of the file that defines the window).
   returned: always
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "maintenance.json"}
 locked_by:
   description:
     - The run that holds the lease, or V(null) if no run holds it. The keys are C(run), C(since), C(step), C(until) and
-      C(pid). C(pid) is the process ID of the module that is running for that run, or V(null) if no module is running.
+      C(pid). C(pid) is the process ID of the module that this run is currently executing, or V(null) if no module is
+      running.
   returned: always
   type: dict
 warnings:
-  description: Warnings about records that could not be read.
+  description: Warnings about records that the module could not read.
   returned: when there are warnings
   type: list
   elements: str

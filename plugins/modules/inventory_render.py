@@ -7,17 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: inventory_render
-short_description: Compare a discovered service with the inventory, and write the host's variables
+short_description: Compare a discovered service with the inventory, and write the host variables
 version_added: 1.0.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Compares the result of M(itsm_nexus.runbook.service_discovery_info) with the host's variables in the inventory and
-    with the roles' defaults. Writes a YAML file with the variables that are missing from the inventory or have a
-    different value in the inventory. For each value, a comment states its source. If a value is unknown, a comment asks
-    the reader to add it.
-  - An existing file is changed only if O(update) is true. In this case, the module changes the variables whose values
-    differ from those on the host, and adds the missing variables. All other lines and comments remain unchanged.
+  - Compares the result of M(itsm_nexus.runbook.service_discovery_info) with the host variables in the inventory and
+    with the role defaults.
+  - Writes a YAML file with the variables that are missing from the inventory or have a different value in the
+    inventory. A comment states the source of each value. If a value is unknown, a comment asks the reader to add the
+    value.
+  - The module changes an existing file only if O(update=true). In this case, the module changes the variables whose
+    values differ from those on the host, and adds the missing variables. All other lines and comments remain unchanged.
   - Runs on the controller.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -35,14 +36,14 @@ options:
     required: true
   dest:
     description:
-      - The file to write. The path is absolute or relative to the inventory's folder. The file's folder must exist.
-      - If empty, the file is C(host_vars/<host>.yml) next to the inventory. The folder C(host_vars) is created if it
-        does not exist. If the folder C(host_vars/<host>) exists, the file is C(discovered.yml) in this folder. If there
-        is no inventory file, nothing is written.
+      - Path of the file to write, absolute or relative to the inventory folder. The folder of the file must exist.
+      - If empty, the file is C(host_vars/<host>.yml) in the inventory folder. If the folder C(host_vars) does not
+        exist, the module creates it. If the folder C(host_vars/<host>) exists, the file is C(discovered.yml) in that
+        folder. If there is no inventory file, the module does not write a file.
     type: str
     default: ""
   update:
-    description: If V(true), an existing file is changed so that its variables match the host.
+    description: Whether to change an existing file so that its variables match the host.
     type: bool
     default: false
   language:
@@ -57,14 +58,14 @@ EXAMPLES = r"""
   itsm_nexus.runbook.service_discovery_info:
   register: _discovery
 
-- name: Write the variables of this host
+- name: Write the host variables
   itsm_nexus.runbook.inventory_render:
     discovery: "{{ _discovery }}"
 """
 
 RETURN = r"""
 dest:
-  description: The file, or V(null) if there is no inventory file.
+  description: Path of the file, or V(null) if there is no inventory file.
   returned: success
   type: str
   sample: /home/ops/inventories/mine/host_vars/itsm-prod-01.yml
@@ -78,14 +79,16 @@ text:
   returned: success
   type: str
 show_text:
-  description: True if RV(text) must be shown on the screen, because no file can be read after the run. No file can be
-    read if there is no inventory file, or if check mode prevents the module from writing a new file. RV(text) must also
-    be shown in an AWX job, because AWX deletes the file when the job ends.
+  description:
+    - True if the playbook must show RV(text) on the screen, because a person cannot read the file after the run.
+    - This is the case if there is no inventory file, or if check mode prevents the module from writing a new file. It
+      is also the case in an AWX job, because AWX deletes the file when the job ends.
   returned: success
   type: bool
   sample: false
 differences:
-  description: The variables that were missing from the inventory or had a different value before the file was written.
+  description: The variables that were missing from the inventory or had a different value in the inventory before the
+    module wrote the file.
   returned: success
   type: list
   elements: dict

@@ -12,8 +12,9 @@ version_added: 0.1.0
 description:
   - Applies the pending migrations, or releases the lock that a killed migration left behind.
   - Runs only the application's own C(node_modules/.bin/knex), so that no other version of knex is downloaded.
-  - The checks do not open the database for writing and do not change the files next to it. For the checks, the module
-    copies knex's own tables into a temporary database, which knex then reads.
+  - The checks do not open the database for writing, and do not change other files in its folder. For the checks, the
+    module copies the tables that knex uses for itself into a temporary database. knex then reads this temporary
+    database.
   - Fails if the file O(db_path) is missing, empty or not a SQLite database. Otherwise, knex would create a missing
     file, and would open an existing file regardless of its content.
 author:
@@ -86,7 +87,7 @@ applied:
   elements: str
   sample: [20240506090000_link_incidents_to_assets.js]
 batch:
-  description: Number of the last batch of applied migrations.
+  description: Number of the last migration batch that was applied.
   returned: success
   type: int
   sample: 3

@@ -12,8 +12,8 @@ version_added: 1.0.0
 description:
   - Lists the completed and pending migrations, and reports whether knex's migration lock is held.
   - Runs only the application's own C(node_modules/.bin/knex), so that no other version of knex is downloaded.
-  - Does not open the database for writing and does not change the files next to it. The module copies knex's own tables
-    into a temporary database, which knex then reads.
+  - Does not open the database for writing, and does not change other files in its folder. The module copies the tables
+    that knex uses for itself into a temporary database. knex then reads this temporary database.
   - Fails if the file O(db_path) is missing, empty or not a SQLite database. Otherwise, knex would create a missing
     file, and would open an existing file regardless of its content.
 author:
@@ -50,7 +50,7 @@ pending:
   elements: str
   sample: [20240506090000_link_incidents_to_assets.js]
 batch:
-  description: Number of the last batch of applied migrations.
+  description: Number of the last migration batch that was applied.
   returned: success
   type: int
   sample: 3

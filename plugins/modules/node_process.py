@@ -10,19 +10,22 @@ module: node_process
 short_description: Start, stop or restart the service, either with systemd or as a plain process
 version_added: 0.1.0
 description:
-  - Starts, stops or restarts the service with systemd or as a plain process, and returns as soon as the unit or the
-    process is running. Use M(itsm_nexus.runbook.health_probe) to check whether the service answers.
-  - Sends signals only to processes that are verified to be part of the service. A suspended process (C(SIGSTOP)) is
-    resumed so that it can exit.
-  - A process is considered part of the service only if it runs the executable from O(service.command) and its working
-    directory is O(service.app_dir). The process must also meet at least one of the following three conditions. First,
-    O(service.pid_file) contains the process ID and the start time of the process. Second, the process runs as
-    O(service.user) and has exactly the arguments from O(service.command). Third, the process listens on one of O(ports)
-    and has exactly the arguments from O(service.command).
-  - Processes of the service that were started manually, outside the unit, are also stopped. The module stops these
+  - Starts, stops or restarts the service with systemd or as a plain process. After a start, the module returns as soon
+    as the unit or the process is running. Use M(itsm_nexus.runbook.health_probe) to check whether the service answers.
+  - Sends signals only to processes that are verified to be part of the service. If a process is suspended (C(SIGSTOP)),
+    the module resumes the process so that it can exit.
+  - A process is part of the service only if it runs the executable from O(service.command), its working directory is
+    O(service.app_dir), and it meets at least one of the following three conditions.
+  - >-
+    Condition 1: O(service.pid_file) contains the process ID and the start time of the process.
+  - >-
+    Condition 2: The process runs as O(service.user) and has exactly the arguments from O(service.command).
+  - >-
+    Condition 3: The process listens on one of O(ports) and has exactly the arguments from O(service.command).
+  - The module also stops service processes that a person started manually, outside the unit. The module stops these
     processes before it starts or restarts the unit, and after it stops the unit.
-  - Other processes that listen on one of O(ports) are not stopped, but listed in RV(foreign). If RV(foreign) is not
-    empty, the service is not started.
+  - The module does not stop other processes that listen on one of O(ports), but lists these processes in RV(foreign).
+    If RV(foreign) is not empty, the module does not start the service.
   - If O(run) is set, the module records each start of the service in the incident. M(itsm_nexus.runbook.incident)
     counts these starts.
   - With O(service.manager=process), the module starts the service as a daemon that appends its output to
@@ -44,12 +47,12 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
   state:
-    description: State of the service when the module returns.
+    description: State that the service has when the module returns.
     type: str
     required: true
     choices: [started, stopped, restarted]
   ports:
-    description: The TCP ports that the service listens on. V(0) is ignored.
+    description: The TCP ports on which the service listens. V(0) is ignored.
     type: list
     elements: int
     default: []
@@ -75,8 +78,8 @@ options:
     default: []
     version_added: 1.0.0
   signs:
-    description: Observations that the service was healthy or had failed, in the format of
-      O(itsm_nexus.runbook.incident#module:signs). The module records them together with O(attempts).
+    description: Observations that show when the service was healthy or had failed, in the format of
+      O(itsm_nexus.runbook.incident#module:signs). The module records these observations together with O(attempts).
     type: list
     elements: dict
     default: []
@@ -114,7 +117,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 state:
-  description: State of the service when the module returns. In check mode, the state that the service would have.
+  description: State that the service has when the module returns. In check mode, the state that the service would have
+    after the changes.
   returned: success
   type: str
   sample: started

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: notify_command
-short_description: Send a notification with a command on the controller
+short_description: Send a notification by running a command on the controller
 version_added: 1.0.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Runs a command on the controller, without a shell, and passes the message to its standard input. The output of the
-    command is discarded. Exit code 0 means success. The command inherits the environment of ansible-playbook, except
-    for E(ITSM_NEXUS_GITHUB_TOKEN) and E(GITHUB_TOKEN).
+  - Runs a command on the controller, without a shell, and passes the message to the standard input of the command. The
+    module discards the output of the command. Exit code 0 means success.
+  - The command inherits the environment of ansible-playbook, except for E(ITSM_NEXUS_GITHUB_TOKEN) and E(GITHUB_TOKEN).
   - The module runs on the controller, in the ansible-playbook process. The module ignores the connection, interpreter
     and privilege escalation settings of the host in the inventory.
   - If the message is not accepted, the module does not fail, but returns RV(ok=false). Set C(no_log=true) for the task
-    if O(stdin) is confidential. The result never contains a secret.
+    if O(stdin) is confidential. The result never contains secrets.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -33,13 +33,13 @@ attributes:
 options:
   argv:
     description:
-      - The program and its arguments. The arguments must not contain a secret, because every user of the controller can
-        see them.
+      - The program and its arguments, as a list. The arguments must not contain secrets, because every user on the
+        controller can see the arguments.
     type: list
     elements: str
     required: true
   stdin:
-    description: The standard input of the command.
+    description: Text to pass to the standard input of the command.
     type: str
     default: ""
   timeout:

@@ -32,9 +32,9 @@ attributes:
 options:
   url:
     description:
-      - The URL to which the document is posted. The URL must begin with C(https://). C(http://) is allowed only if the
-        host name in the URL is V(localhost), V(127.0.0.1) or V(::1).
-      - A webhook URL is a secret. The module shows only the host name of the URL.
+      - URL to which the module posts the document. The URL must begin with C(https://). C(http://) is allowed only if
+        the host name in the URL is V(localhost), V(127.0.0.1) or V(::1).
+      - A webhook URL is a secret. Therefore, the module shows only the host name in the URL.
     type: str
     required: true
   body:
@@ -45,7 +45,7 @@ options:
     description:
       - The secret for signing the body, as specified by L(Standard Webhooks, https://www.standardwebhooks.com). The
         module sends the signature in the headers C(webhook-id), C(webhook-timestamp) and C(webhook-signature).
-      - The secret can be C(whsec_) followed by Base64, or any other text.
+      - The secret can be C(whsec_) followed by a Base64 string, or any other text.
     type: str
   message_id:
     description: The ID of the message. All attempts send the same ID so that the receiver can recognize duplicates.
@@ -58,8 +58,8 @@ options:
     default: POST
   headers:
     description:
-      - Additional headers. Each value must be a single line of text. The values are treated as secrets and are never
-        shown.
+      - Additional headers. Each value must be a single line of text. The module treats the values as secrets and never
+        shows them.
       - These headers cannot replace the signature headers.
     type: dict
   ca_path:

@@ -75,7 +75,7 @@ options:
     type: str
     required: true
   thread:
-    description: ID that is the same in all emails about one incident. Mail programs use this ID to group the emails.
+    description: ID that all emails about one incident have in common. Mail programs use this ID to group these emails.
     type: str
     required: true
   ca_path:
@@ -98,7 +98,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Notify the leader
+- name: Notify the project leader by email
   itsm_nexus.runbook.notify_mail:
     host: smtp.example.com
     port: 587

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: notify_probe
-short_description: Check that the contacts' channels can be reached, without sending a message
+short_description: Check whether the contact channels can be reached, without sending a message
 version_added: 1.0.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
@@ -54,7 +54,8 @@ options:
     type: str
     default: ""
   ca_path:
-    description: File or folder with the CA certificates to trust. Defaults to the system's own CA certificates.
+    description: Path of a file or folder with the CA certificates to trust. Defaults to the CA certificates of the
+      system.
     type: path
   timeout:
     description: Time limit for each channel, in seconds.
@@ -63,7 +64,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Check that the contacts can be notified
+- name: Check whether the contact channels can be reached
   itsm_nexus.runbook.notify_probe:
     contacts: "{{ escalation_contacts }}"
   delegate_to: localhost
@@ -79,29 +80,29 @@ contacts:
   elements: str
   sample: [project_leader, dba, everyone]
 channels:
-  description: The results for the channels of all contacts.
+  description: The results for all channels of all contacts.
   returned: success
   type: list
   elements: dict
   contains:
     contact:
-      description: The key of the contact.
+      description: Key of the contact.
       type: str
       sample: project_leader
     name:
-      description: The name of the contact.
+      description: Name of the contact.
       type: str
       sample: project leader
     channel:
-      description: The name of the channel, without secrets.
+      description: Name of the channel, without secrets.
       type: str
       sample: slack hooks.slack.com
     type:
-      description: The type of the channel.
+      description: Type of the channel.
       type: str
       sample: webhook
     error:
-      description: The reason why the channel cannot be reached, or an empty string.
+      description: Reason why the channel cannot be reached, or an empty string.
       type: str
       sample: "cannot be reached: Connection refused"
     checked:

@@ -11,12 +11,12 @@ short_description: Install C(node_modules) from the lock file, and keep the old 
   loaded
 version_added: 0.1.0
 description:
-  - Checks whether the installed modules match the lock file and whether the native modules can be loaded. If either
-    check fails, the modules are reinstalled.
+  - Checks whether the installed Node.js modules match the lock file, and whether the native modules can be loaded. If
+    one of these checks fails, the Node.js modules are reinstalled.
   - C(npm ci) deletes C(node_modules) before it downloads packages. This module therefore runs C(npm ci) in a temporary
     folder below O(app_dir), loads the native modules from there, and then renames the new C(node_modules) tree into
     place. If one of these steps fails, the old tree remains in use.
-  - The replaced tree is kept as C(node_modules.previous). Only the most recently replaced tree is kept.
+  - The module keeps only the most recently replaced tree, in C(node_modules.previous).
   - If a run was killed, the next run restores the old tree if necessary, and removes temporary files.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
@@ -45,18 +45,18 @@ options:
   mode:
     description:
       - V(auto) installs the modules if RV(needed) is true.
-      - V(always) always installs the modules.
+      - V(always) installs the modules even if RV(needed) is false.
     type: str
     choices: [auto, always]
     default: auto
   omit_dev:
-    description: Whether to omit development dependencies. The modules are not reinstalled merely because development
-      dependencies are installed.
+    description: Whether to omit development dependencies. If the installed modules contain development dependencies,
+      this alone does not cause a reinstallation.
     type: bool
     default: true
   offline:
-    description: Whether npm uses only its cache. By default, npm downloads packages from the registry if they are not
-      in its cache.
+    description: Whether npm uses only its cache. By default, npm downloads packages that are not in its cache from the
+      registry.
     type: bool
     default: false
   cache:
@@ -66,26 +66,27 @@ options:
     type: path
   load_test:
     description:
-      - Packages that node must be able to load before and after the new tree replaces the old tree. These packages must
-        be in the lock file.
+      - Names of packages that Node.js must be able to load before and after the new tree replaces the old tree. These
+        packages must be in the lock file.
       - Defaults to C(better-sqlite3), C(sqlite3) and C(bcrypt), except those that are optional or not in the lock file.
     type: list
     elements: str
   timeout:
-    description: Time limit for C(npm ci), in seconds. C(npm ci) is killed if it exceeds this limit.
+    description: Time limit for C(npm ci), in seconds. After this time, the module kills C(npm ci).
     type: float
     default: 600
   build_only:
     description:
-      - If V(true), the module does not replace the current tree. If a new tree is needed, the module only builds this
-        tree and loads its native modules. The new tree is stored next to the current tree. The next call without this
-        option replaces the current tree with the new tree, unless C(package.json) or C(package-lock.json) has changed.
+      - Whether to build a new tree without replacing the current tree. If a new tree is needed, the module builds this
+        tree in a temporary folder below O(app_dir), and loads the native modules of the new tree. The next call without
+        this option replaces the current tree with the new tree, unless C(package.json) or C(package-lock.json) has
+        changed.
       - Use this option to keep the service running until the build has succeeded.
     type: bool
     default: false
     version_added: 1.0.0
   reserve:
-    description: Free space that the file system must have in addition to the size of the new tree, in bytes.
+    description: Free space, in bytes, that the file system must have in addition to the space for the new tree.
     type: int
     default: 0
     version_added: 1.0.0
@@ -99,7 +100,8 @@ options:
     default: npm
 notes:
   - The lock file may link to folders in the application (workspaces, C(file:) folders). C(npm ci) would change these
-    folders in place. If the lock file contains such links, the modules are therefore checked but not installed.
+    folders in place. Therefore, if the lock file contains such links, this module checks the Node.js modules, but does
+    not install them.
   - Scripts in the application's C(package.json) may read other files of the application. Therefore, the temporary
     folder contains links to these files.
 seealso:
@@ -157,14 +159,14 @@ previous:
   type: str
   sample: /mnt/LinuxHDD/ITSM-System/node_modules.previous
 restored:
-  description: The repairs that the module made because an earlier run was killed. In check mode, the repairs that it
-    would make.
+  description: The repairs that the module made because an earlier run was killed. In check mode, the repairs that the
+    module would make.
   returned: success
   type: list
   elements: str
   sample: ["move node_modules.previous back to node_modules"]
 leftovers:
-  description: Folders from earlier runs that could not be removed.
+  description: Folders from earlier runs that the module could not remove.
   returned: success
   type: list
   elements: str

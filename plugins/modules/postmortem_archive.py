@@ -10,11 +10,11 @@ module: postmortem_archive
 short_description: Save copies of postmortems on the host, and remove old copies
 version_added: 1.0.0
 description:
-  - Writes documents to a folder that only its owner can read, and removes old documents from this folder in the same
-    call. Each document is written either completely or not at all.
+  - Writes documents to a folder that only its owner can read. In the same call, removes old documents from this folder.
+    The module never leaves a partially written document behind.
 options:
   dir:
-    description: The folder for the copies. If it does not exist, it is created.
+    description: Path of the folder for the copies. If the folder does not exist, the module creates it.
     type: path
     required: true
   documents:
@@ -32,7 +32,7 @@ options:
         type: str
         required: true
   state_dir:
-    description: The folder in which O(timeline) is saved.
+    description: Path of the folder in which the module saves O(timeline).
     type: path
     default: /var/lib/itsm-runbook
   timeline:
@@ -42,7 +42,7 @@ options:
     type: str
     default: ""
   retention_days:
-    description: Number of days to keep a document after it was last written. If V(0), all documents are kept.
+    description: Number of days to keep a document after its last change. If V(0), all documents are kept.
     type: float
     default: 365
 extends_documentation_fragment:
@@ -69,13 +69,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 written:
-  description: The files that were written. In check mode, the files that would be written.
+  description: The files that were written. In check mode, the files that the module would write.
   returned: success
   type: list
   elements: str
   sample: [/var/lib/itsm-runbook/postmortems/INC-20260302T010203Z-1f3a.md]
 removed:
-  description: The removed files. In check mode, the files that would be removed.
+  description: The removed files. In check mode, the files that the module would remove.
   returned: success
   type: list
   elements: str

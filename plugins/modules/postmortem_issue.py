@@ -13,13 +13,13 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Creates an issue from a postmortem through the REST API of GitHub or GitHub Enterprise Server. The text of the issue
-    contains a hidden marker with the incident's ID. If an issue with this marker exists, the postmortem is added to the
-    issue as a comment. The same document is not posted twice.
-  - Runs on the controller, in the ansible-playbook process, and does not connect to the task's host. The token is never
-    passed to another process and never written to a file or a result. Redirects are not followed, and certificates are
-    always verified.
-  - If the postmortem cannot be published, the module shows a warning and returns RV(reason). The module fails only if
-    the document cannot be read, because a missing report must not make a recovery fail.
+    contains a hidden marker with the incident's ID. If an issue with this marker exists, the module adds the postmortem
+    to the issue as a comment. The module does not post the same document twice.
+  - Runs on the controller, in the ansible-playbook process, and does not connect to the task's host. The module never
+    passes the token to another process, and never writes the token to a file or a result. It does not follow redirects,
+    and always verifies certificates.
+  - If the module cannot publish the postmortem, it shows a warning and returns RV(reason), because a missing report
+    must not make a recovery fail. The module fails only if it cannot read the document.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -37,7 +37,7 @@ options:
     required: true
   token:
     description:
-      - Token with permission to write issues in O(repository). Defaults to the value of the environment variable
+      - Access token with permission to write issues in O(repository). Defaults to the value of the environment variable
         E(ITSM_NEXUS_GITHUB_TOKEN) or E(GITHUB_TOKEN) on the controller.
     type: str
     default: ""
@@ -49,8 +49,9 @@ options:
     default: https://api.github.com
   labels:
     description:
-      - Labels for a new issue. To find an existing issue, the module searches by the first of these labels, then by
-        O(since). The second search is needed because GitHub silently drops labels that the token is not allowed to set.
+      - Labels for a new issue.
+      - To find an existing issue, the module first searches by the first of these labels, and then by O(since). The
+        second search is necessary because GitHub silently drops labels that the token is not allowed to set.
     type: list
     elements: str
     default: []
@@ -68,23 +69,23 @@ options:
     type: str
     required: true
   document:
-    description: The Markdown document on the controller.
+    description: Path of the Markdown document on the controller.
     type: path
     required: true
   full:
     description:
-      - Path or URL of the complete document. An issue can have at most 65,536 characters. If sections of the document
-        are omitted to meet this limit, the issue refers to this path or URL. Defaults to O(document).
+      - Path or URL of the complete document. An issue can have at most 65,536 characters. If the module omits sections
+        to meet this limit, the issue refers to this path or URL. Defaults to O(document).
     type: str
     default: ""
   since:
-    description: The start time for the search by time (see O(labels)), in UTC and ISO 8601. Only issues that were
-      updated at or after this time are searched. The time must not be later than the start of the incident.
+    description: Start time for the second search (see O(labels)), in UTC and ISO 8601 format. The module searches only
+      issues that were updated at or after this time. This time must not be later than the start of the incident.
     type: str
     required: true
   patience:
-    description: Maximum total waiting time between attempts, in seconds. A request is retried if the server returns 5xx
-      or asks the client to retry later.
+    description: Maximum total waiting time between attempts, in seconds. The module retries a request if the server
+      returns a 5xx status or asks the client to retry later.
     type: float
     default: 60
   timeout:
@@ -110,7 +111,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 state:
-  description: V(created), V(commented), V(unchanged) (the same document has already been posted), or V(not_published).
+  description: Result of the call. V(created), V(commented), V(unchanged) (the same document was posted before), or
+    V(not_published).
   returned: always
   type: str
   sample: created
@@ -125,7 +127,7 @@ number:
   type: int
   sample: 7
 reason:
-  description: The reason why the postmortem was not published. Empty if the postmortem was published.
+  description: Reason why the postmortem was not published. Empty if the postmortem was published.
   returned: always
   type: str
   sample: ""

@@ -13,9 +13,9 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Reads the timelines that the P(itsm_nexus.runbook.postmortem#callback) callback wrote to a folder on the controller,
-    including those of killed runs. For each incident, writes a Markdown, a JSON and an HTML document to the same
-    folder. Also writes an index of all incidents.
-  - Runs on the controller and writes only to this folder.
+    including those of killed runs. For each incident, the module writes a Markdown, a JSON and an HTML document to the
+    same folder. The module also writes an index of all incidents.
+  - Runs on the controller, and writes only to this folder.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -28,33 +28,35 @@ attributes:
 options:
   dir:
     description:
-      - Folder that contains the timelines. Defaults to the folder in the callback's configuration.
+      - Folder that contains the timelines. Defaults to the folder from the callback configuration.
     type: path
   incident:
     description:
       - ID of the incident to document. Existing documents for the incident are overwritten.
-      - If empty, the module writes the documents for every incident that has a timeline in the folder and for which at
-        least one document is missing.
+      - If empty, the module writes the documents for every incident that has a timeline in the folder, but lacks at
+        least one document.
     type: str
     default: ""
   host:
-    description: The host to write documents for. If empty, documents are written for all hosts.
+    description: Name of the host for which the module writes documents. If empty, the module writes documents for all
+      hosts.
     type: str
     default: ""
     version_added: 1.0.0
   language:
     description:
       - Language of the documents.
-      - Defaults to the language of the incident. If the incident's language is unknown, the language in the callback's
-        configuration is used.
+      - Defaults to the language of the incident. If this language is unknown, the module uses the language from the
+        callback configuration.
     type: str
     choices: ["", en, ja]
     default: ""
     version_added: 1.0.0
   timezone:
     description:
-      - Time zone in which times are shown in addition to UTC. Defaults to the time zone of the incident. If the
-        incident's time zone is unknown, the time zone in the callback's configuration is used.
+      - Time zone in which the documents show times in addition to UTC.
+      - Defaults to the time zone of the incident. If this time zone is unknown, the module uses the time zone from the
+        callback configuration.
     type: str
     default: ""
     version_added: 1.0.0
@@ -64,7 +66,7 @@ EXAMPLES = r"""
 - name: Write missing documents
   itsm_nexus.runbook.postmortem_render:
 
-- name: Write the documents of one incident again
+- name: Rewrite the documents for one incident
   itsm_nexus.runbook.postmortem_render:
     incident: 20260302T010203Z-1a2b3c
 """
@@ -85,7 +87,7 @@ documents:
       description: ID of the incident.
       type: str
     host:
-      description: The host on which the incident occurred.
+      description: Name of the host on which the incident occurred.
       type: str
     outcome:
       description: The outcome, or V(unfinished) if the last run for the incident was killed.

@@ -12,11 +12,11 @@ version_added: 1.0.0
 description:
   - Collects the facts for the readiness report in one round trip. M(itsm_nexus.runbook.preparedness_report) evaluates
     the facts.
-  - Does not change the host. The service's Node.js modules are rebuilt in a folder below C(/var/tmp), and this folder
-    is removed afterwards. If this Ansible module runs as root, the rebuild has no network access and uses a private
-    mount namespace. In this namespace, everything except the folder is read-only.
-  - Files in folders owned by the service's user are read with the permissions of that user.
-  - If a fact cannot be collected in time, the module does not fail. RV(parts) contains the reason.
+  - Does not change the host. To test the Node.js modules of the service, this Ansible module rebuilds them in a
+    temporary folder below C(/var/tmp). If this Ansible module runs as root, the rebuild has no network access and uses
+    a private mount namespace. In this namespace, everything except the temporary folder is read-only.
+  - If the service user owns a folder, the module reads the files in this folder with the permissions of that user.
+  - If the module cannot collect a fact in time, it does not fail. RV(parts) contains the reason.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.backups
@@ -26,7 +26,7 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
   state_dir:
-    description: Absolute path of the folder for the collection's state.
+    description: Absolute path of the state folder of this collection.
     type: str
   log_patterns:
     description: Path patterns for additional log files of the service.
@@ -39,19 +39,20 @@ options:
     elements: str
     default: []
   tls_cert_path:
-    description: Path of the service's certificate. If empty, the path is taken from the service's environment.
+    description: Path of the service's certificate. If empty, the module reads the path from the environment of the
+      service.
     type: str
     default: ""
   tls_key_path:
-    description: Path of the private key. If empty, the path is taken from the service's environment.
+    description: Path of the private key. If empty, the module reads the path from the environment of the service.
     type: str
     default: ""
   npm_cache:
-    description: Folder of npm's cache. If empty, the cache in the home folder of the service's user is used.
+    description: Path of the npm cache folder. If empty, npm uses the cache in the home folder of the service user.
     type: str
     default: ""
   rebuild:
-    description: Whether to rebuild the service's Node.js modules.
+    description: Whether to rebuild the Node.js modules of the service.
     type: bool
     default: true
   rebuild_timeout:
@@ -70,7 +71,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Collect facts about readiness for a recovery
+- name: Collect the facts for the readiness report
   itsm_nexus.runbook.preparedness_info:
     service: "{{ nexus_service }}"
     db_path: "{{ nexus_db_path }}"
@@ -94,7 +95,7 @@ facts:
         - C(number) is the total number of backups. C(unread) lists the reasons why folders cannot be read.
       type: dict
     certificate:
-      description: The certificate and its key, as in RV(itsm_nexus.runbook.triage_info#module:facts).
+      description: Properties of the certificate and its key, as in RV(itsm_nexus.runbook.triage_info#module:facts).
       type: dict
     clock:
       description: C(synchronized) is true if the host's clock is synchronized, or V(null) if this is unknown. C(at) is
@@ -110,7 +111,7 @@ facts:
       description: The names of the service's environment variables, without their values.
       type: dict
     guard:
-      description: The parts of the start guard and of the restart recorder that are installed.
+      description: The installed parts of the start guard and the restart recorder.
       type: dict
     incident:
       description: The hold that prevents the service from being started, and the ID of the open incident.
@@ -123,7 +124,7 @@ facts:
         or loaded, C(why) is the reason.
       type: dict
     privileges:
-      description: The account that runs this module, and whether the account has the permissions that a recovery
+      description: The account that runs this module, and whether this account has the permissions that a recovery
         requires.
       type: dict
     process:
@@ -134,8 +135,8 @@ facts:
       type: list
       elements: dict
     secrets:
-      description: The names of required variables that are missing or contain a weak secret. Also lists each
-        environment file and private key that any account can read. C(hard_links_protected) is false if the kernel
+      description: The names of required variables that are missing or contain a weak secret, and the paths of
+        environment files and private keys that any account can read. C(hard_links_protected) is false if the kernel
         setting C(fs.protected_hardlinks) is 0, or V(null) if this setting is unknown.
       type: dict
     settings:
@@ -150,8 +151,8 @@ facts:
       type: dict
       sample: {"python": "3.13.5", "node": "20.19.2"}
 parts:
-  description: For each fact, the time in seconds that the module needed to collect it. For a missing fact, the value is
-    the reason as a translatable message.
+  description: Time in seconds that the module needed to collect each fact. If a fact is missing, the value is the
+    reason, as a translatable message.
   returned: success
   type: dict
   sample: {"settings": 0.093, "modules": {"id": "ready.part.late", "values": {"seconds": "390"}}}
@@ -167,7 +168,7 @@ elapsed:
   type: float
   sample: 15.1
 answered_at:
-  description: Time at which the controller received the result, according to the controller's clock.
+  description: Time when the controller received the result, according to the controller clock.
   returned: success
   type: str
   sample: "2026-03-02T01:02:03.456Z"

@@ -12,10 +12,11 @@ version_added: 1.0.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Derives one verdict per check and one verdict per host from the results of M(itsm_nexus.runbook.preparedness_info)
-    and M(itsm_nexus.runbook.notify_probe). A check that could not be performed is never reported as ready.
+  - Evaluates the results of M(itsm_nexus.runbook.preparedness_info) and M(itsm_nexus.runbook.notify_probe), and decides
+    for each check and each host whether it is ready. If a check could not be performed, the module never reports this
+    check as ready.
   - Writes one report about all hosts to the files C(readiness.html), C(readiness.md) and C(readiness.json) on the
-    controller, next to the postmortems. These files replace those of the previous run.
+    controller, in the same folder as the postmortems. These files replace those of the previous run.
   - Runs on the controller.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -36,13 +37,13 @@ options:
     choices: [written, notified]
     default: written
   hosts:
-    description: The names of all hosts that the report covers. A host that is missing from O(seen) is reported as
-      unreachable.
+    description: Names of all hosts that the report covers. If a host is missing from O(seen), the module reports this
+      host as unreachable.
     type: list
     elements: str
     required: true
   seen:
-    description: The results that were collected for each host.
+    description: The collected results, with one item per host.
     type: list
     elements: dict
     required: true
@@ -61,65 +62,68 @@ options:
         description: The result of M(itsm_nexus.runbook.notify_probe).
         type: dict
       contact_problems:
-        description: The invalid settings of the contacts.
+        description: The invalid contact settings.
         type: list
         elements: str
       tested:
-        description: The test messages, as in RV(ignore:escalation_result) of the P(itsm_nexus.runbook.escalation#role)
-          role.
+        description: Results of the test messages, as in RV(ignore:escalation_result) of the
+          P(itsm_nexus.runbook.escalation#role) role.
         type: list
         elements: dict
       notify:
-        description: The keys of the contacts that are notified if the host is not ready.
+        description: Keys of the contacts to notify if the host is not ready.
         type: list
         elements: str
       https:
-        description: True if the service uses HTTPS.
+        description: Whether the service uses HTTPS.
         type: bool
       login:
-        description: The login check of a recovery.
+        description: Properties of the recovery login check.
         type: dict
         suboptions:
           configured:
-            description: True if a recovery checks the login.
+            description: Whether a recovery checks the login.
             type: bool
             default: false
           declined:
-            description: True if the inventory sets the password to an empty value, and the user name is empty or not
-              set.
+            description: Whether the inventory switches off the login check. This is the case if the password is set to
+              an empty value, and the user name is empty or not set.
             type: bool
             default: false
           check_mode:
-            description: True if no login was tried because of check mode.
+            description: Whether the login check was skipped because of check mode.
             type: bool
             default: false
           result:
-            description: The result of M(itsm_nexus.runbook.health_probe), or an empty dictionary if no login was tried.
+            description: The result of M(itsm_nexus.runbook.health_probe), or an empty dictionary if the login check did
+              not run.
             type: dict
       error:
-        description: The reason why there is no result.
+        description: Reason why O(seen[].result) is missing.
         type: str
       limits:
         description: The limits that apply to this host. Each host can have different limits.
         type: dict
         suboptions:
           rpo_hours:
-            description: Recovery point objective, in hours. The host is not ready if the newest backup that can be
-              restored is older than this limit.
+            description: Recovery point objective (RPO), in hours. If the newest restorable backup is older than this
+              limit, the host is not ready.
             type: float
             default: 24
           drill_days:
-            description: If the last restore drill is older than this number of days, the check results in a warning.
+            description: Maximum age of the last restore drill, in days. If the last restore drill is older, the check
+              reports a warning.
             type: float
             default: 35
           certificate_days:
-            description: If the certificate expires within this number of days, the check results in a warning.
+            description: Minimum remaining validity period of the certificate, in days. If the certificate expires
+              within this period, the check reports a warning.
             type: float
             default: 7
           open_files_percent:
             description:
-              - The host is not ready if the number of open files of a service process reaches this percentage of the
-                process's limit.
+              - Percentage of the open files limit. If a service process reaches this percentage of its limit, the host
+                is not ready.
               - V(0) disables this check.
             type: float
             default: 90
@@ -128,15 +132,17 @@ options:
     type: str
     default: ""
   dir:
-    description: Folder for the report. Defaults to the folder in the postmortem callback's configuration.
+    description: Path of the folder for the report. Defaults to the folder from the configuration of the postmortem
+      callback.
     type: path
   language:
-    description: Language of the report and the screen output. Defaults to the postmortem callback's language.
+    description: Language of the report and the screen output. Defaults to the language of the postmortem callback.
     type: str
     choices: ["", en, ja]
     default: ""
   timezone:
-    description: Time zone in which times are shown in addition to UTC. Defaults to the postmortem callback's time zone.
+    description: Time zone in which the report shows times in addition to UTC. Defaults to the time zone of the
+      postmortem callback.
     type: str
     default: ""
   notice_language:
@@ -145,7 +151,7 @@ options:
     choices: [en, ja]
     default: en
   notifications:
-    description: The notifications that were sent, as one list per host, keyed by host name. The keys of each
+    description: The notifications that were sent, as one list per host. The keys are host names. The keys of each
       notification are C(contact), C(channel), C(ok) and C(error).
     type: dict
     default: {}
@@ -183,8 +189,9 @@ hosts:
       type: list
       elements: str
     notify:
-      description: True if a notification must be sent. False if the host is ready. Also false if a notification was
-        sent within the last 23 hours and listed all checks in C(not_ready).
+      description:
+        - True if a notification must be sent.
+        - False if the host is ready, or if a notification within the last 23 hours listed all checks in C(not_ready).
       type: bool
     notice:
       description: The text of the notification, as a list of lines.
@@ -208,8 +215,8 @@ documents:
   returned: if O(state=written)
   type: dict
 error:
-  description: The reason why the documents could not be written or the notifications could not be recorded. Empty if
-    there was no error.
+  description: Reason why the module could not write the documents or could not record the notifications. Empty if there
+    was no error.
   returned: success
   type: str
 at:

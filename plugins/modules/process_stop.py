@@ -10,15 +10,16 @@ module: process_stop
 short_description: Stop processes that block the service, if they are part of the application or match the policy
 version_added: 1.0.0
 description:
-  - Stops processes that listen on a port of the service or lock its database. Each process is identified by its process
-    ID and start time. If the process ID has since been reused by another process, that process is not stopped.
-  - A process is stopped only if it is verified to be part of this application, or if it matches a rule in O(policy). A
-    process is part of the application if M(itsm_nexus.runbook.node_process) recognizes it as part of the service. A
-    process is also part of the application if it runs the executable from O(service.command), has O(service.app_dir) as
-    its working directory, and runs as O(service.user).
-  - If a process has released the port or the lock in the meantime, it is not stopped. The module never stops processes
-    that systemd or the pid file identifies as the running service. It also never stops the ancestors of its own
-    process, such as the SSH session of this run.
+  - Stops processes that listen on a service port or lock the database. The module identifies each process by its
+    process ID and start time. If another process has since reused the process ID, the module does not stop that
+    process.
+  - The module stops a process only if the process is part of the application or matches a rule in O(policy).
+  - A process is part of the application if M(itsm_nexus.runbook.node_process) recognizes it as part of the service. A
+    process is also part of the application if it runs the executable from O(service.command), its working directory is
+    O(service.app_dir), and it runs as O(service.user).
+  - If a process has released the port or the lock in the meantime, the module does not stop the process.
+  - The module never stops processes that systemd or the PID file identifies as the running service. It also never stops
+    the ancestors of its own process, such as the SSH session of this run.
   - The module sends C(SIGTERM) to a process, and then C(SIGCONT), so that a suspended process can also exit. If the
     process has not exited after O(timeout), the module sends C(SIGKILL).
 extends_documentation_fragment:
@@ -48,13 +49,13 @@ options:
         type: int
         required: true
       port:
-        description: The TCP port that the process listens on. If not set, the port is not checked.
+        description: The TCP port on which the process listens. If not set, the module does not check the port.
         type: int
   db_path:
-    description: Absolute path of the database that the processes lock. If empty, the lock is not checked.
+    description: Absolute path of the database that the processes lock. If empty, the module does not check the lock.
     type: path
   policy:
-    description: Rules for processes that the module may stop even if they are part of other applications.
+    description: Rules that identify processes of other applications that the module may stop.
     type: list
     elements: dict
     default: []
@@ -69,10 +70,10 @@ options:
         type: str
         required: true
       port:
-        description: If set, this rule applies only to processes that listen on this port.
+        description: The TCP port on which the process listens. If not set, the rule applies to all ports.
         type: int
   ports:
-    description: The TCP ports that the service listens on. V(0) is ignored.
+    description: The TCP ports on which the service listens. V(0) is ignored.
     type: list
     elements: int
     default: []
@@ -109,7 +110,7 @@ EXAMPLES = r"""
 RETURN = r"""
 stopped:
   description:
-    - The stopped processes. In check mode, the processes that would be stopped. C(signal) is the last signal sent
+    - The stopped processes. In check mode, the processes that the module would stop. C(signal) is the last signal sent
       (V(TERM) or V(KILL)), or V(null) in check mode. C(seconds) is the time that the process took to exit. C(command)
       is the program and the script, without further arguments.
   returned: success
@@ -118,8 +119,8 @@ stopped:
   sample: [{"pid": 4711, "user": "itsm", "command": "node backend/server.js", "signal": "TERM", "seconds": 0.04}]
 left:
   description:
-    - The processes that were not stopped, each with the reason. C(messages) contains C(reason) as a translatable
-      message.
+    - The processes that the module did not stop, each with the C(reason). C(messages) contains C(reason) as a
+      translatable message.
   returned: success
   type: list
   elements: dict
@@ -131,7 +132,7 @@ left:
       reason: it does not belong to this application, and no policy lists it
       messages: {reason: {id: reason.stop.not_named, values: {}}}
 gone:
-  description: Process IDs of processes that had already exited.
+  description: IDs of processes that had already exited.
   returned: success
   type: list
   elements: int

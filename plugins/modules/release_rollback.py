@@ -10,14 +10,16 @@ module: release_rollback
 short_description: Roll back to an earlier release of the application if that release can use the database
 version_added: 1.0.0
 description:
-  - Switches to the release before the current one, or to the release in O(release), which can also be a later one.
-  - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders. The module replaces the link with
-    a single rename operation. With O(strategy=git), O(app_dir) is a git repository. The module checks out the last tag
-    before the current commit.
+  - Switches to the previous release, or to the release in O(release). O(release) can also be newer than the current
+    release.
+  - With O(strategy=symlink), O(app_dir) is a symbolic link to a release folder. The module replaces the link with a
+    single rename operation.
+  - With O(strategy=git), O(app_dir) is a git repository. The module checks out the last tag before the current commit.
   - If the database has migrations that the target release does not contain, the module changes nothing and returns the
     reason in RV(refused). The module also refuses the rollback if the database or a file in O(protect) is part of a
-    release, or if files in the repository were changed manually.
-  - If the module has already rolled back, it rolls back further only if O(release) is set to an older release.
+    release, or if a person has changed files in the repository.
+  - If the module has already rolled back the application, it rolls back further only if O(release) is set to an older
+    release.
   - The module records the rollback in O(state_dir).
   - Before the rollback, stop the service and back up the database. After the rollback, install the modules with
     M(itsm_nexus.runbook.npm_ci).
@@ -33,19 +35,19 @@ attributes:
     support: full
 options:
   strategy:
-    description: How the releases are stored on this host.
+    description: How this host stores the releases.
     type: str
     choices: [symlink, git]
     required: true
   app_dir:
-    description: Absolute path of the application folder or of the link to this folder.
+    description: Absolute path of the application folder, or of the link to this folder.
     type: path
     required: true
   release:
     description:
-      - With O(strategy=symlink), the name of a release's folder. With O(strategy=git), a tag, branch or commit.
-        Defaults to the release before the current one.
-      - Folders are ordered by name, and numbers in the names are compared as numbers.
+      - The target release. With O(strategy=symlink), the name of a release folder. With O(strategy=git), a tag, branch
+        or commit. Defaults to the previous release.
+      - The module sorts release folders by name, and compares numbers in the names as numbers.
     type: str
     default: ""
   releases_dir:
@@ -76,17 +78,17 @@ options:
   timeout:
     description:
       - Time limit for each git command, in seconds.
-      - The time limit for reading the applied migrations from the database is 30 seconds, or O(timeout) if that is
-        shorter.
+      - The time limit for reading the applied migrations from the database is the shorter of 30 seconds and O(timeout).
     type: float
     default: 60.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 notes:
-  - git runs without the repository's hooks. If accounts other than root can change O(app_dir) or a folder on its path,
-    git runs as O(user). If O(user) is empty, git runs as the owner of the first folder that accounts other than root
-    can change. If only root can change these folders, git runs as root. In this case, the module fails if an account
-    other than root can change a file in O(app_dir).
+  - The module runs git without the hooks of the repository.
+  - If accounts other than root can change O(app_dir) or a folder on its path, git runs as O(user). If O(user) is empty,
+    git runs as the owner of the first folder that accounts other than root can change.
+  - If only root can change O(app_dir) and the folders on its path, git runs as root. In this case, the module fails if
+    an account other than root can change a file in O(app_dir).
 seealso:
   - module: itsm_nexus.runbook.npm_ci
   - module: itsm_nexus.runbook.sqlite_backup
@@ -109,19 +111,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 from:
-  description: The release that was active before the module ran, identified by its folder, branch, tag or commit.
-    V(null) if the release is unknown.
+  description: Folder, branch, tag or commit of the release that was active before the module ran. V(null) if the
+    release is unknown.
   returned: success
   type: str
   sample: v1.5.0
 to:
-  description: The release that the module switched to. In check mode, the release that it would switch to. If the
-    rollback was refused, this is the target release, or V(null) if that release is unknown.
+  description: The release that the module switched to. In check mode, the release that the module would switch to. If
+    the module refused the rollback, the target release, or V(null) if the target release is unknown.
   returned: success
   type: str
   sample: v1.4.2
 refused:
-  description: The reason why the rollback was refused. Empty if the rollback was not refused.
+  description: Reason why the module refused the rollback. Empty if the module did not refuse the rollback.
   returned: success
   type: str
   sample: ""
@@ -134,7 +136,7 @@ messages:
   description:
     - Reason for the failure, as a translatable message. C(msg) contains the C(id) of the message in the message
       catalogue, and the C(values) to insert into the message text.
-    - If the rollback was refused, the key C(refused) contains the reason as a translatable message. See RV(refused).
+    - If the module refused the rollback, C(refused) contains RV(refused) as a translatable message.
   returned: success, and failure
   type: dict
   version_added: 1.0.0

@@ -11,18 +11,18 @@ short_description: Restore the newest backup to a scratch folder, start the serv
   and RTO
 version_added: 1.0.0
 description:
-  - Searches for backups in the same way as M(itsm_nexus.runbook.sqlite_restore), and chooses the newest intact backup
-    of this service. Newer backups that cannot be restored are listed in RV(problems).
+  - Searches for backups in the same way as M(itsm_nexus.runbook.sqlite_restore), and selects the newest intact backup
+    of this service. RV(problems) lists newer backups that cannot be restored.
   - Restores the backup to a scratch folder, and starts the command from O(unit) with the unit's user, working directory
-    and environment. Only the environment variable that O(variable) specifies has a different value, so that the service
-    uses the restored database.
+    and environment. The module changes only the environment variable in O(variable), so that the service uses the
+    restored database.
   - The service runs in a transient systemd unit with a private network, in which all ports are free. The file system is
-    read-only, except for the restored database. Each folder in O(writable) is replaced with an empty temporary folder.
-    The live database is hidden, and the service cannot reach other processes. If systemd cannot isolate the service,
-    the service is not started.
-  - In this private network, the module sends the health request and, if O(login) is set, the login request. Then the
-    module stops the service, checks the restored database, compares its rows, and removes everything that the drill
-    created.
+    read-only, except for the restored database. The module replaces each folder in O(writable) with an empty temporary
+    folder. The service can neither see the live database nor reach other processes. If systemd cannot isolate the
+    service, the module does not start the service.
+  - In this private network, the module sends the health request and, if O(login) is set, the login request.
+  - After these requests, the module stops the service, checks the restored database and compares the row counts. The
+    module then removes everything that the drill created.
   - Writes the result to C(restore_drill.json) in O(state_dir). If the drill fails, the module does not fail, but
     returns RV(ok=false).
 options:
@@ -31,7 +31,8 @@ options:
     type: str
     required: true
   manager:
-    description: How the service is managed. A drill is possible only with V(systemd).
+    description: Whether the service is managed by systemd or runs as a plain process. A drill is possible only with
+      V(systemd).
     type: str
     choices: [systemd, process]
     default: systemd
@@ -48,45 +49,46 @@ options:
     type: path
     required: true
   variable:
-    description: The environment variable from which the service reads the path of its database.
+    description: Name of the environment variable from which the service reads the database path.
     type: str
     default: DATABASE_PATH
   configured_path:
     description:
-      - Absolute path of the database, as configured in the inventory. Set this option if O(path) is taken from the
-        service's environment. Defaults to O(path).
+      - Absolute path of the database, as configured in the inventory. Set this option if O(path) comes from the
+        environment of the service. Defaults to O(path).
       - The service can read the restored backup. Therefore, a backup that O(user) cannot read now is used only under
         the same conditions as in M(itsm_nexus.runbook.sqlite_restore). A Litestream replica is used if
         O(configured_path) is the path of its database, or if O(user) can read this database or owns its folder.
     type: str
     default: ""
   backup:
-    description: Path of the backup to restore. If empty, the newest backup that can be restored is used.
+    description: Path of the backup to restore. If empty, the module uses the newest restorable backup.
     type: str
     default: ""
   litestream_config:
     description:
-      - Litestream's configuration file. If this file lists O(path), the replica counts as the newest backup, and is
-        restored with C(litestream restore). If the replica cannot be restored, the newest backup file is used. Root
-        must own the configuration file and the litestream program.
-      - If empty, replicas are ignored.
+      - Path of the Litestream configuration file. If this file lists O(path), the replica counts as the newest backup,
+        and the module restores it with C(litestream restore). If the replica cannot be restored, the module falls back
+        to the newest backup file.
+      - Root must own the configuration file and the litestream program.
+      - If empty, the module ignores replicas.
     type: str
     default: /etc/litestream.yml
   endpoints:
     description: The endpoints of the service. All required endpoints must be healthy.
   login:
-    description: A login that the module tries in the drill's network. The drill fails if the login fails. If this
-      option is not set, no login is tried.
+    description: Settings for the login check in the private network of the drill. The drill fails if the login fails.
+      If this option is not set, the module does not try to log in.
   writable:
     description: Absolute paths of other folders to which the service writes, such as its log folder. During the drill,
-      each of these folders is replaced by an empty temporary folder of at most 64 MiB.
+      an empty temporary folder of at most 64 MiB replaces each of these folders.
     type: list
     elements: path
     default: []
   scratch_dir:
     description:
-      - Folder in which the module creates the scratch folder. Only root may have permission to change this folder, and
-        O(user) must be able to access it.
+      - Path of the folder in which the module creates the scratch folder. Only root may have permission to change this
+        folder, and O(user) must be able to access it.
       - Defaults to the parent of O(state_dir).
     type: path
   memory:
@@ -103,13 +105,13 @@ options:
     type: float
     default: 300.0
 notes:
-  - The command in C(ExecStart) is split at spaces. C(ExecStartPre) is not run.
-  - A service that reads the path of its database only from a file cannot be tested. In this case, the drill fails, and
-    the message contains the value of O(variable). Even in this case, the service cannot open the live database.
+  - The module splits the command in C(ExecStart) at spaces, and does not run C(ExecStartPre).
+  - The module cannot test a service that reads its database path only from a file. In this case, the drill fails, and
+    the message contains the value of O(variable). The service cannot open the live database in this case either.
 attributes:
   check_mode:
     support: full
-    details: In check mode, the module chooses the backup, but does not restore it and does not write a result.
+    details: In check mode, the module selects the backup, but does not restore the backup and does not write a result.
   diff_mode:
     support: none
   idempotent:
@@ -153,13 +155,13 @@ at:
   type: str
   sample: "2026-03-02T01:02:03.000Z"
 backup:
-  description: The backup that was restored, or V(null) if no backup can be restored. For a replica, V(litestream:)
-    followed by the path of the database.
+  description: Path of the restored backup, or V(null) if no backup can be restored. For a replica, V(litestream:)
+    followed by the database path.
   returned: success
   type: str
   sample: /var/lib/itsm-runbook/backups/itsm.db.backup_20260302T010203Z
 backup_at:
-  description: The time of the last write that the backup contains, or V(null) if it is unknown.
+  description: Time of the last write that the backup contains, or V(null) if this time is unknown.
   returned: success
   type: str
   sample: "2026-03-02T01:02:03.000Z"
@@ -186,7 +188,7 @@ rows_after:
   type: dict
   sample: {users: 12, incidents: 340}
 login:
-  description: True if the login succeeded, or V(null) if no login was tried.
+  description: True if the login succeeded, or V(null) if the module did not try to log in.
   returned: success
   type: bool
   sample: true

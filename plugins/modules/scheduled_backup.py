@@ -10,20 +10,20 @@ module: scheduled_backup
 short_description: Create a verified backup of the running service's database, and remove surplus backups
 version_added: 1.0.0
 description:
-  - Creates a backup with M(itsm_nexus.runbook.sqlite_backup). The service keeps running, and its writes are not
-    blocked. The module reopens the backup, checks it and compares it with the database.
+  - Creates a backup with M(itsm_nexus.runbook.sqlite_backup). The service keeps running, and the backup does not block
+    its writes. The module reopens the backup, checks the backup, and compares the backup with the database.
   - Records the backup in C(backups.json) in O(state_dir).
-  - Removes surplus backups after the new backup has been verified. A backup is removed only if it is recorded in this
-    file and its name has the form C(itsm.db.backup_20260302T010203Z). The newest verified backup and the newest backup
-    without missing rows are always kept.
-  - The new backup is compared with the newest verified backup that has no missing rows. Data loss is suspected if a
+  - Removes surplus backups after the new backup has been verified. The module removes a backup only if C(backups.json)
+    lists the backup, and the file name has the form C(itsm.db.backup_20260302T010203Z). The module always keeps the
+    newest verified backup and the newest backup without missing rows.
+  - Compares the new backup with the newest verified backup that has no missing rows. The module suspects data loss if a
     table no longer exists, or if more than half of all rows are missing. In this case, RV(problems) lists the tables,
-    the new backup is kept, and no backups are removed. Therefore, if the service has lost its database and filled a new
-    one with demo data, the good backups are kept. A missing table is not a problem if a migration was applied after the
-    earlier backup.
-  - If O(command) is set, the module then runs this command, which copies the backup to another host.
-  - The module fails if it cannot create a verified backup. In this case, no backups are removed. If the backup was
-    created but not copied, the module succeeds and reports the reason in RV(problems).
+    and the module keeps the new backup and does not remove any backups. For example, the service may have lost its
+    database and filled a new database with demo data. The good backups are kept in this case.
+  - A missing table is not a problem if a migration was applied after the earlier backup.
+  - If O(command) is set, the module then runs this command to copy the backup to another host.
+  - The module fails if it cannot create a verified backup. In this case, the module does not remove any backups. If the
+    module created the backup but could not copy it, the module succeeds and reports the reason in RV(problems).
 options:
   path:
     description: Absolute path of the database file.
@@ -43,20 +43,21 @@ options:
     type: int
     default: 14
   keep_days:
-    description: Remove backups that are older than this number of days. If V(0), backups are kept regardless of their
-      age.
+    description: Maximum age of backups to keep, in days. The module removes older backups. If V(0), the module keeps
+      backups regardless of their age.
     type: float
     default: 0
   accept_fewer_rows:
-    description: Whether a person has confirmed that the missing rows were deleted intentionally.
+    description: Whether a person has confirmed that the missing rows were intentionally deleted.
     type: bool
     default: false
   command:
     description:
       - A command that copies the backup to another host, as a list. The first item is the absolute path of a program.
-        The command is run without a shell.
-      - The command reads the backup from standard input. The items can contain the placeholders V({path}), V({name}),
-        V({sha256}), V({bytes}) and V({at}). Any other placeholder is an error.
+        The module runs the command without a shell.
+      - The module passes the backup to the standard input of the command.
+      - The items can contain the placeholders V({path}), V({name}), V({sha256}), V({bytes}) and V({at}). Any other
+        placeholder is an error.
     type: list
     elements: str
     default: []
@@ -65,7 +66,7 @@ options:
     type: str
     default: root
   command_timeout:
-    description: Time limit for O(command), in seconds. After this time, the command is killed.
+    description: Time limit for O(command), in seconds. After this time, the module kills the command.
     type: float
     default: 3600.0
   busy_timeout:
@@ -77,9 +78,11 @@ options:
     type: float
     default: 600.0
 notes:
-  - The database must not be open during a recovery. Therefore, the module fails if another run is working on the host.
-  - In WAL mode, the service can write during a backup. Until the copy is complete, the WAL cannot be emptied, so it may
-    grow. If the database uses a rollback journal, the service cannot write to it while it is being copied.
+  - During a recovery, no other process may open the database. Therefore, the module fails if another run is working on
+    the host.
+  - In WAL mode, the service can write to the database during a backup. The WAL may grow during this time, because
+    SQLite cannot reset it until the copy is complete.
+  - If the database uses a rollback journal, the service cannot write to the database while the module copies it.
 attributes:
   check_mode:
     support: full
@@ -100,7 +103,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Back up the database, keep 30 backups, and copy the new one to the backup server
+- name: Back up the database, keep 30 backups, and copy the new backup to the backup server
   itsm_nexus.runbook.scheduled_backup:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     dest_dir: /var/lib/itsm-runbook/backups
@@ -145,18 +148,17 @@ backup:
       type: str
       sample: 5b8991a5f9ee33367057d676263f0f53e52fa128f1c4c9f1b8d8d887045fde9b
     fewer:
-      description: Tables that have fewer rows than in the earlier backup, each with the earlier and the current number
-        of rows. The dictionary is empty if no data loss is suspected.
+      description: Tables that have fewer rows than in the earlier backup, each with the earlier and the current row
+        count. Empty if the module does not suspect data loss.
       type: dict
       sample: {}
     user:
-      description: The value of O(user) if this user could read the database, otherwise empty. If the service's user
-        cannot read a backup now, a recovery restores this backup only if the same user could read the database when the
-        backup was created.
+      description: The value of O(user) if this user could read the database, otherwise an empty string. A recovery uses
+        this value to decide whether it may restore a backup that the service user cannot read now.
       type: str
       sample: itsm
 removed:
-  description: The removed backups. In check mode, the backups that would be removed.
+  description: The removed backups. In check mode, the backups that the module would remove.
   returned: success
   type: list
   elements: str
@@ -167,7 +169,8 @@ room_needed:
   type: int
   sample: 9437184
 problems:
-  description: Problems with the new backup, for example the reason why it was not copied to another host.
+  description: Problems with the new backup, for example the reason why the module could not copy the backup to another
+    host.
   returned: success
   type: list
   elements: str

@@ -10,15 +10,17 @@ module: service_discovery_info
 short_description: Find out how the service is deployed on this host
 version_added: 1.0.0
 description:
-  - Reads the unit, its environment, the running process, its listening sockets and open files, and the application's
-    folder, in one round trip. Proposes values for the variables of the P(itsm_nexus.runbook.nexus#role) role, each with
-    its source. If no fact confirms a value, the module returns a question.
-  - If the service's user could have chosen a path, the module proposes this path only under one of two conditions.
-    Either the path is below the application's folder, or this user has all permissions that a recovery requires for the
-    path. Otherwise, the module returns a question with the path and the reason.
-  - The module also works while the service is down. The values then come from the unit, the environment and files.
+  - Reads the unit, its environment, the running process, its listening sockets and open files, and the application
+    folder, in one round trip.
+  - Proposes values for the variables of the P(itsm_nexus.runbook.nexus#role) role, each with its source. If no fact
+    confirms a value, the module returns a question.
+  - The service user could have chosen some of the paths that the module finds. The module proposes such a path only if
+    the path is below the application folder, or if the service user has all permissions that a recovery requires for
+    the path. Otherwise, the module returns a question with the path and the reason.
+  - The module also works while the service is down. In this case, the values come from the unit, the environment and
+    files.
   - Never returns the values of environment variables, except for C(NODE_ENV), C(ENABLE_HTTPS), and the ports and paths
-    that the inventory requires. The module does not run the application's code, such as the knexfile.
+    that the inventory requires. The module does not run application code, such as the knexfile.
   - If the service is running, the module sends at most two health requests to each of its ports, and at most four
     additional requests to one of these ports.
 extends_documentation_fragment:
@@ -29,20 +31,21 @@ author:
 options:
   unit:
     description:
-      - Name of the systemd unit. If this option is empty or the host has no such unit, the module searches for a unit.
-        The unit must run a script named C(server.js) with node, or have one of the names V(itsm-nexus-prod),
-        V(itsm-sec-nexus-prod), V(itsm-system) or V(itsm-system-https). If the module finds no unit, it searches for a
-        process that runs a script named C(server.js) with node.
+      - Name of the systemd unit. If this option is empty or the host has no such unit, the module searches for a unit
+        that runs a script named C(server.js) with Node.js. The module also searches for a unit with one of the names
+        V(itsm-nexus-prod), V(itsm-sec-nexus-prod), V(itsm-system) and V(itsm-system-https).
+      - If the module does not find a unit, it searches for a process that runs a script named C(server.js) with
+        Node.js.
     type: str
     default: ""
   app_dir:
-    description: The service's folder. The module uses this folder only if it finds several units or no unit. If there
-      is no unit and this folder exists, only processes in this folder are considered.
+    description: Path of the application folder. The module uses this option only if it finds several units or no unit.
+      If there is no unit and this folder exists, the module considers only processes in this folder.
     type: str
     default: ""
   environment_file:
-    description: The environment file that is set in the inventory. If the host has no such file, and no fact confirms
-      that the service uses another file, the module returns a question.
+    description: Path of the environment file that the inventory specifies. If the host has no such file, and no fact
+      confirms that the service uses another file, the module returns a question.
     type: str
     default: ""
 """
@@ -68,7 +71,7 @@ service:
       type: str
       sample: systemd
     unit:
-      description: The name of the unit, or V(null).
+      description: Name of the unit, or V(null) if there is no unit.
       type: str
       sample: itsm-nexus-prod
     running:
@@ -76,12 +79,12 @@ service:
       type: bool
       sample: true
     app_dir:
-      description: The service's working directory.
+      description: Working directory of the service.
       type: str
       sample: /srv/itsm
 variables:
   description:
-    - The variables whose value is known, each with its C(value) and its C(source). C(messages) contains the source as a
+    - Variables whose value is known, each with its C(value) and its C(source). C(messages) contains the source as a
       translatable message.
   returned: success
   type: list
@@ -94,7 +97,7 @@ variables:
 questions:
   description:
     - Questions that a person must answer. C(variable) is the variable that the person must set, or V("") if the
-      question is not about a single variable. C(messages) contains the question as a translatable message.
+      question does not refer to a single variable. C(messages) contains the question as a translatable message.
   returned: success
   type: list
   elements: dict

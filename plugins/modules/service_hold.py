@@ -13,11 +13,12 @@ description:
   - If systemd manages the service, a hold is a drop-in for the unit. While the hold exists, systemd refuses C(systemctl
     start), automatic restarts and starts at boot. C(systemctl status) shows the incident's ID. The hold survives a
     reboot.
-  - If the service is a plain process, only this collection respects the hold, and the module shows a warning.
+  - If the service runs as a plain process, only this collection respects the hold, and the module shows a warning.
   - O(state=held) records in the open incident that the data is in doubt. The incident can be closed only after
     O(state=released) with O(statement=sound) or O(statement=accepted).
   - If the start guard (P(itsm_nexus.runbook.start_guard#role) role) is installed, O(state=released) makes the guard
-    accept the current database files. A refusal by the guard counts as a hold, with the cause V(start_guard).
+    accept the current database files. If the start guard refuses to start the service, this counts as a hold with the
+    cause V(start_guard).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -44,32 +45,34 @@ options:
     type: str
     required: true
   reason:
-    description: Reason why the service is held or released. The module records this reason. If the service is held,
-      C(systemctl cat) shows it.
+    description: Reason for the hold or the release. The module records this reason. While the service is held,
+      C(systemctl cat) shows the reason.
     type: str
     required: true
   cause:
-    description: With O(state=held), the cause of the hold in one word.
+    description: Cause of the hold in one word, with O(state=held).
     type: str
     default: db_corrupt
   statement:
     description:
-      - With O(state=released), the reason why the data is no longer in doubt.
+      - Reason why the data is no longer in doubt, with O(state=released).
       - V(sound) means that a check has found no damage in the database. V(accepted) means that a person accepts the
         current state of the database.
     type: str
     choices: [sound, accepted]
     default: sound
   rows:
-    description: Number of rows in each table of the checked database. These numbers become the last good row counts.
+    description: Number of rows in each table of the checked database. The module saves these numbers as the last good
+      row counts.
     type: dict
     default: {}
   look:
     description:
-      - The current result of M(itsm_nexus.runbook.sqlite_info). The row counts in this result become the last good row
-        counts.
-      - With O(statement=accepted), the person accepts the damage that this result reports. If another kind of damage is
-        found later, the service is held again. If this option is not set, no damage is accepted.
+      - The current result of M(itsm_nexus.runbook.sqlite_info). The module saves the row counts in this result as the
+        last good row counts.
+      - With O(statement=accepted), the person accepts the damage that this result reports. If a later check finds
+        another kind of damage, the service is held again. If this option is not set, the person does not accept any
+        damage.
     type: dict
     default: {}
 seealso:
@@ -85,7 +88,7 @@ EXAMPLES = r"""
     unit: itsm-system
     reason: The database is empty, but its WAL contains data
 
-- name: Check the database that was restored manually
+- name: Check the manually restored database
   itsm_nexus.runbook.sqlite_info:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
   register: look
@@ -108,7 +111,7 @@ hold:
   type: dict
   sample: {"incident": "INC-20260302T010203Z-1f3a", "cause": "db_corrupt", "unit": "itsm-system", "enforced": true}
 state:
-  description: The requested state. In check mode, the state that the service would have.
+  description: The requested state. In check mode, the state that the service would have after the changes.
   returned: success
   type: str
   sample: released

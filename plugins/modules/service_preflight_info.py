@@ -7,13 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_preflight_info
-short_description: Check whether the service's settings in the inventory are valid on this host
+short_description: Check whether the service settings in the inventory are valid on this host
 version_added: 0.1.0
 description:
-  - Checks the variables of the P(itsm_nexus.runbook.nexus#role) role against the host, in one round trip, before a
-    playbook changes anything. Each option is named like the variable that it checks, without the prefix C(nexus_). The
-    same applies to the suboptions of O(service).
-  - If a value is invalid, the module does not fail, but returns the problem in RV(problems). The options therefore
+  - Checks whether the variables of the P(itsm_nexus.runbook.nexus#role) role match the host, in one round trip, before
+    a playbook changes anything.
+  - Each option and each suboption of O(service) has the name of the variable that it checks, without the prefix
+    C(nexus_).
+  - If a value is invalid, the module does not fail, but returns the problem in RV(problems). Therefore, the options
     accept values of any type.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
@@ -23,13 +24,13 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
   state_dir:
-    description: Absolute path of the folder for the collection's state. The module must be able to write to this folder
+    description: Absolute path of the state folder of this collection. The module must be able to write to this folder
       or to create it.
     type: str
 """
 
 EXAMPLES = r"""
-- name: Compare the inventory with the host
+- name: Check the service settings in the inventory
   itsm_nexus.runbook.service_preflight_info:
     service:
       app_dir: "{{ nexus_app_dir }}"
@@ -55,7 +56,7 @@ ok:
   sample: false
 problems:
   description:
-    - The invalid values, each with a C(message) that lists the allowed values. C(messages) contains C(message) as a
+    - The invalid values, each with a C(message) that states the allowed values. C(messages) contains C(message) as a
       translatable message.
   returned: success
   type: list
@@ -102,17 +103,17 @@ resolved:
       type: str
       sample: /srv/itsm/data/itsm.db
     user:
-      description: The user that the service runs as. If O(service.user) does not exist on the host, this is the unit's
-        user.
+      description: The user that the service runs as. If O(service.user) does not exist on the host, the user in the
+        unit.
       type: str
       sample: itsm
       version_added: 1.0.0
     uid:
-      description: The user ID of the service's user.
+      description: User ID of the service user.
       type: int
       sample: 990
     gid:
-      description: The ID of the primary group of the service's user.
+      description: Group ID of the primary group of the service user.
       type: int
       sample: 990
     environment_names:
@@ -127,7 +128,7 @@ resolved:
       sample: true
       version_added: 1.0.0
     https_suspended:
-      description: True if a drop-in from this collection has temporarily switched off HTTPS.
+      description: True if a drop-in from this collection has temporarily disabled HTTPS.
       type: bool
       sample: false
       version_added: 1.0.0

@@ -11,16 +11,17 @@ short_description: Create a verified backup of a SQLite database and its WAL, wh
   crash
 version_added: 0.1.0
 description:
-  - Copies the database with SQLite's backup API, as one snapshot that includes the content of the WAL. The module then
-    syncs the copy to disk, reopens it, and checks it (C(integrity_check)). After that, the module compares the row
-    counts with those of the snapshot, and renames the copy to its final name. The module never replaces an existing
-    file.
-  - The module does not change the database itself. The module reads the database in a process that has no write access
-    to the database, and leaves no files next to the database.
-  - With O(evidence=true), the database, its WAL, its WAL index and its journal are copied byte for byte, regardless of
-    their state. The module fails if a process has one of these files open, because the copies would be inconsistent.
+  - Copies the database with the SQLite backup API, as one snapshot that includes the content of the WAL. The module
+    then syncs the copy to disk, reopens it, checks it with C(integrity_check), and compares its row counts with those
+    of the snapshot.
+  - After these checks, the module renames the copy to its final name. The module never replaces an existing file.
+  - The module does not change the database. The module reads the database in a process that has no write access to the
+    database. The module leaves no files in the database folder.
+  - With O(evidence=true), the module copies the database, its WAL, its WAL index and its journal byte for byte,
+    regardless of their state. The module fails if a process has one of these files open, because the copies would be
+    inconsistent.
   - With O(evidence=false), the module fails if the database is damaged or cannot be opened, or if its WAL has lost
-    frames. In this case, no files remain at the destination.
+    frames. In this case, the module leaves no files at the destination.
 options:
   path:
     description: Absolute path of the database file.
@@ -28,18 +29,19 @@ options:
     required: true
   dest:
     description:
-      - Absolute path of the backup file. The file's folder is created if it does not exist (mode 0700).
+      - Absolute path of the backup file. If the folder of the file does not exist, the module creates it with mode
+        0700.
       - Exactly one of O(dest) and O(dest_dir) is required.
     type: path
   dest_dir:
     description:
-      - Absolute path of the folder in which the backup is created. If O(evidence=true), the evidence folder is created
-        in O(dest_dir). If O(dest_dir) does not exist, it is created (mode 0700).
+      - Absolute path of the folder in which the module creates the backup or, if O(evidence=true), the evidence folder.
+        If O(dest_dir) does not exist, the module creates it with mode 0700.
     type: path
   prefix:
     description:
-      - The first part of the backup's file name, if O(dest_dir) is set. The module appends the current time, for
-        example C(itsm.db.backup_20260302T010203Z).
+      - Prefix of the backup file name. Used only if O(dest_dir) is set. The module appends the current time to the
+        prefix, for example C(itsm.db.backup_20260302T010203Z).
       - Defaults to the name of the database followed by V(.backup_), or by V(.evidence_) if O(evidence=true).
     type: str
   evidence:
@@ -48,23 +50,23 @@ options:
     default: false
   room_only:
     description:
-      - If V(true), the module only checks whether there is enough space for the copy. The module returns
-        RV(room_needed) and does not copy any files.
+      - Whether to only check that there is enough space for the copy. If V(true), the module returns RV(room_needed)
+        and does not copy any files.
       - If there is not enough space, the module fails with RV(no_room=true).
     type: bool
     default: false
     version_added: 1.0.0
   keep:
     description:
-      - If O(dest_dir) is set, the module keeps this number of backups whose names begin with O(prefix), including the
-        new one. If V(0), all backups are kept.
-      - Old backups are removed only after the new one has been verified.
+      - Maximum number of backups to keep in O(dest_dir), including the new backup. The number applies to backups whose
+        names begin with O(prefix). If V(0), the module keeps all backups.
+      - The module removes old backups only after it has verified the new backup.
     type: int
     default: 0
   user:
     description:
-      - The user that the service runs as. If users other than root can change a folder, the module accesses files in
-        that folder with the permissions of the service's user, not as root.
+      - The user that the service runs as. If users other than root can change a folder, the module accesses the files
+        in that folder with the permissions of the service user instead of root.
       - Defaults to the owner of that folder.
     type: str
     version_added: 1.0.0
@@ -107,7 +109,7 @@ EXAMPLES = r"""
     keep: 7
   register: backup
 
-- name: Save unchanged copies of a damaged database's files
+- name: Save unchanged copies of the files of a damaged database
   itsm_nexus.runbook.sqlite_backup:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     dest_dir: /var/lib/itsm-runbook/evidence
@@ -121,7 +123,7 @@ no_room:
   type: bool
   sample: false
 backup_file:
-  description: Path of the backup. In check mode, the path that would be used now. V(null) if O(evidence=true).
+  description: Path of the backup. In check mode, the path that the module would use now. V(null) if O(evidence=true).
   returned: success
   type: str
   sample: /var/lib/itsm-runbook/backups/itsm.db.backup_20260302T010203Z
@@ -137,8 +139,8 @@ size:
   sample: 1048576
 room_needed:
   description:
-    - Free space that the copy requires, in bytes. The module fails if less space is available. It also returns this
-      value if O(room_only=true) and in check mode.
+    - Free space that the copy requires, in bytes. The module fails if less space is available. It returns this value
+      even if O(room_only=true), and in check mode.
   returned: success
   type: int
   sample: 9437184
@@ -158,7 +160,7 @@ evidence_dir:
   type: str
   sample: /var/lib/itsm-runbook/evidence/itsm.db.evidence_20260302T010203Z
 files:
-  description: The files copied with O(evidence=true).
+  description: The files that the module copied with O(evidence=true).
   returned: success
   type: list
   elements: dict
@@ -181,7 +183,7 @@ files:
       type: str
       sample: 22e8fab747417d385c3213ee381d1764d1d45ec127327001b0d11a068cfbeaa0
 removed:
-  description: The removed backups. In check mode, the backups that would be removed.
+  description: The removed backups. In check mode, the backups that the module would remove.
   returned: success
   type: list
   elements: str

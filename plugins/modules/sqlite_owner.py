@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_owner
-short_description: Restore the owner of a SQLite database that is now owned by root
+short_description: Restore the owner of a SQLite database that root now owns
 version_added: 1.0.0
 description:
-  - Changes the owner of a database, its C(-wal) file and its C(-shm) file from root to O(user), and their group to the
-    primary group of O(user). Nothing else is changed.
+  - Changes the owner of a database, its C(-wal) file and its C(-shm) file from root to O(user). Changes the group of
+    these files to the primary group of O(user). The module does not change anything else.
   - Each of these files must be a regular file with a SQLite header and only one hard link. Symbolic links are not
     allowed. The file's owner must have read and write permission, and O(user) must be able to read the file. Otherwise,
     the module fails without changing anything.
-  - These files must be owned by root or O(user). The folder and everything else in it must be owned by O(user).
-    Otherwise, the module also fails.
+  - Root or O(user) must own these files. O(user) must own the folder and everything else in the folder. Otherwise, the
+    module also fails.
 options:
   path:
     description: Absolute path of the database file.
@@ -43,7 +43,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Make the service's user the owner of the database
+- name: Restore the owner of the database
   itsm_nexus.runbook.sqlite_owner:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     user: itsm
@@ -51,7 +51,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The files whose owner was changed. In check mode, the files whose owner would be changed.
+  description: The files whose owner the module changed. In check mode, the files whose owner the module would change.
   returned: success
   type: list
   elements: str

@@ -12,9 +12,9 @@ version_added: 0.1.0
 description:
   - Runs a C(TRUNCATE) checkpoint on the database while no other process has it open, and compares the row counts before
     and after the checkpoint. The module itself never removes the WAL or the WAL index. SQLite removes these files after
-    all pages have been written to the database and synced to disk.
-  - Fails without changing anything if the database is missing, empty or damaged, or if frames of the WAL cannot be
-    read. The module also fails if a process has the database open, and the message identifies this process.
+    it has written all pages to the database and synced them to disk.
+  - Fails without changing anything if the database is missing, empty or damaged, or if WAL frames cannot be read.
+  - Also fails if a process has the database open. The error message identifies this process.
   - If the module is killed, the WAL is kept, and the next run completes the checkpoint.
 options:
   path:
@@ -22,14 +22,14 @@ options:
     type: path
     required: true
   state:
-    description: The only value is V(checkpointed). In this state, the database contains all pages, and there is no WAL.
+    description: The desired state. With V(checkpointed), the database contains all pages, and there is no WAL.
     type: str
     choices: [checkpointed]
     default: checkpointed
   user:
     description:
-      - The user that the service runs as. If users other than root can change a folder, the module accesses files in
-        that folder with the permissions of the service's user, not as root.
+      - The user that the service runs as. If users other than root can change a folder, the module accesses the files
+        in that folder with the permissions of the service user instead of root.
       - Defaults to the owner of that folder.
     type: str
     version_added: 1.0.0
@@ -76,8 +76,8 @@ no_room:
   sample: false
 checkpointed:
   description:
-    - True if the database now contains all pages and the WAL is empty. In check mode, false if a checkpoint would be
-      run.
+    - True if the database now contains all pages and the WAL is empty. In check mode, false if the module would run a
+      checkpoint.
   returned: success
   type: bool
   sample: true

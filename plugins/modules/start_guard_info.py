@@ -21,8 +21,8 @@ extends_documentation_fragment:
   - itsm_nexus.runbook.lease
 options:
   manager:
-    description: Whether the service is managed by systemd or runs as a plain process. A plain process has no start
-      guard.
+    description: Whether the service is managed by systemd or runs as a plain process. For a plain process, there is no
+      start guard.
     type: str
     choices: [systemd, process]
     default: systemd
@@ -52,13 +52,14 @@ installed:
   returned: success
   type: bool
 allowed:
-  description: True if the guard would allow the service to start now, and false if not. V(null) if the result is
-    unknown, or if systemd does not call the guard. This value is of little use while the service is running, because
-    the service's files keep changing.
+  description:
+    - True if the guard would allow the service to start now, and false if not. V(null) if the result is unknown, or if
+      systemd does not call the guard.
+    - While the service is running, this value is not reliable, because the service keeps changing its files.
   returned: success
   type: bool
 reason:
-  description: The reason why the guard would not allow the service to start now, or V(null) if there is none.
+  description: Reason why the guard would not allow the service to start now, or V(null) if there is no such reason.
   returned: success
   type: str
   sample: /srv/itsm.db is missing, and its WAL has 3184792 bytes
@@ -68,9 +69,9 @@ milliseconds:
   type: float
 refusals:
   description:
-    - The refused starts that are not yet recorded in an incident, each with C(incident), C(first_at), C(at), C(times),
-      C(code), C(reason) and C(evidence) (the folder with the evidence). The next run adds these refusals to its
-      incident.
+    - The refused starts that no run has recorded in an incident yet, each with C(incident), C(first_at), C(at),
+      C(times), C(code), C(reason) and C(evidence) (the folder with the evidence). The next run adds these refusals to
+      its incident.
   returned: success
   type: list
   elements: dict

@@ -33,8 +33,9 @@ options:
     required: true
   key_path:
     description:
-      - Path of the private key file (PEM). Defaults to O(cert_path) with its extension replaced by C(.key), such
-        as C(/etc/tls/server.key) for C(/etc/tls/server.crt). If that file does not exist, no key is checked.
+      - Path of the private key file (PEM). Defaults to O(cert_path) with the extension C(.key), such as
+        C(/etc/tls/server.key) for C(/etc/tls/server.crt). If the default file does not exist, the module does not check
+        a key.
     type: path
     default: ""
   user:
@@ -43,25 +44,26 @@ options:
     type: str
     default: ""
   command:
-    description: The command that renews the certificate, one item per argument. The command is run without a shell.
+    description: The command that renews the certificate, as a list with one item per argument. The module runs the
+      command without a shell.
     type: list
     elements: str
     default: []
   timeout:
-    description: Time limit for the command, in seconds. The command is killed if it exceeds this limit.
+    description: Time limit for the command, in seconds. After this time, the module kills the command.
     type: float
     default: 120.0
   key_owner:
-    description: The required owner of the private key. If empty, the owner is not changed.
+    description: The required owner of the private key. If empty, the module does not change the owner.
     type: str
     default: ""
   key_group:
-    description: The required group of the private key. If empty, the group is not changed.
+    description: The required group of the private key. If empty, the module does not change the group.
     type: str
     default: ""
   key_mode:
     description: The required octal mode of the private key, such as V(0640). The mode must not grant write permission
-      to the group or any permission to others. If empty, the mode is not changed.
+      to the group or any permission to others. If empty, the module does not change the mode.
     type: str
     default: ""
 author:
@@ -109,25 +111,25 @@ not_after:
   type: str
   sample: "2026-05-31T00:00:00.000Z"
 repaired:
-  description: True if the owner, group or mode of the private key was changed. In check mode, true if the owner, group
-    or mode would be changed.
+  description: True if the module changed the owner, group or mode of the private key. In check mode, true if the module
+    would change the owner, group or mode.
   returned: success
   type: bool
   sample: false
 renewed:
-  description: True if the command changed the certificate or the private key. In check mode, true if the command
-    would be run.
+  description: True if the command changed the certificate or the private key. In check mode, true if the module would
+    run the command.
   returned: success
   type: bool
   sample: true
 command_rc:
-  description: Exit code of the command. V(null) if the command was not run, or was killed because it exceeded
+  description: Exit code of the command. V(null) if the module did not run the command, or killed it because it exceeded
     O(timeout).
   returned: success
   type: int
   sample: 0
 output:
-  description: The last part of the command's output, without secrets.
+  description: The last part of the command output, without secrets.
   returned: success
   type: str
   sample: "Congratulations, all renewals succeeded"

@@ -11,10 +11,10 @@ short_description: Set a memory limit, a heap size or environment variables for 
 version_added: 1.0.0
 description:
   - Writes a drop-in for a systemd unit, reloads systemd, and checks that the settings apply to the unit. If another
-    drop-in or the unit's command overrides a setting, the module fails. The error message identifies this setting.
-  - The service is not restarted. The settings take effect at the next start of the service.
+    drop-in or the command in the unit overrides a setting, the module fails. The error message identifies this setting.
+  - The module does not restart the service. The settings take effect at the next start of the service.
   - If O(until) is set, a timer removes the drop-in at this time. If the service is running at that time, the timer
-    restarts the service. The previous settings then apply again. The timer survives a reboot.
+    restarts the service, so that the previous settings apply again. The timer survives a reboot.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -40,13 +40,15 @@ options:
     choices: [present, absent]
     default: present
   memory_max:
-    description: The unit's C(MemoryMax=) in bytes. If V(0), an existing value in the drop-in is kept.
+    description: Memory limit of the unit (C(MemoryMax=)), in bytes. If V(0), the module keeps an existing value in the
+      drop-in.
     type: int
     default: 0
   max_old_space_size:
     description:
-      - Size of the old space in V8's heap, in MiB. If V(0), an existing value in the drop-in is kept. The size is
-        passed in E(NODE_OPTIONS), together with the other options that the unit sets in this variable.
+      - Size of the old space in the V8 heap, in MiB. If V(0), the module keeps an existing value in the drop-in.
+      - The drop-in sets this size in E(NODE_OPTIONS), together with the other options that the unit sets in this
+        variable.
     type: int
     default: 0
   environment:
@@ -55,8 +57,8 @@ options:
     type: dict
     default: {}
   until:
-    description: UTC time at which the drop-in is removed, such as V(2026-03-02T05:00:00Z). If empty, the drop-in
-      is permanent.
+    description: UTC time when a timer removes the drop-in, such as V(2026-03-02T05:00:00Z). If empty, the drop-in is
+      permanent.
     type: str
     default: ""
 author:
@@ -66,7 +68,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Limit the memory and the heap of the service
+- name: Limit the memory and the heap size of the service
   itsm_nexus.runbook.unit_dropin:
     unit: itsm-system
     name: memory
@@ -84,8 +86,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The files of the drop-in. These are the drop-in itself, the file with the environment variables (if any),
-    and the unit files of the timer (if O(until) is set). Empty if the drop-in is absent.
+  description: Paths of the drop-in, of the file with the environment variables (if there are any), and of the unit
+    files of the timer (if O(until) is set). Empty if the drop-in is absent.
   returned: success
   type: list
   elements: str
@@ -101,7 +103,7 @@ variables:
   type: dict
   sample: {NODE_OPTIONS: "--enable-source-maps --max-old-space-size=768"}
 until:
-  description: Time when the drop-in is removed, or V(null) if it is permanent.
+  description: Time when a timer removes the drop-in, or V(null) if the drop-in is permanent.
   returned: success
   type: str
   sample: "2026-03-02T05:00:00.000Z"
