@@ -14,13 +14,13 @@ author:
 description:
   - Shortens a recovery by a few seconds and does not change the result. If the callback fails, the run continues
     without the callback.
-  - Ansible bundles a module and all its imports into one file before it sends the module to the host. While one module
-    is running, the callback bundles the modules that usually run next. Requires ansible-core 2.19 or later.
-  - Saves the bundled modules in C(~/.cache/itsm-nexus-runbook/modules) for the next run. Requires ansible-core 2.19 or
-    later.
-  - Loads filters, a play's variable files and other shared components once per run instead of once per task.
-  - List this callback after P(itsm_nexus.runbook.postmortem#callback), so that the closing summary is shown before the
-    bundled modules are saved.
+  - Ansible bundles a module and all its imports into one file before it sends the module to the host. While a module is
+    running, the callback bundles the modules that usually run next. This requires ansible-core 2.19 or later.
+  - Saves the bundled modules in C(~/.cache/itsm-nexus-runbook/modules) for the next run. This also requires
+    ansible-core 2.19 or later.
+  - Loads filters, the variable files of a play and other shared components once per run instead of once per task.
+  - List this callback after P(itsm_nexus.runbook.postmortem#callback), so that the closing summary appears before this
+    callback saves the bundled modules.
 requirements:
   - enabled in the configuration (C(callbacks_enabled))
 options:

@@ -13,24 +13,24 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Records the events of a run on each host that has an incident, including the events before
-    M(itsm_nexus.runbook.incident) opens the incident. Each line of C(<dir>/<run>.jsonl) is a JSON object. The file is
-    readable at any time, even after ansible-playbook has been killed.
-  - At the end of the run, the postmortem of each host is written to C(<dir>/<incident>.md), C(.json) and C(.html). A
-    summary is also shown on screen. C(<dir>/index.html) lists all postmortems. Each postmortem covers all runs for one
-    incident.
-  - While a task is running, a progress line is written to standard error every O(progress) seconds.
-  - No files are written in check mode, or if the run does not open an incident.
+    M(itsm_nexus.runbook.incident) opens the incident. The callback writes these events to the timeline
+    C(<dir>/<run>.jsonl). Each line of this file is a JSON object, so the file is readable at any time, even after
+    ansible-playbook has been killed.
+  - At the end of the run, the callback writes the postmortem of each host to C(<dir>/<incident>.md), C(.json) and
+    C(.html), and shows a closing summary on the screen. C(<dir>/index.html) lists all postmortems. Each postmortem
+    covers all runs for one incident.
+  - While a task is running, the callback writes a progress line to standard error every O(progress) seconds.
+  - The callback does not write files in check mode, or if the run does not open an incident.
   - The timeline contains only allowlisted keys from the results of this collection's own modules. For tasks with
-    C(no_log), the timeline contains only the status, the time and the task's name as written in the playbook. Arguments
-    and loop items are never recorded. If the name of a task or play contains a variable, the value of the variable is
-    not recorded.
+    C(no_log), the timeline contains only the status, the time and the task name as written in the playbook. The
+    timeline never contains task arguments, loop items, or the values of variables in task names and play names.
 requirements:
   - enabled in the configuration (C(callbacks_enabled))
 options:
   dir:
     description:
-      - Folder on the controller for timelines and postmortems. The folder is created when it is first needed, and only
-        its owner can read it.
+      - Path of the folder on the controller for timelines and postmortems. The callback creates this folder when it
+        first needs the folder. Only the owner of the folder can read it.
     type: path
     default: ~/.local/state/itsm-runbook/postmortems
     env:
@@ -40,7 +40,8 @@ options:
         key: dir
   language:
     description:
-      - Language of the documents and of the summary. The playbook variable C(postmortem_language) takes precedence.
+      - Language of the postmortems and of the closing summary. The playbook variable C(postmortem_language) takes
+        precedence.
     type: str
     choices: [en, ja]
     default: en
@@ -52,7 +53,7 @@ options:
         key: language
   timezone:
     description:
-      - Time zone in which times are shown in addition to UTC, for example V(Asia/Tokyo). The playbook variable
+      - Time zone in which the callback shows times in addition to UTC, for example V(Asia/Tokyo). The playbook variable
         C(postmortem_timezone) takes precedence.
     type: str
     default: UTC
@@ -63,7 +64,8 @@ options:
       - section: callback_postmortem
         key: timezone
   progress:
-    description: Interval in seconds at which a line about a running task is shown. If V(0), no lines are shown.
+    description: Interval between two progress lines for a running task, in seconds. If V(0), the callback does not
+      write progress lines.
     type: float
     default: 10
     version_added: 1.0.0

@@ -11,19 +11,19 @@ version_added: 1.0.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Accepts the names of variables and returns the value of the first variable that can be evaluated.
-  - If a variable cannot be evaluated, for example because a filter fails, the next variable is tried. The error is not
-    shown, because it may quote a secret.
+  - Takes a list of variable names, and returns the value of the first variable that can be evaluated.
+  - If a variable cannot be evaluated, for example because a filter fails, the lookup tries the next variable. The
+    lookup does not show the error, because the error may contain a secret.
 options:
   _terms:
-    description: The names of the variables, in order of preference.
+    description: Names of the variables, in order of preference.
     type: list
     elements: str
     required: true
 """
 
 EXAMPLES = r"""
-- name: Use the contacts from the inventory, or none if they cannot be evaluated
+- name: Fall back to an empty list of contacts if the contacts in the inventory cannot be evaluated
   ansible.builtin.set_fact:
     my_contacts: "{{ lookup('itsm_nexus.runbook.first_evaluable', 'contacts_of_the_inventory', 'no_contacts') }}"
 """

@@ -16,13 +16,15 @@ DOCUMENTATION = r"""
 ---
 short_description: Watch the service and report each outage once
 description:
-  - Probes the service every few seconds and counts consecutive failures. Sends an event only if an action is needed.
+  - Probes the service every few seconds, and counts consecutive failures. The event source sends an event only if an
+    action is needed.
   - C(event.outage.act) is the action. V(triage) means that O(warning_after) consecutive probes failed. V(recover) means
     that O(critical_after) consecutive probes failed, or that a probe failed and the process is gone. V(restored) means
-    that O(restored_after) consecutive probes were healthy after one of these events. During an outage, only
-    V(recover) is repeated, and only if O(again_after) is set.
+    that O(restored_after) consecutive probes were healthy after a V(triage) or V(recover) event.
+  - During an outage, the event source repeats only V(recover) events, and only if O(again_after) is set.
   - C(event.outage) also contains C(host), C(severity), C(consecutive_failures), C(process), C(summary) and
-    C(first_failure_at). C(event.meta.hosts) is also the host, so that ansible-rulebook limits a playbook to this host.
+    C(first_failure_at). C(event.meta.hosts) also contains the host, so that ansible-rulebook limits a playbook to this
+    host.
 options:
   targets:
     description:
@@ -31,17 +33,17 @@ options:
       - C(host) is the host's name in the inventory.
       - C(endpoints) is a list of dictionaries with C(name), C(url), and optionally C(required), C(validate_certs) and
         C(ca_path), as for the C(health_probe) module.
-      - C(process) describes the service's process, with C(manager), C(unit), C(app_dir), C(command), C(user),
-        C(pid_file) and C(ports). If C(process) is set, the watch also checks whether the process is gone.
-      - C(state_dir) is the state folder on the host. If C(state_dir) is set, only V(restored) events are sent during a
-        maintenance window.
+      - C(process) describes the service process, with C(manager), C(unit), C(app_dir), C(command), C(user), C(pid_file)
+        and C(ports). If C(process) is set, the event source also checks whether the process is gone.
+      - C(state_dir) is the state folder on the host. If C(state_dir) is set, the event source sends only V(restored)
+        events during a maintenance window.
       - C(over) is the command prefix for running commands on the host, for example V([ssh, -o, BatchMode=yes, HOST]).
-        If C(over) is set, C(process.manager) must be V(systemd). If C(over) is not set, the watch checks its own
-        machine.
-      - C(as_root) is the command prefix for the only command that needs root on the host, for example V([sudo, -n]).
-        This command is C(cat -- STATE_DIR/maintenance.json).
-      - C(alarm) is the socket of a run of C(outage_armed.yml) on this machine. If this run accepts the alarm, C(act) is
-        V(alarmed) instead of V(recover), because the recovery has already begun.
+        If C(over) is set, C(process.manager) must be V(systemd). If C(over) is not set, the event source checks the
+        machine on which it runs.
+      - C(as_root) is the command prefix for the command C(cat -- STATE_DIR/maintenance.json), for example V([sudo,
+        -n]). No other command needs root on the host.
+      - C(alarm) is the path of the socket on which C(outage_armed.yml) waits on this machine. If C(outage_armed.yml)
+        accepts the alarm, C(act) is V(alarmed) instead of V(recover), because the recovery has already begun.
     type: list
     elements: dict
     required: true
@@ -59,21 +61,21 @@ options:
     elements: str
     default: [ok]
   warning_after:
-    description: Number of consecutive failures after which a triage is started.
+    description: Number of consecutive failures after which the event source sends a V(triage) event.
     type: int
     default: 3
   critical_after:
-    description: Number of consecutive failures after which a recovery is started.
+    description: Number of consecutive failures after which the event source sends a V(recover) event.
     type: int
     default: 5
   restored_after:
-    description: Number of consecutive healthy responses that end an outage. A later failure is a new outage.
+    description: Number of consecutive healthy responses that end an outage. A later failure counts as a new outage.
     type: int
     default: 5
   again_after:
     description:
-      - Time in seconds after which the recovery event is sent again if the outage continues. If V(0), the event is sent
-        only once.
+      - Time, in seconds, after which the event source repeats the V(recover) event if the outage continues. If V(0),
+        the event source sends this event only once.
     type: float
     default: 0
 """
