@@ -68,7 +68,14 @@ _PLUGINS = (
     (test_loader, ("truthy", "ansible.builtin.truthy")),
     (connection_loader, ("local", "ssh")),
     (shell_loader, ("sh",)),
-    (lookup_loader, ("vars", "ansible.builtin.vars", f"{allowlist.COLLECTION}.first_evaluable")),
+    (
+        lookup_loader,
+        (
+            "vars",
+            "ansible.builtin.vars",
+            *(f"{allowlist.COLLECTION}.{name}" for name in ("first_evaluable", "invalid_role_settings")),
+        ),
+    ),
     (
         action_loader,
         (
