@@ -10,14 +10,14 @@ module: health_probe
 short_description: Check whether the service answers, and determine the severity of an outage
 version_added: 0.1.0
 description:
-  - Probes all endpoints of the service in parallel, checks the service's process, and repeats these checks until the
+  - Probes all endpoints of the service in parallel, checks the service process, and repeats these checks until the
     verdict is clear. If the service is unhealthy, the module does not fail, but returns RV(healthy=false).
   - An endpoint is healthy if it returns status 200 and a JSON body whose C(status) is one of O(ok_statuses). A response
-    with status 429 (rate limit) also counts as healthy, because it shows that the service works. Each request is
-    aborted after O(timeout), even if the server keeps sending data slowly. Proxy settings in the environment are
-    ignored.
+    with status 429 (rate limit) also counts as healthy, because it shows that the service works.
+  - The module aborts each request after O(timeout), even if the server keeps sending data slowly. The module ignores
+    proxy settings in the environment.
   - The module can change the host, so its name does not end in C(_info). With O(open=true), the module opens an
-    incident, and may take over the unit if systemd has scheduled a restart.
+    incident, and may take over the unit from systemd if systemd has scheduled a restart.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.endpoints
@@ -30,17 +30,17 @@ options:
     description: The endpoints to probe. The service is healthy if every required endpoint is healthy.
   mode:
     description:
-      - V(watch) reports the service as healthy at the first healthy response. V(watch) reports the severity V(critical)
-        after O(critical_after) consecutive failed probes, and V(emergency) as soon as a probe fails and the process is
-        gone.
-      - Use V(await) after starting the service. V(await) probes until all endpoints are healthy, for at most
-        O(deadline) seconds. V(await) stops early if no process is running and systemd will not start one. V(await) also
-        stops early if the service exits again after systemd has restarted it.
-      - V(hold) probes O(count) times. V(hold) reports the service as unhealthy as soon as a probe fails or the process
-        IDs change.
-      - If O(run) is set, V(await) records the time of the first healthy response in the incident. V(hold) removes the
-        recorded time if the stability check fails. The end of the outage is therefore recorded even if the run is
-        killed between V(await) and V(hold).
+      - V(watch) reports that the service is healthy as soon as it receives a healthy response. After O(critical_after)
+        consecutive failed probes, V(watch) reports the severity V(critical). As soon as a probe fails and the process
+        is gone, V(watch) reports the severity V(emergency).
+      - V(await) probes until all endpoints are healthy, for at most O(deadline) seconds. Use V(await) after starting
+        the service. V(await) stops early if no process is running and systemd will not start a process. V(await) also
+        stops early if systemd has restarted the service and the service exits again.
+      - V(hold) probes O(count) times. As soon as a probe fails or the process IDs change, V(hold) reports that the
+        service is unhealthy.
+      - If O(run) is set, V(await) records the time of the first healthy response in the incident. If the stability
+        check fails, V(hold) removes the recorded time. Therefore, the incident contains the end of the outage even if
+        the run is killed between V(await) and V(hold).
     type: str
     default: watch
     choices: [watch, await, hold]
@@ -49,7 +49,7 @@ options:
     type: float
     default: 5.0
   interval:
-    description: Time from the start of one probe to the start of the next, in seconds.
+    description: Time from the start of a probe to the start of the next probe, in seconds.
     type: float
     default: 1.0
   warning_after:
@@ -57,8 +57,8 @@ options:
     type: int
     default: 3
   critical_after:
-    description: Number of consecutive failed probes after which the severity is V(critical). It must be at least
-      O(warning_after).
+    description: Number of consecutive failed probes after which the severity is V(critical). This number must be at
+      least O(warning_after).
     type: int
     default: 5
   deadline:
@@ -71,32 +71,34 @@ options:
     default: 6
   login:
     description:
-      - A login that the module tries once, after all endpoints are healthy. The response body is discarded.
-      - With O(mode=await) and O(mode=hold), the service is unhealthy if the login fails. With O(mode=watch), the login
-        is allowed only together with O(readiness), and the service is degraded if the login fails.
-      - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
+      - Settings for the login check. The module tries to log in once, after all endpoints are healthy. The module
+        discards the response body.
+      - With O(mode=await) and O(mode=hold), the service is unhealthy if the login fails. With O(mode=watch), this
+        option is allowed only together with O(readiness), and the service is degraded if the login fails.
+      - The module sends the password only to a loopback address, or over HTTPS with O(login.validate_certs=true).
   remember:
     description:
-      - If V(true), O(mode=watch) and O(mode=hold) save in O(state_dir) when the service was last healthy.
-        M(itsm_nexus.runbook.incident) uses this time as the last time that the service was healthy before an outage. If
-        the time cannot be saved, the module does not report an error.
+      - Whether O(mode=watch) and O(mode=hold) save the time when the service was last healthy. The module saves this
+        time in O(state_dir). M(itsm_nexus.runbook.incident) uses this time to determine the start of an outage. If the
+        module cannot save the time, it does not report an error.
       - If the service is down and no incident is open, O(mode=watch) with O(open=false) saves the time of the first
-        failed probe. If an incident is opened within an hour of the last failed probe, the saved time is used to
-        determine the start of the outage. A healthy probe removes the saved time.
-      - In check mode, nothing is saved.
+        failed probe. If a run opens an incident within an hour after the last failed probe, this time helps to
+        determine the start of the outage. A healthy probe removes this time.
+      - In check mode, the module does not save anything.
     type: bool
     default: false
     version_added: 1.0.0
   open:
     description:
-      - If true and RV(severity) is not V(none), O(mode=watch) opens or continues an incident in the same round trip.
-        Pass RV(opened) to O(itsm_nexus.runbook.incident#module:opened) so that the next task returns this incident.
+      - Whether O(mode=watch) opens or continues an incident in the same round trip if RV(severity) is not V(none).
+      - To make the next M(itsm_nexus.runbook.incident) task return this incident, pass RV(opened) to
+        O(itsm_nexus.runbook.incident#module:opened).
     type: bool
     default: false
     version_added: 1.0.0
   maintenance_until:
     description:
-      - End of a maintenance window, in the format of O(itsm_nexus.runbook.incident#module:maintenance_until). A
+      - End of the maintenance window, in the format of O(itsm_nexus.runbook.incident#module:maintenance_until). The
         maintenance window does not change the verdict.
     type: str
     default: ""
@@ -108,14 +110,15 @@ options:
     version_added: 1.0.0
   preflight:
     description:
-      - The options of M(itsm_nexus.runbook.service_preflight_info), except O(service) and O(state_dir). If O(preflight)
-        is set, the module validates these settings and probes the service in one round trip. If the service is down, an
-        invalid value is listed in RV(preflight), but the module does not fail. If the service is healthy or its state
-        is unknown, an invalid value makes the module fail. The module always fails if O(state_dir) or
-        O(service.manager) is invalid, or if O(service.command) is empty. The module also fails if the only problems are
-        disks that do not respond, because the settings for paths on these disks cannot be checked. Only endpoints with
-        valid settings are probed.
-      - If a drop-in from M(itsm_nexus.runbook.unit_dropin) has switched off HTTPS, only plain HTTP is probed.
+      - The options of M(itsm_nexus.runbook.service_preflight_info), except O(service) and O(state_dir). If this option
+        is set, the module validates these settings and probes the service in one round trip. The module probes only
+        endpoints with valid settings.
+      - If the service is down, the module does not fail because of an invalid value, but lists the value in
+        RV(preflight). If the service is healthy or its state is unknown, the module fails if a value is invalid.
+      - The module always fails if O(state_dir) or O(service.manager) is invalid, or if O(service.command) is empty.
+      - The module also fails if the only problems are disks that do not respond, because it cannot check the settings
+        for paths on these disks.
+      - If a drop-in from M(itsm_nexus.runbook.unit_dropin) has disabled HTTPS, the module probes only plain HTTP.
     type: dict
     version_added: 1.0.0
     suboptions:
@@ -137,10 +140,11 @@ options:
         required: true
   readiness:
     description:
-      - If this option is set and the service answers, O(mode=watch) and O(mode=hold) also check whether the service is
-        ready. See RV(readiness). With O(mode=watch), a service that is not ready has the severity V(degraded).
-      - The preflight determines the path of the database. Therefore, the database is checked only if O(preflight) is
-        set.
+      - Settings for the readiness checks. If this option is set and the service answers, O(mode=watch) and O(mode=hold)
+        also check whether the service is ready. See RV(readiness). If the service is not ready, O(mode=watch) reports
+        the severity V(degraded).
+      - The preflight check determines the database path. Therefore, the module checks the database only if O(preflight)
+        is set.
       - To detect trends, the module compares the current values with earlier measurements. O(mode=watch) saves these
         measurements in O(state_dir) if O(remember=true).
     type: dict
@@ -148,86 +152,91 @@ options:
     suboptions:
       ready_path:
         description:
-          - Path of the endpoint that reports whether the service is ready. The service is not ready if the endpoint
-            returns a status of 500 or higher, or does not respond. If the body is a JSON object with C(checks), the
-            names of the failed checks are reported. If the status is between 300 and 499, such as 404, readiness counts
-            as unchecked.
-          - If this path is empty, no request is sent.
+          - URL path of the endpoint that reports whether the service is ready. The service is not ready if the endpoint
+            returns a status of 500 or higher, or does not respond. If the response body is a JSON object with
+            C(checks), the module reports the names of the failed checks. If the status is between 300 and 499, such as
+            404, readiness counts as unchecked.
+          - If empty, the module does not send a request to this endpoint.
         type: str
         default: ""
       slow_after:
         description: >-
-          Report slow responses if three consecutive responses each take at least this number of seconds. If the usual
-          latency is known, each response must also take at least ten times as long as usual. If V(0), the latency is
-          not checked.
+          Response time from which a response can count as slow, in seconds. The module reports slow responses if three
+          consecutive responses take at least this time. If the usual response time is known, each of these responses
+          must also take at least ten times as long as usual. If V(0), the module does not check response times.
         type: float
         default: 1.0
       lock_after:
         description: >-
-          Report a process that continuously blocks all writes to the database for at least this many seconds. The
-          maximum is V(10). If V(0), locks are not checked.
+          Duration of a lock from which the module reports the lock, in seconds. The maximum is V(10). The module
+          reports a process that continuously blocks all writes to the database for at least this time. If V(0), the
+          module does not check locks.
         type: float
         default: 2.0
       check_budget:
-        description: Time limit in seconds for the database check (quick_check). The maximum is V(10). If V(0), the
-          content of the database is not checked.
+        description: Time limit for the database check (C(quick_check)), in seconds. The maximum is V(10). If V(0), the
+          module does not check the content of the database.
         type: float
         default: 0.5
       open_files_percent:
         description: >-
-          Report a process that has reached this percentage of its limit for open files and connections. If V(0), open
-          files are not checked.
+          Percentage of the limit for open files and connections. The module reports a process that has reached this
+          percentage of its limit. If V(0), the module does not check open files.
         type: float
         default: 90.0
       certificate_days:
         description: >-
-          Report a certificate if it expires within this number of days. An expired certificate is always reported.
+          Remaining validity period of the certificate, in days. The module reports a certificate that expires within
+          this period. The module always reports an expired certificate.
         type: float
         default: 7.0
       disk_percent:
         description:
-          - Report a file system if at least this percentage of its space or inodes is used, and the file system will be
-            full within O(readiness.disk_hours) at the current rate.
-          - If V(0), this trend is not checked. A file system is always reported if at least V(99) % of its space or
-            inodes is used.
+          - Percentage of used space or used inodes. The module reports a file system that has reached this percentage
+            and will be full within O(readiness.disk_hours) at the current rate.
+          - If V(0), the module does not check this trend. The module always reports a file system if at least V(99) %
+            of its space or inodes is used.
         type: float
         default: 95.0
       disk_hours:
-        description: Number of hours within which a file system must fill up to be reported. See
-          O(readiness.disk_percent).
+        description: Time until a file system is full, in hours. See O(readiness.disk_percent).
         type: float
         default: 24.0
       wal_bytes:
         description: >-
-          Report a WAL that has at least this size in bytes and keeps growing. If V(0), the size is not checked.
+          Size of the WAL, in bytes. The module reports a WAL that has at least this size and keeps growing. If V(0),
+          the module does not check the size.
         type: int
         default: 67108864
       restarts:
         description: >-
-          Report the service if systemd restarted it at least this many times in the last hour. If V(0), restarts are
-          not checked.
+          Number of automatic restarts. The module reports the service if systemd restarted the service at least this
+          many times in the last hour. If V(0), the module does not check restarts.
         type: int
         default: 3
       memory_pressure:
         description: >-
-          Report memory pressure if all processes of the host or of the unit were waiting for memory at the same time,
-          for at least this percentage of the last minute. If V(0), memory pressure is not checked.
+          Percentage of the last minute. The module reports memory pressure if all processes on the host or in the unit
+          were waiting for memory at the same time for at least this percentage. If V(0), the module does not check
+          memory pressure.
         type: float
         default: 20.0
   manifest:
     description:
-      - If this option is set, O(mode=watch) and O(mode=hold) also save a manifest of a healthy service in O(state_dir).
-        This option has an effect only if O(remember=true). The manifest describes what can change on the host, such as
-        the release, the lock file, the unit, the names of environment variables, the certificate, the packages and the
-        schema of the database. During an outage, M(itsm_nexus.runbook.triage_info) compares the manifest with the host.
-        See RV(itsm_nexus.runbook.triage_info#module:facts).
-      - The manifest contains neither secrets nor hashes of secrets. If the manifest cannot be saved, the module does
-        not report an error.
+      - Settings for the manifest. If this option is set and O(remember=true), O(mode=watch) and O(mode=hold) save a
+        manifest of a healthy service in O(state_dir).
+      - The manifest describes the state of the host, such as the release, the lock file, the unit, the names of
+        environment variables, the certificate, the packages and the database schema. During an outage,
+        M(itsm_nexus.runbook.triage_info) compares the manifest with the host. See
+        RV(itsm_nexus.runbook.triage_info#module:facts).
+      - The manifest contains neither secrets nor hashes of secrets. If the module cannot save the manifest, it does not
+        report an error.
     type: dict
     version_added: 1.0.0
     suboptions:
       database_path:
-        description: Path of the database if O(preflight) is not set. If empty, the schema is not saved.
+        description: Path of the database. Used only if O(preflight) is not set. If empty, the module does not save the
+          schema.
         type: str
         default: ""
       tls_cert_path:
@@ -235,11 +244,12 @@ options:
         type: str
         default: ""
       tls_key_path:
-        description: Path of the certificate's private key. If empty, the path is read from the environment.
+        description: Path of the private key of the certificate. If empty, the module reads the path from the
+          environment of the service.
         type: str
         default: ""
   ports:
-    description: The TCP ports that the service listens on. If another user started the service's process, the module
+    description: The TCP ports on which the service listens. If another user started the service process, the module
       uses the ports to find this process.
     type: list
     elements: int
@@ -263,7 +273,7 @@ EXAMPLES = r"""
         url: http://localhost:8080/api/v1/health
         required: false
 
-- name: Wait until the started service answers, then log in
+- name: Wait until the service answers after a start, and log in
   itsm_nexus.runbook.health_probe:
     mode: await
     deadline: 60
@@ -284,8 +294,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 healthy:
-  description: True if the service is healthy according to O(mode). False if the module tried a login and the login
-    failed. With O(mode=watch), a degraded service counts as unhealthy, although it answers.
+  description: True if the service is healthy according to O(mode). False if the login check failed. With O(mode=watch),
+    a degraded service counts as unhealthy, although the service answers.
   returned: success
   type: bool
   sample: false
@@ -306,23 +316,23 @@ messages:
 severity:
   description:
     - V(none) if the service is healthy, otherwise V(warning), V(critical) or V(emergency). The severity is V(emergency)
-      if the process is gone. It is also V(emergency) if a check found a problem in the database and the service must
-      therefore not be started (RV(doubt)).
+      if the process is gone, or if the service must not be started because of a problem in the database (RV(doubt)).
     - With O(mode=watch), V(degraded) means that the service answers, but RV(readiness) contains problems.
-    - With O(mode=watch), V(unreachable) means that the connection to the host failed or the host did not answer
-      within the task's C(timeout). In this case, the state of the service is unknown.
-    - With O(mode=watch), V(warning) is also returned if the service answers again after at least O(warning_after)
-      consecutive failed probes. With O(open=true), V(emergency) is also returned if systemd recently restarted the
-      service and no run has found it healthy since then.
+    - With O(mode=watch), V(unreachable) means that the connection to the host failed, or that the host did not answer
+      within the C(timeout) of the task. In this case, the state of the service is unknown.
+    - With O(mode=watch), the severity is also V(warning) if the service answers again after at least O(warning_after)
+      consecutive failed probes.
+    - With O(open=true), the severity is also V(emergency) if systemd recently restarted the service, and no run has
+      found the service healthy since that restart.
   returned: success
   type: str
   sample: emergency
 readiness:
   description:
-    - The readiness of a service that answers. V(null) if O(readiness) is not set or the service does not answer.
-    - C(problems) lists the problems. C(cause) has the same values as in
+    - Results of the readiness checks. V(null) if O(readiness) is not set or the service does not answer.
+    - C(problems) lists the problems. C(cause) can have the same values as in
       RV(itsm_nexus.runbook.triage_info#module:findings). C(source) is the place where the problem was found.
-    - C(unchecked) lists the checks that could not be performed, each with the reason.
+    - C(unchecked) lists the checks that the module could not perform, each with the reason.
     - C(reported) is the ID of the open incident in which a run has already reported all of these problems, or V(null).
     - C(seconds) is the duration of the checks.
   returned: success
@@ -350,8 +360,8 @@ max_consecutive_failures:
   sample: 1
 process:
   description:
-    - The state of the service's process. C(state) is V(running) or V(gone). If the process cannot be checked, for
-      example because the module's user is not allowed to see it, C(state) is V(unknown). C(restarts) is the number of
+    - State of the service process. C(state) is V(running) or V(gone). If the module cannot check the process, for
+      example because its user is not allowed to see the process, C(state) is V(unknown). C(restarts) is the number of
       automatic restarts that systemd has counted, or V(null) if systemd does not manage the service.
   returned: success
   type: dict
@@ -376,7 +386,7 @@ endpoints:
       silent: false
       certificate: {"not_after": "2027-03-02T01:02:03.000Z", "subject": "CN=localhost", "expired": false}
 silent:
-  description: True if all attempts timed out on all endpoints.
+  description: True if all requests to all endpoints timed out.
   returned: success
   type: bool
   sample: false
@@ -399,9 +409,9 @@ first_healthy_at:
 opened:
   description:
     - With O(open=true), the result of M(itsm_nexus.runbook.incident) with
-      O(itsm_nexus.runbook.incident#module:state=open). If the incident could not be opened, C(failed) is true and
+      O(itsm_nexus.runbook.incident#module:state=open). If the module could not open the incident, C(failed) is true and
       C(msg) is the reason.
-    - V(null) if no incident had to be opened.
+    - V(null) if the module did not have to open an incident.
   returned: success
   type: dict
   sample: null
@@ -423,32 +433,33 @@ python:
   sample: cpython-313
 supervisor:
   description:
-    - The unit's state in systemd.
+    - State of the unit in systemd.
     - C(phase) is the phase of the unit at the first probe (V(up), V(down), V(pending), V(starting) or V(stopping)).
     - C(waited) is the time in seconds that the module waited for systemd or a person to start the service.
     - With O(open=true), C(restarted) is true if the service answers, systemd recently restarted the service, and no run
-      has found the service healthy since then. C(started_at) is the start time of the service's process, or V(null) if
-      there is no process.
+      has found the service healthy since that restart. C(started_at) is the start time of the service process, or
+      V(null) if there is no process.
   returned: success
   type: dict
   version_added: 1.0.0
   sample: {"phase": "starting", "waited": 2.1, "restarted": true, "started_at": "2026-03-02T01:02:03.456Z"}
 takeover:
   description:
-    - Details of the takeover, if the module took over a unit that systemd was about to start. The keys are C(unit),
-      C(at), C(sub_state) and C(timer).
+    - Details of the takeover, if the module took over the unit from systemd because systemd was about to start the
+      unit. The keys are C(unit), C(at), C(sub_state) and C(timer).
     - V(null) if there was no takeover.
   returned: success
   type: dict
   version_added: 1.0.0
 doubt:
-  description: With O(open=true), the reason why the service must not be started, such as a problem that a quick check
-    found in the database. V(null) if there is no such reason.
+  description: Reason why the service must not be started, such as a problem that a quick check found in the database.
+    Determined only with O(open=true). V(null) if there is no such reason.
   returned: success
   type: str
   version_added: 1.0.0
 hold:
-  description: The hold on the service, as returned by M(itsm_nexus.runbook.service_hold), or V(null) if there is none.
+  description: The hold on the service, as returned by M(itsm_nexus.runbook.service_hold), or V(null) if the service is
+    not held.
   returned: success
   type: dict
   version_added: 1.0.0
@@ -459,15 +470,16 @@ data_in_doubt:
   type: bool
   version_added: 1.0.0
 open_incident:
-  description: True if an incident was open in O(state_dir). If the service is also healthy, the outage ended without
-    any action by this run.
+  description: True if an incident was open in O(state_dir). If the service is healthy and an incident was open, the
+    outage ended without any action by this run.
   returned: success
   type: bool
   sample: false
 maintenance:
   description:
-    - The current maintenance window from O(state_dir) or from the options, whichever ends later.
-    - V(null) if there is none.
+    - The current maintenance window. If O(state_dir) and the options both define a maintenance window, the module
+      returns the window that ends later.
+    - V(null) if there is no maintenance window.
   returned: success
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "variable"}
@@ -478,8 +490,8 @@ preflight:
   version_added: 1.0.0
 ends:
   description:
-    - How the service's processes ended in the last C(window) seconds, as recorded by the restart recorder of the
-      P(itsm_nexus.runbook.start_guard#role) role. V(null) if the recorder is not installed.
+    - How the service processes ended in the last C(window) seconds, as recorded by the restart recorder of the
+      P(itsm_nexus.runbook.start_guard#role) role. V(null) if the restart recorder is not installed.
     - C(restarts) is the number of automatic restarts by systemd. C(after) contains the number of these restarts for
       each kind of exit.
     - Each item of C(ends) contains C(at), C(how) (for example V(SIGSEGV), V(oom-kill), V(exit 1), V(host-down)),
@@ -493,8 +505,8 @@ ends:
   sample: {"window": 3600.0, "restarts": 3, "after": {"SIGSEGV": 2, "exit 1": 1}, "ends": []}
 answers_since:
   description:
-    - With O(mode=watch), the time when a healthy service started to respond (C(at)), and the source of that time
-      (C(source)). If systemd restarted the service before the first probe, this time is an estimate.
+    - C(at) is the time when a healthy service began to respond, and C(source) is the source of this time. Determined
+      only with O(mode=watch). If systemd restarted the service before the first probe, this time is an estimate.
   returned: success
   type: dict
   sample: {at: "2026-03-02T01:02:03.456Z", source: health probe}
@@ -503,7 +515,7 @@ serving_said_at:
   description:
     - Time of the log line in which the process reports that it serves requests on O(ports), or V(null) if there is no
       such line. The module searches for this line only if the service is healthy and no probe observed the end of the
-      outage. This is the case if an incident is open, or if systemd restarted the service before the first probe.
+      outage. This can be the case if an incident is open, or if systemd restarted the service before the first probe.
   returned: success
   type: str
   sample: null
@@ -520,9 +532,10 @@ duration:
   sample: 0.021
 login:
   description:
-    - The result of the login check, or V(null) if no login was tried. If the service returned status 429 (rate limit),
-      the password was not checked. In this case, C(ok) is true and C(checked) is false. With O(mode=watch), always
-      V(null), because the login is then one of the checks in RV(readiness).
+    - Result of the login check, or V(null) if the module did not try to log in.
+    - If the service returned status 429 (rate limit), the password was not checked. In this case, C(ok) is true and
+      C(checked) is false.
+    - With O(mode=watch), this value is always V(null), because the login check is part of RV(readiness).
   returned: success
   type: dict
   sample: {"ok": true, "checked": true, "status": 200, "error": null, "messages": {}}

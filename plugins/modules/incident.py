@@ -12,14 +12,15 @@ short_description: Maintain the record of an incident on the affected host, and 
 version_added: 0.1.0
 description:
   - Records the start, the detection and the end of the outage, and all attempts and notifications. If an incident is
-    still open, the next run continues this incident and does not change the recorded start of the outage.
+    still open, the next run continues this incident, and does not change the recorded start of the outage.
   - Uses a lease to reserve the host for the whole run. O(state=open) acquires the lease, and O(state=closed) releases
-    it. A module that is called with O(run) keeps the lease while the module is running, and then renews the lease. If
-    the run is killed, the lease expires after O(lease) seconds. Until the lease ends, a call by another run fails. If
-    O(wait) is set, this call first waits for the lease to end.
-  - If a record is unreadable, the module renames it. If a record cannot be written to its folder, for example because
-    the disk is full, the module stores it in memory. In both cases, the module shows a warning, and the run continues.
-  - Records the host's maintenance window. During a maintenance window, O(state=open) neither opens an incident nor
+    the lease. While a module that is called with O(run) is running, it keeps the lease. When the module ends, it renews
+    the lease. If the run is killed, the lease expires after O(lease) seconds.
+  - If another run holds the lease, a call fails. If O(wait) is set, the call first waits for the lease to end.
+  - If a record is unreadable, the module renames the record. If the module cannot write a record to its folder, for
+    example because the disk is full, it stores the record in memory. In both cases, the module shows a warning, and the
+    run continues.
+  - Records the maintenance window of the host. During a maintenance window, O(state=open) neither opens an incident nor
     acquires a lease.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -27,13 +28,13 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: The module writes nothing and does not acquire a lease.
+    details: The module does not write records and does not acquire a lease.
   diff_mode:
     support: full
   idempotent:
     support: partial
-    details: With O(state=open) and an empty O(run), every call creates a new run. The renewal of a lease is not
-      reported as a change.
+    details: With O(state=open) and an empty O(run), every call creates a new run. The module does not report the
+      renewal of a lease as a change.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 seealso:
@@ -43,38 +44,38 @@ options:
     description:
       - V(open) acquires the lease, and opens an incident or continues the open incident.
       - V(attempt) records attempts, findings and notifications, and renews the lease. After an incident is closed, the
-        runs that worked on it can record only O(notified).
-      - V(closed) records the outcome and releases the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt),
-        O(outcome=login_failed) or O(outcome=degraded), the incident itself stays open, and the next run continues the
-        incident.
+        runs for this incident can record only O(notified).
+      - V(closed) records the outcome and releases the lease. If O(outcome) is V(not_recovered), V(data_in_doubt),
+        V(login_failed) or V(degraded), the incident stays open, and the next run continues this incident.
       - Use V(closed) with an empty O(run) if a probe found the service healthy. The module then closes the open
-        incident with RV(outcome=resolved_manually). If an earlier run or systemd started the service, RV(outcome) has
-        another value. See O(serving_since) and O(serving_restarts). However, the incident stays open if a run is
-        working on it, or if the service's data is in doubt.
-      - Use V(resolved) before V(closed) if contacts must be notified of the end of the outage. The call creates a run,
-        acquires the lease for this run, and returns RV(run). The incident stays open until the module is called with
-        V(closed) and this O(run). If the run is killed before the call with V(closed), the next run notifies the
-        contacts.
-      - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. The call does not fail if
-        another run has taken the lease. See RV(locked_by).
-      - V(maintenance_begun) sets the host's maintenance window, and V(maintenance_ended) removes it. Neither affects a
-        run that is in progress.
+        incident with RV(outcome=resolved_manually). If an earlier run or systemd started the service, RV(outcome) has a
+        different value. See O(serving_since) and O(serving_restarts). If a run is working on the incident, or if the
+        service's data is in doubt, the incident stays open.
+      - Use V(resolved) before V(closed) if contacts must be notified of the end of the outage. V(resolved) creates a
+        run, acquires the lease for this run, and returns RV(run). The incident stays open until you call the module
+        with V(closed) and this O(run). If the run is killed before this call, the next run notifies the contacts.
+      - V(renewed) renews the lease of O(run) for O(lease) seconds, and records nothing. If another run has taken the
+        lease, the call does not fail. See RV(locked_by).
+      - V(maintenance_begun) sets the maintenance window of the host, and V(maintenance_ended) removes the maintenance
+        window. A change of the maintenance window does not affect a run that is in progress.
     type: str
     choices: [open, attempt, closed, resolved, renewed, maintenance_begun, maintenance_ended]
     required: true
   state_dir:
-    description: The folder for the incident records. If the folder does not exist, it is created with mode V(0700).
+    description: Path of the folder for the incident records. If the folder does not exist, the module creates it with
+      mode V(0700).
     type: path
     default: /var/lib/itsm-runbook
   run:
-    description: The ID of the calling run. If empty, O(state=open) creates a new run and returns its ID in RV(run).
-      Pass this ID to the other calls.
+    description: ID of the calling run. If empty, O(state=open) creates a new run and returns its ID in RV(run). Pass
+      this ID to all later calls.
     type: str
     default: ""
   step:
     description:
-      - Current step of the run. If another run must wait for this run, or fails because of the lease, that run reports
-        this step. Defaults to the current rung of the run, or to O(state) if the run has not started a rung.
+      - Name of the current step of the run. Other runs report this step if they must wait for this run, or if they fail
+        because of its lease.
+      - Defaults to the current rung of the run, or to O(state) if the run has not started a rung.
     type: str
     default: ""
   lease:
@@ -87,10 +88,10 @@ options:
     default: 60.0
   wait:
     description:
-      - With O(state=open), maximum time in seconds to wait for another run's lease to end.
-      - If the module waited (RV(waited)), the other run may have ended the outage. Therefore, if no incident is open
-        after the wait, the module neither opens an incident nor acquires the lease. In this case, probe the service
-        again, and call the module again if the service is still down.
+      - Maximum time to wait for the lease of another run to end, in seconds. Used only with O(state=open).
+      - During the wait (RV(waited)), the other run may have ended the outage. Therefore, if no incident is open after
+        the wait, the module neither opens an incident nor acquires the lease. In this case, probe the service again. If
+        the service is still down, call the module again.
       - To wait without opening an incident, use M(itsm_nexus.runbook.incident_info).
     type: float
     default: 0.0
@@ -107,9 +108,11 @@ options:
     version_added: 1.0.0
   opened:
     description:
-      - With O(state=open), the value of RV(itsm_nexus.runbook.health_probe#module:opened) from a probe that has already
-        opened the incident. In this case, the task does not connect to the host, but returns this value as its result.
-        The task fails if the value reports a failure. If this option is empty, the module runs on the host.
+      - The value of RV(itsm_nexus.runbook.health_probe#module:opened) from a probe that has already opened the
+        incident. Used only with O(state=open).
+      - If this option is set, the task does not connect to the host, but returns this value as its result. If the value
+        reports a failure, the task fails.
+      - If this option is empty, the module runs on the host.
     type: dict
     default: {}
     version_added: 1.0.0
@@ -117,9 +120,9 @@ options:
     description:
       - Names of the timelines that already exist on the controller. The action plugin sets this option with
         O(state=closed), so do not set it in a task.
-      - The module returns the other timelines on the host that mention the incident. It returns at most 20
-        timelines, with a total size of at most 4 MiB. The action plugin writes these timelines to the folder of the
-        postmortem callback, and removes them from the result.
+      - The module returns all other timelines on the host that mention the incident, up to 20 timelines and 4 MiB in
+        total. The action plugin writes these timelines to the folder of the postmortem callback, and removes the
+        timelines from the result.
     type: list
     elements: str
     version_added: 1.0.0
@@ -128,8 +131,8 @@ options:
       - End of the maintenance window, with a time zone, for example V(2026-03-02T04:00:00Z) or V(2026-03-02
         13:00+09:00).
       - Required with O(state=maintenance_begun), which also accepts a duration from now, such as V(+2h) or V(+1d12h).
-      - With O(state=open), the window applies to this call only. In this case, the value usually comes from a variable
-        in the inventory.
+      - With O(state=open), the window applies only to this call. In this case, the value usually comes from an
+        inventory variable.
     type: str
     default: ""
     version_added: 1.0.0
@@ -139,8 +142,8 @@ options:
     default: ""
     version_added: 1.0.0
   severity:
-    description: Severity of the outage. V(unreachable) means that the host cannot be reached. In this case, the
-      playbooks save the record on the controller.
+    description: Severity of the outage. V(unreachable) means that the controller cannot reach the host. In this case,
+      the playbooks save the record on the controller.
     type: str
     choices: [degraded, warning, critical, emergency, unreachable]
   detected_at:
@@ -148,7 +151,7 @@ options:
       change the recorded time.
     type: str
   detected_by:
-    description: The program or person that detected the outage.
+    description: Who or what detected the outage.
     type: str
   signs:
     description: Observations that show when the outage began.
@@ -161,7 +164,7 @@ options:
         type: str
         required: true
       kind:
-        description: Whether the service was healthy (V(good)) or not (V(bad)) at that time.
+        description: Whether the service was healthy (V(good)) or unhealthy (V(bad)) at that time.
         type: str
         required: true
         choices: [good, bad]
@@ -181,40 +184,42 @@ options:
         type: str
         required: true
       started_at:
-        description: Time at which the attempt began.
+        description: Time when the attempt began.
         type: str
         required: true
       held:
         description:
-          - True if the attempt succeeded. This option is not set while the attempt is in progress, or if the connection
-            to the host was lost before the service was checked. In the second case, O(attempts[].reason) is set.
+          - Whether the attempt succeeded.
+          - Do not set this option while the attempt is in progress.
+          - Do not set this option either if the connection to the host was lost before the service was checked. In this
+            case, set O(attempts[].reason).
         type: bool
       halted:
-        description: True if the attempt was stopped before it changed anything, because a change could have caused
+        description: Whether the attempt was stopped before it changed anything, because a change could have caused
           damage.
         type: bool
         default: false
       fell:
-        description: True if the service responded after the attempt, but failed again during the stability check.
+        description: Whether the service responded after the attempt, but failed again during the stability check.
         type: bool
         default: false
         version_added: 1.0.0
       serves:
-        description: True if the service responded after the attempt and only the login check failed.
+        description: Whether the service responded after the attempt, and only the login check failed.
         type: bool
         default: false
         version_added: 1.0.0
       restored:
-        description: True if the rung failed and the previous state of the service was restored.
+        description: Whether the rung failed, and the previous state of the service was restored.
         type: bool
         default: false
         version_added: 1.0.0
       reason:
-        description: The reason why the attempt failed.
+        description: Reason why the attempt failed.
         type: str
         default: ""
       messages:
-        description: The reason why the attempt failed, as translatable messages. Each message contains its C(id) in the
+        description: Reason why the attempt failed, as translatable messages. Each message contains its C(id) in the
           message catalogue, and the C(values) to insert into the message text.
         type: dict
         default: {}
@@ -236,28 +241,31 @@ options:
     description: Time when the service began to serve requests again.
     type: str
   mitigated_from:
-    description: The source of O(mitigated_at). If this option is not set, a health probe is recorded as the source.
+    description: The source of O(mitigated_at). If this option is not set, the module records a health probe as the
+      source.
     type: str
     version_added: 1.0.0
   serving_since:
     description:
-      - The start time of the process that now serves requests. Used with O(state=resolved), and with O(state=closed) if
+      - Start time of the process that now serves requests. Used with O(state=resolved), and with O(state=closed) if
         O(run) is empty.
-      - If the process started right after a run started the service, that run ended the outage (RV(outcome=recovered)).
-        In this case, the first recorded healthy response is used as the end of the outage. If no healthy response is
-        recorded, the start time of the process is used as the end of the outage. RV(mitigated_estimated) is then true.
+      - If the process started immediately after a run started the service, that run ended the outage
+        (RV(outcome=recovered)). In this case, the first recorded healthy response marks the end of the outage. If no
+        healthy response is recorded, the start time of the process marks the end of the outage, and
+        RV(mitigated_estimated) is true.
     type: str
     version_added: 1.0.0
   serving_restarts:
     description:
-      - If O(serving_since) is set, the number of automatic restarts by systemd since the unit's last manual start
-        (C(NRestarts)). If the number is greater than 0, systemd ended the outage (RV(outcome=recovered_by_systemd)).
+      - Number of automatic restarts by systemd since the last manual start of the unit (C(NRestarts)). Used only if
+        O(serving_since) is set. If the number is greater than 0, systemd ended the outage
+        (RV(outcome=recovered_by_systemd)).
     type: int
     version_added: 1.0.0
   said_at:
     description:
-      - If O(serving_since) is set, the time of the log line in which the process reports that it serves requests. If no
-        probe received the first healthy response, this time is used as the end of the outage.
+      - Time of the log line in which the process reports that it serves requests. Used only if O(serving_since) is set.
+        If no probe received the first healthy response, this time marks the end of the outage.
     type: str
     version_added: 1.0.0
   outcome:
@@ -266,10 +274,11 @@ options:
     choices: [recovered, recovered_by_systemd, not_recovered, warning, degraded, data_in_doubt, login_failed]
   unit:
     description:
-      - The service's systemd unit, for O(state=open). If systemd has scheduled a restart, the module cancels this
-        restart. If the restart is due within 1.5 seconds, the module waits for the restart instead. If this run is
-        killed after a restart was cancelled, a timer on the host starts the unit. The call with O(state=closed) starts
-        the unit if no run has started it.
+      - Name of the service's systemd unit, for O(state=open).
+      - If systemd has scheduled a restart of the unit, the module cancels this restart. If the restart is due within
+        1.5 seconds, the module waits for the restart instead.
+      - After a cancelled restart, the call with O(state=closed) starts the unit if no run has started the unit. If this
+        run is killed, a timer on the host starts the unit.
     type: str
     default: ""
     version_added: 1.0.0
@@ -284,11 +293,11 @@ options:
         type: str
         required: true
       contact:
-        description: The notified contact.
+        description: The contact that was notified.
         type: str
         required: true
       channel:
-        description: The channel of the notification.
+        description: The channel that was used for the notification.
         type: str
         required: true
       at:
@@ -300,7 +309,7 @@ options:
         type: bool
         default: true
       error:
-        description: The reason why the notification was not sent.
+        description: Reason why the notification was not sent.
         type: str
         default: ""
 """
@@ -314,7 +323,7 @@ EXAMPLES = r"""
     wait: 30
   register: incident
 
-- name: Record that a rung has started
+- name: Record the start of a rung
   itsm_nexus.runbook.incident:
     state: attempt
     run: "{{ incident.run }}"
@@ -329,12 +338,12 @@ EXAMPLES = r"""
     outcome: recovered
     mitigated_at: "2026-03-02T01:04:00.500Z"
 
-- name: Close the incident that a person has resolved
+- name: Close an incident that was resolved manually
   itsm_nexus.runbook.incident:
     state: closed
   when: detection.healthy and detection.open_incident
 
-- name: Start a maintenance window of two hours
+- name: Begin a two-hour maintenance window
   itsm_nexus.runbook.incident:
     state: maintenance_begun
     maintenance_until: +2h
@@ -348,12 +357,12 @@ id:
   type: str
   sample: INC-20260302T010203Z-1f3a
 run:
-  description: The ID of the run to pass to the next call, or V(null) if no run was given or created.
+  description: ID of the run, which you must pass to the next call. V(null) if the call has no run.
   returned: always
   type: str
   sample: run-20260302T010203Z-5c0ffee1
 continued:
-  description: True if an earlier run opened the incident and this run continues it.
+  description: True if an earlier run opened the incident, and this run continues the incident.
   returned: always
   type: bool
 opened_at:
@@ -444,8 +453,8 @@ outcome:
   type: str
 last_exit:
   description:
-    - Details of how the service's process ended before the module took over the unit from systemd, or V(null) if there
-      was no takeover. The keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
+    - Details of the last exit of the service process before the module took over the unit from systemd. V(null) if
+      there was no takeover. The keys are C(result), C(code), C(status), C(pid), C(at) and C(restarts).
   returned: always
   type: dict
   version_added: 1.0.0
@@ -458,21 +467,22 @@ takeover:
 data:
   description:
     - The state of the service's data, or V(null) if nothing is known.
-    - C(state) is V(in_doubt), V(sound), V(accepted) or V(not_found). C(rows) contains the last good row counts of a
-      database, by table. C(created_at) is the time of the first migration in that database. C(accepted) lists the
-      kinds of damage that a person has accepted. C(accepted_at) is the time of this decision, and C(accepted_reason) is
-      the reason that the person gave. C(reasons) lists the reasons for the state, and C(checked_at) is the time of the
-      last check.
-    - C(unseen) is true if triage could not count the rows because the database was not found or was damaged. C(loss)
-      shows whether a database recovery lost rows (V(none), V(known) or V(unknown)). C(rows_lost) is the number of lost
-      rows in the tables that were counted. C(rows_first) contains the row counts before the first database recovery.
-      C(lost_again) is true if several recoveries may have lost rows. Keys that do not apply are omitted.
+    - C(state) is V(in_doubt), V(sound), V(accepted) or V(not_found). C(reasons) lists the reasons for the state, and
+      C(checked_at) is the time of the last check.
+    - C(rows) contains the last good row counts of a database, by table. C(created_at) is the time of the first
+      migration in that database.
+    - C(accepted) lists the kinds of damage that a person has accepted. C(accepted_at) is the time of this decision, and
+      C(accepted_reason) is the reason that the person gave.
+    - C(unseen) is true if the triage could not count the rows because the database was not found or was damaged.
+    - C(loss) states whether a database recovery lost rows (V(none), V(known) or V(unknown)). C(rows_lost) is the number
+      of lost rows in the tables whose rows were counted. C(rows_first) contains the row counts before the first
+      database recovery. C(lost_again) is true if more than one recovery may have lost rows.
+    - Keys that do not apply are omitted.
   returned: always
   type: dict
   version_added: 1.0.0
 handed_back:
-  description: True if the unit was taken over from systemd, and this call was the first to start the unit after the
-    takeover.
+  description: True if this call was the first to start the unit after the takeover from systemd.
   returned: if O(state=closed) and the unit was taken over
   type: bool
   version_added: 1.0.0
@@ -527,8 +537,8 @@ waited:
 maintenance:
   description:
     - The current maintenance window, or V(null) if there is none. The keys are C(until), C(reason) and C(source)
-      (V(variable) or the path of the window's file). During a maintenance window, O(state=open) does not open an
-      incident, and RV(run) is V(null).
+      (V(variable), or the path of the file that defines the window). During a maintenance window, O(state=open) does
+      not open an incident, and RV(run) is V(null).
   returned: always
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "variable"}
@@ -540,15 +550,15 @@ locked_by:
   returned: always
   type: dict
 taken_by:
-  description: The run that has taken over the lease from this run, in the format of RV(locked_by). If this value is
-    returned, the module has recorded nothing.
+  description: The run that has taken the lease from this run, in the format of RV(locked_by). If the module returns
+    this value, it has not recorded anything.
   returned: when this run has lost the lease
   type: dict
   version_added: 1.0.0
 warnings:
   description:
-    - Warnings about damaged records that were renamed, records that could not be written to their folder, and incidents
-      that an earlier run did not close.
+    - Warnings about damaged records that the module renamed, records that the module could not write to their folder,
+      and incidents that an earlier run did not close.
   returned: when there are warnings
   type: list
   elements: str
