@@ -10,67 +10,69 @@ module: sqlite_info
 short_description: Check whether a SQLite database is intact and complete, without changing it
 version_added: 0.1.0
 description:
-  - Reads the database and its companion files first as plain bytes, then with SQLite in a read-only process. The module
-    does not create files in the database's folder, does not open the database or its companion files for writing, and
-    does not hold a lock after the check.
-  - A file that is missing, empty or not a database is never opened with SQLite. If SQLite opened an empty file that has
-    a WAL, SQLite would delete the WAL.
+  - Reads the database and its companion files first as plain bytes, and then with SQLite in a read-only process.
+  - The module does not create files in the database folder, and does not open the database or its companion files for
+    writing. After the check, the module does not hold a lock.
+  - The module never opens a file with SQLite if the file is missing, empty or not a database. If SQLite opened an empty
+    database file that has a WAL, SQLite would delete the WAL.
   - After a crash, the module reads the database together with its WAL. If the database is in use, the module reads the
-    database in the same way as any other SQLite reader.
-  - Problems are returned in RV(problems) and do not make the module fail. RV(healthy) is false if at least one problem
-    is an error.
+    database like any other SQLite reader.
+  - The module does not fail if the database has problems, but returns the problems in RV(problems). If at least one
+    problem is an error, RV(healthy) is false.
 options:
   path:
-    description: Absolute path of the database file. If the path is a symbolic link, the module follows it, as SQLite
-      does.
+    description: Absolute path of the database file. If the path is a symbolic link, the module follows the link, as
+      SQLite does.
     type: path
     required: true
   checks:
     description:
       - The SQLite checks to run.
-      - V(quick) checks the structure of every page. V(integrity) also checks the content of indexes and UNIQUE
-        constraints, and takes about eight times as long as V(quick). V(foreign_keys) searches for rows whose parent row
-        is missing. Such rows indicate an error in the application, not damage to the file. Therefore, they are reported
-        only as a warning.
-      - If V(integrity) does not finish in time, RV(checks) contains the result of V(quick), even if only V(integrity)
-        was requested.
+      - V(quick) checks the structure of every page.
+      - V(integrity) also checks the content of indexes and UNIQUE constraints, and takes about eight times as long as
+        V(quick).
+      - V(foreign_keys) searches for rows whose parent row is missing. Such rows indicate an error in the application,
+        not damage to the file. Therefore, the module reports such rows only as a warning.
+      - If V(integrity) does not finish in time, RV(checks) contains the result of V(quick), even if you requested only
+        V(integrity).
     type: list
     elements: str
     choices: [quick, integrity, foreign_keys]
     default: [quick]
   row_counts:
-    description: The tables whose rows to count. V(true) selects all tables, and V(false) selects none. A list of table
-      names selects these tables.
+    description: The tables whose rows the module counts. V(true) selects all tables, and V(false) selects no tables. A
+      list of table names selects only the listed tables.
     type: raw
     default: true
   baseline:
     description:
       - Earlier row counts by table, for example RV(row_counts) from an earlier run or from a backup.
-      - If a table is now missing or has fewer rows, the problem V(row_loss) is reported.
+      - If a table is missing now, or has fewer rows now, the module reports the problem V(row_loss).
     type: dict
   seeded:
     description:
-      - Whether to report tables that contain rows now but are empty or missing in O(baseline). Many services insert
-        rows into empty tables when they start. To find the rows that the service inserted, set O(baseline) to the row
+      - Whether to report tables that contain rows now, but are empty or missing in O(baseline).
+      - Many services insert rows into empty tables when they start. To find these rows, set O(baseline) to the row
         counts from before the start.
     type: bool
     default: false
     version_added: 1.0.0
   owner:
     description:
-      - The user that the service runs as. If this user is not allowed to write to a database file or to the database's
-        folder, the problem V(ownership) is reported as a warning. Access control lists are not evaluated.
+      - The user that the service runs as. If this user is not allowed to write to a database file or to the database
+        folder, the module reports the problem V(ownership) as a warning. The module does not evaluate access control
+        lists.
     type: str
   user:
     description:
-      - The user that the service runs as. If users other than root can change a folder, the module accesses files in
-        that folder with the permissions of the service's user, not as root.
+      - The user that the service runs as. If users other than root can change a folder, the module accesses the files
+        in that folder with the permissions of the service user instead of root.
       - Defaults to O(owner). If O(owner) is empty, the default is the owner of that folder.
     type: str
     version_added: 1.0.0
   time_budget:
-    description: Combined time limit, in seconds, for all checks. If no time remains for a check, the check is skipped,
-      and RV(checks) reports it as skipped.
+    description: Combined time limit for all checks, in seconds. If no time remains for a check, the module skips this
+      check, and RV(checks) reports it as skipped.
     type: float
     default: 30.0
   busy_timeout:
@@ -79,8 +81,8 @@ options:
     default: 5.0
   remember:
     description:
-      - Whether to save the row counts in O(state_dir) as the last good row counts for this host, if the database is
-        intact. A later triage compares the database with these row counts.
+      - Whether to save the row counts in O(state_dir) as the last good row counts for this host. The module saves the
+        row counts only if the database is intact. A later triage compares the database with these row counts.
     type: bool
     default: false
     version_added: 1.0.0
@@ -101,7 +103,7 @@ EXAMPLES = r"""
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
   register: database
 
-- name: Run all checks and compare the row counts with earlier ones
+- name: Run all checks and compare the row counts with earlier row counts
   itsm_nexus.runbook.sqlite_info:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     checks: [quick, integrity, foreign_keys]
@@ -119,14 +121,15 @@ healthy:
   sample: true
 conclusive:
   description:
-    - True if the verdict is complete. The verdict is complete if the module found an error. It is also complete if the
-      module read the whole WAL and finished the requested page checks and row counts. If the verdict is not complete,
-      RV(healthy) covers only the parts that were checked.
+    - True if the verdict is final.
+    - The verdict is final if the module found an error. It is also final if the module read the whole WAL and finished
+      the requested page checks and row counts.
+    - If the verdict is not final, RV(healthy) covers only the parts that the module has checked.
   returned: success
   type: bool
   sample: true
 problems:
-  description: The problems that were found. Problems with the files are listed first.
+  description: The problems that the module found, with file problems first.
   returned: always
   type: list
   elements: dict
@@ -136,9 +139,9 @@ problems:
       description:
         - Problems with the files are V(missing), V(not_a_file), V(empty), V(empty_beside_wal), V(not_a_database),
           V(unreadable) and V(no_tables).
-        - V(folder_missing) means that the database's folder does not exist. V(not_mounted) means that the database's
-          file system is in C(/etc/fstab) but is not mounted. With V(folder_missing) or V(not_mounted), the database
-          cannot be checked, and RV(conclusive) and RV(data_loss_suspected) are false.
+        - V(folder_missing) means that the database folder does not exist. V(not_mounted) means that the file system of
+          the database is listed in C(/etc/fstab), but is not mounted. In these two cases, the module cannot check the
+          database, and RV(conclusive) and RV(data_loss_suspected) are false.
         - Problems with the WAL are V(wal_torn) (a warning, which is normal if the service was killed), V(wal_damaged)
           and V(wal_foreign).
         - Problems with the content are V(corrupt), V(schema_too_new), V(foreign_keys) (a warning), V(row_loss) and
@@ -152,7 +155,7 @@ problems:
       type: str
       sample: There is no database /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     messages:
-      description: Contains C(message) as a translatable message.
+      description: Dictionary that contains C(message) as a translatable message.
       type: dict
       sample: {message: {id: reason.sqlite.missing, values: {path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db}}}
     level:
@@ -160,7 +163,7 @@ problems:
       type: str
       sample: error
 database:
-  description: Properties of the database. If a number cannot be read, it is null.
+  description: Properties of the database. If the module cannot read a number, the number is V(null).
   returned: always
   type: dict
   contains:
@@ -211,13 +214,13 @@ database:
     first_migration_at:
       description:
         - Time when knex applied the first migration, or V(null) if this time is unknown.
-        - This time is the same in every copy of the database. If the service creates a new database, this time is
-          later.
+        - All copies of a database have the same time. If the service creates a new database, the new database has a
+          later time.
       returned: always
       type: str
       version_added: 1.0.0
     user_version:
-      description: Version number that the application has stored in the database (C(PRAGMA user_version)).
+      description: Version number that the application stored in the database (C(PRAGMA user_version)).
       type: int
       sample: 0
     journal_mode:
@@ -229,18 +232,19 @@ database:
       type: str
       sample: 3.44.2
     library_version:
-      description: Version of the SQLite library that the check used.
+      description: Version of the SQLite library that the module used for the check.
       type: str
       sample: 3.46.1
     wal_reset_bug:
       description:
-        - True if the database is in WAL mode and was last written by a library with the WAL-reset bug. Versions 3.7.0
-          to 3.51.2 have this bug, except for 3.44.6 and later 3.44.x versions, and 3.50.7 and later 3.50.x versions. An
-          affected database may lose pages if a second process runs a checkpoint while the database is in use.
+        - True if the database is in WAL mode, and was last written by an SQLite library with the WAL-reset bug.
+          Versions 3.7.0 to 3.51.2 have this bug, except for 3.44.6 and later 3.44.x versions, and 3.50.7 and later
+          3.50.x versions. With such a library, the database may lose pages if a second process runs a checkpoint while
+          the database is in use.
       type: bool
       sample: true
 files:
-  description: The existing files of the database.
+  description: The database files that exist.
   returned: always
   type: list
   elements: dict
@@ -304,8 +308,8 @@ wal:
       type: int
       sample: 773
     frames_lost:
-      description: Number of frames that SQLite silently ignores because of a damaged frame, including the damaged frame
-        itself.
+      description: Number of frames that SQLite silently ignores because a frame is damaged, including the damaged
+        frame.
       type: int
       sample: 0
     frames_backfilled:
@@ -321,7 +325,7 @@ wal:
       type: int
       sample: 310
     torn:
-      description: True if the WAL ends in an unfinished write.
+      description: True if the WAL ends with an incomplete write.
       type: bool
       sample: false
     damaged:
@@ -329,11 +333,11 @@ wal:
       type: bool
       sample: false
     checkpoint_sequence:
-      description: The checkpoint sequence number in the header of the WAL.
+      description: Checkpoint sequence number in the WAL header.
       type: int
       sample: 0
     complete:
-      description: True if the whole WAL was read within O(time_budget).
+      description: True if the module read the whole WAL within O(time_budget).
       type: bool
       sample: true
 holders:
@@ -352,8 +356,8 @@ holders:
       type: str
       sample: node backend/server.js
     role:
-      description: V(writer), V(checkpointer), V(recovering), V(reader), or V(open) if the process has the database open
-        but is not using it at the moment.
+      description: V(writer), V(checkpointer), V(recovering), V(reader), or V(open). V(open) means that the process has
+        the database open, but is not using it at the moment.
       type: str
       sample: open
     files:
@@ -362,7 +366,7 @@ holders:
       elements: str
       sample: [database, shm, wal]
 holders_complete:
-  description: True if all processes could be checked. Only root has permission to check all processes.
+  description: True if the module could check all processes. Only root has permission to check all processes.
   returned: always
   type: bool
   sample: true
@@ -373,8 +377,8 @@ row_counts:
   sample: {users: 12, incidents: 340}
 seeded:
   description:
-    - The tables that contain rows now but are empty or missing in O(baseline). The tables of knex are omitted. Always
-      empty unless O(seeded=true).
+    - Tables that contain rows now, but are empty or missing in O(baseline). Tables that belong to knex are omitted.
+      Always empty unless O(seeded=true).
   returned: always
   type: list
   elements: dict
@@ -389,33 +393,33 @@ seeded:
       type: int
       sample: 3
     statement:
-      description: The SQL statement that removes these rows, or V(null) for a table without row IDs.
+      description: SQL statement that removes these rows, or V(null) if the table has no row IDs.
       type: str
       sample: DELETE FROM "incidents" WHERE rowid BETWEEN 1 AND 3;
 checks:
   description:
     - The result of each requested check and of the row count (V(row_counts)). Each result is V(ok), the number of
-      problems, C(skipped) with the reason, or C(failed) with the reason.
+      problems, V(skipped) with the reason, or V(failed) with the reason.
   returned: always
   type: dict
   sample: {quick: ok, row_counts: ok, integrity: "skipped: time budget"}
 last_good:
-  description: The last good row counts before this call, or V(null) if O(remember=false) or not all rows
-    were counted.
+  description: The last good row counts before this call. V(null) if O(remember=false), or if the module did not count
+    all rows.
   returned: always
   type: dict
   version_added: 1.0.0
   contains:
     rows:
-      description: Number of rows in each table. Empty if no earlier row counts of this database are saved.
+      description: Number of rows in each table. Empty if there are no earlier row counts for this database.
       type: dict
       sample: {users: 12, incidents: 338}
     at:
-      description: When these rows were counted, or an empty string.
+      description: Time when these rows were counted, or an empty string.
       type: str
       sample: "2026-05-04T01:02:03.456Z"
     replaced:
-      description: True if this call has saved RV(row_counts) in their place.
+      description: True if this call replaced the saved row counts with RV(row_counts).
       type: bool
       sample: true
 data_loss_suspected:

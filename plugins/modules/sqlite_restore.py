@@ -11,25 +11,30 @@ short_description: Report the rows that each recovery method would lose, and rep
   one
 version_added: 0.1.0
 description:
-  - Checks the following four methods, in this order. V(checkpoint) makes SQLite write the WAL of an intact database
-    into the database. V(salvage) creates a new database from all readable rows of the damaged database. V(salvage) uses
-    the C(.recover) command of the sqlite3 shell. If the shell is missing or restores no rows, V(salvage) uses a dump
-    that skips the damaged parts. V(backup) uses the intact backup that would lose the fewest rows. If several backups
-    would lose the same number of rows, V(backup) uses the newest of them. V(empty) creates a database without tables,
-    and the migrations then create the tables. V(empty) requires O(confirm_empty=true).
+  - Checks the following four recovery methods, in this order.
+  - V(checkpoint) makes SQLite write the WAL of an intact database into the database.
+  - V(salvage) creates a new database from all readable rows of the damaged database. This method uses the C(.recover)
+    command of the sqlite3 shell. If the shell is missing or does not restore any rows, V(salvage) falls back to a dump
+    that skips the damaged parts.
+  - V(backup) uses the intact backup that would lose the fewest rows. If several backups would lose the same number of
+    rows, V(backup) uses the newest of these backups.
+  - V(empty) creates a database without tables. The migrations then create the tables. This method requires
+    O(confirm_empty=true).
   - O(method=auto) uses the first applicable method. However, if the backup contains more rows than can be salvaged,
     O(method=auto) uses V(backup) instead of V(salvage).
-  - With O(state=planned) and in check mode, nothing is changed. To count the lost rows instead of estimating them, the
-    module salvages the rows into a temporary folder.
-  - Fails if a process has the database open. Before changing anything, the module copies the files of the database to
-    O(evidence_dir). Later, the module moves the original files to a folder next to the new database.
-  - The module completes the new database, checks it (C(integrity_check)), counts its rows and syncs it to disk. The
-    module then replaces the old database by renaming the new one. The new database gets the owner and the mode of the
-    old database. The new database is never in the same folder as the old WAL. If the module is killed, O(path) may be
-    the old database, the new database, or a link into a folder that does not exist. While O(path) is this link, no
-    process can open or create a database there. The next run continues the recovery from this state.
+  - With O(state=planned) and in check mode, the module does not change anything. To count the rows that a salvage would
+    lose, the module salvages the database into a temporary folder.
+  - Fails if a process has the database open.
+  - Before the module changes anything, it copies the database files to O(evidence_dir). Later, the module moves the
+    original files to a subfolder of the database folder.
+  - The module completes the new database, checks it with C(integrity_check), counts its rows and syncs it to disk. The
+    module then renames the new database to replace the old database. The new database gets the owner and the mode of
+    the old database. The new database is never in the same folder as the old WAL.
+  - If the module is killed, O(path) may be the old database, the new database, or a symbolic link to a path in a folder
+    that does not exist. With this link, no process can open or create a database at O(path). In all three cases, the
+    next run continues the recovery.
   - After V(salvage), V(backup) or V(empty), the module saves the time of the replacement on the host.
-    M(itsm_nexus.runbook.triage_info) uses this time to recognize log errors that refer to the replaced file.
+    M(itsm_nexus.runbook.triage_info) uses this time to recognize errors in the log that refer to the old database file.
 options:
   path:
     description: Absolute path of the database file.
@@ -37,21 +42,21 @@ options:
     required: true
   state:
     description:
-      - V(planned) reports the rows that each method would restore and lose.
+      - V(planned) reports how many rows each method would restore and lose.
       - V(recovered) applies O(method).
     type: str
     choices: [planned, recovered]
     default: planned
   method:
-    description: The method to apply. If this option is V(salvage), V(backup) or V(empty), the module applies the method
-      even if the database is intact.
+    description: The recovery method to apply. The module applies V(salvage), V(backup) and V(empty) even if the
+      database is intact.
     type: str
     choices: [auto, checkpoint, salvage, backup, empty]
     default: auto
   confirm_empty:
     description:
       - Whether you accept that all rows may be lost. If V(false), the module does not use V(empty), and uses V(salvage)
-        only if at least one row can be restored.
+        only if it can restore at least one row.
     type: bool
     default: false
   evidence_dir:
@@ -62,12 +67,13 @@ options:
     required: true
   configured_path:
     description:
-      - Absolute path of the database, as configured in the inventory. Set this option if O(path) is taken from the
-        service's environment. Defaults to O(path).
-      - After a restore, the service's user can read the backup. Therefore, a backup that this user cannot read now is
-        used only if the list of backups in O(state_dir) contains it, if it matches O(backup_patterns), or if it has one
-        of the default names for backups. The default names are accepted only if O(path) and O(configured_path) have the
-        same file name. RV(plan[].backups) lists the refused backups.
+      - Absolute path of the database, as configured in the inventory. Set this option if O(path) comes from the
+        environment of the service. Defaults to O(path).
+      - After a restore, the service user can read the content of the backup. Therefore, if this user cannot read a
+        backup now, the module uses the backup only if O(state_dir) lists the backup, or if its file name matches
+        O(backup_patterns) or a default pattern.
+      - The default patterns apply only if O(path) and O(configured_path) have the same file name. RV(plan[].backups)
+        lists the refused backups.
     type: str
     default: ""
     version_added: 1.0.0
@@ -77,17 +83,17 @@ options:
     default: {}
   last_good:
     description:
-      - Row counts at the last good check, by table, as in RV(itsm_nexus.runbook.triage_info#module:rows_before).
-      - These counts are used for tables whose rows cannot be counted now. If O(replaced=true), or if a whole table or
-        more than half of all rows are missing, these counts are used for all tables.
-      - If a table has fewer rows now, the missing rows were deleted or lost. In this case, RV(statement) lists the
-        missing rows, and RV(data_loss) is not V(none).
+      - Row counts from the last good check, by table, as in RV(itsm_nexus.runbook.triage_info#module:rows_before).
+      - The module uses these row counts for tables whose rows cannot be counted now. If O(replaced=true), or if a whole
+        table or more than half of all rows are missing, the module uses these row counts for all tables.
+      - If a table has fewer rows now, the missing rows may have been deleted or lost. In this case, RV(statement) lists
+        the missing rows, and RV(data_loss) is not V(none).
     type: dict
     default: {}
     version_added: 1.0.0
   replaced:
     description:
-      - Whether the database is a new database that replaced an earlier one and does not contain the earlier rows. See
+      - Whether the database is a new database that replaced an earlier database and does not contain its rows. See
         RV(itsm_nexus.runbook.triage_info#module:database_replaced).
       - If V(true), O(method=auto) uses neither V(checkpoint) nor V(salvage).
     type: bool
@@ -95,13 +101,13 @@ options:
     version_added: 1.0.0
   owner:
     description:
-      - The user that the service runs as. If the old database file is missing, the new file is owned by this user. If
-        users other than root can change a folder, the module accesses files in that folder with the permissions of the
-        service's user, not as root.
+      - The user that the service runs as. If the old database file is missing, this user becomes the owner of the new
+        file. If users other than root can change a folder, the module accesses the files in that folder with the
+        permissions of the service user instead of root.
       - Defaults to the owner of that folder.
     type: str
   shell:
-    description: The sqlite3 shell, as an absolute path or as a name that is looked up in the standard folders.
+    description: The sqlite3 shell. Either an absolute path, or a program name to look up in the standard folders.
     type: str
     default: sqlite3
   time_budget:
@@ -114,8 +120,8 @@ options:
     default: 1800.0
 notes:
   - A salvage runs SQL statements from the damaged file. Therefore, the salvage runs as O(owner). If only root can
-    change the database's folder, the salvage runs as the owner of the database.
-  - Rows that cannot be assigned to a table are saved in a separate file in O(evidence_dir).
+    change the database folder, the salvage runs as the owner of the database.
+  - The module saves rows that cannot be assigned to a table in a separate file in O(evidence_dir).
 attributes:
   check_mode:
     support: full
@@ -123,7 +129,7 @@ attributes:
     support: full
   idempotent:
     support: partial
-    details: If O(method=auto) or O(method=checkpoint), an intact database without a WAL is not changed.
+    details: With O(method=auto) or O(method=checkpoint), the module does not change an intact database without a WAL.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.backups
@@ -137,7 +143,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Report the rows that each method would lose
+- name: Report how many rows each method would lose
   itsm_nexus.runbook.sqlite_restore:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     evidence_dir: /var/lib/itsm-runbook/evidence/manual
@@ -153,13 +159,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 method:
-  description: The method that was applied. With O(state=planned) and in check mode, the method that would be applied.
+  description: The applied method. With O(state=planned) and in check mode, the method that the module would apply.
     V(null) if no method is applicable.
   returned: success
   type: str
   sample: salvage
 reason:
-  description: The reason why this method was selected, or why no method is applicable.
+  description: Reason why the module selected this method, or why no method is applicable.
   returned: success
   type: str
   sample: "328 rows in 2 tables, read with the sqlite3 shell's .recover"
@@ -183,7 +189,7 @@ problems:
       message: "The quick check of /srv/itsm.db found problems: Tree 5 page 9: btreeInitPage() returns error code 11"
       level: error
 plan:
-  description: The results for each method that was checked.
+  description: Results for each method that the module checked.
   returned: success
   type: list
   elements: dict
@@ -205,7 +211,8 @@ plan:
       type: dict
       sample: {users: 12, incidents: 331}
     lost:
-      description: For each table that would lose rows, the number of lost rows compared with RV(rows_before).
+      description: Number of rows that each table would lose compared with RV(rows_before). Tables that would not lose
+        rows are omitted.
       type: dict
       sample: {incidents: 9}
     statement:
@@ -230,11 +237,12 @@ plan:
       sample: 10800.0
     backups:
       description:
-        - For V(backup), the backups that were examined, newest first. The module stops at the first backup whose row
-          counts show no data loss. The keys of each backup are C(path), C(at) (the time of the backup), C(usable),
-          C(rows), C(lost), C(reason) and C(messages). C(rows) and C(lost) have the format of RV(plan[].rows) and
-          RV(plan[].lost). C(reason) is the reason why the backup cannot be used, or states that its schema is older.
-          C(messages) contains C(reason) as a translatable message.
+        - The backups that the module examined for V(backup), newest first. The module stops at the first backup whose
+          row counts show no data loss.
+        - The keys of each backup are C(path), C(at) (the time of the backup), C(usable), C(rows), C(lost), C(reason)
+          and C(messages). C(rows) and C(lost) have the format of RV(plan[].rows) and RV(plan[].lost). C(reason) is the
+          reason why the backup cannot be used, or states that the backup has an older schema. C(messages) contains
+          C(reason) as a translatable message.
       type: list
       elements: dict
       sample: []
@@ -253,7 +261,8 @@ plan:
       elements: str
       sample: []
 rows_before:
-  description: Number of rows in each table, counted in the damaged database or given in O(expected) or O(last_good).
+  description: Number of rows in each table, as counted in the damaged database or specified in O(expected) or
+    O(last_good).
   returned: success
   type: dict
   sample: {users: 12, incidents: 340}
@@ -264,21 +273,21 @@ rows_uncounted:
   elements: str
   sample: []
 rows_after:
-  description: Number of rows in each table of the new database, counted after the old database was replaced. With
-    O(state=planned) or in check mode, this is the expected number.
+  description: Number of rows in each table of the new database, counted after the replacement. With O(state=planned) or
+    in check mode, the expected number of rows.
   returned: success
   type: dict
   sample: {users: 12, incidents: 328}
 rows_lost:
-  description: For each table that lost rows, the number of lost rows.
+  description: Number of rows that each table lost. Tables that did not lose rows are omitted.
   returned: success
   type: dict
   sample: {incidents: 12}
 data_loss:
   description:
     - V(none) means that no rows were lost.
-    - V(known) means that the lost rows were counted. RV(statement) states whether more rows may have been lost.
-    - V(unknown) means that the available row counts show no loss, but rows may have been lost.
+    - V(known) means that the module counted the lost rows. RV(statement) states whether more rows may have been lost.
+    - V(unknown) means that the available row counts show no loss, although rows may have been lost.
   returned: success
   type: str
   sample: known
@@ -293,7 +302,7 @@ source:
   type: str
   sample: null
 evidence_dir:
-  description: The folder that contains copies of the damaged files.
+  description: Path of the folder that contains copies of the damaged files.
   returned: success
   type: str
   sample: /var/lib/itsm-runbook/evidence/manual/itsm.db.evidence_20260302T010203Z
@@ -304,7 +313,7 @@ evidence:
   elements: dict
   sample: []
 kept:
-  description: The folder to which the damaged files were moved. It is next to the new database.
+  description: Path of the folder to which the module moved the damaged files. This folder is in the database folder.
   returned: success
   type: str
   sample: /srv/itsm.db.damaged_20260302T010203Z
@@ -314,14 +323,14 @@ orphans_file:
   type: str
   sample: null
 problems_after:
-  description: Problems that the database still has after the recovery, for example rows whose parent row was lost.
+  description: Problems that the database still has after the recovery, for example rows whose parent row is lost.
   returned: success
   type: list
   elements: dict
   sample: []
 put_back:
   description: >-
-    True if an earlier run was killed after it had moved the original files, and this run moved these files back.
+    True if this run moved the original files back, because an earlier run was killed after it had moved these files.
   returned: success
   type: bool
   sample: false
