@@ -1,7 +1,7 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# All project tasks. `make demo` and `make test` install everything that they need.
+# All project tasks. `make demo` and `make test` install all requirements.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
@@ -10,16 +10,15 @@ SHELL := /bin/bash
 # Ansible needs a UTF-8 locale. Every Debian system has C.UTF-8.
 export LC_ALL := C.UTF-8
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
-# The tests start hundreds of Python programs. If PYTHONDONTWRITEBYTECODE is not set, these programs share their
-# compiled files.
+# The tests start hundreds of Python programs. Without PYTHONDONTWRITEBYTECODE, these programs share compiled files.
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# With this PATH, programs find the other programs in the virtual environment.
+# With this PATH, programs find other programs in the virtual environment.
 WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 COLLECTION := collections/ansible_collections/itsm_nexus/runbook
-# Ruff does not find these Python programs by itself, because their names do not end with .py.
+# Ruff does not find these Python programs automatically, because the names do not end with .py.
 PYTHON_PROGRAMS = $$(git grep -lE '^\#!.*python' -- ':!*.py')
 # vermin must ignore these names. The first two are Python 3.9 functions, which are called only if they exist. The last
 # name is a field with the same name as a Python 2 function.
@@ -29,15 +28,16 @@ GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 # versions that requirements-*.txt allow.
 CONSTRAINTS ?= constraints.txt
 
-# Start more processes than there are cores, because tests wait part of the time. Unit tests wait half of the time.
+# Start more processes than there are cores, because tests are idle part of the time. Unit tests are idle half of the
+# time.
 TEST_PROCESSES = $$(($$(nproc) + 1))
 UNIT_TEST_PROCESSES = $$(($$(nproc) * 3))
 
 # The programs for the rulebooks, and for the pages in a browser.
 PAGE_TOOLS := java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
 
-# Only `make nightly` runs these tests. The first two take several minutes: all commands in docs/eda.md, and a recovery
-# of sixty hosts. The others create the objects in AWX again with other settings.
+# Only `make nightly` runs these tests. The first two tests take several minutes: all commands in docs/eda.md, and a
+# recovery of sixty hosts. The other tests create the AWX objects again with other settings.
 LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_broken_hosts_are_recovered_without_waiting \
   tests/integration/test_awx.py::test_texts_are_in_the_language_of_the_setting \
   tests/integration/test_awx.py::test_a_success_is_reported_if_the_setting_says_so
@@ -45,14 +45,14 @@ LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py
 # In `make nightly`, these integration tests run more cases.
 THOROUGH_TESTS := tests/integration/test_changes.py tests/integration/test_ready.py tests/integration/test_start_guard.py
 
-# Only `make nightly` runs these drills. Some of them take several minutes. The others test code that rarely changes,
-# and each is similar to a drill in `make molecule`.
+# Only `make nightly` runs these drills. Some drills take several minutes. The other drills test code that rarely
+# changes, and are similar to drills in `make molecule`.
 LONG_DRILLS := controller_timer crowded database_recover discover escalation_rises heap_oom migration_pending \
   modules_native oom_kill other_service port_conflict_own ready restore_drill tls_key_unreadable two_faults \
   useless_rungs what_changed
 # In `make nightly`, these drills run more rounds.
 THOROUGH_DRILLS := connection_cut controller_killed database_in_doubt dead_man degraded start_guard systemd_restarts_first
-# The longest drills are started first, so that no long drill runs alone at the end.
+# Start the longest drills first, so that no long drill runs alone at the end.
 FIRST_DRILLS := degraded database_in_doubt start_guard connection_cut rung_fails controller_killed crash_loop
 OTHER_DRILLS = $(filter-out $(FIRST_DRILLS) $(LONG_DRILLS),$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 DRILLS = $(FIRST_DRILLS) $(OTHER_DRILLS)
@@ -63,8 +63,8 @@ help: ## Show this list
 demo: $(VENV)/demo.stamp ## Break and recover the demo service on this machine
 	@$(WITH_PATH) demo/run
 
-# Targets that use only one core run in parallel. The programs for the other tests are downloaded at the same time. If
-# two targets install packages, the second apt waits for the first one.
+# Targets that use only one core run in parallel, while make downloads the programs for the other tests. If two targets
+# install packages, the second apt process waits for the first apt process.
 test: $(VENV)/test.stamp ## Run the tests for every change; needs root; make nightly adds the long tests and drills
 	$(MAKE) --jobs=3 --output-sync=target tools lint torture flip TORTURE='--rounds 30 --backups 10' FLIP='--sample 500 --seed 1'
 	$(MAKE) unit integration molecule
@@ -106,7 +106,7 @@ unit: $(VENV)/test.stamp ## Run the unit tests; takes a minute or two
 fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or reveals a secret; takes minutes
 	TEST_THOROUGH=1 FUZZ_PROFILE=long $(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/fuzz
 
-# Each test process runs complete files, because some tests depend on the previous test in their file.
+# Each test process runs complete files, because some tests depend on the previous test in the same file.
 integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Test playbooks and rulebooks with the demo service, and pages in a browser; takes minutes
 	tests/install $(PAGE_TOOLS)
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(LONG_TESTS:%=--deselect=%) tests/integration
@@ -187,8 +187,8 @@ constraints: ## Write the newest allowed versions of all packages to constraints
 clean: ## Remove the files that these targets created
 	rm -rf $(VENV) .demo build .mypy_cache .ruff_cache .pytest_cache .ansible
 
-# The stamp file shows that the requirements are installed. If the list of requirements changes, make installs them
-# again.
+# The stamp file shows that the requirements are installed. If the list of requirements changes, make installs the
+# requirements again.
 $(VENV)/%.stamp: requirements-%.txt $(CONSTRAINTS)
 	@demo/install
 	echo "Installing $(notdir $<) into $(VENV). This takes a minute the first time"

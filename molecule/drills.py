@@ -34,7 +34,7 @@ STATE_DIR = "/var/lib/itsm-runbook"
 
 
 class Service(NamedTuple):
-    """The names of the demo service's unit, user and other parts on a host, read from a file in molecule/profiles."""
+    """The names of the demo service unit, its user and other parts on a host, read from a file in molecule/profiles."""
 
     profile: str
     unit: str
@@ -61,7 +61,7 @@ RUNBOOK = Service.read(Path(__file__).parent / "profiles" / "runbook")
 
 
 class Drill:
-    """A drill with its host and the files that its runs wrote to .molecule/<name>/."""
+    """A drill, with the host and the files that the runs wrote to .molecule/<name>/."""
 
     def __init__(self, name: str, project: Path) -> None:
         self.name = name
@@ -75,7 +75,7 @@ class Drill:
         return Service.read(self.output / "profile")
 
     def observation(self, name: str) -> dict[str, Any]:
-        """Return the host state that was recorded under this name.
+        """Return the host state recorded under this name.
 
         Possible names: `sound`, `broken`, and `<run>-after` (the state after a run).
         """
@@ -86,14 +86,14 @@ class Drill:
         return json.loads(self.host.check_output("/opt/drill/bin/observe.py"))
 
     def rows_of(self, database: str) -> dict[str, int] | None:
-        """Return each table's row count in a database file without its WAL, or None if sqlite3 rejects the file."""
+        """Return the row counts, by table, in a database file without its WAL, or None if sqlite3 rejects the file."""
         return json.loads(self.host.check_output(f"/opt/drill/bin/observe.py {database}"))
 
     def screen(self, run: str = "recover") -> str:
         return (self.output / f"{run}.log").read_text(encoding="utf-8")
 
     def recap(self, run: str = "recover") -> dict[str, int]:
-        """Return the counts from Ansible's recap of a run: ok, changed, failed and so on."""
+        """Return the counts from the Ansible recap of a run: ok, changed, failed and so on."""
         line = re.search(rf"^{self.name} +: (.*)$", self.screen(run), re.MULTILINE)
         assert line, self.screen(run)
         return {key: int(value) for key, value in (pair.split("=") for pair in line[1].split())}
@@ -159,8 +159,8 @@ class Drill:
             for seen in (before, after)
         ]
         assert same[0] == same[1], (before["unit"], after["unit"])
-        # A run is allowed to hold the service, so that nobody can start it. The run must not make any other change.
-        # systemd does not restart a unit that is on hold.
+        # A run may hold the service to prevent every start, but must not make any other change. systemd does not
+        # restart a held unit.
         dropins = f"/etc/systemd/system/{self.service.unit}.service.d"
         held = any(path.startswith(f"{dropins}/zz-held-") for path in after["files"])
         if held:
@@ -173,7 +173,8 @@ class Drill:
             assert after["unit"] == before["unit"]
         assert after["rows"] == before["rows"]
         busy = self.service.busy_files if before["processes"] or restarts else ()
-        # If systemd starts the service, the service may write to the WAL before it fails. The rows are compared above.
+        # If systemd starts the service, the service may write to the WAL before it fails. The code above compares the
+        # rows.
         busy = (*busy, f"{self.service.database}-wal") if restarts and not held else busy
         same = [
             {
@@ -233,7 +234,7 @@ class Drill:
         assert {table: told["rows_before"][table] for table in rows} == rows
         rows = {**rows, "knex_migrations": rows["knex_migrations"] + migrations}
         assert {table: told["rows_after"][table] for table in rows} == rows
-        # The outage began after the state of the healthy service was recorded.
+        # The outage began after the drill recorded the state of the healthy service.
         assert 0 < told["durations"]["outage"] < time.time() - (self.output / "sound.json").stat().st_mtime
         closing = self.screen(run)[-2500:]
         for word in (severity, cause, f"{rung} succeeded"):
@@ -252,7 +253,7 @@ class Drill:
         also: tuple[str, ...] = (),
         migrations: int = 0,
     ) -> dict[str, Any]:
-        """Assert that a run remedied this cause and the causes in `also`, and then needed only a restart."""
+        """Assert that a run remediated this cause and the causes in `also`, and then needed only a restart."""
         told = self.assert_recovered(severity=severity, cause=cause, rung="restart", run=run, migrations=migrations)
         applied = [each for each in self.of_last_run(told, "remedies") if each["changed"]]
         assert [(each["cause"], each["failed"]) for each in applied] == [(each, False) for each in (cause, *also)]
@@ -267,7 +268,7 @@ class Drill:
     def write_result(self, *, passed: bool) -> None:
         """Save the result of the drill for docs/drills.md.
 
-        If the drill's test does not specify a cause, there is no result to save.
+        If the drill test does not specify a cause, there is no result to save.
         """
         told = [json.loads(path.read_text(encoding="utf-8")) for path in self.output.glob("*/INC-*.json")]
         told.sort(key=lambda each: each["runs"][-1]["started_at"])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Observers that do not depend on a run: a client that polls the service, and the unit's journal."""
+"""Observers that do not depend on a run: a client that polls the service, and the unit journal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MESSAGES = {
 
 
 class Client:
-    """Polls the service's health from another machine every 50 ms, until close() is called."""
+    """Polls the service health from another machine every 50 ms, until close() is called."""
 
     def __init__(self, drill: Drill) -> None:
         self._drill = drill
@@ -80,7 +80,7 @@ class Client:
 
 
 def unit_events(drill: Drill, since: float) -> list[str]:
-    """Return the names (see MESSAGES) of the unit's events after `since`, oldest first."""
+    """Return the names (see MESSAGES) of the unit events after `since`, oldest first."""
     asked = f"journalctl --unit={drill.service.unit} --since=@{since:.6f} --output=json"
     lines = drill.host.check_output(asked).splitlines()
     return [MESSAGES[id] for line in lines if (id := json.loads(line).get("MESSAGE_ID")) in MESSAGES]
@@ -99,12 +99,12 @@ def seconds_of(instant: str) -> float:
 
 
 def units_of_the_recovery(drill: Drill) -> str:
-    """Return the recovery's transient units on the host, one per line."""
+    """Return the transient recovery units on the host, one per line."""
     return drill.host.check_output("systemctl list-units --all --plain --no-legend 'itsm-runbook-*'")
 
 
 def forget_restarts(drill: Drill) -> None:
-    """Remove the records of all closed incidents except the latest.
+    """Remove the records of all closed incidents except the latest incident.
 
     Otherwise, the rounds would count as a crash loop.
     """
@@ -113,6 +113,6 @@ def forget_restarts(drill: Drill) -> None:
 
 
 def show(drill: Drill, *names: str) -> dict[str, Any]:
-    """Return the values of the given properties of the service's unit, by name."""
+    """Return the values of the given service unit properties, by name."""
     lines = drill.host.check_output(f"systemctl show --property={','.join(names)} {drill.service.unit}").splitlines()
     return dict(line.split("=", 1) for line in lines)

@@ -26,12 +26,12 @@ PATIENCE = 180.0
 
 
 # The name of the task that saves the evidence and starts the service. Before this task, a run only opens the incident
-# and cancels systemd's restart.
+# and cancels the automatic restart.
 FIRST_RESPONSE = "Save the evidence, and start the service if a start is safe"
 
 
 class Run:
-    """A playbook run that has been started. `shared/recover` describes the files that are named after the run."""
+    """A playbook run that has been started. `shared/recover` describes the files with the name of the run."""
 
     def __init__(
         self,
@@ -59,8 +59,8 @@ class Run:
         return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
 
     def reach(self, task: str) -> None:
-        """Wait until the screen shows the given task. The task may already have finished."""
-        # Ansible may show text in parentheses after the name of the task.
+        """Wait until the screen shows the given task. The task may have finished already."""
+        # Ansible may show text in parentheses after the task name.
         self._show(re.compile(re.escape(task) + r"(?: \([^()\n]*\))?\] \*\*"), task)
 
     def pause(self) -> None:
@@ -79,9 +79,9 @@ class Run:
         return self.process.wait(PATIENCE)
 
     def kill(self) -> None:
-        """Kill ansible-playbook and its descendants at the same time, as if a job's pod were removed."""
+        """Kill ansible-playbook and its descendants at the same time, as the removal of a job pod does."""
         family: set[int] = set()
-        # Repeat until all processes are frozen, because a running process may start another one.
+        # Repeat until all processes are frozen, because a running process may start another process.
         while new := _family(self.process.pid) - family or {pid for pid in family if not _is_frozen(pid)}:
             family |= new
             for pid in new:
@@ -99,8 +99,8 @@ def _signal(pid: int, number: int) -> None:
 def _is_frozen(pid: int) -> bool:
     """Return True if a process has received SIGSTOP and cannot run program code until it receives SIGCONT.
 
-    After a vfork call, a process is in state D until its child runs another program. If the child is stopped before
-    that, the process remains in state D.
+    After a vfork call, a process is in state D until the child process runs another program. If the child process stops
+    before that, the parent process remains in state D.
     """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "DTZX"
@@ -144,7 +144,7 @@ def podman(*arguments: str) -> str:
 
 
 def kill_service(drill: Drill) -> None:
-    """Kill the service as the kernel's OOM killer does, and wait until systemd has detected it."""
+    """Kill the service as the OOM killer does, and wait until systemd has detected the kill."""
     drill.host.check_output(f"systemctl kill --kill-whom=main --signal=SIGKILL {drill.service.unit}")
     wait_for(
         lambda: drill.host.check_output(f"systemctl show --property=MainPID --value {drill.service.unit}") == "0",

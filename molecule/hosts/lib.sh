@@ -6,7 +6,7 @@
 # Functions and variables for the scripts that source this file.
 
 cache_dir=${XDG_CACHE_HOME:-$HOME/.cache}/itsm-nexus-runbook
-# The release of Debian on the hosts.
+# The Debian release on the hosts.
 suite=${DRILL_SUITE:-trixie}
 image_repository=localhost/itsm-nexus-runbook-host-$suite
 
@@ -19,15 +19,16 @@ die() {
     exit 1
 }
 
-# The image's name contains a hash of its package list and recipe. If one of them changes, a new image is built.
+# The image name contains a hash of the package list and the recipe. If one of these files changes, the next run builds
+# a new image.
 image_name() {
     local hosts=$1 hash
     hash=$(cat "$hosts"/packages.txt "$hosts"/finish "$hosts"/build-image | sha256sum)
     printf '%s:%s' "$image_repository" "${hash:0:12}"
 }
 
-# Prints the address of the Debian mirror that apt uses on this machine. The image requires no other apt settings from
-# this machine.
+# Prints the URL of the Debian mirror that apt uses on this machine. The image requires no other apt settings from this
+# machine.
 mirror_of_debian() {
     local found
     # shellcheck disable=SC2016 # the fields are apt's

@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The connection is cut at a random moment during a run: the run reconnects, gets the step's result and continues.
+"""The connection is cut at a random moment during a run: the run reconnects, receives the step result and continues.
 
-The drill runs outage_recover.yml three times and outage_clean_start.yml twice. In one of the rounds, the host has no
-network for 15 s. With DRILL_THOROUGH (make nightly), the drill runs outage_recover.yml 20 times and
-outage_clean_start.yml 10 times. To cut the connection at the same moments as in an earlier drill, set DRILL_SEED to the
-seed in that drill's rounds.log.
+The drill runs outage_recover.yml three times and outage_clean_start.yml twice. In one round, the host has no network
+for 15 s. With DRILL_THOROUGH (make nightly), the drill runs outage_recover.yml 20 times and outage_clean_start.yml 10
+times. To cut the connection at the same moments as in an earlier drill, set DRILL_SEED to the seed in the rounds.log
+file of that drill.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ AWAY_ROUND, AWAY = ("outage_recover", 0), 15.0
 # In each session of the account, kill both sshd processes. The pattern begins with ^, so that it does not match the
 # shell that runs this command.
 CUT = "pkill --signal KILL --full '^sshd[a-z-]*: itsm-runbook'"
-# Print the process that listens on the service's port, ten times a second. The script runs on the host, because the
+# Print the process that listens on the service port, ten times a second. The script runs on the host, because the
 # network may be down.
 WATCH = """
 touch /run/drill-watch
@@ -66,13 +66,13 @@ def watched(drill: Drill) -> Iterator[list[int]]:
 
 
 def set_network(drill: Drill, state: str) -> None:
-    """Set the host's network interface to `down` or `up`."""
+    """Set the network interface of the host to `down` or `up`."""
     pid = subprocess.check_output(["podman", "inspect", "--format", "{{.State.Pid}}", drill.container], text=True)
     subprocess.check_call(["nsenter", "--target", pid.strip(), "--net", "ip", "link", "set", "eth0", state])
 
 
 def fail(drill: Drill) -> None:
-    """Remove the records of earlier rounds, because they would cause rungs to be skipped. Then kill the service."""
+    """Kill the service. First remove the records of earlier rounds, because runs would otherwise skip rungs."""
     drill.host.check_output(f"rm -rf {STATE_DIR}")
     runs.kill_service(drill)
 
@@ -100,8 +100,8 @@ def cut_run(drill: Drill, name: str, playbook: str, *, moment: float, away: floa
     begun = time.monotonic()
     run = runs.Run(drill, name, playbook=playbook)
     time.sleep(moment)
-    # Retry until there is a connection that can be cut. Connections stay open for a minute after a run. Therefore, this
-    # connection may be from an earlier run.
+    # Retry until there is a connection to cut. Connections stay open for a minute after a run, so this connection may
+    # be from an earlier run.
     while not has_ended(run) and drill.host.run(CUT).rc != 0:
         pass
     ended_after = time.monotonic() - begun if has_ended(run) else None
@@ -127,7 +127,7 @@ def share(playbook: str, number: int) -> float:
 @pytest.mark.parametrize(("playbook", "number"), ROUNDS)
 def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], playbook: str, number: int) -> None:
     away = AWAY if (playbook, number) == AWAY_ROUND else 0.0
-    # If a run is faster than the measured run, it may end before the connection is cut. In this case, the next attempt
+    # A run that is faster than the measured run may end before the connection is cut. In this case, the next attempt
     # uses the duration of the faster run.
     for attempt in range(4):
         moment = (0.1 + 0.8 * share(playbook, number)) * lengths[playbook]
@@ -151,7 +151,7 @@ def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], 
 
 
 def assert_every_statement_is_true(drill: Drill, name: str, code: int) -> None:
-    """Assert that the run's summary is consistent with the responses that a client receives from the service."""
+    """Assert that the run summary is consistent with the responses that a client receives from the service."""
     serves = drill.ask(HEALTH)[0] == 200
     screen = drill.screen(name)
     closing = screen[screen.index("PLAY RECAP") :]
@@ -170,6 +170,6 @@ def assert_every_statement_is_true(drill: Drill, name: str, code: int) -> None:
 def test_no_call_is_still_running(drill: Drill, lengths: dict[str, float]) -> None:
     assert runs.lease(drill)["worker"] is None
     assert runs.open_incident(drill) is None
-    # The saved results of module calls are kept in memory, and only root can read them.
+    # The saved results of module calls are stored in memory, and only root can read these results.
     kept = drill.host.check_output("find /run/itsm-runbook -path '*/calls/*' -printf '%m %u %s\\n'").splitlines()
     assert kept and all(re.fullmatch(r"600 root \d{1,7}", each) for each in kept), kept

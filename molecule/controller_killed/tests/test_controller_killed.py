@@ -24,7 +24,7 @@ THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 # The test kills the controller during each of these tasks. The number is the time in seconds from the start of the task
 # to the kill.
 POINTS = [
-    # This task opens the incident as soon as it finds the outage.
+    # This task opens the incident as soon as it detects the outage.
     ("Probe the service's health", 0.4),
     ("Save the evidence and find the cause", 0.5),
     ("2.2 and 4 Ladder: try the rungs in order", 0.0),
@@ -56,10 +56,10 @@ def is_over(drill: Drill) -> bool:
 
 
 def next_run(drill: Drill, name: str, *, ended_at: float, patient: bool) -> None:
-    """Wait until the killed run's lease expires, and run the playbook until the incident is closed.
+    """Wait until the lease of the killed run expires, and run the playbook until the incident is closed.
 
-    ended_at: the time at which the killed run ended, according to the lease's clock. patient: if False, the lease is
-    backdated instead.
+    ended_at: the time when the killed run ended, according to the lease clock. patient: if False, backdate the lease
+    instead.
     """
     held = runs.lease(drill)["lease"]
     taken = held is not None and not held["released"]
@@ -78,7 +78,7 @@ def next_run(drill: Drill, name: str, *, ended_at: float, patient: bool) -> None
         assert held["ends"] <= begun_at <= ended_at + LEASE + SLACK
     assert following.wait() == 0
     if runs.open_incident(drill):
-        # The incident is still open, although the service is healthy. Another run closes the incident.
+        # The incident is still open although the service is healthy. Another run closes the incident.
         assert "HEALTHY" in drill.screen(name)
         runs.wait_for(lambda: is_over(drill), "the lease ends")
         assert runs.run(drill, f"{name}-closing") == 0
@@ -94,7 +94,7 @@ def test_next_run_continues_the_incident(drill: Drill, number: int) -> None:
     time.sleep(delay)
     killed.kill()
     assert "PLAY RECAP" not in killed.screen()
-    # When the controller is killed, the module that is running on the host is not stopped. It runs to completion.
+    # If the controller is killed, a module that is running on the host continues to completion.
     runs.wait_for(
         lambda: drill.host.run("pgrep -f 'echo BECOME-SUCCES[S]'").rc != 0, "the killed run's last module ends"
     )

@@ -4,7 +4,7 @@
 
 """systemd timers on a controller detect an outage and recover the service.
 
-If the recovery fails, an alarm is raised.
+If the recovery fails, the units raise an alarm.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAINTENANCE = f"{STATE_DIR}/maintenance.json"
 
 
 def install(drill: Drill, *arguments: str) -> str:
-    """Apply the role as an operator would, and return the host's line in Ansible's recap."""
+    """Apply the role as an operator would, and return the host line in the Ansible recap."""
     project = drill.output.parents[1]
     done = subprocess.run(
         ["ansible-playbook", "--inventory=molecule/inventory", "molecule/controller_timer/converge.yml", *arguments],
@@ -65,7 +65,7 @@ def is_quiet(drill: Drill) -> bool:
 
 
 def beside_its_home(seen: dict[str, Any]) -> dict[str, Any]:
-    """Return the state of the host, excluding the files in the home folder of the controller's account."""
+    """Return the host state, excluding the files in the home folder of the controller account."""
     files = {path: entry for path, entry in seen["files"].items() if not path.startswith("/var/lib/itsm-outage")}
     return {**seen, "files": files}
 
@@ -81,7 +81,7 @@ def test_units_are_valid_and_confined(drill: Drill) -> None:
     paths = [f"/etc/systemd/system/{unit}" for unit in UNITS]
     assert drill.host.check_output(f"systemd-analyze verify {' '.join(paths)} 2>&1") == ""
     for unit in UNITS[len(TIMERS) :]:
-        # The unit's exposure level must be at most 2.0 on a scale of 0 to 10. The option expects tenths.
+        # The exposure level of the unit must be at most 2.0 on a scale from 0 to 10. The option expects tenths.
         drill.host.check_output(f"systemd-analyze security --no-pager --threshold=20 {unit}")
 
 
@@ -107,7 +107,7 @@ def test_runs_have_no_privileges_and_write_to_their_home(drill: Drill) -> None:
 
 def test_the_nightly_unit_reports_the_readiness(drill: Drill) -> None:
     assert drill.host.check_output(f"systemctl is-active {READY}.timer") == "active"
-    # The drill has no backup yet, so the host is not ready. The unit must not fail for this reason.
+    # The drill has no backup yet, so the host is not ready. The unit must not fail because of this result.
     drill.host.check_output(f"systemctl start {READY}.service")
     told = journal(drill, f"{READY}.service")
     assert f"NOT READY: {RUNBOOK.unit} on watched" in told
@@ -141,7 +141,7 @@ def test_nothing_is_started_during_a_maintenance_window(drill: Drill) -> None:
     drill.host.check_output(
         f"""echo '{{"until": "2099-12-31T09:00:00+09:00", "reason": "Release 4.2"}}' >{MAINTENANCE}"""
     )
-    # If the unit's own delay were used, systemd would restart the service during the maintenance window.
+    # With the delay in the unit, systemd would restart the service during the maintenance window.
     drill.host.check_output("/opt/drill/bin/restart-after 1h")
     runs.kill_service(drill)
     for _ in range(2):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database page is overwritten: no rung is tried, nothing is started, and the DBA is notified."""
+"""A database page is overwritten: the run tries no rung, starts nothing, and notifies the DBA."""
 
 from __future__ import annotations
 

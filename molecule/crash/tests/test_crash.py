@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The main process is killed: the run connects with OpenSSH, and starts the unit again with sudo."""
+"""The main process is killed: the run connects with OpenSSH and starts the unit again with sudo."""
 
 from __future__ import annotations
 

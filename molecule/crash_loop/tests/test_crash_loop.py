@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service fails four times: after the third outage, the leader is notified. The fourth run tries no restart."""
+"""The service fails four times: after the third outage, a run notifies the leader. The fourth run tries no restart."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Told(NamedTuple):
 
 
 class Story(NamedTuple):
-    """The messages and process arguments that were observed during the drill."""
+    """The messages and process arguments observed during the drill."""
 
     mail: MailServer
     chat: Receiver

@@ -13,7 +13,7 @@ import pytest
 import runs
 from drills import RUNBOOK, STATE_DIR, Drill
 
-# Triage may take at most this number of seconds longer than its slowest part.
+# Triage may take at most this many seconds longer than its slowest part.
 MOST = 1.5
 DEADLINE = 10.0
 INCIDENT = "INC-20260302T010203Z-0001"

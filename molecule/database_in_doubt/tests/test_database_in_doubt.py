@@ -4,9 +4,9 @@
 
 """The database is damaged during an outage: neither systemd nor a reboot starts the service, and no row is lost.
 
-Each kind of damage is tested with one delay between the kill and the run. The controller is killed during one more
-run. With DRILL_THOROUGH (make nightly), each kind of damage is tested with every delay. The controller is
-also killed during ten runs.
+The drill tests each kind of damage with one delay between the kill and the run, and kills the controller during one
+more run. With DRILL_THOROUGH (make nightly), the drill tests each kind of damage with every delay, and kills the
+controller during ten runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DAMAGES = ("zero", "pages", "deleted")
 DELAYS = (0, 3, 6, 9, 11)
 # With this delay, systemd has already started the service when the run begins.
 SYSTEMD_FIRST = 30
-# With this delay, systemd has just started the service's process. The process opens its database SLOW seconds later.
+# With this delay, systemd has just started the service process. The process opens the database SLOW seconds later.
 JUST_STARTED = 11.5
 SLOW = 8
 ROUNDS = (
@@ -40,11 +40,11 @@ ROUNDS = (
     else [("zero", 3), ("pages", JUST_STARTED), ("deleted", SYSTEMD_FIRST)]
 )
 KILLS = range(10 if THOROUGH else 1)
-# After the kill, the drill waits this number of seconds and checks whether systemd starts the service. The value must
-# be at least twice systemd's restart delay plus the unit's pause before a start.
+# After the kill, the drill waits this many seconds and checks whether systemd starts the service. The value must be at
+# least twice the systemd restart delay plus the pause before a unit start.
 WATCHED = 120.0 if THOROUGH else 30.0
 LEASE = 60.0
-# If a run finds that the service is starting, the run must stop it within this number of seconds.
+# If a run finds that the service is starting, the run must stop the service within this many seconds.
 TOO_LATE = 1.0
 FOLDER = os.path.dirname(RUNBOOK.database)
 DROP_INS = f"/etc/systemd/system/{RUNBOOK.unit}.service.d"
@@ -60,8 +60,8 @@ class Round(NamedTuple):
     acknowledged: set[str]
     # Damaged files, by name.
     files: dict[str, str]
-    # From this time on, the service must not be started. On a busy machine, systemd may start it before the run can
-    # prevent the start.
+    # From this time on, nothing may start the service. On a busy machine, systemd may start the service before the run
+    # can prevent the start.
     since: float = 0.0
 
     def met(self, drill: Drill) -> Round:
@@ -79,9 +79,9 @@ def acknowledged(drill: Drill) -> set[str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def opened(drill: Drill) -> Iterator[None]:
-    """Record which process opens which database file. The collection is not used for this."""
+    """Record which process opens which database file, without using the collection."""
     watch(drill)
-    # Record the healthy service's row counts, as after an installation.
+    # Record the row counts of the healthy service, as after an installation.
     assert runs.run(drill, "baseline", playbook="outage_verify") == 0
     yield
 
@@ -109,12 +109,12 @@ def files_on_host(drill: Drill) -> dict[str, str]:
 
 
 def titles_in(drill: Drill, folder: str) -> list[str]:
-    """Return the titles of the incidents in a folder's database. The titles are read from a copy of the database."""
+    """Return the incident titles in the database in a folder. The function reads a copy of the database."""
     return json.loads(drill.host.check_output(f"/opt/drill/bin/titles {folder}"))
 
 
 def put_in_doubt(drill: Drill, name: str, damage: str, acknowledged: set[str]) -> Round:
-    """Wait until the service has acknowledged rows that are only in its WAL.
+    """Wait until the service has acknowledged rows that are only in the WAL.
 
     Then kill the service and damage its database.
     """
@@ -231,7 +231,7 @@ def test_nothing_starts_the_service(drill: Drill, acknowledged: set[str], damage
     incident = assert_handed_over(drill, this, this.name)
     assert_held(drill, this, incident)
 
-    # Another run has the same outcome. The service remains on hold before and after a reboot.
+    # Another run has the same outcome. The service remains held before and after a reboot.
     assert runs.run(drill, f"{this.name}-again") == 2
     assert assert_handed_over(drill, this, f"{this.name}-again") == incident
     time.sleep(max(0.0, this.killed_at + WATCHED - time.time()))
@@ -265,10 +265,10 @@ def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
 
 @pytest.mark.parametrize("number", KILLS)
 def test_killed_controller_does_not_cause_a_start(drill: Drill, acknowledged: set[str], number: int) -> None:
-    # The first run is killed after it has taken over the unit, but before triage puts the service on hold. The dead-man
-    # timer must then prevent the service from starting. The database is deleted here, because the test above deletes it
-    # only with a delay after which systemd has started the service. The other runs are killed at a random time after
-    # the detection.
+    # The first run is killed after it has taken over the unit, but before triage holds the service. The dead-man timer
+    # must then prevent the service from starting. This test deletes the database, because the test above deletes the
+    # database only with a delay after which systemd has started the service. The other runs are killed at a random time
+    # after the detection.
     damage, delay = DAMAGES[(number - 1) % len(DAMAGES)], secrets.SystemRandom().uniform(0, 5) if number else 0.0
     this = put_in_doubt(drill, f"kill-{number}-{damage}", damage, acknowledged)
     killed = runs.Run(drill, f"{this.name}-killed", pause_before="" if number else runs.FIRST_RESPONSE)
@@ -280,9 +280,9 @@ def test_killed_controller_does_not_cause_a_start(drill: Drill, acknowledged: se
     print(f"{damage}, killed {delay:.3f} s after the detection")
     killed.kill()
     this = this.met(drill)
-    # When the controller is killed, the module that is running on the host is not stopped.
+    # If the controller is killed, a module that is running on the host continues.
     runs.wait_for(lambda: drill.host.run("pgrep -f 'echo BECOME-SUCCES[S]'").rc != 0, "its last module ends")
-    # If the database were undamaged, the host itself would start the service when the lease expires.
+    # With an undamaged database, the host itself would start the service when the lease expires.
     time.sleep(LEASE + 15 if THOROUGH else 15)
     if not THOROUGH:
         runs.lease(drill, "--age", str(LEASE))

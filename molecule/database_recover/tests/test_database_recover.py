@@ -17,7 +17,7 @@ DATABASE = RUNBOOK.database
 
 
 def held_before(drill: Drill, name: str) -> dict[str, int]:
-    """Return the number of rows in each table just before the damage."""
+    """Return the row count of each table just before the damage."""
     return json.loads((drill.output / f"{name}-rows.json").read_text(encoding="utf-8"))
 
 
@@ -28,7 +28,7 @@ def lost(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
 def assert_recovered(drill: Drill, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Assert that the method `name` recovered the database, and that the service runs on this database.
 
-    The database must be intact, and must have the same mode and owner as before the damage.
+    The database must be intact and must have the same mode and owner as before the damage.
     """
     told, after = drill.postmortem(name), drill.observation(f"{name}-after")
     assert (told["outcome"], told["rung"]) == ("recovered", f"database_recovery by {name}")
@@ -42,7 +42,7 @@ def assert_recovered(drill: Drill, name: str) -> tuple[dict[str, Any], dict[str,
 
 
 def assert_rows_are_reported(told: dict[str, Any], after: dict[str, Any]) -> None:
-    """Assert that the reported rows are in the database. Rows that the service created are reported separately."""
+    """Assert that the reported rows are in the database. The report lists rows that the service created separately."""
     seeded = told["rows_seeded"] or {}
     reported = {table: told["rows_after"].get(table, 0) + seeded.get(table, 0) for table in after["rows"]}
     assert reported == after["rows"]

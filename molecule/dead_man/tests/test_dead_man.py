@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The controller is killed just after a run has cancelled systemd's restart: the host itself starts the service.
+"""The controller is killed just after a run has cancelled the automatic restart: the host itself starts the service.
 
 The controller is killed once. With DRILL_THOROUGH (make nightly), the controller is killed ten times.
 """

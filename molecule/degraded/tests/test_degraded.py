@@ -4,9 +4,9 @@
 
 """The service answers on its health endpoint, but has a problem that this endpoint does not report.
 
-Nothing is restarted.
+No run restarts anything.
 
-With DRILL_THOROUGH (make nightly), more problems are tested, and the busy but healthy host is checked 50 times.
+With DRILL_THOROUGH (make nightly), the drill tests more problems, and checks the busy but healthy host 50 times.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def assert_degraded(drill: Drill, name: str, cause: str) -> None:
     assert told["rungs_tried"] == []
     assert "DEGRADED, the service answers" in drill.screen(name)
     assert process(drill) == before
-    # The same problem is reported again, but the contacts are notified only once.
+    # The run reports the same problem again, but does not notify the contacts again.
     assert runs.run(drill, f"{name}-again") == 2
     assert drill.postmortem(f"{name}-again")["incident"] == told["incident"]
     assert notifications(drill).count("DEGRADED:") == told_before + 1
@@ -203,7 +203,6 @@ def assert_degraded(drill: Drill, name: str, cause: str) -> None:
 def test_a_damaged_page_is_reported_and_the_service_keeps_running(drill: Drill) -> None:
     drill.host.check_output("/opt/drill/bin/damage-database --rows 300 incidents 3")
     assert_degraded(drill, "damaged", "db_corrupt")
-    # The service has the database open, so a copy would not be consistent. The notification must inform the person of
-    # this.
+    # The service has the database open, so a copy would be inconsistent. The notification must mention this problem.
     assert "The database files are NOT COPIED yet: Refusing to copy the files of " in notifications(drill)
     drill.assert_serves()

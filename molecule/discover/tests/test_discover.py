@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""outage_discover.yml describes a service that has the real unit's settings.
+"""outage_discover.yml describes a service with the settings of the real unit.
 
 The other playbooks work with this description.
 """
@@ -28,7 +28,7 @@ EXPECTED = {
     "nexus_http_port": int(DEPLOYED.http_port),
     "nexus_log_file": "",
 }
-# The default of this variable is correct, and the drills' inventory does not set the variable.
+# The default of this variable is correct, and the drill inventory does not set the variable.
 DEFAULTS = ("nexus_manager",)
 RUNS = ("discover", "detect", "triage", "unchanged", "down", "recover")
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""In a long outage, the leader is notified first. After half an hour, and again at the end, everyone is notified."""
+"""In a long outage, a run first notifies the leader. After half an hour and at the end, everyone is notified."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRET = b"drill-secret-of-24-bytes-and-more"
 
 
 class Story(NamedTuple):
-    """The messages that the runs sent, by the name of the run."""
+    """The messages that the runs sent, by run name."""
 
     mails: dict[str, list[Any]]
     posts: dict[str, list[Request]]
@@ -42,7 +42,7 @@ def story(drill: Drill) -> Story:
     runs.break_start(drill)
     runs.kill_service(drill)
     run("down", rc=2)
-    # Move all times in the record back by 31 minutes, so that the outage has lasted longer than half an hour.
+    # Move all times in the record back by 31 minutes, to simulate an outage of more than half an hour.
     drill.host.check_output("/opt/drill/bin/age-incident 31")
     run("later", nothing_is_tried, rc=2)
     run("again", nothing_is_tried, rc=2)

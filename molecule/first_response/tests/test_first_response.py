@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A crashed service is started before the cause is known, and the evidence is still complete.
+"""A run starts a crashed service before the cause is known, and the evidence is still complete.
 
-If the data is in doubt, nothing is started.
+If the data is in doubt, the run does not start the service.
 
-The drill compares the evidence from two crashes. After one crash, a first response starts the service. After the other,
-the service is started only when triage is complete. Then the drill damages the database, and a run must not start the
-service.
+The drill compares the evidence from two crashes. After one crash, a first response starts the service. After the other
+crash, the run starts the service only when triage is complete. Then the drill damages the database, and a run must not
+start the service.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pytest
 import runs
 from drills import STATE_DIR, Drill
 
-# Facts that change when the service is started. The evidence must contain the values from before the start.
+# Facts that change at a service start. The evidence must contain the values from before the start.
 CHANGED_BY_A_START = ("unit", "process", "ports", "answer")
 
 
@@ -31,7 +31,7 @@ def evidence(drill: Drill, folder: str, name: str = "triage.json") -> Any:
 
 
 def names_in(drill: Drill, folder: str) -> set[str]:
-    """Return the names of all evidence files in a folder and its subfolders, without their paths."""
+    """Return the names of all evidence files in a folder and its subfolders, without the paths."""
     return set(drill.host.check_output(f"find {folder} -type f -printf '%f\\n'").split())
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The process runs but does not answer: after five consecutive failed probes, the service is restarted."""
+"""The process runs but does not answer: after five consecutive failed probes, the run restarts the service."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service's user is hostile: the recovery still succeeds in time, no attack succeeds, and no secret leaks."""
+"""The service user is hostile: the recovery still succeeds in time, no attack succeeds, and no secret leaks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_service_is_recovered_with_every_row(drill: Drill) -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_root_does_not_act_for_the_user(drill: Drill, attack: str) -> None:
-    """Assert that no file in root's folders was created, changed or removed, and that no owner was changed."""
+    """Assert that the attacks did not create, change or remove files in root's folders, or change any owner."""
     before, after = (
         json.loads((drill.output / name).read_text(encoding="utf-8")) for name in ("roots.json", f"roots-{attack}.json")
     )
@@ -50,15 +50,15 @@ def test_the_shell_salvages_as_the_user(drill: Drill) -> None:
 
 
 def test_each_attack_reached_its_target(drill: Drill) -> None:
-    """Assert that each attack took place. An attack that did not take place would look like a successful defence."""
+    """Assert that each attack happened. An attack that did not happen would look like a successful defence."""
     for run in ("schema-check", "schema"):
         assert "database_recovery by salvage" in drill.screen(run)
-    # The run refused to build as root in a folder that the service's user cannot write to.
+    # The run refused to build as root in a folder that the service user cannot write to.
     assert "Cannot create a build folder in" in drill.screen("modules")
     exchanged = (drill.output / "exchanged").read_text(encoding="utf-8")
     assert "/backend" in exchanged
     assert "/tmp/itsm-nexus-" in exchanged, "knex did not replace its temporary folder"
-    # The disk was full, and the database's path contained a wildcard.
+    # The disk was full, and the database path contained a wildcard.
     assert "disk_full" in drill.screen("names")
     assert f"{drill.service.app}/[*]/customers.db.backup_*" in drill.screen("names")
     assert "/root/backups/customers.db.backup_20260301_030000" in drill.screen("backup")
@@ -82,12 +82,12 @@ def test_recovery_is_in_time(drill: Drill) -> None:
 def test_no_secret_leaves_the_host(drill: Drill) -> None:
     for path in written(drill):
         text = path.read_text(encoding="utf-8", errors="replace")
-        # The output is allowed to contain the names of planted files, but not their content.
+        # The output may contain the names of planted files, but not the content.
         assert re.findall(r"canary-of-[\w-]+", text) == [], path
 
 
 def test_no_secret_stays_on_the_host(drill: Drill) -> None:
-    # Copies of the database are excluded, because their permissions protect them.
+    # Exclude copies of the database, because file permissions protect these copies.
     places = f"{STATE_DIR} /run/itsm-runbook /tmp /var/tmp /root/.ansible /home/itsm-runbook /etc/systemd/system"
     found = drill.host.run(f"grep --recursive --files-with-matches --text canary-of- {places}")
     assert found.stdout == ""
@@ -103,7 +103,7 @@ def test_no_new_file_is_readable_or_guessable_for_others(drill: Drill) -> None:
 def test_no_planted_program_runs_on_the_controller_or_as_root(drill: Drill) -> None:
     assert not Path("/tmp/hostile-owned").exists()
     assert not drill.host.file("/tmp/hostile-owned").exists
-    # Triage ran the planted program to determine its version, but only as the service's user.
+    # Triage ran the planted program to determine its version, but only as the service user.
     uid = drill.host.check_output("id --user itsm")
     assert set(drill.host.check_output("cat /mnt/LinuxHDD/evil/ran-as").split()) == {uid}
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""During a maintenance window, an outage is reported and nothing else is done. The window ends automatically."""
+"""During a maintenance window, a run only reports an outage. The window ends automatically."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import runs
 from drills import RUNBOOK, STATE_DIR, Drill
 
 FILE = f"{STATE_DIR}/maintenance.json"
-# An end time that cannot be the end of a window of one hour.
+# An end time that cannot belong to a window of one hour.
 FAR = "2099-12-31T09:00:00+09:00"
 
 
@@ -27,8 +27,7 @@ def codes(drill: Drill) -> dict[str, int]:
         "--extra-vars={'outage_maintenance_until': '+1h', 'outage_maintenance_reason': 'Release 4.2'}",
         playbook="outage_maintenance",
     )
-    # Stop the unit, as a person does before a release. If the service were killed by a signal, systemd would restart
-    # it.
+    # Stop the unit, as a person does before a release. If a signal killed the service, systemd would restart it.
     drill.host.check_output(f"systemctl stop {RUNBOOK.unit}")
     drill.host.check_output("/opt/drill/bin/observe.py >/opt/drill/output/broken.json")
     run("during")
@@ -92,7 +91,7 @@ def test_window_ends_by_itself(drill: Drill, codes: dict[str, int]) -> None:
     assert FILE in drill.observation("over-after")["files"]
     told = drill.postmortem("over")
     assert (told["outcome"], told["rung"]) == ("recovered", "restart")
-    # The incident is opened only after the end of the window, but it contains the actual start of the outage.
+    # The run opens the incident only after the window ends, but the incident contains the actual start of the outage.
     assert told["times"]["started_at"] < told["times"]["detected_at"]
 
 

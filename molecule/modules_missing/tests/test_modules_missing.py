@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A package is missing: no restart is tried, and the modules are rebuilt from the lock file."""
+"""A package is missing: the run tries no restart, and rebuilds the modules from the lock file."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The native driver does not load, and the policy forbids the remedy: the first rung that can help is tried."""
+"""The native driver does not load, and the policy forbids the remedy: the run tries the first rung that can help."""
 
 from __future__ import annotations
 

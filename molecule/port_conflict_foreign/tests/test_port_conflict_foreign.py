@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A foreign process uses the port: the run reports it with its owner, and stops it only if the policy allows this."""
+"""A foreign process uses the port: the run reports the owner, and stops the process only if the policy allows it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An older service process uses the port: the run verifies that this process belongs to the service, and stops it."""
+"""An older service process uses the port: the run verifies that the process belongs to the service, and stops it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ GUARD = "50-itsm-nexus-start-guard.conf"
 
 
 def report(drill: Drill, run: str) -> dict[str, Any]:
-    """Return the host's checks by name."""
+    """Return the checks for the host, by name."""
     told = json.loads((drill.output / run / "readiness.json").read_text(encoding="utf-8"))
     return {check["id"]: check for check in told["hosts"][0]["checks"]}
 
@@ -70,7 +70,7 @@ def test_what_systemd_lacks_is_found(drill: Drill) -> None:
     drill.host.check_output(f"mkdir -p {folder}")
     for name, text in settings.items():
         drill.host.check_output(f"printf '{text}' >{folder}/{name}".replace("\n", "\\n"))
-    # The guard itself is missing. systemd reads the guard's drop-in only at the next daemon-reload.
+    # The guard itself is missing. systemd reads the guard drop-in only at the next daemon-reload.
     drill.host.check_output(f"mv {folder}/{GUARD} /root/ && systemctl daemon-reload && mv /root/{GUARD} {folder}/")
     try:
         assert check(drill, "lacking", "--extra-vars=outage_ready_rebuild=false") == 2

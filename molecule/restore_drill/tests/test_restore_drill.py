@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Backups are made under load. A restore drill starts a second instance from a backup while the service runs."""
+"""Backups are made under load. A restore drill runs a second instance from a backup while the service runs."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def files(drill: Drill) -> list[str]:
 
 
 def live(drill: Drill) -> dict[str, Any]:
-    """Return data that identifies the service's process and its database file."""
+    """Return data that identifies the service process and the database file."""
     database = drill.host.check_output(f"stat --format='%d %i %U %a' {drill.service.database}")
     return {**outside.show(drill, "MainPID", "NRestarts", "ActiveEnterTimestampMonotonic"), "database": database}
 
@@ -144,7 +144,7 @@ def test_the_controller_copies_a_backup(drill: Drill) -> None:
     assert copy.stat().st_mode & 0o777 == 0o600
     assert drill.host.check_output(f"sha256sum {made['path']}").split()[0] == made["sha256"]
     assert made["sha256"] in drill.host.check_output(f"sha256sum /opt/drill/output/fetched/{drill.name}/{copy.name}")
-    # The rows of the database do not appear on the screen.
+    # The database rows do not appear on the screen.
     assert '"data": "' not in drill.screen("fetch")
 
 
@@ -177,7 +177,7 @@ def test_a_restore_works_and_the_running_service_is_not_touched(
     age = begun - outside.seconds_of(made["at"])
     assert age <= told["rpo_seconds"] < age + 60
     assert 0 < told["rto_seconds"] < 60
-    # Every request was answered by the same process.
+    # The same process answered every request.
     assert client.healthy and client.outages(begun) == []
     assert {table: told["rows_after"][table] for table in made["rows"]} == made["rows"]
     assert "RPO: the backup is" in drill.screen(f"restore-{number}")
@@ -205,7 +205,7 @@ def test_a_broken_newest_backup_is_reported_and_the_next_one_is_used(drill: Dril
     assert told["ok"] and told["backup"] == good
     assert [each["id"] for each in told["problems"]] == ["reason.restore.backup_unusable"]
     assert broken in drill.screen("next")
-    # If this backup is specified for a run, the run does not use another backup instead.
+    # If a run specifies this backup, the run does not fall back to another backup.
     named = practise(drill, "named", f"--extra-vars=restore_drill_backup={broken}", rc=2)
     assert not named["ok"] and named["backup"] is None and named["rto_seconds"] is None
 
@@ -226,7 +226,7 @@ def test_a_service_that_cannot_use_the_backup_is_reported(drill: Drill, ignored:
 
 
 def test_the_backups_are_found_by_a_database_recovery(drill: Drill) -> None:
-    """The newest backup is still broken, so the recovery chooses the second newest."""
+    """The newest backup is still broken, so the recovery uses the second newest backup."""
     broken, good = (each["path"] for each in listed(drill)[:2])
     drill.host.check_output(f"systemctl stop {drill.service.unit}")
     assert runs.run(drill, "plan", "--check", playbook="database_recover") == 0, drill.screen("plan")

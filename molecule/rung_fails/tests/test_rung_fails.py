@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A step in a rung fails: the service's state does not get worse, and the run makes no false statements.
+"""A step in a rung fails: the service state does not get worse, and the run makes no false statements.
 
 The drill tests these failures: the login fails or is not checked, the dependencies cannot be built, there is too little
 space, and the state folder is read-only.
@@ -21,14 +21,14 @@ from drills import RUNBOOK, STATE_DIR, Drill
 APP = RUNBOOK.app
 # Maximum duration of the playbook in seconds: 25 if a drill runs alone, and more if parallel drills share the cores.
 VERDICT = 25.0 * int(os.environ.get("DRILL_JOBS", "1"))
-# Names of the runs that have no long step.
+# Names of the runs without a long step.
 TIMED = ("login", "limited", "no-build", "no-room", "read-only")
 # If the service answers after a run, the output of the run must not contain these statements.
 FALSE = ("still down", "brought the service back", "NOT RECOVERED", "DOWN:")
 
 
 def fail(drill: Drill) -> None:
-    """Remove the records of earlier rounds, because they would cause rungs to be skipped. Then kill the service."""
+    """Kill the service. First remove the records of earlier rounds, because runs would otherwise skip rungs."""
     drill.host.check_output(f"rm -rf {STATE_DIR}/*")
     runs.kill_service(drill)
 
@@ -57,7 +57,7 @@ def page(drill: Drill, name: str) -> str:
 
 
 def held(drill: Drill) -> tuple[str, dict[str, int]]:
-    """Return the inode of the modules folder, and the number of rows in each table."""
+    """Return the inode of the modules folder, and the row count of each table."""
     return drill.host.check_output(f"stat --format %i {APP}/node_modules"), drill.now()["rows"]
 
 
@@ -125,7 +125,7 @@ def assert_on_its_old_modules(
 
 def test_failed_build_keeps_the_old_modules(drill: Drill) -> None:
     before = held(drill)
-    # The lock file now lists a package that is not in npm's cache.
+    # The lock file now lists a package that is not in the npm cache.
     drill.host.check_output(f"cp -p {APP}/package-lock.json /root/package-lock.json")
     lock = json.loads(drill.host.check_output(f"cat {APP}/package-lock.json"))
     package = lock["packages"]["node_modules/express"]

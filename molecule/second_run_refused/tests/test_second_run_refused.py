@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""During a run, a second run is refused or waits for its turn. A dry run needs no lock."""
+"""During a run, a second run either fails or waits for its turn. A dry run needs no lock."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from drills import RUNBOOK, Drill
 
 
 class Story(NamedTuple):
-    """The exit codes and states that were observed during the drill."""
+    """The exit codes and states observed during the drill."""
 
     codes: dict[str, int]
-    # During the first run, two other runs must not take the lease. The lease is read before, between and after these
-    # two runs.
+    # During the first run, two other runs must not take the lease. The drill reads the lease before, between and after
+    # these two runs.
     leases: list[dict[str, Any]]
     resolved: dict[str, Any]
 
@@ -81,7 +81,7 @@ def test_second_run_names_the_first_with_its_start_and_step(drill: Drill, story:
 def test_dry_run_takes_no_lock(drill: Drill, story: Story) -> None:
     assert story.codes["rehearsal"] == 0
     assert "WOULD TRY TO RECOVER" in drill.screen("rehearsal")
-    # No run except the first run held or renewed the lease.
+    # Only the first run held or renewed the lease.
     assert [each["lease"] for each in story.leases] == [story.leases[0]["lease"]] * 3
 
 

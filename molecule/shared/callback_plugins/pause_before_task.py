@@ -4,7 +4,7 @@
 
 """Callback plugin for drills: pauses a run before the task named in DRILL_PAUSE_BEFORE, until the run is killed.
 
-Ansible sometimes prints a task's name only when the task ends. If this plugin were not used, a drill that waits for the
+Ansible sometimes prints the task name only when the task ends. Without this plugin, a drill that waits for the task
 name on the screen could kill the run too late, during the next task.
 """
 

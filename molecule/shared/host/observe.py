@@ -2,10 +2,10 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Usage: observe.py [DATABASE]. Prints the state of a drill's service, or the row counts of DATABASE, as JSON.
+"""Usage: observe.py [DATABASE]. Prints the state of a drill service, or the row counts in DATABASE, as JSON.
 
-The drills compare the recovery's reports with this output, so this program shares no code with the collection. The
-sqlite3 shell counts the rows in a copy, systemctl shows the unit's state, and /proc shows the processes.
+The drills compare the recovery reports with this output, so this program shares no code with the collection. The
+sqlite3 shell counts the rows in a copy, systemctl shows the unit state, and /proc shows the processes.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ import tempfile
 
 from profile_names import NAMES
 
-# If the service has release folders, the database is outside them.
+# If the service has release folders, the database is outside these folders.
 SHARED_DATABASE = os.path.join(os.path.dirname(NAMES["app"]), "shared", os.path.basename(NAMES["database"]))
 DATABASE = SHARED_DATABASE if os.path.exists(SHARED_DATABASE) else NAMES["database"]
-# The environment file and the log may be below the application's folder. If the output is written to the journal, there
-# is no log file.
+# The environment file and the log may be in the application folder. If the output goes to the journal, there is no log
+# file.
 FOLDERS = [os.path.dirname(NAMES[name]) for name in ("environment", "log") if NAMES[name]]
 OUTSIDE = [folder for folder in FOLDERS if not folder.startswith(NAMES["app"])]
 WATCHED = (NAMES["app"], *OUTSIDE, "/etc/systemd/system", "/var/lib")
@@ -39,7 +39,7 @@ def output(*command):
 
 
 def rows(database, *, with_wal):
-    """Copy `database` and return each table's row count, or None if the sqlite3 shell rejects the copy."""
+    """Copy `database` and return the row counts by table, or None if the sqlite3 shell rejects the copy."""
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "copy.db")
         try:
@@ -116,7 +116,7 @@ def unit():
 
 
 def unit_with_processes():
-    """Return a consistent snapshot of the unit and the service's processes, even while systemd restarts the unit."""
+    """Return a consistent snapshot of the unit and the service processes, even while systemd restarts the unit."""
     while True:
         before, found = unit(), processes()
         if unit() == before:
@@ -124,7 +124,7 @@ def unit_with_processes():
 
 
 def ports():
-    """Return the service's ports that accept connections."""
+    """Return the service ports that accept connections."""
     found = []
     for port in (6443, int(NAMES["http_port"])):
         with socket.socket() as client:

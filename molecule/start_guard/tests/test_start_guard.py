@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The start guard and the restart recorder work on a host with the real unit's settings.
+"""The start guard and the restart recorder work on a host with the settings of the real unit.
 
 No playbook runs during the rounds: only systemd restarts the service. With DRILL_THOROUGH (make nightly), the drill
-uses the real unit's delays, runs 100 rounds with the guard and 100 without, and records 100 process exits.
+uses the delays of the real unit, runs 100 rounds with the guard and 100 without, and records 100 process exits.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def output(drill: Drill, command: str) -> Any:
 def measured(drill: Drill, name: str, command: str) -> Any:
     """Run a command that prints measurements.
 
-    Save the figures as NAME.json in the drill's files, and return the figures.
+    Save the figures as NAME.json in the drill folder, and return the figures.
     """
     figures = output(drill, command)
     (drill.output / f"{name}.json").write_text(json.dumps(figures), encoding="utf-8")
@@ -83,7 +83,7 @@ def everything(drill: Drill) -> str:
 def wait_until_it_answers(drill: Drill) -> None:
     """Wait for the service.
 
-    If the service does not answer, the error message includes the unit's status, its last log lines and the guard's
+    If the service does not answer, the error message includes the unit status, the last log lines and the guard's
     refusal.
     """
     unit = drill.service.unit
@@ -137,8 +137,8 @@ def test_no_row_is_lost_and_no_sound_database_is_refused(drill: Drill, installed
 def test_a_wal_deleted_just_after_a_stop_is_refused(drill: Drill, installed: str) -> None:
     unit, database = drill.service.unit, drill.service.database
     wait_until_it_answers(drill)
-    # A checkpoint changes the database. After that, the state that was recorded when the service stopped is no longer
-    # valid. Only the WAL contains the new row, because the service does not checkpoint the WAL when it stops.
+    # A checkpoint changes the database. The state recorded when the service stopped is then no longer valid. Only the
+    # WAL contains the new row, because the service does not checkpoint the WAL when it stops.
     checkpoint = (
         f"import sqlite3; print(sqlite3.connect('{database}').execute('PRAGMA wal_checkpoint(FULL)').fetchone())"
     )
@@ -184,14 +184,14 @@ def test_a_refusal_is_no_restart_loop_and_the_next_run_finds_its_incident(drill:
     record = runs.open_incident(drill)
     assert record and record["detected_by"] == "start guard"
     assert "The start guard refused the start" in record["data"]["reasons"][0]
-    # A person accepts the state of the database. The guard must no longer refuse to start the service.
+    # A person accepts the database state. The guard must no longer refuse the start.
     release = ["-e", "outage_release_reason=CHG-4711"]
     assert runs.run(drill, "release", *release, playbook="outage_release") == 0, drill.screen("release")
-    # The service answers, and the accepted damage is still reported.
+    # The service answers, and the run still reports the accepted damage.
     assert runs.run(drill, "recovered") in (0, 2)
     drill.assert_serves()
     # Later, the person restores the files. The copy may have the inode number of the deleted file. Because of `touch`,
-    # the guard still sees that the database has been replaced.
+    # the guard still detects that the database was replaced.
     drill.host.check_output(
         f"systemctl stop {unit}; rm -f {database}*; cp -a /root/kept-files/* $(dirname {database})/; "
         f"touch {database}; systemctl reset-failed {unit}; systemctl start {unit}"
@@ -237,7 +237,7 @@ def test_each_end_until_the_start_limit_is_recorded(drill: Drill, test_unit: str
     drill.host.check_output("echo 'exit 7' > /run/ends-test && systemctl daemon-reload")
     try:
         drill.host.check_output(f"systemctl reset-failed {test_unit}; systemctl start {test_unit}")
-        # systemd keeps the result of the unit's last process. Before each restart, the unit's state is "activating".
+        # systemd keeps the result of the last unit process. Before each restart, the unit state is "activating".
         shown = f"systemctl show --property=ActiveState --value {test_unit}"
         runs.wait_for(lambda: drill.host.check_output(shown) == "failed", "systemd gives up")
         new = [each for each in ends(drill, test_unit) if each["invocation"] not in known]
@@ -269,7 +269,7 @@ def test_a_restart_takes_hardly_longer(drill: Drill, test_unit: str) -> None:
     assert cost["recorder"] <= 50 and cost["guard"] <= 60, cost
     pairs = measured(drill, "restart-milliseconds", f"/opt/drill/bin/end-kinds pairs {PAIRS}")
     added = {name: statistics.median(pair[name] - pair["without"] for pair in pairs) for name in ("recorder", "guard")}
-    # If other drills use the machine, everything takes longer, so only the CPU time can be compared.
+    # If other drills use the machine, everything takes longer, so compare only the CPU time.
     if os.getloadavg()[0] < len(os.sched_getaffinity(0)) * 0.75:
         assert added["recorder"] <= 50 and added["guard"] <= 60, pairs
 
@@ -302,7 +302,7 @@ def test_a_reboot_is_recorded(drill: Drill, installed: str, how: str) -> None:
 
 
 def test_the_environment_file_of_the_user_gives_no_rights(drill: Drill, installed: str) -> None:
-    """The service's user owns the environment file, so the file's variables must not reach a process that runs as root.
+    """The service user owns the environment file, so variables in this file must not reach a process that runs as root.
 
     With LD_DEBUG_OUTPUT, the dynamic linker of every process writes a file with the privileges of that process.
     LD_PRELOAD would run code with the privileges of that process.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""systemd and a run try to restart the service at the same time: it is started only once.
+"""systemd and a run try to restart the service at the same time: the service starts only once.
 
 The run begins long before systemd's restart, just before it, or just after it. With DRILL_THOROUGH (make nightly), the
 delay between the kill and the run ranges from 0 to 15 seconds in steps of half a second.
@@ -21,8 +21,8 @@ from drills import RUNBOOK, Drill
 
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 DELAYS = [number / 2 for number in range(31)] if THOROUGH else [0.0, 9.0, 12.5]
-# Maximum difference in seconds between the recorded outage and the outage that the client saw. If parallel drills share
-# the cores, a run's first probe is later, so the difference may be larger.
+# Maximum difference in seconds between the recorded outage and the outage that the client observed. If parallel drills
+# share the cores, the first probe of a run is later, so the difference may be larger.
 AGREES = 1.0 * int(os.environ.get("DRILL_JOBS", "1"))
 
 
@@ -69,7 +69,7 @@ def test_service_is_started_once(drill: Drill, client: outside.Client, delay: fl
         assert record["takeover"] is None
         assert told["rungs_tried"] == []
         return
-    # When the service starts, systemd resets its information about the last exit. Therefore, the run records this
+    # When the service starts, systemd resets the information about the last exit. Therefore, the run records this
     # information when it takes over the restart.
     last_exit = record["last_exit"]
     assert (last_exit["result"], last_exit["code"], last_exit["status"]) == ("signal", "killed", 9)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A foreign process uses the port, and a package is missing: both causes are found, and neither hides the other."""
+"""A foreign process uses the port, and a package is missing: the run finds both causes."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A release fails at each start until systemd gives up: no restart is tried, and the previous release is restored."""
+"""A release fails at each start until systemd gives up: the run tries no restart, and restores the previous release."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every start fails: every rung is tried, no rows are lost, and the summary lists the right contacts."""
+"""Every start fails: the run tries every rung, loses no rows, and lists the right contacts in the summary."""
 
 from __future__ import annotations
 

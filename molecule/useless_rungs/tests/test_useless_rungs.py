@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Five outages that no rung can end: each cause is found within 25 s, no rung is tried, and a fix ends the outage."""
+"""No rung can end these outages: the run finds each cause within 25 s and tries no rung. A fix ends the outage."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_verdict_is_in_time_and_states_the_next_step(drill: Drill, cause: str) -
 def test_service_stays_down_and_its_files_are_unchanged(drill: Drill, cause: str) -> None:
     before, after = drill.observation(f"{cause}-broken"), drill.observation(f"{cause}-after")
     assert after["rows"] == before["rows"]
-    # systemd starts the unit repeatedly, so the unit can be active for a moment. However, the service is never healthy.
+    # systemd starts the unit repeatedly, so the unit may be active for a moment. However, the service is never healthy.
     assert after["ports"] == []
     assert [path for path in after["files"] if path.startswith(APP)] == [
         path for path in before["files"] if path.startswith(APP)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each of three outages is caused by a change. The run lists this change first, before three unrelated changes."""
+"""A change causes each of three outages. The run lists this change before three unrelated changes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def test_summary_and_postmortem_name_the_change(drill: Drill, cause: str) -> Non
 @pytest.mark.parametrize("cause", CAUSES)
 def test_incident_is_closed_after_the_change_is_taken_back(drill: Drill, cause: str) -> None:
     assert drill.recap(f"{cause}-again")["failed"] == 0
-    # A person started the service. If systemd was about to restart it, the start is attributed to systemd.
+    # A person started the service. If systemd was about to restart the service, the record attributes the start to
+    # systemd.
     assert drill.postmortem(f"{cause}-again")["outcome"] in ("resolved_manually", "recovered_by_systemd")
 
 

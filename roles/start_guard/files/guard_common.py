@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The state of a SQLite database's files, read without SQLite, and the connection to the keeper.
+"""The state of the SQLite database files, read without SQLite, and the connection to the keeper.
 
 The start guard and the restart recorder use this code. They run as the service's user, who owns the files, so they need
 no other permissions. They must not have other permissions either, because this user may own the environment file of the
@@ -55,7 +55,7 @@ class Kind(namedtuple("Kind", "of_data released")):
     __slots__ = ()
 
 
-# Codes for all reasons to doubt the data. A person can release a service whose database is damaged, but not a service
+# Codes for all reasons to doubt the data. A person can release a service with a damaged database, but not a service
 # whose user cannot access the database.
 KINDS: Dict[str, Kind] = {
     "missing": Kind(of_data=True, released=True),
@@ -163,7 +163,7 @@ def since_boot() -> int:
 
 
 def examine(database: str, *, compare: bool = False, scan: bool = True) -> Dict[str, Any]:
-    """Return the state of a database's files.
+    """Return the state of the database files.
 
     compare: True to also compare the WAL's pages with the database. scan: True to read the frames of the WAL, which
     takes a long time if the WAL is large.

@@ -59,7 +59,7 @@ _CODES = {"1": "exited", "2": "killed", "3": "dumped"}
 
 
 def properties_of(unit: str) -> Dict[str, str]:
-    """Return the unit's properties, or an empty dict if systemd does not answer."""
+    """Return the unit properties, or an empty dict if systemd does not answer."""
     argv = ["systemctl", "show", f"--property={','.join(_PROPERTIES)}", "--", unit]
     try:
         done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=4)
@@ -136,7 +136,7 @@ def _header(state: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
 
 
 def _files(state: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the known facts about the database's files."""
+    """Return the known facts about the database files."""
     known = {
         name: {field: number(found.get(field)) for field in ("size", "inode", "uid", "gid", "mode", "mtime_ns")}
         for name, found in ((each, state.get(each)) for each in ("database", "wal", "shm", "journal"))
@@ -246,7 +246,7 @@ class Keeper:
             "since_boot": since_boot,
             "invocation": message["invocation"],
             "boot": self.boot,
-            # If systemd has restarted the unit since this start, its restart counter is higher now.
+            # If systemd has restarted the unit since this start, the restart counter is higher now.
             "restarts": number_now if current else max(number_now - 1, 0),
             "confirmed": current,
         }
@@ -273,7 +273,8 @@ class Keeper:
     def _end(self, message: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
         started = self.known.get("start") or {}
         mine = started.get("invocation") == message["invocation"]
-        # Reports are saved in parallel with the next start, so systemd may have forgotten this invocation already.
+        # The keeper saves reports in parallel with the next start, so systemd may have already forgotten this
+        # invocation.
         known = self._is_current(message) or (mine and bool(started.get("confirmed")))
         confirmed = known and self._has_ended(message)
         saved = self._end_of(message["invocation"])
@@ -319,7 +320,8 @@ class Keeper:
         return True
 
     def _ending(self, message: Mapping[str, Any]) -> Dict[str, Any]:
-        """Return how the process ended. If systemd has its own values, they replace the values in the message."""
+        """Return how the process ended. If systemd has its own values, these values replace the values in the
+        message."""
         told = {name: text(message.get(name), 40) for name in ("result", "code", "signal")}
         status = number(message.get("status"))
         if self._is_current(message) and self.properties.get("SubState") != "running":
@@ -405,7 +407,8 @@ class Keeper:
             self.known.pop("released", None)
 
     def _note_database(self, state: Mapping[str, Any]) -> None:
-        """Record that the database exists. If the database is missing at a later start, it may have been lost."""
+        """Record that the database exists. If the database is missing at a later start, the database may have been
+        lost."""
         stamp = _stamp(state, "database")
         if stamp and stamp[2]:
             self.known["database"] = {"at": common.now(), "size": stamp[2]}

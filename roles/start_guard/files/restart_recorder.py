@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Usage: run.py restart_recorder CONFIG. Records how a unit's process ended. Runs as the service's user.
+"""Usage: run.py restart_recorder CONFIG. Records how a unit process ended. Runs as the service user.
 
 systemd runs this program each time the process has stopped (ExecStopPost=), with the result in the environment. The
 program collects data that exists only at this time, and sends the data to the keeper, which saves it. The program
@@ -112,7 +112,7 @@ def last_lines(path: Optional[str]) -> Dict[str, Any]:
 
 
 def memory(cgroup_root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> Dict[str, Optional[int]]:
-    """Return the unit's peak memory use in bytes and the number of OOM kills. Each is None if unknown."""
+    """Return the peak memory usage of the unit in bytes, and the number of OOM kills. Unknown values are None."""
     groups = [line[3:] for line in _text(own).splitlines() if line.startswith("0::")]
     folder = cgroup_root + groups[0] if groups else "/nonexistent"
     events = dict(line.split(" ", 1) for line in _text(f"{folder}/memory.events").splitlines() if " " in line)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # importing typing takes 3 ms
     from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 REFUSED = 77
-# Maximum duration in seconds. If a disk does not answer in time and there is no doubt yet, the unit is started.
+# Maximum duration in seconds. If a disk does not answer in time and there is no doubt yet, the unit starts.
 _DEADLINE = 2.0
 _MOST_EVIDENCE = 8 << 20
 # The keeper usually records the exit of a process within 0.1 seconds. On a busy host, this may take longer.
@@ -371,7 +371,7 @@ def stamps(state: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def evidence(state: Mapping[str, Any]) -> Dict[str, bytes]:
-    """Return the beginning of each of the database's files, within a limit. A damaged WAL is usually small."""
+    """Return the beginning of each database file, within a limit. A damaged WAL is usually small."""
     kept: Dict[str, bytes] = {}
     left = _MOST_EVIDENCE
     for name, suffix, limit in (("database", "", 65536), ("shm", "-shm", 65536), ("wal", "-wal", _MOST_EVIDENCE)):
@@ -390,7 +390,7 @@ def evidence(state: Mapping[str, Any]) -> Dict[str, bytes]:
 
 
 class Alarm:
-    """Ends this program at its deadline. The latest doubt then decides whether the unit is started."""
+    """Ends this program at its deadline. The latest doubt then decides whether the unit starts."""
 
     def __init__(self, *, show: bool) -> None:
         self.doubt: Optional[Doubt] = None
@@ -408,7 +408,7 @@ class Alarm:
 
 
 def main(arguments: List[str]) -> int:
-    # The default action of this signal ends the process, so the unit is started.
+    # The default action of this signal ends the process, so the unit starts.
     signal.setitimer(signal.ITIMER_REAL, _DEADLINE)
     begun = time.monotonic()
     config = common.Config.read(arguments[0])
@@ -448,8 +448,8 @@ def main(arguments: List[str]) -> int:
             raise
         common.say(f"The refusal was not reported: {type(error).__name__}: {error}")
     finally:
-        # If the database is in doubt, the unit must not be started. Errors must not change this. For example, an error
-        # occurs if nobody reads the output.
+        # If the database is in doubt, the unit must not start, even after an error. For example, an error occurs if
+        # nobody reads the output.
         if alarm.doubt is not None:
             os._exit(REFUSED)
     return 0
