@@ -21,8 +21,8 @@ description:
   - The module does not touch files in O(state_dir), because this folder contains the evidence.
   - The module never touches databases that are in use, or their C(-wal), C(-shm) and C(-journal) files. If a glob
     matches copies of a database, the module always keeps the newest complete copy.
-  - The module fails if a parameter is invalid or a file system cannot be checked. It does not fail if it cannot free
-    enough space. RV(skipped) lists files that match a glob but were not touched.
+  - The module fails if a parameter is invalid or a file system cannot be checked. The module does not fail if it cannot
+    free enough space. RV(skipped) lists files that match a glob but were not touched.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -70,7 +70,7 @@ options:
       keep:
         description:
           - Number of newest files to keep in each series. If the glob matches copies of a database, the module also
-            keeps this number of the newest complete copies, but at least one complete copy.
+            keeps the same number of complete copies, newest first, and always at least one complete copy.
         type: int
         default: 0
       as_user:

@@ -13,7 +13,7 @@ description:
   - Probes all endpoints of the service in parallel, checks the service process, and repeats these checks until the
     verdict is clear. If the service is unhealthy, the module does not fail, but returns RV(healthy=false).
   - An endpoint is healthy if it returns status 200 and a JSON body whose C(status) is one of O(ok_statuses). A response
-    with status 429 (rate limit) also counts as healthy, because it shows that the service works.
+    with status 429 (rate limit) also counts as healthy, because such a response shows that the service works.
   - The module aborts each request after O(timeout), even if the server keeps sending data slowly. The module ignores
     proxy settings in the environment.
   - The module can change the host, so its name does not end in C(_info). With O(open=true), the module opens an
@@ -30,9 +30,9 @@ options:
     description: The endpoints to probe. The service is healthy if every required endpoint is healthy.
   mode:
     description:
-      - V(watch) reports that the service is healthy as soon as it receives a healthy response. After O(critical_after)
-        consecutive failed probes, V(watch) reports the severity V(critical). As soon as a probe fails and the process
-        is gone, V(watch) reports the severity V(emergency).
+      - As soon as the service returns a healthy response, V(watch) reports that the service is healthy. After
+        O(critical_after) consecutive failed probes, V(watch) reports the severity V(critical). As soon as a probe fails
+        and the process is gone, V(watch) reports the severity V(emergency).
       - V(await) probes until all endpoints are healthy, for at most O(deadline) seconds. Use V(await) after starting
         the service. V(await) stops early if no process is running and systemd will not start a process. V(await) also
         stops early if systemd has restarted the service and the service exits again.
@@ -161,16 +161,16 @@ options:
         default: ""
       slow_after:
         description: >-
-          Response time from which a response can count as slow, in seconds. The module reports slow responses if three
-          consecutive responses take at least this time. If the usual response time is known, each of these responses
-          must also take at least ten times as long as usual. If V(0), the module does not check response times.
+          Minimum duration of a slow response, in seconds. The module reports slow responses if three consecutive
+          responses take at least this time. If the usual response time is known, each of these responses must also take
+          at least ten times as long as usual. If V(0), the module does not check response times.
         type: float
         default: 1.0
       lock_after:
         description: >-
-          Duration of a lock from which the module reports the lock, in seconds. The maximum is V(10). The module
-          reports a process that continuously blocks all writes to the database for at least this time. If V(0), the
-          module does not check locks.
+          Minimum duration of a lock to report, in seconds. The maximum is V(10). The module reports a process that
+          continuously blocks all writes to the database for at least this time. If V(0), the module does not check
+          locks.
         type: float
         default: 2.0
       check_budget:
@@ -180,20 +180,20 @@ options:
         default: 0.5
       open_files_percent:
         description: >-
-          Percentage of the limit for open files and connections. The module reports a process that has reached this
-          percentage of its limit. If V(0), the module does not check open files.
+          Threshold for open files and connections, as a percentage of the limit of a process. The module reports a
+          process that has reached this percentage of its limit. If V(0), the module does not check open files.
         type: float
         default: 90.0
       certificate_days:
         description: >-
-          Remaining validity period of the certificate, in days. The module reports a certificate that expires within
-          this period. The module always reports an expired certificate.
+          Minimum remaining validity period of the certificate, in days. The module reports a certificate that expires
+          within this period. The module always reports an expired certificate.
         type: float
         default: 7.0
       disk_percent:
         description:
-          - Percentage of used space or used inodes. The module reports a file system that has reached this percentage
-            and will be full within O(readiness.disk_hours) at the current rate.
+          - Threshold for used space or used inodes, as a percentage. The module reports a file system that has reached
+            this percentage and will be full within O(readiness.disk_hours) at the current rate.
           - If V(0), the module does not check this trend. The module always reports a file system if at least V(99) %
             of its space or inodes is used.
         type: float
@@ -204,21 +204,21 @@ options:
         default: 24.0
       wal_bytes:
         description: >-
-          Size of the WAL, in bytes. The module reports a WAL that has at least this size and keeps growing. If V(0),
-          the module does not check the size.
+          Minimum size of a WAL to report, in bytes. The module reports a WAL that has at least this size and keeps
+          growing. If V(0), the module does not check the size.
         type: int
         default: 67108864
       restarts:
         description: >-
-          Number of automatic restarts. The module reports the service if systemd restarted the service at least this
-          many times in the last hour. If V(0), the module does not check restarts.
+          Threshold for automatic restarts. The module reports the service if systemd restarted the service at least
+          this many times in the last hour. If V(0), the module does not check restarts.
         type: int
         default: 3
       memory_pressure:
         description: >-
-          Percentage of the last minute. The module reports memory pressure if all processes on the host or in the unit
-          were waiting for memory at the same time for at least this percentage. If V(0), the module does not check
-          memory pressure.
+          Threshold for memory pressure, as a percentage of the last minute. The module reports memory pressure if all
+          processes on the host or in the unit were waiting for memory at the same time for at least this percentage of
+          the last minute. If V(0), the module does not check memory pressure.
         type: float
         default: 20.0
   manifest:
@@ -361,8 +361,8 @@ max_consecutive_failures:
 process:
   description:
     - State of the service process. C(state) is V(running) or V(gone). If the module cannot check the process, for
-      example because its user is not allowed to see the process, C(state) is V(unknown). C(restarts) is the number of
-      automatic restarts that systemd has counted, or V(null) if systemd does not manage the service.
+      example because the module user is not allowed to see the process, C(state) is V(unknown). C(restarts) is the
+      number of automatic restarts that systemd has counted, or V(null) if systemd does not manage the service.
   returned: success
   type: dict
   sample: {"state": "running", "pids": [812], "started_at": "2026-03-02T01:02:03.450Z", "restarts": 0}
@@ -477,8 +477,8 @@ open_incident:
   sample: false
 maintenance:
   description:
-    - The current maintenance window. If O(state_dir) and the options both define a maintenance window, the module
-      returns the window that ends later.
+    - The current maintenance window. If O(state_dir) contains a maintenance window and the options also define a
+      maintenance window, the module returns the window that ends later.
     - V(null) if there is no maintenance window.
   returned: success
   type: dict

@@ -101,7 +101,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 users:
-  description: The result of the query, or V(null) if it is unknown.
+  description: The result of the query, or V(null) if the result is unknown.
   returned: always
   type: int
   sample: 12

@@ -14,8 +14,8 @@ description:
   - Records the start, the detection and the end of the outage, and all attempts and notifications. If an incident is
     still open, the next run continues this incident, and does not change the recorded start of the outage.
   - Uses a lease to reserve the host for the whole run. O(state=open) acquires the lease, and O(state=closed) releases
-    the lease. While a module that is called with O(run) is running, it keeps the lease. When the module ends, it renews
-    the lease. If the run is killed, the lease expires after O(lease) seconds.
+    the lease. A module that is called with O(run) keeps the lease while the module is running, and renews the lease
+    when the module ends. If the run is killed, the lease expires after O(lease) seconds.
   - If another run holds the lease, a call fails. If O(wait) is set, the call first waits for the lease to end.
   - If a record is unreadable, the module renames the record. If the module cannot write a record to its folder, for
     example because the disk is full, it stores the record in memory. In both cases, the module shows a warning, and the
@@ -73,8 +73,8 @@ options:
     default: ""
   step:
     description:
-      - Name of the current step of the run. Other runs report this step if they must wait for this run, or if they fail
-        because of its lease.
+      - Name of the current step of the run. If another run must wait for the lease of this run, or fails because of
+        this lease, that run reports this step.
       - Defaults to the current rung of the run, or to O(state) if the run has not started a rung.
     type: str
     default: ""
@@ -191,8 +191,8 @@ options:
         description:
           - Whether the attempt succeeded.
           - Do not set this option while the attempt is in progress.
-          - Do not set this option either if the connection to the host was lost before the service was checked. In this
-            case, set O(attempts[].reason).
+          - If the connection to the host was lost before the service was checked, set O(attempts[].reason) instead of
+            this option.
         type: bool
       halted:
         description: Whether the attempt was stopped before it changed anything, because a change could have caused
@@ -370,7 +370,7 @@ opened_at:
   returned: always
   type: str
 closed_at:
-  description: Time when the incident was closed, or V(null) while it is open.
+  description: Time when the incident was closed, or V(null) while the incident is open.
   returned: always
   type: str
 outage_started_at:

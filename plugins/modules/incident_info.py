@@ -68,7 +68,7 @@ opened_at:
   returned: always
   type: str
 closed_at:
-  description: Time when the incident was closed, or V(null) while it is open.
+  description: Time when the incident was closed, or V(null) while the incident is open.
   returned: always
   type: str
 outage_started_at:

@@ -18,7 +18,8 @@ description:
     inventory. A comment states the source of each value. If a value is unknown, a comment asks the reader to add the
     value.
   - The module changes an existing file only if O(update=true). In this case, the module changes the variables whose
-    values differ from those on the host, and adds the missing variables. All other lines and comments remain unchanged.
+    values differ from the values on the host, and adds the missing variables. All other lines and comments remain
+    unchanged.
   - Runs on the controller.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes

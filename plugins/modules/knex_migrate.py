@@ -67,7 +67,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 completed:
-  description: Names of all applied migrations, including those that this call applied.
+  description: Names of all applied migrations, including RV(applied).
   returned: success
   type: list
   elements: str

@@ -14,8 +14,8 @@ description:
     as the unit or the process is running. Use M(itsm_nexus.runbook.health_probe) to check whether the service answers.
   - Sends signals only to processes that are verified to be part of the service. If a process is suspended (C(SIGSTOP)),
     the module resumes the process so that it can exit.
-  - A process is part of the service only if it runs the executable from O(service.command), its working directory is
-    O(service.app_dir), and it meets at least one of the following three conditions.
+  - A process is part of the service only if it runs the executable from O(service.command) and its working directory is
+    O(service.app_dir). The process must also meet at least one of the following three conditions.
   - >-
     Condition 1: O(service.pid_file) contains the process ID and the start time of the process.
   - >-

@@ -13,8 +13,8 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Reads the timelines that the P(itsm_nexus.runbook.postmortem#callback) callback wrote to a folder on the controller,
-    including those of killed runs. For each incident, the module writes a Markdown, a JSON and an HTML document to the
-    same folder. The module also writes an index of all incidents.
+    including the timelines of killed runs. For each incident, the module writes a Markdown, a JSON and an HTML document
+    to the same folder. The module also writes an index of all incidents.
   - Runs on the controller, and writes only to this folder.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes

@@ -64,8 +64,8 @@ options:
     type: float
     default: 120
   timeout:
-    description: Time limit for all other facts, in seconds. The module collects these facts in three groups, one after
-      the other. The limit applies to each group separately.
+    description: Time limit for all other facts, in seconds. The module collects these facts in three consecutive
+      groups. The limit applies to each group separately.
     type: float
     default: 20
 """
@@ -83,7 +83,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 facts:
-  description: The collected facts, by name. If a fact could not be collected, its key is missing.
+  description: The collected facts, by name. If the module could not collect a fact, the key of this fact is missing.
   returned: success
   type: dict
   contains:

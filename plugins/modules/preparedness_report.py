@@ -12,9 +12,9 @@ version_added: 1.0.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Evaluates the results of M(itsm_nexus.runbook.preparedness_info) and M(itsm_nexus.runbook.notify_probe), and decides
-    for each check and each host whether it is ready. If a check could not be performed, the module never reports this
-    check as ready.
+  - Evaluates the results of M(itsm_nexus.runbook.preparedness_info) and M(itsm_nexus.runbook.notify_probe), and returns
+    one verdict for each check and one verdict for each host. If a check could not be performed, the module never
+    reports this check as ready.
   - Writes one report about all hosts to the files C(readiness.html), C(readiness.md) and C(readiness.json) on the
     controller, in the same folder as the postmortems. These files replace those of the previous run.
   - Runs on the controller.
