@@ -24,7 +24,7 @@ from rich.table import Table
 
 DIGITS = {"s": 2, "x": 2, "E": 2, "%": 1}
 SHORT = 0.1  # seconds; shorter steps share one row
-HEAD = ("what", "measured", "goal", "", "ours", "rival", "from run to run")
+HEAD = ("what", "measured", "goal", "", "ours", "rival", "range")
 
 
 def machine() -> dict[str, Any]:
@@ -63,22 +63,26 @@ def rows(told: dict[str, Any]) -> list[tuple[str, ...]]:
                 verdict,
                 _in_unit(goal["ours"], unit) if goal["against"] else "",
                 rival,
-                f"{_reached(goal, goal['least'])} - {_reached(goal, goal['most'])}",
+                _range(_reached(goal, goal["least"]), _reached(goal, goal["most"], rival="")),
             )
             found.append((not goal["ratio"], row))
     return [row for _later, row in sorted(found, key=lambda each: each[0])]
 
 
-def _reached(goal: dict[str, Any], value: float) -> str:
+def _reached(goal: dict[str, Any], value: float, *, rival: str | None = None) -> str:
     if goal["ratio"]:
         return f"{value:.2f} x"
-    if goal["against"]:
-        return f"{goal['against']} + {_in_unit(value, goal['unit'])}"
-    return _in_unit(value, goal["unit"])
+    against = goal["against"] if rival is None else rival
+    return f"{against} + {_in_unit(value, goal['unit'])}" if against else _in_unit(value, goal["unit"])
+
+
+def _range(least: str, most: str) -> str:
+    return least if least == most or least.endswith(f" + {most}") else f"{least} to {most}"
 
 
 def _in_unit(value: float, unit: str) -> str:
-    return f"{value:.{DIGITS.get(unit, 0)}f} {unit}"
+    number = f"{value:.{DIGITS.get(unit, 0)}f}"
+    return f"{number} {unit.removesuffix('s') if number == '1' else unit}"
 
 
 def figures(told: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -95,7 +99,7 @@ def figures(told: dict[str, Any]) -> list[tuple[str, ...]]:
                     middle, least, most = (_in_unit(value, unit) for value in numbers)
                 else:
                     middle, least, most = "never", "", ""
-                span = f"{least} - {most}" if len(happened) > 1 else ""
+                span = _range(least, most) if len(happened) > 1 else ""
                 often = str(len(values)) + (
                     f", {len(values) - len(happened)} never" if 0 < len(happened) < len(values) else ""
                 )
@@ -126,21 +130,21 @@ def document(told: dict[str, Any]) -> str:
         "",
         *_environments(told["measurements"]),
         "",
-        "Our code and its rivals do the same work one after the other, on the same machine and within a few minutes. "
-        "Ratios, differences and times are medians over all rounds. A memory value is the maximum of all runs. The "
-        "column *from run to run* shows the lowest and the highest value. All files are cached in memory before the "
-        "first contender starts. Our code runs as on a managed host: in a new Python process each time, from a zip "
-        "file and without precompiled code. **E** is the time that ansible-playbook needs for a play that does "
-        "nothing, measured in the same round.",
+        "Our code and its rivals are the contenders. In each round, all contenders do the same work, one after "
+        "another, on the same machine and within a few minutes. Each ratio, difference and time is the median of all "
+        "rounds. Each memory value is the maximum of all rounds. The column *range* shows the lowest and the highest "
+        "value. Before the first contender starts, all files are cached in memory. Our code runs as on a managed host: "
+        "in a new Python process each time, from a zip file and without precompiled code. **E** is the time that "
+        "ansible-playbook needs in the same round for a play that does nothing.",
         "",
         *_recoveries(told),
         "## Goals",
         "",
         *_table(tuple(name or "goal met" for name in HEAD), rows(told)),
         "",
-        "The exit code of `make bench` depends only on ratios and counts, because times also depend on the machine.",
+        "The exit code of `make bench` does not depend on goals in seconds, because times also depend on the machine.",
         "",
-        *([f"Could not be measured in this run: {', '.join(told['failed'])}.", ""] if told.get("failed") else []),
+        *([f"This run could not measure: {', '.join(told['failed'])}.", ""] if told.get("failed") else []),
         *_seen(told),
         "## Measurements",
         "",
@@ -151,7 +155,7 @@ def document(told: dict[str, Any]) -> str:
         "",
         "## All figures",
         "",
-        *_table(("what", "who", "figure", "median", "from - to", "rounds"), figures(told)),
+        *_table(("what", "who", "figure", "median", "range", "rounds"), figures(told)),
     ]
     lines += _profiles(told)
     return "\n".join(lines) + "\n"
@@ -214,7 +218,7 @@ def _recoveries(told: dict[str, Any]) -> list[str]:
     return [
         "## From the failure to the first healthy response",
         "",
-        "All values are medians. *Confirmed* means that the health check and the login have succeeded.",
+        "All times are medians. *Confirmed* means that the health check and the login succeeded.",
         "",
         *_table(("outage", *contenders), body),
         "",
@@ -235,14 +239,18 @@ def _seen(told: dict[str, Any]) -> list[str]:
                 [value for value in values if value is not None] for values in entry["rounds"][contender].values()
             )
             cells.append(
-                f"{statistics.median(served):.1f} s" if served else "seen, not fixed" if any(noticed) else "not seen"
+                f"{statistics.median(served):.1f} s"
+                if served
+                else "detected, not fixed"
+                if any(noticed)
+                else "not detected"
             )
         body.append((entry["what"], *cells))
     return [
         "## Detected outages",
         "",
-        "The values are times in seconds, from the failure until the service answers again and accepts a write. If no "
-        "restart can help, the time is measured until the cause is reported. `outage_triage.yml` only reports the "
+        "Each value is the time from the failure until the service answers again and accepts a write. If no restart "
+        "can help, the value is the time until the contender reports the cause. `outage_triage.yml` only reports the "
         "cause.",
         "",
         *_table(("outage", *contenders), body),
@@ -267,7 +275,9 @@ def _profiles(told: dict[str, Any]) -> list[str]:
                 (f"{at:.2f} s", f"{took:.2f} s", step) for at, took, step in entry["profile"] if took >= SHORT
             ]
             if short:
-                rows_of_steps.append(("", f"{sum(short):.2f} s", f"{len(short)} steps of less than {SHORT} s each"))
+                rows_of_steps.append(
+                    ("", f"{sum(short):.2f} s", f"{len(short)} steps that took less than {SHORT} s each")
+                )
             lines += _table(("at", "took", "step"), rows_of_steps)
     return lines
 

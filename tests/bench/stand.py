@@ -140,7 +140,7 @@ class Run:
             elif event["kind"] == "task" and "start" in event and _epoch(event["start"]) < until:
                 began, action = _epoch(event["start"]), str(event["action"])
                 if began - over >= _GAP:
-                    steps.append((over - self.started, began - over, "(loading, and tasks that were skipped)"))
+                    steps.append((over - self.started, began - over, "(loading and skipped tasks)"))
                 what = f"`{action.rsplit('.', 1)[-1]}` {event['task']}"
                 steps.append((began - self.started, float(event["duration"]), what))
                 over = began + float(event["duration"])

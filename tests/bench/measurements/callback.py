@@ -109,19 +109,19 @@ def half(which: str) -> model.Contender:
 
 _round: dict[str, dict[str, float]] = {}
 HOW = (
-    "each host has an incident. A fifth of the results come from modules of the collection, and documents are "
-    "written for all incidents. All tasks return immediately on the controller, so that the callback's share of the "
-    f"run time is as large as possible. In the same run, the callback is enabled or disabled after every {BLOCK} "
-    "tasks, and the rival is the part without the callback. The memory use without the callback is measured at the "
-    "first task. `in the callback` is the time spent in the methods of the callback. Other processes share the cores, "
-    "so this time is longer than on an idle machine"
+    "each host has an incident. A fifth of the results come from the collection's modules. The callback writes "
+    "documents for all incidents. All tasks return immediately on the controller, so that the callback's share of the "
+    f"run time is as large as possible. The run alternates between {BLOCK} tasks with the callback and {BLOCK} tasks "
+    "without the callback. The rival is the part without the callback. The memory value of the rival is measured at "
+    "the first task. `in the callback` is the time spent in the callback methods. Other processes share the cores, so "
+    "this time is longer than on an idle machine"
 )
 WITH = "callback"
 WITHOUT = "without it"
 MEASUREMENTS = [
     Measurement(
         name="callback",
-        what=f"A run of {RESULTS:,} results on {HOSTS} hosts, with timeline and postmortems",
+        what=f"Run with {RESULTS:,} results on {HOSTS} hosts, with timeline and postmortems",
         how=HOW,
         prepare=lambda: None,
         ours=(WITH, half(WITH)),

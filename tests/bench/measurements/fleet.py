@@ -57,8 +57,8 @@ def growth(inventory: Path, folder: Path) -> Figures:
         "1 host": one,
         f"{FEW} hosts": few,
         f"{len(HOSTS)} hosts": every,
-        f"one more host, up to {FEW}": first,
-        f"one more host, up to {len(HOSTS)}": others,
+        f"each additional host, up to {FEW}": first,
+        f"each additional host, up to {len(HOSTS)}": others,
         "growth": others / first,
     }
 
@@ -81,7 +81,7 @@ MEASUREMENTS = [
     ),
     Measurement(
         name="fleet-growth",
-        what="Cost of one more healthy host",
+        what="Cost of each additional healthy host",
         how=f"outage_detect.yml on 1, {FEW} and {len(HOSTS)} hosts with {FORKS} forks, local connection. The growth is "
         f"the time per additional host between {FEW} and {len(HOSTS)} hosts, divided by the time per additional host "
         f"between 1 and {FEW} hosts. A growth of 1 means that every additional host takes the same time",

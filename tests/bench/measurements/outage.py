@@ -275,7 +275,8 @@ def restarted(
     return Measurement(
         name=name,
         what=what,
-        how=f"{how}. The limit is the duration of the start alone. The observer queries the service every 20 ms",
+        how=f"{how}. The limit is the time that the service alone needs to start. The observer queries the service "
+        "every 20 ms",
         prepare=prepare,
         ours=(OURS, crash()),
         rivals={LIMIT: limit, EMPTY: nothing},
@@ -289,13 +290,13 @@ MEASUREMENTS = [
     Measurement(
         name="crash-local",
         what="Crash, local connection",
-        how="the process is killed, and all contenders start at this moment. An observer outside the run queries the "
-        "service every 20 ms. The limit is the duration of the start alone. The rival *by hand* is a script with the "
-        "commands and wait times of chapters 2.1, 2.2 and 5.1 of the runbook. The rival *transcribed* is a playbook of "
-        "chapters 1, 2 and 5.1, with one task per command. A run is confirmed when the health check and the login "
-        "succeed. The stability check of one minute, which follows, is not measured. Only the first round has to "
-        "bundle the modules with their imports. If a controller checks the service regularly, it already has these "
-        "bundles",
+        how="the benchmark kills the process, and all contenders start at this moment. An observer outside the run "
+        "queries the service every 20 ms. The limit is the time that the service alone needs to start. The rival *by "
+        "hand* is a script with the commands and wait times of runbook chapters 2.1, 2.2 and 5.1. The rival "
+        "*transcribed* is a playbook with one task for each command in chapters 1, 2 and 5.1. A run is confirmed when "
+        "the health check and the login succeed. The benchmark does not measure the stability check that follows, "
+        "which takes one minute. Only the first round has to bundle the modules with their imports. A controller that "
+        "checks the service regularly already has these bundles",
         prepare=local,
         ours=(OURS, crash()),
         rivals={LIMIT: limit, EMPTY: nothing, BY_HAND: scripted("by-hand"), TRANSCRIBED: transcribed},
@@ -311,8 +312,8 @@ MEASUREMENTS = [
     Measurement(
         name="crash-armed",
         what="Crash, local connection, armed controller",
-        how="as crash-local, but outage_armed.yml is started before the crash. curl sends the alarm at the moment of "
-        "the crash",
+        how="like crash-local, but outage_armed.yml starts before the crash. curl sends the alarm at the moment of the "
+        "crash",
         prepare=local,
         ours=("outage_armed.yml", armed),
         rivals={LIMIT: limit, EMPTY: nothing, OURS: crash()},
@@ -321,8 +322,8 @@ MEASUREMENTS = [
     ),
     restarted(
         "Crash, over SSH with sudo",
-        "a systemd host in a container, with OpenSSH and an unprivileged user with sudo. The first connection is "
-        "included",
+        "a systemd host in a container, with OpenSSH and an unprivileged user with sudo. The times include the first "
+        "connection",
         "crash-ssh",
         lambda: host("ssh"),
         more=2.6,
@@ -336,8 +337,8 @@ MEASUREMENTS = [
     Measurement(
         name="hang-local",
         what="Hang, local connection",
-        how="the process is stopped with SIGSTOP. Five probes follow, one per second, with a timeout of one second. "
-        "The detection includes the start of the playbook and these probes",
+        how="the benchmark stops the process with SIGSTOP. Five probes follow, one per second, with a timeout of one "
+        "second. The detection time includes the start of the playbook and these probes",
         prepare=local,
         ours=(OURS, hang),
         rivals={LIMIT: limit, EMPTY: nothing},
@@ -356,7 +357,7 @@ MEASUREMENTS = [
     Measurement(
         name="healthy-ssh",
         what="Healthy host, over SSH with sudo",
-        how="as healthy-local, on the host of crash-ssh",
+        how="like healthy-local, but on the host of crash-ssh",
         prepare=lambda: host("ssh"),
         ours=(OURS, healthy()),
         goals=[],
@@ -374,8 +375,8 @@ MEASUREMENTS = [
     Measurement(
         name="standard-intact",
         what="Standard recovery, modules intact",
-        how="a crash, with standard recovery as the only rung. The rival follows chapter 4.1 of the runbook. In "
-        "this chapter, npm ci rebuilds all modules, including the native driver, as npm does by default",
+        how="a crash, with the standard recovery as the only rung. The rival follows runbook chapter 4.1. In this "
+        "chapter, npm ci rebuilds all modules, including the native driver, which is npm's default",
         prepare=local,
         ours=(OURS, crash("standard_recovery")),
         rivals={LIMIT: limit, BY_HAND: scripted("standard-by-hand")},
@@ -388,8 +389,9 @@ MEASUREMENTS = [
     Measurement(
         name="standard-stale",
         what="Standard recovery, a package missing",
-        how="as standard-intact, but the express package is missing. The new modules are built next to the old ones, "
-        "and then replace them. Both contenders read the packages and the built driver from a cache on this machine",
+        how="like standard-intact, but the express package is missing. Our code builds the new modules in a separate "
+        "folder before it replaces the old modules. Both contenders read the packages and the built driver from a "
+        "cache on this machine",
         prepare=local,
         ours=(OURS, stale),
         rivals={BY_HAND: stale_by_hand},
@@ -398,9 +400,9 @@ MEASUREMENTS = [
     ),
     Measurement(
         name="clean-50",
-        what="Clean start, database of 50 MiB",
-        how="a crash, with the clean start as the only rung. The clean start checks the integrity of the database, "
-        "saves the evidence, makes a verified backup, checkpoints the WAL and applies the migrations. "
+        what="Clean start, 50 MiB database",
+        how="a crash, with the clean start as the only rung. The clean start checks the database integrity, saves the "
+        "evidence, makes a verified backup, checkpoints the WAL and applies the migrations. "
         "clean_start_recovery_modules is auto, and no package is missing",
         prepare=filled("clean-50", 50),
         ours=(OURS, crash("clean_start_recovery", **MORE_SQLITE_TIME)),
@@ -410,9 +412,10 @@ MEASUREMENTS = [
     ),
     Measurement(
         name="clean-900",
-        what="Clean start, database of 0.9 GiB",
-        how="as clean-50. The modules run on this machine, so the memory includes the database pages that they map. "
-        "The rival copies the database with cp, checks the copy with the sqlite3 shell, and starts the service",
+        what="Clean start, 0.9 GiB database",
+        how="like clean-50, but with a larger database. The modules run on this machine, so the memory includes the "
+        "database pages that they map. The rival copies the database with cp, checks the copy with the sqlite3 shell, "
+        "and starts the service",
         prepare=filled("clean-900", 920),
         ours=(OURS, crash("clean_start_recovery", **MORE_SQLITE_TIME)),
         rivals={LIMIT: limit, SHELL: scripted("clean-by-hand")},
@@ -422,8 +425,8 @@ MEASUREMENTS = [
     Measurement(
         name="core-crash",
         what="Crash, ansible-core 2.21",
-        how="as crash-local, but the playbook is run by ansible-core 2.21 with a Python version that it supports. The "
-        "rival is the same playbook with the ansible-core of all other measurements",
+        how="like crash-local, but with ansible-core 2.21 and a Python version that ansible-core 2.21 supports. The "
+        "rival is the same playbook with the ansible-core version of all other measurements",
         prepare=local,
         ours=("ansible-core 2.21", by_newest(crash)),
         rivals={f"ansible-core {core.here()}": crash()},
@@ -432,7 +435,7 @@ MEASUREMENTS = [
     Measurement(
         name="core-healthy",
         what="Healthy host, ansible-core 2.21",
-        how="as healthy-local",
+        how="like healthy-local, with the contenders of core-crash",
         prepare=local,
         ours=("ansible-core 2.21", by_newest(healthy)),
         rivals={f"ansible-core {core.here()}": healthy()},

@@ -24,8 +24,8 @@ from model import Goal, Measurement
 
 OURS = "outage_recover.yml"
 TRIAGE = "outage_triage.yml"
-SERVED = "serves again, or the cause is named"
-NOTICED = "noticed"
+SERVED = "service works again, or cause reported"
+NOTICED = "outage detected"
 SYSTEMD = "systemd Restart=always"
 MONIT = "monit"
 COLD = "cold"
@@ -206,10 +206,10 @@ def seen(
     return Measurement(
         name=f"seen-{name}",
         what=what,
-        how=f"{how}. The playbook starts at the moment of the outage, as if started by a monitoring system or a "
-        "person. monit queries the service every second with a timeout of one second, and acts after five failures. "
-        f"The unit has RestartSec=10. 'Not seen' means not detected within {LONGEST:.0f} s. There is only one round, "
-        "because the only question is whether the outage is detected",
+        how=f"{how}. The playbook starts at the moment of the outage, as if a monitoring system or a person had "
+        "started it. monit queries the service every second with a timeout of one second, and acts after five "
+        f"failures. The unit has RestartSec=10. *Not detected* means not detected within {LONGEST:.0f} s. There is "
+        "only one round, because the only question is whether the contender detects the outage",
         prepare=host,
         ours=(OURS, by_playbook(outage, "" if recoverable else cause)),
         rivals={TRIAGE: by_triage(outage, cause), SYSTEMD: by_systemd(outage), MONIT: by_monit(outage)},
@@ -252,9 +252,9 @@ MEASUREMENTS = [
     Measurement(
         name="crash-monit",
         what="Crash, compared with monit",
-        how="the process on the host of seen-crash is killed ten times, each time at a different moment between two "
-        "polls of monit, which polls every second. cold: the playbook is started at the moment of the crash. armed: "
-        "outage_armed.yml was started before the crash. The observer queries the service every 20 ms",
+        how="the benchmark kills the process on the host of seen-crash ten times, each time at a different moment "
+        "between two polls of monit. monit polls every second. *cold*: the playbook starts at the moment of the crash. "
+        "*armed*: outage_armed.yml starts before the crash. The observer queries the service every 20 ms",
         prepare=host,
         ours=(OURS, cold_and_armed),
         rivals={MONIT: polled},
@@ -265,11 +265,11 @@ MEASUREMENTS = [
         rounds=10,
         needs_hosts=True,
     ),
-    seen("crash", "Crash", crash, "the process is killed", cause="killed"),
-    seen("hang", "Hang", hang, "the process is stopped with SIGSTOP", cause="hung"),
+    seen("crash", "Crash", crash, "the benchmark kills the process", cause="killed"),
+    seen("hang", "Hang", hang, "the benchmark stops the process with SIGSTOP", cause="hung"),
     seen("lock", "Hung database", locked, "another process holds the write lock", cause="db_locked", recoverable=False),
     seen(
-        *("http", "Silent fallback to HTTP", fallen_back, "the key cannot be read, so HTTPS does not answer"),
+        *("http", "Silent fallback to HTTP", fallen_back, "the service cannot read the key, so HTTPS does not answer"),
         cause="tls_expired",
         recoverable=False,
     ),

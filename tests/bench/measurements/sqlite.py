@@ -45,9 +45,9 @@ def wal(name: str, recipe: databases.Recipe, goal: float) -> Measurement:
     """Return a measurement of the time that it takes to read a WAL."""
     return Measurement(
         name=f"sqlite-{name}",
-        what=f"WAL of {recipe.wal_mib} MiB analysed",
-        how="sqlite_info without a check of the database. The module verifies the header, and the salt and checksum of "
-        "every frame. It reports pending, torn and lost data",
+        what=f"Analysis of a {recipe.wal_mib} MiB WAL",
+        how="sqlite_info without a database check. The module verifies the header, and the salt and checksum of every "
+        "frame. It reports pending, torn and lost data",
         prepare=recipe.made,
         ours=("sqlite_info", lambda path, _: harness.timed_on_host(*ANALYSED, expect="[True, True]", path=str(path))),
         goals=[Goal(goal)],
@@ -65,8 +65,8 @@ def memory(name: str, what: str, prepare: databases.Recipe, call: tuple[str, str
     return Measurement(
         name=f"sqlite-{name}-memory",
         what=f"Private memory of {what}",
-        how="the maximum of three runs, for all processes together, including the interpreter but without the pages "
-        f"of mapped files. Each process has an RLIMIT_DATA of {MEMORY.at_most:g} MiB",
+        how="the maximum of three rounds, for all processes together. The value includes the interpreter, but not the "
+        f"pages of mapped files. Each process has an RLIMIT_DATA of {MEMORY.at_most:g} MiB",
         prepare=prepare.made,
         ours=(name, measure),
         goals=[MEMORY],
@@ -77,7 +77,7 @@ def memory(name: str, what: str, prepare: databases.Recipe, call: tuple[str, str
 MEASUREMENTS = [
     Measurement(
         name="sqlite-integrity",
-        what="Full integrity check of a database of 0.9 GiB",
+        what="Full integrity check of a 0.9 GiB database",
         how="sqlite_info runs quick_check on all tables and indexes, and counts the rows of all tables. The shell runs "
         "PRAGMA integrity_check",
         prepare=LARGE.made,
@@ -94,7 +94,7 @@ MEASUREMENTS = [
     ),
     Measurement(
         name="sqlite-backup",
-        what="Backup of a database of 0.9 GiB, verified",
+        what="Verified backup of a 0.9 GiB database",
         how="sqlite_backup copies the database as one snapshot, flushes the copy to disk, checks its integrity, "
         "compares the row counts and computes the SHA-256 checksum. The shell runs .backup and then PRAGMA "
         "integrity_check on the copy",
@@ -110,7 +110,7 @@ MEASUREMENTS = [
     ),
     wal("wal-large", WAL_100, 4),
     wal("wal-small", WAL_4, 0.3),
-    memory("check", "the integrity check of 0.9 GiB", LARGE, INTEGRITY, "['ok', 'ok', True]"),
-    memory("backup", "the verified backup of 0.9 GiB", LARGE, BACKUP, "['ok', 64]"),
-    memory("wal", "the analysis of a WAL of 100 MiB", WAL_100, ANALYSED, "[True, True]"),
+    memory("check", "the integrity check of a 0.9 GiB database", LARGE, INTEGRITY, "['ok', 'ok', True]"),
+    memory("backup", "the verified backup of a 0.9 GiB database", LARGE, BACKUP, "['ok', 64]"),
+    memory("wal", "the analysis of a 100 MiB WAL", WAL_100, ANALYSED, "[True, True]"),
 ]

@@ -129,9 +129,9 @@ def collect(playbook: str, evidence: str, enough: Callable[[Path], bool]) -> Cal
 MEASUREMENTS = [
     Measurement(
         name="triage-evidence",
-        what="Evidence of an outage collected and saved, local connection",
-        how="outage_triage.yml, including its configuration check. The rival is a playbook that collects "
-        "the same evidence with 40 shell commands, one at a time. The start of ansible-playbook is not counted",
+        what="Collect and save the evidence of an outage, local connection",
+        how="outage_triage.yml, including its configuration check. The rival is a playbook that collects the same "
+        "evidence with 40 shell commands, one at a time. The time that ansible-playbook needs to start does not count",
         prepare=running,
         ours=("outage_triage.yml", collect("playbooks/outage_triage.yml", "evidence", complete)),
         rivals={
@@ -143,7 +143,7 @@ MEASUREMENTS = [
     ),
     Measurement(
         name="triage-crowded",
-        what="Triage time beyond the slowest part, with 500 processes and a log of 200 MiB",
+        what="Triage time beyond the slowest part, with 500 processes and a 200 MiB log",
         how="one pass that saves its evidence, checks all parts and finds nothing wrong. The crowded drill does the "
         "same with a full journal",
         prepare=crowded,
