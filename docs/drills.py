@@ -22,15 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "drills.md"
 HEAD = """# Results of the drills
 
-Each row describes a drill, in which a real fault occurs on a real systemd host in a container. `outage_recover.yml`
-recovers the service over OpenSSH, and the drill checks the result from outside. In all drills except `process_mode`,
-the demo service is deployed like the real service. In these drills, the run uses only the policies of the drill, and
-the variables that `outage_discover.yml` found on the host. `make matrix` writes this table from the postmortems of
-these runs. The outages were measured while two drills ran in parallel. The duration of an outage includes the time that
-the drill needs to break the service. If a drill has two runs, the duration also includes the time until the policy
-allowed the remedy.
+Each row describes a drill. A drill causes a real fault on a real systemd host in a container. `outage_recover.yml` then
+recovers the service over OpenSSH, and the drill checks the result from outside. All drills except `process_mode` deploy
+the demo service like the real service. In these drills, the run uses only the drill's policies and the variables that
+`outage_discover.yml` found on the host. `make matrix` writes this table from the postmortems of these runs. During the
+measurements, two drills ran in parallel. The outage duration includes the time that the drill needs to break the
+service. If a drill has two runs, the outage duration also includes the time until the policy allowed the remedy.
 
-| cause | drill | what happens | found first? | if the policy forbids the remedy | recovered by | outage, s |
+| cause | drill | what happens | ranked first? | if the policy forbids the remedy | recovered by | outage (s) |
 |---|---|---|---|---|---|---|
 """
 

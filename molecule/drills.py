@@ -283,7 +283,7 @@ class Drill:
             "found_first": told[0]["cause"] == self.cause,
             "left_alone": told[0]["outcome"] == "not_recovered",
             "recovered": last["outcome"] == "recovered",
-            "by": [*(f"remedy of {each['cause']}" for each in remediated), *([last["rung"]] if last["rung"] else [])],
+            "by": [*(f"remedy for {each['cause']}" for each in remediated), *([last["rung"]] if last["rung"] else [])],
             "outage_seconds": last["durations"]["outage"],
         }
         (self.output / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
