@@ -22,18 +22,18 @@ sys.path.insert(0, str(ROOT / "collections"))
 SHARED = {"hung": "restart", "killed": "start", "stopped": "start", "tls_expiring": "tls_expired.renew"}
 HEAD = """# Causes
 
-The closing summary, the postmortem and `outage_triage.yml` report one or more of these causes. If a run could not
-remedy the cause, a person does what the last column says. If a cause has several texts, the summary shows the one for
-the situation on the host, with paths and values.
+The closing summary, the postmortem and `outage_triage.yml` report one or more of these causes. If a run cannot remedy
+the cause, a person takes the action in the last column. If a cause has several actions, the summary shows the action
+that applies to the host, with paths and values.
 
-A run tries the rungs for every cause, unless the cause makes a rung useless or a start unsafe. The second column shows
-whether a run also fixes the cause first:
+For each cause, a run tries the rungs of the ladder, unless the cause makes a rung useless or a start unsafe. The second
+column shows whether the run fixes the cause before it tries the rungs:
 
 - *yes*: by default. [Remediation](../roles/remediation/README.md) describes the limits of each remedy.
 - *if allowed*: only if `remediation_allowed` contains the cause.
 - *no*: never.
 
-| cause | fixed by a run | what a person does |
+| cause | fixed by a run | action for a person |
 |---|---|---|
 """
 
