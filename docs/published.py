@@ -18,13 +18,13 @@ import postmortem_schema
 DOCS = Path(__file__).resolve().parent
 HEAD = """# Published variables
 
-The playbooks publish their results with `set_stats`. AWX keeps these variables as the job's artifacts, and passes them
-to the later steps of a workflow. [published-schema.json](published-schema.json) is their JSON Schema. Times are UTC
-(ISO 8601), durations are in seconds, sizes are in bytes, and null means unknown. Any value can be null. A dictionary
+The playbooks publish their results with `set_stats`. AWX stores these variables as job artifacts, and passes them to
+later workflow steps. [published-schema.json](published-schema.json) contains the JSON Schema of the variables. Times
+are in UTC (ISO 8601), durations in seconds, and sizes in bytes. Null means unknown. Any value can be null. A dictionary
 inside a value may contain more keys than this page lists.
 
-A *message* is a translatable text: a dictionary with `id` and `values`. *Messages* means one message or a list of
-messages.
+A *message* is a translatable text, in the form of a dictionary with the keys `id` and `values`. *Messages* means one
+message or a list of messages.
 """
 
 

@@ -457,7 +457,7 @@ def test_the_applications_own_backup_that_loses_the_fewest_rows_is_restored(serv
     assert f"{lost} of the {before} rows in incidents at the last good count" in run.screen
     assert told["data_loss"] == "known"
     assert re.match(
-        r"Inform the owners of the data about the loss \(at least .+; "
+        r"Inform the data owners about the loss \(at least .+; "
         r"changes to rows since [-0-9]+[T ][:.0-9]+(Z| UTC)\)",
         told["next_step"],
     )

@@ -22,12 +22,12 @@ ENGLISH: Dict[str, str] = {
     # Backups.
     "reason.backup.running": "Another backup or restore drill is running on this host (lock {path})",
     "reason.backup.list_not.read": (
-        "Cannot read the list of backups {path}: {why}. No backup was made or removed. Move the file away. The "
-        "backups in this list are then kept forever"
+        "Cannot read the backup list {path}: {why}. No backup was made or removed. Move this file to another folder. "
+        "The playbook then never removes the backups in this list"
     ),
-    "reason.backup.list_not.write": "Cannot write the list of backups {path}: {why}",
-    "reason.backup.not_listed": "{path} is not in the list of backups",
-    "reason.backup.not_verified": "{path} is in the list of backups, but it was not verified. The run that made it was killed, or is still running",
+    "reason.backup.list_not.write": "Cannot write the backup list {path}: {why}",
+    "reason.backup.not_listed": "{path} is not in the backup list",
+    "reason.backup.not_verified": "{path} is in the backup list, but it was not verified. The run that made this backup was killed, or is still running",
     "reason.backup.not_removed": "Cannot remove the old backup {path}: {why}",
     "reason.backup.not_read": "Cannot read the backup {path}: {why}",
     "reason.backup.changed": "The backup {path} has {size} bytes now, but it had {listed} bytes when it was verified",
@@ -65,13 +65,13 @@ ENGLISH: Dict[str, str] = {
     ),
     "reason.drill.not_started": "Cannot start the service with the restored database: {why}",
     "reason.drill.not_isolated": "The service was not started, because systemd cannot isolate it on this host: {why}",
-    "reason.drill.ended": "With the restored database, the service exited before it became healthy. Its last line: {said}",
+    "reason.drill.ended": "With the restored database, the service exited before it became healthy. Last line of its output: {said}",
     "reason.drill.said_nothing": "it printed nothing",
-    "reason.drill.not_healthy": "With the restored database, the service did not become healthy within {seconds} s: {why}. Its last line: {said}",
+    "reason.drill.not_healthy": "With the restored database, the service did not become healthy within {seconds} s: {why}. Last line of its output: {said}",
     "reason.drill.not_asked": "Cannot send a request to the service in the isolated network: {why}",
     "reason.drill.other_database": (
-        "The service did not open the restored database. Check that the service reads the path of its database from "
-        "the variable {variable} (nexus_db_path_variable)"
+        "The service did not open the restored database. Check that the service reads its database path from the "
+        "variable {variable} (nexus_db_path_variable)"
     ),
     "reason.drill.login": "The login failed with the restored database: {why}",
     "reason.drill.rows_lost": "The service removed rows from the restored database: {tables}",
@@ -89,8 +89,8 @@ ENGLISH: Dict[str, str] = {
     "reason.litestream.no_program": "there is no program {program} in the usual folders",
     "reason.litestream.not_of_root": "an account other than root could change {path}",
     "reason.litestream.refused": (
-        "The replica of {path} was not used: {user} may not read this database, and it is not the path in nexus_db_path. "
-        "If it belongs to this service, correct nexus_db_path"
+        "The replica of {path} was not used: {user} may not read this database, and nexus_db_path contains a "
+        "different path. If this database belongs to this service, correct nexus_db_path"
     ),
     "reason.litestream.not_restored": "Litestream cannot restore the replica of {path}: {why}",
     "reason.litestream.nothing": "it exited without an error, but created no file",

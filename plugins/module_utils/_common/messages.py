@@ -29,9 +29,9 @@ ENGLISH: Dict[str, str] = {
     "reason.host.rc": "exit code {code}",
     "reason.host.environment_unread": "Cannot read the environment file {path}: {why}",
     "reason.host.environment_replaceable": (
-        "Cannot read the environment file {path} as {user}: permission denied. Root does not read it either, because"
-        " {user} or another account could have put it there. Make {user} its owner (mode 0600), move it to a folder"
-        " that only root can change, or add it to EnvironmentFile= of the unit"
+        "Cannot read the environment file {path} as {user}: permission denied. Root does not read this file either, "
+        "because {user} or another account could have created it. Make {user} the owner of the file (mode 0600), "
+        "move the file to a folder that only root can change, or add the file to EnvironmentFile= of the unit"
     ),
     "reason.host.not_utf8": "byte {byte} is not UTF-8",
     "reason.host.nul_byte": "it contains a NUL byte",

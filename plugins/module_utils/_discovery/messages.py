@@ -24,7 +24,7 @@ ENGLISH: Dict[str, str] = {
         "server.js. Set nexus_app_dir to the absolute path of the application's folder, mount its disk, or set "
         "nexus_unit to the name of the unit"
     ),
-    "reason.discovery.several_units": "It is unclear which of these units is the service: {names}. Set nexus_unit to one of these names",
+    "reason.discovery.several_units": "It is unclear which of these units runs the service: {names}. Set nexus_unit to one of these names",
     "reason.discovery.several_processes": (
         "It is unclear which of several processes is the service. They run in {folders}. Set nexus_app_dir "
         "to one of these folders"
@@ -38,12 +38,12 @@ ENGLISH: Dict[str, str] = {
     "discovery.source.no_ready": "the service has no readiness endpoint",
     "discovery.source.answers": "the service answers requests to this path",
     "discovery.source.answer_status": 'the service answers with status "{word}"',
-    "discovery.source.backup_names": "names of the backups, such as {names}",
+    "discovery.source.backup_names": "backup names, such as {names}",
     "discovery.source.beside_output": (
-        "the path of the current output file {path}, with the date removed from its name. When a recovery starts the "
-        "service, it redirects the output to the path without the date"
+        "the path of the current output file {path}, with the date removed from its name. A recovery that starts the "
+        "service redirects the output to the path without the date"
     ),
-    "discovery.source.backups": "number of copies of a SQLite database in these folders: {number}",
+    "discovery.source.backups": "copies of SQLite databases in these folders: {number}",
     "discovery.source.file_and_process": "{name} in {path}, the same as in the running process",
     "discovery.source.file_variable": "{name} in {path}",
     "discovery.source.has_unit": "the host has the unit {unit}",
@@ -73,14 +73,14 @@ ENGLISH: Dict[str, str] = {
     # Questions that a person must answer.
     "discovery.question.app_dir": "In which folder does the service run? The unit has no WorkingDirectory, and no process of the service is running",
     "discovery.question.backups": (
-        "Where are the backups of the database? None of the usual folders contains a SQLite database. If there are no "
-        "backups, set []"
+        "Where are the database backups? None of the usual folders contains a SQLite database. If there are no "
+        "backups, set this variable to []"
     ),
     "discovery.question.backup_names": (
-        "Do backups of the database have names such as {name}? {folder} contains such a file. The pattern {pattern} is "
+        "Do the database backups have names such as {name}? {folder} contains such a file. The pattern {pattern} is "
         "not set, because the service's user could have chosen this name, and a recovery also applies the pattern to "
-        "folders of root. If all backups with such names belong to this service, add the pattern to this variable and "
-        "to the default patterns"
+        "root-owned folders. If all backups with such names belong to this service, add the pattern to this variable "
+        "and to the default patterns"
     ),
     "discovery.question.certificate": "Which certificate does the service use? No variable in the service's environment contains the path",
     "discovery.question.changed_since": (

@@ -43,7 +43,7 @@ ENGLISH: Dict[str, str] = {
         "{until} unless that run renews the lease; {working}"
     ),
     "reason.lease.working": "process {pid} of that run is running",
-    "reason.lease.idle": "that run has no running process now",
+    "reason.lease.idle": "no process of that run is running now",
     # Messages about the module calls of a run.
     "reason.call.no_name": "option 'call' is {name}: only the action plugin may set this option; remove it",
     "reason.call.busy": "An earlier task of this run is still running on this host after {seconds} s: end its process, then run the playbook again",

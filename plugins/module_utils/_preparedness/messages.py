@@ -22,7 +22,7 @@ ENGLISH: Dict[str, str] = {
     ),
     # Reasons why a fact was not collected.
     "ready.part.late": "no response within {seconds} s",
-    "ready.part.settings": "the settings of the service are invalid",
+    "ready.part.settings": "the service settings are invalid",
     "ready.part.process": "the service is not managed by systemd",
     "ready.part.failed": "{why}",
     "ready.part.switched_off": "this check is disabled",

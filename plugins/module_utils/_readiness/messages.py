@@ -36,7 +36,7 @@ ENGLISH: Dict[str, str] = {
     "finding.tls_expiring": "The TLS certificate expires on {at} (in {days:day|days})",
     "finding.frequent_restarts": "systemd has restarted the service {times} times in the last hour",
     "finding.memory_pressure": "In the last minute, all processes waited for memory {percent} % of the time",
-    "finding.clock_jump": "The clock of the host was changed by {seconds} s",
+    "finding.clock_jump": "The host's clock was changed by {seconds} s",
     "finding.slow.slow": "The service takes {seconds} s to answer",
     "finding.slow.slower": "The service takes {seconds} s to answer, instead of the usual {usual} s",
     "finding.not_ready.status": "The readiness endpoint {path} reports that the service is not ready (status {status})",
@@ -47,8 +47,8 @@ ENGLISH: Dict[str, str] = {
     "finding.accepted": "{summary}. Accepted by a person on {at}: {reason}",
     "finding.not_accepted": "{summary}. The person who released the service on {at} ({reason}) did not accept this damage",
     "remedy.accepted": (
-        "Agree on a time to repair or restore the database, then run database_recover.yml. To see what each method "
-        "would lose, run it with --check first"
+        "Agree with the DBA on a time for the repair or the restore, and run database_recover.yml at that time. To "
+        "see which data each method would lose, first run database_recover.yml with --check"
     ),
     "finding.unconfirmed": "The problem of the open incident could not be checked again: {why}",
     # Reasons why a check was not done.

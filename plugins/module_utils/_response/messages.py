@@ -29,7 +29,7 @@ ENGLISH: Dict[str, str] = {
     "reason.response.modules": "node_modules does not match the lock file, or the two could not be compared",
     "reason.response.finding": "triage found: {summary}",
     "reason.response.evidence": "the evidence could not be saved: {why}",
-    "reason.response.unrecorded": "the attempt could not be recorded: {why}",
+    "reason.response.unrecorded": "the start attempt could not be recorded: {why}",
     "reason.response.not_started": "the start failed: {why}",
 }
 

@@ -78,7 +78,10 @@ ENGLISH: Dict[str, str] = {
         "The service is not stopped: its database file {path} was deleted, and process {pid} has the only copy. Copy "
         "the database and its -wal file from /proc/{pid}/fd, then stop the service manually"
     ),
-    "reason.process.came_back": "Cannot stop the service: it came back {times} times, now as pid {pid}; its parent, pid {parent}, seems to be restarting it",
+    "reason.process.came_back": (
+        "Cannot stop the service: it was restarted {times} times and now runs as pid {pid}; its parent, pid "
+        "{parent}, seems to be restarting it"
+    ),
     "reason.process.start_refused": "The service is not started. {why}",
     # Messages about actions that failed.
     "reason.cannot.work_in": "Cannot use {folder}: {why}",

@@ -119,7 +119,7 @@ ENGLISH: Dict[str, str] = {
         "copy the files unchanged, use evidence=true"
     ),
     "reason.sqlite.wal_unread_in_time": "its WAL could not be read to the end within the timeout",
-    "reason.sqlite.written_every_time": "during every attempt, it was written to or its service was started or stopped",
+    "reason.sqlite.written_every_time": "during each attempt, the database was written to, or its service was started or stopped",
     "reason.sqlite.backup_not_sound": "{path} is not sound, so its backup would not be sound either: {why}",
     "reason.sqlite.backup_differs": "The row counts of {path} and of its backup differ: {counted} in the database, {copied} in the backup",
     "reason.sqlite.dest_there": "dest {path} already exists: a backup never replaces another file",
@@ -198,7 +198,7 @@ ENGLISH: Dict[str, str] = {
     "reason.restore.no_time": "no time was left to check more backups",
     "reason.restore.no_backup_in": "no backup was found in {places:;}",
     "reason.restore.backup_unusable": "{path} cannot be used ({why})",
-    "reason.restore.list_unread": "the list of backups {path} cannot be read: {why}",
+    "reason.restore.list_unread": "the backup list {path} cannot be read: {why}",
     "reason.restore.not_checked": "there was no time to check it",
     "reason.restore.gone": "it was recorded as a verified backup, but it cannot be found: {why}",
     "reason.restore.not_a_file": "it was recorded as a verified backup, but it is not a regular file",
@@ -208,7 +208,7 @@ ENGLISH: Dict[str, str] = {
         "does, correct nexus_db_path, or set database_recovery_backup_patterns to the name of the file"
     ),
     "reason.restore.other_database": "it belongs to another database, created on {created} instead of {expected}",
-    "reason.restore.no_migrations": "it belongs to another database, because it has no table of knex migrations",
+    "reason.restore.no_migrations": "it belongs to another database, because it has no knex migrations table",
     "reason.restore.other_service": "it is the database of another service, with the tables {tables}",
     "reason.restore.older_schema": "it has an older schema, without the tables {tables}",
     "reason.restore.latest_backup.days": "the latest good backup is {path}, {number:day|days} older than the last write",

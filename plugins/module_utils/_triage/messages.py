@@ -104,7 +104,7 @@ ENGLISH: Dict[str, str] = {
     "remedy.migration_pending.newer_release": "Deploy the release that has these migrations. Do not migrate",
     "remedy.migration_pending.unlock": "Back up the database, release the stale lock, and apply all pending migrations",
     "remedy.migration_pending.migrate": "Back up the database and apply all pending migrations",
-    "remedy.migration_pending.compare": "Compare the release with the status of the migrations, and check that the service uses the right database",
+    "remedy.migration_pending.compare": "Compare the release with the migration status, and check that the service uses the right database",
     "prevention.migration_pending": "For each release, back up the database before you migrate it. Never kill a running migration",
     "finding.database_owner": "User {user} cannot write to {path} (owner {owner}, mode {mode})",
     "remedy.database_owner": "Change the owner of the database, its -wal and -shm files and their folder back to user {user} (chown). Then start the service",
@@ -159,7 +159,7 @@ ENGLISH: Dict[str, str] = {
         "Put the certificate and its private key under configuration management, so that a missing file is noticed and "
         "restored"
     ),
-    "prevention.tls_expired": "Renew the certificate automatically, restart the service after that, and set an alert for certificates that expire soon",
+    "prevention.tls_expired": "Renew the certificate automatically, restart the service after each renewal, and set an alert for certificates that expire soon",
     # Application.
     "finding.modules_broken.repaired": "The service could not load a dependency; all dependencies can be loaded now",
     "finding.modules_broken.no_folder": "The service's dependencies are missing: the folder node_modules does not exist",
@@ -232,8 +232,8 @@ ENGLISH: Dict[str, str] = {
     "reason.start.not_a_file": "{path} is not a file",
     "reason.start.not_a_folder": "{path} is not a folder",
     "reason.start.noexec": "{path} is on a file system that is mounted noexec",
-    "reason.start.not_executable": "{path} cannot be executed by the service's user",
-    "reason.start.not_entered": "{path} cannot be entered by the service's user",
+    "reason.start.not_executable": "the service's user cannot execute {path}",
+    "reason.start.not_entered": "the service's user cannot enter {path}",
     "reason.start.no_interpreter": "{path} needs the interpreter {interpreter}, which does not exist",
     "reason.start.no_program": "{path} is neither a program nor a script",
     "reason.start.no_user": "there is no user {user}",
@@ -247,7 +247,7 @@ ENGLISH: Dict[str, str] = {
     "remedy.clock_jump": "Check the time synchronization of the host. Users may have to log in again",
     "prevention.clock_jump": "Synchronize the clock continuously, for example with chrony",
     "remedy.login_refused": "Check that people can log in, and that nexus_login_username and nexus_login_password are correct",
-    "prevention.login_refused": "Whenever you change the password of the account, change it in the inventory too",
+    "prevention.login_refused": "Whenever you change the account password, also change the password in the inventory",
     "remedy.slow": "Find out whether the load, the disk, the database or another process on the host slows down the responses",
     "prevention.slow": "Set an alert for the response time of the service",
     "remedy.not_ready": "Read the response of the readiness endpoint, and fix the problem that it reports",

@@ -125,9 +125,10 @@ SENTENCES: Dict[str, str] = {
     "rows.after_grown": "{after} after ({grown})",
     "rows.after_only": "not counted before, {after} in {tables} after",
     "rows.seeded": (
-        "{rows}; not part of the recovered data. The service creates these rows at each start if the tables are empty, so "
-        "leave them for now. If you later import lost rows into these tables, remove the created rows afterwards: check "
-        "them, then run this command on the host while the service is running:"
+        "{rows}; not part of the recovered data. The service creates these rows at each start if the tables are "
+        "empty, so leave them for now. If you later import lost rows into these tables, remove the created rows "
+        "after the import. First check the created rows, then run this command on the host while the service is "
+        "running:"
     ),
     "rows.after_seeded": "{after}, not counting rows that the service created at startup: {seeded}",
     "rows.after_stale": "{after}, counted before the last start",
@@ -147,13 +148,13 @@ SENTENCES: Dict[str, str] = {
     "data_loss.known_counted": "{told}, counted right after the recovery",
     "data_loss.known_since": "{told}. All changes since {at} are also lost",
     "data_loss.suspected.already_lost": (
-        "SUSPECTED. Call the DBA. Change nothing until the DBA has decided what to do. The recovery of the "
-        "database has already lost rows"
+        "SUSPECTED. Call the DBA. Change nothing until the DBA has decided what to do. The database recovery has "
+        "already lost rows"
     ),
     "data_loss.suspected.accepted": "SUSPECTED. A person has accepted this damage",
     "data_loss.unknown": "unknown ({why})",
     "data_loss.untouched": "{verdict}. No run started the service",
-    "uncounted.uncounted": "the recovery of the database could not determine whether rows were lost",
+    "uncounted.uncounted": "the database recovery could not determine whether rows were lost",
     "uncounted.not_counted": "the rows were not counted",
     "uncounted.not_before": "the rows were not counted before the recovery",
     "uncounted.not_after": "the rows were not counted at the end of the run",
@@ -347,7 +348,7 @@ SENTENCES: Dict[str, str] = {
         "this playbook recovered the service (rungs: {ladder}); time to mitigate: {took}. The outage was detected "
         "late: start the playbook on a schedule or from an alert, not manually"
     ),
-    "action.automation.database": "a person has to decide how a database is recovered; time to mitigate: {took}",
+    "action.automation.database": "a person has to decide how to recover the database; time to mitigate: {took}",
     "action.automation.systemd": "systemd restarted the service automatically; time to mitigate: {took}",
     "action.automation.data_in_doubt": "a person has to decide, because the service answers but its database is in doubt",
     "action.automation.degraded": "the service answers, so the playbook does not restart it",

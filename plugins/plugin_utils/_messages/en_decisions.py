@@ -14,11 +14,11 @@ SENTENCES: Dict[str, str] = {
     "reason.data_sound_again": "The service was held because its database was in doubt; a check has now found the database sound",
     "reason.loop.fell": (
         "A recovery run started the service in the last {minutes} minutes, and the service failed again during the "
-        "stability check. A restart alone is not tried again"
+        "stability check. This run does not try a restart alone again"
     ),
     "reason.loop.started": (
-        "Before this run, recovery runs started the service {times} times in the last {minutes} minutes (all incidents "
-        "together), so a restart alone is not tried again"
+        "Earlier recovery runs started the service {times} times in the last {minutes} minutes (all incidents "
+        "together), so this run does not try a restart alone again"
     ),
     "reason.only_notifies": "this run only sends notifications, because outage_recover_act_on is empty",
     "reason.not_acted_on": "{severity} is not in outage_recover_act_on ({act_on}): nothing was tried",
@@ -58,7 +58,7 @@ SENTENCES: Dict[str, str] = {
     ),
     "reason.recovery.not_sound": "After the migrations, the database {path} is not sound: {problems:;}",
     "remedy.see_evidence": "see the evidence",
-    "remedy.roll_back_manually": "a rollback must be done manually, because nexus_release_strategy is none",
+    "remedy.roll_back_manually": "roll back manually, because nexus_release_strategy is none",
     "next_step.data_loss": "{number}. Do not start the service. Give the evidence to the DBA",
     "next_step.data_in_doubt": "{number}. Ask the DBA to check the database",
     "next_step.login_failed": (
@@ -76,7 +76,8 @@ SENTENCES: Dict[str, str] = {
         "the service may recover without another run"
     ),
     "next_step.systemd.handed_back": (
-        "While this run worked, it kept systemd from restarting {unit}. Now that the run has ended, systemd may start the unit again"
+        "During this run, systemd could not restart {unit}. Now that the run has ended, systemd may start the unit "
+        "again"
     ),
     "next_step.start_manually": (
         "Recovery runs have started the service too often, so a restart alone is not tried again for up to an hour. If the "
@@ -84,22 +85,23 @@ SENTENCES: Dict[str, str] = {
     ),
     "next_step.degraded": "Fix the cause: {remedy:;}. Meanwhile, the service keeps running. To check whether the problem is gone, run the playbook again",
     "next_step.accepted.running": (
-        "The service keeps running with the damage that a person accepted on {at} ({reason}). Agree on a time to "
-        "stop the service and to repair or restore the database. Run this check to see what each method would lose "
-        "and which command to run at that time:\n{command} --check"
+        "The service keeps running with the damage that a person accepted on {at} ({reason}). Agree with the DBA on "
+        "a time to stop the service and to repair or restore the database. The check below shows which data each "
+        "method would lose and which command to run at that time:\n{command} --check"
     ),
     "next_step.accepted.planned": (
-        "On {at}, a person accepted the damage to the database ({reason}). Agree on a time to repair or restore it. "
-        "Run this check to see what each method would lose and which command to run at that time:\n{command} --check"
+        "On {at}, a person accepted the damage to the database ({reason}). Agree with the DBA on a time for the "
+        "repair or the restore. The check below shows which data each method would lose and which command to run at "
+        "that time:\n{command} --check"
     ),
     "next_step.accepted.failed": (
         "The service does not work with the damage that a person accepted on {at} ({reason}). Repair or restore the "
-        "database now. Run this check to see what each method would lose and which command to run "
-        "next:\n{command} --check"
+        "database now. The check below shows which data each method would lose and which command to run next:\n"
+        "{command} --check"
     ),
     "next_step.accepted.down": (
-        "On {at}, a person accepted the damage to the database ({reason}). Agree on a time to repair or restore it "
-        "with database_recover.yml. Until then, the service may be started:\n{command}"
+        "On {at}, a person accepted the damage to the database ({reason}). Agree with the DBA on a time to repair or "
+        "restore the database with database_recover.yml. Until then, the service may be started:\n{command}"
     ),
     "next_step.warning": "Find the cause before the warning becomes an outage: {summary}",
     "next_step.would_recover": "Run the playbook without --check to recover the service",
@@ -112,8 +114,8 @@ SENTENCES: Dict[str, str] = {
         "The running service is not stopped. If it exits, neither this collection nor systemd starts it "
         "again, because it is held by incident {incident}"
     ),
-    "next_step.database.loss": "Inform the owners of the data about the loss ({statement:;}). The damaged files are in {kept}",
-    "next_step.database.loss_in_evidence": "Inform the owners of the data about the loss ({statement:;}). The damaged files are in the evidence",
+    "next_step.database.loss": "Inform the data owners about the loss ({statement:;}). The damaged files are in {kept}",
+    "next_step.database.loss_in_evidence": "Inform the data owners about the loss ({statement:;}). The damaged files are in the evidence",
     "next_step.database.deleted": (
         "{number}. Ask the DBA whether the missing rows were deleted on purpose. If the rows were deleted on purpose, run "
         "outage_release.yml"
@@ -133,9 +135,9 @@ SENTENCES: Dict[str, str] = {
         "add the method, for example:\n-e database_recovery_method=backup"
     ),
     "next_step.database.would_recover": (
-        "Compare what the methods lose. If the DBA agrees, recover the database with the method that is marked as CHOSEN. "
-        "To choose another method, add one of the options below. The same command, without --check, stops the service if it is running, "
-        "and starts it after the recovery:\n{command}"
+        "Compare what the methods would lose. If the DBA agrees, recover the database with the method that is marked "
+        "as CHOSEN. To choose another method, add one of the options below. The same command, without --check, stops "
+        "the service if it is running, and starts it after the recovery:\n{command}"
     ),
     "next_step.database.choose_method": "{number}. If the rows were not deleted on purpose, choose a method, for example:\n{command}",
     "next_step.database.not_recovered": (

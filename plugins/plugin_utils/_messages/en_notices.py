@@ -13,8 +13,7 @@ SENTENCES: Dict[str, str] = {
     "notice.failed": "{action} (failed)",
     "notice.suspected": "SUSPECTED. Change nothing until the DBA has decided what to do",
     "notice.suspected_again": (
-        "SUSPECTED. Change nothing until the DBA has decided what to do. The recovery of the database has already lost "
-        "rows"
+        "SUSPECTED. Change nothing until the DBA has decided what to do. The database recovery has already lost rows"
     ),
     "notice.not_confirmed": "{verdict}. The data loss that was suspected in an earlier message was not confirmed",
     "notice.because": "{verdict}. Reason for the suspicion: {why}",

@@ -35,8 +35,8 @@ SENTENCES: Dict[str, str] = {
     "reason.remedy.process_unlocked": "no process locks the database any more",
     "reason.remedy.process_off_port": "no process listens on the port any more",
     "reason.remedy.tls_key_not_named": (
-        "the inventory does not contain the path of the private key for {path}. Set nexus_tls_key_path, because the "
-        "permissions of a key are changed only if the inventory contains its path"
+        "the inventory does not contain the path of the private key for {path}. Set nexus_tls_key_path: a remedy "
+        "changes the permissions of a key only if the inventory contains the path of this key"
     ),
     "reason.remedy.tls_no_way": (
         "the policy allows no remedy for the certificate. Set remediation_tls_renew_command, one of the "

@@ -16,7 +16,7 @@ _TYPES = {kinds.TEXT: "text", kinds.NUMBER: "number", kinds.FLAG: "true or false
 _TEXT_OR_MESSAGE = {"anyOf": [{"type": "string"}, kind_schema.reference("message")]}
 # A value in a message can be a message, so the definition refers to itself.
 _MESSAGE = {
-    "description": "A translatable message: the id of its template, and the values in it.",
+    "description": "A translatable message: the ID of the template, and the values to insert.",
     "type": ["object", "null"],
     "properties": {
         "id": {"type": "string"},
@@ -43,7 +43,7 @@ def schema() -> Dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Variables that the playbooks publish",
-        "description": "Times are UTC, durations are in seconds, and null means unknown.",
+        "description": "Times are in UTC, and durations in seconds. Null means unknown.",
         "type": "object",
         "additionalProperties": False,
         "properties": {name: _of_variable(each) for name, each in published.VARIABLES.items()},
@@ -83,7 +83,7 @@ def _of_value(kind: Any) -> Dict[str, Any]:
 
 
 def _plain(key: published.Key) -> str:
-    cases = f" Only in this case: {', '.join(key.only)}." if key.only else ""
+    cases = f" Only in these cases: {', '.join(key.only)}." if key.only else ""
     return key.doc.replace("`", "") + cases
 
 
@@ -106,7 +106,7 @@ def tables() -> Iterator[str]:
             continue
         yield "\n".join(
             [
-                "| key | type | only in this case | meaning |",
+                "| key | type | only in these cases | meaning |",
                 "|---|---|---|---|",
                 *(
                     f"| `{key}` | {_type(each.kind)} | {_cases(each)} | {each.doc} |"
@@ -125,7 +125,7 @@ def _place(name: str, variable: published.Variable) -> str:
     if name == "outage_recover":
         return (
             "A dictionary with one entry per host. `outage_incidents` has the same entries, one per incident.\n"
-            "If a key is absent, the value from an earlier run on the incident remains valid. "
+            "If a key is missing, the value from an earlier run for the incident remains valid. "
             "Some keys exist only in certain cases:\n\n"
             + "\n".join(f"- {case}: {meaning}" for case, meaning in published.CASES.items())
         )
@@ -138,7 +138,7 @@ def _cases(key: published.Key) -> str:
 
 def _type(kind: Any) -> str:
     if isinstance(kind, published.Returned):
-        return f"{kind.kind}, see `RETURN` of `{kind.module}`"
+        return f"{kind.kind}, see the return values of `{kind.module}`"
     if isinstance(kind, str):
         return _TYPES[kind]
     if kind is message_kinds.TOLD:
@@ -147,5 +147,5 @@ def _type(kind: Any) -> str:
         inner = _type(kind.of)
         return f"list of {inner.replace('dictionary (', 'dictionaries (', 1)}"
     if isinstance(kind, kinds.Named):
-        return f"dictionary with any keys, each value: {_type(kind.of)}"
+        return f"dictionary with any keys and these values: {_type(kind.of)}"
     return f"dictionary ({', '.join(f'`{name}`' for name in kind)})"

@@ -142,9 +142,9 @@ class Outcome:
     severity: Optional[str] = _key(TEXT, "`degraded`, `warning`, `critical`, `emergency` or `unreachable`.")
     outcome: str = _key(TEXT, "The outcome, for example `recovered` or `not_recovered`.")
     cause: Optional[str] = _key(TEXT, "The most likely cause.")
-    outage_seconds: Optional[float] = _key(NUMBER, "The duration of the outage, so far or in total.")
+    outage_seconds: Optional[float] = _key(NUMBER, "The outage duration, so far or in total.")
     outage_started_at: Optional[str] = _key(TEXT, "The time of the first sign of the outage.")
-    detected_at: Optional[str] = _key(TEXT, "When the outage was detected.")
+    detected_at: Optional[str] = _key(TEXT, "The time when the outage was detected.")
     mitigated_at: Optional[str] = _key(TEXT, "The time of the service's first healthy response after the outage.")
     mitigated_from: Optional[str] = _key(TEXT, "The source of `mitigated_at`.")
     mitigated_estimated: bool = _key(FLAG, "True if `mitigated_at` is an estimate.")
@@ -163,7 +163,9 @@ class Outcome:
     )
     # In the timeline, `halted` is a key of the rung.
     halted: str = _key(
-        TEXT, "The reason why later workflow steps must not try a rung, or empty if they may try one.", recorded=False
+        TEXT,
+        "The reason why later workflow steps must not try a rung, or empty if they may try a rung.",
+        recorded=False,
     )
     reason: str = _key(TEXT, "The reason for starting the playbook, or empty.", RUN, UNREACHABLE)
     ticket: str = _key(TEXT, "The ticket that was specified when the playbook started, or empty.", RUN, UNREACHABLE)
@@ -187,14 +189,16 @@ class Outcome:
     )
     rows_before: Data = _key(ROWS, "Number of rows in each table before the first change.", RUN)
     rows_from: str = _key(TEXT, "Source of `rows_before`: `first_look` or `last_good`.", RUN)
-    rows_after: Data = _key(ROWS, "Number of rows in each table afterwards.", RUN)
+    rows_after: Data = _key(ROWS, "Number of rows in each table after the last change.", RUN)
     rows_seeded: Data = _key(
         ROWS, "Number of rows that the service may have created in each table when it started.", RUN
     )
     rows_seeded_removal: List[str] = _key(Each(TEXT), "The command that removes the rows in `rows_seeded`.", RUN)
     rows_replaced: bool = _key(FLAG, "True if `rows_after` was counted in a new database.", RUN)
-    resolved_at: Optional[str] = _key(TEXT, "When the incident was closed.", DOCUMENTED, CLOSED)
-    impact: Data = _key(_IMPACT, "The affected users and requests, or empty if they were not measured.", DOCUMENTED)
+    resolved_at: Optional[str] = _key(TEXT, "The time when the incident was closed.", DOCUMENTED, CLOSED)
+    impact: Data = _key(
+        _IMPACT, "The affected users and requests, or empty if the impact was not measured.", DOCUMENTED
+    )
     data_settled: Data = _key(
         {"state": TEXT, "at": TEXT}, "How an earlier doubt about the data was resolved, or empty.", CLOSED
     )
@@ -225,7 +229,7 @@ SUMMARY: Mapping[str, Key] = {
         ended: Key(_HOSTS, f"Hosts with the outcome `{ended}`.", (_RECOVER,))
         for ended in ("data_in_doubt", "login_failed", "not_recovered")
     },
-    "unreachable": Key(_HOSTS, "Hosts that could not be reached."),
+    "unreachable": Key(_HOSTS, "Unreachable hosts."),
     "stopped": Key(_HOSTS, "Hosts on which the run stopped with an error."),
 }
 
@@ -236,7 +240,7 @@ DOCUMENTS: Mapping[str, Key] = {
     "json": Key(TEXT, "Path of the JSON document on the controller.", recorded=False),
     "on_host": Key(TEXT, "Folder on the host that contains copies of the documents."),
     "issue": Key(TEXT, "URL of the issue."),
-    "copies": Key(Each(TEXT), "The other places that contain copies of the documents."),
+    "copies": Key(Each(TEXT), "The other places with copies of the documents."),
     "artifact": Key(FLAG, "True if this variable contains the Markdown document as `text`."),
     "unpublished": Key(Each(TEXT), "The reasons why documents could not be published.", recorded=False),
     "text": Key(TEXT, "The Markdown document, shortened if it is too long.", ("AWX job",), recorded=False),
@@ -246,15 +250,15 @@ _MESSAGES = Named(TOLD)
 _OUTCOME_BY = "every playbook that opens or closes an incident"
 
 VARIABLES: Mapping[str, Variable] = {
-    "outage_recover": Variable("The outcome of the last incident of each host.", "host", OUTCOME, _OUTCOME_BY),
+    "outage_recover": Variable("The outcome of each host's last incident.", "host", OUTCOME, _OUTCOME_BY),
     "outage_incidents": Variable(
-        "The outcome of each incident, by ID or, if there is no ID (in check mode), by host.",
+        "The outcome of each incident. The key is the incident ID or, in check mode, the host.",
         *("incident", OUTCOME, _OUTCOME_BY),
     ),
-    "outage_summary": Variable("The hosts by outcome.", None, SUMMARY, f"`{_DETECT}`, `{_RECOVER}`"),
+    "outage_summary": Variable("The hosts, grouped by outcome.", None, SUMMARY, f"`{_DETECT}`, `{_RECOVER}`"),
     "outage_postmortem": Variable("The locations of the documents.", "host", DOCUMENTS, _OUTCOME_BY),
     "outage_detect": Variable(
-        "The result of the health check. A host is omitted if the check failed.",
+        "The health check result. Hosts whose check failed are omitted.",
         "host",
         {
             "severity": Key(TEXT, "`none`, `degraded`, `warning`, `critical`, `emergency` or `unreachable`."),
@@ -264,11 +268,11 @@ VARIABLES: Mapping[str, Variable] = {
         f"`{_DETECT}`",
     ),
     "outage_triage": Variable(
-        "The result of the triage.",
+        "The triage result.",
         "host",
         {
             "findings": Key(Returned("triage_info", "list of objects"), "The causes, most likely first."),
-            "data_loss_suspected": Key(FLAG, "True if the triage suspects data loss."),
+            "data_loss_suspected": Key(FLAG, "True if triage suspects data loss."),
         },
         "`outage_triage.yml`",
     ),
@@ -288,13 +292,13 @@ VARIABLES: Mapping[str, Variable] = {
         "`outage_triage.yml`",
     ),
     "outage_verify": Variable(
-        "The result of the verification.",
+        "The verification result.",
         "host",
         {
-            "verified": Key(FLAG, "True if the service works and stayed up."),
+            "verified": Key(FLAG, "True if the service works and stayed up during the stability check."),
             "problems": Key(Each(TEXT), "The reasons why the verification failed."),
             "halted": Key(
-                TEXT, "The reason why later workflow steps must not try a rung, or empty if they may try one."
+                TEXT, "The reason why later workflow steps must not try a rung, or empty if they may try a rung."
             ),
             "messages": Key({"halted": TOLD}, "`halted` as translatable messages."),
         },
@@ -313,7 +317,7 @@ VARIABLES: Mapping[str, Variable] = {
         "`outage_backup.yml`",
     ),
     "outage_restore_drill": Variable(
-        "The result of the restore drill.",
+        "The restore drill result.",
         "host",
         {
             "ok": Key(FLAG, "True if the backup can be restored."),
@@ -323,7 +327,7 @@ VARIABLES: Mapping[str, Variable] = {
             **{
                 name: Key(kind, doc, ("drill run",))
                 for name, kind, doc in (
-                    ("at", TEXT, "When the drill began."),
+                    ("at", TEXT, "The time when the drill began."),
                     ("backup", TEXT, "The backup that was restored."),
                     ("backup_at", TEXT, "The time of the last write that the backup contains."),
                     ("rpo_seconds", NUMBER, "Age of the backup at the beginning of the drill."),
@@ -355,13 +359,13 @@ VARIABLES: Mapping[str, Variable] = {
                         "checks": Returned("preparedness_report", "list of objects"),
                     }
                 ),
-                "The result of each host.",
+                "The result for each host.",
             ),
         },
         "`outage_ready.yml`",
     ),
     "outage_discover": Variable(
-        "The variables that were found on the host.",
+        "The variables that the discovery found on the host.",
         "host",
         {
             "text": Key(TEXT, "The content of a new variables file, or empty."),

@@ -87,7 +87,7 @@ def test_the_copy_is_recorded_on_the_host(state: Callable[..., Dict[str, Any]], 
 
 
 def test_only_listed_backups_are_read(state: Callable[..., Dict[str, Any]], tmp_path: Path) -> None:
-    with pytest.raises(BackupError, match="/etc/shadow is not in the list of backups"):
+    with pytest.raises(BackupError, match="/etc/shadow is not in the backup list"):
         state(name="/etc/shadow", offset=0)
     (tmp_path / NAME).write_bytes(b"shorter")
     with pytest.raises(BackupError, match="has 7 bytes now, but it had 20000000 bytes"):

@@ -282,7 +282,7 @@ def test_an_unreadable_list_stops_the_backup(host: Host) -> None:
     host.make()
     Path(host.state_dir, "backups.json").write_text("{}")
     files = host.files()
-    with pytest.raises(BackupError, match=r"Cannot read the list of backups .*it is not a list"):
+    with pytest.raises(BackupError, match=r"Cannot read the backup list .*it is not a list"):
         host.make()
     assert host.files() == files
 
@@ -298,7 +298,10 @@ def test_an_old_backup_that_cannot_be_removed_is_reported_with_the_reason(host: 
 
 def test_a_listed_backup_that_was_not_verified_is_reported_as_such(host: Host) -> None:
     listing.write(host.state_dir, [Entry("2026-03-02T01:02:03.000Z", "/b/x")])
-    for path, told in (("/b/x", "is in the list of backups, but it was not verified"), ("/b/y", "is not in the list")):
+    for path, told in (
+        ("/b/x", "is in the backup list, but it was not verified"),
+        ("/b/y", "is not in the backup list"),
+    ):
         with pytest.raises(BackupError, match=f"{path} {told}"):
             listing.listed(host.state_dir, path)
 

@@ -82,7 +82,7 @@ def test_of_several_units_the_folder_or_the_state_decides():
 
 
 def test_several_active_units_are_listed():
-    with pytest.raises(messages.DiscoveryError, match="It is unclear which of these units is the service: a, b"):
+    with pytest.raises(messages.DiscoveryError, match="It is unclear which of these units runs the service: a, b"):
         find(Host(a=unit("a", folder="/srv/a"), b=unit("b", folder="/srv/b")))
 
 

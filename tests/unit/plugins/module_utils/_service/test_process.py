@@ -615,7 +615,7 @@ def test_process_that_others_restart_is_given_up_and_named(service, port, monkey
     with started([sys.executable, "-c", keeper, *service.command], cwd=service.app_dir) as supervisor:
         listening(port)
         with pytest.raises(
-            NodeProcessError, match=rf"came back 3 times.* pid {supervisor.pid}, seems to be restarting it"
+            NodeProcessError, match=rf"restarted 3 times.* pid {supervisor.pid}, seems to be restarting it"
         ):
             ensure(service, "stopped")
 

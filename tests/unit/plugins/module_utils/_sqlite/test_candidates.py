@@ -161,8 +161,7 @@ def test_the_list_of_backups_does_not_stop_the_recovery(site: Site) -> None:
     site.damage()
     found = site.plan()
     assert (
-        found["source"] == path
-        and f"the list of backups {site.state_dir}/backups.json cannot be read" in found["reason"]
+        found["source"] == path and f"the backup list {site.state_dir}/backups.json cannot be read" in found["reason"]
     )
 
 

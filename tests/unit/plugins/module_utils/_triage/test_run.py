@@ -332,7 +332,7 @@ def test_accepted_damage_does_not_cover_later_damage(service, tmp_path, accepted
         assert finding["remedy"].startswith("Start nothing")
     else:
         assert finding["summary"].endswith("Accepted by a person on 2026-03-02T01:00:00.000Z: CHG-4711.")
-        assert finding["remedy"].startswith("Agree on a time to repair or restore the database")
+        assert finding["remedy"].startswith("Agree with the DBA on a time for the repair or the restore")
     # Later, the data is in doubt because of new damage.
     later = look(service, record={"data": {**about, "state": "in_doubt", "rows": {"users": 1}}})
     (again,) = [each for each in later["findings"] if each["cause"] == "db_corrupt"]

@@ -165,8 +165,8 @@ def test_without_a_step_the_line_states_whether_anything_was_changed() -> None:
         ),
         (
             {"data_loss": "suspected", "data_loss_why": "already_lost"},
-            "SUSPECTED. Change nothing until the DBA has decided what to do. The recovery of the database has already "
-            "lost rows",
+            "SUSPECTED. Change nothing until the DBA has decided what to do. The database recovery has already lost "
+            "rows",
         ),
         (
             {"data_loss": "suspected", "nothing_started": "yes"},
@@ -196,7 +196,7 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, Any], ex
                     "next_step": [message("next_step.database.loss_in_evidence", statement="7 rows").to_dict()]
                 },
             },
-            "Inform the owners of the data about the loss (7 rows). The damaged files are in the evidence.",
+            "Inform the data owners about the loss (7 rows). The damaged files are in the evidence.",
             "失われたデータを関係者に報告する：7 rows。破損したファイルは証拠として保存されている。",
         ),
         (
@@ -208,9 +208,9 @@ def test_the_data_loss_is_worded_as_in_the_documents(changes: dict[str, Any], ex
                     ]
                 },
             },
-            "On 10:00, a person accepted the damage to the database (CHG-1). Agree on a time to repair or restore "
-            "it. Run this check to see what each method would lose and which command to run at that time:\n"
-            "x --check",
+            "On 10:00, a person accepted the damage to the database (CHG-1). Agree with the DBA on a time for the "
+            "repair or the restore. The check below shows which data each method would lose and which command to run "
+            "at that time:\nx --check",
             "データベースの破損は、担当者が 10:00 に了承済み（CHG-1）。修復または復元する時刻を決める。"
             "次のコマンドで復旧方法ごとに失われるデータを確認し、「次の対応」に表示されるコマンドを実行する：\n"
             "x --check",

@@ -89,7 +89,7 @@ def test_outcome(case: str, changes: dict[str, Any], outcome: str) -> None:
 NEXT_STEPS = [
     (
         {"held": True, "recovery": LOST},
-        "Inform the owners of the data about the loss (1 row of a). The damaged files are in /kept.",
+        "Inform the data owners about the loss (1 row of a). The damaged files are in /kept.",
     ),
     ({"held": True, "recovery": {**LOST, "kept": None}}, "The damaged files are in the evidence."),
     ({"held": True, "recovery": DONE}, "Complete the open prevention items"),
@@ -168,7 +168,7 @@ def test_next_step(changes: dict[str, Any], words: str) -> None:
     # In check mode, the notification is the same as after the recovery.
     if judged["outcome"] == "would_recover":
         assert judged["notified_next_step"].startswith(
-            ("Inform the owners of the data about the loss ", "Complete the open prevention items.")
+            ("Inform the data owners about the loss ", "Complete the open prevention items.")
         )
     else:
         assert judged["notified_next_step"] == judged["next_step"]
@@ -179,9 +179,7 @@ def test_the_next_step_names_the_loss_in_each_language() -> None:
     told = {"statement": [each.to_dict() for each in losses]}
     text = "; ".join(map(catalogue.english, losses))
     judged = database_verdict.of_run(seen(held=True, recovery={**LOST, "statement": text, "messages": told}))
-    assert (
-        judged["next_step"] == f"Inform the owners of the data about the loss ({text}). The damaged files are in /kept."
-    )
+    assert judged["next_step"] == f"Inform the data owners about the loss ({text}). The damaged files are in /kept."
     assert "：データベースと一致しない WAL の3フレーム、10:00 以降の行の変更。" in catalogue.of("ja").message(
         judged["messages"]["next_step"]
     )

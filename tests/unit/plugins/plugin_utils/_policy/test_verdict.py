@@ -223,8 +223,8 @@ RUNG_CASES = [
         {"crash_loop": {"looping": True, "fell": False, "restarts": 4, "window": 600}},
         "restart",
         True,
-        "Before this run, recovery runs started the service 4 times in the last 10 minutes (all incidents together), "
-        "so a restart alone is not tried again.",
+        "Earlier recovery runs started the service 4 times in the last 10 minutes (all incidents together), so this "
+        "run does not try a restart alone again.",
     ),
     (
         "it fell while it was watched",
@@ -232,7 +232,7 @@ RUNG_CASES = [
         "restart",
         True,
         "A recovery run started the service in the last 10 minutes, and the service failed again during the stability "
-        "check. A restart alone is not tried again.",
+        "check. This run does not try a restart alone again.",
     ),
     (
         "a loop stops only the restart",
@@ -357,7 +357,7 @@ NEXT = [
             "release_strategy": "none",
             "diagnosis": [finding(messages={"remedy": [message("remedy.unhandled_exception").to_dict()]})],
         },
-        "Fix the cause: Undo the last change, or roll back to the previous release; a rollback must be done manually, "
+        "Fix the cause: Undo the last change, or roll back to the previous release; roll back manually, "
         "because nexus_release_strategy is none. Then",
     ),
     (

@@ -1911,7 +1911,7 @@ def test_a_recovery_of_the_database_is_no_reason_for_automatic_recovery():
     told = incident(outcome="recovered", cause="db_corrupt", runs=runs("r"), steps=[step("sqlite_restore")])
     (automation,) = [each for each in prose_actions.actions(EN, told) if each.title == "Consider automatic recovery"]
     assert not automation.wanted
-    assert automation.why.startswith("a person has to decide how a database is recovered")
+    assert automation.why.startswith("a person has to decide how to recover the database")
 
 
 def test_a_recovery_after_a_failed_run_is_no_reason_for_automatic_recovery():
@@ -2728,7 +2728,7 @@ def test_a_next_step_of_a_recovered_service_is_shown_although_the_loss_is_unknow
     """The database was restored from a backup, so nobody knows how many rows were written after that backup."""
     loss = message("next_step.database.loss", statement=message("reason.loss.since", at="10:00"), kept="/k")
     lines = screen_report.summary(EN, incident(outcome="recovered", data_loss="unknown", **told(loss)), document="x")
-    assert "Inform the owners of the data about the loss (changes to rows since 10:00). The" in lines[1]
+    assert "Inform the data owners about the loss (changes to rows since 10:00). The" in lines[1]
     prevention = incident(outcome="recovered", data_loss="none", **told(message("next_step.recovered")))
     assert "next step" not in "\n".join(screen_report.summary(EN, prevention, document="x"))
 

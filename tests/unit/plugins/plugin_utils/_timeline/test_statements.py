@@ -498,7 +498,7 @@ def test_new_damage_after_a_known_loss_does_not_hide_it():
     incident = of_runs(LOST, {**LATER, "outcome": "data_in_doubt", "data_loss": "suspected"})
     assert (incident.data_loss, incident.statements["data_loss"]["why"]) == ("suspected", "already_lost")
     assert incident.stated("resolved") == "no"
-    assert prose_data.data_loss(EN, incident).endswith("The recovery of the database has already lost rows")
+    assert prose_data.data_loss(EN, incident).endswith("The database recovery has already lost rows")
     # The earlier loss is still known after the new damage has been repaired.
     said = {"statements": {"data_loss": {"value": "suspected", "why": "already_lost"}}}
     damaged = {**LATER, "outcome": "data_in_doubt", "data_loss": "suspected", **said}
@@ -588,7 +588,7 @@ def test_rows_that_the_recovery_could_not_count_are_not_declared_safe_by_a_later
     incident = of_runs({**LOST, "data_loss": "unknown", **by_recovery}, {**LATER, "outcome": "recovered"})
     assert incident.statements["data_loss"] == {"value": "unknown", "why": "uncounted"}
     assert prose_data.data_loss(EN, incident) == (
-        "unknown (the recovery of the database could not determine whether rows were lost)"
+        "unknown (the database recovery could not determine whether rows were lost)"
     )
     assert "(not everything in the earlier database could be counted)" in prose_data.rows(EN, incident)
 
