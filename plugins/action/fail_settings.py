@@ -24,9 +24,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         spec = {
             "problems": {"type": "list", "elements": "str", "required": True},
             "messages": {"type": "list", "elements": "dict", "default": []},
+            "shown": {"type": "bool", "default": False},
         }
         _spec, options = self.validate_argument_spec(argument_spec=spec)
-        result.update(changed=False, problems=options["problems"])
+        result.update(changed=False, problems=options["problems"], shown=options["shown"])
         if options["messages"]:
             result.update(messages={"problems": options["messages"]})
         if options["problems"]:

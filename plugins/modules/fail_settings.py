@@ -42,6 +42,11 @@ options:
     type: list
     elements: dict
     default: []
+  shown:
+    description: Whether the play has already shown the problems, for example in a report. If true and no
+      other task failed on the host, the closing summary omits the host.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -58,6 +63,10 @@ problems:
   returned: always
   type: list
   elements: str
+shown:
+  description: The value of O(shown).
+  returned: always
+  type: bool
 messages:
   description: The invalid settings as translatable messages, in the key C(problems).
   returned: if O(messages) is not empty

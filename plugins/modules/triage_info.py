@@ -497,7 +497,8 @@ data:
 data_evidence:
   description:
     - Copy of the database files, which the module creates if the database is in doubt. C(path) is the folder that
-      contains the copy. If the module did not create a copy, C(not_copied) is the reason.
+      contains the copy. If the module did not create a copy, C(not_copied) is the reason, and C(messages) contains
+      this reason as a translatable message.
     - V(null) if the module found no problem with the database.
   returned: always
   type: dict

@@ -15,6 +15,7 @@ import os
 import re
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import plain
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (
@@ -88,22 +89,22 @@ def _copies(state_dir: str) -> int:
 def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
     """Copy the database files to the evidence folder, unless an up-to-date copy exists.
 
-    Returns path (the copy, or None) and not_copied (the error, or an empty string).
+    Returns path (the copy, or None), not_copied (the error, or an empty string), and messages (the error as a message).
     """
     path = database["path"]
     folder = f"{params['state_dir']}/evidence/{params['incident']}"
     prefix = f"{os.path.basename(path)}.evidence_"
     kept = sorted(name for name in (os.listdir(folder) if os.path.isdir(folder) else ()) if name.startswith(prefix))
     if kept and _is_copy(f"{folder}/{kept[-1]}", database.get("files") or [], made=kept[-1][len(prefix) :]):
-        return {"path": f"{folder}/{kept[-1]}", "not_copied": ""}
+        return {"path": f"{folder}/{kept[-1]}", "not_copied": "", "messages": {}}
     leave = _LEFT_FREE if _copies(params["state_dir"]) >= _FREE_COPIES else 0.0
     try:
         made = sqlite_backup.backup(
             path=path, evidence=True, dest_dir=folder, user=params["service"]["user"] or None, leave=leave
         )
     except SqliteError as error:
-        return {"path": None, "not_copied": str(error)}
-    return {"path": made["evidence_dir"], "not_copied": ""}
+        return {"path": None, "not_copied": str(error), "messages": plain(not_copied=error.told)}
+    return {"path": made["evidence_dir"], "not_copied": "", "messages": {}}
 
 
 def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> bool:

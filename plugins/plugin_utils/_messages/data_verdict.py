@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+from typing import Mapping
+
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 
-# Part of the English text of reason.sqlite.files_in_use. The result of triage contains this reason only as text, not as
-# a message with an ID.
-_IN_USE = ": it is open in "
+# The ID of the message that states that a process has the database open.
+_IN_USE = "reason.sqlite.files_in_use"
 
 
 def text(words: Words, value: str, why: str) -> str:
@@ -26,7 +27,7 @@ def text(words: Words, value: str, why: str) -> str:
 def copied_later(outcome: object, not_copied: object) -> bool:
     """Return True if the running service is the only reason why the database files were not copied.
 
-    In this case, database_recover.yml copies the files after it has stopped the service. not_copied: the reason why the
-    files were not copied.
+    In this case, database_recover.yml copies the files after it has stopped the service. not_copied: the message that
+    states why the files were not copied, as plain data, or None.
     """
-    return outcome == "degraded" and _IN_USE in str(not_copied or "")
+    return outcome == "degraded" and isinstance(not_copied, Mapping) and not_copied.get("id") == _IN_USE

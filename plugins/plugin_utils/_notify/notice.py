@@ -48,14 +48,15 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str
     """Return the statements for a notification. Times are in UTC and in the given time zone.
 
     The keys are severity, lasted, began, ended, cause, stopped, change, reason, done (a list), data_loss, lost, seeded,
-    asked, run_in, documents and restarts. If there is no statement for a key, the value of the key is an empty string.
-    Four keys are not statements. over: True if the message is about the end of the incident. starts: the number of
-    starts if the rule for too many starts applies. report: the path of the readiness report. copied_later: see
-    data_verdict.copied_later.
+    asked, run_in, documents, restarts and not_copied. If there is no statement for a key, the value of the key is an
+    empty string. Four keys are not statements. over: True if the message is about the end of the incident. starts: the
+    number of starts if the rule for too many starts applies. report: the path of the readiness report. copied_later:
+    see data_verdict.copied_later.
 
     documents: the folder on the controller for the postmortem of this run, or an empty string.
     """
     words = catalogue.of(language, timezone)
+    not_copied = (facts.get("messages") or {}).get("not_copied")
     asked, rule, evidence = _asked(words, facts), str(facts["rule"]), str(facts.get("evidence") or "")
     return {
         "lasted": words.duration(facts["outage_seconds"]) if facts["outage_seconds"] else "",
@@ -77,7 +78,8 @@ def texts(facts: _Facts, language: str, timezone: str = "UTC", *, documents: str
         "run_in": _folder(words) if "ansible-playbook " in asked and not facts.get("job") else "",
         "documents": _on_controller(words, documents) if documents and not facts.get("job") else "",
         "restarts": restarts.text(words, facts.get("ends")),
-        "copied_later": data_verdict.copied_later(facts.get("outcome"), facts.get("not_copied")),
+        "copied_later": data_verdict.copied_later(facts.get("outcome"), not_copied),
+        "not_copied": words.message(not_copied, facts.get("not_copied")) if facts.get("not_copied") else "",
     }
 
 

@@ -258,7 +258,11 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         **dataclasses.asdict(verdict),
         **dataclasses.asdict(rungs.rung(facts, str(seen.get("rung") or ""))),
         "notified_next_step": notified_next_step(verdict),
-        "notified_messages": {**notified_messages(verdict), "data_loss": _why_suspected(facts, said)},
+        "notified_messages": {
+            **notified_messages(verdict),
+            "data_loss": _why_suspected(facts, said),
+            **((triage.get("data_evidence") or {}).get("messages") or {}),
+        },
         "later": bool(seen.get("continued")),
         "tried": list(facts.tried),
         "skipped": list(facts.skipped),

@@ -160,6 +160,7 @@ def not_copied(words: Words, incident: incident_model.Incident) -> str:
     """Return the reason why the files of a suspect database were not copied to the evidence folder, or ""."""
     if incident.database_copied or not incident.database_not_copied:
         return ""
-    later = data_verdict.copied_later(incident.outcome, incident.database_not_copied)
+    told = incident.messages.get("database_not_copied")
+    later = data_verdict.copied_later(incident.outcome, told)
     key = "kept.not_copied_yet" if later else "kept.not_copied"
-    return words.say(key, reason=words.quoted(incident.database_not_copied))
+    return words.say(key, reason=words.message(told, incident.database_not_copied))

@@ -85,8 +85,7 @@ def _shows(event: timeline_events.Event) -> bool:
 
 def _not_ready(event: timeline_events.Event) -> bool:
     """Return True if an event is the last task of outage_ready.yml, which repeats the verdict as an error."""
-    problems = (event.get("data") or {}).get("problems") or [""]
-    return _ended(event) == "fail_settings" and str(problems[0]).startswith("NOT READY: ")
+    return _ended(event) == "fail_settings" and bool((event.get("data") or {}).get("shown"))
 
 
 def _ended(event: timeline_events.Event) -> Optional[str]:

@@ -139,7 +139,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         },
         "bundle": TEXT,
         "released": FLAG,
-        "data_evidence": {"path": TEXT, "not_copied": TEXT},
+        "data_evidence": {"path": TEXT, "not_copied": TEXT, "messages": {"not_copied": MESSAGE}},
         "row_counts": ROWS,
         "data_loss_suspected": FLAG,
         "duration": NUMBER,
@@ -298,7 +298,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
     "incident": _RECORD,
     "incident_info": _RECORD,
     "service_preflight_info": _PREFLIGHT,
-    "fail_settings": {"problems": Each(TEXT), "messages": {"problems": Each(DEEP, limit=VALUES)}},
+    "fail_settings": {"problems": Each(TEXT), "shown": FLAG, "messages": {"problems": Each(DEEP, limit=VALUES)}},
 }
 
 # The keys that every module on a host returns if the connection failed or was interrupted.

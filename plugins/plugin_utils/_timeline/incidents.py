@@ -115,6 +115,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         messages={
             **_messages(causes["findings"], outcomes, verdict),
             **({"login_error": login_message} if login_message else {}),
+            **_message_of_copy(events),
         },
         held_by=verdict.get("held_by") or None,
         runs=[timeline_runs.summary(run) for run in runs],
@@ -269,6 +270,13 @@ def _kept(events: Sequence[Event], verdict: Mapping[str, Any]) -> Dict[str, Any]
         "database_not_copied": copied.get("not_copied"),
         "record_in_memory": records[-1].get("record_in_memory") if records else None,
     }
+
+
+def _message_of_copy(events: Sequence[Event]) -> Dict[str, Any]:
+    """Return the message for database_not_copied, or an empty dictionary if there is none."""
+    copied: Dict[str, Any] = last_value(results(events, "triage_info"), "data_evidence") or {}
+    told = (copied.get("messages") or {}).get("not_copied")
+    return {"database_not_copied": told} if told else {}
 
 
 def _copies(told: Iterable[Mapping[str, Any]]) -> List[str]:

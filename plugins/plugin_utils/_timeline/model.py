@@ -255,7 +255,8 @@ class Incident:
     error: Optional[str] = _says("The error that stopped the recovery.")
     next_step: Optional[str] = _says("The next step for a person.")
     messages: Dict[str, Any] = _says(
-        "cause_summary, error, login_error and next_step as translatable messages, each with id and values."
+        "cause_summary, database_not_copied, error, login_error and next_step as translatable messages, each with id"
+        " and values."
     )
     held_by: Optional[str] = _says("The incident that still holds the service at the end of the run, if any.")
     findings: List[Dict[str, Any]] = _says("Causes, most likely first, with their evidence.")

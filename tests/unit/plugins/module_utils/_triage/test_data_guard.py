@@ -46,7 +46,7 @@ def keep(database: Path, tmp_path: Path) -> str:
     params = {"state_dir": str(tmp_path / "state"), "incident": "INC-1", "service": {"user": ""}}
     found = sqlite_check.check(path=str(database), checks=["quick"], time_budget=10.0)
     kept = data_guard._keep_data(params, {"path": str(database), "files": found["files"]})
-    assert kept["not_copied"] == ""
+    assert (kept["not_copied"], kept["messages"]) == ("", {})
     return kept["path"]
 
 
@@ -65,6 +65,13 @@ def test_later_damage_is_also_copied(database: Path, tmp_path: Path) -> None:
     assert second != first
     assert Path(second, "itsm.db").read_bytes() == database.read_bytes()
     assert Path(first, "itsm.db").read_bytes() != database.read_bytes()
+
+
+def test_the_reason_for_a_missing_copy_is_a_message(tmp_path: Path) -> None:
+    params = {"state_dir": str(tmp_path / "state"), "incident": "INC-1", "service": {"user": ""}}
+    kept = data_guard._keep_data(params, {"path": str(tmp_path / "gone.db"), "files": []})
+    assert kept["path"] is None and str(tmp_path / "gone.db") in kept["not_copied"]
+    assert kept["messages"]["not_copied"]["id"] == "reason.sqlite.no_files"
 
 
 def test_many_copies_leave_room_on_the_disk(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

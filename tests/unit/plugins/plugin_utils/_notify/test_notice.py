@@ -612,12 +612,14 @@ def test_a_message_says_that_the_database_files_were_not_copied() -> None:
 def test_a_message_says_when_the_files_of_a_running_service_are_copied(
     outcome: str, reason: Message, later: bool
 ) -> None:
-    told = {"outcome": outcome, "not_copied": catalogue.english(reason)}
+    told = {"outcome": outcome, "not_copied": catalogue.english(reason), "messages": {"not_copied": reason.to_dict()}}
     for language, yet, when in (
         ("en", "NOT COPIED yet: ", ". database_recover.yml copies them before it changes them"),
         ("ja", "まだ証拠に未保存：", "。database_recover.yml は、ファイルを変更する前に複製する"),
     ):
-        (line,) = [each for each in lines_of(language, **told) if told["not_copied"] in each]
+        (line,) = [
+            each for each in lines_of(language, **told) if catalogue.of(language).message(reason.to_dict()) in each
+        ]
         assert (yet in line and line.endswith(when)) is later
         assert ("database_recover.yml" in line) is later
 

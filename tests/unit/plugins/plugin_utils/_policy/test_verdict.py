@@ -411,6 +411,13 @@ def test_the_notification_says_why_data_loss_is_suspected(
     assert [catalogue.english(from_dict(each)) for each in judged["notified_messages"]["data_loss"]] == expected
 
 
+def test_the_notification_says_why_the_database_files_were_not_copied() -> None:
+    told = message("reason.sqlite.no_files", path="/a").to_dict()
+    triage = {"findings": [], "data_evidence": {"path": None, "not_copied": "x", "messages": {"not_copied": told}}}
+    judged = verdict.of_run({"detection": {"severity": "emergency"}, "triage": triage})
+    assert judged["notified_messages"]["not_copied"] == told
+
+
 WAITING = {"name": "itsm.service", "sub_state": "auto-restart"}
 TAKEN = {**WAITING, "taken_over_at": "01:00"}
 # The record of an incident that this run was already handling before the takeover.

@@ -321,7 +321,10 @@ def task(action, host, status="ok"):
 REPORT = task("itsm_nexus.runbook.preparedness_report", "node1")
 SHOWN = [task("ansible.builtin.debug", host) for host in ("node1", "node2")]
 NOT_READY = [
-    {**task("itsm_nexus.runbook.fail_settings", host, "failed"), "data": {"problems": ["NOT READY: contacts"]}}
+    {
+        **task("itsm_nexus.runbook.fail_settings", host, "failed"),
+        "data": {"problems": ["NOT READY: contacts"], "shown": True},
+    }
     for host in ("node1", "node2")
 ]
 FOUND = {"findings": [{"cause": "disk_full", "confidence": 0.9, "summary": "Disk full"}]}

@@ -2685,8 +2685,20 @@ def test_a_database_that_could_not_be_copied_is_reported(tongue):
 def test_only_the_files_of_a_running_service_are_copied_later(tongue):
     in_use = message("reason.sqlite.files_in_use", path="/a", holders="pid 7 (node)")
     for reason, later in ((in_use, True), (message("reason.sqlite.no_files", path="/a"), False)):
-        told = incident(outcome="degraded", database_not_copied=catalogue.english(reason), runs=runs("r"))
-        assert ("database_recover.yml" in prose_data.not_copied(tongue, told)) is later
+        text, messages = catalogue.english(reason), {"database_not_copied": reason.to_dict()}
+        told = incident(outcome="degraded", database_not_copied=text, messages=messages, runs=runs("r"))
+        said = prose_data.not_copied(tongue, told)
+        assert ("database_recover.yml" in said) is later
+        assert tongue.message(reason.to_dict()) in said
+
+
+def test_the_reason_for_a_missing_copy_is_read_from_the_timeline():
+    start = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "r", "kind": "run_start"}
+    reason = message("reason.sqlite.no_files", path="/a").to_dict()
+    copied = {"path": None, "not_copied": "no files", "messages": {"not_copied": reason}}
+    look = event("triage_info", {"findings": [], "data_evidence": copied}, "triage")
+    told = timeline_incidents.model("INC-1", "node1", [[start, look]])
+    assert JA.message(reason) in prose_data.not_copied(JA, told)
 
 
 def test_a_table_without_a_number_is_not_counted():
