@@ -369,10 +369,10 @@ def test_the_permissions_of_a_key_change_only_if_the_inventory_names_the_key(lai
         {"nexus_tls_key_path": "backend/ssl/server.key"},
     ):
         _run, result = remedy(laid, "tls_expired", **mode, **found, **more)
-        assert "Set nexus_tls_key_path, because" in result["refused"][0]["reason"]
+        assert "Set nexus_tls_key_path: a remedy changes" in result["refused"][0]["reason"]
         command = {"remediation_tls_renew_command": ["true"]}
         _run, result = remedy(laid, "tls_expired", **mode, **found, **more, **command)
-        assert "Set nexus_tls_key_path, because" in only(result)["detail"][-1]
+        assert "Set nexus_tls_key_path: a remedy changes" in only(result)["detail"][-1]
         assert key.stat().st_mode & 0o777 == 0o600
     for named in ({"nexus_tls_cert_path": found["path"]}, {"nexus_tls_key_path": str(key)}):
         key.chmod(0o600)
